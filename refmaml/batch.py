@@ -1,0 +1,45 @@
+"""A batch of tasks: the support set each task adapts on, and the query set it is judged on."""
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from refmaml.errors import expect
+
+
+@dataclass(frozen=True)
+class Batch:
+    """T tasks side by side; every array has the task axis first.
+
+    x_support (T, N, ...) and y_support (T, N) or (T, N, D): what the inner loss f_t is measured on.
+    x_query   (T, M, ...) and y_query   (T, M) or (T, M, D): what the query loss g_t is measured on.
+    Labels are integers for cross-entropy, real numbers for squared error.
+    Raises ArgumentError where the task axes differ or there is no task.
+    """
+    x_support: np.ndarray
+    y_support: np.ndarray
+    x_query: np.ndarray
+    y_query: np.ndarray
+
+    def __post_init__(self):
+        for f in fields(self):
+            a = getattr(self, f.name)
+            expect(hasattr(a, "shape") and len(a.shape) >= 2, f.name, "an array (tasks, examples, ...)",
+                   f"{type(a).__name__} of shape {getattr(a, 'shape', None)}")
+            expect(len(a) > 0, f.name, "at least one task", f"shape {a.shape}")
+            expect(len(a) == len(self.x_support), f.name, f"{len(self.x_support)} tasks as in x_support",
+                   f"{len(a)} tasks, shape {a.shape}")
+
+    def __len__(self):
+        """The number of tasks T."""
+        return len(self.x_support)
+
+    def __getitem__(self, tasks):
+        """The batch of the tasks in a slice: `batch[8:16]`."""
+        expect(isinstance(tasks, slice), "tasks", "a slice, as in batch[0:8]", repr(tasks))
+        return Batch(*(getattr(self, f.name)[tasks] for f in fields(self)))
+
+    def astype(self, dtype):
+        """The same batch with its inputs, and its targets where they are real numbers, in `dtype`."""
+        def cast(a):
+            return a.astype(dtype, copy=False) if a.dtype.kind == "f" else a
+        return Batch(*(cast(getattr(self, f.name)) for f in fields(self)))

@@ -1,0 +1,23 @@
+"""What refmaml raises. Every message is one line: the argument's name, what was expected, what came."""
+
+
+class RefmamlError(Exception):
+    """Base of every error refmaml raises on purpose; the command line prints its text and nothing else."""
+
+
+class ArgumentError(RefmamlError, ValueError):
+    """An argument has the wrong shape, type or value."""
+
+
+class NonFiniteError(RefmamlError, FloatingPointError):
+    """A NaN or an infinity appeared; the text names the first place it was seen."""
+
+
+class DataError(RefmamlError, OSError):
+    """A data file or checkpoint is missing, foreign or corrupt."""
+
+
+def expect(condition, argument, expected, got):
+    """Raise `ArgumentError` in the house's one form unless `condition` holds."""
+    if not condition:
+        raise ArgumentError(f"{argument}: expected {expected}, got {got}")
