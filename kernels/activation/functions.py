@@ -1,0 +1,42 @@
+"""Elementwise functions, each as f, f' and f''. Branches look at real parts, so that the complex step runs through.
+
+At its kink a piecewise linear function takes the derivative of its left branch, as PyTorch does; NaN passes through.
+"""
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Elementwise(NamedTuple):
+    """y = f(x); df and ddf are its first and second derivative; ddf is None where it vanishes off the kinks."""
+    f: Callable
+    df: Callable
+    ddf: Callable | None
+
+
+def sigmoid(x):
+    """1 / (1 + e^-x), written with the exponential that does not overflow."""
+    e = np.exp(np.where(x.real > 0, -x, x))
+    return np.where(x.real > 0, 1, e) / (1 + e)
+
+
+def log_one_plus_exp(x):
+    """log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)."""
+    return np.where(x.real > 0, x, 0) + np.log1p(np.exp(np.where(x.real > 0, -x, x)))
+
+
+def leaky(slope):
+    """x where x > 0, slope x elsewhere; slope 0 is ReLU."""
+    return Elementwise(f=lambda x: np.where(x.real <= 0, slope * x, x) if slope else np.where(x.real <= 0, 0, x),
+                       df=lambda x: np.where(x.real <= 0, x.dtype.type(slope), x.dtype.type(1)),
+                       ddf=None)
+
+
+tanh = Elementwise(f=np.tanh,
+                   df=lambda x: 1 - np.tanh(x) ** 2,
+                   ddf=lambda x: -2 * np.tanh(x) * (1 - np.tanh(x) ** 2))
+
+softplus = Elementwise(f=log_one_plus_exp,
+                       df=sigmoid,
+                       ddf=lambda x: sigmoid(x) * sigmoid(-x))

@@ -1,0 +1,212 @@
+"""A chain of layers with a loss: loss, gradient, Hessian- and Gauss-Newton-vector products over flat parameter vectors.
+
+Nothing here knows what any layer does. Tasks travel together: parameters are w (T, P), or (1, P) where all tasks share them, inputs
+x (T, N, ...), targets y (T, N, ...); losses come back as (T,), gradients and products as (T, P), a row per task.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+from refmaml import kernels as kernel_sets
+from refmaml.errors import NonFiniteError, expect
+from refmaml.layers.losses import CrossEntropy
+from refmaml.operators import CurvatureOperator
+from refmaml.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class Primal:
+    """One forward and backward pass at w, kept so that R-passes need not repeat it.
+
+    loss (T,), accuracy (T,) or None, grad (T, P), outputs z (T, N, D); the rest is what each layer saved, the adjoint dy of each
+    layer's output, and what the loss saved.
+    """
+    w: list
+    outputs: np.ndarray
+    loss: np.ndarray
+    accuracy: np.ndarray | None
+    grad: np.ndarray
+    saved: list
+    dys: list
+    loss_saved: tuple
+
+
+class Sequential:
+    """layers, then a loss. net.num_params is P; net.shapes names the parameters as torch.nn.Sequential would.
+
+    layers       layers of refmaml.layers, in order
+    loss         CrossEntropy(...) or MSE(...)
+    input_shape  the shape of one input, (C, H, W) or (F,); where given, shapes are checked at once
+    kernels      the kernel set every layer computes with
+    """
+
+    def __init__(self, layers, loss=CrossEntropy(), input_shape=None, kernels=None):  # noqa: B008 (frozen)
+        self.layers, self.loss_function = tuple(layers), loss
+        self.kernels = kernels if kernels is not None else kernel_sets.reference()
+        self.parameters = Parameters(self.layers)
+        expect(self.num_params > 0, "layers", "at least one layer with parameters", f"{len(self.layers)} layers")
+        self.first = min(self.parameters.layer_of.values())          # nothing before this layer needs a derivative
+        self.input_shape = input_shape
+        if input_shape is not None:
+            self.output_shape(input_shape)
+
+    @property
+    def num_params(self):
+        """P, the length of the flat parameter vector."""
+        return self.parameters.size
+
+    @property
+    def shapes(self):
+        """{"0.weight": shape, ...} in the order of the flat vector."""
+        return self.parameters.shapes
+
+    def __repr__(self):
+        lines = "".join(f"\n  {i}: {layer}" for i, layer in enumerate(self.layers))
+        return f"Sequential({self.num_params} parameters, {self.loss_function}){lines}"
+
+    def with_kernels(self, kernels):
+        """The same net on another kernel set."""
+        return Sequential(self.layers, self.loss_function, self.input_shape, kernels)
+
+    def with_loss(self, loss):
+        """The same net with another loss, e.g. another scale in front of it."""
+        return Sequential(self.layers, loss, self.input_shape, self.kernels)
+
+    def init(self, seed=0, dtype=np.float32):
+        """A random start (P,) by each layer's own rule; seed is an integer or a numpy Generator."""
+        return self.parameters.init(np.random.default_rng(seed), dtype)
+
+    def named(self, theta):
+        """{"0.weight": array, ...}, views of the flat vector theta (P,)."""
+        return self.parameters.named(theta)
+
+    def flat(self, named, dtype=None):
+        """The flat vector (P,) of a state dict as NumPy arrays; see Parameters.flat."""
+        return self.parameters.flat(named, dtype)
+
+    def mask(self, patterns):
+        """(P,) of bools: the parameters that a tuple of names, wildcards or layer classes selects; see Parameters.mask."""
+        return self.parameters.mask(patterns)
+
+    def output_shape(self, shape):
+        """The shape of the outputs for one input of `shape`; a layer that cannot take its input says so."""
+        for i, layer in enumerate(self.layers):
+            try:
+                shape = layer.output_shape(shape)
+            except ValueError as error:
+                raise type(error)(f"layer {i}: {error}") from None
+        return shape
+
+    def check(self, w, x, y):
+        """Raise ArgumentError unless parameters, inputs and targets fit each other and the net."""
+        expect(w.ndim == 2 and w.shape[1] == self.num_params, "w", f"shape (tasks, {self.num_params})", f"{w.shape}")
+        expect(x.ndim >= 3, "x", "shape (tasks, examples, ...)", f"{x.shape}")
+        expect(x.dtype.kind in "fc", "x", "real numbers", f"dtype {x.dtype}")
+        expect(x.shape[0] > 0 and x.shape[1] > 0, "x", "at least one task and one example", f"shape {x.shape}")
+        expect(len(w) in (1, len(x)), "w", f"a row for each of {len(x)} tasks, or one for all", f"{len(w)} rows")
+        self.loss_function.check(self.output_shape(x.shape[2:]), y, x.shape[:2])
+
+    # ---- the passes -------------------------------------------------------------------------------------------------
+
+    def forward(self, w, x, keep=True):
+        """Outputs z (T, N, D), and what each layer saved (None with keep=False). w: per-layer dicts of arrays."""
+        saved = []
+        for layer, wl in zip(self.layers, w, strict=True):
+            x, kept = layer.forward(self.kernels, wl, x)
+            saved.append(kept if keep else None)
+        return x, saved
+
+    def backward(self, w, saved, dz):
+        """The gradient (T, P) from the outputs' adjoint dz, and the adjoint dy of each layer's output."""
+        grad = np.empty((len(dz), self.num_params), dz.dtype)
+        dw, dys, dy = self.parameters.views(grad), [None] * len(self.layers), dz
+        for i in range(len(self.layers) - 1, self.first - 1, -1):
+            dys[i] = dy
+            dy = self.layers[i].backward(self.kernels, dw[i], w[i], saved[i], dy, need_dx=i > self.first)
+        return grad, dys
+
+    def r_forward(self, primal, v):
+        """R{z}, the tangent of the outputs along parameters v, and what each layer saved of it."""
+        rw, rsaved, rx = self.parameters.views(v), [None] * len(self.layers), None
+        for i in range(self.first, len(self.layers)):
+            rx, rsaved[i] = self.layers[i].r_forward(self.kernels, primal.w[i], rw[i], primal.saved[i], rx)
+        return rx, rsaved
+
+    def r_backward(self, primal, v, rsaved, rdz):
+        """R{grad}: the tangent of `backward` along v, from the tangent rdz of the outputs' adjoint."""
+        product = np.empty((len(rdz), self.num_params), rdz.dtype)
+        rw, rdw, rdy = self.parameters.views(v), self.parameters.views(product), rdz
+        for i in range(len(self.layers) - 1, self.first - 1, -1):
+            rdy = self.layers[i].r_backward(self.kernels, rdw[i], primal.w[i], rw[i], primal.saved[i], rsaved[i],
+                                            primal.dys[i], rdy, need_dx=i > self.first)
+        return product
+
+    # ---- what the methods ask for -----------------------------------------------------------------------------------
+
+    def loss(self, w, x, y):
+        """L(w; x, y) for each task, (T,): a forward pass and nothing kept."""
+        self.check(w, x, y)
+        with np.errstate(all="ignore"):          # non-finite values are found and named, not warned about
+            z, _ = self.forward(self.parameters.views(w), x, keep=False)
+            return self.loss_function.forward(self.kernels, z, y)[0]
+
+    def primal(self, w, x, y, keep=True):
+        """Loss and gradient for each task; keep=False drops what only R-passes would need."""
+        self.check(w, x, y)
+        views = self.parameters.views(w)
+        with np.errstate(all="ignore"):
+            z, saved = self.forward(views, x)
+            loss, loss_saved = self.loss_function.forward(self.kernels, z, y)
+            grad, dys = self.backward(views, saved, self.loss_function.backward(self.kernels, loss_saved))
+        accuracy = self.loss_function.accuracy(z, y)
+        if not keep:
+            saved = dys = loss_saved = None
+        return Primal(views, z, loss, accuracy, grad, saved, dys, loss_saved)
+
+    def gradient(self, w, x, y):
+        """dL/dw for each task, (T, P)."""
+        return self.primal(w, x, y, keep=False).grad
+
+    def hvp(self, primal, v):
+        """H v for each task, H = d^2 L / dw^2 at the primal's w; v is (T, P) or (1, P). Pearlmutter 1994."""
+        with np.errstate(all="ignore"):
+            rz, rsaved = self.r_forward(primal, v)
+            rdz = self.loss_function.r_backward(self.kernels, primal.loss_saved, rz)
+            return self.r_backward(primal, v, rsaved, rdz)
+
+    def gauss_newton_product(self, primal, v):
+        """J' H_L J v for each task: J the Jacobian of the outputs, H_L the loss's Hessian in them. Schraudolph 2002."""
+        with np.errstate(all="ignore"):
+            rz, _ = self.r_forward(primal, v)
+            return self.backward(primal.w, primal.saved,
+                                 self.loss_function.r_backward(self.kernels, primal.loss_saved, rz))[0]
+
+    def hessian(self, theta, x, y):
+        """The Hessian at theta (P,) of the mean loss over the tasks of x, y, as a scipy LinearOperator."""
+        return CurvatureOperator(self, self.hvp, theta, x, y)
+
+    def gauss_newton(self, theta, x, y):
+        """The Gauss-Newton matrix at theta (P,) of the mean loss over tasks, as a scipy LinearOperator."""
+        return CurvatureOperator(self, self.gauss_newton_product, theta, x, y)
+
+    def require_finite(self, primal, w, x, stage):
+        """Raise NonFiniteError naming the first task and layer that left the finite numbers, if loss or gradient did."""
+        if np.isfinite(primal.loss).all() and np.isfinite(primal.grad).all():
+            return
+        refuse_non_finite(w, f"{stage}: the parameters")
+        refuse_non_finite(x, f"{stage}: the inputs")
+        with np.errstate(all="ignore"):
+            for i, (layer, wl) in enumerate(zip(self.layers, self.parameters.views(w), strict=True)):
+                x, _ = layer.forward(self.kernels, wl, x)
+                refuse_non_finite(x, f"{stage}: the outputs of layer {i} ({type(layer).__name__})")
+        refuse_non_finite(primal.loss, f"{stage}: the loss")
+        refuse_non_finite(primal.grad, f"{stage}: the gradient")
+
+
+def refuse_non_finite(a, what):
+    """Raise NonFiniteError if an array with a leading task axis holds NaN or infinity, naming its first such task."""
+    bad = ~np.isfinite(a.reshape(len(a), -1)).all(axis=1)
+    if bad.any():
+        task = int(bad.argmax())
+        raise NonFiniteError(f"{what}: expected finite numbers, got {int((~np.isfinite(a[task])).sum())} "
+                             f"non-finite ones in task {task}")

@@ -1,0 +1,93 @@
+"""Few-shot classification: tasks of a few classes, drawn from a table of pictures."""
+import numpy as np
+
+from refmaml.batch import Batch
+from refmaml.errors import expect
+from refmaml.tasks.checks import expect_choice, expect_count, expect_real_dtype
+from refmaml.tasks.streams import task_range, task_rngs
+
+ROTATIONS = ("none", "per_task", "as_classes")
+
+
+class FewShot:
+    """Draws N-way K-shot tasks from `images` (classes, examples, H, W), uint8, H = W.
+
+    names      one per class, kept for people to read
+    rotations  "none": as they are;
+               "per_task": each class of a task turned by 0, 90, 180 or 270 degrees, drawn anew for every task, all
+               its pictures alike (MAML's code, training and test tasks alike);
+               "as_classes": a class turned by 90 degrees is another class, four times as many (Matching networks;
+               Reptile's code, training tasks only). A symmetric character is then confused with itself.
+    invert     inputs are 1 - value/255 rather than value/255
+    Raises ArgumentError.
+    """
+
+    def __init__(self, images, names, *, rotations="per_task", invert=False):
+        expect(isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == 4
+               and images.shape[2] == images.shape[3] and images.size > 0,
+               "images", "uint8 (classes, examples, H, H)", getattr(images, "shape", type(images).__name__))
+        expect(len(names) == len(images), "names", f"{len(images)}, one per class", len(names))
+        expect_choice("rotations", rotations, ROTATIONS)
+        expect(isinstance(invert, (bool, np.bool_)), "invert", "True or False", repr(invert))
+        self.images, self.names, self.rotations, self.invert = images, tuple(names), rotations, bool(invert)
+
+    def __repr__(self):
+        _, examples, height, width = self.images.shape
+        return (f"{type(self).__name__}({len(self)} classes, {examples} examples of {height} x {width}, "
+                f"rotations={self.rotations!r}, invert={self.invert})")
+
+    def __len__(self):
+        """The number of classes a task chooses from."""
+        return len(self.images) * (4 if self.rotations == "as_classes" else 1)
+
+    def sample(self, tasks, n_way=5, k_shot=1, k_query=15, *, seed=0, step=0, dtype=np.float32):
+        """A Batch: x (T, N, 1, H, W) in [0, 1], y (T, N) int64 labels 0 .. n_way-1, class after class.
+
+        tasks       how many, or which ones as a range
+        n_way       classes per task, all different; which of them is label 0, 1, .. is drawn too
+        k_shot      pictures per class in the support: N = n_way * k_shot
+        k_query     pictures per class in the query, none of them in the support: N = n_way * k_query
+        seed, step  integers: the same two give the same task i, whatever `tasks` is
+        Raises ArgumentError, also where the table has too few classes or examples.
+        """
+        tasks = task_range(tasks)
+        self._expect_enough(n_way, k_shot, k_query)
+        expect_real_dtype(dtype)
+        classes, turns, examples = self._draw(tasks, n_way, k_shot + k_query, seed, step)
+        pictures = self.images[classes[:, :, None], examples]               # (T, n_way, k_shot + k_query, H, W)
+        for quarters in (1, 2, 3):
+            turned = turns == quarters
+            pictures[turned] = np.rot90(pictures[turned], quarters, axes=(-2, -1))
+        return Batch(self._inputs(pictures[:, :, :k_shot], dtype), _labels(len(tasks), n_way, k_shot),
+                     self._inputs(pictures[:, :, k_shot:], dtype), _labels(len(tasks), n_way, k_query))
+
+    def _expect_enough(self, n_way, k_shot, k_query):
+        for name, value in (("n_way", n_way), ("k_shot", k_shot), ("k_query", k_query)):
+            expect_count(name, value)
+        expect(n_way <= len(self), "n_way", f"at most the {len(self)} classes there are", n_way)
+        expect(k_shot + k_query <= self.images.shape[1], "k_shot + k_query",
+               f"at most the {self.images.shape[1]} examples of a class", k_shot + k_query)
+
+    def _draw(self, tasks, n_way, examples, seed, step):
+        """Row of the table (T, n_way), quarter turns (T, n_way), column of the table (T, n_way, examples)."""
+        classes = np.empty((len(tasks), n_way), np.int64)
+        turns = np.zeros_like(classes)
+        keys = np.empty((len(tasks), n_way, self.images.shape[1]))
+        for t, rng in enumerate(task_rngs(seed, step, tasks)):
+            classes[t] = rng.choice(len(self), n_way, replace=False)
+            keys[t] = rng.random(keys.shape[1:])
+            if self.rotations == "per_task":
+                turns[t] = rng.integers(4, size=n_way)
+        if self.rotations == "as_classes":
+            turns, classes = np.divmod(classes, len(self.images))
+        return classes, turns, keys.argsort(axis=-1)[..., :examples]        # the order of random keys: a shuffle
+
+    def _inputs(self, pictures, dtype):
+        """uint8 (T, n_way, k, H, W) -> (T, n_way * k, 1, H, W) in [0, 1]."""
+        tasks, n_way, k, height, width = pictures.shape
+        values = 255 - pictures if self.invert else pictures
+        return np.divide(values, 255, dtype=dtype).reshape(tasks, n_way * k, 1, height, width)
+
+
+def _labels(tasks, n_way, k):
+    return np.tile(np.repeat(np.arange(n_way, dtype=np.int64), k), (tasks, 1))

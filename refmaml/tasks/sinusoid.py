@@ -1,0 +1,45 @@
+"""The sine waves of MAML's regression experiment."""
+from dataclasses import dataclass
+
+import numpy as np
+
+from refmaml.tasks.checks import expect_count, expect_interval, expect_real_dtype
+from refmaml.tasks.shots import batch_of_shots
+from refmaml.tasks.streams import task_range, task_rngs
+
+
+@dataclass(frozen=True)
+class Sinusoids:
+    """A task is a wave  y = A sin(x - phi)  with A, phi and every x uniform over its interval.
+
+    amplitude  (low, high) of A
+    phase      (low, high) of phi, radians
+    x_range    (low, high) of x
+    Source: Finn, Abbeel, Levine, "Model-agnostic meta-learning", 2017, section 5.1; the sign of phi is that of
+    the authors' code. Raises ArgumentError for an interval that is none.
+    """
+    amplitude: tuple[float, float] = (0.1, 5.0)
+    phase: tuple[float, float] = (0.0, np.pi)
+    x_range: tuple[float, float] = (-5.0, 5.0)
+
+    def __post_init__(self):
+        for name in ("amplitude", "phase", "x_range"):
+            expect_interval(name, getattr(self, name))
+
+    def sample(self, tasks, k_shot=10, k_query=10, *, seed=0, step=0, dtype=np.float32):
+        """A Batch: x (T, k, 1), y (T, k, 1), k = `k_shot` in the support and `k_query` in the query.
+
+        tasks       how many, or which ones as a range
+        seed, step  integers: the same two give the same task i, whatever `tasks` is
+        Raises ArgumentError.
+        """
+        expect_count("k_shot", k_shot)
+        expect_count("k_query", k_query)
+        expect_real_dtype(dtype)
+        rngs = task_rngs(seed, step, task_range(tasks))
+        return batch_of_shots([self._task(rng, k_shot + k_query) for rng in rngs], k_shot, dtype)
+
+    def _task(self, rng, examples):
+        amplitude, phase = rng.uniform(*self.amplitude), rng.uniform(*self.phase)
+        x = rng.uniform(*self.x_range, size=(examples, 1))
+        return x, amplitude * np.sin(x - phase)
