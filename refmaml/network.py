@@ -84,6 +84,15 @@ class Sequential:
         """The flat vector (P,) of a state dict as NumPy arrays; see Parameters.flat."""
         return self.parameters.flat(named, dtype)
 
+    def name_of(self, place):
+        """" (0.weight)" for an entry of the flat vector: how error messages name it."""
+        return next(f" ({name})" for name, part in self.parameters.slices.items() if part.start <= place < part.stop)
+
+    @property
+    def blocks(self):
+        """The slices of the flat vector that hold one named array each, in order."""
+        return list(self.parameters.slices.values())
+
     def mask(self, patterns):
         """(P,) of bools: the parameters that a tuple of names, wildcards or layer classes selects; see Parameters.mask."""
         return self.parameters.mask(patterns)

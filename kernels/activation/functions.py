@@ -27,10 +27,11 @@ def log_one_plus_exp(x):
 
 
 def leaky(slope):
-    """x where x > 0, slope x elsewhere; slope 0 is ReLU."""
-    return Elementwise(f=lambda x: np.where(x.real <= 0, slope * x, x) if slope else np.where(x.real <= 0, 0, x),
-                       df=lambda x: np.where(x.real <= 0, x.dtype.type(slope), x.dtype.type(1)),
-                       ddf=None)
+    """x where x > 0, slope x elsewhere; slope 0 is ReLU, whose derivative is a mask."""
+    if slope == 0:
+        return Elementwise(f=lambda x: np.where(x.real <= 0, 0, x), df=lambda x: ~(x.real <= 0), ddf=None)
+    return Elementwise(f=lambda x: np.where(x.real <= 0, slope * x, x),
+                       df=lambda x: np.where(x.real <= 0, x.dtype.type(slope), x.dtype.type(1)), ddf=None)
 
 
 tanh = Elementwise(f=np.tanh,

@@ -10,8 +10,8 @@ The map is bilinear in (x, w), so its two transposes are all the calculus there 
 
     <dy, conv(x, w)>  =  <conv_dx(dy, w), x>  =  <conv_dw(x, dy), w>       for all x, w, dy
 
-Each is one matrix product per task on the patch matrix of x, whose column (n, i, j) holds the patch that y[:, n, :, i, j] sees.
-Weights shared by all tasks still give one dw per task.
+Each is one matrix product per task on the patch matrix of x, whose row (n, i, j) holds the patch that y[:, n, :, i, j] sees, channels
+last: so both copies below move runs of C neighbours. Weights shared by all tasks still give one dw per task.
 """
 import numpy as np
 
@@ -19,51 +19,57 @@ __all__ = ["conv2d_forward", "conv2d_backward_x", "conv2d_backward_w"]
 
 
 def patches(x, kernel, stride, padding, out):
-    """The patch matrix (T, C kH kW, N Ho Wo) of x."""
-    (T, N, C, _, _), (kH, kW), (sH, sW), (Ho, Wo) = x.shape, kernel, stride, out
-    xpad = np.pad(x, ((0, 0), (0, 0), (0, 0), *padding))
-    cols = np.empty_like(x, shape=(T, C, kH, kW, N, Ho, Wo))
-    for p in range(kH):
-        for q in range(kW):
-            seen = xpad[..., p:p + sH * Ho:sH, q:q + sW * Wo:sW]                 # (T, N, C, Ho, Wo)
-            cols[:, :, p, q] = seen.swapaxes(1, 2)
-    return cols.reshape(T, C * kH * kW, N * Ho * Wo)
-
-
-def add_patches(dx, dcols, kernel, stride, padding):
-    """The transpose of `patches`: dx[pixel] = sum of dcols over every patch that saw the pixel."""
-    (T, N, C, H, W), (kH, kW), (sH, sW) = dx.shape, kernel, stride
+    """The patch matrix (T, N Ho Wo, kH kW C) of x."""
+    (T, N, C, H, W), (kH, kW), (sH, sW), (Ho, Wo) = x.shape, kernel, stride, out
     (top, bottom), (left, right) = padding
-    Ho, Wo = dcols.shape[-2:]
-    dxpad = np.zeros_like(dcols, shape=(T, N, C, top + H + bottom, left + W + right))
+    xpad = np.zeros_like(x, shape=(T, N, top + H + bottom, left + W + right, C))
+    xpad[:, :, top:top + H, left:left + W] = x.transpose(0, 1, 3, 4, 2)
+    seen = np.empty_like(x, shape=(T, N, Ho, Wo, kH, kW, C))
     for p in range(kH):
         for q in range(kW):
-            dxpad[..., p:p + sH * Ho:sH, q:q + sW * Wo:sW] += dcols[:, :, p, q].swapaxes(1, 2)
-    dx[...] = dxpad[..., top:top + H, left:left + W]
+            seen[..., p, q, :] = xpad[:, :, p:p + sH * Ho:sH, q:q + sW * Wo:sW]
+    return seen.reshape(T, N * Ho * Wo, kH * kW * C)
 
 
-def as_matrix(y):
-    """(T, N, O, Ho, Wo) -> (T, O, N Ho Wo), the layout in which a convolution is a matrix product."""
+def add_patches(dx, dseen, stride, padding):
+    """The transpose of `patches`: dx[pixel] = sum of dseen (T, N, Ho, Wo, kH, kW, C) over every patch that saw the pixel."""
+    (T, N, C, H, W), (Ho, Wo, kH, kW), (sH, sW) = dx.shape, dseen.shape[2:6], stride
+    (top, bottom), (left, right) = padding
+    dxpad = np.zeros_like(dseen, shape=(T, N, top + H + bottom, left + W + right, C))
+    for p in range(kH):
+        for q in range(kW):
+            dxpad[:, :, p:p + sH * Ho:sH, q:q + sW * Wo:sW] += dseen[..., p, q, :]
+    dx[...] = dxpad[:, :, top:top + H, left:left + W].transpose(0, 1, 4, 2, 3)
+
+
+def filters(w):
+    """The filters (T, O, C, kH, kW) as a matrix (T, O, kH kW C), in the order of a patch."""
+    return w.transpose(0, 1, 3, 4, 2).reshape(*w.shape[:2], -1)
+
+
+def positions(y):
+    """(T, N, O, Ho, Wo) -> (T, N Ho Wo, O): a row for each patch."""
     T, N, O, Ho, Wo = y.shape
-    return y.swapaxes(1, 2).reshape(T, O, N * Ho * Wo)
+    return y.transpose(0, 1, 3, 4, 2).reshape(T, N * Ho * Wo, O)
 
 
 def conv2d_forward(y, x, w, stride, padding):
     """y = conv(x, w)."""
     T, N, O, Ho, Wo = y.shape
-    cols = patches(x, w.shape[-2:], stride, padding, (Ho, Wo))
-    y[...] = (w.reshape(len(w), O, -1) @ cols).reshape(T, O, N, Ho, Wo).swapaxes(1, 2)
+    seen = patches(x, w.shape[3:], stride, padding, (Ho, Wo))
+    y[...] = (seen @ filters(w).swapaxes(1, 2)).reshape(T, N, Ho, Wo, O).transpose(0, 1, 4, 2, 3)
 
 
 def conv2d_backward_x(dx, dy, w, stride, padding):
     """dx = conv_dx(dy, w), the transpose of x -> conv(x, w)."""
     T, N, O, Ho, Wo = dy.shape
     _, _, C, kH, kW = w.shape
-    dcols = w.reshape(len(w), O, -1).swapaxes(1, 2) @ as_matrix(dy)              # (T, C kH kW, N Ho Wo)
-    add_patches(dx, dcols.reshape(T, C, kH, kW, N, Ho, Wo), (kH, kW), stride, padding)
+    dseen = positions(dy) @ filters(w)
+    add_patches(dx, dseen.reshape(T, N, Ho, Wo, kH, kW, C), stride, padding)
 
 
 def conv2d_backward_w(dw, x, dy, stride, padding):
     """dw = conv_dw(x, dy), the transpose of w -> conv(x, w), one per task: dw is (T, O, C, kH, kW)."""
-    cols = patches(x, dw.shape[-2:], stride, padding, dy.shape[-2:])
-    dw[...] = (as_matrix(dy) @ cols.swapaxes(1, 2)).reshape(dw.shape)
+    T, O, C, kH, kW = dw.shape
+    seen = patches(x, (kH, kW), stride, padding, dy.shape[3:])
+    dw[...] = (positions(dy).swapaxes(1, 2) @ seen).reshape(T, O, kH, kW, C).transpose(0, 1, 4, 2, 3)

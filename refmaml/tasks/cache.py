@@ -10,7 +10,8 @@ import numpy as np
 from refmaml.tasks.atomic import atomic_write
 
 # What reading a missing, truncated or foreign .npz can raise.
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile,
+               zlib.error)
 
 
 def cache_folder():
@@ -26,17 +27,23 @@ def cached(name, ingredients, build):
     ingredients  whatever the result depends on, with a repr that tells it; hashed into the file's name
     A cache that cannot be read or written costs time and nothing else.
     """
-    digest = hashlib.sha256(repr(ingredients).encode()).hexdigest()
     try:
-        path = cache_folder() / f"{name}-{digest}.npz"
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+        path = cache_folder() / f"{name}-{hashlib.sha256(repr(ingredients).encode()).hexdigest()}.npz"
     except RuntimeError:            # Path.home(): this user has no home folder
         return build()
-    except _UNREADABLE:
+    arrays = _load(path)
+    if arrays is None:
         arrays = build()
         _store(path, arrays)
-        return arrays
+    return arrays
+
+
+def _load(path):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except _UNREADABLE:
+        return None
 
 
 def _store(path, arrays):

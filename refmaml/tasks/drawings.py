@@ -1,4 +1,4 @@
-"""Omniglot's drawings as they lie on disk: one-bit PNGs in two zip archives, or in the folders they unpack to."""
+"""Omniglot's drawings as they lie on disk: one-bit PNGs in two zip archives, or in two folders."""
 import io
 import re
 import struct
@@ -18,7 +18,8 @@ _EXAMPLE = "images_background/Korean/character01/0540_01.png"
 _DRAWING = re.compile(r"(images_(?:background|evaluation)/[^/]+/[^/]+)/[^/]+\.png")
 _LIMIT = 1 << 16                            # bytes in one PNG; the real ones have some 250
 # What zipfile, zlib and Pillow raise on damaged bytes.
-_DAMAGED = (OSError, EOFError, ValueError, SyntaxError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (OSError, EOFError, ValueError, SyntaxError, RuntimeError, struct.error, zipfile.BadZipFile,
+            zlib.error)
 
 
 def locate(root):
@@ -26,7 +27,7 @@ def locate(root):
 
     Raises DataError where a set has neither.
     """
-    root = Path(root)
+    root = Path(root).resolve()
     found = []
     for name in SETS:
         places = [p for p in (root / f"{name}.zip", root / name) if p.exists()]
@@ -38,7 +39,7 @@ def locate(root):
 
 
 def fingerprint(place):
-    """What changes when the drawings under a path of `locate` change: names, sizes and times, not contents."""
+    """What changes when the drawings at a path of `locate` change: names, sizes and times, no contents."""
     files = sorted(place.glob("*/*/*.png")) if place.is_dir() else [place]
     return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 
@@ -84,7 +85,7 @@ def _first_bytes(file):
 
 
 def _by_character(place, members):
-    """{"images_background/Korean/character01": [its 20 drawings, sorted], ...}; other files are passed over."""
+    """{"images_background/Korean/character01": [its 20 drawings, sorted], ..}; other files are skipped."""
     characters = {}
     for member in sorted(members):
         if match := _DRAWING.fullmatch(member):
@@ -103,7 +104,7 @@ def _decoded(place, member, read, size, resample):
         with Image.open(io.BytesIO(read(member)), formats=["PNG"]) as png:
             if png.size != (SIDE, SIDE):                # known from the header, before a pixel is unpacked
                 raise ValueError(f"{png.size[0]} x {png.size[1]} pixels")
-            # Left in its one-bit mode, a picture would be resized by nearest neighbour whatever filter is named.
+            # A picture in one-bit mode would be resized by nearest neighbour, whatever filter is named.
             return np.asarray(png.convert("L").resize((size, size), Image.Resampling[resample.upper()]))
     except (*_DAMAGED, Image.DecompressionBombError) as error:
         raise DataError(f"{place}: expected {member} to be a PNG of {SIDE} x {SIDE} pixels, got "

@@ -14,10 +14,11 @@ class FewShot:
 
     names      one per class, kept for people to read
     rotations  "none": as they are;
-               "per_task": each class of a task turned by 0, 90, 180 or 270 degrees, drawn anew for every task, all
-               its pictures alike (MAML's code, training and test tasks alike);
-               "as_classes": a class turned by 90 degrees is another class, four times as many (Matching networks;
-               Reptile's code, training tasks only). A symmetric character is then confused with itself.
+               "per_task": each class of a task turned by 0, 90, 180 or 270 degrees, drawn anew for every
+               task, all its pictures alike (MAML's code, training and test tasks alike);
+               "as_classes": a class turned by 90 degrees is another class, four times as many (Matching
+               networks; Reptile's code, training tasks only). A symmetric character is then confused with
+               itself.
     invert     inputs are 1 - value/255 rather than value/255
     Raises ArgumentError.
     """
@@ -54,7 +55,7 @@ class FewShot:
         self._expect_enough(n_way, k_shot, k_query)
         expect_real_dtype(dtype)
         classes, turns, examples = self._draw(tasks, n_way, k_shot + k_query, seed, step)
-        pictures = self.images[classes[:, :, None], examples]               # (T, n_way, k_shot + k_query, H, W)
+        pictures = self.images[classes[:, :, None], examples]           # (T, n_way, k_shot + k_query, H, W)
         for quarters in (1, 2, 3):
             turned = turns == quarters
             pictures[turned] = np.rot90(pictures[turned], quarters, axes=(-2, -1))
@@ -80,7 +81,7 @@ class FewShot:
                 turns[t] = rng.integers(4, size=n_way)
         if self.rotations == "as_classes":
             turns, classes = np.divmod(classes, len(self.images))
-        return classes, turns, keys.argsort(axis=-1)[..., :examples]        # the order of random keys: a shuffle
+        return classes, turns, keys.argsort(axis=-1)[..., :examples]     # the order of random keys: a shuffle
 
     def _inputs(self, pictures, dtype):
         """uint8 (T, n_way, k, H, W) -> (T, n_way * k, 1, H, W) in [0, 1]."""

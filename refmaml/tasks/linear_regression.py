@@ -14,8 +14,8 @@ class LinearRegression:
 
     dim    d, the length of x
     noise  standard deviation of what is added to y, in y's unit
-    With squared error every loss is a quadratic of Hessian X'X/N (times two, if the loss has no half), which is
-    why its meta-gradients have closed forms. Raises ArgumentError unless dim >= 1 and noise >= 0.
+    With squared error every loss is a quadratic of Hessian X'X/N (times two, if the loss has no half), which
+    is why its meta-gradients have closed forms. Raises ArgumentError unless dim >= 1 and noise >= 0.
     """
     dim: int
     noise: float = 0.1

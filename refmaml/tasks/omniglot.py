@@ -20,11 +20,12 @@ _MD5 = {"images_background": "68d2efa1b9178cc56df9314c21c6e718",
 class Omniglot(FewShot):
     """Few-shot tasks of Omniglot characters; `sample` draws them.
 
-    root      folder with images_background.zip and images_evaluation.zip, or the folders they unpack to; only read
+    root      folder with images_background.zip and images_evaluation.zip, or the folders they unpack to;
+              only read
     split     "train", "validation" or "test"
-    split_by  "characters": all 1623 are pooled, sorted by name, shuffled with `split_seed` and cut into the first
-              `train_classes`, the next `validation_classes` and the rest: MAML's rule, 1100 / 100 / 423, though
-              not its very classes, which depended on the order of its authors' disk;
+    split_by  "characters": all 1623 are pooled, sorted by name, shuffled with `split_seed` and cut into the
+              first `train_classes`, the next `validation_classes` and the rest: MAML's rule, 1100 / 100 /
+              423, though not its very classes, which depended on the order of its authors' disk;
               "alphabets": Lake's rule, the background set (964 characters of 30 alphabets) to train, the
               evaluation set (659 of 20) to test, no validation
     size      pixels along an edge, down from 105
@@ -53,12 +54,14 @@ class Omniglot(FewShot):
         table = _table(drawings.locate(root), size, resample)
         rows = (_rows_by_alphabet(table["names"], split) if split_by == "alphabets" else
                 _rows_by_character(len(table["names"]), split, split_seed, train_classes, validation_classes))
-        super().__init__(table["images"][rows], table["names"][rows].tolist(), rotations=rotations, invert=invert)
+        super().__init__(table["images"][rows], table["names"][rows].tolist(), rotations=rotations,
+                         invert=invert)
 
 
 def _table(places, size, resample):
     """Images and names of all characters, sorted by name, from the cache if they are there."""
-    ingredients = (Path(drawings.__file__).read_bytes(), [drawings.fingerprint(p) for p in places], size, resample)
+    recipe = Path(drawings.__file__).read_bytes()
+    ingredients = (recipe, [drawings.fingerprint(place) for place in places], size, resample)
     return cached("omniglot", ingredients, lambda: drawings.read_drawings(places, size, resample))
 
 

@@ -12,7 +12,7 @@ from refmaml.tasks.streams import task_range, task_rngs
 
 @dataclass(frozen=True)
 class Quadratics:
-    """A task is a pair of losses  f(w) = 1/2 (w - c)' A (w - c):  one (A, c) for the support, one for the query.
+    """A task is two losses  f(w) = 1/2 (w - c)' A (w - c):  one (A, c) for the support, one for the query.
 
     dim          P, the length of w
     eigenvalues  (low, high): A = Q diag(s) Q' with s uniform between them and Q uniformly random orthogonal

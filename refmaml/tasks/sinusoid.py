@@ -15,8 +15,8 @@ class Sinusoids:
     amplitude  (low, high) of A
     phase      (low, high) of phi, radians
     x_range    (low, high) of x
-    Source: Finn, Abbeel, Levine, "Model-agnostic meta-learning", 2017, section 5.1; the sign of phi is that of
-    the authors' code. Raises ArgumentError for an interval that is none.
+    Source: Finn, Abbeel, Levine, "Model-agnostic meta-learning", 2017, section 5.1; the sign of phi is that
+    of the authors' code. Raises ArgumentError for an interval that is none.
     """
     amplitude: tuple[float, float] = (0.1, 5.0)
     phase: tuple[float, float] = (0.0, np.pi)

@@ -4,8 +4,9 @@ A sequential generator would make task 7 depend on how much tasks 0..6 had drawn
 chunks, or dealt to several ranks, would hold other tasks than the whole. Philox (Salmon, Moraes, Dror, Shaw,
 "Parallel random numbers: as easy as 1, 2, 3", SC 2011) has no such history: block c of its output is a keyed
 bijection of the 256-bit counter c. We write the task and the step into the counter's two high words and leave
-the two low words, 2^128 blocks, to the stream itself, so no two streams of a seed ever share a block; different
-seeds are different keys. Nothing is hashed and nothing is spawned: the address of a task is its whole state.
+the two low words, 2^128 blocks, to the stream itself, so no two streams of a seed ever share a block;
+different seeds are different keys. Nothing is hashed and nothing is spawned: the address of a task is its
+whole state.
 """
 import operator
 
@@ -28,8 +29,8 @@ def task_rng(seed, step, task):
 def task_rngs(seed, step, tasks):
     """The generators `task_rng(seed, step, t)` for t in the range `tasks`, one after the other.
 
-    One generator is moved from stream to stream, which is ten times quicker than building one for each: use what
-    is yielded before asking for the next.
+    One generator is moved from stream to stream, which is ten times quicker than building one for each: use
+    what is yielded before asking for the next.
     """
     rng = task_rng(seed, step, 0)
     start = rng.bit_generator.state                     # a copy: nothing drawn, nothing buffered

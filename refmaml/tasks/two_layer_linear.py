@@ -19,10 +19,10 @@ class TwoLayerLinear:
     rank   r, the dimension of what the tasks share
     noise  standard deviation of what is added to y, in y's unit
     seed   chooses `basis`, B_* (d, r), with orthonormal columns spanning a uniformly random subspace
-    x, e and the heads w_*t are standard normal, independently. The question is whether meta-training the two-layer
-    net x -> B'x -> <w, .> from data makes col(B) equal col(B_*).
-    Source: Collins, Mokhtari, Oh, Shakkottai, "MAML and ANIL provably learn representations", ICML 2022, section 2.
-    Raises ArgumentError unless 1 <= rank <= dim and noise >= 0.
+    x, e and the heads w_*t are standard normal, independently. The question is whether meta-training the
+    two-layer net x -> B'x -> <w, .> from data makes col(B) equal col(B_*).
+    Source: Collins, Mokhtari, Oh, Shakkottai, "MAML and ANIL provably learn representations", ICML 2022,
+    section 2. Raises ArgumentError unless 1 <= rank <= dim and noise >= 0.
     """
     dim: int
     rank: int

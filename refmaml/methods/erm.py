@@ -1,0 +1,26 @@
+"""ERM: no adaptation; the mean query loss of all tasks at theta itself (joint training)."""
+from dataclasses import dataclass
+
+import numpy as np
+
+from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
+from refmaml.methods.recursion import query
+
+
+@dataclass(frozen=True)
+class ERM:
+    """K = 0: M = g(theta), dM/dtheta = grad g(theta). The support set is not looked at."""
+    meta_gradient = meta_gradient
+
+    def init(self, net, theta):
+        """The meta-parameters (P,): theta itself."""
+        return theta
+
+    def adapt(self, net, theta, x, y):
+        """theta for every task, (T, P)."""
+        return np.broadcast_to(theta, (len(x), len(theta)))
+
+    def task_gradients(self, net, theta, batch, trace):
+        """grad g(theta) for each task, (T, P)."""
+        after = query(net, theta[None], batch)
+        return TaskGradients(after.loss, after.accuracy, after.grad, {"phi": [theta[None]]} if trace else {})

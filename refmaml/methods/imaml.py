@@ -1,0 +1,78 @@
+"""iMAML: the meta-gradient at the solution of a proximal inner problem, by the implicit function theorem."""
+from dataclasses import dataclass
+
+import numpy as np
+
+from refmaml.errors import expect
+from refmaml.methods.conjugate_gradients import conjugate_gradients
+from refmaml.methods.fields import check_positive, check_steps
+from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
+from refmaml.methods.proximal import gradient_descent, newton_cg
+from refmaml.methods.recursion import query, step_sizes
+
+SOLVERS = {"gradient_descent": gradient_descent, "newton_cg": newton_cg}
+
+
+@dataclass(frozen=True)
+class IMAML:
+    """phi* = argmin f(phi) + (lambda/2) |phi - theta|^2,  M = g(phi*),  dM/dtheta = u with (I + H_f(phi*)/lambda) u = grad g(phi*).
+
+    Where only some parameters a adapt (b do not): (I + H_aa/lambda) u_a = grad_a g, and dM/dtheta_b = grad_b g - H_ba u_a / lambda.
+
+    regularization  lambda > 0
+    inner_steps     steps of the inner solver at most; inner_tol stops it earlier, at |grad F| <= inner_tol |lambda (phi - theta)|
+    inner_lr        step size of solver="gradient_descent" (the paper's iMAML-GD)
+    solver          or "newton_cg" (the paper's Hessian-free row: cg_steps CG iterations a step, then a line search)
+    cg_steps        iterations of the outer solve at most; cg_tol its relative residual
+    adapts, frozen  which parameters adapt
+    report: "cg_status", "cg_residual" (|b - A u| / |b|), "inner_residual" of each task. trace: phi, query gradient, u, CG residuals.
+    Source: Rajeswaran, Finn, Kakade, Levine 2019, eq. 3-7 and Algorithms 1-2.
+    """
+    regularization: float
+    inner_steps: int = 16
+    inner_lr: float = 0.1
+    solver: str = "gradient_descent"
+    inner_tol: float = 0.0
+    cg_steps: int = 5
+    cg_tol: float = 1e-10
+    adapts: tuple = ("*",)
+    frozen: tuple = ()
+    meta_gradient = meta_gradient
+
+    def __post_init__(self):
+        check_positive(regularization=self.regularization, inner_lr=self.inner_lr)
+        check_steps(inner_steps=self.inner_steps, cg_steps=self.cg_steps)
+        expect(self.solver in SOLVERS, "solver", f"one of {', '.join(SOLVERS)}", repr(self.solver))
+
+    def init(self, net, theta):
+        """The meta-parameters (P,): theta itself."""
+        return theta
+
+    def solve(self, net, theta, x, y):
+        """phi* (T, P), and each task's relative residual (T,)."""
+        moves = step_sizes(net, 1, self.adapts, self.frozen, theta.dtype)
+        return SOLVERS[self.solver](net, theta[None], x, y, self.regularization, moves, self, "support set")
+
+    def adapt(self, net, theta, x, y):
+        """phi* (T, P) for tasks with support sets x (T, N, ...), y (T, N, ...)."""
+        return self.solve(net, theta, x, y)[0]
+
+    def task_gradients(self, net, theta, batch, trace):
+        """dM_t/dtheta for each task, (T, P)."""
+        moves = step_sizes(net, 1, self.adapts, self.frozen, theta.dtype)
+        phi, inner_residual = self.solve(net, theta, batch.x_support, batch.y_support)
+        support = net.primal(phi, batch.x_support, batch.y_support)
+        after = query(net, phi, batch)
+
+        def product(v):                                                 # (I + H_aa / lambda) v
+            return v + moves * net.hvp(support, v) / self.regularization
+        cg = conjugate_gradients(product, moves * after.grad, self.cg_steps, self.cg_tol)
+        gradient = cg.x
+        if not moves.all():
+            gradient = cg.x + (1 - moves) * (after.grad - net.hvp(support, cg.x) / self.regularization)
+        report = {"cg_status": cg.status, "inner_residual": inner_residual,
+                  "cg_residual": np.divide(cg.residuals[-1], cg.residuals[0], out=np.zeros_like(cg.residuals[0]),
+                                           where=cg.residuals[0] > 0)}
+        kept = {"phi": [theta[None], phi], "query_grad": [after.grad], "u": [cg.x],
+                "cg_residuals": [row[:, None] for row in cg.residuals]} if trace else {}
+        return TaskGradients(after.loss, after.accuracy, gradient, kept, report)

@@ -1,0 +1,81 @@
+"""The mean over tasks of a method's task gradients, in chunks so that memory does not grow with their number."""
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from refmaml.errors import ArgumentError, NonFiniteError, expect
+
+
+@dataclass(frozen=True)
+class TaskGradients:
+    """What a method returns for a few tasks: losses (T,), accuracies (T,) or None, gradients (T, M) and, by name, whatever it
+    traced (lists over steps of arrays (T or 1, P)) and reports (arrays (T,))."""
+    loss: np.ndarray
+    accuracy: np.ndarray | None
+    grad: np.ndarray
+    trace: dict = field(default_factory=dict)
+    report: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MetaGradient:
+    """loss, accuracy (None for regression): means over tasks of the query set after adaptation. grad (M,): d loss / d meta.
+
+    task_losses, task_accuracies  (T,) each
+    report   what the method says of its own work, by name, (T,) each: e.g. iMAML's "cg_status" and "cg_residual"
+    trace    with trace=True every intermediate by name: lists over inner steps of arrays (T, P)
+    """
+    loss: float
+    accuracy: float | None
+    grad: np.ndarray
+    task_losses: np.ndarray
+    task_accuracies: np.ndarray | None
+    report: dict
+    trace: dict
+
+
+def meta_gradient(method, net, meta, batch, *, chunk=8, trace=False):
+    """Mean over the batch's tasks of the gradient of the loss after adaptation, d/dmeta (1/T) sum_t M_t(meta).
+
+    meta (M,) as method.init made it; batch: tasks with support and query sets; chunk: how many tasks are in memory at once.
+    Gradients are added in task order, so the bits do not depend on `chunk`.
+    Raises ArgumentError for shapes that do not fit, NonFiniteError where numbers overflow, naming step, task and layer.
+    """
+    expect(isinstance(chunk, int) and chunk >= 1, "chunk", "an integer >= 1", repr(chunk))
+    batch = check_meta(method, net, meta, batch)
+    total, parts = np.zeros_like(meta), []
+    for start in range(0, len(batch), chunk):
+        part = method.task_gradients(net, meta, batch[start:start + chunk], trace)
+        for row in part.grad:
+            total += row
+        parts.append(TaskGradients(part.loss, part.accuracy, None, part.trace, part.report))
+    if not np.isfinite(total).all():
+        raise NonFiniteError(f"meta-gradient: expected finite numbers, got {(~np.isfinite(total)).sum()} non-finite ones")
+    losses = np.concatenate([p.loss for p in parts])
+    accuracies = None if parts[0].accuracy is None else np.concatenate([p.accuracy for p in parts])
+    report = {name: np.concatenate([p.report[name] for p in parts]) for name in parts[0].report}
+    return MetaGradient(losses.mean(), None if accuracies is None else accuracies.mean(), total / len(batch), losses,
+                        accuracies, report, joined([(p.trace, len(p.loss)) for p in parts]))
+
+
+def check_meta(method, net, meta, batch):
+    """The batch in meta's precision; ArgumentError unless meta is finite and has the length the method gives it."""
+    M = len(method.init(net, np.zeros(net.num_params)))
+    expect(isinstance(meta, np.ndarray) and meta.shape == (M,), "theta" if M == net.num_params else "meta",
+           f"an array of shape ({M},)", f"{type(meta).__name__} of shape {getattr(meta, 'shape', None)}")
+    expect(meta.dtype.kind in "fc", "theta", "a float or complex dtype", str(meta.dtype))
+    if not np.isfinite(meta).all():
+        place = int((~np.isfinite(meta)).argmax())
+        raise NonFiniteError(f"theta: expected finite numbers, got {meta[place]} at entry {place}"
+                             f"{net.name_of(place) if place < net.num_params else ''}")
+    if len(batch) == 0:
+        raise ArgumentError("batch: expected at least one task, got none")
+    return batch.astype(meta.real.dtype)
+
+
+def joined(traces):
+    """Traces of chunks, [({name: [array (t or 1, P), ...]}, t), ...], as one {name: [array (T, P), ...]}."""
+    def rows(a, t):
+        return np.broadcast_to(a, (t, *a.shape[1:]))
+    return {name: [np.concatenate([rows(trace[name][k], t) for trace, t in traces]) for k in range(len(values))]
+            for name, values in traces[0][0].items()}

@@ -1,0 +1,79 @@
+"""The inner problem of iMAML, argmin_phi F(phi) = f(phi) + (lambda/2) |phi - theta|^2, by two solvers.
+
+Both move only the parameters that adapt (`moves`, 1 or 0 for each), start from theta, and return phi (T, P) and the relative
+residual |grad F| / |lambda (phi - theta)| of every task: 0 at a stationary point, 1 where the proximal term plays no part yet.
+"""
+import numpy as np
+
+from refmaml.methods.conjugate_gradients import conjugate_gradients, dot
+
+ARMIJO, HALVINGS = 1e-4, 30          # sufficient decrease, and how often a step is halved before a task stands still
+
+
+def objective_gradient(primal, phi, theta, strength, moves):
+    """grad F = grad f(phi) + lambda (phi - theta), on the parameters that move."""
+    return moves * (primal.grad + strength * (phi - theta))
+
+
+def relative_residual(gradient, phi, theta, strength):
+    """|grad F| / |lambda (phi - theta)|; 0 / 0 counts as 0."""
+    scale = strength * np.sqrt(dot(phi - theta, phi - theta))
+    size = np.sqrt(dot(gradient, gradient))
+    return np.divide(size, scale, out=np.where(size > 0, np.inf, 0.0).astype(size.dtype), where=scale > 0)
+
+
+def gradient_descent(net, theta, x, y, strength, moves, method, stage):
+    """phi <- phi - alpha grad F(phi), inner_steps times or until |grad F| <= inner_tol |lambda (phi - theta)|."""
+    phi = theta
+    for k in range(method.inner_steps + 1):
+        primal = net.primal(phi, x, y, keep=False)
+        net.require_finite(primal, phi, x, f"{stage}, inner step {k}")
+        gradient = objective_gradient(primal, phi, theta, strength, moves)
+        residual = relative_residual(gradient, phi, theta, strength)
+        if k == method.inner_steps or (k > 0 and (residual <= method.inner_tol).all()):
+            return np.broadcast_to(phi, gradient.shape), residual
+        phi = phi - method.inner_lr * gradient
+
+
+def newton_cg(net, theta, x, y, strength, moves, method, stage):
+    """Hessian-free: d by a few CG iterations on (H_f + lambda I) d = -grad F, then phi <- phi + s d by backtracking.
+
+    Where CG meets negative curvature at once, d is the negative gradient; s halves until F falls by ARMIJO s <grad F, d>.
+    """
+    phi = np.broadcast_to(theta, (len(x), theta.shape[1]))
+    for k in range(method.inner_steps + 1):
+        primal = net.primal(phi, x, y)
+        net.require_finite(primal, phi, x, f"{stage}, Newton step {k}")
+        gradient = objective_gradient(primal, phi, theta, strength, moves)
+        residual = relative_residual(gradient, phi, theta, strength)
+        if k == method.inner_steps or (k > 0 and (residual <= method.inner_tol).all()):
+            return phi, residual
+        direction = newton_direction(net, primal, gradient, strength, moves, method.cg_steps)
+        phi = backtrack(net, primal.loss, phi, direction, gradient, theta, x, y, strength)
+
+
+def newton_direction(net, primal, gradient, strength, moves, cg_steps):
+    """d with (H_f + lambda I) d = -grad F, by truncated CG; -grad F where CG could not take a single step."""
+    def product(v):
+        return moves * (net.hvp(primal, v) + strength * v)
+    solution = conjugate_gradients(product, -gradient, cg_steps)
+    return np.where((solution.iterations > 0)[:, None], solution.x, -gradient)
+
+
+def backtrack(net, loss, phi, direction, gradient, theta, x, y, strength):
+    """phi + s d with the largest s = 1, 1/2, 1/4, ... that lowers F enough in each task; s = 0 where none does.
+
+    F's decrease is taken as a difference of losses plus the exact change of the proximal term, and within the loss's own
+    rounding a step that does not raise F counts: near the solution no smaller decrease can be seen.
+    """
+    slope, s = dot(gradient, direction), np.ones(len(phi), phi.dtype)
+    rounding = 8 * np.finfo(loss.dtype).eps * np.abs(loss)
+    for _ in range(HALVINGS):
+        step = s[:, None] * direction
+        proximal = strength * (dot(phi - theta, step) + dot(step, step) / 2)
+        change = net.loss(phi + step, x, y) - loss + proximal
+        too_long = ~(change <= ARMIJO * s * slope + rounding) & (s > 0)
+        if not too_long.any():
+            return phi + step
+        s = np.where(too_long, s / 2, s)
+    return phi + np.where(too_long, 0, s)[:, None] * direction

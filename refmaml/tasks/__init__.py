@@ -1,0 +1,9 @@
+"""Task distributions: what a meta-learner learns from. Every one has `sample(tasks, ..., seed=0, step=0)`."""
+from refmaml.tasks.glyphs import Glyphs
+from refmaml.tasks.linear_regression import LinearRegression
+from refmaml.tasks.omniglot import Omniglot
+from refmaml.tasks.quadratics import Quadratics
+from refmaml.tasks.sinusoid import Sinusoids
+from refmaml.tasks.two_layer_linear import TwoLayerLinear
+
+__all__ = ["Glyphs", "LinearRegression", "Omniglot", "Quadratics", "Sinusoids", "TwoLayerLinear"]
