@@ -10,7 +10,6 @@ import numpy as np
 from refmaml import kernels as kernel_sets
 from refmaml.errors import NonFiniteError, expect
 from refmaml.layers.losses import CrossEntropy
-from refmaml.operators import CurvatureOperator
 from refmaml.parameters import Parameters
 
 
@@ -192,10 +191,12 @@ class Sequential:
 
     def hessian(self, theta, x, y):
         """The Hessian at theta (P,) of the mean loss over the tasks of x, y, as a scipy LinearOperator."""
+        from refmaml.operators import CurvatureOperator             # scipy is imported where it is used
         return CurvatureOperator(self, self.hvp, theta, x, y)
 
     def gauss_newton(self, theta, x, y):
         """The Gauss-Newton matrix at theta (P,) of the mean loss over tasks, as a scipy LinearOperator."""
+        from refmaml.operators import CurvatureOperator
         return CurvatureOperator(self, self.gauss_newton_product, theta, x, y)
 
     def require_finite(self, primal, w, x, stage):

@@ -40,8 +40,8 @@ def cached(name, ingredients, build):
 
 def _load(path):
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
     except _UNREADABLE:
         return None
 

@@ -14,8 +14,7 @@ from refmaml.errors import DataError
 SETS = ("images_background", "images_evaluation")
 SIDE, DRAWINGS = 105, 20                    # pixels along an edge; drawings of each character
 RESAMPLE = ("lanczos", "nearest")
-_EXAMPLE = "images_background/Korean/character01/0540_01.png"
-_DRAWING = re.compile(r"(images_(?:background|evaluation)/[^/]+/[^/]+)/[^/]+\.png")
+_DRAWING = re.compile(r"(([^/]+)/[^/]+/[^/]+)/[^/]+\.png")     # set/alphabet/character/drawing.png
 _LIMIT = 1 << 16                            # bytes in one PNG; the real ones have some 250
 # What zipfile, zlib and Pillow raise on damaged bytes.
 _DAMAGED = (OSError, EOFError, ValueError, SyntaxError, RuntimeError, struct.error, zipfile.BadZipFile,
@@ -88,10 +87,11 @@ def _by_character(place, members):
     """{"images_background/Korean/character01": [its 20 drawings, sorted], ..}; other files are skipped."""
     characters = {}
     for member in sorted(members):
-        if match := _DRAWING.fullmatch(member):
+        match = _DRAWING.fullmatch(member)
+        if match and match[2] == place.stem:        # a renamed copy of the other set would leak its classes
             characters.setdefault(match[1], []).append(member)
     if not characters:
-        raise DataError(f"{place}: expected drawings such as {_EXAMPLE}, got none")
+        raise DataError(f"{place}: expected drawings {place.stem}/ALPHABET/CHARACTER/*.png, got none")
     for name, drawings in characters.items():
         if len(drawings) != DRAWINGS:
             raise DataError(f"{place}: expected {DRAWINGS} drawings of {name}, got {len(drawings)}")

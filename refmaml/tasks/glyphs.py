@@ -38,29 +38,33 @@ class Glyphs(FewShot):
         expect_count("size", size, least=8)
         expect_count("examples", examples)
         build_rng(seed)                     # refuses a bad seed before any work
-        table = _table(split, size, examples, seed)
-        super().__init__(table["images"], table["names"].tolist(), rotations=rotations)
+        table = _table(size, examples, seed)
+        rows = table["splits"] == split
+        super().__init__(table["images"][rows], table["names"][rows].tolist(), rotations=rotations)
 
 
-def _table(split, size, examples, seed):
+def _table(size, examples, seed):
+    """Images, names and splits of all characters, from the cache if they are there."""
     import matplotlib
     recipe = [Path(module).read_bytes() for module in (__file__, outlines.__file__, warps.__file__)]
-    ingredients = (recipe, matplotlib.__version__, unicodedata.unidata_version, split, size, examples, seed)
-    return cached("glyphs", ingredients, lambda: _build(split, size, examples, seed))
+    ingredients = (recipe, matplotlib.__version__, unicodedata.unidata_version, size, examples, seed)
+    return cached("glyphs", ingredients, lambda: _build(size, examples, seed))
 
 
-def _build(split, size, examples, seed):
+def _build(size, examples, seed):
     fonts, canvas = outlines.open_faces(), outlines.Canvas(size)
-    characters = distinct_characters(fonts[0])[split]
-    images = np.empty((len(characters), examples, size, size), np.uint8)
-    for pictures, character in zip(images, characters, strict=True):
+    splits = distinct_characters(fonts[0])
+    images = np.empty((len(splits), examples, size, size), np.uint8)
+    for pictures, character in zip(images, splits, strict=True):
         rng = build_rng(seed, ord(character))
         faces = [shape for font in fonts if (shape := outlines.outline(font, character)) is not None]
-        for picture in pictures:
-            points, codes = faces[rng.integers(len(faces))]
-            points, pen_width = warps.warped(points, codes != outlines.CLOSE, rng, size)
-            picture[:] = canvas.draw(points, codes, pen_width)
-    return {"images": images, "names": np.array(characters)}
+        chosen = rng.integers(len(faces), size=examples)
+        for face, (points, codes) in enumerate(faces):
+            rows = np.flatnonzero(chosen == face)
+            shapes, pens = warps.warped(points, codes != outlines.CLOSE, rng, size, len(rows))
+            for row, shape, pen_width in zip(rows, shapes, pens, strict=True):
+                pictures[row] = canvas.draw(shape, codes, pen_width)
+    return {"images": images, "names": np.array(list(splits)), "splits": np.array(list(splits.values()))}
 
 
 def candidates(font):
@@ -78,7 +82,7 @@ def candidates(font):
 
 
 def distinct_characters(font):
-    """{split: its characters}, none of which looks like another of any split."""
+    """{character: its split}, in the order of SCRIPTS; no character looks like another of any split."""
     letters = candidates(font)
     owners = {c: split for split, scripts in SCRIPTS.items() for s in scripts for c in letters[s]}
     shapes = {c: shape for c in owners if (shape := outlines.outline(font, c)) is not None}
@@ -87,8 +91,7 @@ def distinct_characters(font):
                                     for points, codes in shapes.values()]))
     # Unlike every earlier one, kept or not: a chain of small steps could lead back to one left out.
     unlike = ~(np.tril(likeness, -1) > ALIKE).any(axis=1)
-    characters = [c for c, alone in zip(shapes, unlike, strict=True) if alone]
-    return {split: [c for c in characters if owners[c] == split] for split in SCRIPTS}
+    return {c: owners[c] for c, alone in zip(shapes, unlike, strict=True) if alone}
 
 
 def likenesses(pictures):

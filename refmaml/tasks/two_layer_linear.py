@@ -63,7 +63,7 @@ class TwoLayerLinear:
         weights = np.stack([self._weight(rng) for rng in task_rngs(seed, step, task_range(tasks))])
         x = np.broadcast_to(np.sqrt(self.dim) * np.eye(self.dim), (len(weights), self.dim, self.dim))
         y = np.sqrt(self.dim) * weights
-        return Batch(*(np.array(a, dtype) for a in (x, y, x, y)))
+        return Batch(*(np.array(a, dtype, order="C") for a in (x, y, x, y)))
 
     def _weight(self, rng):
         return self.basis @ rng.standard_normal((self.rank, 1))

@@ -10,30 +10,35 @@ SIDE = (0.65, 0.9)                  # larger side of the warped glyph, in the sa
 SHIFT = 2 / 28                      # largest shift off the picture's centre, in the same unit
 
 
-def warped(points, drawn, rng, size):
-    """`points` (V, 2) of a unit outline, deformed and placed in a `size` x `size` picture; a pen width.
+def warped(points, drawn, rng, size, count):
+    """Deformations (count, V, 2) of a unit outline (V, 2), each placed in a picture; pen widths (count,).
 
     drawn  (V,) bool: which points lie on the outline; only they count towards its extent
+    size   pixels along an edge of the picture, the unit of the answer
     A linear map, then a smooth displacement by a few plane waves of random direction and phase, then a random
     size and place such that nothing, pen included, leaves the picture.
     """
-    points = _bent(points @ _linear(rng).T, rng)
-    low, high = points[drawn].min(axis=0), points[drawn].max(axis=0)
-    side, pen_width = rng.uniform(*SIDE), rng.uniform(0, PEN)
-    shift = rng.uniform(-1, 1, size=2) * min(SHIFT, (1 - side) / 2)
-    placed = (points - (low + high) / 2) * ((side - pen_width) / (high - low).max()) + 0.5 + shift
-    return placed * size, pen_width * size
+    bent = _bent(points @ _linear(rng, count).transpose(0, 2, 1), rng)
+    low, high = bent[:, drawn].min(axis=1, keepdims=True), bent[:, drawn].max(axis=1, keepdims=True)
+    side, pen_width = rng.uniform(*SIDE, size=(count, 1, 1)), rng.uniform(0, PEN, size=(count, 1, 1))
+    scale = (side - pen_width) / (high - low).max(axis=2, keepdims=True)
+    shift = rng.uniform(-1, 1, size=(count, 1, 2)) * np.minimum(SHIFT, (1 - side) / 2)
+    placed = (bent - (low + high) / 2) * scale + 0.5 + shift
+    return placed * size, pen_width[:, 0, 0] * size
 
 
-def _linear(rng):
-    """The matrix (2, 2) that stretches, then shears, then turns."""
-    turn, shear, stretch = rng.uniform(-1, 1, size=3) * (TURN, SHEAR, STRETCH)
+def _linear(rng, count):
+    """Matrices (count, 2, 2) that stretch, then shear, then turn."""
+    turn, shear, stretch = rng.uniform(-1, 1, size=(3, count)) * [[TURN], [SHEAR], [STRETCH]]
     c, s = np.cos(turn), np.sin(turn)
     wide, tall = np.exp(stretch / 2), np.exp(-stretch / 2)
-    return np.array([[c * wide, (c * shear - s) * tall], [s * wide, (s * shear + c) * tall]])
+    matrix = np.array([[c * wide, (c * shear - s) * tall], [s * wide, (s * shear + c) * tall]])
+    return matrix.transpose(2, 0, 1)
 
 
 def _bent(points, rng):
-    waves = rng.uniform(-4, 4, size=(2, WAVES))             # wave vectors, radians per unit length
-    phases = rng.uniform(0, 2 * np.pi, size=WAVES)
-    return points + BEND * np.sin(points @ waves + phases) @ rng.uniform(-1, 1, size=(WAVES, 2))
+    count = len(points)
+    waves = rng.uniform(-4, 4, size=(count, 2, WAVES))      # wave vectors, radians per unit length
+    phases = rng.uniform(0, 2 * np.pi, size=(count, 1, WAVES))
+    amplitudes = rng.uniform(-BEND, BEND, size=(count, WAVES, 2))
+    return points + np.sin(points @ waves + phases) @ amplitudes

@@ -1,0 +1,4 @@
+"""`python -m refmaml`."""
+from refmaml.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,4 @@
+"""The command line: `refmaml verify`, `train`, `evaluate`, `demo`."""
+from refmaml.cli.main import main
+
+__all__ = ["main"]

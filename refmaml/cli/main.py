@@ -1,0 +1,57 @@
+"""`refmaml COMMAND ...`: finds the command, and turns what goes wrong into one line and an exit status."""
+import argparse
+import os
+import sys
+from importlib import import_module
+
+from refmaml.cli.options import KINDS, flag
+from refmaml.errors import ArgumentError, RefmamlError
+from refmaml.version import __version__
+
+# Modules of this package, in the order of --help. Each has add(subparsers), which names its parser's `func`: arguments -> status.
+COMMANDS = ("verify", "train", "evaluate", "demo")
+FAILED, INTERRUPTED, READER_GONE = 2, 130, 141          # the last two as a shell reports SIGINT and SIGPIPE
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, whose complaints are ArgumentErrors and whose options are not abbreviated."""
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message):
+        raise ArgumentError(f"{message} ({self.prog} --help lists what there is)")
+
+
+def parser():
+    """The parser of the whole command line."""
+    top = Parser(prog="refmaml", description="A hand-written reference for gradient-based meta-learning.")
+    top.add_argument("--version", action="version", version=f"refmaml {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        import_module(f"refmaml.cli.{name}").add(commands)
+    return top
+
+
+def main(argv=None):
+    """Run one command; returns the exit status: 0, what the command says, or 2 after an error."""
+    try:
+        arguments = parser().parse_args(argv)
+        status = arguments.func(arguments)
+        sys.stdout.flush()                              # a reader who left is noticed here, not at exit
+        return status or 0
+    except RefmamlError as error:
+        print(f"refmaml: {as_typed(str(error))}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())      # so that the exit flushes into nothing
+        return READER_GONE
+    except KeyboardInterrupt:
+        print("refmaml: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def as_typed(message):
+    """An error about an argument that is an option, as the option: "inner_lr: ..." -> "--inner-lr: ..."."""
+    name, colon, rest = message.partition(":")
+    return f"{flag(name)}{colon}{rest}" if name in KINDS else message

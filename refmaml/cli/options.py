@@ -1,0 +1,200 @@
+"""The options that train and evaluate share: how each is read, and which values hold where nobody says."""
+from math import isfinite
+from typing import Any, NamedTuple
+
+from refmaml.cli import presets
+from refmaml.errors import ArgumentError, expect
+
+
+class Kind(NamedTuple):
+    """How a value is read, from the command line's text or a checkpoint's JSON, and what it must be.
+
+    read   value -> value; raises ValueError or TypeError for anything else
+    nargs  as argparse's; 0 marks a switch --name / --no-name
+    """
+    read: Any
+    wanted: str
+    nargs: Any = None
+
+
+def accept(condition, value):
+    if not condition:
+        raise ValueError(value)
+    return value
+
+
+def count(least):
+    def read(value):
+        number = int(value) if isinstance(value, str) else value
+        return accept(type(number) is int and number >= least, number)
+    return Kind(read, f"an integer >= {least}")
+
+
+def positive():
+    def read(value):
+        number = float(value) if isinstance(value, str) else value
+        return accept(type(number) in (int, float) and isfinite(number) and number > 0, float(number))
+    return Kind(read, "a finite number > 0")
+
+
+def choice(values):
+    return Kind(lambda value: accept(isinstance(value, str) and value in values, value), f"one of {', '.join(values)}")
+
+
+def text():
+    return Kind(lambda value: accept(isinstance(value, str) and value, value), "some text")
+
+
+def texts():
+    return Kind(lambda values: [accept(isinstance(v, str) and v, v) for v in accept(isinstance(values, list), values)],
+                "names or patterns", "*")
+
+
+def counts(least):
+    one = count(least).read
+    return Kind(lambda values: [one(v) for v in accept(isinstance(values, list), values)], f"integers >= {least}", "*")
+
+
+def switch():
+    return Kind(lambda value: accept(type(value) is bool, value), "true or false", 0)
+
+
+# Where an option means something: {option: (another option, the values of that one)}.
+BELONGS = {
+    **{name: ("data", presets.IMAGES) for name in ("n_way", "rotations", "split")},
+    **{name: ("data", ("omniglot",)) for name in ("data_root", "download", "resample", "invert", "split_by")},
+    **{name: ("data", ("linear",)) for name in ("dim", "rank")},
+    **{name: ("net", ("conv4",)) for name in ("channels", "downsample", "head", "bn_gamma")},
+    "hidden": ("net", ("mlp",)), "context": ("method", ("cavia",)),
+}
+
+# What a checkpoint keeps, in groups as --help shows them: {group: {option: (kind, help)}}.
+SAVED = {
+    "tasks": {
+        "data": (choice(tuple(presets.BY_DATA)), "where tasks come from"),
+        "n_way": (count(2), "classes in a task"),
+        "k_shot": (count(1), "support examples per class"),
+        "k_query": (count(1), "query examples per class"),
+        "train_shots": (count(1), "support examples per class while training, where not --k-shot (Reptile)"),
+        "rotations": (choice(("none", "per_task", "as_classes")), "quarter turns of the pictures"),
+        "resample": (choice(("lanczos", "nearest")), "Omniglot: how 105 pixels become 28"),
+        "invert": (switch(), "Omniglot: ink is 1 on 0"),
+        "split_by": (choice(("characters", "alphabets")), "Omniglot: what is split into training and test"),
+        "dim": (count(1), "linear: the length of x"),
+        "rank": (count(1), "linear: the dimension of what tasks share")},
+    "method": {
+        "method": (choice(tuple(presets.BY_METHOD)), "the meta-learning method"),
+        "inner_lr": (positive(), "step size of the inner loop"),
+        "inner_steps": (count(1), "steps of the inner loop"),
+        "adapts": (texts(), "which parameters adapt: names, wildcards, layer classes, head, body"),
+        "frozen": (texts(), "which of those do not after all"),
+        "regularization": (positive(), "iMAML: lambda"),
+        "cg_steps": (count(1), "iMAML: steps of conjugate gradients"),
+        "inner_solver": (choice(("gradient_descent", "newton_cg")), "iMAML: the inner solver"),
+        "inner_optimizer": (choice(("sgd", "adam")), "Reptile: the inner optimiser"),
+        "inner_batch": (count(1), "Reptile: examples in an inner mini-batch"),
+        "context": (count(1), "CAVIA: numbers in a task's context")},
+    "net": {
+        "net": (choice(tuple(presets.BY_NET)), "the network"),
+        "channels": (count(1), "conv4: channels of each block"),
+        "downsample": (choice(("stride", "max_pool")), "conv4: how a block halves its pictures"),
+        "head": (choice(("mean", "flatten")), "conv4: what the linear head sees"),
+        "bn_gamma": (switch(), "conv4: batch-norm with a scale"),
+        "hidden": (counts(1), "mlp: sizes of the hidden layers"),
+        "loss_scale": (choice(("mean", "sum", "sum/K")), "what stands in front of the loss's sum, inner and outer"),
+        "kernels": (choice(("auto", "reference")), "what computes the layers"),
+        "dtype": (choice(("float32", "float64")), "precision")},
+    "training": {
+        "tasks": (count(1), "tasks in a meta-step"),
+        "steps": (count(1), f"meta-steps in all (default {presets.STEPS}, or no limit with --minutes)"),
+        "minutes": (positive(), "stop once meta-steps took this long in all"),
+        "optimizer": (choice(("adam", "sgd")), "the outer optimiser"),
+        "lr": (positive(), "its learning rate"),
+        "schedule": (choice(("constant", "linear", "cosine")), "of the learning rate; linear and cosine end at 0 at --steps"),
+        "seed": (count(0), "of the initial parameters and of all tasks"),
+        "chunk": (count(1), "tasks in memory at once")},
+    "evaluation": {
+        "eval_tasks": (count(2), "held-out tasks the result is measured on"),
+        "eval_steps": (count(1), "inner steps there, where not --inner-steps")},
+}
+
+# What belongs to one call, not to what was learned.
+OF_A_CALL = {
+    "data_root": (text(), "Omniglot: the folder of its archives or pictures"),
+    "download": (switch(), "Omniglot: fetch what is missing there"),
+    "split": (choice(("train", "validation", "test")), "which classes to draw from (default test)"),
+    "preset": (choice(tuple(presets.PRESETS)), "a published protocol; other options override it"),
+    "out": (text(), "the folder to write to (default: a new one under runs/)"),
+    "save_every": (positive(), "seconds between checkpoints (default 60)"),
+    "json": (text(), "also write the result to this file"),
+}
+
+KINDS = {name: entry for group in SAVED.values() for name, entry in group.items()} | OF_A_CALL
+
+
+def flag(name):
+    """The option as it is typed: "inner_lr" -> "--inner-lr"."""
+    return "--" + name.replace("_", "-")
+
+
+def add(parser, names):
+    """Add options to an argparse parser or group. Only those typed appear in what it parses, as text."""
+    import argparse
+    for name in names:
+        kind, description = KINDS[name]
+        how = ({"action": argparse.BooleanOptionalAction} if kind.nargs == 0
+               else {"nargs": kind.nargs, "metavar": metavar(kind)})
+        parser.add_argument(flag(name), default=argparse.SUPPRESS, help=description, **how)
+
+
+def metavar(kind):
+    """Choices as they are, otherwise the kind of value."""
+    if kind.wanted.startswith("one of "):
+        return "{" + kind.wanted.removeprefix("one of ").replace(", ", ",") + "}"
+    return {"some text": "PATH", "names or patterns": "PATTERN"}.get(kind.wanted, "N")
+
+
+def read(name, value):
+    """The value of an option, or ArgumentError naming it."""
+    kind = KINDS[name][0]
+    try:
+        return kind.read(value)
+    except (ValueError, TypeError):
+        raise ArgumentError(f"{flag(name)}: expected {kind.wanted}, got {value!r}") from None
+
+
+def typed(arguments):
+    """{option: value} for those on the command line. Raises ArgumentError."""
+    return {name: read(name, value) for name, value in vars(arguments).items() if name in KINDS}
+
+
+def settle(given):
+    """The configuration, a value for everything in SAVED, from the options given; the tables of presets.py fill the rest."""
+    given = presets.PRESETS.get(given.get("preset"), {}) | given
+    data = given.get("data", presets.DEFAULTS["data"])
+    net = given.get("net", presets.BY_DATA[data].get("net", presets.DEFAULTS["net"]))
+    method = given.get("method", presets.DEFAULTS["method"])
+    config = (presets.DEFAULTS | presets.BY_DATA[data] | presets.BY_NET[net] | presets.BY_METHOD[method]
+              | {name: value for name, value in given.items() if name in presets.DEFAULTS})
+    return config if config["steps"] or config["minutes"] else config | {"steps": presets.STEPS}
+
+
+def refuse_strays(given, config):
+    """Raise ArgumentError for an option given where it means nothing."""
+    for name in given:
+        if name in BELONGS:
+            other, values = BELONGS[name]
+            expect(config[other] in values, flag(name), f"{flag(other)} {' or '.join(values)} beside it",
+                   f"{flag(other)} {config[other]}")
+
+
+def reread(config):
+    """A configuration from a file, checked as if it had been typed. Raises ArgumentError."""
+    expect(isinstance(config, dict) and set(config) == set(presets.DEFAULTS), "configuration",
+           f"the options {', '.join(presets.DEFAULTS)}", f"{', '.join(config) if isinstance(config, dict) else config!r}")
+    return {name: None if value is None and nullable(name) else read(name, value) for name, value in config.items()}
+
+
+def nullable(name):
+    """Whether an option may be unset."""
+    return presets.DEFAULTS[name] is None

@@ -1,0 +1,129 @@
+"""From a configuration to what it names: the tasks, the net, the method, the outer optimiser."""
+from dataclasses import fields, replace
+
+import numpy as np
+
+from refmaml import kernels, methods, nets, tasks
+from refmaml.cli.options import flag
+from refmaml.cli.presets import IMAGES
+from refmaml.errors import expect
+from refmaml.layers import MSE, Context, CrossEntropy, FiLM, Flatten
+from refmaml.network import Sequential
+from refmaml.training import OPTIMIZERS, Recipe, Schedule, evaluate
+from refmaml.training.evaluation import HELD_OUT_STEP
+
+METHODS = {"maml": methods.MAML, "fomaml": methods.FirstOrderMAML, "anil": methods.ANIL, "fo-anil": methods.FirstOrderANIL,
+           "erm": methods.ERM, "meta-sgd": methods.MetaSGD, "maml++": methods.MAMLPlusPlus, "cavia": methods.CAVIA,
+           "reptile": methods.Reptile, "imaml": methods.IMAML}
+
+# The options that are fields of the method's dataclass, where it has them.
+FIELDS = {"inner_lr": "inner_lr", "inner_steps": "inner_steps", "adapts": "adapts", "frozen": "frozen",
+          "regularization": "regularization", "cg_steps": "cg_steps", "inner_solver": "solver",
+          "inner_optimizer": "optimizer", "inner_batch": "inner_batch"}
+
+KERNELS = {"auto": kernels.reference, "reference": kernels.reference}
+
+
+def make_method(config, given=()):
+    """The method; an option given that it has no use for raises ArgumentError."""
+    cls = METHODS[config["method"]]
+    known = {f.name for f in fields(cls)}
+    for name in given:
+        if name in FIELDS:
+            users = [m for m, c in METHODS.items() if FIELDS[name] in {f.name for f in fields(c)}]
+            expect(FIELDS[name] in known, flag(name), f"--method {', '.join(users)} beside it", f"--method {config['method']}")
+    values = {field: config[name] for name, field in FIELDS.items() if field in known and config[name] is not None}
+    return cls(**{field: tuple(v) if isinstance(v, list) else v for field, v in values.items()})
+
+
+def at_evaluation(method, config, meta_size, net):
+    """The method as it adapts to a held-out task: --eval-steps inner steps, and no mini-batch larger than the support set."""
+    known = {f.name for f in fields(method)}
+    steps, support = config["eval_steps"], config["k_shot"] * (config["n_way"] if config["data"] in IMAGES else 1)
+    if steps is not None:
+        expect("inner_steps" in known, "--eval-steps", "a method that adapts", f"--method {config['method']}")
+        method = replace(method, inner_steps=steps)
+        expect(len(method.init(net, np.zeros(net.num_params))) == meta_size, "--eval-steps",
+               f"{config['inner_steps']}, as {config['method']} learned a rate for each step", steps)
+    if "inner_batch" in known and (method.inner_batch or 0) > support:
+        method = replace(method, inner_batch=None)
+    return method
+
+
+def make_net(config):
+    """The network, on its kernels, with its loss."""
+    computes = KERNELS[config["kernels"]]()
+    images = config["data"] in IMAGES
+    loss = CrossEntropy(config["loss_scale"]) if images else MSE(config["loss_scale"])
+    if config["net"] == "conv4":
+        expect(images, "--net", "mlp or two_layer_linear", f"conv4 with --data {config['data']}")
+        net = nets.conv4(config["n_way"], config["channels"], downsample=config["downsample"], head=config["head"],
+                         bn_gamma=config["bn_gamma"], loss=loss, kernels=computes)
+    elif config["net"] == "mlp":
+        net = make_mlp(config, images, loss, computes)
+    else:
+        expect(config["data"] == "linear", "--net", "conv4 or mlp", f"two_layer_linear with --data {config['data']}")
+        net = nets.two_layer_linear(config["dim"], config["rank"], MSE(config["loss_scale"], 0.5), computes)
+    return with_context(net, config) if config["method"] == "cavia" else net
+
+
+def make_mlp(config, images, loss, computes):
+    """A multi-layer perceptron from one input to one output, whatever they are."""
+    before, inputs, outputs = (([Flatten()], 28 * 28, config["n_way"]) if images else
+                               ([], {"sinusoid": 1, "linear": config["dim"]}[config["data"]], 1))
+    net = nets.mlp((inputs, *config["hidden"], outputs), loss=loss, kernels=computes)
+    return Sequential([*before, *net.layers], loss, (1, 28, 28) if images else (inputs,), computes)
+
+
+def with_context(net, config):
+    """The net with CAVIA's context: scaling the channels after conv4's third batch-norm, or appended to the inputs."""
+    layers, size = list(net.layers), config["context"]
+    if config["net"] == "conv4":
+        norms = [i for i, layer in enumerate(layers) if type(layer).__name__ == "BatchNorm2d"]
+        layers.insert(norms[2] + 1, FiLM(config["channels"], size))
+        return Sequential(layers, net.loss_function, net.input_shape, net.kernels)
+    expect(config["net"] == "mlp", "--net", "conv4 or mlp with --method cavia", config["net"])
+    first = next(i for i, layer in enumerate(layers) if type(layer).__name__ == "Linear")
+    layers[first:first + 1] = [Context(size), replace(layers[first], in_features=layers[first].in_features + size)]
+    return Sequential(layers, net.loss_function, net.input_shape, net.kernels)
+
+
+def make_tasks(config, split, data_root=None, download=False):
+    """The task distribution. Raises ArgumentError and DataError."""
+    if config["data"] == "glyphs":
+        return tasks.Glyphs(split, rotations=config["rotations"])
+    if config["data"] == "omniglot":
+        expect(data_root is not None, "--data-root", "the folder with Omniglot's archives or pictures", "nothing")
+        return tasks.Omniglot(data_root, split, split_by=config["split_by"], resample=config["resample"],
+                              invert=config["invert"], rotations=config["rotations"], download=download)
+    return tasks.Sinusoids() if config["data"] == "sinusoid" else tasks.TwoLayerLinear(config["dim"], config["rank"])
+
+
+def sampler(distribution, config, shots):
+    """(tasks, step) -> Batch with `shots` support examples per class, the query as configured."""
+    ways = {"n_way": config["n_way"]} if config["data"] in IMAGES else {}
+
+    def sample(tasks, step):
+        return distribution.sample(tasks, k_shot=shots, k_query=config["k_query"], seed=config["seed"], step=step,
+                                   dtype=np.dtype(config["dtype"]), **ways)
+    return sample
+
+
+def make_recipe(config, net, method, distribution):
+    """All that training needs but where to start."""
+    sample = sampler(distribution, config, config["train_shots"] or config["k_shot"])
+    schedule = Schedule(config["lr"], config["schedule"], config["steps"])
+    return Recipe(net, method, OPTIMIZERS[config["optimizer"]](), schedule, lambda step: sample(config["tasks"], step),
+                  config["chunk"])
+
+
+def test_split(config):
+    """The split to be judged on; regression tasks have none."""
+    return "test" if config["data"] in IMAGES else None
+
+
+def evaluate_on(distribution, net, method, meta, config):
+    """The Evaluation of meta-parameters on the configured number of held-out tasks."""
+    sample = sampler(distribution, config, config["k_shot"])
+    return evaluate(net, at_evaluation(method, config, len(meta), net), meta, lambda tasks: sample(tasks, HELD_OUT_STEP),
+                    config["eval_tasks"], config["chunk"])

@@ -1,0 +1,93 @@
+"""`refmaml train`: meta-train a net, and leave its checkpoint, learning curve and held-out result in a folder."""
+from pathlib import Path
+
+from refmaml.cli import options
+from refmaml.errors import ArgumentError, expect
+
+CHECKPOINT, CURVE, PICTURE, CONFIG, RESULT = FILES = ("checkpoint.npz", "curve.csv", "curve.png", "config.json", "result.json")
+# What may be said anew on --resume: how far to go, and nothing that changes the steps themselves.
+ANEW = ("steps", "minutes", "kernels", "chunk", "eval_tasks", "eval_steps")
+
+
+def add(subparsers):
+    """Register the command."""
+    p = subparsers.add_parser("train", help="meta-train a net", description=__doc__)
+    options.add(p.add_argument_group("run"), ("out", "preset", "data_root", "download", "save_every"))
+    p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, bit for bit as if never stopped")
+    p.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    for title, group in options.SAVED.items():
+        options.add(p.add_argument_group(title), group)
+    p.set_defaults(func=run)
+
+
+def run(arguments):
+    """Train, evaluate, write everything down."""
+    from refmaml.cli import problem, report
+    from refmaml.training import train
+    given = options.typed(arguments)
+    now, config = resumed(given) if arguments.resume else (None, options.settle(given))
+    options.refuse_strays(given, config)
+    method, net = problem.make_method(config, given), problem.make_net(config)
+    where = given.get("data_root"), given.get("download", False)
+    recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", *where))
+    if now is None:
+        now = recipe.start(net.init(config["seed"], config["dtype"]))
+    expect(len(now.meta) == len(recipe.start(net.init(0)).meta), CHECKPOINT, "the parameters of its own configuration's net",
+           f"{len(now.meta)} parameters")
+    out = folder(given, config, arguments.resume)
+    try:
+        with report.progress(config["steps"], arguments.quiet) as show:
+            now = train(recipe, now, steps=config["steps"], minutes=config["minutes"], show=show,
+                        save=lambda now: save(out, now, config), save_every=given.get("save_every", 60.0))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"saved; to go on: refmaml train --resume --out {out}") from None
+    conclude(out, recipe, now, config, where)
+
+
+def resumed(given):
+    """(Progress, configuration) to go on from. Raises ArgumentError where an option contradicts the checkpoint, DataError."""
+    from refmaml.training import checkpoint
+    expect("out" in given, "--out", "the folder of the run to go on with, beside --resume", "nothing")
+    path = Path(given["out"]) / CHECKPOINT
+    now, saved = checkpoint.load(path)
+    saved = options.reread(saved)
+    for name, value in (options.presets.PRESETS.get(given.get("preset"), {}) | given).items():
+        fixed = name not in ANEW or (name == "steps" and saved["schedule"] != "constant")
+        if name in saved and fixed and value != saved[name]:
+            raise ArgumentError(f"{options.flag(name)}: expected {saved[name]} as in {path}, got {value}")
+    return now, saved | {name: given[name] for name in ANEW if name in given}
+
+
+def folder(given, config, resume):
+    """The folder to write to: --out, or a new one of a telling name. Raises DataError and ArgumentError."""
+    from refmaml.training.files import make_folder
+    if "out" in given:
+        path = Path(given["out"])
+        expect(resume or not (path / CHECKPOINT).exists(), "--out", "a folder without a checkpoint, or --resume beside it", path)
+        return make_folder(path, FILES)
+    name, number = f"{config['data']}-{config['method']}", 1
+    while (path := Path("runs") / (name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return make_folder(path)
+
+
+def save(out, now, config):
+    """What a later process needs, and what people like to look at meanwhile."""
+    from refmaml.training import checkpoint, curve
+    checkpoint.save(out / CHECKPOINT, now, config)
+    curve.write_csv(out / CURVE, now.rows)
+
+
+def conclude(out, recipe, now, config, where):
+    """The held-out result, the picture and the files that say how they came about."""
+    from refmaml.cli import problem, report
+    from refmaml.training import curve
+    from refmaml.training.files import write_json
+    write_json(out / CONFIG, config)
+    curve.write_png(out / PICTURE, now.rows, f"{config['method']} on {config['data']}")
+    held_out = problem.make_tasks(config, problem.test_split(config), *where)
+    result = problem.evaluate_on(held_out, recipe.net, recipe.method, now.meta, config)
+    write_json(out / RESULT, {**report.record(result), "steps": now.step, "seconds": round(now.seconds, 3),
+                              "configuration": config, "versions": report.versions(), "machine": report.machine()})
+    print(f"{config['method']} on {config['data']}: {result} over {len(result.values)} held-out tasks, "
+          f"after {now.step} steps in {now.seconds:.0f} s; see {out}")

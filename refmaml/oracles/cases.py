@@ -1,0 +1,129 @@
+"""The inputs every rung is tried on, as data: layers in all their variants, losses, and a net for the methods."""
+from typing import NamedTuple
+
+import numpy as np
+
+from refmaml.batch import Batch
+from refmaml.layers import (
+    MSE,
+    AvgPool2d,
+    BatchNorm2d,
+    Context,
+    Conv2d,
+    CrossEntropy,
+    FiLM,
+    Flatten,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Softplus,
+    SpatialMean,
+    Tanh,
+)
+from refmaml.network import Sequential
+from refmaml.oracles.kinks import layer_margin, net_margin
+from refmaml.oracles.unrolled import inner_loop
+
+TASKS, EXAMPLES = 3, 4
+LAYER_MARGIN = 1e-4      # inputs are drawn until no choice is nearer than this: eps / 1e-4 is still far below any tolerance
+NET_MARGIN = 1e-7        # along a whole inner loop; two correct trajectories differ by 1e-14 or so
+
+
+class LayerCase(NamedTuple):
+    """A layer with the shape of one input."""
+    layer: object
+    shape: tuple
+
+    def __str__(self):
+        return f"{self.layer}".replace(", weight_init=<function xavier_uniform>", "").partition(", weight_init")[0]
+
+
+LAYERS = [
+    LayerCase(Conv2d(2, 3, 3), (2, 5, 6)),
+    LayerCase(Conv2d(2, 3, 3, stride=2, padding=1, bias=False), (2, 7, 6)),
+    LayerCase(Conv2d(2, 3, (2, 3), stride=(1, 2), padding=((0, 1), (2, 0))), (2, 5, 6)),
+    LayerCase(Conv2d(2, 3, 3, stride=2, padding="same"), (2, 6, 7)),
+    LayerCase(Conv2d(3, 2, 1, stride=2), (3, 5, 4)),
+    LayerCase(Linear(5, 3), (5,)),
+    LayerCase(Linear(5, 3, bias=False), (5,)),
+    LayerCase(BatchNorm2d(3), (3, 4, 2)),
+    LayerCase(BatchNorm2d(3, eps=0.1, gamma=False), (3, 4, 2)),
+    LayerCase(BatchNorm2d(3, gamma=False, beta=False), (3, 4, 2)),
+    LayerCase(BatchNorm2d(4), (4,)),
+    LayerCase(ReLU(), (3, 4, 2)),
+    LayerCase(LeakyReLU(0.2), (3, 4, 2)),
+    LayerCase(Tanh(), (3, 4, 2)),
+    LayerCase(Softplus(), (3, 4, 2)),
+    LayerCase(MaxPool2d(2), (3, 4, 5)),
+    LayerCase(MaxPool2d((3, 2), stride=(1, 2)), (2, 5, 6)),
+    LayerCase(AvgPool2d(2), (3, 4, 5)),
+    LayerCase(AvgPool2d((3, 2), stride=(1, 2)), (2, 5, 6)),
+    LayerCase(SpatialMean(), (3, 4, 2)),
+    LayerCase(Flatten(), (3, 4, 2)),
+    LayerCase(Context(2), (3, 4, 2)),
+    LayerCase(Context(2), (5,)),
+    LayerCase(FiLM(3, 2), (3, 4, 2)),
+    LayerCase(FiLM(4, 3), (4,)),
+]
+
+LOSSES = [*(CrossEntropy(r) for r in ("mean", "sum", "sum/K")), *(MSE(r) for r in ("mean", "sum", "sum/K")), MSE(factor=0.5)]
+
+
+def layer_inputs(case, rng, dtype=np.float64):
+    """(w, x): parameters of every task and inputs away from kinks, drawn until they are."""
+    while True:
+        w = {name: rng.standard_normal((TASKS, *shape)).astype(dtype) for name, shape in case.layer.shapes().items()}
+        x = rng.standard_normal((TASKS, EXAMPLES, *case.shape)).astype(dtype)
+        if layer_margin(case.layer, x) > LAYER_MARGIN:
+            return w, x
+
+
+def loss_inputs(loss, rng, classes=4):
+    """(z, targets) for a loss: outputs (T, N, D), and labels or real targets."""
+    z = rng.standard_normal((TASKS, EXAMPLES, classes))
+    if isinstance(loss, CrossEntropy):
+        return z, rng.integers(0, classes, (TASKS, EXAMPLES))
+    return z, rng.standard_normal(z.shape)
+
+
+def conv_net(context=False):
+    """conv + batch-norm + ReLU + max-pool, twice, then a head; with context=True a FiLM layer in between, for CAVIA."""
+    film = [FiLM(4, 3)] if context else []
+    return Sequential([Conv2d(1, 4, 3, padding=1), BatchNorm2d(4), ReLU(), MaxPool2d(2),
+                       Conv2d(4, 4, 3), BatchNorm2d(4), *film, ReLU(), MaxPool2d(2), Flatten(), Linear(4, 3)],
+                      CrossEntropy(), (1, 9, 9))
+
+
+def smooth_net():
+    """The same shape without kinks, whose proximal problem a gradient descent in complex arithmetic can solve to rounding."""
+    return Sequential([Conv2d(1, 3, 3), BatchNorm2d(3), Tanh(), AvgPool2d(2), Flatten(), Linear(12, 3)],
+                      CrossEntropy(), (1, 6, 6))
+
+
+def tasks_for(net, rng, tasks=2, support=6, query=9):
+    """A batch of random classification tasks, of different sizes so that no extent can stand in for another."""
+    classes = net.output_shape(net.input_shape)[0]
+    return Batch(rng.standard_normal((tasks, support, *net.input_shape)), rng.integers(0, classes, (tasks, support)),
+                 rng.standard_normal((tasks, query, *net.input_shape)), rng.integers(0, classes, (tasks, query)))
+
+
+def start(net, rng):
+    """A point (P,) at which no parameter is 0 or 1 by construction."""
+    return net.init(rng, np.float64) + 0.1 * rng.standard_normal(net.num_params)
+
+
+def method_case(net, rates, seed=0):
+    """(theta, batch, margin): a start and tasks drawn until every pass of the inner loop stays away from kinks.
+
+    rates: the step sizes A_0 .. A_{K-1} of the loop that is to be followed.
+    """
+    rng = np.random.default_rng(seed)
+    while True:
+        theta, batch = start(net, rng), tasks_for(net, rng)
+        margin = np.inf
+        phis = inner_loop(net, theta[None], rates, batch.x_support, batch.y_support)
+        for phi in phis:
+            margin = min(margin, net_margin(net, phi, batch.x_support), net_margin(net, phi, batch.x_query))
+        if margin > NET_MARGIN:
+            return theta, batch, margin

@@ -1,0 +1,76 @@
+"""Meta-gradients and Hessian-vector products by JAX in float64: the formulas of torch_autodiff.py, differentiated by another hand.
+
+The meta-gradient is jax.grad through the unrolled inner loop; the Hessian-vector product is forward over reverse mode, where PyTorch's
+is reverse over reverse. JAX computes in float32 unless told otherwise, so both run inside `float64()`, which leaves no setting changed.
+"""
+from contextlib import contextmanager
+
+import numpy as np
+
+from refmaml.oracles.torch_autodiff import Framework, inner_rates, mean_over_tasks, task_loss, why_not
+
+
+def missing():
+    """None where JAX can run, otherwise the reason it cannot."""
+    return why_not("jax")
+
+
+@contextmanager
+def float64():
+    """64-bit numbers, on the CPU, for as long as it lasts."""
+    import jax
+    enable_x64 = getattr(jax, "enable_x64", None)
+    if enable_x64 is None:                                # where it lives in older releases
+        from jax.experimental import enable_x64
+    with enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+        yield
+
+
+def framework():
+    import jax.numpy as jnp
+    from jax import lax
+
+    def windows(x, start, operation, window, stride):
+        return lax.reduce_window(x, start, operation, (1, 1, *window), (1, 1, *stride), "VALID")
+
+    def max_pool2d(x, window, stride):
+        return windows(x, -jnp.inf, lax.max, window, stride)
+
+    def avg_pool2d(x, window, stride):
+        return windows(x, 0.0, lax.add, window, stride) / (window[0] * window[1])
+    return Framework(jnp, lax.conv_general_dilated, max_pool2d, avg_pool2d)
+
+
+def jax_meta_gradient(net, theta, batch, inner_lr, inner_steps, adapts=("*",), frozen=(), first_order=False):
+    """dM/dtheta (P,) in float64, M = mean over tasks of the query loss after K inner steps: jax.grad through the whole inner loop.
+
+    inner_lr, inner_steps, adapts, frozen  as in MAML
+    first_order  the inner gradients are constants: the gradient of first-order MAML
+    Raises ArgumentError for a layer or loss that has no formula in torch_autodiff.
+    """
+    import jax
+    f, A = framework(), inner_rates(net, inner_lr, adapts, frozen)
+    inner_gradient = jax.grad(lambda phi, x, y: task_loss(f, net, phi, x, y))
+
+    def loss_after_adaptation(phi, x_support, y_support, x_query, y_query):
+        for _ in range(inner_steps):
+            gradient = inner_gradient(phi, x_support, y_support)
+            phi = phi - A * (jax.lax.stop_gradient(gradient) if first_order else gradient)
+        return task_loss(f, net, phi, x_query, y_query)
+
+    gradient, start = jax.jit(jax.grad(loss_after_adaptation)), np.asarray(theta, np.float64)
+    with float64():
+        return mean_over_tasks(net, lambda *task: gradient(start, *task),
+                               batch.x_support, batch.y_support, batch.x_query, batch.y_query)
+
+
+def jax_hvp(net, theta, x, y, v):
+    """H v (P,) in float64, H the Hessian at theta (P,) of the mean loss over the tasks of x, y: forward over reverse mode."""
+    import jax
+    f, w, v = framework(), np.asarray(theta, np.float64), np.asarray(v, np.float64)
+
+    @jax.jit
+    def task_product(x, y):
+        return jax.jvp(jax.grad(lambda w: task_loss(f, net, w, x, y)), (w,), (v,))[1]
+    with float64():
+        return mean_over_tasks(net, task_product, x, y)

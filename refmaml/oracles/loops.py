@@ -1,0 +1,128 @@
+"""Every forward pass as loops a child could read: one task, one example, one number at a time. Slow on purpose."""
+from itertools import product
+from math import exp, log, sqrt, tanh
+
+import numpy as np
+
+
+def windows(layer, x):
+    """(i, j, top row, left column) of every window a layer with `geometry` looks at, and the padded image."""
+    _, H, W = x.shape
+    if hasattr(layer, "padding"):
+        (kH, kW), (sH, sW), ((top, bottom), (left, right)), (Ho, Wo) = layer.geometry((H, W))
+        padded = np.zeros((len(x), top + H + bottom, left + W + right))
+        padded[:, top:top + H, left:left + W] = x
+    else:
+        ((kH, kW), (sH, sW)), padded = layer.geometry(), x
+        Ho, Wo = (H - kH) // sH + 1, (W - kW) // sW + 1
+    return (kH, kW), (Ho, Wo), [(i, j, i * sH, j * sW) for i in range(Ho) for j in range(Wo)], padded
+
+
+def conv2d(layer, w, x):
+    """One image (C, H, W) under filters (O, C, kH, kW)."""
+    (kH, kW), (Ho, Wo), places, padded = windows(layer, x)
+    y = np.zeros((layer.out_channels, Ho, Wo))
+    for o, (i, j, row, column) in product(range(layer.out_channels), places):
+        for c, p, q in product(range(len(x)), range(kH), range(kW)):
+            y[o, i, j] += w["weight"][o, c, p, q] * padded[c, row + p, column + q]
+        y[o, i, j] += w["bias"][o] if layer.bias else 0
+    return y
+
+
+def linear(layer, w, x):
+    """One vector (I,)."""
+    y = np.zeros(layer.out_features)
+    for o in range(layer.out_features):
+        for i in range(layer.in_features):
+            y[o] += w["weight"][o, i] * x[i]
+        y[o] += w["bias"][o] if layer.bias else 0
+    return y
+
+
+def pooled(layer, x, choose):
+    """One image, a number chosen from each window."""
+    (kH, kW), (Ho, Wo), places, padded = windows(layer, x)
+    y = np.zeros((len(x), Ho, Wo))
+    for c, (i, j, row, column) in product(range(len(x)), places):
+        y[c, i, j] = choose([padded[c, row + p, column + q] for p in range(kH) for q in range(kW)])
+    return y
+
+
+def film(layer, w, x):
+    """One input (C, ...), every channel scaled and shifted by numbers made from the context."""
+    y, C = np.zeros(x.shape), layer.num_features
+    for c in range(C):
+        gamma = w["bias"][c] + sum(w["weight"][c, s] * w["context"][s] for s in range(layer.size))
+        beta = w["bias"][C + c] + sum(w["weight"][C + c, s] * w["context"][s] for s in range(layer.size))
+        for place in np.ndindex(x.shape[1:]):
+            y[(c, *place)] = gamma * x[(c, *place)] + beta
+    return y
+
+
+def average(values):
+    return sum(values) / len(values)
+
+
+SCALARS = {"ReLU": lambda layer, x: x if x > 0 else 0.0,
+           "LeakyReLU": lambda layer, x: x if x > 0 else layer.negative_slope * x,
+           "Tanh": lambda layer, x: tanh(x),
+           "Softplus": lambda layer, x: log(1 + exp(x))}
+
+EXAMPLES = {"Conv2d": conv2d, "Linear": linear, "FiLM": film,
+            "MaxPool2d": lambda layer, w, x: pooled(layer, x, max),
+            "AvgPool2d": lambda layer, w, x: pooled(layer, x, average),
+            "SpatialMean": lambda layer, w, x: np.array([average(list(channel.ravel())) for channel in x]),
+            "Flatten": lambda layer, w, x: np.array([x[place] for place in np.ndindex(x.shape)]),
+            "Context": lambda layer, w, x: np.array(
+                list(x) + [c if x.ndim == 1 else np.full(x.shape[1:], c) for c in w["context"]])}
+
+
+def batch_norm(layer, w, x):
+    """All examples (N, C, ...) of one task: batch-norm is the only layer that looks at more than one."""
+    y = np.zeros(x.shape)
+    for c in range(x.shape[1]):
+        values = list(x[:, c].ravel())
+        mean = average(values)
+        variance = average([(v - mean) ** 2 for v in values])
+        gamma = w["weight"][c] if layer.gamma else 1
+        beta = w["bias"][c] if layer.beta else 0
+        for place in np.ndindex(x[:, c].shape):
+            n, *rest = place
+            y[(n, c, *rest)] = gamma * (x[(n, c, *rest)] - mean) / sqrt(variance + layer.eps) + beta
+    return y
+
+
+def forward(layer, w, x):
+    """y (T, N, ...) of any layer, from per-task parameters w (dict of (T, ...)) and inputs x (T, N, ...)."""
+    kind = type(layer).__name__
+    tasks = []
+    for t in range(len(x)):
+        wt = {name: a[t] for name, a in w.items()}
+        if kind == "BatchNorm2d":
+            tasks.append(batch_norm(layer, wt, x[t]))
+        elif kind in SCALARS:
+            tasks.append(np.array([SCALARS[kind](layer, value) for value in x[t].ravel()]).reshape(x[t].shape))
+        else:
+            tasks.append(np.array([EXAMPLES[kind](layer, wt, example) for example in x[t]]))
+    return np.array(tasks)
+
+
+def cross_entropy(loss, z, labels):
+    """(T,): the scaled sum of -log softmax at the label, by the definition."""
+    T, N, C = z.shape
+    scale = {"mean": 1 / N, "sum": 1, "sum/K": 1 / (N / C)}[loss.reduction]
+    return np.array([scale * sum(-log(exp(z[t, n, labels[t, n]]) / sum(exp(v) for v in z[t, n])) for n in range(N))
+                     for t in range(T)])
+
+
+def squared_error(loss, z, targets):
+    """(T,): the scaled sum of squares."""
+    T, N, D = z.shape
+    scale = loss.factor * {"mean": 1 / (N * D), "sum": 1, "sum/K": 1 / N}[loss.reduction]
+    return np.array([scale * sum((z[t, n, d] - targets[t, n, d]) ** 2 for n in range(N) for d in range(D))
+                     for t in range(T)])
+
+
+def loss_forward(loss, z, y):
+    """(T,) of either loss."""
+    return (cross_entropy if type(loss).__name__ == "CrossEntropy" else squared_error)(loss, z, y)

@@ -1,0 +1,180 @@
+"""Meta-gradients and Hessian-vector products by PyTorch's autograd in float64: the network again, with every derivative somebody else's.
+
+The formulas of the layers and losses are written once, for one task, in the words that torch and jax.numpy spell alike; only
+convolution and pooling come from each framework's own library. jax_autodiff.py differentiates the same formulas with JAX.
+
+Batch-norm is written in primitives, never F.batch_norm: PyTorch's fused operation saves its mean and 1/std without their history, so
+that a derivative taken through its double backward, or forward-mode inside reverse-mode, is silently wrong by several per cent
+(pytorch issue 186256, torch 2.13). An oracle has to be right in whatever order it is differentiated.
+
+Neither framework is imported before it is used; `missing()` tells whether it can be.
+"""
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refmaml import layers
+from refmaml.errors import expect
+from refmaml.methods.recursion import step_sizes
+
+
+class Framework(NamedTuple):
+    """What a framework provides: its NumPy-like namespace xp, and windows over images (N, C, H, W).
+
+    conv2d(x, w, stride, padding), max_pool2d(x, window, stride), avg_pool2d(x, window, stride); padding ((top, bottom), (left, right))
+    """
+    xp: Any
+    conv2d: Any
+    max_pool2d: Any
+    avg_pool2d: Any
+
+
+# ---- the formulas, for either framework: one task's input x (N, ...), a layer's own parameters w ---------------------------------
+
+def linear(f, layer, w, x):
+    y = x @ w["weight"].T
+    return y + w["bias"] if layer.bias else y
+
+
+def conv2d(f, layer, w, x):
+    _, stride, padding, _ = layer.geometry(tuple(x.shape[2:]))
+    y = f.conv2d(x, w["weight"], stride, padding)
+    return y + w["bias"].reshape(-1, 1, 1) if layer.bias else y
+
+
+def batch_norm2d(f, layer, w, x):
+    rows = x.reshape(*x.shape[:2], -1)
+    centred = rows - rows.mean(axis=(0, 2), keepdims=True)
+    variance = (centred * centred).mean(axis=(0, 2), keepdims=True)
+    y = centred * (variance + layer.eps) ** -0.5
+    y = y * w["weight"].reshape(-1, 1) if layer.gamma else y
+    y = y + w["bias"].reshape(-1, 1) if layer.beta else y
+    return y.reshape(x.shape)
+
+
+def context(f, layer, w, x):
+    c = w["context"].reshape(-1, *(1 for _ in x.shape[2:]))
+    return f.xp.concatenate([x, f.xp.broadcast_to(c, (len(x), layer.size, *x.shape[2:]))], axis=1)
+
+
+def film(f, layer, w, x):
+    both = w["weight"] @ w["context"] + w["bias"]
+    gamma, beta = both.reshape(2, -1, *(1 for _ in x.shape[2:]))
+    return gamma * x + beta
+
+
+FORWARD = {
+    layers.Conv2d: conv2d,
+    layers.Linear: linear,
+    layers.BatchNorm2d: batch_norm2d,
+    layers.ReLU: lambda f, layer, w, x: f.xp.where(x > 0, x, 0.0),
+    layers.LeakyReLU: lambda f, layer, w, x: f.xp.where(x > 0, x, layer.negative_slope * x),
+    layers.Tanh: lambda f, layer, w, x: f.xp.tanh(x),
+    layers.Softplus: lambda f, layer, w, x: f.xp.logaddexp(x, f.xp.zeros_like(x)),
+    layers.MaxPool2d: lambda f, layer, w, x: f.max_pool2d(x, *layer.geometry()),
+    layers.AvgPool2d: lambda f, layer, w, x: f.avg_pool2d(x, *layer.geometry()),
+    layers.SpatialMean: lambda f, layer, w, x: x.mean(axis=(2, 3)),
+    layers.Flatten: lambda f, layer, w, x: x.reshape(len(x), -1),
+    layers.Context: context,
+    layers.FiLM: film,
+}
+
+
+def cross_entropy(f, loss, z, labels):
+    N, C = z.shape
+    shifted = z - f.xp.amax(z, axis=1, keepdims=True)
+    log_p = shifted - f.xp.log(f.xp.exp(shifted).sum(axis=1, keepdims=True))
+    return -log_p[f.xp.arange(N), labels].sum() * {"mean": 1 / N, "sum": 1, "sum/K": C / N}[loss.reduction]
+
+
+def squared_error(f, loss, z, targets):
+    N, D = z.shape
+    return ((z - targets) ** 2).sum() * loss.factor * {"mean": 1 / (N * D), "sum": 1, "sum/K": 1 / N}[loss.reduction]
+
+
+LOSSES = {layers.CrossEntropy: cross_entropy, layers.MSE: squared_error}
+
+
+def task_loss(f, net, phi, x, y):
+    """L(phi; x, y) of one task: phi (P,), x (N, ...), y (N,) or (N, D), all the framework's own arrays."""
+    parameters = net.named(phi)
+    for i, layer in enumerate(net.layers):
+        w = {name: parameters[f"{i}.{name}"] for name in layer.shapes()}
+        x = FORWARD[type(layer)](f, layer, w, x)
+    return LOSSES[type(net.loss_function)](f, net.loss_function, x, y)
+
+
+# ---- what both oracles ask of their arguments -------------------------------------------------------------------------------------
+
+def mean_over_tasks(net, task_vector, *arrays):
+    """Mean of task_vector(arrays of one task) (P,) over tasks: arrays (T, N, ...), handed over as float64 or int64."""
+    for part, known in [*((layer, FORWARD) for layer in net.layers), (net.loss_function, LOSSES)]:
+        expect(type(part) in known, "net", f"only {', '.join(c.__name__ for c in known)}", type(part).__name__)
+    arrays = [np.array(a, np.float64 if a.dtype.kind == "f" else np.int64) for a in arrays]
+    return np.mean([np.asarray(task_vector(*task)) for task in zip(*arrays, strict=True)], axis=0)
+
+
+def inner_rates(net, inner_lr, adapts, frozen):
+    """A (P,): inner_lr where a parameter takes inner steps, 0 elsewhere."""
+    return step_sizes(net, inner_lr, adapts, frozen, np.float64)
+
+
+def why_not(module):
+    """None where `module` imports, otherwise one line that says why it does not."""
+    try:
+        import_module(module)
+    except (ImportError, OSError) as error:             # OSError: a shared library of its own that does not load
+        return f"{module} cannot be imported ({error}); it comes with pip install refmaml[{module}]"
+    return None
+
+
+# ---- PyTorch ----------------------------------------------------------------------------------------------------------------------
+
+def missing():
+    """None where PyTorch can run, otherwise the reason it cannot."""
+    return why_not("torch")
+
+
+def framework():
+    import torch
+    from torch.nn import functional as F
+
+    def padded_conv2d(x, w, stride, padding):
+        (top, bottom), (left, right) = padding           # torch's own padding is symmetric; F.pad counts from the last axis
+        return F.conv2d(F.pad(x, (left, right, top, bottom)), w, stride=stride)
+    return Framework(torch, padded_conv2d, F.max_pool2d, F.avg_pool2d)
+
+
+def torch_meta_gradient(net, theta, batch, inner_lr, inner_steps, adapts=("*",), frozen=(), first_order=False):
+    """dM/dtheta (P,) in float64, M = mean over tasks of the query loss after K inner steps: autograd through the whole inner loop.
+
+    inner_lr, inner_steps, adapts, frozen  as in MAML
+    first_order  keep no graph of the inner gradients: the gradient of first-order MAML
+    Raises ArgumentError for a layer or loss that has no formula here.
+    """
+    import torch
+    f, A = framework(), torch.from_numpy(inner_rates(net, inner_lr, adapts, frozen))
+
+    def task_gradient(*task):
+        x_support, y_support, x_query, y_query = map(torch.from_numpy, task)
+        start = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
+        phi = start
+        for _ in range(inner_steps):
+            loss = task_loss(f, net, phi, x_support, y_support)
+            gradient, = torch.autograd.grad(loss, phi, create_graph=not first_order)
+            phi = phi - A * gradient
+        return torch.autograd.grad(task_loss(f, net, phi, x_query, y_query), start)[0]
+    return mean_over_tasks(net, task_gradient, batch.x_support, batch.y_support, batch.x_query, batch.y_query)
+
+
+def torch_hvp(net, theta, x, y, v):
+    """H v (P,) in float64, H the Hessian at theta (P,) of the mean loss over the tasks of x, y: reverse over reverse mode."""
+    import torch
+    f = framework()
+
+    def task_product(*task):
+        w = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
+        gradient, = torch.autograd.grad(task_loss(f, net, w, *map(torch.from_numpy, task)), w, create_graph=True)
+        return torch.autograd.grad(gradient @ torch.tensor(v, dtype=torch.float64), w)[0]
+    return mean_over_tasks(net, task_product, x, y)

@@ -1,0 +1,110 @@
+"""A training run in one file, written whole or not at all, and believed only after it has been checked.
+
+An uncompressed .npz: meta.npy, state.NAME.npy for each array of the optimiser, curve.npy (steps, 5) and manifest.npy, a JSON text as
+bytes: {"schema", "step", "config", "sha256"}. The sha256 is over the manifest's other entries and every array's name, dtype, shape and
+bytes. Nothing in the file is trusted before its size is known, and nothing in it is ever executed.
+"""
+import hashlib
+import io
+import json
+import os
+import re
+import zipfile
+from math import prod
+
+import numpy as np
+
+from refmaml.errors import DataError
+from refmaml.training.files import durable_write
+from refmaml.training.trainer import Progress, Row
+
+SCHEMA = "refmaml-checkpoint-1"
+LIMIT = 1 << 32                                           # bytes in a file we agree to read
+_MEMBER = re.compile(r"(meta|curve|manifest|state\.[a-z0-9_]+)\.npy")
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def save(path, progress, config):
+    """Write `progress` and `config` (whatever JSON can hold) to `path`, whose folder exists.
+
+    On any failure, power cuts included, the file that was there before is still there. Raises DataError.
+    """
+    arrays = {"meta": progress.meta, "curve": np.array(progress.rows, np.float64).reshape(-1, len(Row._fields)),
+              **{f"state.{name}": a for name, a in progress.state.items()}}
+    manifest = {"schema": SCHEMA, "step": progress.step, "config": config}
+    manifest["sha256"] = digest(manifest, arrays)
+    text = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
+    with durable_write(path) as file:
+        np.savez(file, manifest=text, **arrays)
+
+
+def load(path):
+    """(Progress, config) as `save` was given them. Raises DataError, one line: the file, what was expected, what came."""
+    try:
+        with open(path, "rb") as file:
+            return restored(read_members(file))
+    except FileNotFoundError:
+        raise DataError(f"{path}: expected a checkpoint, got no such file") from None
+    except Exception as error:              # zipfile, NumPy's header parser and JSON raise all kinds on damaged bytes
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: expected a checkpoint of refmaml train, got {reason}") from error
+
+
+def read_members(file):
+    """{name: array} of the .npz in an open file, with nothing allocated that the file's own size does not cover."""
+    size = os.fstat(file.fileno()).st_size
+    require(size <= LIMIT, f"{size} bytes, where {LIMIT} is the limit")
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        names = [m.filename for m in members]
+        require(len(set(names)) == len(names), "a member twice")
+        for m in members:
+            require(_MEMBER.fullmatch(m.filename), f"a member {m.filename[:80]!r}")
+            require(m.compress_type == zipfile.ZIP_STORED, f"a compressed member {m.filename}")
+        require(sum(m.file_size for m in members) <= size, "members larger than the file")
+        return {name.removesuffix(".npy"): read_array(name, archive.read(name)) for name in names}
+
+
+def read_array(name, data):
+    """The array in the bytes of one .npy, whose header must describe just these bytes."""
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    require(version in _HEADERS, f"{name} in .npy version {version}")
+    shape, _, dtype = _HEADERS[version](stream)
+    require(dtype.kind in "fu", f"{name} of dtype {dtype}")
+    require(prod(shape) * dtype.itemsize == len(data) - stream.tell(), f"{name} of shape {shape} in {len(data)} bytes")
+    stream.seek(0)
+    return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def restored(arrays):
+    """(Progress, config) from the members of a file."""
+    require({"meta", "curve", "manifest"} <= set(arrays), f"only the members {', '.join(sorted(arrays))}")
+    manifest = json.loads(arrays.pop("manifest").tobytes())
+    require(isinstance(manifest, dict) and manifest.get("schema") == SCHEMA, f"no schema {SCHEMA}")
+    require(set(manifest) == {"schema", "step", "config", "sha256"}, f"a manifest of {', '.join(manifest)}")
+    stated = manifest.pop("sha256")
+    require(stated == digest(manifest, arrays), "contents that differ from their sha256")
+    meta, curve, step = arrays.pop("meta"), arrays.pop("curve"), manifest["step"]
+    require(meta.ndim == 1 and meta.dtype.kind == "f", f"meta-parameters {meta.dtype} of shape {meta.shape}")
+    require(type(step) is int and curve.shape == (step, len(Row._fields)), f"a curve of shape {curve.shape} at step {step}")
+    for name, a in arrays.items():
+        require(a.shape == meta.shape and a.dtype == meta.dtype, f"{name} {a.dtype} of shape {a.shape}")
+    rows = [Row(int(row[0]), *row[1:]) for row in curve.tolist()]
+    return Progress(meta, {name.removeprefix("state."): a for name, a in arrays.items()}, rows, step), manifest["config"]
+
+
+def digest(manifest, arrays):
+    """sha256 over a manifest and named arrays, in an order of its own."""
+    h = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode())
+    for name in sorted(arrays):
+        a = np.ascontiguousarray(arrays[name])
+        h.update(f"{name} {a.dtype.str} {a.shape}\n".encode())
+        h.update(a.data)
+    return h.hexdigest()
+
+
+def require(condition, got):
+    """Refuse a file: `load` says which, and what was expected."""
+    if not condition:
+        raise ValueError(got)

@@ -1,0 +1,65 @@
+"""How well a start adapts to tasks it has not seen: the mean over tasks, and how far that mean can be trusted."""
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from refmaml.errors import NonFiniteError, expect
+
+# Held-out tasks come from a step that no training reaches, so that regression tasks, which have no split, are new too.
+HELD_OUT_STEP = 2 ** 64 - 1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The query set's figure after adaptation, task by task: values (T,).
+
+    quantity  "accuracy" (a fraction) or, for regression, "loss"
+    """
+    quantity: str
+    values: np.ndarray
+
+    @property
+    def mean(self):
+        """The mean over tasks."""
+        return float(self.values.mean())
+
+    @property
+    def interval(self):
+        """The half-width 1.96 s / sqrt(T) of the 95 % confidence interval over tasks, s with T - 1 in its denominator."""
+        return 1.96 * float(self.values.std(ddof=1)) / sqrt(len(self.values))
+
+    def __str__(self):
+        if self.quantity == "accuracy":
+            return f"accuracy {100 * self.mean:.2f} +- {100 * self.interval:.2f} %"
+        return f"loss {self.mean:.4g} +- {self.interval:.2g}"
+
+
+def outcomes(net, phi, x, y):
+    """At each task's own parameters phi (T, P): the accuracy on x, y, (T,), or the loss where there is no accuracy."""
+    net.check(phi, x, y)
+    with np.errstate(all="ignore"):                       # non-finite values are found below
+        z, _ = net.forward(net.parameters.views(phi), x, keep=False)
+        loss = net.loss_function.forward(net.kernels, z, y)[0]
+    if not np.isfinite(loss).all():
+        raise NonFiniteError(f"query set: expected finite losses, got {(~np.isfinite(loss)).sum()} non-finite ones")
+    accuracy = net.loss_function.accuracy(z, y)
+    return ("loss", loss) if accuracy is None else ("accuracy", accuracy)
+
+
+def evaluate(net, method, meta, sample, tasks, chunk=8, show=None):
+    """Adapt to each of `tasks` held-out tasks with `method`, then judge on its query set.
+
+    sample  range of task numbers -> Batch; show, where given, is called with the number of tasks done so far
+    Returns an Evaluation. The values do not depend on `chunk`. Raises ArgumentError, NonFiniteError.
+    """
+    expect(isinstance(tasks, int) and tasks >= 2, "tasks", "an integer >= 2 (an interval needs two)", repr(tasks))
+    parts = []
+    for start in range(0, tasks, chunk):
+        batch = sample(range(start, min(start + chunk, tasks))).astype(meta.dtype)
+        phi = method.adapt(net, meta, batch.x_support, batch.y_support)
+        quantity, values = outcomes(net, phi, batch.x_query, batch.y_query)
+        parts.append(values)
+        if show is not None:
+            show(min(start + chunk, tasks))
+    return Evaluation(quantity, np.concatenate(parts).astype(np.float64))

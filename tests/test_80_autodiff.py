@@ -1,0 +1,203 @@
+"""Rung 6: the hand-written derivatives against PyTorch's and JAX's, in float64. Either framework may be absent; its tests then say so."""
+import subprocess
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import refmaml as rm
+from refmaml.layers import __all__ as layers_and_losses
+from refmaml.oracles import jax_autodiff, torch_autodiff
+
+# Two programs that add the same float64 numbers in different orders: 1e-16 for each rounding, grown by sums over some hundred numbers
+# and by three inner steps through batch-norm. That leaves 1e-14 or so; a term that is wrong or absent shows at 1e-3 and above.
+AGREES, WRONG = 1e-11, 1e-3
+K, TASKS = 3, 3
+
+
+class Oracle(NamedTuple):
+    meta_gradient: object
+    hvp: object
+
+
+ORACLES = {"torch": (torch_autodiff.missing, Oracle(torch_autodiff.torch_meta_gradient, torch_autodiff.torch_hvp)),
+           "jax": (jax_autodiff.missing, Oracle(jax_autodiff.jax_meta_gradient, jax_autodiff.jax_hvp))}
+
+
+@pytest.fixture(scope="module", params=ORACLES)
+def oracle(request):
+    missing, functions = ORACLES[request.param]
+    if reason := missing():
+        pytest.skip(reason)
+    return functions
+
+
+class Case(NamedTuple):
+    """A net, an inner step size at which its Hessian matters, and the parameters that adapt in the test of partial adaptation."""
+    net: rm.Sequential
+    inner_lr: float
+    part: dict
+
+
+def strided_conv4():
+    return Case(rm.conv4(n_way=3, channels=4, image=(1, 14, 14), loss=rm.CrossEntropy("sum/K")), 0.1, {"adapts": ("head",)})
+
+
+def max_pool_conv():
+    net = rm.Sequential([rm.Conv2d(2, 4, 3, padding=1), rm.BatchNorm2d(4), rm.ReLU(), rm.MaxPool2d(2),
+                         rm.Conv2d(4, 5, 3, bias=False), rm.BatchNorm2d(5, beta=False), rm.ReLU(), rm.MaxPool2d(2, stride=1),
+                         rm.Flatten(), rm.Linear(20, 3)], rm.CrossEntropy(), (2, 10, 10))
+    return Case(net, 0.2, {"frozen": ("BatchNorm2d",)})
+
+
+def tanh_mlp():
+    return Case(rm.mlp((2, 12, 12, 3), "tanh", rm.MSE("sum/K")), 0.05, {"adapts": ("body",)})
+
+
+def conditioned():
+    """Contexts in both of CAVIA's ways, convolution windows and paddings that differ on every side, overlapping means."""
+    net = rm.Sequential([rm.Context(2), rm.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=((0, 1), (2, 0))), rm.FiLM(4, 3),
+                         rm.LeakyReLU(0.1), rm.AvgPool2d(3, stride=2), rm.Conv2d(4, 4, 2, padding="same"), rm.Softplus(),
+                         rm.Flatten(), rm.Linear(16, 6), rm.FiLM(6, 2), rm.Context(1), rm.Linear(7, 3)],
+                        rm.CrossEntropy(), (1, 9, 6))
+    return Case(net, 0.1, {"adapts": ("context",)})
+
+
+def two_layer_linear():
+    return Case(rm.two_layer_linear(8, 3), 0.1, {"adapts": ("0.weight",)})
+
+
+NETS = {make.__name__: make for make in (strided_conv4, max_pool_conv, tanh_mlp, conditioned, two_layer_linear)}
+
+
+@pytest.fixture(scope="module", params=NETS)
+def case(request):
+    return NETS[request.param]()
+
+
+def start(net):
+    """A theta whose every entry has been moved: no context at 0, no gamma at 1."""
+    rng = np.random.default_rng(1)
+    return net.init(seed=rng, dtype=np.float64) + 0.1 * rng.standard_normal(net.num_params)
+
+
+def data(net, examples, rng):
+    """Normal inputs, which lie on no kink and tie in no window, and targets of the kind that the loss takes."""
+    x = rng.standard_normal((TASKS, examples, *net.input_shape))
+    D, = net.output_shape(net.input_shape)
+    if isinstance(net.loss_function, rm.MSE):
+        return x, rng.standard_normal((TASKS, examples, D))
+    return x, rng.integers(0, D, (TASKS, examples))
+
+
+def batch_for(net):
+    rng = np.random.default_rng(2)
+    return rm.Batch(*data(net, 6, rng), *data(net, 8, rng))
+
+
+def error(ours, reference):
+    """max|ours - reference| / max|reference|."""
+    assert ours.dtype == reference.dtype == np.float64 and ours.shape == reference.shape
+    return np.abs(ours - reference).max() / np.abs(reference).max()
+
+
+class DoubledHessian(rm.Sequential):
+    """The planted mistake: every Hessian-vector product twice too large."""
+
+    def hvp(self, primal, v):
+        return 2 * super().hvp(primal, v)
+
+
+def test_maml_agrees_with_autodiff_and_a_doubled_hessian_does_not(oracle, case):
+    net, theta, batch, maml = case.net, start(case.net), batch_for(case.net), rm.MAML(case.inner_lr, K)
+    reference = oracle.meta_gradient(net, theta, batch, case.inner_lr, K)
+    doubled = DoubledHessian(net.layers, net.loss_function, net.input_shape)
+    right = error(maml.meta_gradient(net, theta, batch).grad, reference)
+    wrong = error(maml.meta_gradient(doubled, theta, batch).grad, reference)
+    print(f"error {right:.1e}, with a doubled Hessian {wrong:.1e}")
+    assert right < AGREES and wrong > WRONG
+
+
+def test_first_order_maml_agrees_with_autodiff_and_maml_does_not(oracle, case):
+    net, theta, batch = case.net, start(case.net), batch_for(case.net)
+    reference = oracle.meta_gradient(net, theta, batch, case.inner_lr, K, first_order=True)
+    right = error(rm.FirstOrderMAML(case.inner_lr, K).meta_gradient(net, theta, batch).grad, reference)
+    wrong = error(rm.MAML(case.inner_lr, K).meta_gradient(net, theta, batch).grad, reference)
+    print(f"error {right:.1e}, second-order {wrong:.1e}")
+    assert right < AGREES and wrong > WRONG
+
+
+def test_maml_on_a_part_of_the_parameters_agrees_with_autodiff(oracle, case):
+    net, theta, batch = case.net, start(case.net), batch_for(case.net)
+    reference = oracle.meta_gradient(net, theta, batch, case.inner_lr, K, **case.part)
+    right = error(rm.MAML(case.inner_lr, K, **case.part).meta_gradient(net, theta, batch).grad, reference)
+    wrong = error(rm.MAML(case.inner_lr, K).meta_gradient(net, theta, batch).grad, reference)
+    print(f"error {right:.1e}, where all adapt {wrong:.1e}")
+    assert right < AGREES and wrong > WRONG
+
+
+def test_hessian_vector_products_agree_with_autodiff(oracle, case):
+    net, theta = case.net, start(case.net)
+    rng = np.random.default_rng(3)
+    (x, y), v = data(net, 6, rng), rng.standard_normal(net.num_params)
+    right = error(net.hessian(theta, x, y) @ v, oracle.hvp(net, theta, x, y, v))
+    print(f"error {right:.1e}")
+    assert right < AGREES
+
+
+LOSSES = [*(rm.CrossEntropy(reduction) for reduction in ("mean", "sum", "sum/K")),
+          *(rm.MSE(reduction, factor) for reduction, factor in (("mean", 1.0), ("sum", 0.5), ("sum/K", 3.0)))]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_every_reduction_of_every_loss_has_the_scale_that_autodiff_finds(oracle, loss):
+    net = rm.mlp((3, 4), loss=loss)
+    theta, rng = start(net), np.random.default_rng(4)
+    (x, y), v = data(net, 5, rng), rng.standard_normal(net.num_params)
+    assert error(net.hessian(theta, x, y) @ v, oracle.hvp(net, theta, x, y, v)) < AGREES
+
+
+def test_a_float32_start_is_taken_to_float64(oracle):
+    net = rm.two_layer_linear(4, 2)
+    theta, batch = start(net).astype(np.float32), batch_for(net)
+    wide = theta.astype(np.float64)
+    assert np.array_equal(oracle.meta_gradient(net, theta, batch, 0.1, 1), oracle.meta_gradient(net, wide, batch, 0.1, 1))
+
+
+def test_a_layer_without_a_formula_is_named(oracle):
+    class Cube(rm.Tanh):
+        """A layer that the oracle has never heard of."""
+    net = rm.Sequential([rm.Linear(2, 2), Cube()], rm.MSE(), (2,))
+    with pytest.raises(rm.ArgumentError, match="Cube"):
+        oracle.meta_gradient(net, start(net), batch_for(net), 0.1, 1)
+
+
+def test_every_layer_and_loss_has_a_formula():
+    assert {c.__name__ for c in [*torch_autodiff.FORWARD, *torch_autodiff.LOSSES]} == set(layers_and_losses)
+
+
+@pytest.mark.parametrize(("extents", "kernel", "stride"), [((28, 28), 3, 2), ((7, 7), 3, 2), ((5, 8), (2, 5), (3, 1))])
+def test_same_padding_is_what_jax_calls_same(extents, kernel, stride):
+    lax = pytest.importorskip("jax.lax", reason="JAX is not installed")
+    kernel, stride, padding, _ = rm.Conv2d(1, 1, kernel, stride, padding="same").geometry(extents)
+    assert list(padding) == lax.padtype_to_pads(extents, kernel, stride, "SAME")
+
+
+def test_jax_is_left_in_the_precision_it_was_in():
+    jnp = pytest.importorskip("jax.numpy", reason="JAX is not installed")
+    before = jnp.ones(1).dtype
+    net = rm.two_layer_linear(4, 2)
+    assert jax_autodiff.jax_meta_gradient(net, start(net), batch_for(net), 0.1, 1).dtype == np.float64
+    assert jnp.ones(1).dtype == before
+
+
+@pytest.mark.parametrize(("module", "missing"), [("torch", torch_autodiff.missing), ("jax", jax_autodiff.missing)])
+def test_an_absent_framework_is_a_reason_and_no_error(monkeypatch, module, missing):
+    monkeypatch.setitem(sys.modules, module, None)          # what Python itself puts there for a module that must not import
+    assert module in missing()
+
+
+def test_importing_the_oracles_imports_no_framework():
+    code = "import sys, refmaml.oracles.torch_autodiff, refmaml.oracles.jax_autodiff; print({'torch', 'jax'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
