@@ -1,11 +1,10 @@
 """`refmaml evaluate CHECKPOINT`: how well what was trained adapts to held-out tasks, with a 95 % interval over tasks."""
 from refmaml.cli import options
-from refmaml.cli.presets import IMAGES
 from refmaml.errors import expect
 
 # What may differ from training; the options of the method in full, so that any method can adapt what another has trained.
-ANEW = ("data", "k_shot", "k_query", "rotations", "resample", "invert", "split_by", *options.SAVED["method"], "kernels",
-        "seed", "chunk", "eval_steps")
+ANEW = ("data", "k_shot", "k_query", "rotations", "resample", "invert", "split_by", "loss_scale", "kernels", "seed", "chunk",
+        "eval_steps", *(name for name in options.SAVED["method"] if name != "context"))
 
 
 def add(subparsers):
@@ -21,26 +20,25 @@ def add(subparsers):
 def run(arguments):
     """Load, adapt, judge, print."""
     from refmaml.cli import problem, report
-    from refmaml.training import checkpoint
-    from refmaml.training.files import write_json
+    from refmaml.training import checkpoint, files
     given = options.typed(arguments)
     now, saved = checkpoint.load(arguments.checkpoint)
     saved = options.reread(saved)
     config = reconfigured(saved, given)
     options.refuse_strays(given, config)
-    net, trained = problem.make_net(config), problem.make_method(saved)
-    size = len(trained.init(net, net.init(0)))
-    expect(len(now.meta) == size, arguments.checkpoint, f"the {size} meta-parameters its configuration asks for",
-           f"{len(now.meta)}")
+    net = problem.make_net(config | {"method": saved["method"]})          # the trained method decides whether there is a context
+    fresh = problem.make_recipe(saved, net, problem.make_method(saved), None).start(net.init(0, saved["dtype"]))
+    problem.check_fits(now, fresh, arguments.checkpoint)
     method, meta = problem.make_method(config, given), now.meta
     if config["method"] != saved["method"]:
+        expect(config["method"] != "cavia", "--method", "a method that adapts weights, as this net has no context", "cavia")
         meta = method.init(net, meta[:net.num_params])          # every method's meta-parameters begin with the net's
-    split = given.get("split", problem.test_split(config))
-    held_out = problem.make_tasks(config, split, given.get("data_root"), given.get("download", False))
-    result = problem.evaluate_on(held_out, net, method, meta, config)
+    where = {name: given[name] for name in ("split", "data_root", "download") if name in given}
+    result = problem.make_judge(config, net, method, len(meta), **where)(meta)
     if "json" in given:
-        write_json(given["json"], {**report.record(result), "steps": now.step, "split": split if config["data"] in IMAGES else None,
-                                   "configuration": config, "versions": report.versions(), "machine": report.machine()})
+        files.write_json(given["json"], {
+            **report.record(result), "split": where.get("split", "test"), "steps": now.step, "configuration": config,
+            "versions": report.versions(), "machine": report.machine()})
     print(f"{config['method']} on {config['data']}: {result} over {len(result.values)} held-out tasks")
 
 

@@ -46,8 +46,8 @@ def main(argv=None):
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())      # so that the exit flushes into nothing
         return READER_GONE
-    except KeyboardInterrupt:
-        print("refmaml: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print("; ".join(["refmaml: interrupted", *map(str, stop.args)]), file=sys.stderr)
         return INTERRUPTED
 
 

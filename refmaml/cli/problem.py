@@ -117,13 +117,16 @@ def make_recipe(config, net, method, distribution):
                   config["chunk"])
 
 
-def test_split(config):
-    """The split to be judged on; regression tasks have none."""
-    return "test" if config["data"] in IMAGES else None
+def make_judge(config, net, method, meta_size, split="test", **where):
+    """meta -> Evaluation on the configured number of held-out tasks; what is wrong with the configuration is said here already."""
+    sample = sampler(make_tasks(config, split, **where), config, config["k_shot"])
+    adapts = at_evaluation(method, config, meta_size, net)
+    return lambda meta: evaluate(net, adapts, meta, lambda tasks: sample(tasks, HELD_OUT_STEP), config["eval_tasks"],
+                                 config["chunk"])
 
 
-def evaluate_on(distribution, net, method, meta, config):
-    """The Evaluation of meta-parameters on the configured number of held-out tasks."""
-    sample = sampler(distribution, config, config["k_shot"])
-    return evaluate(net, at_evaluation(method, config, len(meta), net), meta, lambda tasks: sample(tasks, HELD_OUT_STEP),
-                    config["eval_tasks"], config["chunk"])
+def check_fits(progress, fresh, place):
+    """Raise ArgumentError unless a checkpoint's vectors are those of a fresh start of its own configuration."""
+    def vectors(p):
+        return f"{len(p.meta)} meta-parameters of {p.meta.dtype}, optimiser state {', '.join(sorted(p.state)) or 'none'}"
+    expect(vectors(progress) == vectors(fresh), place, vectors(fresh), vectors(progress))

@@ -1,4 +1,5 @@
 """What a command tells people while it works, and what it leaves for machines."""
+import os
 import platform
 import sys
 import time
@@ -61,9 +62,8 @@ def versions():
 
 def machine():
     """Where a result was computed."""
-    import os
-    return {"system": platform.system(), "processor": processor(), "cores": len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity") else os.cpu_count()}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"system": platform.system(), "processor": processor(), "cores": cores}
 
 
 def processor():

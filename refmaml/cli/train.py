@@ -28,20 +28,20 @@ def run(arguments):
     now, config = resumed(given) if arguments.resume else (None, options.settle(given))
     options.refuse_strays(given, config)
     method, net = problem.make_method(config, given), problem.make_net(config)
-    where = given.get("data_root"), given.get("download", False)
-    recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", *where))
-    if now is None:
-        now = recipe.start(net.init(config["seed"], config["dtype"]))
-    expect(len(now.meta) == len(recipe.start(net.init(0)).meta), CHECKPOINT, "the parameters of its own configuration's net",
-           f"{len(now.meta)} parameters")
+    where = {name: given[name] for name in ("data_root", "download") if name in given}
+    recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", **where))
+    start = recipe.start(net.init(config["seed"], config["dtype"]))
+    problem.check_fits(now or start, start, CHECKPOINT)
+    judge = problem.make_judge(config, net, method, len(start.meta), **where)
     out = folder(given, config, arguments.resume)
+    save(out, now or start, config)                     # before any work: what cannot be written is said now
     try:
         with report.progress(config["steps"], arguments.quiet) as show:
-            now = train(recipe, now, steps=config["steps"], minutes=config["minutes"], show=show,
+            now = train(recipe, now or start, steps=config["steps"], minutes=config["minutes"], show=show,
                         save=lambda now: save(out, now, config), save_every=given.get("save_every", 60.0))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"saved; to go on: refmaml train --resume --out {out}") from None
-    conclude(out, recipe, now, config, where)
+    conclude(out, now, config, judge(now.meta))
 
 
 def resumed(given):
@@ -73,21 +73,18 @@ def folder(given, config, resume):
 
 def save(out, now, config):
     """What a later process needs, and what people like to look at meanwhile."""
-    from refmaml.training import checkpoint, curve
+    from refmaml.training import checkpoint, curve, files
     checkpoint.save(out / CHECKPOINT, now, config)
     curve.write_csv(out / CURVE, now.rows)
+    files.write_json(out / CONFIG, config)
 
 
-def conclude(out, recipe, now, config, where):
-    """The held-out result, the picture and the files that say how they came about."""
-    from refmaml.cli import problem, report
-    from refmaml.training import curve
-    from refmaml.training.files import write_json
-    write_json(out / CONFIG, config)
-    curve.write_png(out / PICTURE, now.rows, f"{config['method']} on {config['data']}")
-    held_out = problem.make_tasks(config, problem.test_split(config), *where)
-    result = problem.evaluate_on(held_out, recipe.net, recipe.method, now.meta, config)
-    write_json(out / RESULT, {**report.record(result), "steps": now.step, "seconds": round(now.seconds, 3),
-                              "configuration": config, "versions": report.versions(), "machine": report.machine()})
-    print(f"{config['method']} on {config['data']}: {result} over {len(result.values)} held-out tasks, "
-          f"after {now.step} steps in {now.seconds:.0f} s; see {out}")
+def conclude(out, now, config, result):
+    """The picture, the held-out result with all that it depends on, and one line for people."""
+    from refmaml.cli import report
+    from refmaml.training import curve, files
+    title = f"{config['method']} on {config['data']}"
+    curve.write_png(out / PICTURE, now.rows, title)
+    files.write_json(out / RESULT, {**report.record(result), "steps": now.step, "seconds": round(now.seconds, 3),
+                                    "configuration": config, "versions": report.versions(), "machine": report.machine()})
+    print(f"{title}: {result} over {len(result.values)} held-out tasks, after {now.step} steps in {now.seconds:.0f} s; see {out}")

@@ -8,5 +8,6 @@
     torch_autodiff.py, jax_autodiff.py      rung 6, where those are installed
     finite_differences.py  rung 6   central differences with the step that balances their two errors
     cases.py               the inputs every rung is tried on; kinks.py measures how far they are from a kink
-    checks.py, ladder.py   the comparisons, and the table `refmaml verify` prints
+    layer_checks.py, net_checks.py, closed_form_checks.py, kernel_checks.py       the comparisons
+    ladder.py              all of them in order: what `refmaml verify` runs
 """

@@ -21,6 +21,18 @@ from refmaml.layers import (
     SpatialMean,
     Tanh,
 )
+from refmaml.methods import (
+    ANIL,
+    CAVIA,
+    ERM,
+    IMAML,
+    MAML,
+    FirstOrderANIL,
+    FirstOrderMAML,
+    MAMLPlusPlus,
+    MetaSGD,
+    Reptile,
+)
 from refmaml.network import Sequential
 from refmaml.oracles.kinks import layer_margin, net_margin
 from refmaml.oracles.unrolled import inner_loop
@@ -96,8 +108,12 @@ def conv_net(context=False):
 
 
 def smooth_net():
-    """The same shape without kinks, whose proximal problem a gradient descent in complex arithmetic can solve to rounding."""
-    return Sequential([Conv2d(1, 3, 3), BatchNorm2d(3), Tanh(), AvgPool2d(2), Flatten(), Linear(12, 3)],
+    """The same shape without kinks, whose proximal problem a gradient descent in complex arithmetic can solve to rounding.
+
+    The convolution has no bias: batch-norm would take it off again, its gradient would be pure rounding, and Adam's g / sqrt(v)
+    would blow that up to a full step.
+    """
+    return Sequential([Conv2d(1, 3, 3, bias=False), BatchNorm2d(3), Tanh(), AvgPool2d(2), Flatten(), Linear(12, 3)],
                       CrossEntropy(), (1, 6, 6))
 
 
@@ -127,3 +143,30 @@ def method_case(net, rates, seed=0):
             margin = min(margin, net_margin(net, phi, batch.x_support), net_margin(net, phi, batch.x_query))
         if margin > NET_MARGIN:
             return theta, batch, margin
+
+
+def first_order_of(method):
+    """First-order MAML with the fields of a MAML."""
+    return FirstOrderMAML(method.inner_lr, method.inner_steps, method.adapts, method.frozen)
+
+
+def methods(inner_lr=0.3, inner_steps=5):
+    """Every method whose meta-gradient is the derivative of something, with whether it needs a net with context."""
+    K = {"inner_lr": inner_lr, "inner_steps": inner_steps}
+    frozen = {"frozen": ("BatchNorm2d",)}
+    return [(MAML(**K), False), (MAML(**K, **frozen), False), (ANIL(**K), False), (MetaSGD(**K), False),
+            (MetaSGD(**K, **frozen), False), (MAMLPlusPlus(**K), False), (MAMLPlusPlus(**K, **frozen), False),
+            (MAMLPlusPlus(**K, loss_weights=(0.1, 0.0, 0.3, 0.2, 0.4)[:inner_steps]), False), (CAVIA(**K), True),
+            (FirstOrderMAML(**K), False), (FirstOrderANIL(**K), False), (ERM(), False)]
+
+
+def converged_imaml():
+    """iMAML with inner and outer solves run down to rounding, by both solvers, and with some parameters that do not adapt."""
+    exact = {"regularization": 2.0, "inner_tol": 0.0, "cg_steps": 100, "cg_tol": 1e-15}
+    return [IMAML(**exact, inner_steps=40, inner_lr=0.2, solver="newton_cg"),
+            IMAML(**exact, inner_steps=40, inner_lr=0.2, solver="newton_cg", frozen=("BatchNorm2d",))]
+
+
+def reptiles():
+    """Reptile with each inner optimiser, on the whole support set and on mini-batches."""
+    return [Reptile(0.1, 5), Reptile(0.1, 5, inner_batch=4), Reptile(0.01, 5, optimizer="adam", inner_batch=4)]

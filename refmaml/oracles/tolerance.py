@@ -5,6 +5,8 @@ A sum of K terms, each rounded once, is off by about eps sqrt(K) times its large
 spread: 4 covers n = 3,000. Both sides of a comparison round, which another sqrt(2) covers. Hence 6 eps sqrt(K), K the largest number
 of values that go into one result. A chain of passes counts the sum of its K, as its roundings add up.
 """
+from typing import NamedTuple
+
 import numpy as np
 
 SPREAD = 6          # sqrt(2 ln 3000) * sqrt(2), rounded up
@@ -22,3 +24,19 @@ def relative_error(value, reference):
         return np.inf
     error, size = np.abs(value - reference).max(initial=0), np.abs(reference).max(initial=0)
     return float(error / size if size > 0 else error)
+
+
+class Check(NamedTuple):
+    """rung: where on the ladder. subject: the layer, loss or method. quantity: what of it. oracle: what it was held against.
+    error and tolerance are relative; margin is the distance from the nearest kink, where there are kinks."""
+    rung: str
+    subject: str
+    quantity: str
+    oracle: str
+    error: float
+    tolerance: float
+    margin: float = np.inf
+
+    @property
+    def passed(self):
+        return bool(self.error <= self.tolerance)

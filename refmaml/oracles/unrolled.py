@@ -15,6 +15,11 @@ def inner_loop(net, phi, rates, x, y):
     return phis
 
 
+def fixed_rates(net, method):
+    """A_0 .. A_{K-1} of a method at its own initial step sizes; none for a method that takes no steps."""
+    return [method.inner_lr * masked(net, method)] * method.inner_steps if hasattr(method, "inner_steps") else []
+
+
 def copies(a, B):
     """One task's array (1, ...) as B equal tasks, without copying."""
     return np.broadcast_to(a, (B, *a.shape[1:]))
@@ -87,9 +92,24 @@ def imaml(net, method, task, W, most=20000):
         new = phi - a * moves * (net.gradient(phi, x, y) + method.regularization * (phi - W))
         moved = max(relative_change(new.real, phi.real), relative_change(new.imag, phi.imag))
         phi = new
-        if moved < 2 * np.finfo(float).eps:
+        if moved < 4 * np.finfo(float).eps:
             return loss_after(net, task, [phi], [1])
     raise ArithmeticError(f"the inner solve still moves by {moved:.1e} after {most} steps of size {a}")
+
+
+def reptile(net, method, theta, batch):
+    """Reptile's direction by its definition: one task after another, one step after another, mean of theta - phi_K."""
+    total = np.zeros_like(theta)
+    for t in range(len(batch)):
+        phi, v = theta.copy(), np.zeros_like(theta)
+        for k, places in enumerate(method.mini_batches(batch.x_support.shape[1])):
+            g = net.gradient(phi[None], batch.x_support[t:t + 1, places], batch.y_support[t:t + 1, places])[0]
+            if method.optimizer == "adam":                          # Kingma & Ba 2015, Algorithm 1, with beta1 = 0
+                v = method.beta2 * v + (1 - method.beta2) * g ** 2
+                g = g / (np.sqrt(v / (1 - method.beta2 ** (k + 1))) + method.eps)
+            phi = phi - method.inner_lr * masked(net, method) * g
+        total += theta - phi
+    return total / len(batch)
 
 
 def relative_change(new, old):

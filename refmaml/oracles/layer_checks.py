@@ -1,27 +1,8 @@
-"""The comparisons of the ladder: each returns rows that say what was compared, how far apart it was, and how far it may be."""
-from typing import NamedTuple
-
+"""Rungs 1 to 3, layer by layer: what was compared, how far apart it was, and how far it may be."""
 import numpy as np
 
-from refmaml.layers import Context, FiLM
-from refmaml.oracles import cases, complex_step, dense, kinks, loops, unrolled
-from refmaml.oracles.tolerance import relative_error, tolerance
-
-
-class Check(NamedTuple):
-    """rung: where on the ladder. subject: the layer, loss or method. quantity: what of it. oracle: what it was held against.
-    error and tolerance are relative; margin is the distance from the nearest kink, where there are kinks."""
-    rung: str
-    subject: str
-    quantity: str
-    oracle: str
-    error: float
-    tolerance: float
-    margin: float = np.inf
-
-    @property
-    def passed(self):
-        return bool(self.error <= self.tolerance)
+from refmaml.oracles import cases, complex_step, kinks, loops
+from refmaml.oracles.tolerance import Check, relative_error, tolerance
 
 
 def flat(w):
@@ -155,61 +136,3 @@ def loss_checks(loss, kernels, seed=0):
             ("3 r_backward", "rdz", "complex step", loss.r_backward(kernels, saved, rz), moved)]
     limit = tolerance(float, z[0].size)
     return [Check(rung, str(loss), quantity, oracle, relative_error(a, b), limit) for rung, quantity, oracle, a, b in rows]
-
-
-def net_terms(net, examples):
-    """How many numbers one forward pass sums from end to end: inputs and outputs of every layer, for `examples` examples."""
-    shape, terms = net.input_shape, 0
-    for layer in net.layers:
-        terms += np.prod(shape) * examples
-        shape = layer.output_shape(shape)
-    return int(terms + net.num_params)
-
-
-def network_checks(net, name, seed=0):
-    """Gradient, Hessian and Gauss-Newton products of a whole net against the complex step, dense matrices and symmetry."""
-    rng = np.random.default_rng(seed)
-    theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=1)
-    x, y = batch.x_support, batch.y_support
-    u, v = rng.standard_normal((2, net.num_params))
-    primal = net.primal(theta[None], x, y)
-    H, G = dense.hessian(net, theta, x, y), dense.gauss_newton(net, theta, x, y)
-    gradient = complex_step.gradient(
-        lambda W: net.loss(W, np.broadcast_to(x, (len(W), *x.shape[1:])), np.broadcast_to(y, (len(W), *y.shape[1:]))), theta)
-    Hu, Hv = net.hvp(primal, u[None])[0], net.hvp(primal, v[None])[0]
-    scale = np.linalg.norm(u) * np.linalg.norm(Hv)                  # what u'Hv may be at most: it can cancel to nearly 0
-    rows = [("2 backward", "gradient", "complex step", relative_error(primal.grad[0], gradient)),
-            ("3 r_backward", "H v", "dense H", relative_error(Hv, H @ v)),
-            ("3 r_backward", "G v", "dense J'HJ", relative_error(net.gauss_newton_product(primal, v[None])[0], G @ v)),
-            ("5 algebra", "u'Hv = v'Hu", "symmetry", abs(u @ Hv - v @ Hu) / scale)]
-    limit, margin = tolerance(float, net_terms(net, x.shape[1])), kinks.net_margin(net, theta[None], x)
-    return [Check(rung, name, quantity, oracle, error, limit, margin) for rung, quantity, oracle, error in rows]
-
-
-def meta_gradient_check(method, net, meta, batch, margin=np.inf, candidate=None):
-    """Rung 4: a meta-gradient against the complex step through the whole inner loop, entry by entry, mean over tasks.
-
-    candidate: what is to be judged, a function (net, meta, batch) -> gradient; the method's own meta_gradient unless given.
-    """
-    M = unrolled.BY_METHOD[type(method).__name__]
-    tasks = [batch[t:t + 1] for t in range(len(batch))]
-    truth = np.mean([complex_step.gradient(lambda W, t=task: M(net, method, t, W), meta) for task in tasks], axis=0)
-    truth = reachable(method, net, truth)
-    value = candidate(net, meta, batch) if candidate else method.meta_gradient(net, meta, batch).grad
-    examples = batch.x_support.shape[1] + batch.x_query.shape[1]
-    # Forward, backward and product each pass through the net once, in every inner step and once on the query set.
-    limit = tolerance(float, 3 * (getattr(method, "inner_steps", 0) + 1) * net_terms(net, examples))
-    return Check("4 meta-gradient", type(method).__name__, "dM/dmeta", "complex step", relative_error(value, truth), limit, margin)
-
-
-def reachable(method, net, truth):
-    """The derivative along what the method can move: Meta-SGD's rates of frozen parameters and CAVIA's start are fixed at 0."""
-    truth, P = truth.copy(), net.num_params
-    if type(method).__name__ == "MetaSGD":
-        truth[P:] *= unrolled.masked(net, method)
-    return truth
-
-
-def has_context(net):
-    """Whether a net has context parameters for CAVIA to adapt."""
-    return any(isinstance(layer, (Context, FiLM)) for layer in net.layers)
