@@ -53,7 +53,8 @@ class Parameters:
         expect(not missing, "named", f"the names {', '.join(self.shapes)}", f"nothing for {missing[:1]}")
         for name, a in named.items():
             expect(a.shape == self.shapes[name], name, f"shape {self.shapes[name]}", f"{a.shape}")
-        return np.concatenate([named[name].ravel() for name in self.shapes]).astype(dtype or None, copy=False)
+        flat = np.concatenate([named[name].ravel() for name in self.shapes])
+        return flat if dtype is None else flat.astype(dtype, copy=False)
 
     def mask(self, patterns):
         """(P,) of bools: which parameters a tuple of patterns selects.

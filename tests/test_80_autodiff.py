@@ -59,7 +59,7 @@ def conditioned():
     """Contexts in both of CAVIA's ways, convolution windows and paddings that differ on every side, overlapping means."""
     net = rm.Sequential([rm.Context(2), rm.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=((0, 1), (2, 0))), rm.FiLM(4, 3),
                          rm.LeakyReLU(0.1), rm.AvgPool2d(3, stride=2), rm.Conv2d(4, 4, 2, padding="same"), rm.Softplus(),
-                         rm.Flatten(), rm.Linear(16, 6), rm.FiLM(6, 2), rm.Context(1), rm.Linear(7, 3)],
+                         rm.Flatten(), rm.Linear(12, 6), rm.FiLM(6, 2), rm.Context(1), rm.Linear(7, 3)],
                         rm.CrossEntropy(), (1, 9, 6))
     return Case(net, 0.1, {"adapts": ("context",)})
 

@@ -1,17 +1,19 @@
-"""`refmaml evaluate CHECKPOINT`: how well what was trained adapts to held-out tasks, with a 95 % interval over tasks."""
+"""`refmaml evaluate CHECKPOINT`: how well what was trained adapts to tasks it never saw."""
 from refmaml.cli import options
 from refmaml.errors import expect
 
-# What may differ from training; the options of the method in full, so that any method can adapt what another has trained.
-ANEW = ("data", "k_shot", "k_query", "rotations", "resample", "invert", "split_by", "loss_scale", "kernels", "seed", "chunk",
-        "eval_steps", *(name for name in options.SAVED["method"] if name != "context"))
+# What may differ from training. The method is among it: any method can adapt what another has trained.
+ANEW = ("data", "k_shot", "k_query", "rotations", "resample", "invert", "split_by", "loss_scale", "kernels",
+        "seed", "chunk", "eval_steps", *(name for name in options.SAVED["method"] if name != "context"))
 
 
 def add(subparsers):
     """Register the command."""
-    p = subparsers.add_parser("evaluate", help="measure a trained net on held-out tasks", description=__doc__)
+    p = subparsers.add_parser("evaluate", help="measure a trained net on held-out tasks",
+                              description="The accuracy (or loss) after adapting to held-out tasks, with its "
+                              "95 % confidence interval over tasks.")
     p.add_argument("checkpoint", help="what refmaml train left: a checkpoint.npz")
-    p.add_argument("--tasks", dest="eval_tasks", default="600", help="held-out tasks (default 600)", metavar="N")
+    p.add_argument("--tasks", default="600", help="held-out tasks (default 600)", metavar="N")
     options.add(p, ("split", "data_root", "download", "json"))
     options.add(p.add_argument_group("instead of what the checkpoint was trained with"), ANEW)
     p.set_defaults(func=run)
@@ -22,30 +24,31 @@ def run(arguments):
     from refmaml.cli import problem, report
     from refmaml.training import checkpoint, files
     given = options.typed(arguments)
+    given["eval_tasks"] = given.pop("tasks")
     now, saved = checkpoint.load(arguments.checkpoint)
     saved = options.reread(saved)
     config = reconfigured(saved, given)
     options.refuse_strays(given, config)
-    net = problem.make_net(config | {"method": saved["method"]})          # the trained method decides whether there is a context
-    fresh = problem.make_recipe(saved, net, problem.make_method(saved), None).start(net.init(0, saved["dtype"]))
+    net = problem.make_net(config | {"method": saved["method"]})     # which decides whether it has a context
+    trained = problem.make_method(saved)
+    fresh = problem.make_recipe(saved, net, trained, None).start(net.init(0, saved["dtype"]))
     problem.check_fits(now, fresh, arguments.checkpoint)
     method, meta = problem.make_method(config, given), now.meta
     if config["method"] != saved["method"]:
-        expect(config["method"] != "cavia", "--method", "a method that adapts weights, as this net has no context", "cavia")
-        meta = method.init(net, meta[:net.num_params])          # every method's meta-parameters begin with the net's
+        expect(config["method"] != "cavia", "--method", "one that needs no context in the net", "cavia")
+        meta = method.init(net, meta[:net.num_params])   # all methods' meta-parameters begin with the net's
     where = {name: given[name] for name in ("split", "data_root", "download") if name in given}
     result = problem.make_judge(config, net, method, len(meta), **where)(meta)
     if "json" in given:
-        files.write_json(given["json"], {
-            **report.record(result), "split": where.get("split", "test"), "steps": now.step, "configuration": config,
-            "versions": report.versions(), "machine": report.machine()})
+        about = {"split": where.get("split", "test"), "steps": now.step, "configuration": config}
+        files.write_json(given["json"], report.record(result) | about | report.circumstances())
     print(f"{config['method']} on {config['data']}: {result} over {len(result.values)} held-out tasks")
 
 
 def reconfigured(saved, given):
-    """The checkpoint's configuration with what is given instead; another method comes with its own defaults."""
+    """The checkpoint's configuration with what is given instead; another method brings its own defaults."""
     config = dict(saved)
     if given.get("method", saved["method"]) != saved["method"]:
         fresh = options.settle({"data": saved["data"], "net": saved["net"]} | given)
-        config |= {name: fresh[name] for name in (*options.SAVED["method"], "loss_scale")}
+        config |= {name: fresh[name] for name in ("loss_scale", *options.SAVED["method"]) if name in ANEW}
     return config | {name: value for name, value in given.items() if name in config}

@@ -8,7 +8,7 @@ from refmaml.cli.options import KINDS, flag
 from refmaml.errors import ArgumentError, RefmamlError
 from refmaml.version import __version__
 
-# Modules of this package, in the order of --help. Each has add(subparsers), which names its parser's `func`: arguments -> status.
+# Modules of this package, in the order of --help; add(subparsers) of each sets `func`: arguments -> status.
 COMMANDS = ("verify", "train", "evaluate", "demo")
 FAILED, INTERRUPTED, READER_GONE = 2, 130, 141          # the last two as a shell reports SIGINT and SIGPIPE
 
@@ -23,20 +23,21 @@ class Parser(argparse.ArgumentParser):
         raise ArgumentError(f"{message} ({self.prog} --help lists what there is)")
 
 
-def parser():
-    """The parser of the whole command line."""
+def parser(argv):
+    """The parser of the command that argv begins with, or of all of them where it begins with none."""
     top = Parser(prog="refmaml", description="A hand-written reference for gradient-based meta-learning.")
     top.add_argument("--version", action="version", version=f"refmaml {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    for name in argv[:1] if argv[:1] and argv[0] in COMMANDS else COMMANDS:
         import_module(f"refmaml.cli.{name}").add(commands)
     return top
 
 
 def main(argv=None):
     """Run one command; returns the exit status: 0, what the command says, or 2 after an error."""
+    argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        arguments = parser().parse_args(argv)
+        arguments = parser(argv).parse_args(argv)
         status = arguments.func(arguments)
         sys.stdout.flush()                              # a reader who left is noticed here, not at exit
         return status or 0
@@ -44,7 +45,7 @@ def main(argv=None):
         print(f"refmaml: {as_typed(str(error))}", file=sys.stderr)
         return FAILED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())      # so that the exit flushes into nothing
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())      # for the flush at exit
         return READER_GONE
     except KeyboardInterrupt as stop:
         print("; ".join(["refmaml: interrupted", *map(str, stop.args)]), file=sys.stderr)

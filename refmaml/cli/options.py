@@ -38,21 +38,20 @@ def positive():
 
 
 def choice(values):
-    return Kind(lambda value: accept(isinstance(value, str) and value in values, value), f"one of {', '.join(values)}")
+    def read(value):
+        return accept(isinstance(value, str) and value in values, value)
+    return Kind(read, f"one of {', '.join(values)}")
 
 
 def text():
     return Kind(lambda value: accept(isinstance(value, str) and value, value), "some text")
 
 
-def texts():
-    return Kind(lambda values: [accept(isinstance(v, str) and v, v) for v in accept(isinstance(values, list), values)],
-                "names or patterns", "*")
-
-
-def counts(least):
-    one = count(least).read
-    return Kind(lambda values: [one(v) for v in accept(isinstance(values, list), values)], f"integers >= {least}", "*")
+def several(kind, wanted):
+    """A list of values of a kind."""
+    def read(values):
+        return [kind.read(value) for value in accept(isinstance(values, list), values)]
+    return Kind(read, wanted, "*")
 
 
 def switch():
@@ -86,8 +85,9 @@ SAVED = {
         "method": (choice(tuple(presets.BY_METHOD)), "the meta-learning method"),
         "inner_lr": (positive(), "step size of the inner loop"),
         "inner_steps": (count(1), "steps of the inner loop"),
-        "adapts": (texts(), "which parameters adapt: names, wildcards, layer classes, head, body"),
-        "frozen": (texts(), "which of those do not after all"),
+        "adapts": (several(text(), "names or patterns"),
+                   "which parameters adapt: names, *, layer classes, head, body"),
+        "frozen": (several(text(), "names or patterns"), "which of those do not after all"),
         "regularization": (positive(), "iMAML: lambda"),
         "cg_steps": (count(1), "iMAML: steps of conjugate gradients"),
         "inner_solver": (choice(("gradient_descent", "newton_cg")), "iMAML: the inner solver"),
@@ -100,8 +100,8 @@ SAVED = {
         "downsample": (choice(("stride", "max_pool")), "conv4: how a block halves its pictures"),
         "head": (choice(("mean", "flatten")), "conv4: what the linear head sees"),
         "bn_gamma": (switch(), "conv4: batch-norm with a scale"),
-        "hidden": (counts(1), "mlp: sizes of the hidden layers"),
-        "loss_scale": (choice(("mean", "sum", "sum/K")), "what stands in front of the loss's sum, inner and outer"),
+        "hidden": (several(count(1), "integers >= 1"), "mlp: sizes of the hidden layers"),
+        "loss_scale": (choice(("mean", "sum", "sum/K")), "what stands in front of the loss's sum"),
         "kernels": (choice(("auto", "reference")), "what computes the layers"),
         "dtype": (choice(("float32", "float64")), "precision")},
     "training": {
@@ -110,7 +110,7 @@ SAVED = {
         "minutes": (positive(), "stop once meta-steps took this long in all"),
         "optimizer": (choice(("adam", "sgd")), "the outer optimiser"),
         "lr": (positive(), "its learning rate"),
-        "schedule": (choice(("constant", "linear", "cosine")), "of the learning rate; linear and cosine end at 0 at --steps"),
+        "schedule": (choice(("constant", "linear", "cosine")), "of the learning rate; linear, cosine: to 0"),
         "seed": (count(0), "of the initial parameters and of all tasks"),
         "chunk": (count(1), "tasks in memory at once")},
     "evaluation": {
@@ -169,7 +169,7 @@ def typed(arguments):
 
 
 def settle(given):
-    """The configuration, a value for everything in SAVED, from the options given; the tables of presets.py fill the rest."""
+    """The configuration, a value for everything in SAVED: the options given, and the tables of presets.py."""
     given = presets.PRESETS.get(given.get("preset"), {}) | given
     data = given.get("data", presets.DEFAULTS["data"])
     net = given.get("net", presets.BY_DATA[data].get("net", presets.DEFAULTS["net"]))
@@ -190,11 +190,9 @@ def refuse_strays(given, config):
 
 def reread(config):
     """A configuration from a file, checked as if it had been typed. Raises ArgumentError."""
-    expect(isinstance(config, dict) and set(config) == set(presets.DEFAULTS), "configuration",
-           f"the options {', '.join(presets.DEFAULTS)}", f"{', '.join(config) if isinstance(config, dict) else config!r}")
-    return {name: None if value is None and nullable(name) else read(name, value) for name, value in config.items()}
-
-
-def nullable(name):
-    """Whether an option may be unset."""
-    return presets.DEFAULTS[name] is None
+    names = set(presets.DEFAULTS)
+    expect(isinstance(config, dict) and set(config) == names, "checkpoint's configuration",
+           f"the {len(names)} options of this version",
+           f"others: {', '.join(sorted(names ^ set(config)))}" if isinstance(config, dict) else repr(config))
+    return {name: None if value is None and presets.DEFAULTS[name] is None else read(name, value)
+            for name, value in config.items()}

@@ -1,16 +1,20 @@
-"""What options are where nobody says: plain data. Later tables win: DEFAULTS, BY_DATA, BY_NET, BY_METHOD, PRESETS, the command line."""
+"""What options are where nobody says: plain data.
+
+Later tables win: DEFAULTS, BY_DATA, BY_NET, BY_METHOD, PRESETS, and last the command line.
+"""
 
 IMAGES = ("glyphs", "omniglot")
 
 DEFAULTS = {
-    "data": "glyphs", "resample": "lanczos", "rotations": "per_task", "invert": True, "split_by": "characters",
+    "data": "glyphs", "rotations": "per_task",
+    "resample": "lanczos", "invert": True, "split_by": "characters",
     "n_way": 5, "k_shot": 1, "k_query": 5, "train_shots": None, "dim": 20, "rank": 3,
-    "method": "maml", "inner_lr": 0.4, "inner_steps": 1, "adapts": None, "frozen": None, "regularization": 2.0, "cg_steps": 5,
-    "inner_solver": None, "inner_optimizer": None, "inner_batch": None,
-    "net": "conv4", "channels": 64, "downsample": "stride", "head": "mean", "bn_gamma": False, "hidden": [40, 40], "context": 5,
-    "loss_scale": "sum/K",
-    "tasks": 32, "steps": None, "minutes": None, "optimizer": "adam", "lr": 1e-3, "schedule": "constant", "seed": 0,
-    "dtype": "float32", "kernels": "auto", "chunk": 8, "eval_tasks": 600, "eval_steps": None,
+    "method": "maml", "inner_lr": 0.4, "inner_steps": 1, "adapts": None, "frozen": None,
+    "regularization": 2.0, "cg_steps": 5, "inner_solver": None, "inner_optimizer": None, "inner_batch": None,
+    "net": "conv4", "channels": 64, "downsample": "stride", "head": "mean", "bn_gamma": False,
+    "hidden": [40, 40], "context": 5, "loss_scale": "sum/K",
+    "tasks": 32, "steps": None, "minutes": None, "optimizer": "adam", "lr": 1e-3, "schedule": "constant",
+    "seed": 0, "dtype": "float32", "kernels": "auto", "chunk": 8, "eval_tasks": 600, "eval_steps": None,
 }
 
 # Where neither --steps nor --minutes is given.
@@ -20,8 +24,10 @@ BY_DATA = {
     "glyphs": {},
     "omniglot": {},
     # Finn et al. 2017, section 5.1
-    "sinusoid": {"net": "mlp", "k_shot": 10, "k_query": 10, "inner_lr": 0.01, "loss_scale": "mean", "tasks": 25},
-    "linear": {"net": "two_layer_linear", "k_shot": 20, "k_query": 20, "inner_lr": 0.1, "loss_scale": "mean", "lr": 1e-2},
+    "sinusoid": {"net": "mlp", "k_shot": 10, "k_query": 10, "inner_lr": 0.01, "loss_scale": "mean",
+                 "tasks": 25},
+    "linear": {"net": "two_layer_linear", "k_shot": 20, "k_query": 20, "inner_lr": 0.1, "loss_scale": "mean",
+               "lr": 1e-2},
 }
 
 BY_NET = {
@@ -40,16 +46,19 @@ BY_METHOD = {
     # Rajeswaran et al. 2019, their Omniglot flags
     "imaml": {"inner_steps": 16, "inner_lr": 0.1, "loss_scale": "mean", "frozen": None},
     # Nichol et al. 2018, their 1-shot 5-way Omniglot flags
-    "reptile": {"inner_steps": 5, "inner_lr": 1e-3, "inner_optimizer": "adam", "inner_batch": 10, "train_shots": 10,
-                "tasks": 5, "optimizer": "sgd", "lr": 1.0, "schedule": "linear", "frozen": None},
+    "reptile": {"inner_steps": 5, "inner_lr": 1e-3, "inner_optimizer": "adam", "inner_batch": 10,
+                "train_shots": 10, "tasks": 5, "optimizer": "sgd", "lr": 1.0, "schedule": "linear",
+                "frozen": None},
 }
 
 PRESETS = {
-    # finn/maml, main.py: --update_batch_size=1 --update_lr=0.4 --num_updates=1 --meta_batch_size=32; tested with 3 steps in the paper
+    # finn/maml, main.py: --update_batch_size=1 --update_lr=0.4 --num_updates=1 --meta_batch_size=32;
+    # the paper tests with 3 steps
     "maml-omniglot-5w1s": {
-        "data": "omniglot", "resample": "lanczos", "invert": True, "rotations": "per_task", "split_by": "characters",
-        "n_way": 5, "k_shot": 1, "k_query": 1, "method": "maml", "inner_lr": 0.4, "inner_steps": 1,
-        "frozen": ["BatchNorm2d"], "net": "conv4", "channels": 64, "downsample": "stride", "head": "mean", "bn_gamma": False,
+        "data": "omniglot", "resample": "lanczos", "invert": True, "rotations": "per_task",
+        "split_by": "characters", "n_way": 5, "k_shot": 1, "k_query": 1,
+        "method": "maml", "inner_lr": 0.4, "inner_steps": 1, "frozen": ["BatchNorm2d"],
+        "net": "conv4", "channels": 64, "downsample": "stride", "head": "mean", "bn_gamma": False,
         "loss_scale": "sum/K", "tasks": 32, "optimizer": "adam", "lr": 1e-3, "schedule": "constant",
         "eval_tasks": 600, "eval_steps": 3},
 }

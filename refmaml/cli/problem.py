@@ -12,9 +12,10 @@ from refmaml.network import Sequential
 from refmaml.training import OPTIMIZERS, Recipe, Schedule, evaluate
 from refmaml.training.evaluation import HELD_OUT_STEP
 
-METHODS = {"maml": methods.MAML, "fomaml": methods.FirstOrderMAML, "anil": methods.ANIL, "fo-anil": methods.FirstOrderANIL,
-           "erm": methods.ERM, "meta-sgd": methods.MetaSGD, "maml++": methods.MAMLPlusPlus, "cavia": methods.CAVIA,
-           "reptile": methods.Reptile, "imaml": methods.IMAML}
+METHODS = {"maml": methods.MAML, "fomaml": methods.FirstOrderMAML, "anil": methods.ANIL,
+           "fo-anil": methods.FirstOrderANIL, "erm": methods.ERM, "meta-sgd": methods.MetaSGD,
+           "maml++": methods.MAMLPlusPlus, "cavia": methods.CAVIA, "reptile": methods.Reptile,
+           "imaml": methods.IMAML}
 
 # The options that are fields of the method's dataclass, where it has them.
 FIELDS = {"inner_lr": "inner_lr", "inner_steps": "inner_steps", "adapts": "adapts", "frozen": "frozen",
@@ -27,19 +28,24 @@ KERNELS = {"auto": kernels.reference, "reference": kernels.reference}
 def make_method(config, given=()):
     """The method; an option given that it has no use for raises ArgumentError."""
     cls = METHODS[config["method"]]
-    known = {f.name for f in fields(cls)}
-    for name in given:
-        if name in FIELDS:
-            users = [m for m, c in METHODS.items() if FIELDS[name] in {f.name for f in fields(c)}]
-            expect(FIELDS[name] in known, flag(name), f"--method {', '.join(users)} beside it", f"--method {config['method']}")
-    values = {field: config[name] for name, field in FIELDS.items() if field in known and config[name] is not None}
+    for name in FIELDS.keys() & set(given):
+        users = [m for m, c in METHODS.items() if FIELDS[name] in names_of(c)]
+        expect(config["method"] in users, flag(name), f"--method {' or '.join(users)} beside it",
+               f"--method {config['method']}")
+    values = {field: config[name] for name, field in FIELDS.items()
+              if field in names_of(cls) and config[name] is not None}
     return cls(**{field: tuple(v) if isinstance(v, list) else v for field, v in values.items()})
 
 
+def names_of(cls):
+    """The names of a dataclass's fields."""
+    return {f.name for f in fields(cls)}
+
+
 def at_evaluation(method, config, meta_size, net):
-    """The method as it adapts to a held-out task: --eval-steps inner steps, and no mini-batch larger than the support set."""
-    known = {f.name for f in fields(method)}
-    steps, support = config["eval_steps"], config["k_shot"] * (config["n_way"] if config["data"] in IMAGES else 1)
+    """The method as it adapts to a held-out task: --eval-steps, no mini-batch larger than the support set."""
+    known, steps = names_of(type(method)), config["eval_steps"]
+    support = config["k_shot"] * (config["n_way"] if config["data"] in IMAGES else 1)
     if steps is not None:
         expect("inner_steps" in known, "--eval-steps", "a method that adapts", f"--method {config['method']}")
         method = replace(method, inner_steps=steps)
@@ -57,12 +63,13 @@ def make_net(config):
     loss = CrossEntropy(config["loss_scale"]) if images else MSE(config["loss_scale"])
     if config["net"] == "conv4":
         expect(images, "--net", "mlp or two_layer_linear", f"conv4 with --data {config['data']}")
-        net = nets.conv4(config["n_way"], config["channels"], downsample=config["downsample"], head=config["head"],
-                         bn_gamma=config["bn_gamma"], loss=loss, kernels=computes)
+        net = nets.conv4(config["n_way"], config["channels"], downsample=config["downsample"],
+                         head=config["head"], bn_gamma=config["bn_gamma"], loss=loss, kernels=computes)
     elif config["net"] == "mlp":
         net = make_mlp(config, images, loss, computes)
     else:
-        expect(config["data"] == "linear", "--net", "conv4 or mlp", f"two_layer_linear with --data {config['data']}")
+        expect(config["data"] == "linear", "--net", "another one",
+               f"two_layer_linear with --data {config['data']}")
         net = nets.two_layer_linear(config["dim"], config["rank"], MSE(config["loss_scale"], 0.5), computes)
     return with_context(net, config) if config["method"] == "cavia" else net
 
@@ -76,7 +83,7 @@ def make_mlp(config, images, loss, computes):
 
 
 def with_context(net, config):
-    """The net with CAVIA's context: scaling the channels after conv4's third batch-norm, or appended to the inputs."""
+    """The net with CAVIA's context: it scales the channels of conv4's third block, or is more inputs."""
     layers, size = list(net.layers), config["context"]
     if config["net"] == "conv4":
         norms = [i for i, layer in enumerate(layers) if type(layer).__name__ == "BatchNorm2d"]
@@ -84,7 +91,8 @@ def with_context(net, config):
         return Sequential(layers, net.loss_function, net.input_shape, net.kernels)
     expect(config["net"] == "mlp", "--net", "conv4 or mlp with --method cavia", config["net"])
     first = next(i for i, layer in enumerate(layers) if type(layer).__name__ == "Linear")
-    layers[first:first + 1] = [Context(size), replace(layers[first], in_features=layers[first].in_features + size)]
+    wider = replace(layers[first], in_features=layers[first].in_features + size)
+    layers[first:first + 1] = [Context(size), wider]
     return Sequential(layers, net.loss_function, net.input_shape, net.kernels)
 
 
@@ -93,10 +101,12 @@ def make_tasks(config, split, data_root=None, download=False):
     if config["data"] == "glyphs":
         return tasks.Glyphs(split, rotations=config["rotations"])
     if config["data"] == "omniglot":
-        expect(data_root is not None, "--data-root", "the folder with Omniglot's archives or pictures", "nothing")
+        expect(data_root is not None, "--data-root", "the folder that holds Omniglot", "nothing")
         return tasks.Omniglot(data_root, split, split_by=config["split_by"], resample=config["resample"],
                               invert=config["invert"], rotations=config["rotations"], download=download)
-    return tasks.Sinusoids() if config["data"] == "sinusoid" else tasks.TwoLayerLinear(config["dim"], config["rank"])
+    if config["data"] == "sinusoid":
+        return tasks.Sinusoids()
+    return tasks.TwoLayerLinear(config["dim"], config["rank"])
 
 
 def sampler(distribution, config, shots):
@@ -104,8 +114,8 @@ def sampler(distribution, config, shots):
     ways = {"n_way": config["n_way"]} if config["data"] in IMAGES else {}
 
     def sample(tasks, step):
-        return distribution.sample(tasks, k_shot=shots, k_query=config["k_query"], seed=config["seed"], step=step,
-                                   dtype=np.dtype(config["dtype"]), **ways)
+        return distribution.sample(tasks, k_shot=shots, k_query=config["k_query"], seed=config["seed"],
+                                   step=step, dtype=np.dtype(config["dtype"]), **ways)
     return sample
 
 
@@ -113,20 +123,21 @@ def make_recipe(config, net, method, distribution):
     """All that training needs but where to start."""
     sample = sampler(distribution, config, config["train_shots"] or config["k_shot"])
     schedule = Schedule(config["lr"], config["schedule"], config["steps"])
-    return Recipe(net, method, OPTIMIZERS[config["optimizer"]](), schedule, lambda step: sample(config["tasks"], step),
-                  config["chunk"])
+    return Recipe(net, method, OPTIMIZERS[config["optimizer"]](), schedule,
+                  lambda step: sample(config["tasks"], step), config["chunk"])
 
 
 def make_judge(config, net, method, meta_size, split="test", **where):
-    """meta -> Evaluation on the configured number of held-out tasks; what is wrong with the configuration is said here already."""
+    """meta -> Evaluation on --eval-tasks held-out tasks; what cannot be judged is refused at once."""
     sample = sampler(make_tasks(config, split, **where), config, config["k_shot"])
     adapts = at_evaluation(method, config, meta_size, net)
-    return lambda meta: evaluate(net, adapts, meta, lambda tasks: sample(tasks, HELD_OUT_STEP), config["eval_tasks"],
-                                 config["chunk"])
+    return lambda meta: evaluate(net, adapts, meta, lambda tasks: sample(tasks, HELD_OUT_STEP),
+                                 config["eval_tasks"], config["chunk"])
 
 
 def check_fits(progress, fresh, place):
-    """Raise ArgumentError unless a checkpoint's vectors are those of a fresh start of its own configuration."""
+    """Raise ArgumentError unless a checkpoint's vectors are those of a fresh start of its configuration."""
     def vectors(p):
-        return f"{len(p.meta)} meta-parameters of {p.meta.dtype}, optimiser state {', '.join(sorted(p.state)) or 'none'}"
+        state = ", ".join(sorted(p.state)) or "none"
+        return f"{len(p.meta)} meta-parameters of {p.meta.dtype} and the optimiser state {state}"
     expect(vectors(progress) == vectors(fresh), place, vectors(fresh), vectors(progress))

@@ -15,32 +15,38 @@ SECONDS_BETWEEN_LINES = 30
 
 
 @contextmanager
-def progress(steps, quiet):
-    """A function to call with each Progress: a bar on a terminal, now and then a line elsewhere, nothing where `quiet`."""
+def progress(steps, quiet, title="", place=0):
+    """A function to call with each Progress: a bar on a terminal, a line now and then elsewhere.
+
+    quiet         show nothing
+    title, place  what to call the bar, and its line, where there are several
+    """
     if quiet:
         yield lambda now: None
     elif sys.stderr.isatty():
         from tqdm import tqdm
-        with tqdm(total=steps, unit="step", dynamic_ncols=True) as bar:
+        with tqdm(total=steps, unit="step", dynamic_ncols=True, desc=title or None, position=place) as bar:
             def show(now):
                 bar.n = now.step
                 bar.set_postfix_str(figures(now), refresh=False)
                 bar.update(0)
             yield show
     else:
-        yield Lines(steps)
+        yield Lines(steps, title)
 
 
 class Lines:
     """A line on stderr for the first step, and then every half minute."""
 
-    def __init__(self, steps):
+    def __init__(self, steps, title):
+        self.title = f"{title}: " if title else ""
         self.total, self.last = f"/{steps}" if steps else "", None
 
     def __call__(self, now):
         if self.last is None or time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
             self.last = time.monotonic()
-            print(f"step {now.step}{self.total}, {now.seconds:.0f} s: {figures(now)}", file=sys.stderr, flush=True)
+            print(f"{self.title}step {now.step}{self.total}, {now.seconds:.0f} s: {figures(now)}",
+                  file=sys.stderr, flush=True)
 
 
 def figures(now, over=20):
@@ -52,18 +58,20 @@ def figures(now, over=20):
 
 def record(evaluation):
     """An Evaluation as JSON can hold it."""
-    return {evaluation.quantity: evaluation.mean, "interval": evaluation.interval, "tasks": len(evaluation.values)}
+    return {evaluation.quantity: evaluation.mean, "interval": evaluation.interval,
+            "tasks": len(evaluation.values)}
 
 
-def versions():
-    """What computed a result."""
-    return {"refmaml": __version__, "python": platform.python_version(), "numpy": np.__version__}
+def circumstances():
+    """What a result was computed with, and where."""
+    versions = {"refmaml": __version__, "python": platform.python_version(), "numpy": np.__version__}
+    machine = {"system": platform.system(), "processor": processor(), "cores": cores()}
+    return {"versions": versions, "machine": machine}
 
 
-def machine():
-    """Where a result was computed."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"system": platform.system(), "processor": processor(), "cores": cores}
+def cores():
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor():

@@ -1,6 +1,98 @@
-"""`refmaml verify`."""
+"""`refmaml verify`: climbs the derivative ladder and prints a table of errors against the tolerance that theory gives."""
+import json
+import sys
+from time import perf_counter
+
+import numpy as np
+
+from refmaml import kernels as kernel_sets
+from refmaml.errors import DataError
+from refmaml.version import __version__
+
+PASSES = ("y", "loss", "dx", "dz", "dw", "ry", "rdx", "rdz", "rdw")
+KERNELS = ("auto", "cpu", "reference")         # functions of refmaml.kernels
+SCHEMA = 1
 
 
 def add(subparsers):
     """Register the command."""
-    subparsers.add_parser("verify", help="check every derivative").set_defaults(func=lambda arguments: 0)
+    command = subparsers.add_parser("verify", help="check every derivative of every layer, loss, net and method",
+                                    description="Climbs the derivative ladder: every layer, loss, net and method against loops, the "
+                                    "complex step, closed forms and dense algebra. Exit status 1 if any check fails.")
+    command.add_argument("--kernels", choices=KERNELS, default="auto", help="the kernel set to verify")
+    command.add_argument("--json", metavar="FILE", help="write every row here as well")
+    command.add_argument("--all", action="store_true", help="a line for every check, not for every layer")
+    command.set_defaults(func=run)
+
+
+def run(arguments):
+    """Print the table; returns 0 if every check passed, else 1."""
+    from refmaml.oracles.ladder import ladder
+    started, rows = perf_counter(), []
+    for section, checks in ladder(getattr(kernel_sets, arguments.kernels)()):
+        print(f"\n{section}")
+        checks = list(progress(section, checks))
+        rows += checks
+        show = by_check if arguments.all or not any(c.rung[0] in "12" and c.quantity in PASSES for c in checks) else by_subject
+        show(checks)
+    failed = sum(not check.passed for check in rows)
+    seconds = perf_counter() - started
+    worst = max((c.error / c.tolerance for c in rows), default=0)
+    print(f"\n{len(rows) - failed} passed, {failed} failed in {seconds:.0f} s; the largest error used {worst:.0%} of its tolerance")
+    if arguments.json:
+        write(arguments.json, rows, seconds)
+    return 1 if failed else 0
+
+
+def progress(section, checks):
+    """A bar while a section runs, where somebody watches."""
+    from tqdm import tqdm
+    return tqdm(checks, desc=section, unit=" checks", leave=False, disable=not sys.stderr.isatty())
+
+
+def by_check(checks):
+    """A line for each check."""
+    for c in checks:
+        print(f"  {c.subject:<52} {c.quantity:<22} {c.oracle:<18} {c.error:8.1e} of {c.tolerance:7.1e}  {kink(c)}{verdict([c])}")
+
+
+def by_subject(checks):
+    """A line for each layer or loss, its passes side by side: each error as it is, and the tolerance they share."""
+    print(f"  {'':<74} {'y':>7} {'dx':>7} {'dw':>7} {'ry':>7} {'rdx':>7} {'rdw':>7} {'within':>8}")
+    column = {"loss": "y", "dz": "dx", "rdz": "rdx"}
+    for subject in dict.fromkeys(c.subject for c in checks):
+        mine = [c for c in checks if c.subject == subject]
+        errors = {column.get(c.quantity, c.quantity): c.error for c in mine}
+        cells = " ".join(f"{errors[q]:7.0e}" if q in errors else f"{'':7}" for q in ("y", "dx", "dw", "ry", "rdx", "rdw"))
+        print(f"  {subject:<74} {cells} {mine[0].tolerance:8.0e}  {kink(mine[0])}{verdict(mine)}")
+
+
+def kink(check):
+    """How far the nearest kink was, where there is one."""
+    return f"(nearest kink {check.margin:.0e}) " if np.isfinite(check.margin) else ""
+
+
+def verdict(checks):
+    """"ok", or which of the checks failed."""
+    bad = [c.quantity for c in checks if not c.passed]
+    return f"FAILED: {', '.join(bad)}" if bad else "ok"
+
+
+def write(path, rows, seconds):
+    """Every row as JSON, with versions and the machine."""
+    import platform
+    record = {"schema": SCHEMA, "refmaml": __version__, "numpy": np.__version__, "python": platform.python_version(),
+              "machine": platform.machine(), "seconds": round(seconds, 1), "passed": all(c.passed for c in rows),
+              "rows": [{**{k: plain(v) for k, v in c._asdict().items()}, "passed": c.passed} for c in rows]}
+    try:
+        with open(path, "w") as file:
+            json.dump(record, file, indent=1)
+    except OSError as error:
+        raise DataError(f"--json: expected a file that can be written, got {path}: {error.strerror}") from None
+
+
+def plain(value):
+    """A value as JSON knows it: text, a finite float, or null for infinity."""
+    if isinstance(value, str):
+        return value
+    return float(value) if np.isfinite(value) else None

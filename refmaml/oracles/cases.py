@@ -1,4 +1,5 @@
 """The inputs every rung is tried on, as data: layers in all their variants, losses, and a net for the methods."""
+from dataclasses import MISSING, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +49,14 @@ class LayerCase(NamedTuple):
     shape: tuple
 
     def __str__(self):
-        return f"{self.layer}".replace(", weight_init=<function xavier_uniform>", "").partition(", weight_init")[0]
+        return brief(self.layer)
+
+
+def brief(layer):
+    """Conv2d(2, 3, 3, stride=2): a layer or loss with the fields that differ from their defaults."""
+    given = [(f, getattr(layer, f.name)) for f in fields(layer) if getattr(layer, f.name) != f.default]
+    texts = [str(value) if f.default is MISSING else f"{f.name}={value}" for f, value in given]
+    return f"{type(layer).__name__}({', '.join(texts)})"
 
 
 LAYERS = [

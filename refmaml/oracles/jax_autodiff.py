@@ -1,7 +1,7 @@
-"""Meta-gradients and Hessian-vector products by JAX in float64: the formulas of torch_autodiff.py, differentiated by another hand.
+"""Meta-gradients and Hessian-vector products by JAX in float64: torch_autodiff.py's formulas, differentiated by another hand.
 
-The meta-gradient is jax.grad through the unrolled inner loop; the Hessian-vector product is forward over reverse mode, where PyTorch's
-is reverse over reverse. JAX computes in float32 unless told otherwise, so both run inside `float64()`, which leaves no setting changed.
+The Hessian-vector product is forward over reverse mode, where PyTorch's is reverse over reverse. JAX computes in float32 unless
+told otherwise, so both run inside `float64()`, which leaves no setting changed.
 """
 from contextlib import contextmanager
 
@@ -42,35 +42,50 @@ def framework():
 
 
 def jax_meta_gradient(net, theta, batch, inner_lr, inner_steps, adapts=("*",), frozen=(), first_order=False):
-    """dM/dtheta (P,) in float64, M = mean over tasks of the query loss after K inner steps: jax.grad through the whole inner loop.
+    """dM/dtheta (P,) in float64, M = mean over tasks of the query loss after K inner steps, through all of them.
 
     inner_lr, inner_steps, adapts, frozen  as in MAML
     first_order  the inner gradients are constants: the gradient of first-order MAML
     Raises ArgumentError for a layer or loss that has no formula in torch_autodiff.
     """
     import jax
-    f, A = framework(), inner_rates(net, inner_lr, adapts, frozen)
-    inner_gradient = jax.grad(lambda phi, x, y: task_loss(f, net, phi, x, y))
-
-    def loss_after_adaptation(phi, x_support, y_support, x_query, y_query):
-        for _ in range(inner_steps):
-            gradient = inner_gradient(phi, x_support, y_support)
-            phi = phi - A * (jax.lax.stop_gradient(gradient) if first_order else gradient)
-        return task_loss(f, net, phi, x_query, y_query)
-
-    gradient, start = jax.jit(jax.grad(loss_after_adaptation)), np.asarray(theta, np.float64)
+    A, start = inner_rates(net, inner_lr, adapts, frozen), np.asarray(theta, np.float64)
+    gradient = jax.jit(task_gradient, static_argnums=(0, 1))
     with float64():
-        return mean_over_tasks(net, lambda *task: gradient(start, *task),
+        return mean_over_tasks(net, lambda *task: gradient(net, inner_steps, start, A, first_order, *task),
                                batch.x_support, batch.y_support, batch.x_query, batch.y_query)
 
 
-def jax_hvp(net, theta, x, y, v):
-    """H v (P,) in float64, H the Hessian at theta (P,) of the mean loss over the tasks of x, y: forward over reverse mode."""
-    import jax
-    f, w, v = framework(), np.asarray(theta, np.float64), np.asarray(v, np.float64)
+def task_gradient(net, inner_steps, theta, A, first_order, x_support, y_support, x_query, y_query):
+    """One task's dM_t/dtheta: jax.grad through the whole inner loop.
 
-    @jax.jit
-    def task_product(x, y):
-        return jax.jvp(jax.grad(lambda w: task_loss(f, net, w, x, y)), (w,), (v,))[1]
+    first_order is an operand and no branch, and the loop a scan: XLA needs seconds to compile a convolutional net's second
+    derivatives, and so it does that once for both orders, and once for all steps.
+    """
+    import jax
+    f = framework()
+    inner_gradient = jax.grad(lambda phi: task_loss(f, net, phi, x_support, y_support))
+
+    def inner_step(phi, _):
+        gradient = inner_gradient(phi)
+        return phi - A * f.xp.where(first_order, jax.lax.stop_gradient(gradient), gradient), None
+
+    def loss_after_adaptation(theta):
+        phi, _ = jax.lax.scan(inner_step, theta, length=inner_steps)
+        return task_loss(f, net, phi, x_query, y_query)
+    return jax.grad(loss_after_adaptation)(theta)
+
+
+def jax_hvp(net, theta, x, y, v):
+    """H v (P,) in float64, H the Hessian at theta (P,) of the mean loss over the tasks of x, y."""
+    import jax
+    w, v = np.asarray(theta, np.float64), np.asarray(v, np.float64)
+    product = jax.jit(task_product, static_argnums=0)
     with float64():
-        return mean_over_tasks(net, task_product, x, y)
+        return mean_over_tasks(net, lambda *task: product(net, w, v, *task), x, y)
+
+
+def task_product(net, w, v, x, y):
+    """One task's H v: forward over reverse mode."""
+    import jax
+    return jax.jvp(jax.grad(lambda w: task_loss(framework(), net, w, x, y)), (w,), (v,))[1]

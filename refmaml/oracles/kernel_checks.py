@@ -26,7 +26,7 @@ def layer_kernel_checks(case, kernels, reference, dtype, shared=False):
     probe = LayerProbe(case, reference, shared=shared)
     exact, fast = four_passes(probe, reference, np.float64), four_passes(probe, kernels, dtype)
     limit = probe.tolerance * np.finfo(dtype).eps / np.finfo(float).eps
-    subject = f"{case}{', shared weights' if shared else ''} [{kernels.name}, {np.dtype(dtype).name}]"
+    subject = f"{case}{', shared' if shared else ''} [{kernels.name}, {np.dtype(dtype).name}]"
     return [Check("7 kernels", subject, name, "reference kernels", relative_error(fast[name], value), limit)
             for name, value in exact.items()]
 

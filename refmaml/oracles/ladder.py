@@ -2,7 +2,7 @@
 import numpy as np
 
 from refmaml import kernels as kernel_sets
-from refmaml.oracles import cases, net_checks, unrolled
+from refmaml.oracles import cases, jax_autodiff, net_checks, torch_autodiff, unrolled
 from refmaml.oracles.closed_form_checks import closed_form_checks
 from refmaml.oracles.kernel_checks import kernel_checks
 from refmaml.oracles.layer_checks import layer_checks, loss_checks
@@ -59,6 +59,21 @@ def implicit(kernels):
     yield net_checks.precision_check(maml, net, theta, batch)
 
 
+def autodiff():
+    """(name, function) of each autodiff library that is installed."""
+    libraries = [("torch", torch_autodiff, torch_autodiff.torch_meta_gradient), ("jax", jax_autodiff, jax_autodiff.jax_meta_gradient)]
+    return [(name, function) for name, module, function in libraries if module.missing() is None]
+
+
+def autodiff_cases():
+    """MAML and first-order MAML on nets that autodiff libraries are asked about: (method, net, theta, batch)."""
+    for context in (False, True):
+        net = cases.conv_net(context)
+        for method in (cases.methods(inner_steps=3)[0][0], cases.first_order_of(cases.methods(inner_steps=3)[0][0])):
+            theta, batch, _ = cases.method_case(net, unrolled.fixed_rates(net, method))
+            yield method, net, theta, batch
+
+
 def ladder(kernels):
     """Every check in order, as (section, iterator of Check). `kernels`: the set to verify; its derivatives are proven on the
     reference set, and where it is another one, rung 7 holds it against that."""
@@ -68,5 +83,7 @@ def ladder(kernels):
     yield "methods", methods(reference)
     yield "implicit and first-order methods", implicit(reference)
     yield "closed forms", iter(closed_form_checks())
+    for name, meta_gradient in autodiff():
+        yield f"autodiff in float64: {name}", (net_checks.autodiff_check(name, meta_gradient, *case) for case in autodiff_cases())
     if kernels.name != reference.name:
         yield f"kernels: {kernels.name}", iter(kernel_checks(kernels, reference))

@@ -81,7 +81,7 @@ def layer_checks(case, kernels, seed=0, shared=False):
     repeated = {name: np.broadcast_to(a, (probe.T, *a.shape[1:])) for name, a in probe.w.items()}
 
     def row(rung, quantity, oracle, value, reference):
-        subject = f"{case}{', shared weights' if shared else ''}"
+        subject = f"{case}{', shared' if shared else ''}"
         return Check(rung, subject, quantity, oracle, relative_error(value, reference), probe.tolerance, margin)
 
     dx, dw = probe.backward(probe.w, probe.x, probe.dy)
@@ -135,4 +135,4 @@ def loss_checks(loss, kernels, seed=0):
             ("2 backward", "dz", "complex step", dz_of(z), np.array(steps)),
             ("3 r_backward", "rdz", "complex step", loss.r_backward(kernels, saved, rz), moved)]
     limit = tolerance(float, z[0].size)
-    return [Check(rung, str(loss), quantity, oracle, relative_error(a, b), limit) for rung, quantity, oracle, a, b in rows]
+    return [Check(rung, cases.brief(loss), quantity, oracle, relative_error(a, b), limit) for rung, quantity, oracle, a, b in rows]

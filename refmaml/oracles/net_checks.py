@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from refmaml.methods import FirstOrderMAML
 from refmaml.oracles import cases, complex_step, dense, finite_differences, kinks, unrolled
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
 
@@ -113,6 +114,15 @@ def finite_difference_check(method, net, theta, batch):
     grown = np.sqrt(method_terms(method, net, batch))
     return Check("6 other", describe(method), "<dM/dmeta, v>", "finite differences", error,
                  finite_differences.ERROR * grown)
+
+
+def autodiff_check(library, meta_gradient, method, net, theta, batch):
+    """Rung 6: MAML or first-order MAML against an autodiff library in float64."""
+    first_order = isinstance(method, FirstOrderMAML)
+    truth = meta_gradient(net, theta, batch, method.inner_lr, method.inner_steps, method.adapts, method.frozen, first_order)
+    return Check("6 other", describe(method), f"{net.num_params} parameters", library,
+                 relative_error(method.meta_gradient(net, theta, batch).grad, truth),
+                 tolerance(float, method_terms(method, net, batch)))
 
 
 def precision_check(method, net, theta, batch):

@@ -1,8 +1,9 @@
 """A training run in one file, written whole or not at all, and believed only after it has been checked.
 
-An uncompressed .npz: meta.npy, state.NAME.npy for each array of the optimiser, curve.npy (steps, 5) and manifest.npy, a JSON text as
-bytes: {"schema", "step", "config", "sha256"}. The sha256 is over the manifest's other entries and every array's name, dtype, shape and
-bytes. Nothing in the file is trusted before its size is known, and nothing in it is ever executed.
+An uncompressed .npz: meta.npy, state.NAME.npy for each array of the optimiser, curve.npy (steps, 5) and
+manifest.npy, a JSON text as bytes: {"schema", "step", "config", "sha256"}. The sha256 is over the manifest's
+other entries and every array's name, dtype, shape and bytes. Nothing is allocated that the file's own size
+does not cover, and nothing in it is ever executed.
 """
 import hashlib
 import io
@@ -29,7 +30,8 @@ def save(path, progress, config):
 
     On any failure, power cuts included, the file that was there before is still there. Raises DataError.
     """
-    arrays = {"meta": progress.meta, "curve": np.array(progress.rows, np.float64).reshape(-1, len(Row._fields)),
+    curve = np.array(progress.rows, np.float64).reshape(-1, len(Row._fields))
+    arrays = {"meta": progress.meta, "curve": curve,
               **{f"state.{name}": a for name, a in progress.state.items()}}
     manifest = {"schema": SCHEMA, "step": progress.step, "config": config}
     manifest["sha256"] = digest(manifest, arrays)
@@ -39,19 +41,19 @@ def save(path, progress, config):
 
 
 def load(path):
-    """(Progress, config) as `save` was given them. Raises DataError, one line: the file, what was expected, what came."""
+    """(Progress, config) as `save` was given them. Raises DataError, one line."""
     try:
         with open(path, "rb") as file:
             return restored(read_members(file))
     except FileNotFoundError:
         raise DataError(f"{path}: expected a checkpoint, got no such file") from None
-    except Exception as error:              # zipfile, NumPy's header parser and JSON raise all kinds on damaged bytes
+    except Exception as error:      # zipfile, NumPy's header parser and JSON raise all kinds on damaged bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: expected a checkpoint of refmaml train, got {reason}") from error
 
 
 def read_members(file):
-    """{name: array} of the .npz in an open file, with nothing allocated that the file's own size does not cover."""
+    """{name: array} of the .npz in an open file: uncompressed members of the names `save` uses."""
     size = os.fstat(file.fileno()).st_size
     require(size <= LIMIT, f"{size} bytes, where {LIMIT} is the limit")
     with zipfile.ZipFile(file) as archive:
@@ -72,7 +74,8 @@ def read_array(name, data):
     require(version in _HEADERS, f"{name} in .npy version {version}")
     shape, _, dtype = _HEADERS[version](stream)
     require(dtype.kind in "fu", f"{name} of dtype {dtype}")
-    require(prod(shape) * dtype.itemsize == len(data) - stream.tell(), f"{name} of shape {shape} in {len(data)} bytes")
+    require(prod(shape) * dtype.itemsize == len(data) - stream.tell(),
+            f"{name} of shape {shape} in {len(data)} bytes")
     stream.seek(0)
     return np.lib.format.read_array(stream, allow_pickle=False)
 
@@ -87,11 +90,13 @@ def restored(arrays):
     require(stated == digest(manifest, arrays), "contents that differ from their sha256")
     meta, curve, step = arrays.pop("meta"), arrays.pop("curve"), manifest["step"]
     require(meta.ndim == 1 and meta.dtype.kind == "f", f"meta-parameters {meta.dtype} of shape {meta.shape}")
-    require(type(step) is int and curve.shape == (step, len(Row._fields)), f"a curve of shape {curve.shape} at step {step}")
+    require(type(step) is int and curve.shape == (step, len(Row._fields)),
+            f"a curve of shape {curve.shape} at step {step!r}")
     for name, a in arrays.items():
         require(a.shape == meta.shape and a.dtype == meta.dtype, f"{name} {a.dtype} of shape {a.shape}")
+    state = {name.removeprefix("state."): a for name, a in arrays.items()}
     rows = [Row(int(row[0]), *row[1:]) for row in curve.tolist()]
-    return Progress(meta, {name.removeprefix("state."): a for name, a in arrays.items()}, rows, step), manifest["config"]
+    return Progress(meta, state, rows, step), manifest["config"]
 
 
 def digest(manifest, arrays):

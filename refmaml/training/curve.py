@@ -12,7 +12,7 @@ INK, LINES = "#33383d", ("#2a6f97", "#c8553d")
 
 
 def write_csv(path, rows):
-    """A line for each Row, numbers in the shortest form that reads back exactly; an accuracy there is none of stays empty.
+    """A line for each Row, numbers in the shortest form that reads back exactly; no accuracy: an empty cell.
 
     Raises DataError where `path` cannot be written.
     """
@@ -60,10 +60,10 @@ def save_figure(path, figure):
 
 
 def write_png(path, rows, title=""):
-    """Loss, and accuracy where there is one, against the meta-step. Raises DataError where `path` cannot be written."""
+    """Loss, and accuracy where there is one, against the meta-step. Raises DataError."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
-    values = {name: np.array([getattr(row, name) for row in rows], float) for name in ("step", "loss", "accuracy")}
+    values = {name: np.array([getattr(row, name) for row in rows], float) for name in Row._fields}
     shown = ["loss"] + ["accuracy"] * bool(len(rows) and not np.isnan(values["accuracy"]).any())
     figure = Figure(figsize=(4.6 * len(shown), 3.4), dpi=150, layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False)[0]

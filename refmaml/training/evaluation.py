@@ -1,4 +1,4 @@
-"""How well a start adapts to tasks it has not seen: the mean over tasks, and how far that mean can be trusted."""
+"""How well a start adapts to tasks it has not seen: the mean over tasks, and how far to trust that mean."""
 from dataclasses import dataclass
 from math import sqrt
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from refmaml.errors import NonFiniteError, expect
 
-# Held-out tasks come from a step that no training reaches, so that regression tasks, which have no split, are new too.
+# Held-out tasks come from a step no training reaches: regression tasks, which have no split, are new too.
 HELD_OUT_STEP = 2 ** 64 - 1
 
 
@@ -26,7 +26,7 @@ class Evaluation:
 
     @property
     def interval(self):
-        """The half-width 1.96 s / sqrt(T) of the 95 % confidence interval over tasks, s with T - 1 in its denominator."""
+        """The half-width 1.96 s / sqrt(T) of the 95 % confidence interval over tasks."""
         return 1.96 * float(self.values.std(ddof=1)) / sqrt(len(self.values))
 
     def __str__(self):
@@ -36,13 +36,14 @@ class Evaluation:
 
 
 def outcomes(net, phi, x, y):
-    """At each task's own parameters phi (T, P): the accuracy on x, y, (T,), or the loss where there is no accuracy."""
+    """At each task's own parameters phi (T, P): ("accuracy", (T,)) or, in a regression, ("loss", (T,))."""
     net.check(phi, x, y)
     with np.errstate(all="ignore"):                       # non-finite values are found below
         z, _ = net.forward(net.parameters.views(phi), x, keep=False)
         loss = net.loss_function.forward(net.kernels, z, y)[0]
     if not np.isfinite(loss).all():
-        raise NonFiniteError(f"query set: expected finite losses, got {(~np.isfinite(loss)).sum()} non-finite ones")
+        raise NonFiniteError("query set: expected finite losses, "
+                             f"got {(~np.isfinite(loss)).sum()} non-finite ones")
     accuracy = net.loss_function.accuracy(z, y)
     return ("loss", loss) if accuracy is None else ("accuracy", accuracy)
 
@@ -53,7 +54,8 @@ def evaluate(net, method, meta, sample, tasks, chunk=8, show=None):
     sample  range of task numbers -> Batch; show, where given, is called with the number of tasks done so far
     Returns an Evaluation. The values do not depend on `chunk`. Raises ArgumentError, NonFiniteError.
     """
-    expect(isinstance(tasks, int) and tasks >= 2, "tasks", "an integer >= 2 (an interval needs two)", repr(tasks))
+    expect(isinstance(tasks, int) and tasks >= 2, "tasks", "an integer >= 2, as an interval needs two",
+           repr(tasks))
     parts = []
     for start in range(0, tasks, chunk):
         batch = sample(range(start, min(start + chunk, tasks))).astype(meta.dtype)

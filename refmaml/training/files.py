@@ -10,7 +10,7 @@ from refmaml.tasks.atomic import atomic_write
 
 @contextmanager
 def durable_write(path):
-    """A binary file that is at `path`, whole and on disk, once the block has ended; the old one stays after any failure.
+    """A binary file that is at `path`, whole and on disk, once the block has ended; or else the old one.
 
     Raises DataError where it cannot be written.
     """
@@ -26,7 +26,7 @@ def durable_write(path):
         finally:
             os.close(folder)
     except OSError as error:
-        raise DataError(f"{path}: expected a file that can be written, got {error.strerror or error}") from error
+        raise unwritable(path, "file", error) from error
 
 
 def write_json(path, value):
@@ -36,7 +36,7 @@ def write_json(path, value):
 
 
 def make_folder(path, names=()):
-    """The folder `path`, made if need be, rid of what a killed process left half-written of the files `names` in it.
+    """The folder `path`, made if need be, rid of halves of files `names` that a killed process left.
 
     Raises DataError.
     """
@@ -47,5 +47,10 @@ def make_folder(path, names=()):
             for part in path.glob(f".{name}.*.part"):     # as atomic_write calls them
                 part.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(f"{path}: expected a folder that can be written, got {error.strerror or error}") from error
+        raise unwritable(path, "folder", error) from error
     return path
+
+
+def unwritable(path, what, error):
+    """The DataError for an OSError met while writing."""
+    return DataError(f"{path}: expected a {what} that can be written, got {error.strerror or error}")

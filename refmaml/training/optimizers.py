@@ -1,7 +1,7 @@
-"""Outer optimisers over the flat meta vector: from one vector and its gradient to the next, nothing hidden in between.
+"""Outer optimisers over the flat meta vector: from one vector and its gradient to the next, nothing hidden.
 
-    state        = optimizer.init(meta)                                    arrays by name, all of meta's shape and dtype
-    meta, state  = optimizer.update(meta, grad, state, t, lr)              t = 1, 2, ...: which update this is
+    state        = optimizer.init(meta)                              arrays by name, of meta's shape and dtype
+    meta, state  = optimizer.update(meta, grad, state, t, lr)        t = 1, 2, ...: which update this is
 
 Both return new arrays: an update that is interrupted has changed nothing.
 """

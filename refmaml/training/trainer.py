@@ -10,7 +10,7 @@ from refmaml.errors import NonFiniteError, expect
 
 
 class Row(NamedTuple):
-    """One step of the learning curve: the query loss and accuracy after adaptation, means over the step's tasks.
+    """One step of the learning curve: query loss and accuracy after adaptation, means over the step's tasks.
 
     step       1, 2, ...
     accuracy   a fraction; NaN for regression
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 class Recipe:
     """What stays the same from step to step.
 
-    sample     step -> Batch; tasks come from counters, so that a step's tasks do not depend on the steps before
+    sample     step -> Batch; tasks come from counters, so a step's tasks do not depend on the steps before
     optimizer  of refmaml.training.optimizers; schedule gives its learning rate: step -> lr
     chunk      how many tasks are in memory at once
     """
@@ -68,7 +68,7 @@ class Progress:
 
 
 def advance(recipe, now):
-    """The Progress one meta-step after `now`, which stays as it was. Raises NonFiniteError, naming the step."""
+    """The Progress one meta-step after `now`, which stays as it was. Raises NonFiniteError."""
     started, t = time.perf_counter(), now.step + 1
     try:
         out = recipe.method.meta_gradient(recipe.net, now.meta, recipe.sample(now.step), chunk=recipe.chunk)
@@ -81,7 +81,8 @@ def advance(recipe, now):
         raise NonFiniteError(f"meta-step {t}: {error}") from None
     accuracy = nan if out.accuracy is None else float(out.accuracy)
     norm = float(np.sqrt(np.square(out.grad, dtype=np.float64).sum()))
-    now.curve[now.step:] = [Row(t, float(out.loss), accuracy, norm, now.seconds + time.perf_counter() - started)]
+    seconds = now.seconds + time.perf_counter() - started
+    now.curve[now.step:] = [Row(t, float(out.loss), accuracy, norm, seconds)]
     return Progress(meta, state, now.curve, t)
 
 
@@ -91,10 +92,11 @@ def finished(now, steps, minutes):
 
 
 def train(recipe, now, *, steps=None, minutes=None, show=None, save=None, save_every=60.0):
-    """Meta-steps from `now` until `steps` have been taken or `minutes` spent on them, in all, runs before this one included.
+    """Meta-steps from `now` until `steps` have been taken or `minutes` spent on them, earlier runs included.
 
     show        called with each new Progress
-    save        called with a Progress every `save_every` seconds, at the end, and on Ctrl-C before KeyboardInterrupt goes on
+    save        called with a Progress every `save_every` seconds, at the end, and before a Ctrl-C goes on as
+                KeyboardInterrupt
     Returns the last Progress. Raises ArgumentError, NonFiniteError (naming the step).
     """
     expect(steps is not None or minutes is not None, "steps", "a number of steps, or of minutes", "neither")

@@ -1,0 +1,37 @@
+# make demo   sets everything up, checks every derivative, trains on glyphs, leaves pictures in runs/demo
+# make test   sets everything up and runs the tests
+# Both need Python >= 3.11 and nothing else; everything they make is in .venv and runs.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/installed
+	$(RUN)/refmaml verify
+	$(RUN)/refmaml demo
+
+# One BLAS thread in each of the test processes: together they use every core already.
+test: $(VENV)/installed-test
+	OPENBLAS_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist worksteal
+
+lint: $(VENV)/installed-test
+	$(RUN)/pip install --quiet "ruff>=0.8"
+	$(RUN)/ruff check .
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "refmaml: expected Python >= 3.11, got $$($(PYTHON) --version) as $(PYTHON); try make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml setup.py
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	@touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info

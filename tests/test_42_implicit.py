@@ -1,0 +1,135 @@
+"""iMAML and its conjugate gradients: dense oracles, the complex step through a converged solve, and honest statuses."""
+import numpy as np
+import pytest
+
+import refmaml as rm
+from refmaml.oracles import cases, net_checks
+from refmaml.oracles.tolerance import relative_error, tolerance
+
+RNG = np.random.default_rng(0)
+
+
+def spd(condition, T=3, P=12):
+    """Symmetric positive definite matrices with eigenvalues from 1/condition to 1."""
+    Q = np.linalg.qr(RNG.standard_normal((T, P, P)))[0]
+    return Q * np.geomspace(1 / condition, 1, P) @ Q.swapaxes(1, 2)
+
+
+def times(A):
+    return lambda v: np.einsum("tij,tj->ti", A, v)
+
+
+@pytest.mark.parametrize("condition", [1e0, 1e2, 1e4])
+def test_cg_agrees_with_lapack(condition):
+    A, b = spd(condition), RNG.standard_normal((3, 12))
+    out = rm.conjugate_gradients(times(A), b, maxiter=200, tol=1e-13)
+    assert (out.status == "converged").all()
+    # The error of a solution is its relative residual times the condition number at most.
+    assert relative_error(out.x, np.linalg.solve(A, b[..., None])[..., 0]) <= 4 * 1e-13 * condition * np.sqrt(12)
+    assert len(out.residuals) == out.iterations.max() + 1
+
+
+def test_cg_solves_n_distinct_eigenvalues_in_n_iterations():
+    A = np.diag([1.0, 1, 2, 2, 5])[None]
+    out = rm.conjugate_gradients(times(A), np.ones((1, 5)), maxiter=10, tol=1e-12)
+    assert out.iterations.tolist() == [3] and out.status.tolist() == ["converged"]
+
+
+def test_every_status_of_cg_is_told_apart_in_one_batch():
+    A = np.stack([np.eye(3), np.diag([1.0, 2, 3]), np.diag([1.0, 1, -1]), np.diag([1.0, -1, 0]), np.eye(3), np.eye(3)])
+    b = np.array([[1.0, 2, 3], [1, 1, 1], [0, 0, 1], [1, 1, 0], [np.nan, 0, 0], [0, 0, 0]])
+    out = rm.conjugate_gradients(times(A), b, maxiter=1, tol=1e-12)
+    assert out.status.tolist() == ["converged", "maxiter", "negative_curvature", "breakdown", "nonfinite", "converged"]
+    assert np.isfinite(out.x).all() and (out.x[2:] == 0).all()
+
+
+def test_a_finished_system_stands_still_while_others_go_on():
+    A = np.stack([np.eye(6), np.diag(np.arange(1.0, 7))])
+    b = RNG.standard_normal((2, 6))
+    together = rm.conjugate_gradients(times(A), b, maxiter=20, tol=1e-12)
+    alone = rm.conjugate_gradients(times(A[:1]), b[:1], maxiter=20, tol=1e-12)
+    assert np.array_equal(together.x[0], alone.x[0]) and together.iterations.tolist()[0] == 1
+
+
+def test_no_iterations_give_zero_and_say_so():
+    out = rm.conjugate_gradients(times(np.eye(2)[None]), np.ones((1, 2)), maxiter=0)
+    assert out.status.tolist() == ["maxiter"] and (out.x == 0).all()
+
+
+@pytest.mark.parametrize("solver,steps,lr", [("newton_cg", 40, 0.2), ("gradient_descent", 4000, 0.2)])
+@pytest.mark.parametrize("frozen", [(), ("BatchNorm2d",)])
+def test_imaml_agrees_with_lapack_and_with_the_complex_step_through_a_converged_solve(solver, steps, lr, frozen):
+    method = rm.IMAML(2.0, steps, lr, solver=solver, inner_tol=1e-15, cg_steps=100, cg_tol=1e-15, frozen=frozen)
+    net, rng = cases.smooth_net(), np.random.default_rng(0)
+    theta, batch = cases.start(net, rng), cases.tasks_for(net, rng)
+    out = method.meta_gradient(net, theta, batch)
+    assert out.report["inner_residual"].max() < 1e-13 and (out.report["cg_status"] == "converged").all()
+    for check in (net_checks.imaml_dense_check(method, net, theta, batch), net_checks.meta_gradient_check(method, net, theta, batch)):
+        assert check.passed and check.error < 1e-10, check
+
+
+@pytest.mark.parametrize("wrong", ["lambda / 2", "sign", "no lambda", "first order"])
+def test_the_dense_check_refuses_wrong_implicit_gradients(wrong):
+    net, rng = cases.smooth_net(), np.random.default_rng(0)
+    theta, batch = cases.start(net, rng), cases.tasks_for(net, rng)
+    exact = rm.IMAML(2.0, 40, solver="newton_cg", cg_steps=100, cg_tol=1e-15)
+
+    class Planted(rm.IMAML):
+        def task_gradients(self, net, theta, batch, trace):
+            out = super().task_gradients(net, theta, batch, True)
+            phi, q = out.trace["phi"][-1], out.trace["query_grad"][0]
+            primal = net.primal(phi, batch.x_support, batch.y_support)
+            factor = {"lambda / 2": 1.0, "sign": -2.0, "no lambda": 2.0}.get(wrong)
+            u = q if factor is None else rm.conjugate_gradients(lambda v: v + net.hvp(primal, v) / factor, q, 100, 1e-15).x
+            return out.__class__(out.loss, out.accuracy, u / 2 if wrong == "no lambda" else u, {}, out.report)
+
+    planted = Planted(2.0, 40, solver="newton_cg", cg_steps=100, cg_tol=1e-15)
+    assert net_checks.imaml_dense_check(exact, net, theta, batch).passed
+    assert net_checks.imaml_dense_check(planted, net, theta, batch).error > 1e-2
+
+
+def test_truncated_cg_says_that_it_is():
+    net, rng = cases.conv_net(), np.random.default_rng(0)
+    theta, batch = cases.start(net, rng), cases.tasks_for(net, rng)
+    out = rm.IMAML(0.5, 5, cg_steps=2).meta_gradient(net, theta, batch, trace=True)
+    assert set(out.report["cg_status"]) <= {"maxiter", "negative_curvature"}
+    assert (out.report["cg_residual"] > 1e-10).all() and len(out.trace["cg_residuals"]) <= 3
+
+
+def test_five_cg_iterations_cost_five_products_and_no_forward_pass_more():
+    calls = {"primal": 0, "hvp": 0}
+
+    class Counted(rm.Sequential):
+        def primal(self, *args, **kwargs):
+            calls["primal"] += 1
+            return super().primal(*args, **kwargs)
+
+        def hvp(self, *args):
+            calls["hvp"] += 1
+            return super().hvp(*args)
+
+    plain, rng = cases.conv_net(), np.random.default_rng(0)
+    net = Counted(plain.layers, plain.loss_function, plain.input_shape)
+    theta, batch = cases.start(net, rng), cases.tasks_for(net, rng)
+    rm.IMAML(2.0, 16, cg_steps=5, cg_tol=0.0).meta_gradient(net, theta, batch)
+    # 17 inner passes (one measures the residual at the end), one at phi* to keep, one on the query set.
+    assert calls == {"primal": 19, "hvp": 5}
+
+
+def test_the_hessian_free_solver_gets_further_in_five_steps_than_gradient_descent():
+    net, rng = cases.smooth_net(), np.random.default_rng(0)          # no kinks: Newton's method needs second derivatives
+    theta, batch = cases.start(net, rng), cases.tasks_for(net, rng)
+    residual = {solver: rm.IMAML(2.0, 5, 0.1, solver=solver).meta_gradient(net, theta, batch).report["inner_residual"].max()
+                for solver in ("gradient_descent", "newton_cg")}
+    assert residual["newton_cg"] < 0.01 * residual["gradient_descent"]
+
+
+def test_float32_runs_in_float32_to_the_end():
+    net, rng = cases.conv_net(), np.random.default_rng(0)
+    theta, batch = cases.start(net, rng), cases.tasks_for(net, rng)
+    for solver in ("gradient_descent", "newton_cg"):
+        method = rm.IMAML(2.0, 8, 0.1, solver=solver)
+        single = method.meta_gradient(net, theta.astype(np.float32), batch).grad
+        assert single.dtype == np.float32
+        assert relative_error(single, method.meta_gradient(net, theta, batch).grad) \
+            <= tolerance(np.float32, net_checks.method_terms(method, net, batch))
