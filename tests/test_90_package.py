@@ -1,0 +1,52 @@
+"""The package as a whole: what importing it costs, where kernels may be imported from, and the README's example."""
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(code, cwd=ROOT):
+    return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True)
+
+
+def test_importing_refmaml_loads_nothing_that_is_only_used_somewhere():
+    out = python("import sys, refmaml; print([m for m in ('scipy', 'matplotlib', 'tqdm', 'PIL', 'numba', 'argparse', 'torch', 'jax')"
+                 " if m in sys.modules])")
+    assert out.stdout.strip() == "[]", out.stdout + out.stderr
+
+
+def test_kernels_are_not_importable_under_their_folder_s_name():
+    out = python("import kernels")
+    assert out.returncode == 1 and "import it as refmaml.kernels" in out.stderr
+
+
+def test_every_module_of_the_package_imports_in_one_direction():
+    """kernels <- layers <- network <- methods <- training <- cli; tasks stand beside; oracles import all but the last two."""
+    allowed = {"layers": {"layers", "kernels", "errors"},
+               "methods": {"methods", "errors"},
+               "tasks": {"tasks", "batch", "errors"},
+               "training": {"training", "methods", "batch", "errors", "version", "tasks"},
+               "oracles": {"oracles", "methods", "layers", "network", "nets", "quadratic", "tasks", "batch", "errors", "kernels"}}
+    for package, names in allowed.items():
+        for file in (ROOT / "refmaml" / package).glob("*.py"):
+            used = set(re.findall(r"^\s*(?:from|import) refmaml\.(\w+)", file.read_text(), re.M))
+            assert used <= names, f"{file.name} imports {used - names}"
+    for file in (ROOT / "kernels").rglob("*.py"):
+        used = set(re.findall(r"^\s*(?:from|import) refmaml(?:\.(\w+))?", file.read_text(), re.M))
+        assert used <= {"kernels"}, f"{file} imports {used}"
+
+
+def test_the_readme_s_example_prints_what_the_readme_says(capsys):
+    readme = (ROOT / "README.md").read_text()
+    code, printed = re.search(r"```python\n(.*?)```\s*```text\n(.*?)```", readme, re.S).groups()
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize("name", [p for p in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / "README.md").read_text())])
+def test_every_file_the_readme_links_to_exists(name):
+    assert (ROOT / name).exists()
