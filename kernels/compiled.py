@@ -6,6 +6,7 @@ widest registers without reordering one addition. `empty` allocates such arrays;
 """
 import ctypes
 from functools import cache
+from types import FunctionType
 
 import numpy as np
 from numba import get_num_threads, njit, set_num_threads
@@ -52,24 +53,25 @@ KINDS = {"images": ("F[:,:,:,:,::1]", channels_last, None),
 
 
 class Compiled:
-    """A Numba function, compiled for float32 or float64 when first called with it, and kept in Numba's cache on disk.
+    """A Numba function, compiled when first called, and kept in Numba's cache on disk: for float32 or float64, for one thread or many.
 
     arguments  the kinds of its arguments in order; those it fills come first and end in "!", those it adds to in "+"
     blas       whether it calls np.dot: BLAS is then held to one thread meanwhile
+    grain      elements of the first argument below which waking other threads costs more than it brings
     The types are explicit, so that no order of a caller's array can start another compilation.
     """
 
-    def __init__(self, function, arguments, parallel=True, blas=False):
-        self.function, self.parallel, self.blas = function, parallel, blas
+    def __init__(self, function, arguments, blas=False, grain=16384):
+        self.function, self.blas, self.grain = function, blas, grain
         self.__name__, self.__doc__ = function.__name__, function.__doc__
         names = arguments.split()
         self.kinds = [KINDS[name.rstrip("!+")] for name in names]
         self.marks = [name[-1] if name[-1] in "!+" else "" for name in names]
-        self.by_dtype = {}
+        self.versions = {}
 
     def __call__(self, *args):
-        dtype = args[0].dtype
-        run = self.by_dtype.get(dtype) or self.compile(dtype)
+        dtype, parallel = args[0].dtype, args[0].size > self.grain and get_num_threads() > 1
+        run = self.versions.get((dtype, parallel)) or self.compile(dtype, parallel)
         laid, copied = [], []
         for a, kind, mark in zip(args, self.kinds, self.marks, strict=True):
             laid.append(a if kind[1] is None else lay(a, dtype, kind, mark, copied))
@@ -80,19 +82,27 @@ class Compiled:
         for a, copy in copied:
             a[...] = copy.reshape(a.shape)
 
-    def compile(self, dtype):
-        """The function for one precision."""
+    def compile(self, dtype, parallel):
+        """The function for one precision, with its prange loops on many threads or one."""
         if dtype.name not in PRECISIONS:
             raise wrong_dtype(dtype)
         types = ", ".join(kind[0] for kind in self.kinds).replace("F", dtype.name)
-        self.by_dtype[dtype] = njit(f"void({types})", parallel=self.parallel, cache=True, error_model="numpy",
-                                    nogil=True)(self.function)
-        return self.by_dtype[dtype]
+        function = renamed(self.function, "_on_threads") if parallel else self.function
+        run = njit(f"void({types})", parallel=parallel, cache=True, error_model="numpy", nogil=True)(function)
+        self.versions[dtype, parallel] = run
+        return run
 
 
-def compiled(arguments, parallel=True, blas=False):
+def compiled(arguments, **options):
     """Decorator: see Compiled."""
-    return lambda function: Compiled(function, arguments, parallel, blas)
+    return lambda function: Compiled(function, arguments, **options)
+
+
+def renamed(function, suffix):
+    """A copy under another name: Numba's cache goes by name and types, and would not tell one thread from many."""
+    copy = FunctionType(function.__code__, function.__globals__, function.__name__ + suffix)
+    copy.__qualname__, copy.__module__ = copy.__name__, function.__module__
+    return copy
 
 
 def wrong_dtype(dtype):

@@ -56,10 +56,10 @@ def test_no_iterations_give_zero_and_say_so():
     assert out.status.tolist() == ["maxiter"] and (out.x == 0).all()
 
 
-@pytest.mark.parametrize("solver,steps,lr", [("newton_cg", 40, 0.2), ("gradient_descent", 4000, 0.2)])
-@pytest.mark.parametrize("frozen", [(), ("BatchNorm2d",)])
-def test_imaml_agrees_with_lapack_and_with_the_complex_step_through_a_converged_solve(solver, steps, lr, frozen):
-    method = rm.IMAML(2.0, steps, lr, solver=solver, inner_tol=1e-15, cg_steps=100, cg_tol=1e-15, frozen=frozen)
+@pytest.mark.parametrize("solver,steps,frozen", [("newton_cg", 40, ()), ("newton_cg", 40, ("BatchNorm2d",)),
+                                                 ("gradient_descent", 1000, ())])
+def test_imaml_agrees_with_lapack_and_with_the_complex_step_through_a_converged_solve(solver, steps, frozen):
+    method = rm.IMAML(2.0, steps, 0.2, solver=solver, inner_tol=1e-14, cg_steps=100, cg_tol=1e-15, frozen=frozen)
     net, rng = cases.smooth_net(), np.random.default_rng(0)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng)
     out = method.meta_gradient(net, theta, batch)

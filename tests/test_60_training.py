@@ -1,4 +1,4 @@
-"""Training: optimisers against their formulas, the loop against its parts, evaluation against plain statistics."""
+"""Training: optimisers against formulas, the loop against its parts, evaluation against plain statistics."""
 import csv
 import math
 import statistics
@@ -6,8 +6,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from refmaml import ERM, MAML, MSE, ArgumentError, CrossEntropy, NonFiniteError, Sequential, Sinusoids, TwoLayerLinear
+from refmaml import ERM, MAML, MSE, Batch, CrossEntropy, Sequential, Sinusoids, TwoLayerLinear
+from refmaml.errors import ArgumentError, NonFiniteError
 from refmaml.layers import Linear
 from refmaml.nets import mlp, two_layer_linear
 from refmaml.training import SGD, Adam, Progress, Recipe, Row, Schedule, advance, evaluate, train
@@ -33,7 +35,7 @@ def same_bits(a, b):
             and [row[:2] + row[3:4] for row in a.rows] == [row[:2] + row[3:4] for row in b.rows])
 
 
-# ---- optimisers ------------------------------------------------------------------------------------------------
+# ---- optimisers --------------------------------------------------------------------------------------------
 
 def test_adam_is_its_formula_with_the_moving_averages_written_as_sums():
     rng, b1, b2, eps, lr = np.random.default_rng(0), 0.9, 0.99, 1e-3, 0.1
@@ -68,7 +70,8 @@ def test_an_update_keeps_the_precision_and_leaves_its_arguments_alone(optimizer)
     state = optimizer.init(meta)
     after, new = optimizer.update(meta, grad, state, 1, 0.1)
     assert after.dtype == np.float32 and all(a.dtype == np.float32 for a in new.values())
-    assert (meta == 1).all() and all((a == 0).all() for a in state.values()) and not np.shares_memory(after, meta)
+    assert (meta == 1).all() and all((a == 0).all() for a in state.values())
+    assert not np.shares_memory(after, meta)
 
 
 @pytest.mark.parametrize("field, value", [("beta1", 1.0), ("beta2", -0.1), ("eps", 0.0)])
@@ -80,7 +83,8 @@ def test_adam_refuses_what_its_formula_cannot_take(field, value):
 def test_schedules_are_lines_and_cosines_from_lr_to_zero():
     linear, cosine = Schedule(2.0, "linear", 8), Schedule(2.0, "cosine", 8)
     assert [linear(s) for s in (0, 4, 7)] == [2.0, 1.0, 0.25]
-    assert cosine(0) == 2.0 and abs(cosine(4) - 1.0) <= EPS and cosine(2) > linear(2) and cosine(6) < linear(6)
+    assert cosine(0) == 2.0 and abs(cosine(4) - 1.0) <= EPS
+    assert cosine(2) > linear(2) and cosine(6) < linear(6)
     assert Schedule(2.0)(10 ** 9) == 2.0
 
 
@@ -89,7 +93,7 @@ def test_a_schedule_that_ends_needs_to_know_when():
         Schedule(1.0, "linear")
 
 
-# ---- the loop --------------------------------------------------------------------------------------------------
+# ---- the loop ----------------------------------------------------------------------------------------------
 
 def test_a_meta_step_is_sample_gradient_update_and_log():
     recipe = sinusoid_recipe()
@@ -181,7 +185,7 @@ def test_maml_learns_the_subspace_that_linear_tasks_share():
     assert last < first / 2
 
 
-# ---- evaluation ------------------------------------------------------------------------------------------------
+# ---- evaluation --------------------------------------------------------------------------------------------
 
 def held_out(tasks):
     return Sinusoids().sample(tasks, seed=3, step=2 ** 64 - 1)
@@ -202,7 +206,6 @@ def test_mean_and_interval_are_those_of_the_task_losses():
 
 
 def test_accuracy_is_counted_after_adaptation_on_the_query_set_alone():
-    from refmaml import Batch
     net = Sequential([Linear(1, 2)], CrossEntropy(), (1,))
     theta = np.array([1.0, -1.0, 0.0, 0.0])                 # says 0 for x > 0, else 1
     x = np.array([[[1.0], [2.0], [-1.0], [-2.0]], [[1.0], [1.0], [1.0], [1.0]]])
@@ -225,7 +228,7 @@ def test_an_interval_needs_two_tasks():
         evaluate(net, ERM(), net.init(0), held_out, 1)
 
 
-# ---- curves ----------------------------------------------------------------------------------------------------
+# ---- curves ------------------------------------------------------------------------------------------------
 
 ROWS = [Row(1, 2 / 3, 0.2, 1e-17, 0.25), Row(2, float(np.float32(0.1)), 0.4, 3.0, 0.5)]
 
@@ -252,8 +255,9 @@ def test_smoothing_is_the_mean_over_neighbours(window):
 
 
 def test_the_picture_has_a_panel_for_accuracy_where_there_is_one(tmp_path):
-    from PIL import Image
-    write_png(tmp_path / "two.png", ROWS)
-    write_png(tmp_path / "one.png", [row._replace(accuracy=math.nan) for row in ROWS])
-    two, one = (Image.open(tmp_path / name).size for name in ("two.png", "one.png"))
-    assert two == (2 * one[0], one[1])
+    def size(rows):
+        write_png(tmp_path / "curve.png", rows)
+        with Image.open(tmp_path / "curve.png") as picture:
+            return picture.size
+    width, height = size([row._replace(accuracy=math.nan) for row in ROWS])
+    assert size(ROWS) == (2 * width, height)

@@ -6,7 +6,7 @@ import numpy as np
 from refmaml import kernels, methods, nets, tasks
 from refmaml.cli.options import flag
 from refmaml.cli.presets import IMAGES
-from refmaml.errors import expect
+from refmaml.errors import ArgumentError, expect
 from refmaml.layers import MSE, Context, CrossEntropy, FiLM, Flatten
 from refmaml.network import Sequential
 from refmaml.training import OPTIMIZERS, Recipe, Schedule, evaluate
@@ -71,7 +71,18 @@ def make_net(config):
         expect(config["data"] == "linear", "--net", "another one",
                f"two_layer_linear with --data {config['data']}")
         net = nets.two_layer_linear(config["dim"], config["rank"], MSE(config["loss_scale"], 0.5), computes)
-    return with_context(net, config) if config["method"] == "cavia" else net
+    net = with_context(net, config) if config["method"] == "cavia" else net
+    check_patterns(net, config)
+    return net
+
+
+def check_patterns(net, config):
+    """Raise ArgumentError for a pattern that selects no parameter of the net."""
+    for name in ("adapts", "frozen"):
+        try:
+            net.mask(config[name] or ())
+        except ArgumentError as error:
+            raise ArgumentError(f"{flag(name)}: {str(error).removeprefix('patterns: ')}") from None
 
 
 def make_mlp(config, images, loss, computes):

@@ -43,7 +43,8 @@ def run(arguments):
             now = train(recipe, now, steps=config["steps"], minutes=config["minutes"], show=show,
                         save=lambda now: save(out, now, config), save_every=given.get("save_every", 60.0))
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"saved; to go on: refmaml train --resume --out {out}") from None
+        place = f" --data-root {where['data_root']}" if "data_root" in where else ""
+        raise KeyboardInterrupt(f"saved; to go on: refmaml train --resume --out {out}{place}") from None
     conclude(out, now, config, judge(now.meta))
 
 

@@ -1,11 +1,12 @@
-"""Meta-gradients and Hessian-vector products by PyTorch's autograd in float64: the network again, with every derivative somebody else's.
+"""Meta-gradients and Hessian-vector products by PyTorch's autograd in float64, every derivative its own.
 
-The formulas of the layers and losses are written once, for one task, in the words that torch and jax.numpy spell alike; only
-convolution and pooling come from each framework's own library. jax_autodiff.py differentiates the same formulas with JAX.
+The formulas of layers and losses are written once, for one task, in the words that torch and jax.numpy spell
+alike; only convolution and pooling come from each framework. jax_autodiff.py differentiates the same formulas.
 
-Batch-norm is written in primitives, never F.batch_norm: PyTorch's fused operation saves its mean and 1/std without their history, so
-that a derivative taken through its double backward, or forward-mode inside reverse-mode, is silently wrong by several per cent
-(pytorch issue 186256, torch 2.13). An oracle has to be right in whatever order it is differentiated.
+Batch-norm is written in primitives, never F.batch_norm: PyTorch's fused operation saves its mean and 1/std
+without their history. Reverse over reverse it is right, but a third derivative, or forward mode inside reverse,
+is silently wrong by several per cent (pytorch issue 186256; measured with torch 2.13). An oracle should be right
+in whatever order it is differentiated.
 
 Neither framework is imported before it is used; `missing()` tells whether it can be.
 """
@@ -22,7 +23,8 @@ from refmaml.methods.recursion import step_sizes
 class Framework(NamedTuple):
     """What a framework provides: its NumPy-like namespace xp, and windows over images (N, C, H, W).
 
-    conv2d(x, w, stride, padding), max_pool2d(x, window, stride), avg_pool2d(x, window, stride); padding ((top, bottom), (left, right))
+    conv2d(x, w, stride, padding), padding ((top, bottom), (left, right))
+    max_pool2d(x, window, stride), avg_pool2d(x, window, stride)
     """
     xp: Any
     conv2d: Any
@@ -30,7 +32,7 @@ class Framework(NamedTuple):
     avg_pool2d: Any
 
 
-# ---- the formulas, for either framework: one task's input x (N, ...), a layer's own parameters w ---------------------------------
+# ---- the formulas, in framework f: one task's input x (N, ...), the layer's own parameters w ----
 
 def linear(f, layer, w, x):
     y = x @ w["weight"].T
@@ -85,12 +87,14 @@ def cross_entropy(f, loss, z, labels):
     N, C = z.shape
     shifted = z - f.xp.amax(z, axis=1, keepdims=True)
     log_p = shifted - f.xp.log(f.xp.exp(shifted).sum(axis=1, keepdims=True))
-    return -log_p[f.xp.arange(N), labels].sum() * {"mean": 1 / N, "sum": 1, "sum/K": C / N}[loss.reduction]
+    scale = {"mean": 1 / N, "sum": 1, "sum/K": C / N}[loss.reduction]
+    return -scale * log_p[f.xp.arange(N), labels].sum()
 
 
 def squared_error(f, loss, z, targets):
     N, D = z.shape
-    return ((z - targets) ** 2).sum() * loss.factor * {"mean": 1 / (N * D), "sum": 1, "sum/K": 1 / N}[loss.reduction]
+    scale = {"mean": 1 / (N * D), "sum": 1, "sum/K": 1 / N}[loss.reduction]
+    return loss.factor * scale * ((z - targets) ** 2).sum()
 
 
 LOSSES = {layers.CrossEntropy: cross_entropy, layers.MSE: squared_error}
@@ -105,12 +109,16 @@ def task_loss(f, net, phi, x, y):
     return LOSSES[type(net.loss_function)](f, net.loss_function, x, y)
 
 
-# ---- what both oracles ask of their arguments -------------------------------------------------------------------------------------
+# ---- what both oracles do with their arguments ----
 
 def mean_over_tasks(net, task_vector, *arrays):
-    """Mean of task_vector(arrays of one task) (P,) over tasks: arrays (T, N, ...), handed over as float64 or int64."""
+    """Mean over tasks of task_vector(arrays of one task) (P,); arrays (T, N, ...) go over as float64 or int64.
+
+    Raises ArgumentError for a layer or loss that has no formula here.
+    """
     for part, known in [*((layer, FORWARD) for layer in net.layers), (net.loss_function, LOSSES)]:
-        expect(type(part) in known, "net", f"only {', '.join(c.__name__ for c in known)}", type(part).__name__)
+        names = ", ".join(c.__name__ for c in known)
+        expect(type(part) in known, "net", f"one of {names} where it has {type(part).__name__}", repr(part))
     arrays = [np.array(a, np.float64 if a.dtype.kind == "f" else np.int64) for a in arrays]
     return np.mean([np.asarray(task_vector(*task)) for task in zip(*arrays, strict=True)], axis=0)
 
@@ -124,12 +132,12 @@ def why_not(module):
     """None where `module` imports, otherwise one line that says why it does not."""
     try:
         import_module(module)
-    except (ImportError, OSError) as error:             # OSError: a shared library of its own that does not load
+    except (ImportError, OSError) as error:     # OSError: a shared library that does not load
         return f"{module} cannot be imported ({error}); it comes with pip install refmaml[{module}]"
     return None
 
 
-# ---- PyTorch ----------------------------------------------------------------------------------------------------------------------
+# ---- PyTorch ----
 
 def missing():
     """None where PyTorch can run, otherwise the reason it cannot."""
@@ -141,13 +149,13 @@ def framework():
     from torch.nn import functional as F
 
     def padded_conv2d(x, w, stride, padding):
-        (top, bottom), (left, right) = padding           # torch's own padding is symmetric; F.pad counts from the last axis
+        (top, bottom), (left, right) = padding      # conv2d's own padding is symmetric; F.pad starts at the last axis
         return F.conv2d(F.pad(x, (left, right, top, bottom)), w, stride=stride)
     return Framework(torch, padded_conv2d, F.max_pool2d, F.avg_pool2d)
 
 
 def torch_meta_gradient(net, theta, batch, inner_lr, inner_steps, adapts=("*",), frozen=(), first_order=False):
-    """dM/dtheta (P,) in float64, M = mean over tasks of the query loss after K inner steps: autograd through the whole inner loop.
+    """dM/dtheta (P,) in float64: M the mean over tasks of the query loss after K inner steps, through all of them.
 
     inner_lr, inner_steps, adapts, frozen  as in MAML
     first_order  keep no graph of the inner gradients: the gradient of first-order MAML
@@ -169,12 +177,13 @@ def torch_meta_gradient(net, theta, batch, inner_lr, inner_steps, adapts=("*",),
 
 
 def torch_hvp(net, theta, x, y, v):
-    """H v (P,) in float64, H the Hessian at theta (P,) of the mean loss over the tasks of x, y: reverse over reverse mode."""
+    """H v (P,) in float64: H the Hessian at theta (P,) of the mean loss over tasks; reverse over reverse mode."""
     import torch
     f = framework()
 
     def task_product(*task):
         w = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
-        gradient, = torch.autograd.grad(task_loss(f, net, w, *map(torch.from_numpy, task)), w, create_graph=True)
+        loss = task_loss(f, net, w, *map(torch.from_numpy, task))
+        gradient, = torch.autograd.grad(loss, w, create_graph=True)
         return torch.autograd.grad(gradient @ torch.tensor(v, dtype=torch.float64), w)[0]
     return mean_over_tasks(net, task_product, x, y)
