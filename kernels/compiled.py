@@ -166,7 +166,7 @@ def on_threads(kernel, threads):
     """The kernel on at most so many threads."""
     def run(*args):
         before = get_num_threads()
-        set_num_threads(threads)
+        set_num_threads(threads)                                     # Numba keeps this number for each Python thread of its own
         try:
             kernel(*args)
         finally:

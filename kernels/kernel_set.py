@@ -1,5 +1,6 @@
 """A kernel set: the functions of one implementation under one roof, passed as an argument and never chosen by a global."""
 from importlib import import_module
+from importlib.util import find_spec
 from types import MappingProxyType
 
 import numpy as np
@@ -14,10 +15,11 @@ class KernelSet:
     name       what it is called in tables and error messages
     functions  {kernel name: function}
     xp         the module that allocates its arrays (numpy or cupy)
+    empty      (shape, dtype) -> an uninitialised array for a kernel to fill, in the order of memory the kernels like best
     """
 
-    def __init__(self, name, functions, xp=np):
-        self.name, self.xp = name, xp
+    def __init__(self, name, functions, xp=np, empty=None):
+        self.name, self.xp, self.empty = name, xp, empty or xp.empty
         self.functions = MappingProxyType(dict(functions))
 
     def __getattr__(self, kernel):
@@ -29,16 +31,12 @@ class KernelSet:
     def __repr__(self):
         return f"KernelSet({self.name!r}, {len(self.functions)} kernels)"
 
-    def empty(self, shape, dtype):
-        """An uninitialised array for a kernel to fill."""
-        return self.xp.empty(shape, dtype)
-
     def replace(self, name=None, **functions):
         """A copy with some kernels exchanged: how another implementation, or a planted error, is tried out."""
         unknown = sorted(set(functions) - set(self.functions))
         if unknown:
             raise AttributeError(f"kernel set {self.name!r} has no kernel {unknown[0]!r} to replace")
-        return KernelSet(name or self.name, {**self.functions, **functions}, self.xp)
+        return KernelSet(name or self.name, {**self.functions, **functions}, self.xp, self.empty)
 
 
 def collect(implementation):
@@ -56,3 +54,26 @@ def reference(xp=np):
     They are analytic (branches look at real parts only; no abs, conj or maximum), so that a complex step runs through.
     """
     return KernelSet("reference", collect("reference"), xp)
+
+
+def cpu(threads=None):
+    """The Numba kernels, float32 and float64: on so many threads (None: as many as Numba was set to). The bits do not depend on it.
+
+    Images are kept channels last in memory, whatever their shape says. Raises ImportError without Numba or SciPy.
+    """
+    if not importable("numba") or not importable("scipy"):
+        raise ImportError("the cpu kernels need numba and scipy: pip install numba scipy, or take refmaml.kernels.reference()")
+    from refmaml.kernels.compiled import empty, on_threads
+    functions = collect("cpu")
+    if threads is not None:
+        functions = {name: on_threads(kernel, threads) for name, kernel in functions.items()}
+    return KernelSet("cpu", functions, empty=empty)
+
+
+def auto():
+    """The fastest kernels for NumPy arrays on this machine: `cpu()` where Numba is installed, else `reference()`."""
+    return cpu() if importable("numba") and importable("scipy") else reference()
+
+
+def importable(module):
+    return find_spec(module) is not None

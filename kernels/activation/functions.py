@@ -9,10 +9,15 @@ import numpy as np
 
 
 class Elementwise(NamedTuple):
-    """y = f(x); df and ddf are its first and second derivative; ddf is None where it vanishes off the kinks."""
+    """y = f(x); df and ddf are its first and second derivative; ddf is None where it vanishes off the kinks.
+
+    name, slope  by which a compiled kernel knows the formula; without a name it is only what the three callables say
+    """
     f: Callable
     df: Callable
     ddf: Callable | None
+    name: str = ""
+    slope: float = 0.0
 
 
 def sigmoid(x):
@@ -29,15 +34,19 @@ def log_one_plus_exp(x):
 def leaky(slope):
     """x where x > 0, slope x elsewhere; slope 0 is ReLU, whose derivative is a mask."""
     if slope == 0:
-        return Elementwise(f=lambda x: np.where(x.real <= 0, 0, x), df=lambda x: ~(x.real <= 0), ddf=None)
+        return Elementwise(f=lambda x: np.where(x.real <= 0, 0, x), df=lambda x: ~(x.real <= 0), ddf=None,
+                           name="leaky")
     return Elementwise(f=lambda x: np.where(x.real <= 0, slope * x, x),
-                       df=lambda x: np.where(x.real <= 0, x.dtype.type(slope), x.dtype.type(1)), ddf=None)
+                       df=lambda x: np.where(x.real <= 0, x.dtype.type(slope), x.dtype.type(1)), ddf=None,
+                       name="leaky", slope=slope)
 
 
 tanh = Elementwise(f=np.tanh,
                    df=lambda x: 1 - np.tanh(x) ** 2,
-                   ddf=lambda x: -2 * np.tanh(x) * (1 - np.tanh(x) ** 2))
+                   ddf=lambda x: -2 * np.tanh(x) * (1 - np.tanh(x) ** 2),
+                   name="tanh")
 
 softplus = Elementwise(f=log_one_plus_exp,
                        df=sigmoid,
-                       ddf=lambda x: sigmoid(x) * sigmoid(-x))
+                       ddf=lambda x: sigmoid(x) * sigmoid(-x),
+                       name="softplus")

@@ -4,7 +4,8 @@
 
 Bilinear in (x, w): the two transposes below are all the calculus there is. Shared weights still give one dw per task.
 """
-__all__ = ["linear_forward", "linear_backward_x", "linear_backward_w"]
+__all__ = ["linear_forward", "linear_backward_x", "linear_backward_w",
+           "linear_r_forward", "linear_r_backward_x", "linear_r_backward_w"]
 
 
 def linear_forward(y, x, w):
@@ -20,3 +21,18 @@ def linear_backward_x(dx, dy, w):
 def linear_backward_w(dw, x, dy):
     """dw = dy' x, the transpose of w -> x w'; dw is (T, O, I)."""
     dw[...] = dy.swapaxes(1, 2) @ x
+
+
+def linear_r_forward(ry, x, rx, w, rw):
+    """ry = rx w' + x rw': the product rule on `linear_forward`; as are the two below on theirs."""
+    ry[...] = rx @ w.swapaxes(1, 2) + x @ rw.swapaxes(1, 2)
+
+
+def linear_r_backward_x(rdx, dy, rdy, w, rw):
+    """rdx = rdy w + dy rw."""
+    rdx[...] = rdy @ w + dy @ rw
+
+
+def linear_r_backward_w(rdw, x, rx, dy, rdy):
+    """rdw = dy' rx + rdy' x, one per task."""
+    rdw[...] = dy.swapaxes(1, 2) @ rx + rdy.swapaxes(1, 2) @ x

@@ -77,14 +77,14 @@ def compete(given, quiet):
     from refmaml.cli import report
     spawn = get_context("spawn")
     jobs = [(key, configuration(key, given), quiet, place) for place, key in enumerate(STARTING_ORDER)]
-    with one_blas_thread(), spawn.Pool(min(report.cores(), len(jobs)), prepare, (spawn.RLock(),)) as pool:
+    with one_thread_each(), spawn.Pool(min(report.cores(), len(jobs)), prepare, (spawn.RLock(),)) as pool:
         return pool.starmap(compete_alone, jobs, chunksize=1)
 
 
 @contextmanager
-def one_blas_thread():
+def one_thread_each():
     """Processes started within compute with one thread each; more would fight over the cores."""
-    names = [f"{library}_NUM_THREADS" for library in ("OPENBLAS", "OMP", "MKL", "VECLIB")]
+    names = [f"{library}_NUM_THREADS" for library in ("OPENBLAS", "OMP", "MKL", "NUMBA")]
     added = [name for name in names if name not in os.environ]
     os.environ.update(dict.fromkeys(added, "1"))
     try:

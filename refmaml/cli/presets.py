@@ -18,7 +18,7 @@ DEFAULTS = {
 }
 
 # Where neither --steps nor --minutes is given.
-STEPS = 1000
+STEPS = 500
 
 BY_DATA = {
     "glyphs": {},

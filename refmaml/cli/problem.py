@@ -22,13 +22,11 @@ FIELDS = {"inner_lr": "inner_lr", "inner_steps": "inner_steps", "adapts": "adapt
           "regularization": "regularization", "cg_steps": "cg_steps", "inner_solver": "solver",
           "inner_optimizer": "optimizer", "inner_batch": "inner_batch"}
 
-KERNELS = {"auto": kernels.reference, "reference": kernels.reference}
-
 
 def make_method(config, given=()):
     """The method; an option given that it has no use for raises ArgumentError."""
     cls = METHODS[config["method"]]
-    for name in FIELDS.keys() & set(given):
+    for name in (name for name in given if name in FIELDS):
         users = [m for m, c in METHODS.items() if FIELDS[name] in names_of(c)]
         expect(config["method"] in users, flag(name), f"--method {' or '.join(users)} beside it",
                f"--method {config['method']}")
@@ -58,7 +56,7 @@ def at_evaluation(method, config, meta_size, net):
 
 def make_net(config):
     """The network, on its kernels, with its loss."""
-    computes = KERNELS[config["kernels"]]()
+    computes = getattr(kernels, config["kernels"], kernels.reference)()
     images = config["data"] in IMAGES
     loss = CrossEntropy(config["loss_scale"]) if images else MSE(config["loss_scale"])
     if config["net"] == "conv4":

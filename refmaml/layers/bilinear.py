@@ -19,7 +19,8 @@ from refmaml.layers.initialise import xavier_uniform
 
 
 class Bilinear:
-    """The four passes, for a layer that knows its `product`, `product_dx` and `product_dw`."""
+    """The four passes, for a layer that knows its `product`, `product_dx` and `product_dw`, and for each its tangent, a sum of two
+    (`r_product`, `r_product_dx`, `r_product_dw`: kernels of their own, as one pass over both is quicker than two and a sum)."""
 
     def forward(self, k, w, x):
         y = self.product(k, x, w["weight"])
@@ -34,24 +35,22 @@ class Bilinear:
         return self.product_dx(k, dy, w["weight"], x.shape) if need_dx else None
 
     def r_forward(self, k, w, rw, x, rx):
-        ry = self.product(k, x, rw["weight"])
-        if rx is not None:
-            ry += self.product(k, rx, w["weight"])
+        if rx is None:
+            ry = self.product(k, x, rw["weight"])
+        else:
+            ry = self.r_product(k, x, rx, w["weight"], rw["weight"])
         if self.bias:
             k.bias_forward(rows(ry), rw["bias"])
         return ry, rx
 
     def r_backward(self, k, rdw, w, rw, x, rx, dy, rdy, need_dx=True):
-        self.product_dw(k, rdw["weight"], x, rdy)
-        if rx is not None:
-            term = k.empty(rdw["weight"].shape, rdw["weight"].dtype)
-            self.product_dw(k, term, rx, dy)
-            rdw["weight"] += term
+        if rx is None:
+            self.product_dw(k, rdw["weight"], x, rdy)
+        else:
+            self.r_product_dw(k, rdw["weight"], x, rx, dy, rdy)
         if self.bias:
             k.bias_backward(rdw["bias"], rows(rdy))
-        if not need_dx:
-            return None
-        return self.product_dx(k, rdy, w["weight"], x.shape) + self.product_dx(k, dy, rw["weight"], x.shape)
+        return self.r_product_dx(k, dy, rdy, w["weight"], rw["weight"], x.shape) if need_dx else None
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,19 @@ class Linear(Bilinear):
 
     def product_dw(self, k, dw, x, dy):
         k.linear_backward_w(dw, x, dy)
+
+    def r_product(self, k, x, rx, w, rw):
+        ry = k.empty((*x.shape[:2], w.shape[1]), np.result_type(rx, w))
+        k.linear_r_forward(ry, x, rx, w, rw)
+        return ry
+
+    def r_product_dx(self, k, dy, rdy, w, rw, x_shape):
+        rdx = k.empty(x_shape, np.result_type(rdy, w))
+        k.linear_r_backward_x(rdx, dy, rdy, w, rw)
+        return rdx
+
+    def r_product_dw(self, k, rdw, x, rx, dy, rdy):
+        k.linear_r_backward_w(rdw, x, rx, dy, rdy)
 
 
 @dataclass(frozen=True)
@@ -144,3 +156,19 @@ class Conv2d(Bilinear):
     def product_dw(self, k, dw, x, dy):
         _, stride, padding, _ = self.geometry(x.shape[3:])
         k.conv2d_backward_w(dw, x, dy, stride, padding)
+
+    def r_product(self, k, x, rx, w, rw):
+        _, stride, padding, out = self.geometry(x.shape[3:])
+        ry = k.empty((*x.shape[:2], self.out_channels, *out), np.result_type(rx, w))
+        k.conv2d_r_forward(ry, x, rx, w, rw, stride, padding)
+        return ry
+
+    def r_product_dx(self, k, dy, rdy, w, rw, x_shape):
+        _, stride, padding, _ = self.geometry(x_shape[3:])
+        rdx = k.empty(x_shape, np.result_type(rdy, w))
+        k.conv2d_r_backward_x(rdx, dy, rdy, w, rw, stride, padding)
+        return rdx
+
+    def r_product_dw(self, k, rdw, x, rx, dy, rdy):
+        _, stride, padding, _ = self.geometry(x.shape[3:])
+        k.conv2d_r_backward_w(rdw, x, rx, dy, rdy, stride, padding)

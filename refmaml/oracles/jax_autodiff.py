@@ -1,7 +1,7 @@
-"""Meta-gradients and Hessian-vector products by JAX in float64: the formulas of torch_autodiff.py, differentiated again.
+"""Meta-gradients and Hessian-vector products by JAX in float64, from the same formulas as torch_autodiff.py.
 
-The Hessian-vector product is forward over reverse mode, where PyTorch's is reverse over reverse. JAX computes in
-float32 unless told otherwise, so both run inside `float64()`, which leaves no setting changed.
+The Hessian-vector product is forward over reverse mode, where PyTorch's is reverse over reverse. JAX computes
+in float32 unless told otherwise, so both run inside `float64()`, which leaves no setting changed.
 """
 from contextlib import contextmanager
 
@@ -27,11 +27,16 @@ def float64():
 
 
 def framework():
+    """What JAX provides."""
     import jax.numpy as jnp
     from jax import lax
 
     def windows(x, window, stride):
-        """(N, C, H, W) -> (N, C, Ho, kH, Wo, kW), a gather: its derivatives compile faster than lax.reduce_window's."""
+        """(N, C, H, W) -> (N, C, Ho, kH, Wo, kW): a gather, which compiles sooner than lax.reduce_window.
+
+        Equal maxima share the gradient, where in PyTorch the first gets all of it. That makes no difference to
+        the zeros that a ReLU leaves: it passes nothing on to what lies before them.
+        """
         rows, columns = (np.arange(0, H - k + 1, s)[:, None] + np.arange(k)
                          for H, k, s in zip(x.shape[2:], window, stride, strict=True))
         return x[:, :, rows[:, :, None, None], columns]
@@ -42,7 +47,7 @@ def framework():
 
 
 def jax_meta_gradient(net, theta, batch, inner_lr, inner_steps, adapts=("*",), frozen=(), first_order=False):
-    """dM/dtheta (P,) in float64: M the mean over tasks of the query loss after K inner steps, through all of them.
+    """dM/dtheta (P,) in float64: M is the mean over tasks of the query loss after K inner steps.
 
     inner_lr, inner_steps, adapts, frozen  as in MAML
     first_order  the inner gradients are constants: the gradient of first-order MAML
@@ -59,8 +64,8 @@ def jax_meta_gradient(net, theta, batch, inner_lr, inner_steps, adapts=("*",), f
 def task_gradient(net, inner_steps, theta, A, first_order, x_support, y_support, x_query, y_query):
     """One task's dM_t/dtheta: jax.grad through the whole inner loop.
 
-    XLA needs seconds to compile the second derivatives of a convolutional net. So the loop is a scan, whose body is
-    compiled once for all steps, and first_order an operand and no branch: one compilation for both orders.
+    XLA needs seconds to compile the second derivatives of a convolutional net. So the loop is a scan, whose
+    body is compiled once for all steps, and first_order an operand, no branch: one compilation for both orders.
     """
     import jax
     f = framework()

@@ -1,12 +1,12 @@
 """Meta-gradients and Hessian-vector products by PyTorch's autograd in float64, every derivative its own.
 
 The formulas of layers and losses are written once, for one task, in the words that torch and jax.numpy spell
-alike; only convolution and pooling come from each framework. jax_autodiff.py differentiates the same formulas.
+alike; only convolution and pooling come from each framework. jax_autodiff.py differentiates the same ones.
 
 Batch-norm is written in primitives, never F.batch_norm: PyTorch's fused operation saves its mean and 1/std
-without their history. Reverse over reverse it is right, but a third derivative, or forward mode inside reverse,
-is silently wrong by several per cent (pytorch issue 186256; measured with torch 2.13). An oracle should be right
-in whatever order it is differentiated.
+without their history. Reverse over reverse it is right, but a third derivative, or forward mode inside
+reverse, is silently wrong by several per cent (pytorch issue 186256; measured with torch 2.13). An oracle
+should be right in whatever order it is differentiated.
 
 Neither framework is imported before it is used; `missing()` tells whether it can be.
 """
@@ -112,7 +112,7 @@ def task_loss(f, net, phi, x, y):
 # ---- what both oracles do with their arguments ----
 
 def mean_over_tasks(net, task_vector, *arrays):
-    """Mean over tasks of task_vector(arrays of one task) (P,); arrays (T, N, ...) go over as float64 or int64.
+    """Mean over tasks of task_vector(*arrays of one task) (P,); arrays (T, N, ...) go in as float64 or int64.
 
     Raises ArgumentError for a layer or loss that has no formula here.
     """
@@ -145,17 +145,19 @@ def missing():
 
 
 def framework():
+    """What PyTorch provides."""
     import torch
     from torch.nn import functional as F
 
     def padded_conv2d(x, w, stride, padding):
-        (top, bottom), (left, right) = padding      # conv2d's own padding is symmetric; F.pad starts at the last axis
+        (top, bottom), (left, right) = padding   # conv2d's own is symmetric; F.pad starts from the last axis
         return F.conv2d(F.pad(x, (left, right, top, bottom)), w, stride=stride)
     return Framework(torch, padded_conv2d, F.max_pool2d, F.avg_pool2d)
 
 
-def torch_meta_gradient(net, theta, batch, inner_lr, inner_steps, adapts=("*",), frozen=(), first_order=False):
-    """dM/dtheta (P,) in float64: M the mean over tasks of the query loss after K inner steps, through all of them.
+def torch_meta_gradient(net, theta, batch, inner_lr, inner_steps, adapts=("*",), frozen=(),
+                        first_order=False):
+    """dM/dtheta (P,) in float64: M is the mean over tasks of the query loss after K inner steps.
 
     inner_lr, inner_steps, adapts, frozen  as in MAML
     first_order  keep no graph of the inner gradients: the gradient of first-order MAML
@@ -177,7 +179,10 @@ def torch_meta_gradient(net, theta, batch, inner_lr, inner_steps, adapts=("*",),
 
 
 def torch_hvp(net, theta, x, y, v):
-    """H v (P,) in float64: H the Hessian at theta (P,) of the mean loss over tasks; reverse over reverse mode."""
+    """H v (P,) in float64, H the Hessian at theta (P,) of the mean loss over the tasks of x, y.
+
+    Reverse over reverse mode: the gradient of gradient @ v.
+    """
     import torch
     f = framework()
 

@@ -1,0 +1,119 @@
+"""Elementwise activations on a CPU: see reference.py. Arrays come as one line of numbers; threads take blocks of it.
+
+The functions are those of functions.py that have a name; any other Elementwise goes to the reference, which takes them all.
+"""
+import math
+
+from numba import njit, prange
+
+from refmaml.kernels.activation import reference
+from refmaml.kernels.compiled import compiled
+
+__all__ = ["activation_forward", "activation_backward", "activation_r_forward", "activation_r_backward"]
+
+LEAKY, TANH, SOFTPLUS = 0, 1, 2
+NUMBERS = {"leaky": LEAKY, "tanh": TANH, "softplus": SOFTPLUS}
+BLOCK = 8192
+
+
+@njit(error_model="numpy")
+def sigmoid(x):
+    """1 / (1 + e^-x), written with the exponential that does not overflow."""
+    e = math.exp(-x if x > 0 else x)
+    return (1 if x > 0 else e) / (1 + e)
+
+
+@njit(error_model="numpy")
+def smooth_f(x, kind):
+    if kind == TANH:
+        return math.tanh(x)
+    return (x if x > 0 else 0) + math.log1p(math.exp(-abs(x)))
+
+
+@njit(error_model="numpy")
+def smooth_df(x, kind):
+    if kind == TANH:
+        return 1 - math.tanh(x) ** 2
+    return sigmoid(x)
+
+
+@njit(error_model="numpy")
+def smooth_ddf(x, kind):
+    if kind == TANH:
+        return -2 * math.tanh(x) * (1 - math.tanh(x) ** 2)
+    return sigmoid(x) * sigmoid(-x)
+
+
+@njit(error_model="numpy")
+def forward_block(y, x, kind, slope):
+    zero = y.dtype.type(0)
+    if kind != LEAKY:
+        for i in range(len(x)):
+            y[i] = smooth_f(x[i], kind)
+    elif slope == 0:
+        for i in range(len(x)):
+            y[i] = zero if x[i] <= zero else x[i]
+    else:
+        for i in range(len(x)):
+            y[i] = slope * x[i] if x[i] <= zero else x[i]
+
+
+@njit(error_model="numpy")
+def derivative_block(dx, dy, x, kind, slope):
+    """f'(x) dy."""
+    zero, one = dx.dtype.type(0), dx.dtype.type(1)
+    if kind == LEAKY:
+        for i in range(len(x)):
+            dx[i] = (slope if x[i] <= zero else one) * dy[i]
+    else:
+        for i in range(len(x)):
+            dx[i] = smooth_df(x[i], kind) * dy[i]
+
+
+@compiled("line! line whole real")
+def forward(y, x, kind, slope):
+    for block in prange((len(x) + BLOCK - 1) // BLOCK):
+        part = slice(block * BLOCK, min((block + 1) * BLOCK, len(x)))
+        forward_block(y[part], x[part], kind, slope)
+
+
+@compiled("line! line line whole real")
+def derivative(dx, dy, x, kind, slope):
+    for block in prange((len(x) + BLOCK - 1) // BLOCK):
+        part = slice(block * BLOCK, min((block + 1) * BLOCK, len(x)))
+        derivative_block(dx[part], dy[part], x[part], kind, slope)
+
+
+@compiled("line! line line line line whole")
+def r_derivative(rdx, dy, rdy, x, rx, kind):
+    for i in prange(len(x)):
+        rdx[i] = smooth_df(x[i], kind) * rdy[i] + smooth_ddf(x[i], kind) * rx[i] * dy[i]
+
+
+def activation_forward(y, x, function):
+    """y = f(x)."""
+    if function.name not in NUMBERS:
+        return reference.activation_forward(y, x, function)
+    forward(y, x, NUMBERS[function.name], function.slope)
+
+
+def activation_backward(dx, dy, x, function):
+    """dx = f'(x) dy."""
+    if function.name not in NUMBERS:
+        return reference.activation_backward(dx, dy, x, function)
+    derivative(dx, dy, x, NUMBERS[function.name], function.slope)
+
+
+def activation_r_forward(ry, rx, x, function):
+    """ry = f'(x) rx."""
+    activation_backward(ry, rx, x, function)
+
+
+def activation_r_backward(rdx, dy, rdy, x, rx, function):
+    """rdx = f'(x) rdy + f''(x) rx dy."""
+    if function.name not in NUMBERS:
+        return reference.activation_r_backward(rdx, dy, rdy, x, rx, function)
+    if function.ddf is None:
+        activation_backward(rdx, rdy, x, function)
+    else:
+        r_derivative(rdx, dy, rdy, x, rx, NUMBERS[function.name])

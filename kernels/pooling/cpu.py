@@ -1,0 +1,125 @@
+"""Pooling on a CPU: see reference.py. Images come channels last, (T, N, H, W, C); threads take images, inner loops run over channels."""
+import numpy as np
+from numba import njit, prange
+
+from refmaml.kernels.compiled import compiled
+
+__all__ = ["max_pool2d_forward", "max_pool2d_gather", "max_pool2d_backward",
+           "avg_pool2d_forward", "avg_pool2d_backward"]
+
+
+@njit(error_model="numpy")
+def max_forward_image(y, winner, x, window, stride):
+    Ho, Wo, C = y.shape
+    (kH, kW), (sH, sW) = window, stride
+    for i in range(Ho):
+        for j in range(Wo):
+            best, place = y[i, j], winner[i, j]
+            first = x[sH * i, sW * j]
+            for c in range(C):
+                best[c] = first[c]
+                place[c] = 0
+            for p in range(kH):
+                for q in range(kW):
+                    value, here = x[sH * i + p, sW * j + q], np.int16(p * kW + q)
+                    for c in range(C):
+                        better = value[c] > best[c] or (value[c] != value[c] and best[c] == best[c])
+                        best[c] = value[c] if better else best[c]
+                        place[c] = here if better else place[c]
+
+
+@compiled("images! places! images pair pair")
+def max_pool2d_forward(y, winner, x, window, stride):
+    """Fills y and, as the place p kW + q in its window, who won: the first of equals; NaN wins over everything."""
+    T, N = y.shape[:2]
+    for image in prange(T * N):
+        max_forward_image(y[image // N, image % N], winner[image // N, image % N], x[image // N, image % N], window, stride)
+
+
+@njit(error_model="numpy")
+def gather_image(ry, winner, rx, window, stride):
+    Ho, Wo, C = ry.shape
+    for i in range(Ho):
+        for j in range(Wo):
+            for c in range(C):
+                place = winner[i, j, c]
+                ry[i, j, c] = rx[stride[0] * i + place // window[1], stride[1] * j + place % window[1], c]
+
+
+@compiled("images! places images pair pair")
+def max_pool2d_gather(ry, winner, rx, window, stride):
+    """ry = the values of rx at the winners' places."""
+    T, N = ry.shape[:2]
+    for image in prange(T * N):
+        gather_image(ry[image // N, image % N], winner[image // N, image % N], rx[image // N, image % N], window, stride)
+
+
+@njit(error_model="numpy")
+def max_backward_image(dx, winner, dy, window, stride):
+    Ho, Wo, C = dy.shape
+    (kH, kW), (sH, sW), zero = window, stride, dx.dtype.type(0)
+    dx[...] = 0
+    for i in range(Ho):
+        for j in range(Wo):
+            share, place = dy[i, j], winner[i, j]
+            for p in range(kH):
+                for q in range(kW):
+                    target, here = dx[sH * i + p, sW * j + q], np.int16(p * kW + q)
+                    for c in range(C):
+                        target[c] += share[c] if place[c] == here else zero
+
+
+@compiled("images! places images pair pair", grain=4096)
+def max_pool2d_backward(dx, winner, dy, window, stride):
+    """dx = dy at the winners' places, summed where windows overlap."""
+    T, N = dx.shape[:2]
+    for image in prange(T * N):
+        max_backward_image(dx[image // N, image % N], winner[image // N, image % N], dy[image // N, image % N], window, stride)
+
+
+@njit(error_model="numpy")
+def avg_forward_image(y, x, window, stride):
+    Ho, Wo, C = y.shape
+    (kH, kW), (sH, sW), places = window, stride, y.dtype.type(window[0] * window[1])
+    for i in range(Ho):
+        for j in range(Wo):
+            total = y[i, j]
+            total[:] = 0
+            for p in range(kH):
+                for q in range(kW):
+                    value = x[sH * i + p, sW * j + q]
+                    for c in range(C):
+                        total[c] += value[c]
+            for c in range(C):
+                total[c] /= places
+
+
+@compiled("images! images pair pair", grain=2048)
+def avg_pool2d_forward(y, x, window, stride):
+    """y = the mean of each window."""
+    T, N = y.shape[:2]
+    for image in prange(T * N):
+        avg_forward_image(y[image // N, image % N], x[image // N, image % N], window, stride)
+
+
+@njit(error_model="numpy")
+def avg_backward_image(dx, dy, window, stride):
+    Ho, Wo, C = dy.shape
+    (kH, kW), (sH, sW), places = window, stride, dx.dtype.type(window[0] * window[1])
+    dx[...] = 0
+    for i in range(Ho):
+        for j in range(Wo):
+            share = dy[i, j]
+            for p in range(kH):
+                for q in range(kW):
+                    target = dx[sH * i + p, sW * j + q]
+                    for c in range(C):
+                        target[c] += share[c] / places
+
+
+@compiled("images! images pair pair")
+def avg_pool2d_backward(dx, dy, window, stride):
+    """dx = each dy spread evenly over its window."""
+    T, N = dx.shape[:2]
+    for image in prange(T * N):
+        avg_backward_image(dx[image // N, image % N], dy[image // N, image % N], window, stride)
