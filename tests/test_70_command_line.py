@@ -11,7 +11,9 @@ import pytest
 from refmaml.cli import main, options, presets, problem
 from refmaml.training import advance, checkpoint, trainer
 
-SMALL = ["--data", "sinusoid", "--hidden", "4", "--tasks", "3", "--eval-tasks", "5", "--quiet"]
+# Other kernels would have to be compiled first.
+REFERENCE = ["--kernels", "reference"]
+SMALL = ["--data", "sinusoid", "--hidden", "4", "--tasks", "3", "--eval-tasks", "5", *REFERENCE, "--quiet"]
 
 
 @pytest.fixture(autouse=True)
@@ -211,7 +213,7 @@ MLP = ["glyphs", "--net", "mlp", "--hidden", "3", "--train-shots", "2"]
     *((method, data) for method in ("maml", "cavia") for data in (HIDDEN, MLP))])
 def test_every_method_trains_whatever_the_data(method, data):
     config = configuration("--method", method, "--data", *data, "--tasks", "2", "--eval-tasks", "2",
-                           "--steps", "1", "--dtype", "float64")
+                           "--steps", "1", "--dtype", "float64", *REFERENCE)
     net, method = problem.make_net(config), problem.make_method(config)
     recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train"))
     start = recipe.start(net.init(0, config["dtype"]))
@@ -246,7 +248,7 @@ def test_every_method_trains_whatever_the_data(method, data):
     (["--lr"], "argument --lr: expected one argument (refmaml train --help lists what there is)")])
 def test_what_cannot_be_is_answered_with_one_line(capsys, folder, argv, message):
     (folder / "file").touch()
-    assert error_of(capsys, "train", "--data", "sinusoid", "--quiet", *argv).startswith(message)
+    assert error_of(capsys, "train", "--data", "sinusoid", "--quiet", *REFERENCE, *argv).startswith(message)
     assert not (folder / "runs" / "sinusoid-maml" / "result.json").exists()
 
 
@@ -261,7 +263,7 @@ def test_what_cannot_be_is_answered_with_one_line(capsys, folder, argv, message)
     (["learn"], "argument COMMAND: invalid choice: 'learn'"),
     ([], "the following arguments are required: COMMAND")])
 def test_other_commands_answer_with_one_line_too(capsys, argv, message):
-    assert message in error_of(capsys, *argv, *(["--quiet"] if argv[:1] == ["train"] else []))
+    assert message in error_of(capsys, *argv, *(["--quiet", *REFERENCE] if argv[:1] == ["train"] else []))
 
 
 def test_maml_plus_plus_cannot_take_other_steps_than_it_learned_rates_for(capsys):

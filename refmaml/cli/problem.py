@@ -56,7 +56,7 @@ def at_evaluation(method, config, meta_size, net):
 
 def make_net(config):
     """The network, on its kernels, with its loss."""
-    computes = getattr(kernels, config["kernels"], kernels.reference)()
+    computes = getattr(kernels, config["kernels"])()
     images = config["data"] in IMAGES
     loss = CrossEntropy(config["loss_scale"]) if images else MSE(config["loss_scale"])
     if config["net"] == "conv4":
