@@ -191,7 +191,7 @@ class Sequential:
 
     def hessian(self, theta, x, y):
         """The Hessian at theta (P,) of the mean loss over the tasks of x, y, as a scipy LinearOperator."""
-        from refmaml.operators import CurvatureOperator             # scipy is imported where it is used
+        from refmaml.operators import CurvatureOperator  # scipy is imported where it is used
         return CurvatureOperator(self, self.hvp, theta, x, y)
 
     def gauss_newton(self, theta, x, y):

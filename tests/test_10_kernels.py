@@ -128,6 +128,6 @@ def test_a_constant_channel_is_normalised_to_zero_not_to_nan():
 
 def test_an_unknown_kernel_is_named():
     with pytest.raises(AttributeError, match="no kernel 'conv3d_forward'"):
-        K.conv3d_forward
+        _ = K.conv3d_forward
     with pytest.raises(AttributeError, match="no kernel 'conv3d' to replace"):
         K.replace(conv3d=None)

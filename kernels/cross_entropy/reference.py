@@ -4,7 +4,8 @@
     dz  = scale (p - onehot)
     rdz = scale p (rz - <p, rz>)                          the Hessian diag(p) - p p' applied to rz
 
-Derivation, one example at a time: -log p_y = log sum_c e^{z_c} - z_y. Its gradient in z_c is e^{z_c} / sum_d e^{z_d} - [c = y] = p_c - [c = y].
+Derivation, one example at a time: -log p_y = log sum_c e^{z_c} - z_y. Its gradient in z_c is
+e^{z_c} / sum_d e^{z_d} - [c = y] = p_c - [c = y].
 Along rz, log p_c = z_c - log sum_d e^{z_d} moves by rz_c - <p, rz>, so rp_c = p_c (rz_c - <p, rz>), and the one-hot label stands still.
 
 The maximum is taken off before the exponential (on real parts: a shift by a constant changes nothing).

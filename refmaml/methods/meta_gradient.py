@@ -61,7 +61,7 @@ def meta_gradient(method, net, meta, batch, *, chunk=8, trace=False):
 def check_meta(method, net, meta, batch):
     """The batch in meta's precision; ArgumentError unless meta is finite and has the length the method gives it."""
     M = len(method.init(net, np.zeros(net.num_params)))
-    expect(isinstance(meta, np.ndarray) and meta.shape == (M,), "theta" if M == net.num_params else "meta",
+    expect(isinstance(meta, np.ndarray) and meta.shape == (M,), "theta" if net.num_params == M else "meta",
            f"an array of shape ({M},)", f"{type(meta).__name__} of shape {getattr(meta, 'shape', None)}")
     expect(meta.dtype.kind in "fc", "theta", "a float or complex dtype", str(meta.dtype))
     if not np.isfinite(meta).all():

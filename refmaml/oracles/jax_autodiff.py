@@ -34,8 +34,8 @@ def framework():
     def windows(x, window, stride):
         """(N, C, H, W) -> (N, C, Ho, kH, Wo, kW): a gather, which compiles sooner than lax.reduce_window.
 
-        Equal maxima share the gradient, where in PyTorch the first gets all of it. That makes no difference to
-        the zeros that a ReLU leaves: it passes nothing on to what lies before them.
+        Equal maxima share the gradient, where in PyTorch the first gets all of it. That makes no difference
+        to the zeros that a ReLU leaves: it passes nothing on to what lies before them.
         """
         rows, columns = (np.arange(0, H - k + 1, s)[:, None] + np.arange(k)
                          for H, k, s in zip(x.shape[2:], window, stride, strict=True))
@@ -65,7 +65,7 @@ def task_gradient(net, inner_steps, theta, A, first_order, x_support, y_support,
     """One task's dM_t/dtheta: jax.grad through the whole inner loop.
 
     XLA needs seconds to compile the second derivatives of a convolutional net. So the loop is a scan, whose
-    body is compiled once for all steps, and first_order an operand, no branch: one compilation for both orders.
+    body is compiled once for all steps, and first_order an operand, no branch: one compilation serves both.
     """
     import jax
     f = framework()
