@@ -31,17 +31,19 @@ def poisoned(kernel_set):
 
 
 def draws(case, tasks, shared, dtype):
-    """Everything the four passes of a layer take: w, rw, x, rx, and random draws for dy and rdy."""
+    """Everything the four passes of a layer take: w, rw, x, rx, dy, rdy. (Both sides see the same x: kinks do not matter.)"""
     rng = np.random.default_rng(0)
-    w, x = cases.layer_inputs(case, rng, dtype)
-    if shared:
-        w = {name: a[:1] for name, a in w.items()}
-    def like(a):
-        return rng.standard_normal(a.shape).astype(dtype)
-    x, w = x[:tasks], {name: a[:tasks] for name, a in w.items()}
-    rx, rw = like(x), {name: like(a) for name, a in w.items()}
+
+    def draw(shape):
+        return rng.standard_normal(shape).astype(dtype)
+
+    def parameters():
+        return {name: draw((1 if shared else tasks, *shape)) for name, shape in case.layer.shapes().items()}
+
+    w, rw = parameters(), parameters()
+    x, rx = draw((tasks, cases.EXAMPLES, *case.shape)), draw((tasks, cases.EXAMPLES, *case.shape))
     y = case.layer.forward(REFERENCE, w, x)[0]
-    return w, rw, x, rx, like(y), like(y)
+    return w, rw, x, rx, draw(y.shape), draw(y.shape)
 
 
 def gradients(case, tasks, dtype):
