@@ -1,11 +1,9 @@
-"""What every `cpu.py` shares: kernels compiled once per precision, arrays laid channels last, one BLAS thread inside a loop of threads.
+"""What every `cpu.py` shares: kernels compiled once per precision, and arrays laid channels last.
 
 The CPU kernels keep images channels last: (T, N, C, H, W) as seen from outside, (T, N, H, W, C) in memory. The channels of a pixel are
 then neighbours, so that copying a patch moves long runs, and a sum over pixels is a sum of vectors, which the compiler puts into the
 widest registers without reordering one addition. `empty` allocates such arrays; arrays in any other order are copied.
 """
-import ctypes
-from functools import cache
 from types import FunctionType
 
 import numpy as np
@@ -43,6 +41,7 @@ KINDS = {"images": ("F[:,:,:,:,::1]", channels_last, None),
          "places": ("int16[:,:,:,:,::1]", channels_last, None),
          "pixels": ("F[:,:,::1]", channels_last, lambda a: (a.shape[0], -1, a.shape[-1])),
          "line": ("F[::1]", channels_last, lambda a: (-1,)),
+         "lines": ("F[:,::1]", as_is, None),
          "table": ("F[:,:,::1]", as_is, None),
          "rows": ("F[:,:]", task_rows, None),
          "labels": ("int64[:,::1]", as_is, None),
@@ -55,30 +54,31 @@ KINDS = {"images": ("F[:,:,:,:,::1]", channels_last, None),
 class Compiled:
     """A Numba function, compiled when first called, and kept in Numba's cache on disk: for float32 or float64, for one thread or many.
 
-    arguments  the kinds of its arguments in order; those it fills come first and end in "!", those it adds to in "+"
-    blas       whether it calls np.dot: BLAS is then held to one thread meanwhile
-    grain      elements of the first argument below which waking other threads costs more than it brings
+    arguments  the kinds of its arguments in order; those it fills end in "!", those it adds to in "+"
+    grain      elements of the first array it fills below which waking other threads costs more than it brings
     The types are explicit, so that no order of a caller's array can start another compilation.
     """
 
-    def __init__(self, function, arguments, blas=False, grain=16384):
-        self.function, self.blas, self.grain = function, blas, grain
+    def __init__(self, function, arguments, grain=16384, versions=None):
+        self.function, self.grain, self.versions = function, grain, {} if versions is None else versions
         self.__name__, self.__doc__ = function.__name__, function.__doc__
         names = arguments.split()
         self.kinds = [KINDS[name.rstrip("!+")] for name in names]
         self.marks = [name[-1] if name[-1] in "!+" else "" for name in names]
-        self.versions = {}
+        self.first = next(i for i, mark in enumerate(self.marks) if mark)
+
+    def filling(self, arguments, grain=16384):
+        """The same function where it fills other arguments."""
+        return Compiled(self.function, arguments, grain, self.versions)
 
     def __call__(self, *args):
-        dtype, parallel = args[0].dtype, args[0].size > self.grain and get_num_threads() > 1
+        out = args[self.first]
+        dtype, parallel = out.dtype, out.size > self.grain and get_num_threads() > 1
         run = self.versions.get((dtype, parallel)) or self.compile(dtype, parallel)
         laid, copied = [], []
         for a, kind, mark in zip(args, self.kinds, self.marks, strict=True):
             laid.append(a if kind[1] is None else lay(a, dtype, kind, mark, copied))
-        if self.blas:
-            with_one_blas_thread(run, laid)
-        else:
-            run(*laid)
+        run(*laid)
         for a, copy in copied:
             a[...] = copy.reshape(a.shape)
 
@@ -134,33 +134,6 @@ def lay(a, dtype, kind, mark, copied):
 
 
 # ---- threads --------------------------------------------------------------------------------------------------------
-
-@cache
-def blas_thread_functions():
-    """(get, set) for the number of threads of the BLAS that np.dot reaches inside Numba, which is SciPy's; None if it has no such thing."""
-    from scipy.linalg import cython_blas
-    library = ctypes.CDLL(cython_blas.__file__)             # a symbol is looked for in what this library is linked with, too
-    for prefix in ("scipy_openblas", "openblas"):
-        for suffix in ("", "64_"):
-            get, set_ = (getattr(library, f"{prefix}_{verb}_num_threads{suffix}", None) for verb in ("get", "set"))
-            if get and set_:
-                return get, set_
-    return None
-
-
-def with_one_blas_thread(run, args):
-    """run(*args) with BLAS on one thread: called from a loop that has taken every core, its own threads would only wait in line."""
-    functions = blas_thread_functions()
-    if functions is None:
-        return run(*args)
-    get, set_ = functions
-    before = get()
-    set_(1)
-    try:
-        run(*args)
-    finally:
-        set_(before)
-
 
 def on_threads(kernel, threads):
     """The kernel on at most so many threads."""

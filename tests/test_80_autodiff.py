@@ -9,7 +9,7 @@ import pytest
 
 import refmaml as rm
 from refmaml.layers import __all__ as layers_and_losses
-from refmaml.oracles import jax_autodiff, torch_autodiff
+from refmaml.oracles import autodiff, jax_autodiff, torch_autodiff
 
 # Two programs that add the same float64 numbers in different orders. Roundings of 1e-16, grown by sums over
 # some hundred numbers and by three inner steps through batch-norm, make 1e-14 or so; the bound leaves a
@@ -188,7 +188,7 @@ def test_a_layer_without_a_formula_is_named(oracle):
 
 
 def test_every_layer_and_loss_has_a_formula():
-    assert {c.__name__ for c in [*torch_autodiff.FORWARD, *torch_autodiff.LOSSES]} == set(layers_and_losses)
+    assert {c.__name__ for c in [*autodiff.FORWARD, *autodiff.LOSSES]} == set(layers_and_losses)
 
 
 @pytest.mark.parametrize(("extents", "kernel", "stride"),

@@ -1,4 +1,4 @@
-"""Meta-gradients and Hessian-vector products by JAX in float64, from the same formulas as torch_autodiff.py.
+"""Meta-gradients and Hessian-vector products by JAX in float64, from the formulas of autodiff.py.
 
 The Hessian-vector product is forward over reverse mode, where PyTorch's is reverse over reverse. JAX computes
 in float32 unless told otherwise, so both run inside `float64()`, which leaves no setting changed.
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from refmaml.oracles.torch_autodiff import Framework, inner_rates, mean_over_tasks, task_loss, why_not
+from refmaml.oracles.autodiff import Framework, inner_rates, mean_over_tasks, task_loss, why_not
 
 
 def missing():

@@ -1,0 +1,132 @@
+"""The one inner loop of all matrix products on the CPU: sums of outer products, gathered from anywhere.
+
+    c[rows_c[r] + j]  +=  sum_{k0 <= k < k1}  a[rows_a[r] + steps_a[k]] * b[steps_b[k] + j]          0 <= j < width
+
+a, b and c are flat arrays and the offsets say where in them a row or a column lies. So a convolution needs no patch matrix: the offsets
+of the pixels that a tap of the filter sees are enough, and the very same loop is a matrix product, and each of its two transposes.
+
+A tile of c, 6 rows by 4 vectors, stays in registers for all k; each step loads 4 vectors of b and 6 numbers of a, and does 24 vector
+multiply-adds. (Numba's own loops cannot say this: the compiler keeps no array in registers. So the tile is written in LLVM's language.)
+Every entry of c adds its k in order, whatever the tile it falls in: the bits depend on no thread count and no tile size.
+"""
+from llvmlite import binding, ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+WIDE = bool(binding.get_host_cpu_features().get("avx512f"))     # 32 registers of 64 bytes; else count on 16 of 32
+VECTOR = 64 if WIDE else 32                                      # bytes
+KMAX = 128                                                       # steps at a time: 128 rows of b of 4 vectors fit in the first-level cache
+
+
+def tile(rows, vectors):
+    """tile(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j): the sum above, k0 < k1, for `rows` rows from r and `vectors` vectors from j."""
+    def codegen(context, builder, signature, args):
+        number = context.get_data_type(signature.args[0].dtype)
+        size, integer = context.get_abi_sizeof(number), ir.IntType(64)
+        vector = ir.VectorType(number, VECTOR // size)
+        c, a, b, rows_c, rows_a, steps_a, steps_b = (
+            context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 1, 2, 3, 4, 6, 7))
+        r, k0, k1, j = args[5], args[8], args[9], args[10]
+
+        def number_at(array, index):
+            return builder.load(builder.gep(array, [index]))
+
+        def vectors_at(array, index):
+            return [builder.bitcast(builder.gep(array, [builder.add(index, integer(v * vector.count))]), vector.as_pointer())
+                    for v in range(vectors)]
+
+        row = [builder.add(r, integer(i)) for i in range(rows)]
+        places = [p for i in row for p in vectors_at(c, builder.add(number_at(rows_c, i), j))]
+        lines = [builder.gep(a, [number_at(rows_a, i)]) for i in row]
+        start = [builder.load(p, align=size) for p in places]
+        entry, loop, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
+        builder.branch(loop)
+
+        builder.position_at_end(loop)
+        k, sums = builder.phi(integer), [builder.phi(vector) for _ in start]
+        bs = [builder.load(p, align=size) for p in vectors_at(b, builder.add(number_at(steps_b, k), j))]
+        step, new = number_at(steps_a, k), []
+        for i, line in enumerate(lines):
+            broadcast = splat(builder, number_at(line, step), vector)
+            new += [multiply_add(builder, broadcast, bs[v], sums[i * vectors + v]) for v in range(vectors)]
+        following = builder.add(k, integer(1))
+        builder.cbranch(builder.icmp_signed("<", following, k1), loop, done)
+        for phi, first, then in zip([k, *sums], [k0, *start], [following, *new], strict=True):
+            phi.add_incoming(first, entry)
+            phi.add_incoming(then, loop)
+
+        builder.position_at_end(done)
+        for value, p in zip(new, places, strict=True):
+            builder.store(value, p, align=size)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def run(typingctx, c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j):
+        return types.void(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j), codegen
+    return run
+
+
+def splat(builder, value, vector):
+    """`value` in every lane."""
+    undefined, lane = ir.Constant(vector, ir.Undefined), ir.IntType(32)
+    one = builder.insert_element(undefined, value, lane(0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(lane, vector.count), [0] * vector.count))
+
+
+def multiply_add(builder, x, y, z):
+    """x y + z, rounded once where the machine can."""
+    kind = f"v{x.type.count}f{64 if isinstance(x.type.element, ir.DoubleType) else 32}"
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(x.type, [x.type] * 3), f"llvm.fmuladd.{kind}")
+    return builder.call(function, [x, y, z])
+
+
+def sweep(vectors):
+    """The sum for rows r0 .. r1 and `vectors` vectors from column j."""
+    six, two, one = tile(6, vectors), tile(2, vectors), tile(1, vectors)
+
+    @njit
+    def run(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, j):
+        r = r0
+        while r + 6 <= r1:
+            six(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j)
+            r += 6
+        while r + 2 <= r1:
+            two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j)
+            r += 2
+        if r < r1:
+            one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j)
+    return run
+
+
+one_vector, two_vectors, four_vectors = sweep(1), sweep(2), sweep(4 if WIDE else 2)
+
+
+@njit
+def accumulate(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, width):
+    """The sum above for rows r0 .. r1; width is a multiple of `lanes(c)`."""
+    size = lanes(c)
+    for first in range(k0, k1, KMAX):
+        last, j = min(first + KMAX, k1), 0
+        while j < width:
+            if WIDE and width - j >= 4 * size:
+                four_vectors(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j)
+                j += 4 * size
+            elif width - j >= 2 * size:
+                two_vectors(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j)
+                j += 2 * size
+            else:
+                one_vector(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j)
+                j += size
+
+
+@njit
+def lanes(c):
+    """How many numbers of c fit in a vector."""
+    return VECTOR // c.itemsize
+
+
+@njit
+def padded(width, c):
+    """The least multiple of a vector that holds `width` columns."""
+    return (width + lanes(c) - 1) // lanes(c) * lanes(c)
