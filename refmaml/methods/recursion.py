@@ -61,3 +61,10 @@ def adjoint(net, primals, rates, lam, injected=None):
             lam = lam + injected[k]
         lams.append(lam)
     return Adjoint(lams[::-1], products[::-1], rate_gradients[::-1])
+
+
+def traced(trace, phis, support, back):
+    """What trace=True keeps of the two recursions: phi_k, grad f(phi_k), lam_k and H_f(phi_k) (A_k lam_{k+1}); else nothing."""
+    if not trace:
+        return {}
+    return {"phi": phis, "inner_grad": [primal.grad for primal in support], "lam": back.lam, "hvp": back.hvp}

@@ -5,46 +5,38 @@ import numpy as np
 
 from refmaml.errors import expect
 from refmaml.methods.fields import check_positive, check_steps
-from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
-from refmaml.methods.recursion import query, step_sizes
+from refmaml.methods.inner_loop import InnerLoop
+from refmaml.methods.meta_gradient import TaskGradients
+from refmaml.methods.recursion import query
 
 
 @dataclass(frozen=True)
-class Reptile:
+class Reptile(InnerLoop):
     """"dM/dtheta" = theta - phi_K, phi_K after K steps of SGD or Adam on mini-batches of the support set.
 
     theta <- theta - epsilon mean_t (theta - phi_K) is the paper's theta <- theta + epsilon mean_t (phi_K - theta).
 
-    inner_lr      alpha > 0
-    inner_steps   K >= 1
+    inner_lr (alpha), inner_steps (K), adapts, frozen: see InnerLoop
     optimizer     "sgd", or "adam" with beta1 = 0 as in the paper: phi <- phi - alpha g / (sqrt(v / (1 - beta2^k)) + eps)
     inner_batch   examples in a mini-batch; None: the whole support set each step
     beta2, eps    of Adam. Its second moment starts at 0 in every task (the authors' code carries it from task to task)
     order_seed    draws the order in which mini-batches go through the support set's places; every task uses the same order,
                   which loses nothing where the examples at those places are drawn at random
-    adapts, frozen   which parameters take inner steps
     Source: Nichol, Achiam, Schulman 2018, Algorithms 1 and 2, section 6.2 for Adam.
     """
-    inner_lr: float
     inner_steps: int = 5
     optimizer: str = "sgd"
     inner_batch: int | None = None
     beta2: float = 0.999
     eps: float = 1e-8
     order_seed: int = 0
-    adapts: tuple = ("*",)
-    frozen: tuple = ()
-    meta_gradient = meta_gradient
 
     def __post_init__(self):
-        check_positive(inner_lr=self.inner_lr, eps=self.eps)
-        check_steps(inner_steps=self.inner_steps, inner_batch=1 if self.inner_batch is None else self.inner_batch)
+        super().__post_init__()
+        check_positive(eps=self.eps)
+        check_steps(inner_batch=1 if self.inner_batch is None else self.inner_batch)
         expect(self.optimizer in ("sgd", "adam"), "optimizer", "'sgd' or 'adam'", repr(self.optimizer))
         expect(0 <= self.beta2 < 1, "beta2", "a number in [0, 1)", repr(self.beta2))
-
-    def init(self, net, theta):
-        """The meta-parameters (P,): theta itself."""
-        return theta
 
     def mini_batches(self, examples):
         """The places of the support set that each inner step sees: shuffled, dealt out, shuffled again when used up."""
@@ -59,9 +51,9 @@ class Reptile:
 
     def descend(self, net, theta, x, y):
         """phi_0 .. phi_K, each (1 or T, P)."""
-        A = step_sizes(net, self.inner_lr, self.adapts, self.frozen, theta.dtype)
-        phis, v = [theta[None]], 0
-        for k, places in enumerate(self.mini_batches(x.shape[1])):
+        phi, rates = self.start(net, theta)
+        phis, v = [phi], 0
+        for k, (A, places) in enumerate(zip(rates, self.mini_batches(x.shape[1]), strict=True)):
             primal = net.primal(phis[-1], x[:, places], y[:, places], keep=False)
             net.require_finite(primal, phis[-1], x[:, places], f"support set, inner step {k}")
             step = g = primal.grad

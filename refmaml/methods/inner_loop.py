@@ -1,0 +1,44 @@
+"""What every method with K inner gradient steps shares: its step sizes, which parameters take them, and adaptation itself."""
+from dataclasses import dataclass
+
+from refmaml.methods.fields import check_positive, check_steps
+from refmaml.methods.meta_gradient import meta_gradient
+from refmaml.methods.recursion import descend, step_sizes
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """phi_{k+1} = phi_k - A_k * grad f(phi_k), phi_0 = theta; here A_k = alpha where a parameter adapts, 0 elsewhere.
+
+    inner_lr     alpha > 0
+    inner_steps  K >= 1
+    adapts       which parameters take inner steps: names, wildcards, layer classes, "head", "body" (Parameters.mask)
+    frozen       which of those do not after all; they are meta-learned still. MAML's own code: ("BatchNorm2d",)
+    A method adds `task_gradients`, and changes `init` and `start` where it learns more than theta or starts elsewhere.
+    """
+    inner_lr: float
+    inner_steps: int = 1
+    adapts: tuple = ("*",)
+    frozen: tuple = ()
+    meta_gradient = meta_gradient
+
+    def __post_init__(self):
+        check_positive(inner_lr=self.inner_lr)
+        check_steps(inner_steps=self.inner_steps)
+
+    def init(self, net, theta):
+        """The meta-parameters (M,): theta itself."""
+        return theta
+
+    def start(self, net, meta):
+        """phi_0 (1, P), shared by all tasks, and [A_0, ..., A_{K-1}], each (P,)."""
+        return meta[None], [step_sizes(net, self.inner_lr, self.adapts, self.frozen, meta.dtype)] * self.inner_steps
+
+    def adapting(self, net, like):
+        """1 where a parameter adapts, 0 elsewhere, (P,), in the precision of `like`."""
+        return step_sizes(net, 1, self.adapts, self.frozen, like.real.dtype)
+
+    def adapt(self, net, meta, x, y):
+        """phi_K (T, P) for tasks with support sets x (T, N, ...), y (T, N, ...)."""
+        phi, rates = self.start(net, meta)
+        return descend(net, phi, rates, x, y, keep=False)[0][-1]
