@@ -9,7 +9,7 @@ RUN := $(VENV)/bin
 .PHONY: demo test lint clean
 
 demo: $(VENV)/installed
-	$(RUN)/refmaml verify
+	$(RUN)/refmaml verify --kernels reference
 	$(RUN)/refmaml demo
 
 # One BLAS thread in each of the test processes: together they use every core already.

@@ -130,3 +130,56 @@ def lanes(c):
 def padded(width, c):
     """The least multiple of a vector that holds `width` columns."""
     return (width + lanes(c) - 1) // lanes(c) * lanes(c)
+
+
+# ---- transposing, a square block of registers at a time ------------------------------------------------------------------
+
+def exchange(builder, rows, step):
+    """One round of a transposition: rows i and i + step exchange the halves of each 2 step lanes that lie off the diagonal."""
+    count, rows = len(rows), list(rows)
+    lane = ir.IntType(32)
+    for i in range(count):
+        if not i & step:
+            upper, lower = rows[i], rows[i | step]
+            for place, mask in ((i, [e if not e & step else count + e - step for e in range(count)]),
+                                (i | step, [e + step if not e & step else count + e for e in range(count)])):
+                rows[place] = builder.shuffle_vector(upper, lower, ir.Constant(ir.VectorType(lane, count), mask))
+    return rows
+
+
+@intrinsic
+def transpose_block(typingctx, target, rows_t, j, source, rows_s, i):
+    """target[rows_t[j + b] + i + a] = source[rows_s[i + a] + j + b] for a, b = 0 .. lanes - 1."""
+    def codegen(context, builder, signature, args):
+        number = context.get_data_type(signature.args[0].dtype)
+        size, integer = context.get_abi_sizeof(number), ir.IntType(64)
+        vector = ir.VectorType(number, VECTOR // size)
+        target, rows_t, source, rows_s = (context.make_array(signature.args[n])(context, builder, args[n]).data for n in (0, 1, 3, 4))
+
+        def places(array, rows, first, column):
+            for n in range(vector.count):
+                row = builder.load(builder.gep(rows, [builder.add(first, integer(n))]))
+                yield builder.bitcast(builder.gep(array, [builder.add(row, column)]), vector.as_pointer())
+
+        block = [builder.load(p, align=size) for p in places(source, rows_s, args[5], args[2])]
+        step = 1
+        while step < vector.count:
+            block, step = exchange(builder, block, step), 2 * step
+        for value, p in zip(block, places(target, rows_t, args[2], args[5]), strict=True):
+            builder.store(value, p, align=size)
+        return context.get_dummy_value()
+    return types.void(target, rows_t, j, source, rows_s, i), codegen
+
+
+@njit
+def transpose(target, rows_t, source, rows_s):
+    """target[rows_t[j] + i] = source[rows_s[i] + j] for all rows of both: flat arrays whose numbers are neighbours."""
+    size, I, J = lanes(target), len(rows_s), len(rows_t)
+    for i in range(0, I, size):
+        for j in range(0, J, size):
+            if i + size <= I and j + size <= J:
+                transpose_block(target, rows_t, j, source, rows_s, i)
+            else:
+                for a in range(i, min(i + size, I)):
+                    for b in range(j, min(j + size, J)):
+                        target[rows_t[b] + a] = source[rows_s[a] + b]
