@@ -1,10 +1,15 @@
 """What every `cpu.py` shares: kernels compiled once per precision, and arrays laid channels last.
 
 The CPU kernels keep images channels last: (T, N, C, H, W) as seen from outside, (T, N, H, W, C) in memory. The channels of a pixel are
-then neighbours, so that copying a patch moves long runs, and a sum over pixels is a sum of vectors, which the compiler puts into the
-widest registers without reordering one addition. `empty` allocates such arrays; arrays in any other order are copied.
+then neighbours, and a sum over pixels is a sum of vectors, which the compiler puts into the widest registers without reordering one
+addition. `empty` allocates such arrays; arrays in any other order are copied.
 """
+import threading
+import zlib
+from functools import cache
+from pathlib import Path
 from types import FunctionType
+from typing import NamedTuple
 
 import numpy as np
 from numba import get_num_threads, njit, set_num_threads
@@ -12,44 +17,79 @@ from numba import get_num_threads, njit, set_num_threads
 PRECISIONS = ("float32", "float64")
 
 
-# ---- the ways a kernel may want an array ----------------------------------------------------------------------------
-
-def channels_last(a):
-    """(T, N, C, ...) seen as (T, N, ..., C)."""
-    return a.transpose(0, 1, 3, 4, 2) if a.ndim == 5 else a.transpose(0, 1, 3, 2) if a.ndim == 4 else a
-
-
 def empty(shape, dtype):
     """An uninitialised array of that shape; images with their channels last in memory."""
     if len(shape) < 4:
         return np.empty(shape, dtype)
     T, N, C, *rest = shape
-    return np.moveaxis(np.empty((T, N, *rest, C), dtype), -1, 2)
+    return np.empty((T, N, *rest, C), dtype).transpose((0, 1, 4, 2, 3) if len(rest) == 2 else (0, 1, 3, 2))
+
+
+# ---- the ways a kernel may want an array ----------------------------------------------------------------------------
+
+class Kind(NamedTuple):
+    """type: Numba's, F being the precision. order: the array, its axes in the order they must have in memory; None for numbers.
+    shape: that array in the shape the kernel wants. dtype: None for the precision. apart: the tasks may lie apart."""
+    type: str
+    order: object = None
+    shape: object = None
+    dtype: object = None
+    apart: bool = False
 
 
 def as_is(a):
     return a
 
 
-def task_rows(a):
-    """(T, ...) as a row of numbers per task: rows of a matrix (T, P) may be apart."""
+def channels_last(a):
+    """(T, N, C, ...) as (T, N, ..., C)."""
+    return a.transpose(0, 1, 3, 4, 2) if a.ndim == 5 else a.transpose(0, 1, 3, 2) if a.ndim == 4 else a
+
+
+def tasks_in_rows(a):
     return a.reshape(len(a), -1)
 
 
-# What the signature of a kernel may name: {kind: (Numba's type, F being the precision; how the array is seen; as which shape)}
-KINDS = {"images": ("F[:,:,:,:,::1]", channels_last, None),
-         "places": ("int16[:,:,:,:,::1]", channels_last, None),
-         "pixels": ("F[:,:,::1]", channels_last, lambda a: (a.shape[0], -1, a.shape[-1])),
-         "line": ("F[::1]", channels_last, lambda a: (-1,)),
-         "lines": ("F[:,::1]", as_is, None),
-         "table": ("F[:,:,::1]", as_is, None),
-         "rows": ("F[:,:]", task_rows, None),
-         "labels": ("int64[:,::1]", as_is, None),
-         "losses": ("F[::1]", as_is, None),
-         "real": ("F", None, None),
-         "whole": ("int64", None, None),
-         "pair": ("UniTuple(int64,2)", None, None)}
+def pixels_in_rows(a):
+    return a.reshape(len(a), -1, a.shape[-1])
 
+
+KINDS = {"images": Kind("F[:,:,:,:,::1]", channels_last, as_is),                     # (T, N, H, W, C)
+         "places": Kind("int16[:,:,:,:,::1]", channels_last, as_is, np.dtype(np.int16)),
+         "pixels": Kind("F[:,:,::1]", channels_last, pixels_in_rows),                # (T, M, C), M = N L
+         "line": Kind("F[::1]", channels_last, np.ndarray.ravel),                    # one number after the other, of any shape
+         "rows": Kind("F[:,:]", as_is, tasks_in_rows, apart=True),                   # (T, p), each row in one piece
+         "table": Kind("F[:,:,::1]", as_is, as_is),
+         "losses": Kind("F[::1]", as_is, as_is),
+         "labels": Kind("int64[:,::1]", as_is, as_is, np.dtype(np.int64)),
+         "lines": Kind("F[:,::1]"),                                                  # from here on: taken as they come
+         "list": Kind("int64[::1]"),
+         "real": Kind("F"),
+         "whole": Kind("int64"),
+         "pair": Kind("UniTuple(int64,2)")}
+
+
+def lay(a, precision, kind, mark, copied):
+    """`a` as a kernel wants it: a view if it can be; else a copy, noted in `copied` if it has to be brought back.
+
+    A read-only array is copied too: Numba would take it for another type.
+    """
+    dtype, seen = kind.dtype or precision, kind.order(a)
+    if a.dtype == dtype and (seen[0] if kind.apart else seen).flags.carray:
+        return kind.shape(seen)
+    if a.dtype.kind == "c":
+        raise wrong_dtype(a.dtype)
+    copy = np.empty(seen.shape, dtype) if mark == "!" else np.array(seen, dtype, order="C")
+    if mark:
+        copied.append((seen, copy))
+    return kind.shape(copy)
+
+
+def wrong_dtype(dtype):
+    return TypeError(f"the cpu kernels take float32 and float64, got {dtype}; refmaml.kernels.reference() takes any dtype")
+
+
+# ---- compilation -----------------------------------------------------------------------------------------------------
 
 class Compiled:
     """A Numba function, compiled when first called, and kept in Numba's cache on disk: for float32 or float64, for one thread or many.
@@ -67,29 +107,38 @@ class Compiled:
         self.marks = [name[-1] if name[-1] in "!+" else "" for name in names]
         self.first = next(i for i, mark in enumerate(self.marks) if mark)
 
-    def filling(self, arguments, grain=16384):
+    def filling(self, arguments, grain):
         """The same function where it fills other arguments."""
         return Compiled(self.function, arguments, grain, self.versions)
 
     def __call__(self, *args):
-        out = args[self.first]
-        dtype, parallel = out.dtype, out.size > self.grain and get_num_threads() > 1
-        run = self.versions.get((dtype, parallel)) or self.compile(dtype, parallel)
-        laid, copied = [], []
+        out, laid, copied = args[self.first], [], []
+        precision, much = out.dtype, out.size > self.grain
+        threads = scope.threads or (get_num_threads() if much else 1)
+        run = self.version(precision, much and threads > 1)
         for a, kind, mark in zip(args, self.kinds, self.marks, strict=True):
-            laid.append(a if kind[1] is None else lay(a, dtype, kind, mark, copied))
-        run(*laid)
+            laid.append(a if kind.order is None else lay(a, precision, kind, mark, copied))
+        if much and threads > 1 and scope.threads:
+            on_numba_threads(threads, run, laid)
+        else:
+            run(*laid)
         for a, copy in copied:
-            a[...] = copy.reshape(a.shape)
+            a[...] = copy
 
-    def compile(self, dtype, parallel):
+    def version(self, precision, parallel):
         """The function for one precision, with its prange loops on many threads or one."""
-        if dtype.name not in PRECISIONS:
-            raise wrong_dtype(dtype)
-        types = ", ".join(kind[0] for kind in self.kinds).replace("F", dtype.name)
-        function = renamed(self.function, "_on_threads") if parallel else self.function
+        run = self.versions.get((precision, parallel))
+        if run is None and not parallel and scope.threads != 1:      # little work may as well go to threads if that version is there
+            run = self.versions.get((precision, True))
+        return run or self.compile(precision, parallel)
+
+    def compile(self, precision, parallel):
+        if precision.name not in PRECISIONS:
+            raise wrong_dtype(precision)
+        types = ", ".join(kind.type for kind in self.kinds).replace("F", precision.name)
+        function = renamed(self.function, f"{'threads' if parallel else 'thread'}_{shared_code()}")
         run = njit(f"void({types})", parallel=parallel, cache=True, error_model="numpy", nogil=True)(function)
-        self.versions[dtype, parallel] = run
+        self.versions[precision, parallel] = run
         return run
 
 
@@ -99,49 +148,45 @@ def compiled(arguments, **options):
 
 
 def renamed(function, suffix):
-    """A copy under another name: Numba's cache goes by name and types, and would not tell one thread from many."""
-    copy = FunctionType(function.__code__, function.__globals__, function.__name__ + suffix)
+    """A copy under a longer name: Numba's cache goes by a function's name, its own file and the types of its arguments, so that it
+    would not tell one thread from many, nor see a change in what the kernels share."""
+    copy = FunctionType(function.__code__, function.__globals__, f"{function.__name__}_{suffix}")
     copy.__qualname__, copy.__module__ = copy.__name__, function.__module__
     return copy
 
 
-def wrong_dtype(dtype):
-    return TypeError(f"the cpu kernels take float32 and float64, got {dtype}; refmaml.kernels.reference() takes any dtype")
+@cache
+def shared_code():
+    """A checksum of the files that every kernel is compiled with."""
+    return f"{zlib.crc32(b''.join(file.read_bytes() for file in sorted(Path(__file__).parent.glob('*.py')))):08x}"
 
 
-def lay(a, dtype, kind, mark, copied):
-    """`a` as its kind lies in memory: a view if it can be; else a copy, noted in `copied` where it has to be brought back.
+# ---- threads ---------------------------------------------------------------------------------------------------------
 
-    A read-only array is copied too: Numba would take it for another type.
-    """
-    _, see, shape = kind
-    wanted = dtype if a.dtype.kind in "fc" else a.dtype if mark or a.dtype == np.int16 else np.dtype(np.int64)
-    if see is task_rows:
-        seen, lies = a, a.ndim == 1 or a[0].flags.c_contiguous
-    else:
-        seen = see(a)
-        lies = seen.flags.c_contiguous
-    if not (lies and a.dtype == wanted and a.flags.writeable):
-        if a.dtype.kind == "c":
-            raise wrong_dtype(a.dtype)
-        copy = np.empty(seen.shape, wanted) if mark == "!" else np.array(seen, wanted, order="C")
-        if mark:
-            copied.append((seen, copy))
-        seen = copy
-    if see is task_rows:
-        return seen.reshape(len(seen), -1)
-    return seen if shape is None else seen.reshape(shape(seen))
+class Scope(threading.local):
+    """How many threads the kernels called from here may take; None: as many as Numba was set to. Each Python thread has its own."""
+    threads = None
 
 
-# ---- threads --------------------------------------------------------------------------------------------------------
+scope = Scope()
+
 
 def on_threads(kernel, threads):
     """The kernel on at most so many threads."""
     def run(*args):
-        before = get_num_threads()
-        set_num_threads(threads)                                     # Numba keeps this number for each Python thread of its own
+        before, scope.threads = scope.threads, threads
         try:
             kernel(*args)
         finally:
-            set_num_threads(before)
+            scope.threads = before
     return run
+
+
+def on_numba_threads(threads, run, args):
+    """run(*args) with Numba set to so many threads meanwhile."""
+    before = get_num_threads()
+    set_num_threads(threads)
+    try:
+        run(*args)
+    finally:
+        set_num_threads(before)

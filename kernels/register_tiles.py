@@ -20,7 +20,8 @@ KMAX = 128                                                       # steps at a ti
 
 
 def tile(rows, vectors):
-    """tile(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j): the sum above, k0 < k1, for `rows` rows from r and `vectors` vectors from j."""
+    """tile(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j): the sum above, k0 < k1,
+    for `rows` rows from r and `vectors` vectors from j."""
     def codegen(context, builder, signature, args):
         number = context.get_data_type(signature.args[0].dtype)
         size, integer = context.get_abi_sizeof(number), ir.IntType(64)

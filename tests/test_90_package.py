@@ -1,4 +1,5 @@
 """The package as a whole: what importing it costs, where kernels may be imported from, and the README's example."""
+import json
 import re
 import subprocess
 import sys
@@ -50,3 +51,23 @@ def test_the_readme_s_example_prints_what_the_readme_says(capsys):
 @pytest.mark.parametrize("name", [p for p in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / "README.md").read_text())])
 def test_every_file_the_readme_links_to_exists(name):
     assert (ROOT / name).exists()
+
+
+def committed(name):
+    return json.loads((ROOT / "benchmarks" / name).read_text())
+
+
+def test_the_readme_s_figures_are_those_of_the_committed_results():
+    readme, rows = (ROOT / "README.md").read_text(), committed("verify.json")["rows"]
+    assert all(row["passed"] for row in rows) and f"{len(rows)} checks" in readme
+    right = [row for row in rows if row["rung"] != "4 planted error"]
+    assert f"{max(row['error'] / row['tolerance'] for row in right):.0%} of the tolerance" in readme
+    for phrase, chosen in (("Passes of layers are within {} of", lambda row: row["rung"][0] in "123"),
+                           ("meta-gradients within {} of", lambda row: row["rung"] == "4 meta-gradient"),
+                           ("JAX in float64 within {}", lambda row: row["oracle"] in ("torch", "jax"))):
+        worst = max(row["error"] for row in rows if chosen(row))
+        assert phrase.format(f"{worst:.0e}") in " ".join(readme.split())
+    for result in committed("demo/demo.json")["results"].values():
+        assert f"{100 * result['accuracy']:.1f} +- {100 * result['interval']:.1f} %" in readme
+    omniglot = committed("omniglot/maml-5w1s/result.json")
+    assert f"{100 * omniglot['accuracy']:.1f} +- {100 * omniglot['interval']:.1f} %" in readme and f"{omniglot['steps']:,}" in readme

@@ -1,7 +1,8 @@
 """Batch normalisation on a CPU: see reference.py for the formulas. Arrays come as (T, M, C): a row of channels for each of M = N L pixels.
 
 Threads take tasks. A sum over pixels is a running row of C sums, so that the compiler can add many channels at once and yet every
-channel adds its pixels one by one, in order. Every pass reads its arrays twice: once for the sums, once for the result.
+channel adds its pixels one by one, in order: in float64, as a thousand float32 additions in a row would lose a digit. Every pass
+reads its arrays twice: once for the sums, once for the result.
 
 The means over dxh = gamma dy need no pass of their own: gamma is constant over pixels, so <dxh> = gamma <dy>, <dxh xh> = gamma <dy xh>.
 """
@@ -16,30 +17,30 @@ __all__ = ["batch_norm_forward", "batch_norm_backward", "batch_norm_r_forward", 
 @njit(error_model="numpy")
 def sums(a):
     """Sums over the rows of a (M, C)."""
-    total = np.zeros(a.shape[1], a.dtype)
+    total = np.zeros(a.shape[1], np.float64)
     for m in range(len(a)):
         line = a[m]
         for c in range(len(line)):
             total[c] += line[c]
-    return total
+    return total.astype(a.dtype)
 
 
 @njit(error_model="numpy")
 def sums_of_products(a, b):
     """Sums over rows of a, and of a b."""
-    total, products = np.zeros(a.shape[1], a.dtype), np.zeros(a.shape[1], a.dtype)
+    total, products = np.zeros(a.shape[1], np.float64), np.zeros(a.shape[1], np.float64)
     for m in range(len(a)):
         line, other = a[m], b[m]
         for c in range(len(line)):
             total[c] += line[c]
             products[c] += line[c] * other[c]
-    return total, products
+    return total.astype(a.dtype), products.astype(a.dtype)
 
 
 @njit(error_model="numpy")
 def forward_task(y, xh, s, x, gamma, beta, eps):
     M, C = x.shape
-    gamma, beta, mean, square, scale = gamma.copy(), beta.copy(), sums(x), np.zeros(C, x.dtype), np.empty(C, x.dtype)
+    gamma, beta, mean, square, scale = gamma.copy(), beta.copy(), sums(x), np.zeros(C, np.float64), np.empty(C, x.dtype)
     for c in range(C):
         mean[c] /= M
     for m in range(M):
@@ -114,7 +115,7 @@ def batch_norm_r_forward(ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
 def r_backward_sums(dy, rdy, xh, rxh):
     """Sums over rows of dy, rdy, dy xh and of the tangent of that product."""
     C = dy.shape[1]
-    a, ra, b, rb = np.zeros(C, dy.dtype), np.zeros(C, dy.dtype), np.zeros(C, dy.dtype), np.zeros(C, dy.dtype)
+    a, ra, b, rb = np.zeros(C, np.float64), np.zeros(C, np.float64), np.zeros(C, np.float64), np.zeros(C, np.float64)
     for m in range(len(dy)):
         line, rline, hat, rhat = dy[m], rdy[m], xh[m], rxh[m]
         for c in range(C):
@@ -122,7 +123,7 @@ def r_backward_sums(dy, rdy, xh, rxh):
             ra[c] += rline[c]
             b[c] += line[c] * hat[c]
             rb[c] += rline[c] * hat[c] + line[c] * rhat[c]
-    return a, ra, b, rb
+    return a.astype(dy.dtype), ra.astype(dy.dtype), b.astype(dy.dtype), rb.astype(dy.dtype)
 
 
 @njit(error_model="numpy")

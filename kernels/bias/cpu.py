@@ -1,42 +1,33 @@
 """A number per channel on a CPU: see reference.py. y comes as (T, M, C), a row of channels for each of its M = N L pixels."""
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from refmaml.kernels.compiled import compiled
 
 __all__ = ["bias_forward", "bias_backward"]
 
 
-@njit(error_model="numpy")
-def forward_task(y, b):
-    """y (M, C) += b (C,)."""
-    row = b.copy()                                                   # neighbours in memory, wherever b lies
-    for m in range(len(y)):
-        line = y[m]
-        for c in range(len(line)):
-            line[c] += row[c]
-
-
 @compiled("pixels+ rows")
 def bias_forward(y, b):
     """y += b, broadcast over examples and positions."""
-    for t in prange(len(y)):
-        forward_task(y[t], b[t % len(b)])
-
-
-@njit(error_model="numpy")
-def backward_task(db, dy):
-    """db (C,) = the sum of the rows of dy (M, C), in order."""
-    total = np.zeros(dy.shape[1], dy.dtype)
-    for m in range(len(dy)):
-        line = dy[m]
-        for c in range(len(line)):
-            total[c] += line[c]
-    db[:] = total
+    T, M, C = y.shape
+    for t in prange(T):
+        row = np.empty(C, y.dtype)                                   # neighbours in memory, wherever b lies
+        for c in range(C):
+            row[c] = b[t % len(b), c]
+        for m in range(M):
+            for c in range(C):
+                y[t, m, c] += row[c]
 
 
 @compiled("rows! pixels", grain=0)
 def bias_backward(db, dy):
     """db[t,c] = sum_{n,l} dy[t,n,c,l]."""
-    for t in prange(len(dy)):
-        backward_task(db[t], dy[t])
+    T, M, C = dy.shape
+    for t in prange(T):
+        total = np.zeros(C, dy.dtype)
+        for m in range(M):
+            for c in range(C):
+                total[c] += dy[t, m, c]
+        for c in range(C):
+            db[t, c] = total[c]

@@ -194,7 +194,8 @@ def product(what, parts, x, x2, y, y2, f, f2, dw, kernel, stride, start):
         lists, steps = sights(n, (H, W), out, kernel, stride, start, width, O), np.arange(O)
     else:
         lists, steps = sights(n, (H, W), out, kernel, stride, start, C, width), np.arange(C)
-    xs, x2s, ys, y2s, size_x, size_y = x.reshape(x.size), x2.reshape(x.size), y.reshape(y.size), y2.reshape(y.size), x.size // T, y.size // T
+    xs, x2s, ys, y2s = x.reshape(x.size), x2.reshape(x.size), y.reshape(y.size), y2.reshape(y.size)
+    size_x, size_y = x.size // T, y.size // T
     for unit in prange(T if what == BACKWARD_W else T * ((N + n - 1) // n)):
         if what == BACKWARD_W:
             of_x, of_y = slice(unit * size_x, (unit + 1) * size_x), slice(unit * size_y, (unit + 1) * size_y)

@@ -1,75 +1,58 @@
 """Feature-wise linear modulation on a CPU: see reference.py. Arrays come as (T, M, C), a row of channels for each of M = N L pixels."""
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from refmaml.kernels.compiled import compiled
 
 __all__ = ["film_forward", "film_backward", "film_r_forward", "film_r_backward"]
 
 
-@njit(error_model="numpy")
-def forward_task(y, x, gamma, beta):
-    gamma, beta = gamma.copy(), beta.copy()
-    for m in range(len(y)):
-        for c in range(y.shape[1]):
-            y[m, c] = gamma[c] * x[m, c] + beta[c]
-
-
 @compiled("pixels! pixels rows rows")
 def film_forward(y, x, gamma, beta):
     """y = gamma x + beta."""
-    for t in prange(len(y)):
-        forward_task(y[t], x[t], gamma[t % len(gamma)], beta[t % len(beta)])
-
-
-@njit(error_model="numpy")
-def backward_task(dx, dgamma, dbeta, dy, x, gamma):
-    gamma, total, products = gamma.copy(), np.zeros(dy.shape[1], dy.dtype), np.zeros(dy.shape[1], dy.dtype)
-    for m in range(len(dy)):
-        for c in range(dy.shape[1]):
-            dx[m, c] = gamma[c] * dy[m, c]
-            products[c] += dy[m, c] * x[m, c]
-            total[c] += dy[m, c]
-    dgamma[:], dbeta[:] = products, total
+    T, M, C = x.shape
+    for t in prange(T):
+        for m in range(M):
+            for c in range(C):
+                y[t, m, c] = gamma[t % len(gamma), c] * x[t, m, c] + beta[t % len(beta), c]
 
 
 @compiled("pixels! rows! rows! pixels pixels rows")
 def film_backward(dx, dgamma, dbeta, dy, x, gamma):
     """dx = gamma dy, dgamma = sum dy x, dbeta = sum dy."""
-    for t in prange(len(dy)):
-        backward_task(dx[t], dgamma[t], dbeta[t], dy[t], x[t], gamma[t % len(gamma)])
-
-
-@njit(error_model="numpy")
-def r_forward_task(ry, x, rx, gamma, rgamma, rbeta):
-    gamma, rgamma, rbeta = gamma.copy(), rgamma.copy(), rbeta.copy()
-    for m in range(len(ry)):
-        for c in range(ry.shape[1]):
-            ry[m, c] = gamma[c] * rx[m, c] + rgamma[c] * x[m, c] + rbeta[c]
+    T, M, C = dy.shape
+    for t in prange(T):
+        product, total = np.zeros(C, dy.dtype), np.zeros(C, dy.dtype)
+        for m in range(M):
+            for c in range(C):
+                dx[t, m, c] = gamma[t % len(gamma), c] * dy[t, m, c]
+                product[c] += dy[t, m, c] * x[t, m, c]
+                total[c] += dy[t, m, c]
+        for c in range(C):
+            dgamma[t, c], dbeta[t, c] = product[c], total[c]
 
 
 @compiled("pixels! pixels pixels rows rows rows")
 def film_r_forward(ry, x, rx, gamma, rgamma, rbeta):
     """ry = gamma rx + rgamma x + rbeta."""
-    for t in prange(len(ry)):
-        r_forward_task(ry[t], x[t], rx[t], gamma[t % len(gamma)], rgamma[t % len(rgamma)], rbeta[t % len(rbeta)])
-
-
-@njit(error_model="numpy")
-def r_backward_task(rdx, rdgamma, rdbeta, dy, rdy, x, rx, gamma, rgamma):
-    gamma, rgamma = gamma.copy(), rgamma.copy()
-    total, products = np.zeros(dy.shape[1], dy.dtype), np.zeros(dy.shape[1], dy.dtype)
-    for m in range(len(dy)):
-        for c in range(dy.shape[1]):
-            rdx[m, c] = gamma[c] * rdy[m, c] + rgamma[c] * dy[m, c]
-            products[c] += rdy[m, c] * x[m, c] + dy[m, c] * rx[m, c]
-            total[c] += rdy[m, c]
-    rdgamma[:], rdbeta[:] = products, total
+    T, M, C = x.shape
+    for t in prange(T):
+        for m in range(M):
+            for c in range(C):
+                ry[t, m, c] = (gamma[t % len(gamma), c] * rx[t, m, c] + rgamma[t % len(rgamma), c] * x[t, m, c]
+                               + rbeta[t % len(rbeta), c])
 
 
 @compiled("pixels! rows! rows! pixels pixels pixels pixels rows rows")
 def film_r_backward(rdx, rdgamma, rdbeta, dy, rdy, x, rx, gamma, rgamma):
     """The product rule on each line of `film_backward`."""
-    for t in prange(len(dy)):
-        r_backward_task(rdx[t], rdgamma[t], rdbeta[t], dy[t], rdy[t], x[t], rx[t],
-                        gamma[t % len(gamma)], rgamma[t % len(rgamma)])
+    T, M, C = dy.shape
+    for t in prange(T):
+        product, total = np.zeros(C, dy.dtype), np.zeros(C, dy.dtype)
+        for m in range(M):
+            for c in range(C):
+                rdx[t, m, c] = gamma[t % len(gamma), c] * rdy[t, m, c] + rgamma[t % len(rgamma), c] * dy[t, m, c]
+                product[c] += rdy[t, m, c] * x[t, m, c] + dy[t, m, c] * rx[t, m, c]
+                total[c] += rdy[t, m, c]
+        for c in range(C):
+            rdgamma[t, c], rdbeta[t, c] = product[c], total[c]

@@ -9,6 +9,7 @@ With the two transposes of the product, <dy, x * w> = <product_dx(dy, w), x> = <
 """
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -101,6 +102,17 @@ class Linear(Bilinear):
         k.linear_r_backward_w(rdw, x, rx, dy, rdy)
 
 
+def as_tuples(value):
+    return tuple(map(as_tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
+@lru_cache(maxsize=256)                                              # asked for in every pass, and always the same
+def conv_geometry(kernel_size, stride, padding, extents):
+    kernel, stride = pair(kernel_size, "kernel_size"), pair(stride, "stride")
+    padding = explicit_padding(padding, kernel, stride, extents)
+    return kernel, stride, padding, window_extents(extents, kernel, stride, padding, "Conv2d")
+
+
 @dataclass(frozen=True)
 class Conv2d(Bilinear):
     """y[t,n,o,i,j] = sum_{c,p,q} w[t,o,c,p,q] xpad[t,n,c, sH i + p, sW j + q] + b[t,o].
@@ -123,9 +135,7 @@ class Conv2d(Bilinear):
 
     def geometry(self, extents):
         """(kernel, stride, padding, output extents) for an input of height and width `extents`."""
-        kernel, stride = pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride")
-        padding = explicit_padding(self.padding, kernel, stride, extents)
-        return kernel, stride, padding, window_extents(extents, kernel, stride, padding, "Conv2d")
+        return conv_geometry(*map(as_tuples, (self.kernel_size, self.stride, self.padding, extents)))
 
     def shapes(self):
         shapes = {"weight": (self.out_channels, self.in_channels, *pair(self.kernel_size, "kernel_size"))}
