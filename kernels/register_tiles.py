@@ -16,12 +16,12 @@ from numba.extending import intrinsic
 
 WIDE = bool(binding.get_host_cpu_features().get("avx512f"))     # 32 registers of 64 bytes; else count on 16 of 32
 VECTOR = 64 if WIDE else 32                                      # bytes
-KMAX = 128                                                       # steps at a time: 128 rows of b of 4 vectors fit in the first-level cache
+KMAX = 96                                                       # steps at a time: 128 rows of b of 4 vectors fit in the first-level cache
 
 
 def tile(rows, vectors):
-    """tile(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j): the sum above, k0 < k1,
-    for `rows` rows from r and `vectors` vectors from j."""
+    """tile(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j): the sum above, k0 < k1, for `rows` rows from r and
+    `vectors` vectors from column j."""
     def codegen(context, builder, signature, args):
         number = context.get_data_type(signature.args[0].dtype)
         size, integer = context.get_abi_sizeof(number), ir.IntType(64)
@@ -82,55 +82,44 @@ def multiply_add(builder, x, y, z):
     return builder.call(function, [x, y, z])
 
 
-def sweep(vectors):
-    """The sum for rows r0 .. r1 and `vectors` vectors from column j."""
-    six, two, one = tile(6, vectors), tile(2, vectors), tile(1, vectors)
-
-    @njit
-    def run(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, j):
-        r = r0
-        while r + 6 <= r1:
-            six(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j)
-            r += 6
-        while r + 2 <= r1:
-            two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j)
-            r += 2
-        if r < r1:
-            one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j)
-    return run
-
-
-one_vector, two_vectors, four_vectors = sweep(1), sweep(2), sweep(4 if WIDE else 2)
+FOUR = 4 if WIDE else 2
+six_by_four, six_by_two, six_by_one = tile(6, FOUR), tile(6, 2), tile(6, 1)
+two_by_four, two_by_two, two_by_one = tile(2, FOUR), tile(2, 2), tile(2, 1)
+one_by_four, one_by_two, one_by_one = tile(1, FOUR), tile(1, 2), tile(1, 1)
 
 
 @njit
 def accumulate(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, width):
-    """The sum above for rows r0 .. r1; width is a multiple of `lanes(c)`."""
-    size = lanes(c)
+    """The sum above for rows r0 .. r1; width is a multiple of a vector."""
+    size = VECTOR // c.itemsize
     for first in range(k0, k1, KMAX):
         last, j = min(first + KMAX, k1), 0
         while j < width:
-            if WIDE and width - j >= 4 * size:
-                four_vectors(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j)
-                j += 4 * size
-            elif width - j >= 2 * size:
-                two_vectors(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j)
-                j += 2 * size
-            else:
-                one_vector(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j)
-                j += size
-
-
-@njit
-def lanes(c):
-    """How many numbers of c fit in a vector."""
-    return VECTOR // c.itemsize
-
-
-@njit
-def padded(width, c):
-    """The least multiple of a vector that holds `width` columns."""
-    return (width + lanes(c) - 1) // lanes(c) * lanes(c)
+            vectors, r = min((width - j) // size, FOUR), r0
+            while r < r1:
+                rows = 6 if r + 6 <= r1 else 2 if r + 2 <= r1 else 1
+                if vectors == FOUR:
+                    if rows == 6:
+                        six_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                    elif rows == 2:
+                        two_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                    else:
+                        one_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                elif vectors >= 2:
+                    if rows == 6:
+                        six_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                    elif rows == 2:
+                        two_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                    else:
+                        one_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                elif rows == 6:
+                    six_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                elif rows == 2:
+                    two_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                else:
+                    one_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                r += rows
+            j += size * (FOUR if vectors == FOUR else 2 if vectors >= 2 else 1)
 
 
 # ---- transposing, a square block of registers at a time ------------------------------------------------------------------
@@ -175,9 +164,9 @@ def transpose_block(typingctx, target, rows_t, j, source, rows_s, i):
 @njit
 def transpose(target, rows_t, source, rows_s):
     """target[rows_t[j] + i] = source[rows_s[i] + j] for all rows of both: flat arrays whose numbers are neighbours."""
-    size, I, J = lanes(target), len(rows_s), len(rows_t)
-    for i in range(0, I, size):
-        for j in range(0, J, size):
+    size, I, J = VECTOR // target.itemsize, len(rows_s), len(rows_t)
+    for j in range(0, J, size):                                      # i inside: whole cache lines of the target, one after the other
+        for i in range(0, I, size):
             if i + size <= I and j + size <= J:
                 transpose_block(target, rows_t, j, source, rows_s, i)
             else:

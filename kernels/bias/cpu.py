@@ -25,7 +25,7 @@ def bias_backward(db, dy):
     """db[t,c] = sum_{n,l} dy[t,n,c,l]."""
     T, M, C = dy.shape
     for t in prange(T):
-        total = np.zeros(C, dy.dtype)
+        total = np.zeros(C)                                          # float64: a thousand float32 additions in a row lose a digit
         for m in range(M):
             for c in range(C):
                 total[c] += dy[t, m, c]

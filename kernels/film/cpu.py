@@ -22,7 +22,7 @@ def film_backward(dx, dgamma, dbeta, dy, x, gamma):
     """dx = gamma dy, dgamma = sum dy x, dbeta = sum dy."""
     T, M, C = dy.shape
     for t in prange(T):
-        product, total = np.zeros(C, dy.dtype), np.zeros(C, dy.dtype)
+        product, total = np.zeros(C), np.zeros(C)                    # float64, as in batch_norm/cpu.py
         for m in range(M):
             for c in range(C):
                 dx[t, m, c] = gamma[t % len(gamma), c] * dy[t, m, c]
@@ -48,7 +48,7 @@ def film_r_backward(rdx, rdgamma, rdbeta, dy, rdy, x, rx, gamma, rgamma):
     """The product rule on each line of `film_backward`."""
     T, M, C = dy.shape
     for t in prange(T):
-        product, total = np.zeros(C, dy.dtype), np.zeros(C, dy.dtype)
+        product, total = np.zeros(C), np.zeros(C)                    # float64, as in batch_norm/cpu.py
         for m in range(M):
             for c in range(C):
                 rdx[t, m, c] = gamma[t % len(gamma), c] * rdy[t, m, c] + rgamma[t % len(rgamma), c] * dy[t, m, c]

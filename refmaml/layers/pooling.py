@@ -29,6 +29,16 @@ class Pooling:
         return self.transpose(k, saved, rdy)
 
 
+class Averaging(Pooling):
+    """Pooling by `average`, linear as it stands."""
+
+    def forward(self, k, w, x):
+        return self.average(k, x), x.shape
+
+    def r_forward(self, k, w, rw, saved, rx):
+        return self.average(k, rx), None
+
+
 class Windowed(Pooling):
     """Pooling over windows of kernel_size, a stride apart (None: side by side); incomplete windows are left out."""
 
@@ -69,7 +79,7 @@ class MaxPool2d(Windowed):
 
 
 @dataclass(frozen=True)
-class AvgPool2d(Windowed):
+class AvgPool2d(Averaging, Windowed):
     """y = the mean of each window."""
     kernel_size: int | tuple
     stride: int | tuple | None = None
@@ -79,12 +89,6 @@ class AvgPool2d(Windowed):
         k.avg_pool2d_forward(y, x, *self.geometry())
         return y
 
-    def forward(self, k, w, x):
-        return self.average(k, x), x.shape
-
-    def r_forward(self, k, w, rw, saved, rx):
-        return self.average(k, rx), None
-
     def transpose(self, k, x_shape, dy):
         dx = k.empty(x_shape, dy.dtype)
         k.avg_pool2d_backward(dx, dy, *self.geometry())
@@ -92,7 +96,7 @@ class AvgPool2d(Windowed):
 
 
 @dataclass(frozen=True)
-class SpatialMean(Pooling):
+class SpatialMean(Averaging):
     """y[t,n,c] = mean over all positions of x[t,n,c]: one window as large as the image, its two axes dropped."""
 
     def output_shape(self, shape):
@@ -103,12 +107,6 @@ class SpatialMean(Pooling):
         y = k.empty((*x.shape[:3], 1, 1), x.dtype)
         k.avg_pool2d_forward(y, x, x.shape[3:], x.shape[3:])
         return y.reshape(x.shape[:3])
-
-    def forward(self, k, w, x):
-        return self.average(k, x), x.shape
-
-    def r_forward(self, k, w, rw, saved, rx):
-        return self.average(k, rx), None
 
     def transpose(self, k, x_shape, dy):
         dx = k.empty(x_shape, dy.dtype)
