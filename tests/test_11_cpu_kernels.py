@@ -1,16 +1,23 @@
-"""The Numba kernels against the reference kernels: every layer and loss of the ladder, in both precisions, on any number of threads."""
+"""The Numba kernels against the reference kernels: every layer and loss of the ladder, in both precisions, on any number of threads.
+
+One thread for most of it, as the versions for many are the same code compiled again; that they agree to the bit is a test of its own.
+"""
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 import refmaml as rm
 from refmaml import kernels
-from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, Linear, MaxPool2d, ReLU
+from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, LeakyReLU, Linear, MaxPool2d, ReLU, Softplus, Tanh
 from refmaml.oracles import cases
 from refmaml.oracles.tolerance import relative_error, tolerance
 
 numba = pytest.importorskip("numba", reason="the cpu kernels need numba, which is not installed")
 REFERENCE = kernels.reference()
-CPU = kernels.cpu()
+CPU = kernels.cpu(threads=1)
 PRECISIONS = [np.float32, np.float64]
 LARGER = [cases.LayerCase(Conv2d(16, 24, 3, stride=2, padding="same"), (16, 15, 14)),
           cases.LayerCase(Conv2d(1, 32, 3, padding=1), (1, 20, 20)),
@@ -87,18 +94,20 @@ def test_every_pass_of_every_layer_agrees_with_the_reference(case, dtype):
         assert fraction <= 1, f"{name}: {fraction} of the tolerance"
 
 
+def loss_passes(loss, k, dtype):
+    """All that the three passes of a loss leave."""
+    rng = np.random.default_rng(0)
+    z, y = cases.loss_inputs(loss, rng)
+    rz = rng.standard_normal(z.shape).astype(dtype)
+    value, saved = loss.forward(poisoned(k), z.astype(dtype), y if isinstance(loss, CrossEntropy) else y.astype(dtype))
+    return value, loss.backward(poisoned(k), saved), loss.r_backward(poisoned(k), saved, rz)
+
+
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("loss", cases.LOSSES, ids=str)
 def test_every_pass_of_every_loss_agrees_with_the_reference(loss, dtype):
-    rng = np.random.default_rng(0)
-    z, y = cases.loss_inputs(loss, rng)
-    z, y, rz = z.astype(dtype), y if isinstance(loss, CrossEntropy) else y.astype(dtype), rng.standard_normal(z.shape).astype(dtype)
-    results = []
-    for k in (poisoned(REFERENCE), poisoned(CPU)):
-        value, saved = loss.forward(k, z, y)
-        results.append((value, loss.backward(k, saved), loss.r_backward(k, saved, rz)))
-    for a, b in zip(*results, strict=True):
-        assert b.dtype == dtype and relative_error(b, a) <= tolerance(dtype, z[0].size)
+    for a, b in zip(loss_passes(loss, REFERENCE, dtype), loss_passes(loss, CPU, dtype), strict=True):
+        assert b.dtype == dtype and relative_error(b, a) <= tolerance(dtype, 16)
 
 
 def test_in_float32_the_cpu_kernels_are_as_accurate_as_the_reference_on_a_net_of_real_size():
@@ -109,7 +118,88 @@ def test_in_float32_the_cpu_kernels_are_as_accurate_as_the_reference_on_a_net_of
         theta, batch = net.init(seed), data.sample(2, 5, 1, 1, seed=seed)
         exact = method.meta_gradient(net, theta.astype(np.float64), batch).grad
         errors = [np.linalg.norm(method.meta_gradient(net.with_kernels(k), theta, batch).grad - exact)
-                  for k in (kernels.cpu(), kernels.reference())]
+                  for k in (CPU, REFERENCE)]
         ratios.append(errors[0] / errors[1])
     # Two roundings of one thing differ by chance; a lost digit is a factor of ten.
     assert np.median(ratios) < 3, ratios
+
+
+THREADS = """
+import hashlib
+import numba
+import numpy as np
+import refmaml as rm
+
+net = rm.conv4(5, channels=24, downsample="max_pool", head="flatten", kernels=rm.kernels.cpu())
+rng = np.random.default_rng(0)
+x, y = rng.standard_normal((5, 5, 1, 28, 28)).astype("f"), rng.integers(0, 5, (5, 5))
+theta, v = net.init(0)[None], rng.standard_normal((5, net.num_params)).astype("f")
+
+def bits(net):
+    primal = net.primal(theta, x, y)
+    return hashlib.sha256(primal.loss.tobytes() + primal.grad.tobytes() + net.hvp(primal, v).tobytes()).hexdigest()
+
+seen = [bits(net.with_kernels(rm.kernels.cpu(threads=n))) for n in (1, 3)]
+for n in (1, 2, 4, 4):
+    numba.set_num_threads(n)
+    seen.append(bits(net))
+print(len(seen), len(set(seen)))
+"""
+
+
+def test_the_bits_are_the_same_on_one_two_three_and_four_threads():
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "4", "OMP_WAIT_POLICY": "passive"}
+    result = subprocess.run([sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True, timeout=300)
+    assert result.stdout.split() == ["6", "1"], result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("kernel", sorted(CPU.functions))
+def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught(kernel):
+    def wrong(out, *rest):
+        CPU.functions[kernel](out, *rest)
+        out *= out.dtype.type(1.001)
+    candidate, dtype = CPU.replace(**{kernel: wrong}), np.float32
+    if kernel.startswith(("cross_entropy", "squared_error")):
+        losses = [loss_passes(loss, REFERENCE, dtype) for loss in cases.LOSSES]
+        wrongs = [loss_passes(loss, candidate, dtype) for loss in cases.LOSSES]
+        assert any(relative_error(b, a) > tolerance(dtype, 16) for x, y in zip(losses, wrongs, strict=True)
+                   for a, b in zip(x, y, strict=True))
+    else:
+        assert any(worst(case, candidate, *draws(case, 2, False, dtype))[0] > 1 for case in cases.LAYERS)
+
+
+@pytest.mark.parametrize("layer", [ReLU(), LeakyReLU(0.2), Tanh(), Softplus(), MaxPool2d(2)], ids=str)
+def test_nan_and_infinity_go_where_they_go_in_the_reference(layer):
+    x = np.array([np.nan, np.inf, -np.inf, -1e4, 1e4, 0.0, -0.0, 1.0]).repeat(8).reshape(2, 1, 2, 4, 4).swapaxes(0, 3).copy()
+    with np.errstate(all="ignore"):
+        results = [passes(cases.LayerCase(layer, x.shape[2:]), k, {}, {}, x, x, *(2 * [layer.forward(REFERENCE, {}, x)[0]]))
+                   for k in (REFERENCE, CPU)]
+    for name in results[0]:
+        assert np.array_equal(*(np.isnan(r[name]) for r in results)), name
+        assert np.array_equal(*(np.isinf(r[name]) for r in results)), name
+
+
+def test_arrays_in_any_order_of_memory_and_read_only_give_the_same_bits():
+    case = cases.LAYERS[3]
+    inputs = draws(case, 3, False, np.float64)
+    strange = [{n: np.asfortranarray(a) for n, a in part.items()} if isinstance(part, dict) else np.repeat(part, 2, axis=-1)[..., ::2]
+               for part in inputs]
+    for part in strange:
+        for a in part.values() if isinstance(part, dict) else (part,):
+            a.flags.writeable = False
+    plain, other = passes(case, CPU, *inputs), passes(case, CPU, *strange)
+    assert all(np.array_equal(plain[name], other[name]) for name in plain)
+
+
+def test_complex_numbers_are_refused_with_the_way_out():
+    x = np.zeros((1, 1, 2, 3, 3), complex)
+    with pytest.raises(TypeError, match=r"float32 and float64, got complex128; refmaml.kernels.reference\(\)"):
+        ReLU().forward(CPU, {}, x)
+
+
+def test_auto_takes_the_cpu_kernels_where_numba_is_there_and_the_reference_where_not(monkeypatch):
+    assert kernels.auto().name == "cpu"
+    monkeypatch.setattr("refmaml.kernels.kernel_set.importable", lambda module: False)
+    assert kernels.auto().name == "reference"
+    with pytest.raises(ImportError, match="pip install numba"):
+        kernels.cpu()
