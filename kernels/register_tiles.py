@@ -16,56 +16,51 @@ from numba.extending import intrinsic
 
 WIDE = bool(binding.get_host_cpu_features().get("avx512f"))     # 32 registers of 64 bytes; else count on 16 of 32
 VECTOR = 64 if WIDE else 32                                      # bytes
-KMAX = 96                                                       # steps at a time: 128 rows of b of 4 vectors fit in the first-level cache
+INTEGER = ir.IntType(64)                                         # of offsets and counts
+KMAX = 96                                                        # steps at a time: so many rows of b, of 4 vectors, fit in 32 KiB
 
 
-def tile(rows, vectors):
-    """tile(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j): the sum above, k0 < k1, for `rows` rows from r and
-    `vectors` vectors from column j."""
-    def codegen(context, builder, signature, args):
-        number = context.get_data_type(signature.args[0].dtype)
-        size, integer = context.get_abi_sizeof(number), ir.IntType(64)
-        vector = ir.VectorType(number, VECTOR // size)
-        c, a, b, rows_c, rows_a, steps_a, steps_b = (
-            context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 1, 2, 3, 4, 6, 7))
-        r, k0, k1, j = args[5], args[8], args[9], args[10]
+class Vectors:
+    """How the vectors of an array are loaded, stored and multiplied; with a mask, only some of their numbers."""
 
-        def number_at(array, index):
-            return builder.load(builder.gep(array, [index]))
+    def __init__(self, context, builder, signature, args, array):
+        self.builder, self.number = builder, context.get_data_type(signature.args[array].dtype)
+        self.size = context.get_abi_sizeof(self.number)
+        self.type = ir.VectorType(self.number, VECTOR // self.size)
 
-        def vectors_at(array, index):
-            return [builder.bitcast(builder.gep(array, [builder.add(index, integer(v * vector.count))]), vector.as_pointer())
-                    for v in range(vectors)]
+    def lanes_below(self, count):
+        """A mask of the first `count` lanes."""
+        lanes = ir.Constant(ir.VectorType(INTEGER, self.type.count), list(range(self.type.count)))
+        return self.builder.icmp_signed("<", lanes, splat(self.builder, count, lanes.type))
 
-        row = [builder.add(r, integer(i)) for i in range(rows)]
-        places = [p for i in row for p in vectors_at(c, builder.add(number_at(rows_c, i), j))]
-        lines = [builder.gep(a, [number_at(rows_a, i)]) for i in row]
-        start = [builder.load(p, align=size) for p in places]
-        entry, loop, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
-        builder.branch(loop)
+    def at(self, array, index):
+        return self.builder.bitcast(self.builder.gep(array, [index]), self.type.as_pointer())
 
-        builder.position_at_end(loop)
-        k, sums = builder.phi(integer), [builder.phi(vector) for _ in start]
-        bs = [builder.load(p, align=size) for p in vectors_at(b, builder.add(number_at(steps_b, k), j))]
-        step, new = number_at(steps_a, k), []
-        for i, line in enumerate(lines):
-            broadcast = splat(builder, number_at(line, step), vector)
-            new += [multiply_add(builder, broadcast, bs[v], sums[i * vectors + v]) for v in range(vectors)]
-        following = builder.add(k, integer(1))
-        builder.cbranch(builder.icmp_signed("<", following, k1), loop, done)
-        for phi, first, then in zip([k, *sums], [k0, *start], [following, *new], strict=True):
-            phi.add_incoming(first, entry)
-            phi.add_incoming(then, loop)
+    def load(self, place, mask=None):
+        """The vector at a place; 0 where the mask is off."""
+        if mask is None:
+            return self.builder.load(place, align=self.size)
+        return self.masked("load", self.type, place, self.align, mask, ir.Constant(self.type, None))
 
-        builder.position_at_end(done)
-        for value, p in zip(new, places, strict=True):
-            builder.store(value, p, align=size)
-        return context.get_dummy_value()
+    def store(self, value, place, mask=None):
+        if mask is None:
+            return self.builder.store(value, place, align=self.size)
+        return self.masked("store", ir.VoidType(), value, place, self.align, mask)
 
-    @intrinsic
-    def run(typingctx, c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j):
-        return types.void(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j), codegen
-    return run
+    @property
+    def align(self):
+        return ir.IntType(32)(self.size)
+
+    def masked(self, verb, returned, *args):
+        kind = f"v{self.type.count}f{8 * self.size}.p0"
+        function = ir.FunctionType(returned, [arg.type for arg in args])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, function, f"llvm.masked.{verb}.{kind}"), args)
+
+    def multiply_add(self, x, y, z):
+        """x y + z, rounded once where the machine can."""
+        function = ir.FunctionType(self.type, [self.type] * 3)
+        name = f"llvm.fmuladd.v{self.type.count}f{8 * self.size}"
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, function, name), [x, y, z])
 
 
 def splat(builder, value, vector):
@@ -75,51 +70,103 @@ def splat(builder, value, vector):
     return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(lane, vector.count), [0] * vector.count))
 
 
-def multiply_add(builder, x, y, z):
-    """x y + z, rounded once where the machine can."""
-    kind = f"v{x.type.count}f{64 if isinstance(x.type.element, ir.DoubleType) else 32}"
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(x.type, [x.type] * 3), f"llvm.fmuladd.{kind}")
-    return builder.call(function, [x, y, z])
+def pointers(context, builder, signature, args, *places):
+    """Where the numbers of the arrays among the arguments begin."""
+    return [context.make_array(signature.args[i])(context, builder, args[i]).data for i in places]
+
+
+def tile(rows, vectors, partial=False):
+    """tile(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width): the sum above, k0 < k1, for `rows` rows from r and
+    `vectors` vectors from column j; partial: for the columns that are left, j .. width, fewer than a vector holds."""
+    def codegen(context, builder, signature, args):
+        c, a, b, rows_c, rows_a, steps_a, steps_b = pointers(context, builder, signature, args, 0, 1, 2, 3, 4, 6, 7)
+        r, k0, k1, j, width = args[5], *args[8:]
+        v = Vectors(context, builder, signature, args, 0)
+        mask = v.lanes_below(builder.sub(width, j)) if partial else None
+
+        def number_at(array, index):
+            return builder.load(builder.gep(array, [index]))
+
+        def vectors_at(array, index):
+            return [v.at(array, builder.add(index, INTEGER(i * v.type.count))) for i in range(vectors)]
+
+        row = [builder.add(r, INTEGER(i)) for i in range(rows)]
+        places = [p for i in row for p in vectors_at(c, builder.add(number_at(rows_c, i), j))]
+        lines = [builder.gep(a, [number_at(rows_a, i)]) for i in row]
+        start = [v.load(p, mask) for p in places]
+        entry, loop, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
+        builder.branch(loop)
+
+        builder.position_at_end(loop)
+        k, sums = builder.phi(INTEGER), [builder.phi(v.type) for _ in start]
+        bs = [v.load(p, mask) for p in vectors_at(b, builder.add(number_at(steps_b, k), j))]
+        step, new = number_at(steps_a, k), []
+        for i, line in enumerate(lines):
+            broadcast = splat(builder, number_at(line, step), v.type)
+            new += [v.multiply_add(broadcast, bs[n], sums[i * vectors + n]) for n in range(vectors)]
+        following = builder.add(k, INTEGER(1))
+        builder.cbranch(builder.icmp_signed("<", following, k1), loop, done)
+        for phi, first, then in zip([k, *sums], [k0, *start], [following, *new], strict=True):
+            phi.add_incoming(first, entry)
+            phi.add_incoming(then, loop)
+
+        builder.position_at_end(done)
+        for value, p in zip(new, places, strict=True):
+            v.store(value, p, mask)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def run(typingctx, c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width):
+        return types.void(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width), codegen
+    return run
 
 
 FOUR = 4 if WIDE else 2
-six_by_four, six_by_two, six_by_one = tile(6, FOUR), tile(6, 2), tile(6, 1)
-two_by_four, two_by_two, two_by_one = tile(2, FOUR), tile(2, 2), tile(2, 1)
-one_by_four, one_by_two, one_by_one = tile(1, FOUR), tile(1, 2), tile(1, 1)
+six_by_four, six_by_two, six_by_one, six_by_part = tile(6, FOUR), tile(6, 2), tile(6, 1), tile(6, 1, partial=True)
+two_by_four, two_by_two, two_by_one, two_by_part = tile(2, FOUR), tile(2, 2), tile(2, 1), tile(2, 1, partial=True)
+one_by_four, one_by_two, one_by_one, one_by_part = tile(1, FOUR), tile(1, 2), tile(1, 1), tile(1, 1, partial=True)
 
 
 @njit
 def accumulate(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, width):
-    """The sum above for rows r0 .. r1; width is a multiple of a vector."""
+    """The sum above for rows r0 .. r1."""
     size = VECTOR // c.itemsize
     for first in range(k0, k1, KMAX):
         last, j = min(first + KMAX, k1), 0
         while j < width:
-            vectors, r = min((width - j) // size, FOUR), r0
+            left, r = (width - j) // size, r0
+            vectors = FOUR if left >= FOUR else 2 if left >= 2 else left
             while r < r1:
                 rows = 6 if r + 6 <= r1 else 2 if r + 2 <= r1 else 1
                 if vectors == FOUR:
                     if rows == 6:
-                        six_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                        six_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
                     elif rows == 2:
-                        two_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                        two_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
                     else:
-                        one_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
-                elif vectors >= 2:
+                        one_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
+                elif vectors == 2:
                     if rows == 6:
-                        six_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                        six_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
                     elif rows == 2:
-                        two_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                        two_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
                     else:
-                        one_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                        one_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
+                elif vectors == 1:
+                    if rows == 6:
+                        six_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
+                    elif rows == 2:
+                        two_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
+                    else:
+                        one_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
                 elif rows == 6:
-                    six_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                    six_by_part(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
                 elif rows == 2:
-                    two_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                    two_by_part(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
                 else:
-                    one_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j)
+                    one_by_part(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
                 r += rows
-            j += size * (FOUR if vectors == FOUR else 2 if vectors >= 2 else 1)
+            j += size * max(vectors, 1)
 
 
 # ---- transposing, a square block of registers at a time ------------------------------------------------------------------
@@ -137,28 +184,40 @@ def exchange(builder, rows, step):
     return rows
 
 
-@intrinsic
-def transpose_block(typingctx, target, rows_t, j, source, rows_s, i):
-    """target[rows_t[j + b] + i + a] = source[rows_s[i + a] + j + b] for a, b = 0 .. lanes - 1."""
+def transpose_block(partial):
+    """block(target, rows_t, j, J, source, rows_s, i, I): target[rows_t[j + b] + i + a] = source[rows_s[i + a] + j + b] for a, b < lanes;
+    partial: only for i + a < I and j + b < J."""
     def codegen(context, builder, signature, args):
-        number = context.get_data_type(signature.args[0].dtype)
-        size, integer = context.get_abi_sizeof(number), ir.IntType(64)
-        vector = ir.VectorType(number, VECTOR // size)
-        target, rows_t, source, rows_s = (context.make_array(signature.args[n])(context, builder, args[n]).data for n in (0, 1, 3, 4))
+        target, rows_t, source, rows_s = pointers(context, builder, signature, args, 0, 1, 4, 5)
+        j, J, i, I = args[2], args[3], args[6], args[7]
+        v = Vectors(context, builder, signature, args, 0)
 
-        def places(array, rows, first, column):
-            for n in range(vector.count):
-                row = builder.load(builder.gep(rows, [builder.add(first, integer(n))]))
-                yield builder.bitcast(builder.gep(array, [builder.add(row, column)]), vector.as_pointer())
+        def places(array, rows, first, end, column, columns):
+            """Of each row its vector and its mask, which is empty for rows there are none of."""
+            mask = v.lanes_below(builder.sub(columns, column)) if partial else None
+            for n in range(v.type.count):
+                row, row_mask = builder.add(first, INTEGER(n)), mask
+                if partial:
+                    there = builder.icmp_signed("<", row, end)
+                    row = builder.select(there, row, first)
+                    row_mask = builder.and_(mask, splat(builder, there, mask.type))
+                yield v.at(array, builder.add(builder.load(builder.gep(rows, [row])), column)), row_mask
 
-        block = [builder.load(p, align=size) for p in places(source, rows_s, args[5], args[2])]
+        block = [v.load(*place) for place in places(source, rows_s, i, I, j, J)]
         step = 1
-        while step < vector.count:
+        while step < v.type.count:
             block, step = exchange(builder, block, step), 2 * step
-        for value, p in zip(block, places(target, rows_t, args[2], args[5]), strict=True):
-            builder.store(value, p, align=size)
+        for value, place in zip(block, places(target, rows_t, j, J, i, I), strict=True):
+            v.store(value, *place)
         return context.get_dummy_value()
-    return types.void(target, rows_t, j, source, rows_s, i), codegen
+
+    @intrinsic
+    def run(typingctx, target, rows_t, j, J, source, rows_s, i, I):
+        return types.void(target, rows_t, j, J, source, rows_s, i, I), codegen
+    return run
+
+
+whole_block, partial_block = transpose_block(partial=False), transpose_block(partial=True)
 
 
 @njit
@@ -168,8 +227,6 @@ def transpose(target, rows_t, source, rows_s):
     for j in range(0, J, size):                                      # i inside: whole cache lines of the target, one after the other
         for i in range(0, I, size):
             if i + size <= I and j + size <= J:
-                transpose_block(target, rows_t, j, source, rows_s, i)
+                whole_block(target, rows_t, j, J, source, rows_s, i, I)
             else:
-                for a in range(i, min(i + size, I)):
-                    for b in range(j, min(j + size, J)):
-                        target[rows_t[b] + a] = source[rows_s[a] + b]
+                partial_block(target, rows_t, j, J, source, rows_s, i, I)

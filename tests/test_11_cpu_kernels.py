@@ -130,7 +130,7 @@ import numba
 import numpy as np
 import refmaml as rm
 
-net = rm.conv4(5, channels=24, downsample="max_pool", head="flatten", kernels=rm.kernels.cpu())
+net = rm.conv4(5, channels=24, head="flatten", kernels=rm.kernels.cpu())
 rng = np.random.default_rng(0)
 x, y = rng.standard_normal((5, 5, 1, 28, 28)).astype("f"), rng.integers(0, 5, (5, 5))
 theta, v = net.init(0)[None], rng.standard_normal((5, net.num_params)).astype("f")
