@@ -96,13 +96,14 @@ def test_truncated_cg_says_that_it_is():
     assert (out.report["cg_residual"] > 1e-10).all() and len(out.trace["cg_residuals"]) <= 3
 
 
-def test_five_cg_iterations_cost_five_products_and_no_forward_pass_more():
-    calls = {"primal": 0, "hvp": 0}
+def passes_of(method):
+    """(forward passes, Hessian-vector products) that one meta-gradient of a chunk of tasks runs."""
+    calls = {"forward": 0, "hvp": 0}
 
     class Counted(rm.Sequential):
-        def primal(self, *args, **kwargs):
-            calls["primal"] += 1
-            return super().primal(*args, **kwargs)
+        def forward(self, *args, **kwargs):
+            calls["forward"] += 1
+            return super().forward(*args, **kwargs)
 
         def hvp(self, *args):
             calls["hvp"] += 1
@@ -111,9 +112,28 @@ def test_five_cg_iterations_cost_five_products_and_no_forward_pass_more():
     plain, rng = cases.conv_net(), np.random.default_rng(0)
     net = Counted(plain.layers, plain.loss_function, plain.input_shape)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng)
-    rm.IMAML(2.0, 16, cg_steps=5, cg_tol=0.0).meta_gradient(net, theta, batch)
-    # 17 inner passes (one measures the residual at the end), one at phi* to keep, one on the query set.
-    assert calls == {"primal": 19, "hvp": 5}
+    method.meta_gradient(net, theta, batch)
+    return tuple(calls.values())
+
+
+# The inner solve runs a pass at each of phi_0 .. phi_16; the pass at phi* = phi_16 serves the products too. One more on the query set.
+INNER_SOLVE, QUERY = 17, 1
+
+
+@pytest.mark.parametrize("frozen,coupling", [((), 0), (("BatchNorm2d",), 1), (("0.weight", "4.*"), 1)])
+@pytest.mark.parametrize("cg_steps", [1, 5])
+def test_five_cg_iterations_cost_five_products_and_no_forward_pass_more(cg_steps, frozen, coupling):
+    # Where b does not adapt, dM/dtheta_b needs H_ba u_a once the solve is done: one product more, whatever cg_steps is.
+    method = rm.IMAML(2.0, 16, cg_steps=cg_steps, cg_tol=0.0, frozen=frozen)
+    assert passes_of(method) == (INNER_SOLVE + QUERY, cg_steps + coupling)
+
+
+def test_the_count_notices_a_solver_that_runs_the_pass_at_the_solution_again():
+    class Wasteful(rm.IMAML):
+        def solve(self, net, theta, x, y):
+            phi, _, residual = super().solve(net, theta, x, y)
+            return phi, net.primal(phi, x, y), residual
+    assert passes_of(Wasteful(2.0, 16, cg_steps=5, cg_tol=0.0)) == (INNER_SOLVE + QUERY + 1, 5)
 
 
 def test_the_hessian_free_solver_gets_further_in_five_steps_than_gradient_descent():

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+import refmaml as rm
 from refmaml.cli import main, options, presets, problem
 from refmaml.training import advance, checkpoint, trainer
 
@@ -176,6 +177,18 @@ def test_a_checkpoint_whose_configuration_is_not_ours_is_refused(capsys, change,
     checkpoint.save("run/checkpoint.npz", now, config | change)
     capsys.readouterr()
     assert error_of(capsys, "evaluate", "run/checkpoint.npz") == message
+
+
+def test_recomputed_activations_change_no_bit_of_a_run_and_may_be_asked_for_anew(capsys):
+    more = ("--inner-steps", "3")
+    train("--steps", "4", "--out", "stored", *more)
+    train("--steps", "2", "--out", "again", *more, "--recompute")
+    assert main(["train", "--resume", "--out", "again", "--steps", "4", "--recompute", "--quiet"]) == 0
+    assert left_in("again") == left_in("stored")
+    assert problem.make_method(configuration(*more), {"recompute": True}) == rm.MAML(0.4, 3, frozen=("BatchNorm2d",), recompute=True)
+    capsys.readouterr()
+    assert error_of(capsys, "train", "--out", "x", "--method", "reptile", "--recompute") == \
+        "--recompute: expected --method maml or anil or meta-sgd or maml++ or cavia beside it, got --method reptile"
 
 
 # ---- options -----------------------------------------------------------------------------------------------

@@ -128,6 +128,7 @@ OF_A_CALL = {
     "preset": (choice(tuple(presets.PRESETS)), "a published protocol; other options override it"),
     "out": (text(), "the folder to write to (default: a new one under runs/)"),
     "save_every": (positive(), "seconds between checkpoints (default 60)"),
+    "recompute": (switch(), "run inner steps again instead of storing their activations: same bits, less memory"),
     "json": (text(), "also write the result to this file"),
 }
 

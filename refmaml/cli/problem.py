@@ -20,11 +20,12 @@ METHODS = {"maml": methods.MAML, "fomaml": methods.FirstOrderMAML, "anil": metho
 # The options that are fields of the method's dataclass, where it has them.
 FIELDS = {"inner_lr": "inner_lr", "inner_steps": "inner_steps", "adapts": "adapts", "frozen": "frozen",
           "regularization": "regularization", "cg_steps": "cg_steps", "inner_solver": "solver",
-          "inner_optimizer": "optimizer", "inner_batch": "inner_batch"}
+          "inner_optimizer": "optimizer", "inner_batch": "inner_batch", "recompute": "recompute"}
 
 
 def make_method(config, given=()):
     """The method; an option given that it has no use for raises ArgumentError."""
+    config = {**dict.fromkeys(FIELDS), **config, **dict(given)}      # some of FIELDS belong to a call, not to a configuration
     cls = METHODS[config["method"]]
     for name in (name for name in given if name in FIELDS):
         users = [m for m, c in METHODS.items() if FIELDS[name] in names_of(c)]

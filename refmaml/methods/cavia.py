@@ -1,18 +1,18 @@
 """CAVIA: the inner loop moves a context vector only, which every task starts from 0; the weights are shared by all tasks."""
 from dataclasses import dataclass
 
-from refmaml.methods.inner_loop import InnerLoop
+from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.methods.meta_gradient import TaskGradients
 from refmaml.methods.recursion import adjoint, descend, query, traced
 
 
 @dataclass(frozen=True)
-class CAVIA(InnerLoop):
+class CAVIA(DifferentiatedLoop):
     """c_0 = 0,  c_{k+1} = c_k - alpha grad_c f(theta, c_k),  M = g(theta, c_K);  dM/dtheta through all of the c_k.
 
     phi = (theta, c) with A = alpha on c and 0 on theta; dM/dtheta is lam_0 on theta, and 0 on c: what it started from is no choice.
     The net holds its context in Context or FiLM layers; theta's entries for it are not used.
-    inner_lr (alpha), inner_steps (K): see InnerLoop. Raises ArgumentError, NonFiniteError.
+    inner_lr (alpha), inner_steps (K), recompute: see inner_loop.py. Raises ArgumentError, NonFiniteError.
     Source: Zintgraf, Shiarlis, Kurin, Hofmann, Whiteson 2019, eq. 3-5.
     """
     adapts: tuple = ("context",)
@@ -25,8 +25,8 @@ class CAVIA(InnerLoop):
     def task_gradients(self, net, theta, batch, trace):
         """dM_t/dtheta for each task, (T, P), 0 on the context."""
         phi, rates = self.start(net, theta)
-        phis, support = descend(net, phi, rates, batch.x_support, batch.y_support)
+        phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)
         after = query(net, phis[-1], batch)
-        back = adjoint(net, support, rates, after.grad)
+        back = adjoint(net, support, rates, after.grad, keep=trace)
         return TaskGradients(after.loss, after.accuracy, back.lam[0] * (1 - self.adapting(net, theta)),
                              traced(trace, phis, support, back))

@@ -17,7 +17,8 @@ class FirstOrderMAML(InnerLoop):
     def task_gradients(self, net, theta, batch, trace):
         """grad g(phi_K) for each task, (T, P)."""
         phi, rates = self.start(net, theta)
-        phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, keep=False)
+        phis, support = descend(net, phi, rates, batch.x_support, batch.y_support,
+                                keep="phis" if trace else "last")
         after = query(net, phis[-1], batch)
         back = Adjoint([after.grad], [], [])
         return TaskGradients(after.loss, after.accuracy, back.lam[0], traced(trace, phis, support, back))

@@ -18,6 +18,7 @@ class IMAML:
     """phi* = argmin f(phi) + (lambda/2) |phi - theta|^2,  M = g(phi*),  dM/dtheta = u with (I + H_f(phi*)/lambda) u = grad g(phi*).
 
     Where only some parameters a adapt (b do not): (I + H_aa/lambda) u_a = grad_a g, and dM/dtheta_b = grad_b g - H_ba u_a / lambda.
+    Beyond the inner solve that costs one pass on the query set and a Hessian-vector product for each CG iteration, one more for H_ba u_a.
 
     regularization  lambda > 0
     inner_steps     steps of the inner solver at most; inner_tol stops it earlier, at |grad F| <= inner_tol |lambda (phi - theta)|
@@ -49,7 +50,7 @@ class IMAML:
         return theta
 
     def solve(self, net, theta, x, y):
-        """phi* (T, P), and each task's relative residual (T,)."""
+        """phi* (T, P), the primal pass there, and each task's relative residual (T,)."""
         moves = step_sizes(net, 1, self.adapts, self.frozen, theta.dtype)
         return SOLVERS[self.solver](net, theta[None], x, y, self.regularization, moves, self, "support set")
 
@@ -60,8 +61,7 @@ class IMAML:
     def task_gradients(self, net, theta, batch, trace):
         """dM_t/dtheta for each task, (T, P)."""
         moves = step_sizes(net, 1, self.adapts, self.frozen, theta.dtype)
-        phi, inner_residual = self.solve(net, theta, batch.x_support, batch.y_support)
-        support = net.primal(phi, batch.x_support, batch.y_support)
+        phi, support, inner_residual = self.solve(net, theta, batch.x_support, batch.y_support)
         after = query(net, phi, batch)
 
         def product(v):                                                 # (I + H_aa / lambda) v

@@ -41,4 +41,19 @@ class InnerLoop:
     def adapt(self, net, meta, x, y):
         """phi_K (T, P) for tasks with support sets x (T, N, ...), y (T, N, ...)."""
         phi, rates = self.start(net, meta)
-        return descend(net, phi, rates, x, y, keep=False)[0][-1]
+        return descend(net, phi, rates, x, y, keep="last")[0][-1]
+
+
+@dataclass(frozen=True)
+class DifferentiatedLoop(InnerLoop):
+    """An inner loop that the adjoint recursion goes back through, asking for the primal pass of every step once more.
+
+    recompute   run each pass again when its turn comes, instead of storing the activations of all K: the same bits, one more forward
+                and backward pass a step, and memory that grows by the vectors phi_k only. Source: Chen, Xu, Zhang, Guestrin 2016
+    """
+    recompute: bool = False
+
+    @property
+    def kept(self):
+        """What `descend` keeps for the adjoint."""
+        return "phis" if self.recompute else "passes"

@@ -4,17 +4,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from refmaml.errors import expect
-from refmaml.methods.inner_loop import InnerLoop
+from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.methods.meta_gradient import TaskGradients
 from refmaml.methods.recursion import adjoint, descend, query, traced
 
 
 @dataclass(frozen=True)
-class MAMLPlusPlus(InnerLoop):
+class MAMLPlusPlus(DifferentiatedLoop):
     """phi_{k+1} = phi_k - alpha_{l,k} grad_l f(phi_k) in each layer l;  M = sum_{k=1..K} v_k g(phi_k);
     lam_k = lam_{k+1} - H_f(phi_k) (A_k lam_{k+1}) + v_k grad g(phi_k);  dM/dalpha_{l,k} = sum over layer l of -grad f(phi_k) lam_{k+1}.
 
-    inner_lr      what every alpha_{l,k} starts from; inner_steps (K), adapts, frozen: see InnerLoop
+    inner_lr      what every alpha_{l,k} starts from; inner_steps (K), adapts, frozen, recompute: see inner_loop.py
     loss_weights  v_1 .. v_K; None: 1/K each, where the paper's annealing starts. (0, ..., 0, 1) is where it ends: MAML's loss
     A "layer" is a named array, as in the authors' code. Meta-parameters (P + L K,): [theta, alpha_{1,0} .. alpha_{L,0}, alpha_{1,1} ..].
     Not included: batch-norm statistics and biases per inner step (the paper's BNRS, BNWB). Raises ArgumentError, NonFiniteError.
@@ -46,13 +46,13 @@ class MAMLPlusPlus(InnerLoop):
         """[dM_t/dtheta, dM_t/dalpha] for each task, (T, P + L K); loss is M, accuracy that after the last step."""
         phi, rates = self.start(net, meta)
         weights = self.loss_weights or (1 / self.inner_steps,) * self.inner_steps
-        phis, support = descend(net, phi, rates, batch.x_support, batch.y_support)
+        phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)
         after = [query(net, phi, batch) for phi in phis[1:]]
         injected = [None] + [v * g.grad for v, g in zip(weights[:-1], after[:-1], strict=True)]
-        back = adjoint(net, support, rates, weights[-1] * after[-1].grad, injected)
-        dalpha = [self.per_layer(net, dA) for dA in back.rates]
+        back = adjoint(net, support, rates, weights[-1] * after[-1].grad, injected,
+                       of_rates=lambda dA: self.per_layer(net, dA), keep=trace)
         return TaskGradients(sum(v * g.loss for v, g in zip(weights, after, strict=True)), after[-1].accuracy,
-                             np.concatenate([back.lam[0], *dalpha], axis=1), traced(trace, phis, support, back))
+                             np.concatenate([back.lam[0], *back.rates], axis=1), traced(trace, phis, support, back))
 
     def per_layer(self, net, dA):
         """dA (T, P) summed over each layer that adapts, (T, L)."""

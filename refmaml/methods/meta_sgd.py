@@ -3,18 +3,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refmaml.methods.inner_loop import InnerLoop
+from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.methods.meta_gradient import TaskGradients
 from refmaml.methods.recursion import adjoint, descend, query, traced
 
 
 @dataclass(frozen=True)
-class MetaSGD(InnerLoop):
+class MetaSGD(DifferentiatedLoop):
     """phi_{k+1} = phi_k - A * grad f(phi_k) with a learned vector A (P,), the same in every step;
     dM/dtheta = lam_0,  dM/dA = sum_k -grad f(phi_k) * lam_{k+1}.
 
-    inner_lr is what A starts from where a parameter adapts (adapts, frozen: see InnerLoop); elsewhere it starts, and stays, at 0.
-    Meta-parameters (2 P,): [theta, A]. The paper takes one step. Raises ArgumentError, NonFiniteError.
+    inner_lr is what A starts from where a parameter adapts; elsewhere it starts, and stays, at 0.
+    adapts, frozen, recompute: see inner_loop.py. The paper takes one step.
+    Meta-parameters (2 P,): [theta, A]. Raises ArgumentError, NonFiniteError.
     Source: Li, Zhou, Chen, Li 2017, eq. 4 and Algorithm 1.
     """
 
@@ -34,9 +35,8 @@ class MetaSGD(InnerLoop):
     def task_gradients(self, net, meta, batch, trace):
         """[dM_t/dtheta, dM_t/dA] for each task, (T, 2 P)."""
         phi, rates = self.start(net, meta)
-        phis, support = descend(net, phi, rates, batch.x_support, batch.y_support)
+        phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)
         after = query(net, phis[-1], batch)
-        back = adjoint(net, support, rates, after.grad)
-        dA = self.adapting(net, meta) * sum(back.rates)
-        return TaskGradients(after.loss, after.accuracy, np.concatenate([back.lam[0], dA], axis=1),
+        back = adjoint(net, support, rates, after.grad, of_rates=lambda dA: self.adapting(net, meta) * dA, keep=trace)
+        return TaskGradients(after.loss, after.accuracy, np.concatenate([back.lam[0], sum(back.rates)], axis=1),
                              traced(trace, phis, support, back))

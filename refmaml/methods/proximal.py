@@ -1,7 +1,8 @@
 """The inner problem of iMAML, argmin_phi F(phi) = f(phi) + (lambda/2) |phi - theta|^2, by two solvers.
 
-Both move only the parameters that adapt (`moves`, 1 or 0 for each), start from theta, and return phi (T, P) and the relative
-residual |grad F| / |lambda (phi - theta)| of every task: 0 at a stationary point, 1 where the proximal term plays no part yet.
+Both move only the parameters that adapt (`moves`, 1 or 0 for each), start from theta, and return phi (T, P), the primal pass there, and
+the relative residual |grad F| / |lambda (phi - theta)| of every task: 0 at a stationary point, 1 where the proximal term plays no part yet.
+They hold one pass at a time, so memory does not grow with their steps.
 """
 import numpy as np
 
@@ -26,12 +27,13 @@ def gradient_descent(net, theta, x, y, strength, moves, method, stage):
     """phi <- phi - alpha grad F(phi), inner_steps times or until |grad F| <= inner_tol |lambda (phi - theta)|."""
     phi = theta
     for k in range(method.inner_steps + 1):
-        primal = net.primal(phi, x, y, keep=False)
+        primal = net.primal(phi, x, y)
         net.require_finite(primal, phi, x, f"{stage}, inner step {k}")
         gradient = objective_gradient(primal, phi, theta, strength, moves)
         residual = relative_residual(gradient, phi, theta, strength)
         if k == method.inner_steps or (k > 0 and (residual <= method.inner_tol).all()):
-            return np.broadcast_to(phi, gradient.shape), residual
+            return phi, primal, residual
+        del primal
         phi = phi - method.inner_lr * gradient
 
 
@@ -47,9 +49,11 @@ def newton_cg(net, theta, x, y, strength, moves, method, stage):
         gradient = objective_gradient(primal, phi, theta, strength, moves)
         residual = relative_residual(gradient, phi, theta, strength)
         if k == method.inner_steps or (k > 0 and (residual <= method.inner_tol).all()):
-            return phi, residual
+            return phi, primal, residual
         direction = newton_direction(net, primal, gradient, strength, moves, method.cg_steps)
-        phi = backtrack(net, primal.loss, phi, direction, gradient, theta, x, y, strength)
+        loss = primal.loss
+        del primal
+        phi = backtrack(net, loss, phi, direction, gradient, theta, x, y, strength)
 
 
 def newton_direction(net, primal, gradient, strength, moves, cg_steps):

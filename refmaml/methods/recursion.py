@@ -6,9 +6,11 @@
     dM/dphi_0 = lam_0         dM/dA_k = -grad f(phi_k) * lam_{k+1}
 
 The adjoint is the chain rule read from the end: d phi_{k+1} / d phi_k = I - diag(A_k) H_f(phi_k), and H_f is symmetric.
+It needs the primal passes in the opposite order from that in which the inner loop made them: they are stored, or run again one by one.
 Sources: Finn et al. 2017 (MAML), eq. 1; Rajeswaran et al. 2019, section 2.1; the recursion with Hessian-vector products: MixFlow-MG,
 Kemaev et al. 2025.
 """
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,18 +24,35 @@ def step_sizes(net, inner_lr, adapts, frozen, dtype):
     return np.where(chosen, inner_lr, 0).astype(dtype)
 
 
-def descend(net, phi, rates, x, y, keep=True):
-    """The inner loop from phi (1 or T, P): all of phi_0 .. phi_K, and the primal pass at each of phi_0 .. phi_{K-1}.
+def descend(net, phi, rates, x, y, keep="passes"):
+    """The inner loop from phi (1 or T, P): phi_0 .. phi_K, and the primal pass at each of phi_0 .. phi_{K-1}.
 
-    keep=False drops from those passes what only Hessian-vector products would need.
+    keep   how much of that is held in memory, and so how memory grows with K:
+           "passes"   all of it: K sets of activations
+           "phis"     the phis, K vectors; a pass is run again whenever it is asked for
+           "last"     phi_K alone, and no passes: nothing grows
     """
-    primals, phis = [], [phi]
+    phis, primals = [phi], []
     for k, A in enumerate(rates):
-        primals.append(net.primal(phi, x, y, keep))
-        net.require_finite(primals[-1], phi, x, f"support set, inner step {k}")
-        phi = phi - A * primals[-1].grad
-        phis.append(phi)
-    return phis, primals
+        primal = net.primal(phi, x, y, keep == "passes")
+        net.require_finite(primal, phi, x, f"support set, inner step {k}")
+        phi = phi - A * primal.grad
+        phis = [phi] if keep == "last" else [*phis, phi]
+        primals += [primal] if keep == "passes" else []
+    return phis, Recomputed(net, phis[:-1], x, y) if keep == "phis" else primals
+
+
+class Recomputed(Sequence):
+    """The primal passes at phis: each is run when it is asked for, to the bits it had before, and kept by nobody but who asked."""
+
+    def __init__(self, net, phis, x, y):
+        self.net, self.phis, self.x, self.y = net, phis, x, y
+
+    def __len__(self):
+        return len(self.phis)
+
+    def __getitem__(self, k):
+        return self.net.primal(self.phis[k], self.x, self.y)
 
 
 def query(net, phi, batch, keep=False):
@@ -44,22 +63,31 @@ def query(net, phi, batch, keep=False):
 
 
 class Adjoint(NamedTuple):
-    """What the adjoint recursion leaves: lam_0 .. lam_K, the product H_f(phi_k) (A_k lam_{k+1}) and dM/dA_k for each k."""
+    """What the adjoint recursion leaves: lam_0 .. lam_K, or lam_0 alone; the product H_f(phi_k) (A_k lam_{k+1}) for each k, or none;
+    and for each k what was wanted of dM/dA_k."""
     lam: list
     hvp: list
     rates: list
 
 
-def adjoint(net, primals, rates, lam, injected=None):
-    """lam_K = lam down to lam_0; `injected[k]`, where given, is added to lam_k: the gradient of a loss at phi_k itself."""
+def adjoint(net, primals, rates, lam, injected=None, of_rates=None, keep=False):
+    """lam_K = lam down to lam_0.
+
+    injected   injected[k], where given, is added to lam_k: the gradient of a loss at phi_k itself
+    of_rates   what is wanted of each dM/dA_k (T, P), as a function of it; None: nothing
+    keep       keep lam_1 .. lam_K and the products too
+    """
     lams, products, rate_gradients = [lam], [], []
     for k in range(len(primals) - 1, -1, -1):
-        rate_gradients.append(-primals[k].grad * lam)
-        products.append(net.hvp(primals[k], rates[k] * lam))
-        lam = lam - products[-1]
+        primal = primals[k]
+        if of_rates is not None:
+            rate_gradients.append(of_rates(-primal.grad * lam))
+        product = net.hvp(primal, rates[k] * lam)
+        del primal                                        # if it was recomputed, it goes before the next one comes
+        lam = lam - product
         if injected is not None and injected[k] is not None:
             lam = lam + injected[k]
-        lams.append(lam)
+        lams, products = ([*lams, lam], [*products, product]) if keep else ([lam], [])
     return Adjoint(lams[::-1], products[::-1], rate_gradients[::-1])
 
 

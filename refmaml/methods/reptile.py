@@ -49,8 +49,8 @@ class Reptile(InnerLoop):
             deck = np.concatenate([deck, rng.permutation(examples)])
         return [deck[k * size:(k + 1) * size] for k in range(self.inner_steps)]
 
-    def descend(self, net, theta, x, y):
-        """phi_0 .. phi_K, each (1 or T, P)."""
+    def descend(self, net, theta, x, y, trace=False):
+        """phi_0 .. phi_K, each (1 or T, P); without trace, phi_K alone."""
         phi, rates = self.start(net, theta)
         phis, v = [phi], 0
         for k, (A, places) in enumerate(zip(rates, self.mini_batches(x.shape[1]), strict=True)):
@@ -60,7 +60,7 @@ class Reptile(InnerLoop):
             if self.optimizer == "adam":
                 v = self.beta2 * v + (1 - self.beta2) * g * g
                 step = g / (np.sqrt(v / (1 - self.beta2 ** (k + 1))) + self.eps)
-            phis.append(phis[-1] - A * step)
+            phis = [*(phis if trace else []), phis[-1] - A * step]
         return phis
 
     def adapt(self, net, theta, x, y):
@@ -69,6 +69,6 @@ class Reptile(InnerLoop):
 
     def task_gradients(self, net, theta, batch, trace):
         """theta - phi_K for each task, (T, P); the query set only measures loss and accuracy."""
-        phis = self.descend(net, theta, batch.x_support, batch.y_support)
+        phis = self.descend(net, theta, batch.x_support, batch.y_support, trace)
         after = query(net, phis[-1], batch)
         return TaskGradients(after.loss, after.accuracy, theta - phis[-1], {"phi": phis} if trace else {})
