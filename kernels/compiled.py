@@ -147,6 +147,15 @@ def compiled(arguments, **options):
     return lambda function: Compiled(function, arguments, **options)
 
 
+@cache
+def compiled_on_one_thread(function, types, precision):
+    """A function compiled for a precision, F in its types, to run on the thread that calls it, without Python's lock."""
+    if precision.name not in PRECISIONS:
+        raise wrong_dtype(precision)
+    return njit(f"void({', '.join(types).replace('F', precision.name)})", cache=True, error_model="numpy", nogil=True)(
+        renamed(function, shared_code()))
+
+
 def renamed(function, suffix):
     """A copy under a longer name: Numba's cache goes by a function's name, its own file and the types of its arguments, so that it
     would not tell one thread from many, nor see a change in what the kernels share."""
@@ -157,8 +166,8 @@ def renamed(function, suffix):
 
 @cache
 def shared_code():
-    """A checksum of the files that every kernel is compiled with."""
-    return f"{zlib.crc32(b''.join(file.read_bytes() for file in sorted(Path(__file__).parent.glob('*.py')))):08x}"
+    """A checksum of all files that kernels are compiled from."""
+    return f"{zlib.crc32(b''.join(file.read_bytes() for file in sorted(Path(__file__).parent.glob('**/*.py')))):08x}"
 
 
 # ---- threads ---------------------------------------------------------------------------------------------------------

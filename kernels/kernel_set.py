@@ -1,4 +1,5 @@
 """A kernel set: the functions of one implementation under one roof, passed as an argument and never chosen by a global."""
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from types import MappingProxyType
@@ -16,10 +17,11 @@ class KernelSet:
     functions  {kernel name: function}
     xp         the module that allocates its arrays (numpy or cupy)
     empty      (shape, dtype) -> an uninitialised array for a kernel to fill, in the order of memory the kernels like best
+    chain      (operations, loss) -> a whole chain as one kernel, or None where it must go kernel by kernel; None if the set has none
     """
 
-    def __init__(self, name, functions, xp=np, empty=None):
-        self.name, self.xp, self.empty = name, xp, empty or xp.empty
+    def __init__(self, name, functions, xp=np, empty=None, chain=None):
+        self.name, self.xp, self.empty, self.chain = name, xp, empty or xp.empty, chain
         self.functions = MappingProxyType(dict(functions))
 
     def __getattr__(self, kernel):
@@ -32,7 +34,7 @@ class KernelSet:
         return f"KernelSet({self.name!r}, {len(self.functions)} kernels)"
 
     def replace(self, name=None, **functions):
-        """A copy with some kernels exchanged: how another implementation, or a planted error, is tried out."""
+        """A copy with some kernels exchanged: how another implementation, or a planted error, is tried out. It goes kernel by kernel."""
         unknown = sorted(set(functions) - set(self.functions))
         if unknown:
             raise AttributeError(f"kernel set {self.name!r} has no kernel {unknown[0]!r} to replace")
@@ -63,11 +65,12 @@ def cpu(threads=None):
     """
     if not importable("numba") or not importable("scipy"):
         raise ImportError("the cpu kernels need numba and scipy: pip install numba scipy, or take refmaml.kernels.reference()")
+    from refmaml.kernels.chain.chain import chain
     from refmaml.kernels.compiled import empty, on_threads
     functions = collect("cpu")
     if threads is not None:
         functions = {name: on_threads(kernel, threads) for name, kernel in functions.items()}
-    return KernelSet("cpu", functions, empty=empty)
+    return KernelSet("cpu", functions, empty=empty, chain=partial(chain, threads=threads))
 
 
 def auto():

@@ -76,11 +76,12 @@ def pointers(context, builder, signature, args, *places):
 
 
 def tile(rows, vectors, partial=False):
-    """tile(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width): the sum above, k0 < k1, for `rows` rows from r and
-    `vectors` vectors from column j; partial: for the columns that are left, j .. width, fewer than a vector holds."""
+    """tile(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width, fresh): the sum above, k0 < k1, for `rows` rows from r and
+    `vectors` vectors from column j, added to c, or, where fresh, to 0; partial: for the columns that are left, j .. width, fewer than a
+    vector holds."""
     def codegen(context, builder, signature, args):
         c, a, b, rows_c, rows_a, steps_a, steps_b = pointers(context, builder, signature, args, 0, 1, 2, 3, 4, 6, 7)
-        r, k0, k1, j, width = args[5], *args[8:]
+        r, k0, k1, j, width, fresh = args[5], *args[8:]
         v = Vectors(context, builder, signature, args, 0)
         mask = v.lanes_below(builder.sub(width, j)) if partial else None
 
@@ -93,7 +94,7 @@ def tile(rows, vectors, partial=False):
         row = [builder.add(r, INTEGER(i)) for i in range(rows)]
         places = [p for i in row for p in vectors_at(c, builder.add(number_at(rows_c, i), j))]
         lines = [builder.gep(a, [number_at(rows_a, i)]) for i in row]
-        start = [v.load(p, mask) for p in places]
+        start = [builder.select(fresh, ir.Constant(v.type, None), v.load(p, mask)) for p in places]
         entry, loop, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
         builder.branch(loop)
 
@@ -116,8 +117,8 @@ def tile(rows, vectors, partial=False):
         return context.get_dummy_value()
 
     @intrinsic
-    def run(typingctx, c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width):
-        return types.void(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width), codegen
+    def run(typingctx, c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width, fresh):
+        return types.void(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width, fresh), codegen
     return run
 
 
@@ -128,11 +129,11 @@ one_by_four, one_by_two, one_by_one, one_by_part = tile(1, FOUR), tile(1, 2), ti
 
 
 @njit
-def accumulate(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, width):
-    """The sum above for rows r0 .. r1."""
+def accumulate(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, width, fresh):
+    """The sum above for rows r0 .. r1, added to c; or, where fresh, in place of what is in c."""
     size = VECTOR // c.itemsize
     for first in range(k0, k1, KMAX):
-        last, j = min(first + KMAX, k1), 0
+        last, j, new = min(first + KMAX, k1), 0, fresh and first == k0
         while j < width:
             left, r = (width - j) // size, r0
             vectors = FOUR if left >= FOUR else 2 if left >= 2 else left
@@ -140,31 +141,31 @@ def accumulate(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, width)
                 rows = 6 if r + 6 <= r1 else 2 if r + 2 <= r1 else 1
                 if vectors == FOUR:
                     if rows == 6:
-                        six_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
+                        six_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
                     elif rows == 2:
-                        two_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
+                        two_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
                     else:
-                        one_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
+                        one_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
                 elif vectors == 2:
                     if rows == 6:
-                        six_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
+                        six_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
                     elif rows == 2:
-                        two_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
+                        two_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
                     else:
-                        one_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
+                        one_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
                 elif vectors == 1:
                     if rows == 6:
-                        six_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
+                        six_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
                     elif rows == 2:
-                        two_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
+                        two_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
                     else:
-                        one_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
+                        one_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
                 elif rows == 6:
-                    six_by_part(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
+                    six_by_part(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
                 elif rows == 2:
-                    two_by_part(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
+                    two_by_part(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
                 else:
-                    one_by_part(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width)
+                    one_by_part(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
                 r += rows
             j += size * max(vectors, 1)
 

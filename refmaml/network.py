@@ -11,6 +11,7 @@ from refmaml import kernels as kernel_sets
 from refmaml.errors import NonFiniteError, expect
 from refmaml.layers.losses import CrossEntropy
 from refmaml.parameters import Parameters
+from refmaml.plan import plan
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Primal:
     """One forward and backward pass at w, kept so that R-passes need not repeat it.
 
     loss (T,), accuracy (T,) or None, grad (T, P), outputs z (T, N, D); the rest is what each layer saved, the adjoint dy of each
-    layer's output, and what the loss saved.
+    layer's output, and what the loss saved; or, of a chain that ran as one kernel, what that kept.
+    finite: whether loss and gradient are.
     """
     w: list
     outputs: np.ndarray
@@ -28,6 +30,14 @@ class Primal:
     saved: list
     dys: list
     loss_saved: tuple
+    chained: object = None
+    gradient_is_finite: np.ndarray | None = None
+
+    @property
+    def finite(self):
+        """Whether loss and gradient are finite numbers in every task."""
+        known = self.gradient_is_finite
+        return bool(np.isfinite(self.loss).all() and (np.isfinite(self.grad) if known is None else known).all())
 
 
 class Sequential:
@@ -45,7 +55,7 @@ class Sequential:
         self.parameters = Parameters(self.layers)
         expect(self.num_params > 0, "layers", "at least one layer with parameters", f"{len(self.layers)} layers")
         self.first = min(self.parameters.layer_of.values())          # nothing before this layer needs a derivative
-        self.input_shape = input_shape
+        self.input_shape, self.chains = input_shape, {}
         if input_shape is not None:
             self.output_shape(input_shape)
 
@@ -161,6 +171,9 @@ class Sequential:
     def primal(self, w, x, y, keep=True):
         """Loss and gradient for each task; keep=False drops what only R-passes would need."""
         self.check(w, x, y)
+        chain = self.chain(x.shape[2:], np.result_type(w, x))
+        if chain is not None:
+            return self.chained_primal(chain, w, x, y, keep)
         views = self.parameters.views(w)
         with np.errstate(all="ignore"):
             z, saved = self.forward(views, x)
@@ -171,12 +184,30 @@ class Sequential:
             saved = dys = loss_saved = None
         return Primal(views, z, loss, accuracy, grad, saved, dys, loss_saved)
 
+    def chain(self, shape, dtype):
+        """The net on inputs of `shape` as one kernel, or None: it has no plan, or the kernel set goes layer by layer."""
+        if self.kernels.chain is None or dtype.kind == "c":
+            return None
+        if shape not in self.chains:
+            planned = plan(self, shape)
+            self.chains[shape] = planned and self.kernels.chain(*planned)
+        return self.chains[shape]
+
+    def chained_primal(self, chain, w, x, y, keep):
+        """`primal` by one kernel."""
+        out = chain.primal(w, x, y, self.loss_function.scale(x.shape[1], self.output_shape(x.shape[2:])[0]), keep)
+        return Primal(None, out.z, out.loss, self.loss_function.accuracy(out.z, y), out.grad, None, None, None,
+                      (chain, out.kept), out.finite)
+
     def gradient(self, w, x, y):
         """dL/dw for each task, (T, P)."""
         return self.primal(w, x, y, keep=False).grad
 
     def hvp(self, primal, v):
         """H v for each task, H = d^2 L / dw^2 at the primal's w; v is (T, P) or (1, P). Pearlmutter 1994."""
+        if primal.chained is not None:
+            chain, kept = primal.chained
+            return chain.product(kept, v)
         with np.errstate(all="ignore"):
             rz, rsaved = self.r_forward(primal, v)
             rdz = self.loss_function.r_backward(self.kernels, primal.loss_saved, rz)
@@ -184,6 +215,9 @@ class Sequential:
 
     def gauss_newton_product(self, primal, v):
         """J' H_L J v for each task: J the Jacobian of the outputs, H_L the loss's Hessian in them. Schraudolph 2002."""
+        if primal.chained is not None:
+            chain, kept = primal.chained
+            return chain.product(kept, v, gauss_newton=True)
         with np.errstate(all="ignore"):
             rz, _ = self.r_forward(primal, v)
             return self.backward(primal.w, primal.saved,
@@ -201,7 +235,7 @@ class Sequential:
 
     def require_finite(self, primal, w, x, stage):
         """Raise NonFiniteError naming the first task and layer that left the finite numbers, if loss or gradient did."""
-        if np.isfinite(primal.loss).all() and np.isfinite(primal.grad).all():
+        if primal.finite:
             return
         refuse_non_finite(w, f"{stage}: the parameters")
         refuse_non_finite(x, f"{stage}: the inputs")

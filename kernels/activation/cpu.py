@@ -7,12 +7,11 @@ import math
 from numba import njit, prange
 
 from refmaml.kernels.activation import reference
+from refmaml.kernels.activation.functions import LEAKY, NUMBERS, TANH
 from refmaml.kernels.compiled import compiled
 
 __all__ = ["activation_forward", "activation_backward", "activation_r_forward", "activation_r_backward"]
 
-LEAKY, TANH, SOFTPLUS = 0, 1, 2
-NUMBERS = {"leaky": LEAKY, "tanh": TANH, "softplus": SOFTPLUS}
 BLOCK = 8192
 
 
@@ -84,10 +83,21 @@ def derivative(dx, dy, x, kind, slope):
         derivative_block(dx[part], dy[part], x[part], kind, slope)
 
 
-@compiled("line! line line line line whole")
-def r_derivative(rdx, dy, rdy, x, rx, kind):
-    for i in prange(len(x)):
-        rdx[i] = smooth_df(x[i], kind) * rdy[i] + smooth_ddf(x[i], kind) * rx[i] * dy[i]
+@njit(error_model="numpy")
+def r_derivative_block(rdx, dy, rdy, x, rx, kind, slope):
+    """f'(x) rdy + f''(x) rx dy."""
+    if kind == LEAKY:
+        derivative_block(rdx, rdy, x, kind, slope)
+    else:
+        for i in range(len(x)):
+            rdx[i] = smooth_df(x[i], kind) * rdy[i] + smooth_ddf(x[i], kind) * rx[i] * dy[i]
+
+
+@compiled("line! line line line line whole real")
+def r_derivative(rdx, dy, rdy, x, rx, kind, slope):
+    for block in prange((len(x) + BLOCK - 1) // BLOCK):
+        part = slice(block * BLOCK, min((block + 1) * BLOCK, len(x)))
+        r_derivative_block(rdx[part], dy[part], rdy[part], x[part], rx[part], kind, slope)
 
 
 def activation_forward(y, x, function):
@@ -113,7 +123,4 @@ def activation_r_backward(rdx, dy, rdy, x, rx, function):
     """rdx = f'(x) rdy + f''(x) rx dy."""
     if function.name not in NUMBERS:
         return reference.activation_r_backward(rdx, dy, rdy, x, rx, function)
-    if function.ddf is None:
-        activation_backward(rdx, rdy, x, function)
-    else:
-        r_derivative(rdx, dy, rdy, x, rx, NUMBERS[function.name])
+    r_derivative(rdx, dy, rdy, x, rx, NUMBERS[function.name], function.slope)

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+LEAKY, TANH, SOFTPLUS = 0, 1, 2
+NUMBERS = {"leaky": LEAKY, "tanh": TANH, "softplus": SOFTPLUS}       # what a compiled kernel knows the functions with a name by
+
 
 class Elementwise(NamedTuple):
     """y = f(x); df and ddf are its first and second derivative; ddf is None where it vanishes off the kinks.

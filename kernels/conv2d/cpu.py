@@ -17,62 +17,20 @@ Versions, and microseconds a task for forward / backward_x / backward_w, 5 image
       a patch moves long runs; one BLAS product from inside Numba on them                                         300 / 580 / 620
   v3  no patches, no BLAS, no products with the zeros of the border: this, with filters put in order by loops      225 / 230 / 265
   v4  the filters put in order in registers, 16 x 16 at a time: 20 microseconds a task instead of 60              200 / 205 / 205
+  v5  taps that are the first to write somewhere do so in place of what was there, so that nothing is set to 0 before
 
 Tried and left: filters of the second kind made from the first, tap by tap (40 microseconds a task, not 20); in backward_w rows of o
 and columns of c (255, not 205); 32 to 128 steps at a time (within 10 % of each other).
 """
-from functools import lru_cache
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit, prange
 
 from refmaml.kernels.compiled import compiled
+from refmaml.kernels.conv2d.sights import BACKWARD_W, BACKWARD_X, FORWARD, lists, sights
 from refmaml.kernels.register_tiles import accumulate, transpose
 
 __all__ = ["conv2d_forward", "conv2d_backward_x", "conv2d_backward_w",
            "conv2d_r_forward", "conv2d_r_backward_x", "conv2d_r_backward_w"]
-
-FORWARD, BACKWARD_X, BACKWARD_W = 0, 1, 2
-FEW = 8                  # channels below which all taps are summed in one go, from a copy of x with its border of zeros
-ROWS = 256               # positions that a thread takes at a time, give or take an image
-
-
-# ---- which pixel each position sees through each tap -------------------------------------------------------------------
-
-class Sights(NamedTuple):
-    """For n images, tap after tap: where each pixel seen begins, and where the position that sees it; tap k's are first[k] .. first[k+1].
-
-    steps     where the numbers that are summed up lie, from there on: the channels, or all of a patch where channels are few
-    bordered  height and width of the copy of an image with its border that patches are then taken from; 0, 0 where there is none
-    """
-    n: int
-    first: np.ndarray
-    pixels: np.ndarray
-    positions: np.ndarray
-    steps: np.ndarray
-    bordered: tuple
-
-
-@lru_cache(maxsize=256)
-def sights(what, N, C, H, W, O, Ho, Wo, kernel, stride, start):
-    """The lists for one of the three products: integers that follow from the shapes, made once for each."""
-    (kH, kW), (sH, sW), (top, left) = kernel, stride, start
-    n = min(N, max(1, round(ROWS / (Ho * Wo))))
-    bordered, steps, taps = (0, 0), np.arange(O if what == BACKWARD_X else C), [(p, q) for p in range(kH) for q in range(kW)]
-    if C < FEW and what != BACKWARD_X:                               # the patch of a position begins at its first tap
-        H, W = bordered = sH * (Ho - 1) + kH, sW * (Wo - 1) + kW
-        steps = np.concatenate([(p * W + q) * C + steps for p, q in taps])
-        taps, top, left = [(0, 0)], 0, 0
-    m, i, j = np.indices((n, Ho, Wo)).reshape(3, -1)
-    first, pixels, positions = [0], [], []
-    for p, q in taps:
-        h, w = sH * i + p - top, sW * j + q - left
-        seen = (h >= 0) & (h < H) & (w >= 0) & (w < W)
-        pixels.append((((m * H + h) * W + w) * C)[seen])
-        positions.append((((m * Ho + i) * Wo + j) * O)[seen])
-        first.append(first[-1] + len(pixels[-1]))
-    return Sights(n, np.array(first), np.concatenate(pixels), np.concatenate(positions), steps, bordered)
 
 
 # ---- filters: (O, C, taps) in w; rows (tap, c) of O numbers, or (tap, o) of C numbers, in the products -------------------------
@@ -87,38 +45,37 @@ def by_tap(O, C, taps):
     return rows
 
 
-@compiled("lines! rows whole whole whole", grain=4096)
-def filter_rows(rows, w, what, O, C):
-    """Fills rows from w, task by task."""
-    taps = w.shape[1] // (O * C)
-    of_w, of_taps, of_channels, of_rows = np.arange(O) * (C * taps), np.arange(taps) * (O * C), np.arange(C) * taps, by_tap(O, C, taps)
-    for t in prange(len(w)):
-        if what == FORWARD:
-            copy = np.empty(w.shape[1], rows.dtype)
-            for e in range(len(copy)):                               # read in order they come quickly, and are then near
-                copy[e] = w[t, e]
-            transpose(rows[t], of_rows, copy, of_w)
-        else:
-            for o in range(O):
-                transpose(rows[t, o * C:], of_taps, w[t, o * C * taps:], of_channels)
+@njit
+def order_filters(rows, w, what, O, C):
+    """One task's filters w, as rows to add up."""
+    taps = len(w) // (O * C)
+    if what == FORWARD:
+        copy = np.empty(len(w), rows.dtype)
+        for e in range(len(copy)):                                   # read in order they come quickly, and are then near
+            copy[e] = w[e]
+        transpose(rows, by_tap(O, C, taps), copy, np.arange(O) * (C * taps))
+    elif taps == 1:                                                  # they are rows already
+        for e in range(len(w)):
+            rows[e] = w[e]
+    else:
+        of_taps, of_channels = np.arange(taps) * (O * C), np.arange(C) * taps
+        for o in range(O):
+            transpose(rows[o * C:], of_taps, w[o * C * taps:], of_channels)
 
-
-def rows_from(w, what, dtype):
-    """w (T, O, C, kH, kW) as rows to add up."""
-    T, O, C, kH, kW = w.shape
-    if what == BACKWARD_X and kH * kW == 1:                          # they are rows already
-        return w
-    rows = np.empty((T, O * C * kH * kW), dtype)
-    filter_rows(rows, w, what, O, C)
-    return rows
-
-
-# ---- the products ----------------------------------------------------------------------------------------------------
 
 @njit
-def with_border(x, n, image, bordered, start, C):
-    """n images (H, W, C) in a line, each with a border of zeros; the images themselves where bordered is 0, 0."""
-    (H, W), (Hp, Wp), (top, left) = image, bordered, start
+def restore_filters(dw, rows, O, C):
+    """dw (O, C, taps) from rows (tap, c) of O numbers."""
+    taps = len(dw) // (O * C)
+    transpose(dw, np.arange(O) * (C * taps), rows, by_tap(O, C, taps))
+
+
+# ---- the products, for one task: all arrays flat -------------------------------------------------------------------------
+
+@njit
+def with_border(x, n, block):
+    """n images (H, W, C) in a line, each with a border of zeros; the images themselves where there is to be none."""
+    C, H, W, Hp, Wp, top, left = block[1], block[2], block[3], block[8], block[9], block[10], block[11]
     if Hp == 0:
         return x
     xs = np.zeros(n * Hp * Wp * C, x.dtype)
@@ -130,79 +87,108 @@ def with_border(x, n, image, bordered, start, C):
 
 
 @njit
-def some_images(what, t, lo, hi, parts, x, x2, y, y2, f, f2, dw, extents, n, first, pixels, positions, steps, rows, bordered, start):
-    """y or dx of images lo .. hi <= lo + n of a task, or dw from all its images, n at a time. The arrays are flat, but f and dw."""
-    N, H, W, C, Ho, Wo, O = extents
-    size_x, size_y, K = H * W * C, Ho * Wo * O, len(steps)
-    if what == FORWARD:
-        c = y[(t * N + lo) * size_y:(t * N + hi) * size_y]
-    elif what == BACKWARD_X:
-        c = x[(t * N + lo) * size_x:(t * N + hi) * size_x]
-    else:
-        c = np.empty(len(dw), x.dtype)
-    c[:] = 0
+def product(what, parts, c, x, x2, y, y2, f, f2, block, lo, hi):
+    """c: y or dx of images lo .. hi, or the rows of dw from them, as a sum of one or two products of the other two of x, y and f.
+
+    x, y, c are those images; f the filters in rows; x2, y2, f2 belong to the second product.
+    """
+    n, C, O, taps, K = block[0], block[1], block[4], block[7], block[13]
+    size_x, size_y = C * block[2] * block[3], O * block[5] * block[6]
+    first, fresh, place, pixels, positions, steps, rows = lists(block)
+    if what != BACKWARD_W and block[12] == 0:
+        c[:] = 0
     for image in range(lo, hi, n):
-        m, from_x, from_y = min(n, hi - image), (t * N + image) * size_x, (t * N + image) * size_y
+        m, from_x, from_y = min(n, hi - image), (image - lo) * size_x, (image - lo) * size_y
         for part in range(parts):
-            a, b, fs = x2 if part else x, y2 if part else y, f2 if part else f
-            a, b = with_border(a[from_x:from_x + m * size_x], m, (H, W), bordered, start, C), b[from_y:from_y + m * size_y]
-            for tap in range(len(first) - 1):
+            xs, ys, fs = x2 if part else x, y2 if part else y, f2 if part else f
+            if what != BACKWARD_X:
+                xs = with_border(xs[from_x:from_x + m * size_x], m, block)
+            for tap in range(taps):
                 begin, end = first[tap], first[tap] + (first[tap + 1] - first[tap]) // n * m
                 if what == FORWARD:
-                    accumulate(c, a, fs[tap * K * O:], positions, pixels, begin, end, steps, rows, 0, K, O)
+                    accumulate(c[from_y:], xs, fs[place[tap] * K * O:], positions, pixels, begin, end, steps, rows, 0, K, O,
+                               part == 0 and block[12] * fresh[tap] == 1)
                 elif what == BACKWARD_X:
-                    accumulate(c, b, fs[tap * K * C:], pixels, positions, begin, end, steps, rows, 0, K, C)
+                    accumulate(c[from_x:], ys[from_y:], fs[place[tap] * K * C:], pixels, positions, begin, end, steps, rows, 0, K, C,
+                               part == 0 and block[12] * fresh[tap] == 1)
                 else:
-                    accumulate(c[tap * K * O:], a, b, rows, steps, 0, K, pixels, positions, begin, end, O)
-    if what == BACKWARD_W:
-        taps = len(dw) // (O * C)
-        transpose(dw, np.arange(O) * (C * taps), c, by_tap(O, C, taps))
+                    dw, new = c[place[tap] * K * O:], image == lo and part == 0
+                    if new and begin == end:                         # a tap through which nothing is seen
+                        dw[:K * O] = 0
+                    accumulate(dw, xs, ys[from_y:], rows, steps, 0, K, pixels, positions, begin, end, O, new)
 
 
-@compiled("whole whole images images images! images rows rows rows whole list list list list pair pair")
-def product(what, parts, x, x2, y, y2, f, f2, dw, n, first, pixels, positions, steps, bordered, start):
-    """Whichever of y, x and dw `what` says, from the other two; f is w in rows."""
-    (T, N, H, W, C), (Ho, Wo, O) = x.shape, y.shape[2:]
-    tiles = 1 if what == BACKWARD_W else (N + n - 1) // n
-    rows = np.arange(len(steps)) * (C if what == BACKWARD_X else O)
-    xs, x2s, ys, y2s = x.reshape(x.size), x2.reshape(x.size), y.reshape(y.size), y2.reshape(y.size)
+@compiled("rows! rows whole whole whole", grain=4096)
+def filter_rows(rows, w, what, O, C):
+    """Every task's filters as rows."""
+    for t in prange(len(w)):
+        order_filters(rows[t], w[t], what, O, C)
+
+
+@compiled("whole images! images images rows rows list", grain=512)
+def forward(parts, y, x, x2, f, f2, block):
+    """y, whose tiles of images the threads share."""
+    (T, N), n = y.shape[:2], block[0]
+    tiles = (N + n - 1) // n
     for tile in prange(T * tiles):
         t, lo = tile // tiles, tile % tiles * n
-        hi = N if what == BACKWARD_W else min(lo + n, N)
-        some_images(what, t, lo, hi, parts, xs, x2s, ys, y2s, f[t % len(f)], f2[t % len(f2)], dw[t % len(dw)],
-                    (N, H, W, C, Ho, Wo, O), n, first, pixels, positions, steps, rows, bordered, start)
+        hi = min(lo + n, N)
+        c = y[t, lo:hi].ravel()
+        product(FORWARD, parts, c, x[t, lo:hi].ravel(), x2[t, lo:hi].ravel(), c, c, f[t % len(f)], f2[t % len(f2)], block, lo, hi)
 
 
-REST = "whole list list list list pair pair"
-forward = product.filling(f"whole whole images images images! images rows rows rows {REST}", grain=512)
-backward_x = product.filling(f"whole whole images! images images images rows rows rows {REST}", grain=512)
-backward_w = product.filling(f"whole whole images images images images rows rows rows! {REST}", grain=512)
+@compiled("whole images! images images rows rows list", grain=512)
+def backward_x(parts, dx, dy, dy2, f, f2, block):
+    """dx, whose tiles of images the threads share."""
+    (T, N), n = dx.shape[:2], block[0]
+    tiles = (N + n - 1) // n
+    for tile in prange(T * tiles):
+        t, lo = tile // tiles, tile % tiles * n
+        hi = min(lo + n, N)
+        c = dx[t, lo:hi].ravel()
+        product(BACKWARD_X, parts, c, c, c, dy[t, lo:hi].ravel(), dy2[t, lo:hi].ravel(), f[t % len(f)], f2[t % len(f2)], block, lo, hi)
+
+
+@compiled("whole rows! images images images images list", grain=512)
+def backward_w(parts, dw, x, x2, dy, dy2, block):
+    """dw, a thread for each task."""
+    N = x.shape[1]
+    for t in prange(len(x)):
+        rows = np.empty(dw.shape[1], x.dtype)
+        product(BACKWARD_W, parts, rows, x[t].ravel(), x2[t].ravel(), dy[t].ravel(), dy2[t].ravel(), rows, rows, block, 0, N)
+        restore_filters(dw[t], rows, block[4], block[1])
 
 
 # ---- what a kernel set offers ------------------------------------------------------------------------------------------
 
-def lists(what, x, y, w, stride, padding):
-    """The sights, and (top, left) of the padding: what lies beyond the other ends follows from the extents."""
-    start = padding[0][0], padding[1][0]
-    return *sights(what, *x.shape[1:], *y.shape[2:], tuple(w.shape[3:]), tuple(stride), start), start
+def rows_from(w, what, dtype):
+    """w (T, O, C, kH, kW) as rows to add up, (T, O C kH kW)."""
+    T, O, C, kH, kW = w.shape
+    rows = np.empty((T, O * C * kH * kW), dtype)
+    filter_rows(rows, w, what, O, C)
+    return rows
+
+
+def block_for(what, x, y, w, stride, padding):
+    """Which pixel each position sees. (What lies beyond the ends of the padding follows from the extents.)"""
+    return sights(what, *x.shape[1:], *y.shape[2:], tuple(w.shape[3:]), tuple(stride), (padding[0][0], padding[1][0]))
 
 
 def sum_forward(y, xs, ws, stride, padding):
     """y = the sum of conv(x, w) over one or two pairs."""
     f = [rows_from(w, FORWARD, y.dtype) for w in ws]
-    forward(FORWARD, len(xs), xs[0], xs[-1], y, y, f[0], f[-1], f[0], *lists(FORWARD, xs[0], y, ws[0], stride, padding))
+    forward(len(xs), y, xs[0], xs[-1], f[0], f[-1], block_for(FORWARD, xs[0], y, ws[0], stride, padding))
 
 
 def sum_backward_x(dx, dys, ws, stride, padding):
     """dx = the sum of conv_dx(dy, w) over one or two pairs."""
     f = [rows_from(w, BACKWARD_X, dx.dtype) for w in ws]
-    backward_x(BACKWARD_X, len(dys), dx, dx, dys[0], dys[-1], f[0], f[-1], f[0], *lists(BACKWARD_X, dx, dys[0], ws[0], stride, padding))
+    backward_x(len(dys), dx, dys[0], dys[-1], f[0], f[-1], block_for(BACKWARD_X, dx, dys[0], ws[0], stride, padding))
 
 
 def sum_backward_w(dw, xs, dys, stride, padding):
     """dw = the sum of conv_dw(x, dy) over one or two pairs."""
-    f = np.empty((1, 1), dw.dtype)
-    backward_w(BACKWARD_W, len(xs), xs[0], xs[-1], dys[0], dys[-1], f, f, dw, *lists(BACKWARD_W, xs[0], dys[0], dw, stride, padding))
+    backward_w(len(xs), dw, xs[0], xs[-1], dys[0], dys[-1], block_for(BACKWARD_W, xs[0], dys[0], dw, stride, padding))
 
 
 def conv2d_forward(y, x, w, stride, padding):

@@ -1,29 +1,44 @@
 """Squared error on a CPU: see reference.py. Threads take tasks, where there is enough to share."""
-from numba import prange
+from numba import njit, prange
 
 from refmaml.kernels.compiled import compiled
 
 __all__ = ["squared_error_forward", "squared_error_backward", "squared_error_r_backward"]
 
 
+@njit(error_model="numpy")
+def task_forward(e, z, target, scale):
+    """The loss of one task; fills the residual e (N, D)."""
+    N, D = z.shape
+    total = 0 * scale
+    for n in range(N):
+        for d in range(D):
+            e[n, d] = z[n, d] - target[n, d]
+            total += e[n, d] * e[n, d]
+    return scale * total
+
+
+@njit(error_model="numpy")
+def task_backward(dz, e, scale):
+    """dz = 2 scale e; dz may be e itself."""
+    N, D = e.shape
+    for n in range(N):
+        for d in range(D):
+            dz[n, d] = 2 * scale * e[n, d]
+
+
 @compiled("losses! table! table table real", grain=256)
 def squared_error_forward(loss, e, z, target, scale):
     """Fills loss (T,) and the residual e (T, N, D)."""
-    T, N, D = z.shape
-    for t in prange(T):
-        loss[t] = 0
-        for n in range(N):
-            for d in range(D):
-                e[t, n, d] = z[t, n, d] - target[t, n, d]
-                loss[t] += e[t, n, d] * e[t, n, d]
-        loss[t] *= scale
+    for t in prange(len(z)):
+        loss[t] = task_forward(e[t], z[t], target[t], scale)
 
 
-@compiled("line! line real")
+@compiled("table! table real")
 def squared_error_backward(dz, e, scale):
     """dz = 2 scale e."""
-    for i in prange(len(e)):
-        dz[i] = 2 * scale * e[i]
+    for t in prange(len(e)):
+        task_backward(dz[t], e[t], scale)
 
 
 def squared_error_r_backward(rdz, rz, scale):

@@ -1,0 +1,137 @@
+"""A chain ready to run: compiled for a precision, with memory to work in and threads to share the tasks among."""
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numba import get_num_threads
+
+from refmaml.kernels.chain import cpu
+from refmaml.kernels.chain.operations import CROSS_ENTROPY
+from refmaml.kernels.chain.program import Program, program, supported
+from refmaml.kernels.compiled import compiled_on_one_thread
+
+LITTLE = 1 << 20         # multiply-adds below which waking another thread costs more than it brings
+
+
+class Kept(NamedTuple):
+    """What a Hessian-vector product needs of the gradient's passes: the program, its arguments, values and adjoints of every task."""
+    program: Program
+    N: int
+    kind: int
+    scale: object
+    x: np.ndarray
+    labels: np.ndarray
+    w: np.ndarray
+    work: np.ndarray
+    places: np.ndarray
+    filters: np.ndarray
+
+
+class Outcome(NamedTuple):
+    """z (T, N, D), loss (T,), finite (T,): whether all of a task's gradient is; grad (T, P); kept: a Kept, or None."""
+    z: np.ndarray
+    loss: np.ndarray
+    finite: np.ndarray
+    grad: np.ndarray
+    kept: Kept | None
+
+
+class Chain:
+    """operations in order, then a loss (CROSS_ENTROPY or MEAN_OF_SQUARES, of which a scale is given with each call)."""
+
+    def __init__(self, operations, loss, threads=None):
+        self.operations, self.loss, self.threads, self.rooms = tuple(operations), loss, threads, {}
+
+    def primal(self, w, x, y, scale, keep):
+        """Outputs, losses and gradients of all tasks; w (T or 1, P), x (T, N, ...)."""
+        T, N, dtype = len(x), x.shape[1], np.result_type(w, x)
+        made, w, x = program(self.operations, N, not keep), dense(w, dtype), pixels_in_a_row(x, dtype)
+        labels, targets = self.truth(y, dtype)
+        D, real = self.operations[-1].O, dtype.type
+        z, loss, finite, grad = np.empty((T, N, D), dtype), np.empty(T, dtype), np.empty(T, bool), np.empty((T, w.shape[1]), dtype)
+        shared = len(w) == 1
+        filters = self.shared_filters(made, w, dtype) if shared else None
+        kept = (np.empty((T, made.work), dtype), np.empty((T, made.places), np.int16)) if keep else None
+
+        def run(lo, hi, room):
+            work, places = kept or (room(made.work)[None], room(made.places, np.int16)[None])
+            compiled(cpu.primal_tasks, dtype)(
+                lo, hi, made.table, made.reals.astype(dtype), made.lists, N, self.loss, real(scale), x, labels, targets, w, z, loss, finite,
+                grad, work, places, filters if shared else room(made.largest), shared)
+        self.share(T, made.macs * T, run, dtype)
+        return Outcome(z, loss, finite, grad, Kept(made, N, self.loss, real(scale), x, labels, w, *kept, filters) if keep else None)
+
+    def product(self, kept, v, gauss_newton=False):
+        """H v, or the Gauss-Newton matrix times v, for each task; v (T or 1, P)."""
+        T, dtype, made = len(kept.x), kept.x.dtype, kept.program
+        lean, v = program(self.operations, kept.N, True), dense(v, dtype)
+        grad, shared = np.empty((T, v.shape[1]), dtype), kept.filters is not None
+
+        def run(lo, hi, room):
+            compiled(cpu.product_tasks, dtype)(
+                lo, hi, made.table, lean.table, made.reals.astype(dtype), made.lists, kept.N, kept.kind, kept.scale, kept.x, kept.labels,
+                kept.w, v, grad, kept.work, room(lean.work), kept.places, kept.filters if shared else room(made.largest), shared,
+                room(made.largest), gauss_newton)
+        self.share(T, 2 * made.macs * T, run, dtype)
+        return grad
+
+    def truth(self, y, dtype):
+        """(labels, targets), one of them empty."""
+        if self.loss == CROSS_ENTROPY:
+            return dense(y, np.int64), np.empty((1, 1, 1), dtype)
+        return np.empty((1, 1), np.int64), dense(y, dtype)
+
+    def shared_filters(self, made, w, dtype):
+        """Every product's filters in both orders."""
+        filters = np.empty(made.filters, dtype)
+        compiled(cpu.order_filters, dtype)(made.table, w[0], filters)
+        return filters
+
+    def share(self, T, macs, run, dtype):
+        """run(lo, hi, room) over parts of the tasks, each on a thread; room(size) is memory for that call alone."""
+        threads = min(T, self.threads or get_num_threads()) if macs > LITTLE else 1
+        ends = [T * i // threads for i in range(threads + 1)]
+        waiting = [pool(threads).submit(self.with_room, run, lo, hi, dtype) for lo, hi in zip(ends[1:], ends[2:], strict=False)]
+        self.with_room(run, 0, ends[1], dtype)
+        for job in waiting:
+            job.result()
+
+    def with_room(self, run, lo, hi, dtype):
+        """One part of the work. Its memory is used again by the next: fresh pages cost more than the arithmetic on them."""
+        taken = []
+
+        def room(size, dtype=dtype):
+            free = self.rooms.setdefault((size, np.dtype(dtype)), [])
+            taken.append((free, free.pop() if free else np.empty(size, dtype)))
+            return taken[-1][1]
+        try:
+            run(lo, hi, room)
+        finally:
+            for free, memory in taken:
+                free.append(memory)
+
+
+def compiled(function, dtype):
+    return compiled_on_one_thread(function, cpu.SIGNATURES[function], dtype)
+
+
+@cache
+def pool(threads):
+    """Threads that wait for work."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="refmaml")
+
+
+def dense(a, dtype):
+    return np.ascontiguousarray(a, dtype)
+
+
+def pixels_in_a_row(x, dtype):
+    """(T, N, C, H, W), or (T, N, C), as (T, N H W C)."""
+    x = x.transpose(0, 1, 3, 4, 2) if x.ndim == 5 else x
+    return dense(x, dtype).reshape(len(x), -1)
+
+
+def chain(operations, loss, threads=None):
+    """A Chain, or None where one kernel cannot run it."""
+    return Chain(operations, loss, threads) if supported(operations) else None

@@ -1,0 +1,108 @@
+"""A chain as a table of integers that one compiled function walks through: what each operation is, and where its numbers lie.
+
+Values and adjoints of one task lie in one array, `work`, at offsets that are the same for every task. Two layouts:
+
+    kept    every value and every adjoint has a place of its own: what Hessian-vector products need of a gradient
+    lean    the adjoint of what batch-norm or an activation takes in replaces it: for gradients that nobody differentiates further,
+            and for tangents, of which nothing is kept
+"""
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+
+from refmaml.kernels.chain.operations import ABSENT, Activate, Average, Flatten, MaxPool, NormActPool, Product
+from refmaml.kernels.conv2d.sights import BACKWARD_W, BACKWARD_X, FORWARD, sights
+
+KINDS = (Product, NormActPool, Activate, MaxPool, Average, Flatten)
+PRODUCT, NORM_ACT_POOL, ACTIVATE, MAX_POOL, AVERAGE, FLATTEN = range(len(KINDS))
+# Columns of the table. X Y: where the values begin that an operation takes and gives (x ABSENT: the chain's own input); DX DY: their
+# adjoints; S: 1 / sqrt(var + eps); PLACES: winners; FILTERS: a product's filters, where all tasks share them; W_, B_: parameters;
+# SIGHTS + what: the lists of a product; SILENT: 1 where a bias is taken away again by a batch-norm.
+(KIND, X, Y, DX, DY, C, H, W, O, HO, WO, WEIGHT, BIAS, KH, KW, SH, SW, S, PLACES, FILTERS, SILENT, FUNCTION, SIGHTS) = range(23)
+COLUMNS = SIGHTS + 3
+
+
+@dataclass(frozen=True)
+class Program:
+    """table (operations, COLUMNS), reals (operations, 2): eps and slope; lists: of all products. Sizes, in numbers: of a task's work and
+    places, of all filters in both orders, of the largest product's; macs: multiply-adds of one forward pass of one task."""
+    table: np.ndarray
+    reals: np.ndarray
+    lists: np.ndarray
+    work: int
+    places: int
+    filters: int
+    largest: int
+    macs: int
+
+
+@lru_cache(maxsize=64)
+def program(operations, N, lean):
+    """The program of a chain for N images a task."""
+    table = np.full((len(operations), COLUMNS), ABSENT, np.int64)
+    reals, lists = np.zeros((len(operations), 2)), [np.empty(0, np.int64)]
+    places, filters, largest, macs, listed = 0, 0, 1, 0, 0
+    for row, real, op, after in zip(table, reals, operations, [*operations[1:], None], strict=True):
+        row[KIND] = KINDS.index(type(op))
+        describe(row, real, op)
+        if isinstance(op, Product):
+            row[SILENT], row[FILTERS] = isinstance(after, NormActPool), filters
+            size = op.O * op.C * prod(op.kernel)
+            filters, largest, macs = filters + 2 * size, max(largest, size), macs + N * op.Ho * op.Wo * size
+            for what in (FORWARD, BACKWARD_X, BACKWARD_W):
+                block = sights(what, N, op.C, op.H, op.W, op.O, op.Ho, op.Wo, op.kernel, op.stride, op.start)
+                row[SIGHTS + what] = listed
+                lists.append(np.concatenate([[len(block)], block]))
+                listed += len(block) + 1
+        if isinstance(op, MaxPool) or (isinstance(op, NormActPool) and op.window != (1, 1)):
+            row[PLACES], places = places, places + N * op.Ho * op.Wo * op.C
+    work = lay_out(table, operations, N, lean)
+    places = max(places, int(table[:, O].max()))                     # a row where nobody wins: a compiled kernel takes no empty array
+    return Program(table, reals, np.concatenate(lists), work, places, filters, largest, macs)
+
+
+def describe(row, real, op):
+    """Extents, windows and parameters."""
+    if isinstance(op, Activate):
+        row[[C, H, W, O, HO, WO]] = op.size, 1, 1, op.size, 1, 1
+        row[FUNCTION], real[1] = op.function, op.slope
+    elif isinstance(op, Flatten):
+        row[[C, H, W, O, HO, WO]] = op.C, op.H, op.W, op.C * op.H * op.W, 1, 1
+    else:
+        row[[C, H, W, O, HO, WO]] = op.C, op.H, op.W, op.O if isinstance(op, Product) else op.C, op.Ho, op.Wo
+    if isinstance(op, Product):
+        row[[KH, KW, SH, SW, WEIGHT, BIAS]] = *op.kernel, *op.stride, op.weight, op.bias
+    elif isinstance(op, NormActPool):
+        row[[KH, KW, WEIGHT, BIAS]], real[:] = (*op.window, op.gamma, op.beta), (op.eps, op.slope)
+    elif isinstance(op, MaxPool | Average):
+        row[[KH, KW, SH, SW]] = *op.window, *op.stride
+
+
+def lay_out(table, operations, N, lean):
+    """Gives every value and adjoint its place; how many numbers that is in all."""
+    end = 0
+    for i, (row, op) in enumerate(zip(table, operations, strict=True)):
+        size = N * row[O] * row[HO] * row[WO]
+        row[Y], end = end, end + size
+        after = operations[i + 1] if i + 1 < len(operations) else None
+        if lean and isinstance(after, NormActPool | Activate):
+            row[DY] = row[Y]
+        else:
+            row[DY], end = end, end + size
+        if i > 0:
+            row[X], row[DX] = table[i - 1, Y], table[i - 1, DY]
+        if isinstance(op, NormActPool):
+            row[S], end = end, end + op.C
+    return int(end)
+
+
+def supported(operations):
+    """Whether a chain can run as one kernel: it begins with a product (or Flatten, then one), and batch-norms and activations stand behind
+    products, whose values they may replace."""
+    behind = list(zip(operations, operations[1:], strict=False))
+    first = next((op for op in operations if not isinstance(op, Flatten)), None)
+    return (isinstance(first, Product) and isinstance(operations[-1], Product)
+            and all(isinstance(before, Product) for before, op in behind if isinstance(op, NormActPool | Activate))
+            and all(isinstance(op, Product) or not isinstance(before, Flatten) for before, op in behind))

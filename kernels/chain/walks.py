@@ -1,0 +1,285 @@
+"""The four walks through a chain, for one task: forward, backward, and the derivative of both along v; compiled from numba's point of view.
+
+They are those of Sequential in network.py over a table of operations (program.py): what an operation does stands in its own folder.
+x is the chain's input; w, v, grad and product are flat vectors of parameters; work holds values and adjoints, rwork their tangents.
+All arrays are flat. `filters` holds every product's filters in both orders where all tasks share them; else it is room for one.
+"""
+import numpy as np
+from numba import njit
+
+from refmaml.kernels.activation import cpu as activation
+from refmaml.kernels.chain import program as at
+from refmaml.kernels.conv2d.cpu import order_filters, product, restore_filters
+from refmaml.kernels.conv2d.sights import BACKWARD_W, BACKWARD_X, FORWARD
+from refmaml.kernels.norm_act_pool import cpu as norm_act_pool
+from refmaml.kernels.pooling import cpu as pooling
+
+# ---- where things are ----------------------------------------------------------------------------------------------------
+
+
+@njit
+def taken_in(row, start, x, work, N):
+    """What an operation takes in, its adjoint or its tangent: a part of `work`, or the chain's input."""
+    return x if start < 0 else work[start:start + N * row[at.C] * row[at.H] * row[at.W]]
+
+
+@njit
+def given(row, start, work, N):
+    """What an operation gives, its adjoint or its tangent."""
+    return work[start:start + N * row[at.O] * row[at.HO] * row[at.WO]]
+
+
+@njit
+def rows(a, row):
+    """A row of channels for each pixel."""
+    return a.reshape((len(a) // row[at.O], row[at.O]))
+
+
+@njit
+def winners(row, places, N):
+    """The places of winners, a row for each window; one row where there are none."""
+    size = N * row[at.O] * row[at.HO] * row[at.WO] if row[at.PLACES] >= 0 else row[at.O]
+    start = max(row[at.PLACES], 0)
+    return places[start:start + size].reshape((size // row[at.O], row[at.O]))
+
+
+@njit
+def channels(w, start, row, absent):
+    """The C parameters from `start`; where there are none, `absent` C times."""
+    return np.full(row[at.C], absent, w.dtype) if start < 0 else w[start:start + row[at.C]]
+
+
+@njit
+def gradients(grad, start, row):
+    """Where C gradients go; nowhere where there is no such parameter."""
+    return np.empty(row[at.C], grad.dtype) if start < 0 else grad[start:start + row[at.C]]
+
+
+@njit
+def sights_of(row, lists, what):
+    """The lists of a product."""
+    start = row[at.SIGHTS + what]
+    return lists[start + 1:start + 1 + lists[start]]
+
+
+@njit
+def size_of(row):
+    """How many numbers a product's filters are."""
+    return row[at.O] * row[at.C] * row[at.KH] * row[at.KW]
+
+
+@njit
+def ordered(row, w, what, filters, shared):
+    """A product's filters in rows: ready, or put in order now."""
+    size = size_of(row)
+    if shared:
+        start = row[at.FILTERS] + (size if what == BACKWARD_X else 0)
+        return filters[start:start + size]
+    order_filters(filters[:size], w[row[at.WEIGHT]:row[at.WEIGHT] + size], what, row[at.O], row[at.C])
+    return filters[:size]
+
+
+@njit
+def order_all(table, w, filters):
+    """Every product's filters in both orders, for tasks that share them."""
+    for i in range(len(table)):
+        row = table[i]
+        if row[at.KIND] == at.PRODUCT:
+            size = size_of(row)
+            for what, start in ((FORWARD, row[at.FILTERS]), (BACKWARD_X, row[at.FILTERS] + size)):
+                order_filters(filters[start:start + size], w[row[at.WEIGHT]:row[at.WEIGHT] + size], what, row[at.O], row[at.C])
+
+
+@njit
+def add_bias(y, row, w):
+    """y += bias, unless a batch-norm takes it away again."""
+    if row[at.BIAS] >= 0 and row[at.SILENT] == 0:
+        O = row[at.O]
+        bias, pixels = w[row[at.BIAS]:row[at.BIAS] + O], rows(y, row)
+        for m in range(len(pixels)):
+            for o in range(O):
+                pixels[m, o] += bias[o]
+
+
+@njit
+def bias_gradient(grad, row, dy):
+    """db = sum dy; exactly 0 where a batch-norm takes the bias away."""
+    if row[at.BIAS] >= 0:
+        O = row[at.O]
+        total, pixels = np.zeros(O), rows(dy, row)
+        if row[at.SILENT] == 0:
+            for m in range(len(pixels)):
+                for o in range(O):
+                    total[o] += pixels[m, o]
+        for o in range(O):
+            grad[row[at.BIAS] + o] = total[o]
+
+
+@njit
+def bent_by(row, real, N):
+    """(extents, window, slope) of a NormActPool."""
+    return (row[at.H], row[at.W], row[at.HO], row[at.WO]), (row[at.KH], row[at.KW]), real[1]
+
+
+# ---- operations without parameters: linear maps of images, their transposes, and functions of single numbers ----------------------
+
+
+@njit
+def map_images(row, y, x, places, N):
+    """y from x where an operation is linear, or linear given its winners: also ry from rx."""
+    C, H, W, O, Ho, Wo = row[at.C], row[at.H], row[at.W], row[at.O], row[at.HO], row[at.WO]
+    xs, ys = x.reshape((N, H, W, C)), y.reshape((N, Ho, Wo, O))
+    window, stride = (row[at.KH], row[at.KW]), (row[at.SH], row[at.SW])
+    for n in range(N):
+        if row[at.KIND] == at.AVERAGE:
+            pooling.avg_forward_image(ys[n], xs[n], window, stride)
+        elif row[at.KIND] == at.MAX_POOL:
+            pooling.gather_image(ys[n], places.reshape((N, Ho, Wo, O))[n], xs[n], window, stride)
+        else:
+            for c in range(C):
+                for h in range(H):
+                    for w in range(W):
+                        ys[n, 0, 0, (c * H + h) * W + w] = xs[n, h, w, c]
+
+
+@njit
+def map_back(row, dx, dy, places, N):
+    """The transpose of `map_images`."""
+    C, H, W, O, Ho, Wo = row[at.C], row[at.H], row[at.W], row[at.O], row[at.HO], row[at.WO]
+    dxs, dys = dx.reshape((N, H, W, C)), dy.reshape((N, Ho, Wo, O))
+    window, stride = (row[at.KH], row[at.KW]), (row[at.SH], row[at.SW])
+    for n in range(N):
+        if row[at.KIND] == at.AVERAGE:
+            pooling.avg_backward_image(dxs[n], dys[n], window, stride)
+        elif row[at.KIND] == at.MAX_POOL:
+            pooling.max_backward_image(dxs[n], places.reshape((N, Ho, Wo, O))[n], dys[n], window, stride)
+        else:
+            for c in range(C):
+                for h in range(H):
+                    for w in range(W):
+                        dxs[n, h, w, c] = dys[n, 0, 0, (c * H + h) * W + w]
+
+
+# ---- the walks -------------------------------------------------------------------------------------------------------------
+
+
+@njit(error_model="numpy")
+def forward(table, reals, lists, N, x, w, work, places, filters, shared):
+    """Fills the values in `work`, and places."""
+    for i in range(len(table)):
+        row, kind = table[i], table[i, at.KIND]
+        a, y, place = taken_in(row, row[at.X], x, work, N), given(row, row[at.Y], work, N), winners(row, places, N)
+        if kind == at.PRODUCT:
+            f = ordered(row, w, FORWARD, filters, shared)
+            product(FORWARD, 1, y, a, a, y, y, f, f, sights_of(row, lists, FORWARD), 0, N)
+            add_bias(y, row, w)
+        elif kind == at.NORM_ACT_POOL:
+            extents, window, slope = bent_by(row, reals[i], N)
+            norm_act_pool.forward(rows(y, row), place, rows(a, row), work[row[at.S]:row[at.S] + row[at.C]], channels(w, row[at.WEIGHT], row, 1),
+                                  channels(w, row[at.BIAS], row, 0), reals[i, 0], slope, extents, window)
+        elif kind == at.ACTIVATE:
+            activation.forward_block(y, a, row[at.FUNCTION], reals[i, 1])
+        elif kind == at.MAX_POOL:
+            C, H, W, Ho, Wo = row[at.C], row[at.H], row[at.W], row[at.HO], row[at.WO]
+            for n in range(N):
+                pooling.max_forward_image(y.reshape((N, Ho, Wo, C))[n], place.reshape((N, Ho, Wo, C))[n], a.reshape((N, H, W, C))[n],
+                                          (row[at.KH], row[at.KW]), (row[at.SH], row[at.SW]))
+        else:
+            map_images(row, y, a, place, N)
+
+
+@njit(error_model="numpy")
+def backward(table, dtable, reals, lists, N, x, w, grad, work, dwork, places, filters, shared):
+    """Fills the gradient from the adjoint of the last value; adjoints lie in dwork where dtable says (work and table, if they are kept)."""
+    for i in range(len(table) - 1, -1, -1):
+        row, drow, kind = table[i], dtable[i], table[i, at.KIND]
+        a, y, place = taken_in(row, row[at.X], x, work, N), given(row, row[at.Y], work, N), winners(row, places, N)
+        dx, dy = taken_in(row, drow[at.DX], x, dwork, N), given(row, drow[at.DY], dwork, N)
+        if kind == at.PRODUCT:
+            product_gradients(row, lists, N, 1, grad, a, a, dy, dy)
+            if row[at.X] >= 0 and i > 0:
+                f = ordered(row, w, BACKWARD_X, filters, shared)
+                product(BACKWARD_X, 1, dx, dx, dx, dy, dy, f, f, sights_of(row, lists, BACKWARD_X), 0, N)
+        elif kind == at.NORM_ACT_POOL:
+            extents, window, slope = bent_by(row, reals[i], N)
+            norm_act_pool.backward(rows(dx, row), gradients(grad, row[at.WEIGHT], row), gradients(grad, row[at.BIAS], row), rows(dy, row),
+                                   rows(y, row), place, rows(a, row), work[row[at.S]:row[at.S] + row[at.C]],
+                                   channels(w, row[at.WEIGHT], row, 1), slope, extents, window)
+        elif kind == at.ACTIVATE:
+            activation.derivative_block(dx, dy, a, row[at.FUNCTION], reals[i, 1])
+        elif i > 0:
+            map_back(row, dx, dy, place, N)
+
+
+@njit
+def product_gradients(row, lists, N, parts, grad, x, x2, dy, dy2):
+    """A product's weight gradient, a sum of one or two, and its bias gradient, which belongs to dy2."""
+    size = size_of(row)
+    dw = np.empty(size, grad.dtype)
+    product(BACKWARD_W, parts, dw, x, x2, dy, dy2, dw, dw, sights_of(row, lists, BACKWARD_W), 0, N)
+    restore_filters(grad[row[at.WEIGHT]:row[at.WEIGHT] + size], dw, row[at.O], row[at.C])
+    bias_gradient(grad, row, dy2)
+
+
+@njit(error_model="numpy")
+def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, places, filters, shared, room):
+    """Fills the tangents of the values along v, and what the second walk needs of them; `room` is for the filters of v."""
+    lead = first_product(table)
+    for i in range(lead, len(table)):
+        row, rrow, kind = table[i], rtable[i], table[i, at.KIND]
+        a, y, place = taken_in(row, row[at.X], x, work, N), given(row, row[at.Y], work, N), winners(row, places, N)
+        ra, ry = taken_in(row, rrow[at.X], x, rwork, N), given(row, rrow[at.Y], rwork, N)
+        if kind == at.PRODUCT:
+            block, rf = sights_of(row, lists, FORWARD), ordered(row, v, FORWARD, room, False)
+            if i == lead:                                            # the input has no tangent
+                product(FORWARD, 1, ry, a, a, ry, ry, rf, rf, block, 0, N)
+            else:
+                f = ordered(row, w, FORWARD, filters, shared)
+                product(FORWARD, 2, ry, ra, a, ry, ry, f, rf, block, 0, N)
+            add_bias(ry, row, v)
+        elif kind == at.NORM_ACT_POOL:
+            extents, window, slope = bent_by(row, reals[i], N)
+            norm_act_pool.r_forward(rows(ry, row), rwork[rrow[at.S]:rrow[at.S] + row[at.C]], rows(ra, row), rows(y, row), place, rows(a, row),
+                                    work[row[at.S]:row[at.S] + row[at.C]], channels(w, row[at.WEIGHT], row, 1),
+                                    channels(v, row[at.WEIGHT], row, 0), channels(v, row[at.BIAS], row, 0), slope, extents, window)
+        elif kind == at.ACTIVATE:
+            activation.derivative_block(ry, ra, a, row[at.FUNCTION], reals[i, 1])
+        else:
+            map_images(row, ry, ra, place, N)
+
+
+@njit(error_model="numpy")
+def r_backward(table, rtable, reals, lists, N, x, w, v, grad, work, rwork, places, filters, shared, room):
+    """Fills the tangent of the gradient from the tangent of the last adjoint."""
+    lead = first_product(table)
+    for i in range(len(table) - 1, lead - 1, -1):
+        row, rrow, kind = table[i], rtable[i], table[i, at.KIND]
+        a, y, place = taken_in(row, row[at.X], x, work, N), given(row, row[at.Y], work, N), winners(row, places, N)
+        ra, dy = taken_in(row, rrow[at.X], x, rwork, N), given(row, row[at.DY], work, N)
+        rdx, rdy = taken_in(row, rrow[at.DX], x, rwork, N), given(row, rrow[at.DY], rwork, N)
+        if kind == at.PRODUCT:
+            if i == lead:
+                product_gradients(row, lists, N, 1, grad, a, a, rdy, rdy)
+            else:
+                product_gradients(row, lists, N, 2, grad, ra, a, dy, rdy)
+                f, rf = ordered(row, w, BACKWARD_X, filters, shared), ordered(row, v, BACKWARD_X, room, False)
+                product(BACKWARD_X, 2, rdx, rdx, rdx, rdy, dy, f, rf, sights_of(row, lists, BACKWARD_X), 0, N)
+        elif kind == at.NORM_ACT_POOL:
+            extents, window, slope = bent_by(row, reals[i], N)
+            norm_act_pool.r_backward(rows(ra, row), gradients(grad, row[at.WEIGHT], row), gradients(grad, row[at.BIAS], row), rows(dy, row),
+                                     rows(rdy, row), rows(y, row), place, rows(a, row), work[row[at.S]:row[at.S] + row[at.C]],
+                                     rwork[rrow[at.S]:rrow[at.S] + row[at.C]], channels(w, row[at.WEIGHT], row, 1),
+                                     channels(v, row[at.WEIGHT], row, 0), slope, extents, window)
+        elif kind == at.ACTIVATE:
+            activation.r_derivative_block(rdx, dy, rdy, a, ra, row[at.FUNCTION], reals[i, 1])
+        else:
+            map_back(row, rdx, rdy, place, N)
+
+
+@njit
+def first_product(table):
+    """The first operation with parameters."""
+    i = 0
+    while table[i, at.KIND] != at.PRODUCT:
+        i += 1
+    return i

@@ -1,0 +1,101 @@
+"""The plan of a net: its layers as the operations of a chain, for kernel sets that run a whole chain as one kernel.
+
+Names and places of parameters stay what they are. A batch-norm, a piecewise linear activation and a max-pooling behind one another become
+one operation. A net with a layer that has no words here has no plan, and runs layer by layer.
+"""
+from math import prod
+
+from refmaml import layers
+from refmaml.kernels.activation.functions import LEAKY, NUMBERS
+from refmaml.kernels.chain import operations as op
+
+LOSSES = {layers.CrossEntropy: op.CROSS_ENTROPY, layers.MSE: op.MEAN_OF_SQUARES}
+
+
+class Unplanned(Exception):
+    """A layer that has no words here."""
+
+
+def plan(net, shape):
+    """(operations, loss) of a net on inputs of `shape`, or None."""
+    operations, i = [], 0
+    try:
+        while i < len(net.layers):
+            operation, count = (fused if isinstance(net.layers[i], layers.BatchNorm2d) else single)(net, i, shape)
+            operations += [operation] if operation else []
+            for layer in net.layers[i:i + count]:
+                shape = layer.output_shape(shape)
+            i += count
+        return tuple(operations), LOSSES[type(net.loss_function)]
+    except (Unplanned, KeyError):
+        return None
+
+
+def offsets(net, i, *names):
+    """Where parameters of layer i begin in the flat vector; ABSENT for those it has not."""
+    slices = (net.parameters.slices.get(f"{i}.{name}") for name in names)
+    return [op.ABSENT if part is None else part.start for part in slices]
+
+
+def single(net, i, shape):
+    """(the operation of layer i, 1); None for a layer that changes nothing."""
+    layer = net.layers[i]
+    return WORDS.get(type(layer), refuse)(layer, shape, offsets(net, i, "weight", "bias")), 1
+
+
+def refuse(layer, shape, places):
+    raise Unplanned
+
+
+def linear(layer, shape, places):
+    return op.Product(layer.in_features, 1, 1, layer.out_features, 1, 1, (1, 1), (1, 1), (0, 0), *places)
+
+
+def conv2d(layer, shape, places):
+    kernel, stride, ((top, _), (left, _)), out = layer.geometry(tuple(shape[1:]))
+    return op.Product(*shape, layer.out_channels, *out, kernel, stride, (top, left), *places)
+
+
+def activation(layer, shape, places):
+    return op.Activate(prod(shape), NUMBERS[layer.function.name], layer.function.slope)
+
+
+def windows(kind):
+    def operation(layer, shape, places):
+        window, stride = (shape[1:], shape[1:]) if isinstance(layer, layers.SpatialMean) else layer.geometry()
+        out = layer.output_shape(shape)
+        return kind(*shape, *(out[1:] or (1, 1)), tuple(window), tuple(stride))
+    return operation
+
+
+def flatten(layer, shape, places):
+    return None if prod(shape[1:]) == 1 else op.Flatten(*shape)
+
+
+WORDS = {layers.Linear: linear, layers.Conv2d: conv2d, layers.Flatten: flatten, layers.MaxPool2d: windows(op.MaxPool),
+         layers.AvgPool2d: windows(op.Average), layers.SpatialMean: windows(op.Average),
+         **dict.fromkeys((layers.ReLU, layers.LeakyReLU, layers.Tanh, layers.Softplus), activation)}
+
+
+def fused(net, i, shape):
+    """(batch-norm with what follows it, how many layers that is)."""
+    norm, count = net.layers[i], 1
+    slope, window = 1.0, (1, 1)
+    C, H, W = (*shape, 1, 1)[:3]
+    if is_bent(net.layers[i + count:i + count + 1]):
+        slope, count = net.layers[i + count].function.slope, count + 1
+    if pools_side_by_side(net.layers[i + count:i + count + 1]):
+        window, count = net.layers[i + count].geometry()[0], count + 1
+    gamma, beta = offsets(net, i, "weight", "bias")
+    return op.NormActPool(C, H, W, H // window[0], W // window[1], norm.eps, gamma, beta, slope, window), count
+
+
+def is_bent(following):
+    """Whether an activation follows that is increasing, and linear but for a kink."""
+    return any(NUMBERS.get(layer.function.name) == LEAKY and layer.function.slope >= 0
+               for layer in following if isinstance(layer, layers.ReLU | layers.LeakyReLU))
+
+
+def pools_side_by_side(following):
+    """Whether a max-pooling follows whose windows neither overlap nor leave gaps."""
+    return any(window == stride for window, stride in (layer.geometry() for layer in following if isinstance(layer, layers.MaxPool2d)))
