@@ -1,0 +1,78 @@
+"""The benchmark of how cost grows: that its clock of memory notices what it should, and that it leaves what it says."""
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import refmaml as rm
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from Linux's /proc")
+PLANTED = 50e6          # bytes
+SMALL = {"inner_steps": 2, "tasks": 4, "shots": 1, "image": 28, "channels": 4, "cg_steps": 2}
+
+
+@pytest.fixture
+def growth(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
+    import cost_growth
+    return cost_growth
+
+
+def one_array():
+    return np.ones(int(PLANTED), np.uint8)
+
+
+def many_small_ones():
+    return [np.ones(1000, np.uint8) for _ in range(int(PLANTED / 1000))]
+
+
+def one_after_the_other(parts=10):
+    """As much in all, but never more than one part of it at once."""
+    for _ in range(parts):
+        np.ones(int(PLANTED / parts), np.uint8)
+
+
+@pytest.mark.parametrize("make,low,high", [(one_array, 0.98, 1.02), (many_small_ones, 0.98, 1.25), (one_after_the_other, 0.08, 0.12)])
+def test_peak_memory_is_what_was_held_at_once(growth, make, low, high):
+    growth.peak_memory(make)                                       # a peak that is over, and memory that was freed, change nothing
+    assert low <= growth.peak_memory(make) / PLANTED <= high
+
+
+def test_fifty_megabytes_hidden_in_a_method_are_noticed(growth, monkeypatch):
+    class Hoarder(rm.MAML):
+        def task_gradients(self, *args):
+            hoard = one_array()
+            return super().task_gradients(*args) if hoard.all() else None
+    honest = growth.measure("MAML, stored", SMALL, "reference")
+    monkeypatch.setitem(growth.METHODS, "MAML, stored", lambda p: Hoarder(0.01, p["inner_steps"]))
+    hoarding = growth.measure("MAML, stored", SMALL, "reference")
+    assert honest["peak_mb"] < 10 and 0.98 < (hoarding["peak_mb"] - honest["peak_mb"]) / 50 < 1.02
+
+
+def test_a_solve_that_ends_early_is_no_measurement_of_all_its_iterations(growth, monkeypatch):
+    monkeypatch.setitem(growth.METHODS, "iMAML", lambda p: rm.IMAML(100.0, 2, 0.01, cg_steps=5, cg_tol=1.0))
+    with pytest.raises(rm.ArgumentError, match="iMAML: expected every CG iteration to be run, got converged"):
+        growth.measure("iMAML", SMALL, "reference")
+
+
+@pytest.mark.parametrize("power", [0, 1, 2])
+def test_exponents_are_those_of_powers(growth, power):
+    values = [1, 2, 5, 16]
+    assert growth.exponent(values, [3.0 * n ** power for n in values]) == pytest.approx(power, abs=1e-12)
+
+
+def test_a_quick_run_leaves_its_figures_with_all_they_depend_on(growth, tmp_path):
+    growth.main(["--quick", "--kernels", "reference", "--out", str(tmp_path)])
+    result = json.loads((tmp_path / "cost_growth.json").read_text())
+    assert (tmp_path / "cost_growth.png").read_bytes().startswith(b"\x89PNG")
+    assert result["versions"]["refmaml"] == rm.__version__ and result["base"] == growth.QUICK_BASE and result["kernels"] == "reference"
+    for quantity, values in growth.QUICK.items():
+        sweep = result["sweeps"][quantity]
+        assert sweep["values"] == values
+        assert sweep.keys() - {"values"} == ({"iMAML"} if quantity == "cg_steps" else growth.METHODS.keys())
+        assert all(x > 0 for name in sweep if name != "values" for cost in ("seconds", "peak_mb") for x in sweep[name][cost])
+    steps = {name: sweep["peak_mb"] for name, sweep in result["sweeps"]["inner_steps"].items() if name != "values"}
+    added = {name: after - before for name, (before, after) in steps.items()}
+    assert added["MAML, stored"] > 5 * max(x for name, x in added.items() if name != "MAML, stored")
