@@ -9,70 +9,13 @@ A tile of c, 6 rows by 4 vectors, stays in registers for all k; each step loads 
 multiply-adds. (Numba's own loops cannot say this: the compiler keeps no array in registers. So the tile is written in LLVM's language.)
 Every entry of c adds its k in order, whatever the tile it falls in: the bits depend on no thread count and no tile size.
 """
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-WIDE = bool(binding.get_host_cpu_features().get("avx512f"))     # 32 registers of 64 bytes; else count on 16 of 32
-VECTOR = 64 if WIDE else 32                                      # bytes
-INTEGER = ir.IntType(64)                                         # of offsets and counts
-KMAX = 96                                                        # steps at a time: so many rows of b, of 4 vectors, fit in 32 KiB
+from refmaml.kernels.vectors import INTEGER, VECTOR, WIDE, Vectors, pointers, splat
 
-
-class Vectors:
-    """How the vectors of an array are loaded, stored and multiplied; with a mask, only some of their numbers."""
-
-    def __init__(self, context, builder, signature, args, array):
-        self.builder, self.number = builder, context.get_data_type(signature.args[array].dtype)
-        self.size = context.get_abi_sizeof(self.number)
-        self.type = ir.VectorType(self.number, VECTOR // self.size)
-
-    def lanes_below(self, count):
-        """A mask of the first `count` lanes."""
-        lanes = ir.Constant(ir.VectorType(INTEGER, self.type.count), list(range(self.type.count)))
-        return self.builder.icmp_signed("<", lanes, splat(self.builder, count, lanes.type))
-
-    def at(self, array, index):
-        return self.builder.bitcast(self.builder.gep(array, [index]), self.type.as_pointer())
-
-    def load(self, place, mask=None):
-        """The vector at a place; 0 where the mask is off."""
-        if mask is None:
-            return self.builder.load(place, align=self.size)
-        return self.masked("load", self.type, place, self.align, mask, ir.Constant(self.type, None))
-
-    def store(self, value, place, mask=None):
-        if mask is None:
-            return self.builder.store(value, place, align=self.size)
-        return self.masked("store", ir.VoidType(), value, place, self.align, mask)
-
-    @property
-    def align(self):
-        return ir.IntType(32)(self.size)
-
-    def masked(self, verb, returned, *args):
-        kind = f"v{self.type.count}f{8 * self.size}.p0"
-        function = ir.FunctionType(returned, [arg.type for arg in args])
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, function, f"llvm.masked.{verb}.{kind}"), args)
-
-    def multiply_add(self, x, y, z):
-        """x y + z, rounded once where the machine can."""
-        function = ir.FunctionType(self.type, [self.type] * 3)
-        name = f"llvm.fmuladd.v{self.type.count}f{8 * self.size}"
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, function, name), [x, y, z])
-
-
-def splat(builder, value, vector):
-    """`value` in every lane."""
-    undefined, lane = ir.Constant(vector, ir.Undefined), ir.IntType(32)
-    one = builder.insert_element(undefined, value, lane(0))
-    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(lane, vector.count), [0] * vector.count))
-
-
-def pointers(context, builder, signature, args, *places):
-    """Where the numbers of the arrays among the arguments begin."""
-    return [context.make_array(signature.args[i])(context, builder, args[i]).data for i in places]
+KMAX = 96                # steps at a time: so many rows of b, of 4 vectors, fit in 32 KiB
 
 
 def tile(rows, vectors, partial=False):
@@ -82,7 +25,7 @@ def tile(rows, vectors, partial=False):
     def codegen(context, builder, signature, args):
         c, a, b, rows_c, rows_a, steps_a, steps_b = pointers(context, builder, signature, args, 0, 1, 2, 3, 4, 6, 7)
         r, k0, k1, j, width, fresh = args[5], *args[8:]
-        v = Vectors(context, builder, signature, args, 0)
+        v = Vectors(context, builder, signature, 0)
         mask = v.lanes_below(builder.sub(width, j)) if partial else None
 
         def number_at(array, index):
@@ -191,7 +134,7 @@ def transpose_block(partial):
     def codegen(context, builder, signature, args):
         target, rows_t, source, rows_s = pointers(context, builder, signature, args, 0, 1, 4, 5)
         j, J, i, I = args[2], args[3], args[6], args[7]
-        v = Vectors(context, builder, signature, args, 0)
+        v = Vectors(context, builder, signature, 0)
 
         def places(array, rows, first, end, column, columns):
             """Of each row its vector and its mask, which is empty for rows there are none of."""

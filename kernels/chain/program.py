@@ -14,14 +14,15 @@ import numpy as np
 
 from refmaml.kernels.chain.operations import ABSENT, Activate, Average, Flatten, MaxPool, NormActPool, Product
 from refmaml.kernels.conv2d.sights import BACKWARD_W, BACKWARD_X, FORWARD, sights
+from refmaml.kernels.norm_act_pool.windows import window_lists
 
 KINDS = (Product, NormActPool, Activate, MaxPool, Average, Flatten)
 PRODUCT, NORM_ACT_POOL, ACTIVATE, MAX_POOL, AVERAGE, FLATTEN = range(len(KINDS))
 # Columns of the table. X Y: where the values begin that an operation takes and gives (x ABSENT: the chain's own input); DX DY: their
 # adjoints; S: 1 / sqrt(var + eps); PLACES: winners; FILTERS: a product's filters, where all tasks share them; W_, B_: parameters;
-# SIGHTS + what: the lists of a product; SILENT: 1 where a bias is taken away again by a batch-norm.
-(KIND, X, Y, DX, DY, C, H, W, O, HO, WO, WEIGHT, BIAS, KH, KW, SH, SW, S, PLACES, FILTERS, SILENT, FUNCTION, SIGHTS) = range(23)
-COLUMNS = SIGHTS + 3
+# LISTS: those of windows, or, + what, of a product; SILENT: 1 where a bias is taken away again by a batch-norm.
+(KIND, X, Y, DX, DY, C, H, W, O, HO, WO, WEIGHT, BIAS, KH, KW, SH, SW, S, PLACES, FILTERS, SILENT, FUNCTION, LISTS) = range(23)
+COLUMNS = LISTS + 3
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Program:
 def program(operations, N, lean):
     """The program of a chain for N images a task."""
     table = np.full((len(operations), COLUMNS), ABSENT, np.int64)
-    reals, lists = np.zeros((len(operations), 2)), [np.empty(0, np.int64)]
+    reals, lists = np.zeros((len(operations), 2)), []
     places, filters, largest, macs, listed = 0, 0, 1, 0, 0
     for row, real, op, after in zip(table, reals, operations, [*operations[1:], None], strict=True):
         row[KIND] = KINDS.index(type(op))
@@ -51,16 +52,22 @@ def program(operations, N, lean):
             row[SILENT], row[FILTERS] = isinstance(after, NormActPool), filters
             size = op.O * op.C * prod(op.kernel)
             filters, largest, macs = filters + 2 * size, max(largest, size), macs + N * op.Ho * op.Wo * size
-            for what in (FORWARD, BACKWARD_X, BACKWARD_W):
-                block = sights(what, N, op.C, op.H, op.W, op.O, op.Ho, op.Wo, op.kernel, op.stride, op.start)
-                row[SIGHTS + what] = listed
-                lists.append(np.concatenate([[len(block)], block]))
-                listed += len(block) + 1
+        for column, block in enumerate(blocks(op, N)):
+            row[LISTS + column] = listed
+            lists += [[len(block)], block]
+            listed += 1 + len(block)
         if isinstance(op, MaxPool) or (isinstance(op, NormActPool) and op.window != (1, 1)):
             row[PLACES], places = places, places + N * op.Ho * op.Wo * op.C
     work = lay_out(table, operations, N, lean)
-    places = max(places, int(table[:, O].max()))                     # a row where nobody wins: a compiled kernel takes no empty array
-    return Program(table, reals, np.concatenate(lists), work, places, filters, largest, macs)
+    return Program(table, reals, np.concatenate(lists).astype(np.int64), work, places, filters, largest, macs)
+
+
+def blocks(op, N):
+    """The lists of an operation: of a product's three, or of windows."""
+    if isinstance(op, Product):
+        shape = (N, op.C, op.H, op.W, op.O, op.Ho, op.Wo, op.kernel, op.stride, op.start)
+        return [sights(what, *shape) for what in (FORWARD, BACKWARD_X, BACKWARD_W)]
+    return [window_lists(N, op.C, op.H, op.W, op.Ho, op.Wo, op.window)] if isinstance(op, NormActPool) else []
 
 
 def describe(row, real, op):

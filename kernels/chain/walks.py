@@ -37,10 +37,9 @@ def rows(a, row):
 
 @njit
 def winners(row, places, N):
-    """The places of winners, a row for each window; one row where there are none."""
-    size = N * row[at.O] * row[at.HO] * row[at.WO] if row[at.PLACES] >= 0 else row[at.O]
+    """Which pixel of each window won; nothing where nothing is pooled."""
     start = max(row[at.PLACES], 0)
-    return places[start:start + size].reshape((size // row[at.O], row[at.O]))
+    return places[start:start + N * row[at.O] * row[at.HO] * row[at.WO]] if row[at.PLACES] >= 0 else places[:0]
 
 
 @njit
@@ -56,9 +55,9 @@ def gradients(grad, start, row):
 
 
 @njit
-def sights_of(row, lists, what):
-    """The lists of a product."""
-    start = row[at.SIGHTS + what]
+def block_of(row, lists, what):
+    """The lists of a product, or (what = 0) of windows."""
+    start = row[at.LISTS + what]
     return lists[start + 1:start + 1 + lists[start]]
 
 
@@ -115,12 +114,6 @@ def bias_gradient(grad, row, dy):
             grad[row[at.BIAS] + o] = total[o]
 
 
-@njit
-def bent_by(row, real, N):
-    """(extents, window, slope) of a NormActPool."""
-    return (row[at.H], row[at.W], row[at.HO], row[at.WO]), (row[at.KH], row[at.KW]), real[1]
-
-
 # ---- operations without parameters: linear maps of images, their transposes, and functions of single numbers ----------------------
 
 
@@ -171,12 +164,12 @@ def forward(table, reals, lists, N, x, w, work, places, filters, shared):
         a, y, place = taken_in(row, row[at.X], x, work, N), given(row, row[at.Y], work, N), winners(row, places, N)
         if kind == at.PRODUCT:
             f = ordered(row, w, FORWARD, filters, shared)
-            product(FORWARD, 1, y, a, a, y, y, f, f, sights_of(row, lists, FORWARD), 0, N)
+            product(FORWARD, 1, y, a, a, y, y, f, f, block_of(row, lists, FORWARD), 0, N)
             add_bias(y, row, w)
         elif kind == at.NORM_ACT_POOL:
-            extents, window, slope = bent_by(row, reals[i], N)
-            norm_act_pool.forward(rows(y, row), place, rows(a, row), work[row[at.S]:row[at.S] + row[at.C]], channels(w, row[at.WEIGHT], row, 1),
-                                  channels(w, row[at.BIAS], row, 0), reals[i, 0], slope, extents, window)
+            slope, block = reals[i, 1], block_of(row, lists, 0)
+            norm_act_pool.forward(y, place, a, work[row[at.S]:row[at.S] + row[at.C]], channels(w, row[at.WEIGHT], row, 1),
+                                  channels(w, row[at.BIAS], row, 0), reals[i, 0], slope, block, N)
         elif kind == at.ACTIVATE:
             activation.forward_block(y, a, row[at.FUNCTION], reals[i, 1])
         elif kind == at.MAX_POOL:
@@ -199,12 +192,12 @@ def backward(table, dtable, reals, lists, N, x, w, grad, work, dwork, places, fi
             product_gradients(row, lists, N, 1, grad, a, a, dy, dy)
             if row[at.X] >= 0 and i > 0:
                 f = ordered(row, w, BACKWARD_X, filters, shared)
-                product(BACKWARD_X, 1, dx, dx, dx, dy, dy, f, f, sights_of(row, lists, BACKWARD_X), 0, N)
+                product(BACKWARD_X, 1, dx, dx, dx, dy, dy, f, f, block_of(row, lists, BACKWARD_X), 0, N)
         elif kind == at.NORM_ACT_POOL:
-            extents, window, slope = bent_by(row, reals[i], N)
-            norm_act_pool.backward(rows(dx, row), gradients(grad, row[at.WEIGHT], row), gradients(grad, row[at.BIAS], row), rows(dy, row),
-                                   rows(y, row), place, rows(a, row), work[row[at.S]:row[at.S] + row[at.C]],
-                                   channels(w, row[at.WEIGHT], row, 1), slope, extents, window)
+            slope, block = reals[i, 1], block_of(row, lists, 0)
+            norm_act_pool.backward(dx, gradients(grad, row[at.WEIGHT], row), gradients(grad, row[at.BIAS], row), dy,
+                                   y, place, a, work[row[at.S]:row[at.S] + row[at.C]],
+                                   channels(w, row[at.WEIGHT], row, 1), slope, block, N)
         elif kind == at.ACTIVATE:
             activation.derivative_block(dx, dy, a, row[at.FUNCTION], reals[i, 1])
         elif i > 0:
@@ -216,7 +209,7 @@ def product_gradients(row, lists, N, parts, grad, x, x2, dy, dy2):
     """A product's weight gradient, a sum of one or two, and its bias gradient, which belongs to dy2."""
     size = size_of(row)
     dw = np.empty(size, grad.dtype)
-    product(BACKWARD_W, parts, dw, x, x2, dy, dy2, dw, dw, sights_of(row, lists, BACKWARD_W), 0, N)
+    product(BACKWARD_W, parts, dw, x, x2, dy, dy2, dw, dw, block_of(row, lists, BACKWARD_W), 0, N)
     restore_filters(grad[row[at.WEIGHT]:row[at.WEIGHT] + size], dw, row[at.O], row[at.C])
     bias_gradient(grad, row, dy2)
 
@@ -230,7 +223,7 @@ def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, places, filt
         a, y, place = taken_in(row, row[at.X], x, work, N), given(row, row[at.Y], work, N), winners(row, places, N)
         ra, ry = taken_in(row, rrow[at.X], x, rwork, N), given(row, rrow[at.Y], rwork, N)
         if kind == at.PRODUCT:
-            block, rf = sights_of(row, lists, FORWARD), ordered(row, v, FORWARD, room, False)
+            block, rf = block_of(row, lists, FORWARD), ordered(row, v, FORWARD, room, False)
             if i == lead:                                            # the input has no tangent
                 product(FORWARD, 1, ry, a, a, ry, ry, rf, rf, block, 0, N)
             else:
@@ -238,10 +231,10 @@ def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, places, filt
                 product(FORWARD, 2, ry, ra, a, ry, ry, f, rf, block, 0, N)
             add_bias(ry, row, v)
         elif kind == at.NORM_ACT_POOL:
-            extents, window, slope = bent_by(row, reals[i], N)
-            norm_act_pool.r_forward(rows(ry, row), rwork[rrow[at.S]:rrow[at.S] + row[at.C]], rows(ra, row), rows(y, row), place, rows(a, row),
+            slope, block = reals[i, 1], block_of(row, lists, 0)
+            norm_act_pool.r_forward(ry, rwork[rrow[at.S]:rrow[at.S] + row[at.C]], ra, y, place, a,
                                     work[row[at.S]:row[at.S] + row[at.C]], channels(w, row[at.WEIGHT], row, 1),
-                                    channels(v, row[at.WEIGHT], row, 0), channels(v, row[at.BIAS], row, 0), slope, extents, window)
+                                    channels(v, row[at.WEIGHT], row, 0), channels(v, row[at.BIAS], row, 0), slope, block, N)
         elif kind == at.ACTIVATE:
             activation.derivative_block(ry, ra, a, row[at.FUNCTION], reals[i, 1])
         else:
@@ -263,13 +256,13 @@ def r_backward(table, rtable, reals, lists, N, x, w, v, grad, work, rwork, place
             else:
                 product_gradients(row, lists, N, 2, grad, ra, a, dy, rdy)
                 f, rf = ordered(row, w, BACKWARD_X, filters, shared), ordered(row, v, BACKWARD_X, room, False)
-                product(BACKWARD_X, 2, rdx, rdx, rdx, rdy, dy, f, rf, sights_of(row, lists, BACKWARD_X), 0, N)
+                product(BACKWARD_X, 2, rdx, rdx, rdx, rdy, dy, f, rf, block_of(row, lists, BACKWARD_X), 0, N)
         elif kind == at.NORM_ACT_POOL:
-            extents, window, slope = bent_by(row, reals[i], N)
-            norm_act_pool.r_backward(rows(ra, row), gradients(grad, row[at.WEIGHT], row), gradients(grad, row[at.BIAS], row), rows(dy, row),
-                                     rows(rdy, row), rows(y, row), place, rows(a, row), work[row[at.S]:row[at.S] + row[at.C]],
+            slope, block = reals[i, 1], block_of(row, lists, 0)
+            norm_act_pool.r_backward(ra, gradients(grad, row[at.WEIGHT], row), gradients(grad, row[at.BIAS], row), dy,
+                                     rdy, y, place, a, work[row[at.S]:row[at.S] + row[at.C]],
                                      rwork[rrow[at.S]:rrow[at.S] + row[at.C]], channels(w, row[at.WEIGHT], row, 1),
-                                     channels(v, row[at.WEIGHT], row, 0), slope, extents, window)
+                                     channels(v, row[at.WEIGHT], row, 0), slope, block, N)
         elif kind == at.ACTIVATE:
             activation.r_derivative_block(rdx, dy, rdy, a, ra, row[at.FUNCTION], reals[i, 1])
         else:

@@ -1,0 +1,197 @@
+"""A formula for every channel of every pixel, and sums over pixels: one loop over rows of channels, written as the formula is on paper.
+
+    @row_formula("pixel: x", "window: y", "channel: mean s", "number: slope", "sum: total")
+    def formula(x, y, mean, s, slope):
+        return {"y": s * (x - mean), "total": x}
+
+reads x[pixels[k] + c] and y[windows[k] + c] for k0 <= k < k1 and every channel c, replaces those arrays it returns a value for, and adds to the
+sums, which are float64. What belongs to a channel stays in registers while k runs, four vectors of channels at a time. Numba's own loops
+are not as quick here: a row of 64 channels is 4 vectors long, and before each the compiler asks anew whether any of ten arrays overlap.
+"""
+from typing import NamedTuple
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from refmaml.kernels.vectors import INTEGER, VECTOR, WIDE, Vectors, pointers, splat
+
+FOUR = 4 if WIDE else 2
+
+
+class Lanes:
+    """A vector in a formula: the arithmetic of numbers, lane by lane."""
+
+    def __init__(self, builder, value):
+        self.builder, self.value = builder, value
+
+    def of(self, other):
+        """Another operand as a vector of this type; numbers become constants in every lane."""
+        if isinstance(other, Lanes):
+            return other.value
+        return ir.Constant(self.value.type, [other] * self.value.type.count)
+
+    def __add__(self, other):
+        return Lanes(self.builder, self.builder.fadd(self.value, self.of(other)))
+
+    def __sub__(self, other):
+        return Lanes(self.builder, self.builder.fsub(self.value, self.of(other)))
+
+    def __mul__(self, other):
+        return Lanes(self.builder, self.builder.fmul(self.value, self.of(other)))
+
+    def __or__(self, other):
+        return Lanes(self.builder, self.builder.or_(self.value, self.of(other)))
+
+    def __and__(self, other):
+        return Lanes(self.builder, self.builder.and_(self.value, self.of(other)))
+
+    def compared(self, sign, other):
+        return Lanes(self.builder, self.builder.fcmp_ordered(sign, self.value, self.of(other)))
+
+    def __le__(self, other):
+        return self.compared("<=", other)
+
+    def __gt__(self, other):
+        return self.compared(">", other)
+
+    def is_nan(self):
+        return Lanes(self.builder, self.builder.fcmp_unordered("uno", self.value, self.value))
+
+    def is_number(self):
+        return self.compared("ord", self)
+
+    def is_place(self, here):
+        """Where small integers are equal."""
+        return Lanes(self.builder, self.builder.icmp_signed("==", self.value, self.of(here)))
+
+    def where(self, yes, no):
+        """yes where this holds, no elsewhere."""
+        model = yes if isinstance(yes, Lanes) else no
+        return Lanes(self.builder, self.builder.select(self.value, model.of(yes), model.of(no)))
+
+
+class Arguments(NamedTuple):
+    """The names of a formula's arguments by kind, in order."""
+    pixel: tuple
+    window: tuple
+    channel: tuple
+    number: tuple
+    sum: tuple
+
+    @property
+    def names(self):
+        return (*self.pixel, *self.window, *self.channel, *self.number, *self.sum)
+
+
+def arguments_of(groups):
+    """Arguments from lines such as "pixel: x dx"."""
+    named = {kind: tuple(names.split()) for kind, _, names in (group.partition(":") for group in groups)}
+    return Arguments(*(named.get(kind, ()) for kind in Arguments._fields))
+
+
+def row_formula(*groups):
+    """Decorator: a compiled function (arguments in the order of the groups, pixels, windows, k0, k1, C), the arguments a tuple of flat
+    arrays and numbers. Numbers of a formula and its arrays share a precision; those of kind "number" may also be int16."""
+    names = arguments_of(groups)
+
+    def decorate(formula):
+        by_four, by_part = block(formula, names, FOUR, False), block(formula, names, 1, True)
+
+        @njit
+        def run(arguments, pixels, windows, k0, k1, C):
+            size, j = VECTOR // arguments[0].itemsize, 0
+            if k0 < k1:
+                while j + FOUR * size <= C:
+                    by_four(arguments, pixels, windows, k0, k1, j, C)
+                    j += FOUR * size
+                while j < C:
+                    by_part(arguments, pixels, windows, k0, k1, j, C)
+                    j += size
+        run.__doc__ = formula.__doc__
+        return run
+    return decorate
+
+
+def block(formula, names, vectors, partial):
+    """The formula for channels j .. j + vectors * lanes, or, if partial, for j .. C, fewer than a vector has."""
+    def codegen(context, builder, signature, args):
+        loop = Loop(context, builder, signature.args[0], args[0], names, vectors)
+        pixels, windows = pointers(context, builder, signature, args, 1, 2)
+        loop.run(formula, pixels, windows, *args[3:6], args[6] if partial else None)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def run(typingctx, arguments, pixels, windows, k0, k1, j, C):
+        return types.void(arguments, pixels, windows, k0, k1, j, C), codegen
+    return run
+
+
+class Loop:
+    """The code of one block of channels: what belongs to a channel is loaded, the pixels go by, the sums are stored."""
+
+    def __init__(self, context, builder, types_of, tuple_of, names, vectors):
+        self.builder, self.names, self.vectors = builder, names, vectors
+        values = [builder.extract_value(tuple_of, i) for i in range(len(types_of))]
+        dtype = dict(zip(names.names, types_of, strict=True))
+        self.lanes = VECTOR // context.get_abi_sizeof(context.get_data_type(dtype[names.names[0]].dtype))
+        self.kind, self.place = {}, {}
+        for (name, t), value in zip(dtype.items(), values, strict=True):
+            if isinstance(t, types.Array):
+                self.kind[name] = Vectors(context, builder, types.void(t), 0, self.lanes)
+                self.place[name] = context.make_array(t)(context, builder, value).data
+            else:
+                self.place[name] = value
+
+    def at(self, name, row, j):
+        """The places of the block's vectors in an array, from the number `row` on."""
+        start = j if row is None else self.builder.add(row, j)
+        return [self.kind[name].at(self.place[name], self.builder.add(start, INTEGER(i * self.lanes))) for i in range(self.vectors)]
+
+    def constant(self, name):
+        """A number in every lane."""
+        value = self.place[name]
+        return Lanes(self.builder, splat(self.builder, value, ir.VectorType(value.type, self.lanes)))
+
+    def run(self, formula, pixels, windows, k0, k1, j, end):
+        builder, names = self.builder, self.names
+        self.mask = None if end is None else next(iter(self.kind.values())).lanes_below(builder.sub(end, j))
+        held = {name: [Lanes(builder, self.kind[name].load(p, self.mask)) for p in self.at(name, None, j)] for name in names.channel}
+        held |= {name: [self.constant(name)] * self.vectors for name in names.number}
+        places = {name: self.at(name, None, j) for name in names.sum}
+        before = [self.kind[name].load(p, self.mask) for name in names.sum for p in places[name]]
+        entry, body, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
+        builder.branch(body)
+
+        builder.position_at_end(body)
+        k, sums = builder.phi(INTEGER), [builder.phi(value.type) for value in before]
+        after = self.step(formula, held, pixels, windows, k, j, sums)
+        following = builder.add(k, INTEGER(1))
+        builder.cbranch(builder.icmp_signed("<", following, k1), body, done)
+        for phi, first, then in zip([k, *sums], [k0, *before], [following, *after], strict=True):
+            phi.add_incoming(first, entry)
+            phi.add_incoming(then, body)
+
+        builder.position_at_end(done)
+        stores = [(name, p) for name in names.sum for p in places[name]]
+        for (name, p), value in zip(stores, after, strict=True):
+            self.kind[name].store(value, p, self.mask)
+
+    def step(self, formula, held, pixels, windows, k, j, sums):
+        """One pixel: loads, the formula, stores; the sums with its terms added."""
+        builder, names, sums = self.builder, self.names, list(sums)
+        rows = [builder.load(builder.gep(array, [k])) for array in (pixels, windows)]
+        places = {name: self.at(name, row, j) for kind, row in zip((names.pixel, names.window), rows, strict=True) for name in kind}
+        values = {name: [Lanes(builder, self.kind[name].load(p, self.mask)) for p in where] for name, where in places.items()} | held
+        results = [formula(**{name: values[name][i] for name in names.names if name not in names.sum}) for i in range(self.vectors)]
+        for i, result in enumerate(results):
+            for name, value in result.items():
+                if name in places:
+                    self.kind[name].store(value.value, places[name][i], self.mask)
+                else:
+                    at = names.sum.index(name) * self.vectors + i
+                    sums[at] = builder.fadd(sums[at], self.widened(value.value, sums[at].type))
+        return sums
+
+    def widened(self, value, wide):
+        return value if value.type == wide else self.builder.fpext(value, wide)
