@@ -40,13 +40,22 @@ def test_peak_memory_is_what_was_held_at_once(growth, make, low, high):
     assert low <= growth.peak_memory(make) / PLANTED <= high
 
 
-def test_fifty_megabytes_hidden_in_a_method_are_noticed(growth, monkeypatch):
-    class Hoarder(rm.MAML):
-        def task_gradients(self, *args):
-            hoard = one_array()
-            return super().task_gradients(*args) if hoard.all() else None
+class Hoarder(rm.MAML):
+    def task_gradients(self, net, *args):
+        hoard = one_array()
+        return super().task_gradients(net, *args) if hoard.all() else None
+
+
+class HoarderForLater(rm.MAML):
+    def task_gradients(self, net, *args):
+        net.hoard = getattr(net, "hoard", None) or [one_array()]
+        return super().task_gradients(net, *args)
+
+
+@pytest.mark.parametrize("kind", [Hoarder, HoarderForLater])
+def test_fifty_megabytes_hidden_in_a_method_or_kept_with_its_net_are_noticed(growth, monkeypatch, kind):
     honest = growth.measure("MAML, stored", SMALL, "reference")
-    monkeypatch.setitem(growth.METHODS, "MAML, stored", lambda p: Hoarder(0.01, p["inner_steps"]))
+    monkeypatch.setitem(growth.METHODS, "MAML, stored", lambda p: kind(0.01, p["inner_steps"]))
     hoarding = growth.measure("MAML, stored", SMALL, "reference")
     assert honest["peak_mb"] < 10 and 0.98 < (hoarding["peak_mb"] - honest["peak_mb"]) / 50 < 1.02
 
