@@ -4,7 +4,6 @@ The CPU kernels keep images channels last: (T, N, C, H, W) as seen from outside,
 then neighbours, and a sum over pixels is a sum of vectors, which the compiler puts into the widest registers without reordering one
 addition. `empty` allocates such arrays; arrays in any other order are copied.
 """
-import threading
 import zlib
 from functools import cache
 from pathlib import Path
@@ -12,7 +11,9 @@ from types import FunctionType
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, njit, set_num_threads
+from numba import get_num_threads, njit
+
+from refmaml.kernels.threads import on_numba_threads, scope
 
 PRECISIONS = ("float32", "float64")
 
@@ -168,34 +169,3 @@ def renamed(function, suffix):
 def shared_code():
     """A checksum of all files that kernels are compiled from."""
     return f"{zlib.crc32(b''.join(file.read_bytes() for file in sorted(Path(__file__).parent.glob('**/*.py')))):08x}"
-
-
-# ---- threads ---------------------------------------------------------------------------------------------------------
-
-class Scope(threading.local):
-    """How many threads the kernels called from here may take; None: as many as Numba was set to. Each Python thread has its own."""
-    threads = None
-
-
-scope = Scope()
-
-
-def on_threads(kernel, threads):
-    """The kernel on at most so many threads."""
-    def run(*args):
-        before, scope.threads = scope.threads, threads
-        try:
-            kernel(*args)
-        finally:
-            scope.threads = before
-    return run
-
-
-def on_numba_threads(threads, run, args):
-    """run(*args) with Numba set to so many threads meanwhile."""
-    before = get_num_threads()
-    set_num_threads(threads)
-    try:
-        run(*args)
-    finally:
-        set_num_threads(before)

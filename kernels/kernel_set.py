@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 
 OPERATIONS = ("conv2d", "linear", "bias", "batch_norm", "activation", "pooling", "film",
-              "cross_entropy", "squared_error")
+              "cross_entropy", "squared_error", "vector")
 
 
 class KernelSet:
@@ -66,7 +66,8 @@ def cpu(threads=None):
     if not importable("numba") or not importable("scipy"):
         raise ImportError("the cpu kernels need numba and scipy: pip install numba scipy, or take refmaml.kernels.reference()")
     from refmaml.kernels.chain.chain import chain
-    from refmaml.kernels.compiled import empty, on_threads
+    from refmaml.kernels.compiled import empty
+    from refmaml.kernels.threads import on_threads
     functions = collect("cpu")
     if threads is not None:
         functions = {name: on_threads(kernel, threads) for name, kernel in functions.items()}

@@ -10,9 +10,10 @@ multiply-adds. (Numba's own loops cannot say this: the compiler keeps no array i
 Every entry of c adds its k in order, whatever the tile it falls in: the bits depend on no thread count and no tile size.
 """
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from refmaml.kernels.inner import inner
 from refmaml.kernels.vectors import INTEGER, VECTOR, WIDE, Vectors, pointers, splat
 
 KMAX = 96                # steps at a time: so many rows of b, of 4 vectors, fit in 32 KiB
@@ -71,7 +72,7 @@ two_by_four, two_by_two, two_by_one, two_by_part = tile(2, FOUR), tile(2, 2), ti
 one_by_four, one_by_two, one_by_one, one_by_part = tile(1, FOUR), tile(1, 2), tile(1, 1), tile(1, 1, partial=True)
 
 
-@njit
+@inner()
 def accumulate(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, width, fresh):
     """The sum above for rows r0 .. r1, added to c; or, where fresh, in place of what is in c."""
     size = VECTOR // c.itemsize
@@ -164,7 +165,7 @@ def transpose_block(partial):
 whole_block, partial_block = transpose_block(partial=False), transpose_block(partial=True)
 
 
-@njit
+@inner()
 def transpose(target, rows_t, source, rows_s):
     """target[rows_t[j] + i] = source[rows_s[i] + j] for all rows of both: flat arrays whose numbers are neighbours."""
     size, I, J = VECTOR // target.itemsize, len(rows_s), len(rows_t)

@@ -4,19 +4,20 @@
     def formula(x, y, mean, s, slope):
         return {"y": s * (x - mean), "total": x}
 
-reads x[pixels[k] + c] and y[windows[k] + c] for k0 <= k < k1 and every channel c, replaces those arrays it returns a value for, and adds to the
-sums, which are float64. What belongs to a channel stays in registers while k runs, four vectors of channels at a time. Numba's own loops
+reads x[pixels[k] + c] and y[windows[k] + c] for k < count and every channel c, replaces those arrays it returns a value for, and adds to the
+sums, which are float64. What belongs to a channel stays in registers while k runs, two vectors of channels at a time. Numba's own loops
 are not as quick here: a row of 64 channels is 4 vectors long, and before each the compiler asks anew whether any of ten arrays overlap.
 """
 from typing import NamedTuple
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-from refmaml.kernels.vectors import INTEGER, VECTOR, WIDE, Vectors, pointers, splat
+from refmaml.kernels.inner import inner
+from refmaml.kernels.vectors import INTEGER, VECTOR, Vectors, pointers, splat
 
-FOUR = 4 if WIDE else 2
+AT_A_TIME = 2            # vectors of channels; all are masked, which costs nothing here and spares compiling everything twice
 
 
 class Lanes:
@@ -91,47 +92,42 @@ def arguments_of(groups):
 
 
 def row_formula(*groups):
-    """Decorator: a compiled function (arguments in the order of the groups, pixels, windows, k0, k1, C), the arguments a tuple of flat
+    """Decorator: a compiled function (arguments in the order of the groups, pixels, windows, count, C), the arguments a tuple of flat
     arrays and numbers. Numbers of a formula and its arrays share a precision; those of kind "number" may also be int16."""
     names = arguments_of(groups)
 
     def decorate(formula):
-        by_four, by_part = block(formula, names, FOUR, False), block(formula, names, 1, True)
+        for_channels = block(formula, names)
 
-        @njit
-        def run(arguments, pixels, windows, k0, k1, C):
-            size, j = VECTOR // arguments[0].itemsize, 0
-            if k0 < k1:
-                while j + FOUR * size <= C:
-                    by_four(arguments, pixels, windows, k0, k1, j, C)
-                    j += FOUR * size
-                while j < C:
-                    by_part(arguments, pixels, windows, k0, k1, j, C)
-                    j += size
+        @inner()
+        def run(arguments, pixels, windows, count, C):
+            if count > 0:
+                for j in range(0, C, AT_A_TIME * VECTOR // arguments[0].itemsize):
+                    for_channels(arguments, pixels, windows, count, j, C)
         run.__doc__ = formula.__doc__
         return run
     return decorate
 
 
-def block(formula, names, vectors, partial):
-    """The formula for channels j .. j + vectors * lanes, or, if partial, for j .. C, fewer than a vector has."""
+def block(formula, names):
+    """The formula for the channels from j that so many vectors hold, and none from C on."""
     def codegen(context, builder, signature, args):
-        loop = Loop(context, builder, signature.args[0], args[0], names, vectors)
+        loop = Loop(context, builder, signature.args[0], args[0], names)
         pixels, windows = pointers(context, builder, signature, args, 1, 2)
-        loop.run(formula, pixels, windows, *args[3:6], args[6] if partial else None)
+        loop.run(formula, pixels, windows, *args[3:])
         return context.get_dummy_value()
 
     @intrinsic
-    def run(typingctx, arguments, pixels, windows, k0, k1, j, C):
-        return types.void(arguments, pixels, windows, k0, k1, j, C), codegen
+    def run(typingctx, arguments, pixels, windows, count, j, C):
+        return types.void(arguments, pixels, windows, count, j, C), codegen
     return run
 
 
 class Loop:
     """The code of one block of channels: what belongs to a channel is loaded, the pixels go by, the sums are stored."""
 
-    def __init__(self, context, builder, types_of, tuple_of, names, vectors):
-        self.builder, self.names, self.vectors = builder, names, vectors
+    def __init__(self, context, builder, types_of, tuple_of, names):
+        self.builder, self.names = builder, names
         values = [builder.extract_value(tuple_of, i) for i in range(len(types_of))]
         dtype = dict(zip(names.names, types_of, strict=True))
         self.lanes = VECTOR // context.get_abi_sizeof(context.get_data_type(dtype[names.names[0]].dtype))
@@ -146,20 +142,24 @@ class Loop:
     def at(self, name, row, j):
         """The places of the block's vectors in an array, from the number `row` on."""
         start = j if row is None else self.builder.add(row, j)
-        return [self.kind[name].at(self.place[name], self.builder.add(start, INTEGER(i * self.lanes))) for i in range(self.vectors)]
+        return [self.kind[name].at(self.place[name], self.builder.add(start, INTEGER(i * self.lanes))) for i in range(AT_A_TIME)]
 
     def constant(self, name):
         """A number in every lane."""
         value = self.place[name]
         return Lanes(self.builder, splat(self.builder, value, ir.VectorType(value.type, self.lanes)))
 
-    def run(self, formula, pixels, windows, k0, k1, j, end):
+    def load(self, name, places):
+        return [self.kind[name].load(p, mask) for p, mask in zip(places, self.masks, strict=True)]
+
+    def run(self, formula, pixels, windows, count, j, end):
         builder, names = self.builder, self.names
-        self.mask = None if end is None else next(iter(self.kind.values())).lanes_below(builder.sub(end, j))
-        held = {name: [Lanes(builder, self.kind[name].load(p, self.mask)) for p in self.at(name, None, j)] for name in names.channel}
-        held |= {name: [self.constant(name)] * self.vectors for name in names.number}
+        left = [builder.sub(end, builder.add(j, INTEGER(i * self.lanes))) for i in range(AT_A_TIME)]
+        self.masks = [next(iter(self.kind.values())).lanes_below(n) for n in left]
+        held = {name: [Lanes(builder, value) for value in self.load(name, self.at(name, None, j))] for name in names.channel}
+        held |= {name: [self.constant(name)] * AT_A_TIME for name in names.number}
         places = {name: self.at(name, None, j) for name in names.sum}
-        before = [self.kind[name].load(p, self.mask) for name in names.sum for p in places[name]]
+        before = [value for name in names.sum for value in self.load(name, places[name])]
         entry, body, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
         builder.branch(body)
 
@@ -167,29 +167,29 @@ class Loop:
         k, sums = builder.phi(INTEGER), [builder.phi(value.type) for value in before]
         after = self.step(formula, held, pixels, windows, k, j, sums)
         following = builder.add(k, INTEGER(1))
-        builder.cbranch(builder.icmp_signed("<", following, k1), body, done)
-        for phi, first, then in zip([k, *sums], [k0, *before], [following, *after], strict=True):
+        builder.cbranch(builder.icmp_signed("<", following, count), body, done)
+        for phi, first, then in zip([k, *sums], [INTEGER(0), *before], [following, *after], strict=True):
             phi.add_incoming(first, entry)
             phi.add_incoming(then, body)
 
         builder.position_at_end(done)
-        stores = [(name, p) for name in names.sum for p in places[name]]
-        for (name, p), value in zip(stores, after, strict=True):
-            self.kind[name].store(value, p, self.mask)
+        stores = [(name, p, mask) for name in names.sum for p, mask in zip(places[name], self.masks, strict=True)]
+        for (name, p, mask), value in zip(stores, after, strict=True):
+            self.kind[name].store(value, p, mask)
 
     def step(self, formula, held, pixels, windows, k, j, sums):
         """One pixel: loads, the formula, stores; the sums with its terms added."""
         builder, names, sums = self.builder, self.names, list(sums)
         rows = [builder.load(builder.gep(array, [k])) for array in (pixels, windows)]
         places = {name: self.at(name, row, j) for kind, row in zip((names.pixel, names.window), rows, strict=True) for name in kind}
-        values = {name: [Lanes(builder, self.kind[name].load(p, self.mask)) for p in where] for name, where in places.items()} | held
-        results = [formula(**{name: values[name][i] for name in names.names if name not in names.sum}) for i in range(self.vectors)]
+        values = {name: [Lanes(builder, value) for value in self.load(name, where)] for name, where in places.items()} | held
+        results = [formula(**{name: values[name][i] for name in names.names if name not in names.sum}) for i in range(AT_A_TIME)]
         for i, result in enumerate(results):
             for name, value in result.items():
                 if name in places:
-                    self.kind[name].store(value.value, places[name][i], self.mask)
+                    self.kind[name].store(value.value, places[name][i], self.masks[i])
                 else:
-                    at = names.sum.index(name) * self.vectors + i
+                    at = names.sum.index(name) * AT_A_TIME + i
                     sums[at] = builder.fadd(sums[at], self.widened(value.value, sums[at].type))
         return sums
 

@@ -3,6 +3,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from refmaml import kernels as kernel_sets
 from refmaml.errors import expect
 from refmaml.network import refuse_non_finite
 
@@ -21,7 +22,7 @@ class Quadratic:
 
     def __init__(self, num_params):
         expect(num_params >= 1, "num_params", "an integer >= 1", repr(num_params))
-        self.num_params = num_params
+        self.num_params, self.kernels = num_params, kernel_sets.reference()
         self.blocks = [slice(0, num_params)]
 
     def init(self, seed=0, dtype=np.float64):

@@ -4,46 +4,47 @@ The functions are those of functions.py that have a name; any other Elementwise 
 """
 import math
 
-from numba import njit, prange
+from numba import prange
 
 from refmaml.kernels.activation import reference
 from refmaml.kernels.activation.functions import LEAKY, NUMBERS, TANH
 from refmaml.kernels.compiled import compiled
+from refmaml.kernels.inner import inner
 
 __all__ = ["activation_forward", "activation_backward", "activation_r_forward", "activation_r_backward"]
 
 BLOCK = 8192
 
 
-@njit(error_model="numpy")
+@inner()
 def sigmoid(x):
     """1 / (1 + e^-x), written with the exponential that does not overflow."""
     e = math.exp(-x if x > 0 else x)
     return (1 if x > 0 else e) / (1 + e)
 
 
-@njit(error_model="numpy")
+@inner()
 def smooth_f(x, kind):
     if kind == TANH:
         return math.tanh(x)
     return (x if x > 0 else 0) + math.log1p(math.exp(-abs(x)))
 
 
-@njit(error_model="numpy")
+@inner()
 def smooth_df(x, kind):
     if kind == TANH:
         return 1 - math.tanh(x) ** 2
     return sigmoid(x)
 
 
-@njit(error_model="numpy")
+@inner()
 def smooth_ddf(x, kind):
     if kind == TANH:
         return -2 * math.tanh(x) * (1 - math.tanh(x) ** 2)
     return sigmoid(x) * sigmoid(-x)
 
 
-@njit(error_model="numpy")
+@inner()
 def forward_block(y, x, kind, slope):
     zero = y.dtype.type(0)
     if kind != LEAKY:
@@ -57,7 +58,7 @@ def forward_block(y, x, kind, slope):
             y[i] = slope * x[i] if x[i] <= zero else x[i]
 
 
-@njit(error_model="numpy")
+@inner()
 def derivative_block(dx, dy, x, kind, slope):
     """f'(x) dy."""
     zero, one = dx.dtype.type(0), dx.dtype.type(1)
@@ -83,7 +84,7 @@ def derivative(dx, dy, x, kind, slope):
         derivative_block(dx[part], dy[part], x[part], kind, slope)
 
 
-@njit(error_model="numpy")
+@inner()
 def r_derivative_block(rdx, dy, rdy, x, rx, kind, slope):
     """f'(x) rdy + f''(x) rx dy."""
     if kind == LEAKY:

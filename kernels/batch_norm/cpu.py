@@ -7,14 +7,15 @@ reads its arrays twice: once for the sums, once for the result.
 The means over dxh = gamma dy need no pass of their own: gamma is constant over pixels, so <dxh> = gamma <dy>, <dxh xh> = gamma <dy xh>.
 """
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from refmaml.kernels.compiled import compiled
+from refmaml.kernels.inner import inner
 
 __all__ = ["batch_norm_forward", "batch_norm_backward", "batch_norm_r_forward", "batch_norm_r_backward"]
 
 
-@njit
+@inner()
 def row_of(a, t, C, like):
     """The C numbers of task t, neighbours in memory; a is (T, C), or (1, C) where all tasks share them."""
     row = np.empty(C, like.dtype)

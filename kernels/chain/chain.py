@@ -1,15 +1,13 @@
 """A chain ready to run: compiled for a precision, with memory to work in and threads to share the tasks among."""
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads
 
 from refmaml.kernels.chain import cpu
 from refmaml.kernels.chain.operations import CROSS_ENTROPY
 from refmaml.kernels.chain.program import Program, program, supported
 from refmaml.kernels.compiled import compiled_on_one_thread
+from refmaml.kernels.threads import share
 
 LITTLE = 1 << 20         # multiply-adds below which waking another thread costs more than it brings
 
@@ -59,7 +57,7 @@ class Chain:
             compiled(cpu.primal_tasks, dtype)(
                 lo, hi, made.table, made.reals.astype(dtype), made.lists, N, self.loss, real(scale), x, labels, targets, w, z, loss, finite,
                 grad, work, places, filters if shared else room(made.largest), shared)
-        self.share(T, made.macs * T, run, dtype)
+        share(T, self.with_room(run, dtype), made.macs * T < LITTLE, self.threads)
         return Outcome(z, loss, finite, grad, Kept(made, N, self.loss, real(scale), x, labels, w, *kept, filters) if keep else None)
 
     def product(self, kept, v, gauss_newton=False):
@@ -69,11 +67,11 @@ class Chain:
         grad, shared = np.empty((T, v.shape[1]), dtype), kept.filters is not None
 
         def run(lo, hi, room):
-            compiled(cpu.product_tasks, dtype)(
+            compiled(cpu.gauss_newton_tasks if gauss_newton else cpu.hessian_tasks, dtype)(
                 lo, hi, made.table, lean.table, made.reals.astype(dtype), made.lists, kept.N, kept.kind, kept.scale, kept.x, kept.labels,
                 kept.w, v, grad, kept.work, room(lean.work), kept.places, kept.filters if shared else room(made.largest), shared,
-                room(made.largest), gauss_newton)
-        self.share(T, 2 * made.macs * T, run, dtype)
+                room(made.largest))
+        share(T, self.with_room(run, dtype), 2 * made.macs * T < LITTLE, self.threads)
         return grad
 
     def truth(self, y, dtype):
@@ -85,41 +83,29 @@ class Chain:
     def shared_filters(self, made, w, dtype):
         """Every product's filters in both orders."""
         filters = np.empty(made.filters, dtype)
-        compiled(cpu.order_filters, dtype)(made.table, w[0], filters)
+        compiled(cpu.order_filters, dtype)(made.table, made.lists, w[0], filters)
         return filters
 
-    def share(self, T, macs, run, dtype):
-        """run(lo, hi, room) over parts of the tasks, each on a thread; room(size) is memory for that call alone."""
-        threads = min(T, self.threads or get_num_threads()) if macs > LITTLE else 1
-        ends = [T * i // threads for i in range(threads + 1)]
-        waiting = [pool(threads).submit(self.with_room, run, lo, hi, dtype) for lo, hi in zip(ends[1:], ends[2:], strict=False)]
-        self.with_room(run, 0, ends[1], dtype)
-        for job in waiting:
-            job.result()
+    def with_room(self, run, dtype):
+        """run(lo, hi, room) as a function of lo and hi: room(size) is memory for that call alone, which the next one uses again, as fresh
+        pages cost more than the arithmetic on them."""
+        def part(lo, hi):
+            taken = []
 
-    def with_room(self, run, lo, hi, dtype):
-        """One part of the work. Its memory is used again by the next: fresh pages cost more than the arithmetic on them."""
-        taken = []
-
-        def room(size, dtype=dtype):
-            free = self.rooms.setdefault((size, np.dtype(dtype)), [])
-            taken.append((free, free.pop() if free else np.empty(size, dtype)))
-            return taken[-1][1]
-        try:
-            run(lo, hi, room)
-        finally:
-            for free, memory in taken:
-                free.append(memory)
+            def room(size, dtype=dtype):
+                free = self.rooms.setdefault((size, np.dtype(dtype)), [])
+                taken.append((free, free.pop() if free else np.empty(size, dtype)))
+                return taken[-1][1]
+            try:
+                run(lo, hi, room)
+            finally:
+                for free, memory in taken:
+                    free.append(memory)
+        return part
 
 
 def compiled(function, dtype):
     return compiled_on_one_thread(function, cpu.SIGNATURES[function], dtype)
-
-
-@cache
-def pool(threads):
-    """Threads that wait for work."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="refmaml")
 
 
 def dense(a, dtype):

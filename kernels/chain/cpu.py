@@ -5,16 +5,16 @@ a task from the first operation to the last, so that what one writes the next fi
 that the calls took longer than the arithmetic needs one. The chain of single kernels remains the reference.
 """
 import numpy as np
-from numba import njit
 
 from refmaml.kernels.chain import program as at
 from refmaml.kernels.chain.operations import CROSS_ENTROPY
 from refmaml.kernels.chain.walks import backward, forward, given, order_all, r_backward, r_forward
 from refmaml.kernels.cross_entropy import cpu as cross_entropy
+from refmaml.kernels.inner import inlined
 from refmaml.kernels.squared_error import cpu as squared_error
 
 
-@njit(error_model="numpy")
+@inlined()
 def loss_and_adjoint(kind, scale, z, labels, targets, dz):
     """The loss of one task; fills dz. z and dz (N, D)."""
     if kind == CROSS_ENTROPY:
@@ -26,7 +26,7 @@ def loss_and_adjoint(kind, scale, z, labels, targets, dz):
     return loss
 
 
-@njit(error_model="numpy")
+@inlined()
 def r_adjoint(kind, scale, z, labels, rz, rdz):
     """rdz = (d^2 loss / dz^2) rz."""
     if kind == CROSS_ENTROPY:
@@ -37,7 +37,7 @@ def r_adjoint(kind, scale, z, labels, rz, rdz):
         squared_error.task_backward(rdz, rz, scale)
 
 
-@njit(error_model="numpy")
+@inlined()
 def all_finite(a):
     """Whether every number is: a - a is 0 then, and NaN otherwise."""
     lanes, whole = np.zeros(64, a.dtype), len(a) // 64 * 64
@@ -50,7 +50,7 @@ def all_finite(a):
     return total == total
 
 
-@njit(error_model="numpy")
+@inlined()
 def outputs(table, column, work, N):
     """The last value (or, by the column, its adjoint) as (N, D)."""
     last = table[len(table) - 1]
@@ -63,36 +63,46 @@ def primal_tasks(lo, hi, table, reals, lists, N, kind, scale, x, labels, targets
     for t in range(lo, hi):
         own, own_places, theta = work[t % len(work)], places[t % len(places)], w[t % len(w)]
         forward(table, reals, lists, N, x[t], theta, own, own_places, filters, shared)
-        z[t] = outputs(table, at.Y, own, N)
-        loss[t] = loss_and_adjoint(kind, scale, z[t], labels[t % len(labels)], targets[t % len(targets)], outputs(table, at.DY, own, N))
+        out = outputs(table, at.Y, own, N)
+        for n in range(N):
+            for d in range(out.shape[1]):
+                z[t, n, d] = out[n, d]
+        loss[t] = loss_and_adjoint(kind, scale, out, labels[t % len(labels)], targets[t % len(targets)], outputs(table, at.DY, own, N))
         backward(table, table, reals, lists, N, x[t], theta, grad[t], own, own, own_places, filters, shared)
         finite[t] = all_finite(grad[t])
 
 
-def product_tasks(lo, hi, table, rtable, reals, lists, N, kind, scale, x, labels, w, v, grad, work, rwork, places, filters, shared, room,
-                  gauss_newton):
-    """H v, or the Gauss-Newton matrix times v, of tasks lo .. hi, after `primal_tasks` left its values and adjoints in work."""
+def hessian_tasks(lo, hi, table, rtable, reals, lists, N, kind, scale, x, labels, w, v, grad, work, rwork, places, filters, shared, room):
+    """H v of tasks lo .. hi, after `primal_tasks` left its values and adjoints in work."""
     for t in range(lo, hi):
         own, own_places, theta, direction = work[t], places[t], w[t % len(w)], v[t % len(v)]
         r_forward(table, rtable, reals, lists, N, x[t], theta, direction, own, rwork, own_places, filters, shared, room)
         r_adjoint(kind, scale, outputs(table, at.Y, own, N), labels[t % len(labels)], outputs(rtable, at.Y, rwork, N),
                   outputs(rtable, at.DY, rwork, N))
-        if gauss_newton:
-            backward(table, rtable, reals, lists, N, x[t], theta, grad[t], own, rwork, own_places, filters, shared)
-        else:
-            r_backward(table, rtable, reals, lists, N, x[t], theta, direction, grad[t], own, rwork, own_places, filters, shared, room)
+        r_backward(table, rtable, reals, lists, N, x[t], theta, direction, grad[t], own, rwork, own_places, filters, shared, room)
 
 
-def order_filters(table, w, filters):
+def gauss_newton_tasks(lo, hi, table, rtable, reals, lists, N, kind, scale, x, labels, w, v, grad, work, rwork, places, filters, shared, room):
+    """The Gauss-Newton matrix times v: the gradient's own way back, from the tangent of the outputs' adjoint."""
+    for t in range(lo, hi):
+        own, own_places, theta, direction = work[t], places[t], w[t % len(w)], v[t % len(v)]
+        r_forward(table, rtable, reals, lists, N, x[t], theta, direction, own, rwork, own_places, filters, shared, room)
+        r_adjoint(kind, scale, outputs(table, at.Y, own, N), labels[t % len(labels)], outputs(rtable, at.Y, rwork, N),
+                  outputs(rtable, at.DY, rwork, N))
+        backward(table, rtable, reals, lists, N, x[t], theta, grad[t], own, rwork, own_places, filters, shared)
+
+
+def order_filters(table, lists, w, filters):
     """Every product's filters in both orders, for tasks that share them."""
-    order_all(table, w, filters)
+    order_all(table, lists, w, filters)
 
 
 TABLE, LIST, ROW, ROWS, STACK = "int64[:,::1]", "int64[::1]", "F[::1]", "F[:,::1]", "F[:,:,::1]"
 PLACES, LABELS = "int16[:,::1]", "int64[:,::1]"
+PRODUCT = ("int64", "int64", TABLE, TABLE, ROWS, LIST, "int64", "int64", "F", ROWS, LABELS, ROWS, ROWS, ROWS, ROWS, ROW, PLACES, ROW, "boolean",
+           ROW)
 SIGNATURES = {
     primal_tasks: ("int64", "int64", TABLE, ROWS, LIST, "int64", "int64", "F", ROWS, LABELS, STACK, ROWS, STACK, ROW, "boolean[::1]", ROWS,
                    ROWS, PLACES, ROW, "boolean"),
-    product_tasks: ("int64", "int64", TABLE, TABLE, ROWS, LIST, "int64", "int64", "F", ROWS, LABELS, ROWS, ROWS, ROWS, ROWS, ROW, PLACES, ROW,
-                    "boolean", ROW, "boolean"),
-    order_filters: (TABLE, ROW, ROW)}
+    hessian_tasks: PRODUCT, gauss_newton_tasks: PRODUCT,
+    order_filters: (TABLE, LIST, ROW, ROW)}

@@ -5,91 +5,96 @@ x is the chain's input; w, v, grad and product are flat vectors of parameters; w
 All arrays are flat. `filters` holds every product's filters in both orders where all tasks share them; else it is room for one.
 """
 import numpy as np
-from numba import njit
 
 from refmaml.kernels.activation import cpu as activation
 from refmaml.kernels.chain import program as at
 from refmaml.kernels.conv2d.cpu import order_filters, product, restore_filters
-from refmaml.kernels.conv2d.sights import BACKWARD_W, BACKWARD_X, FORWARD
+from refmaml.kernels.conv2d.sights import BACKWARD_W, BACKWARD_X, FORWARD, WHAT
+from refmaml.kernels.inner import inlined, inner
 from refmaml.kernels.norm_act_pool import cpu as norm_act_pool
 from refmaml.kernels.pooling import cpu as pooling
 
 # ---- where things are ----------------------------------------------------------------------------------------------------
 
 
-@njit
+@inlined()
 def taken_in(row, start, x, work, N):
     """What an operation takes in, its adjoint or its tangent: a part of `work`, or the chain's input."""
     return x if start < 0 else work[start:start + N * row[at.C] * row[at.H] * row[at.W]]
 
 
-@njit
+@inlined()
 def given(row, start, work, N):
     """What an operation gives, its adjoint or its tangent."""
     return work[start:start + N * row[at.O] * row[at.HO] * row[at.WO]]
 
 
-@njit
+@inlined()
 def rows(a, row):
     """A row of channels for each pixel."""
     return a.reshape((len(a) // row[at.O], row[at.O]))
 
 
-@njit
+@inlined()
 def winners(row, places, N):
     """Which pixel of each window won; nothing where nothing is pooled."""
     start = max(row[at.PLACES], 0)
     return places[start:start + N * row[at.O] * row[at.HO] * row[at.WO]] if row[at.PLACES] >= 0 else places[:0]
 
 
-@njit
+@inner()
 def channels(w, start, row, absent):
     """The C parameters from `start`; where there are none, `absent` C times."""
     return np.full(row[at.C], absent, w.dtype) if start < 0 else w[start:start + row[at.C]]
 
 
-@njit
+@inlined()
 def gradients(grad, start, row):
     """Where C gradients go; nowhere where there is no such parameter."""
     return np.empty(row[at.C], grad.dtype) if start < 0 else grad[start:start + row[at.C]]
 
 
-@njit
+@inlined()
 def block_of(row, lists, what):
     """The lists of a product, or (what = 0) of windows."""
     start = row[at.LISTS + what]
     return lists[start + 1:start + 1 + lists[start]]
 
 
-@njit
+@inlined()
 def size_of(row):
     """How many numbers a product's filters are."""
     return row[at.O] * row[at.C] * row[at.KH] * row[at.KW]
 
 
-@njit
-def ordered(row, w, what, filters, shared):
-    """A product's filters in rows: ready, or put in order now."""
+@inlined()
+def ready(row, block, filters):
+    """A product's filters in rows, as `order_all` left them."""
     size = size_of(row)
-    if shared:
-        start = row[at.FILTERS] + (size if what == BACKWARD_X else 0)
-        return filters[start:start + size]
-    order_filters(filters[:size], w[row[at.WEIGHT]:row[at.WEIGHT] + size], what, row[at.O], row[at.C])
-    return filters[:size]
+    start = row[at.FILTERS] + (size if block[WHAT] == BACKWARD_X else 0)
+    return filters[start:start + size]
 
 
-@njit
-def order_all(table, w, filters):
+@inner()
+def ordered(row, block, w, room):
+    """A product's filters, put in rows now."""
+    size = size_of(row)
+    order_filters(room[:size], w[row[at.WEIGHT]:row[at.WEIGHT] + size], block[WHAT], row[at.O], row[at.C])
+    return room[:size]
+
+
+@inner()
+def order_all(table, lists, w, filters):
     """Every product's filters in both orders, for tasks that share them."""
     for i in range(len(table)):
         row = table[i]
         if row[at.KIND] == at.PRODUCT:
-            size = size_of(row)
-            for what, start in ((FORWARD, row[at.FILTERS]), (BACKWARD_X, row[at.FILTERS] + size)):
-                order_filters(filters[start:start + size], w[row[at.WEIGHT]:row[at.WEIGHT] + size], what, row[at.O], row[at.C])
+            for what in (FORWARD, BACKWARD_X):
+                block = block_of(row, lists, what)
+                ordered(row, block, w, ready(row, block, filters))
 
 
-@njit
+@inner()
 def add_bias(y, row, w):
     """y += bias, unless a batch-norm takes it away again."""
     if row[at.BIAS] >= 0 and row[at.SILENT] == 0:
@@ -100,7 +105,7 @@ def add_bias(y, row, w):
                 pixels[m, o] += bias[o]
 
 
-@njit
+@inner()
 def bias_gradient(grad, row, dy):
     """db = sum dy; exactly 0 where a batch-norm takes the bias away."""
     if row[at.BIAS] >= 0:
@@ -117,7 +122,7 @@ def bias_gradient(grad, row, dy):
 # ---- operations without parameters: linear maps of images, their transposes, and functions of single numbers ----------------------
 
 
-@njit
+@inner()
 def map_images(row, y, x, places, N):
     """y from x where an operation is linear, or linear given its winners: also ry from rx."""
     C, H, W, O, Ho, Wo = row[at.C], row[at.H], row[at.W], row[at.O], row[at.HO], row[at.WO]
@@ -135,7 +140,7 @@ def map_images(row, y, x, places, N):
                         ys[n, 0, 0, (c * H + h) * W + w] = xs[n, h, w, c]
 
 
-@njit
+@inner()
 def map_back(row, dx, dy, places, N):
     """The transpose of `map_images`."""
     C, H, W, O, Ho, Wo = row[at.C], row[at.H], row[at.W], row[at.O], row[at.HO], row[at.WO]
@@ -156,15 +161,16 @@ def map_back(row, dx, dy, places, N):
 # ---- the walks -------------------------------------------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
+@inlined()
 def forward(table, reals, lists, N, x, w, work, places, filters, shared):
     """Fills the values in `work`, and places."""
     for i in range(len(table)):
         row, kind = table[i], table[i, at.KIND]
         a, y, place = taken_in(row, row[at.X], x, work, N), given(row, row[at.Y], work, N), winners(row, places, N)
         if kind == at.PRODUCT:
-            f = ordered(row, w, FORWARD, filters, shared)
-            product(FORWARD, 1, y, a, a, y, y, f, f, block_of(row, lists, FORWARD), 0, N)
+            block = block_of(row, lists, FORWARD)
+            f = ready(row, block, filters) if shared else ordered(row, block, w, filters)
+            product(y, a, a[:0], y, y, f, f, block, N)
             add_bias(y, row, w)
         elif kind == at.NORM_ACT_POOL:
             slope, block = reals[i, 1], block_of(row, lists, 0)
@@ -181,7 +187,7 @@ def forward(table, reals, lists, N, x, w, work, places, filters, shared):
             map_images(row, y, a, place, N)
 
 
-@njit(error_model="numpy")
+@inlined()
 def backward(table, dtable, reals, lists, N, x, w, grad, work, dwork, places, filters, shared):
     """Fills the gradient from the adjoint of the last value; adjoints lie in dwork where dtable says (work and table, if they are kept)."""
     for i in range(len(table) - 1, -1, -1):
@@ -189,10 +195,11 @@ def backward(table, dtable, reals, lists, N, x, w, grad, work, dwork, places, fi
         a, y, place = taken_in(row, row[at.X], x, work, N), given(row, row[at.Y], work, N), winners(row, places, N)
         dx, dy = taken_in(row, drow[at.DX], x, dwork, N), given(row, drow[at.DY], dwork, N)
         if kind == at.PRODUCT:
-            product_gradients(row, lists, N, 1, grad, a, a, dy, dy)
-            if row[at.X] >= 0 and i > 0:
-                f = ordered(row, w, BACKWARD_X, filters, shared)
-                product(BACKWARD_X, 1, dx, dx, dx, dy, dy, f, f, block_of(row, lists, BACKWARD_X), 0, N)
+            product_gradients(row, lists, N, grad, a, a[:0], dy, dy)
+            if row[at.X] >= 0:
+                block = block_of(row, lists, BACKWARD_X)
+                f = ready(row, block, filters) if shared else ordered(row, block, w, filters)
+                product(dx, dx, dx, dy, dy[:0], f, f, block, N)
         elif kind == at.NORM_ACT_POOL:
             slope, block = reals[i, 1], block_of(row, lists, 0)
             norm_act_pool.backward(dx, gradients(grad, row[at.WEIGHT], row), gradients(grad, row[at.BIAS], row), dy,
@@ -204,17 +211,17 @@ def backward(table, dtable, reals, lists, N, x, w, grad, work, dwork, places, fi
             map_back(row, dx, dy, place, N)
 
 
-@njit
-def product_gradients(row, lists, N, parts, grad, x, x2, dy, dy2):
-    """A product's weight gradient, a sum of one or two, and its bias gradient, which belongs to dy2."""
+@inlined()
+def product_gradients(row, lists, N, grad, x, x2, dy, dy2):
+    """A product's weight gradient, a sum of two where there is an x2, and its bias gradient, which belongs to dy2."""
     size = size_of(row)
     dw = np.empty(size, grad.dtype)
-    product(BACKWARD_W, parts, dw, x, x2, dy, dy2, dw, dw, block_of(row, lists, BACKWARD_W), 0, N)
+    product(dw, x, x2, dy, dy2, dw, dw, block_of(row, lists, BACKWARD_W), N)
     restore_filters(grad[row[at.WEIGHT]:row[at.WEIGHT] + size], dw, row[at.O], row[at.C])
     bias_gradient(grad, row, dy2)
 
 
-@njit(error_model="numpy")
+@inlined()
 def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, places, filters, shared, room):
     """Fills the tangents of the values along v, and what the second walk needs of them; `room` is for the filters of v."""
     lead = first_product(table)
@@ -223,12 +230,13 @@ def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, places, filt
         a, y, place = taken_in(row, row[at.X], x, work, N), given(row, row[at.Y], work, N), winners(row, places, N)
         ra, ry = taken_in(row, rrow[at.X], x, rwork, N), given(row, rrow[at.Y], rwork, N)
         if kind == at.PRODUCT:
-            block, rf = block_of(row, lists, FORWARD), ordered(row, v, FORWARD, room, False)
+            block = block_of(row, lists, FORWARD)
+            rf = ordered(row, block, v, room)
             if i == lead:                                            # the input has no tangent
-                product(FORWARD, 1, ry, a, a, ry, ry, rf, rf, block, 0, N)
+                product(ry, a, a[:0], ry, ry, rf, rf, block, N)
             else:
-                f = ordered(row, w, FORWARD, filters, shared)
-                product(FORWARD, 2, ry, ra, a, ry, ry, f, rf, block, 0, N)
+                f = ready(row, block, filters) if shared else ordered(row, block, w, filters)
+                product(ry, ra, a, ry, ry, f, rf, block, N)
             add_bias(ry, row, v)
         elif kind == at.NORM_ACT_POOL:
             slope, block = reals[i, 1], block_of(row, lists, 0)
@@ -241,7 +249,7 @@ def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, places, filt
             map_images(row, ry, ra, place, N)
 
 
-@njit(error_model="numpy")
+@inlined()
 def r_backward(table, rtable, reals, lists, N, x, w, v, grad, work, rwork, places, filters, shared, room):
     """Fills the tangent of the gradient from the tangent of the last adjoint."""
     lead = first_product(table)
@@ -252,11 +260,12 @@ def r_backward(table, rtable, reals, lists, N, x, w, v, grad, work, rwork, place
         rdx, rdy = taken_in(row, rrow[at.DX], x, rwork, N), given(row, rrow[at.DY], rwork, N)
         if kind == at.PRODUCT:
             if i == lead:
-                product_gradients(row, lists, N, 1, grad, a, a, rdy, rdy)
+                product_gradients(row, lists, N, grad, a, a[:0], rdy, rdy)
             else:
-                product_gradients(row, lists, N, 2, grad, ra, a, dy, rdy)
-                f, rf = ordered(row, w, BACKWARD_X, filters, shared), ordered(row, v, BACKWARD_X, room, False)
-                product(BACKWARD_X, 2, rdx, rdx, rdx, rdy, dy, f, rf, block_of(row, lists, BACKWARD_X), 0, N)
+                product_gradients(row, lists, N, grad, ra, a, dy, rdy)
+                block = block_of(row, lists, BACKWARD_X)
+                f, rf = ready(row, block, filters) if shared else ordered(row, block, w, filters), ordered(row, block, v, room)
+                product(rdx, rdx, rdx, rdy, dy, f, rf, block, N)
         elif kind == at.NORM_ACT_POOL:
             slope, block = reals[i, 1], block_of(row, lists, 0)
             norm_act_pool.r_backward(ra, gradients(grad, row[at.WEIGHT], row), gradients(grad, row[at.BIAS], row), dy,
@@ -269,7 +278,7 @@ def r_backward(table, rtable, reals, lists, N, x, w, v, grad, work, rwork, place
             map_back(row, rdx, rdy, place, N)
 
 
-@njit
+@inlined()
 def first_product(table):
     """The first operation with parameters."""
     i = 0

@@ -23,10 +23,11 @@ Tried and left: filters of the second kind made from the first, tap by tap (40 m
 and columns of c (255, not 205); 32 to 128 steps at a time (within 10 % of each other).
 """
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from refmaml.kernels.compiled import compiled
-from refmaml.kernels.conv2d.sights import BACKWARD_W, BACKWARD_X, FORWARD, lists, sights
+from refmaml.kernels.conv2d.sights import BACKWARD_W, BACKWARD_X, COVERED, FORWARD, N_IMAGES, N_TAPS, SUMMED, WHAT, lists, sights
+from refmaml.kernels.inner import inner
 from refmaml.kernels.register_tiles import accumulate, transpose
 
 __all__ = ["conv2d_forward", "conv2d_backward_x", "conv2d_backward_w",
@@ -35,7 +36,7 @@ __all__ = ["conv2d_forward", "conv2d_backward_x", "conv2d_backward_w",
 
 # ---- filters: (O, C, taps) in w; rows (tap, c) of O numbers, or (tap, o) of C numbers, in the products -------------------------
 
-@njit
+@inner()
 def by_tap(O, C, taps):
     """Where the rows (tap, c) of O numbers begin, in the order (c, tap)."""
     rows = np.empty(C * taps, np.int64)
@@ -45,7 +46,7 @@ def by_tap(O, C, taps):
     return rows
 
 
-@njit
+@inner()
 def order_filters(rows, w, what, O, C):
     """One task's filters w, as rows to add up."""
     taps = len(w) // (O * C)
@@ -63,7 +64,7 @@ def order_filters(rows, w, what, O, C):
             transpose(rows[o * C:], of_taps, w[o * C * taps:], of_channels)
 
 
-@njit
+@inner()
 def restore_filters(dw, rows, O, C):
     """dw (O, C, taps) from rows (tap, c) of O numbers."""
     taps = len(dw) // (O * C)
@@ -72,7 +73,7 @@ def restore_filters(dw, rows, O, C):
 
 # ---- the products, for one task: all arrays flat -------------------------------------------------------------------------
 
-@njit
+@inner()
 def with_border(x, n, block):
     """n images (H, W, C) in a line, each with a border of zeros; the images themselves where there is to be none."""
     C, H, W, Hp, Wp, top, left = block[1], block[2], block[3], block[8], block[9], block[10], block[11]
@@ -86,36 +87,36 @@ def with_border(x, n, block):
     return xs
 
 
-@njit
-def product(what, parts, c, x, x2, y, y2, f, f2, block, lo, hi):
-    """c: y or dx of images lo .. hi, or the rows of dw from them, as a sum of one or two products of the other two of x, y and f.
+@inner()
+def product(c, x, x2, y, y2, f, f2, block, N):
+    """c: y or dx of N images, or the rows of dw from them, as the product of the other two of x, y and f; f: filters in rows.
 
-    x, y, c are those images; f the filters in rows; x2, y2, f2 belong to the second product.
+    Where there are x2, y2, f2, the product of those is added. `block` says which of the three it is.
+    (What varies comes in arrays: for every constant argument Numba would compile the function anew.)
     """
-    n, C, O, taps, K = block[0], block[1], block[4], block[7], block[13]
-    size_x, size_y = C * block[2] * block[3], O * block[5] * block[6]
+    n, C, O, taps, what, K = block[N_IMAGES], block[1], block[4], block[N_TAPS], block[WHAT], block[SUMMED]
+    size_x, size_y, covered = C * block[2] * block[3], O * block[5] * block[6], block[COVERED]
     first, fresh, place, pixels, positions, steps, rows = lists(block)
-    if what != BACKWARD_W and block[12] == 0:
+    if what != BACKWARD_W and covered == 0:
         c[:] = 0
-    for image in range(lo, hi, n):
-        m, from_x, from_y = min(n, hi - image), (image - lo) * size_x, (image - lo) * size_y
-        for part in range(parts):
+    for image in range(0, N, n):
+        m, from_x, from_y = min(n, N - image), image * size_x, image * size_y
+        for part in range(1 if len(y2 if what == BACKWARD_X else x2) == 0 else 2):
             xs, ys, fs = x2 if part else x, y2 if part else y, f2 if part else f
             if what != BACKWARD_X:
                 xs = with_border(xs[from_x:from_x + m * size_x], m, block)
             for tap in range(taps):
                 begin, end = first[tap], first[tap] + (first[tap + 1] - first[tap]) // n * m
+                new = part == 0 and covered * fresh[tap] == 1
                 if what == FORWARD:
-                    accumulate(c[from_y:], xs, fs[place[tap] * K * O:], positions, pixels, begin, end, steps, rows, 0, K, O,
-                               part == 0 and block[12] * fresh[tap] == 1)
+                    accumulate(c[from_y:], xs, fs[place[tap] * K * O:], positions, pixels, begin, end, steps, rows, first[0], K, O, new)
                 elif what == BACKWARD_X:
-                    accumulate(c[from_x:], ys[from_y:], fs[place[tap] * K * C:], pixels, positions, begin, end, steps, rows, 0, K, C,
-                               part == 0 and block[12] * fresh[tap] == 1)
+                    accumulate(c[from_x:], ys[from_y:], fs[place[tap] * K * C:], pixels, positions, begin, end, steps, rows, first[0], K, C, new)
                 else:
-                    dw, new = c[place[tap] * K * O:], image == lo and part == 0
+                    dw, new = c[place[tap] * K * O:], image == 0 and part == 0
                     if new and begin == end:                         # a tap through which nothing is seen
                         dw[:K * O] = 0
-                    accumulate(dw, xs, ys[from_y:], rows, steps, 0, K, pixels, positions, begin, end, O, new)
+                    accumulate(dw, xs, ys[from_y:], rows, steps, first[0], K, pixels, positions, begin, end, O, new)
 
 
 @compiled("rows! rows whole whole whole", grain=4096)
@@ -125,37 +126,36 @@ def filter_rows(rows, w, what, O, C):
         order_filters(rows[t], w[t], what, O, C)
 
 
-@compiled("whole images! images images rows rows list", grain=512)
-def forward(parts, y, x, x2, f, f2, block):
+@compiled("images! images images rows rows list", grain=512)
+def forward(y, x, x2, f, f2, block):
     """y, whose tiles of images the threads share."""
-    (T, N), n = y.shape[:2], block[0]
+    (T, N), n = y.shape[:2], block[N_IMAGES]
     tiles = (N + n - 1) // n
     for tile in prange(T * tiles):
         t, lo = tile // tiles, tile % tiles * n
         hi = min(lo + n, N)
         c = y[t, lo:hi].ravel()
-        product(FORWARD, parts, c, x[t, lo:hi].ravel(), x2[t, lo:hi].ravel(), c, c, f[t % len(f)], f2[t % len(f2)], block, lo, hi)
+        product(c, x[t, lo:hi].ravel(), x2[t, lo:hi].ravel(), c, c, f[t % len(f)], f2[t % len(f2)], block, hi - lo)
 
 
-@compiled("whole images! images images rows rows list", grain=512)
-def backward_x(parts, dx, dy, dy2, f, f2, block):
+@compiled("images! images images rows rows list", grain=512)
+def backward_x(dx, dy, dy2, f, f2, block):
     """dx, whose tiles of images the threads share."""
-    (T, N), n = dx.shape[:2], block[0]
+    (T, N), n = dx.shape[:2], block[N_IMAGES]
     tiles = (N + n - 1) // n
     for tile in prange(T * tiles):
         t, lo = tile // tiles, tile % tiles * n
         hi = min(lo + n, N)
         c = dx[t, lo:hi].ravel()
-        product(BACKWARD_X, parts, c, c, c, dy[t, lo:hi].ravel(), dy2[t, lo:hi].ravel(), f[t % len(f)], f2[t % len(f2)], block, lo, hi)
+        product(c, c, c, dy[t, lo:hi].ravel(), dy2[t, lo:hi].ravel(), f[t % len(f)], f2[t % len(f2)], block, hi - lo)
 
 
-@compiled("whole rows! images images images images list", grain=512)
-def backward_w(parts, dw, x, x2, dy, dy2, block):
+@compiled("rows! images images images images list", grain=512)
+def backward_w(dw, x, x2, dy, dy2, block):
     """dw, a thread for each task."""
-    N = x.shape[1]
     for t in prange(len(x)):
         rows = np.empty(dw.shape[1], x.dtype)
-        product(BACKWARD_W, parts, rows, x[t].ravel(), x2[t].ravel(), dy[t].ravel(), dy2[t].ravel(), rows, rows, block, 0, N)
+        product(rows, x[t].ravel(), x2[t].ravel(), dy[t].ravel(), dy2[t].ravel(), rows, rows, block, x.shape[1])
         restore_filters(dw[t], rows, block[4], block[1])
 
 
@@ -174,21 +174,26 @@ def block_for(what, x, y, w, stride, padding):
     return sights(what, *x.shape[1:], *y.shape[2:], tuple(w.shape[3:]), tuple(stride), (padding[0][0], padding[1][0]))
 
 
+def with_second(arrays):
+    """One or two arrays as two, the second with nothing of each task where there is only one."""
+    return [arrays[0], arrays[1] if len(arrays) > 1 else arrays[0][:, :0]]
+
+
 def sum_forward(y, xs, ws, stride, padding):
     """y = the sum of conv(x, w) over one or two pairs."""
-    f = [rows_from(w, FORWARD, y.dtype) for w in ws]
-    forward(len(xs), y, xs[0], xs[-1], f[0], f[-1], block_for(FORWARD, xs[0], y, ws[0], stride, padding))
+    x, x2, f, f2 = with_second(xs) + with_second([rows_from(w, FORWARD, y.dtype) for w in ws])
+    forward(y, x, x2, f, f2, block_for(FORWARD, xs[0], y, ws[0], stride, padding))
 
 
 def sum_backward_x(dx, dys, ws, stride, padding):
     """dx = the sum of conv_dx(dy, w) over one or two pairs."""
-    f = [rows_from(w, BACKWARD_X, dx.dtype) for w in ws]
-    backward_x(len(dys), dx, dys[0], dys[-1], f[0], f[-1], block_for(BACKWARD_X, dx, dys[0], ws[0], stride, padding))
+    dy, dy2, f, f2 = with_second(dys) + with_second([rows_from(w, BACKWARD_X, dx.dtype) for w in ws])
+    backward_x(dx, dy, dy2, f, f2, block_for(BACKWARD_X, dx, dys[0], ws[0], stride, padding))
 
 
 def sum_backward_w(dw, xs, dys, stride, padding):
     """dw = the sum of conv_dw(x, dy) over one or two pairs."""
-    backward_w(len(xs), dw, xs[0], xs[-1], dys[0], dys[-1], block_for(BACKWARD_W, xs[0], dys[0], dw, stride, padding))
+    backward_w(dw, *with_second(xs), *with_second(dys), block_for(BACKWARD_W, xs[0], dys[0], dw, stride, padding))
 
 
 def conv2d_forward(y, x, w, stride, padding):

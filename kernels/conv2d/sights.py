@@ -8,6 +8,7 @@ They travel as one flat block of int64, so that a compiled kernel takes the list
     Hp Wp top left    height and width of the copy of an image with its border that patches are then taken from, and where the image
                       begins in it; 0 0 0 0 where there is no copy
     covered           1 where the taps marked fresh reach everything that is written, 0 where it must be set to 0 first
+    what              FORWARD, BACKWARD_X or BACKWARD_W
     K                 numbers that are summed up in one go: the channels, or all of a patch where channels are few
 
     first   (taps + 1)    tap k's pairs are first[k] .. first[k+1]
@@ -20,12 +21,13 @@ They travel as one flat block of int64, so that a compiled kernel takes the list
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
+
+from refmaml.kernels.inner import inner
 
 FORWARD, BACKWARD_X, BACKWARD_W = 0, 1, 2
 FEW = 8                  # channels below which all taps are summed in one go, from a copy of x with its border of zeros
 ROWS = 256               # positions that a thread takes at a time, give or take an image
-HEADER = 14
+N_IMAGES, N_TAPS, COVERED, WHAT, SUMMED, HEADER = 0, 7, 12, 13, 14, 15      # where in a block those begin
 
 
 @lru_cache(maxsize=512)
@@ -44,7 +46,7 @@ def sights(what, N, C, H, W, O, Ho, Wo, kernel, stride, start):
     size = n * H * W if what == BACKWARD_X else n * Ho * Wo
     order, fresh, covered = disjoint_first(targets, size)
     first = np.cumsum([0, *(len(pixels[tap]) for tap in order)])
-    header = [n, C, H, W, O, Ho, Wo, len(order), *bordered, covered, len(steps)]
+    header = [n, C, H, W, O, Ho, Wo, len(order), *bordered, covered, what, len(steps)]
     rows = np.arange(len(steps)) * (C if what == BACKWARD_X else O)
     return np.concatenate([header, first, fresh, order, *(pixels[tap] for tap in order), *(positions[tap] for tap in order),
                            steps, rows]).astype(np.int64)
@@ -75,10 +77,10 @@ def disjoint_first(targets, size):
     return order + [tap for tap in range(len(targets)) if tap not in order], fresh, int(len(reached) == size)
 
 
-@njit
+@inner()
 def lists(block):
     """(first, fresh, place, pixels, positions, steps, rows) of a block, as views."""
-    taps, K = block[7], block[13]
+    taps, K = block[N_TAPS], block[SUMMED]
     at = HEADER
     first, at = block[at:at + taps + 1], at + taps + 1
     fresh, at = block[at:at + taps], at + taps

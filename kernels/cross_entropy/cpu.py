@@ -1,14 +1,15 @@
 """Softmax cross-entropy on a CPU: see reference.py. Threads take tasks, where there is enough to share."""
 import math
 
-from numba import njit, prange
+from numba import prange
 
 from refmaml.kernels.compiled import compiled
+from refmaml.kernels.inner import inner
 
 __all__ = ["cross_entropy_forward", "cross_entropy_backward", "cross_entropy_r_backward"]
 
 
-@njit(error_model="numpy")
+@inner()
 def task_forward(p, z, labels, scale):
     """The loss of one task; fills p (N, C)."""
     N, C = z.shape
@@ -27,7 +28,7 @@ def task_forward(p, z, labels, scale):
     return loss
 
 
-@njit(error_model="numpy")
+@inner()
 def task_backward(dz, p, labels, scale):
     """dz = scale (p - onehot); dz may be p itself."""
     N, C = p.shape
@@ -36,7 +37,7 @@ def task_backward(dz, p, labels, scale):
             dz[n, c] = scale * (p[n, c] - (c == labels[n]))
 
 
-@njit(error_model="numpy")
+@inner()
 def task_r_backward(rdz, p, rz, scale):
     """rdz = scale p (rz - <p, rz>)."""
     N, C = p.shape

@@ -15,13 +15,13 @@ Versions, nanoseconds for 16 numbers, forward / backward / r_forward / r_backwar
   v2  row formulas
 """
 import numpy as np
-from numba import njit
 
+from refmaml.kernels.inner import inlined, inner
 from refmaml.kernels.norm_act_pool import formulas as f
 from refmaml.kernels.norm_act_pool.windows import lists_of
 
 
-@njit
+@inner()
 def images(block, N):
     """(first image, how many, where its pixels begin, where its windows begin) for the images of a task, n at a time."""
     n, C, pixels, windows = block[0], block[1], block[2], block[3]
@@ -29,22 +29,22 @@ def images(block, N):
         yield min(n, N - image), image * pixels * C, image * windows * C
 
 
-@njit(error_model="numpy")
+@inlined()
 def statistics(mean, s, x, eps, block, N):
     """Fills mean and s = 1 / sqrt(var + eps) of each channel; the variance is of centred values."""
     C, pixels, every = block[1], block[2], lists_of(block)[0]
     M, total, square = N * pixels, np.zeros(C), np.zeros(C)
     for m, px, _ in images(block, N):
-        f.add_up((x[px:], total), every, every, 0, m * pixels, C)
+        f.add_up((x[px:], total), every, every, m * pixels, C)
     for c in range(C):
         mean[c] = total[c] / M
     for m, px, _ in images(block, N):
-        f.add_squares((x[px:], mean, square), every, every, 0, m * pixels, C)
+        f.add_squares((x[px:], mean, square), every, every, m * pixels, C)
     for c in range(C):
         s[c] = 1 / np.sqrt(square[c] / M + eps)
 
 
-@njit(error_model="numpy")
+@inner()
 def forward(y, place, x, s, gamma, beta, eps, slope, block, N):
     """Fills y, s, place (who won each window: the first of equals; NaN wins over everything), and makes x to xh."""
     C, windows, taps, left = block[1], block[3], block[4], block[5]
@@ -53,27 +53,27 @@ def forward(y, place, x, s, gamma, beta, eps, slope, block, N):
     statistics(mean, s, x, eps, block, N)
     for m, px, wi in images(block, N):
         if taps == 1:
-            f.forward_alone((x[px:], y[wi:], mean, s, gamma, beta, slope), of_taps[0], of_windows, 0, m * windows, C)
+            f.forward_alone((x[px:], y[wi:], mean, s, gamma, beta, slope), of_taps[0], of_windows, m * windows, C)
         else:
             for here in range(taps):
                 f.forward_pooled((x[px:], y[wi:], place[wi:], mean, s, gamma, beta, slope, np.int16(here), np.int16(0)),
-                                 of_taps[here], of_windows, 0, m * windows, C)
-        f.forward_left((x[px:], mean, s), of_left, of_left, 0, m * left, C)
+                                 of_taps[here], of_windows, m * windows, C)
+        f.forward_left((x[px:], mean, s), of_left, of_left, m * left, C)
 
 
-@njit(error_model="numpy")
+@inner()
 def backward(dx, dgamma, dbeta, dy, y, place, xh, s, gamma, slope, block, N):
     """Fills dx (which may be xh itself), dgamma = sum du xh, dbeta = sum du, and makes dy to the adjoint du of the u that won."""
     C, pixels, windows, taps, left = block[1], block[2], block[3], block[4], block[5]
     _, of_windows, of_taps, of_left = lists_of(block)
     M, total, product = N * pixels, np.zeros(C), np.zeros(C)
     for m, px, wi in images(block, N):
-        f.adjoint_of_u((dy[wi:], y[wi:], slope, total), of_windows, of_windows, 0, m * windows, C)
+        f.adjoint_of_u((dy[wi:], y[wi:], slope, total), of_windows, of_windows, m * windows, C)
         for here in range(taps):
             if taps == 1:
-                f.add_products_alone((xh[px:], dy[wi:], product), of_taps[0], of_windows, 0, m * windows, C)
+                f.add_products_alone((xh[px:], dy[wi:], product), of_taps[0], of_windows, m * windows, C)
             else:
-                f.add_products_pooled((xh[px:], dy[wi:], place[wi:], np.int16(here), product), of_taps[here], of_windows, 0, m * windows, C)
+                f.add_products_pooled((xh[px:], dy[wi:], place[wi:], np.int16(here), product), of_taps[here], of_windows, m * windows, C)
     mean, incline, scale = np.empty_like(s), np.empty_like(s), np.empty_like(s)
     for c in range(C):
         dbeta[c], dgamma[c] = total[c], product[c]
@@ -81,21 +81,21 @@ def backward(dx, dgamma, dbeta, dy, y, place, xh, s, gamma, slope, block, N):
     for m, px, wi in images(block, N):
         for here in range(taps):
             if taps == 1:
-                f.backward_alone((dx[px:], xh[px:], dy[wi:], scale, mean, incline), of_taps[0], of_windows, 0, m * windows, C)
+                f.backward_alone((dx[px:], xh[px:], dy[wi:], scale, mean, incline), of_taps[0], of_windows, m * windows, C)
             else:
                 f.backward_pooled((dx[px:], xh[px:], dy[wi:], place[wi:], scale, mean, incline, np.int16(here)), of_taps[here], of_windows,
-                                  0, m * windows, C)
-        f.backward_left((dx[px:], xh[px:], scale, mean, incline), of_left, of_left, 0, m * left, C)
+                                  m * windows, C)
+        f.backward_left((dx[px:], xh[px:], scale, mean, incline), of_left, of_left, m * left, C)
 
 
-@njit(error_model="numpy")
+@inner()
 def r_forward(ry, rs, rx, y, place, xh, s, gamma, rgamma, rbeta, slope, block, N):
     """Fills ry and rs along (rx, rgamma, rbeta), and makes rx to rxh."""
     C, pixels, windows, taps, left = block[1], block[2], block[3], block[4], block[5]
     every, of_windows, of_taps, of_left = lists_of(block)
     M, total, product = N * pixels, np.zeros(C), np.zeros(C)
     for m, px, _ in images(block, N):
-        f.add_tangents((rx[px:], xh[px:], total, product), every, every, 0, m * pixels, C)
+        f.add_tangents((rx[px:], xh[px:], total, product), every, every, m * pixels, C)
     mean, incline = np.empty_like(s), np.empty_like(s)
     for c in range(C):
         mean[c], incline[c] = total[c] / M, product[c] / M
@@ -104,29 +104,29 @@ def r_forward(ry, rs, rx, y, place, xh, s, gamma, rgamma, rbeta, slope, block, N
         for here in range(taps):
             if taps == 1:
                 f.r_forward_alone((rx[px:], xh[px:], ry[wi:], y[wi:], mean, incline, s, gamma, rgamma, rbeta, slope), of_taps[0],
-                                  of_windows, 0, m * windows, C)
+                                  of_windows, m * windows, C)
             else:
                 f.r_forward_pooled((rx[px:], xh[px:], ry[wi:], y[wi:], place[wi:], mean, incline, s, gamma, rgamma, rbeta, slope,
-                                    np.int16(here)), of_taps[here], of_windows, 0, m * windows, C)
-        f.r_forward_left((rx[px:], xh[px:], mean, incline, s), of_left, of_left, 0, m * left, C)
+                                    np.int16(here)), of_taps[here], of_windows, m * windows, C)
+        f.r_forward_left((rx[px:], xh[px:], mean, incline, s), of_left, of_left, m * left, C)
 
 
-@njit(error_model="numpy")
+@inlined()
 def r_backward_sums(total, rtotal, product, rproduct, rxh, du, rdy, y, place, xh, slope, block, N):
     """Sums over du and rdu, of themselves and with xh and rxh; makes rdy to rdu."""
     C, windows, taps = block[1], block[3], block[4]
     _, of_windows, of_taps, _ = lists_of(block)
     for m, px, wi in images(block, N):
-        f.r_adjoint_of_u((rdy[wi:], du[wi:], y[wi:], slope, total, rtotal), of_windows, of_windows, 0, m * windows, C)
+        f.r_adjoint_of_u((rdy[wi:], du[wi:], y[wi:], slope, total, rtotal), of_windows, of_windows, m * windows, C)
         for here in range(taps):
             if taps == 1:
-                f.r_add_products_alone((xh[px:], rxh[px:], du[wi:], rdy[wi:], product, rproduct), of_taps[0], of_windows, 0, m * windows, C)
+                f.r_add_products_alone((xh[px:], rxh[px:], du[wi:], rdy[wi:], product, rproduct), of_taps[0], of_windows, m * windows, C)
             else:
                 f.r_add_products_pooled((xh[px:], rxh[px:], du[wi:], rdy[wi:], place[wi:], np.int16(here), product, rproduct),
-                                        of_taps[here], of_windows, 0, m * windows, C)
+                                        of_taps[here], of_windows, m * windows, C)
 
 
-@njit(error_model="numpy")
+@inner()
 def r_backward(rxh, rdgamma, rdbeta, du, rdy, y, place, xh, s, rs, gamma, rgamma, slope, block, N):
     """The product rule on `backward`: makes rxh to rdx and rdy to rdu, and fills rdgamma and rdbeta; du is what `backward` left in dy."""
     C, pixels, windows, taps, left = block[1], block[2], block[3], block[4], block[5]
@@ -143,8 +143,8 @@ def r_backward(rxh, rdgamma, rdbeta, du, rdy, y, place, xh, s, rs, gamma, rgamma
         for here in range(taps):
             if taps == 1:
                 f.r_backward_alone((xh[px:], rxh[px:], du[wi:], rdy[wi:], s, rs, gamma, rgamma, mean, incline, rmean, rincline),
-                                   of_taps[0], of_windows, 0, m * windows, C)
+                                   of_taps[0], of_windows, m * windows, C)
             else:
                 f.r_backward_pooled((xh[px:], rxh[px:], du[wi:], rdy[wi:], place[wi:], s, rs, gamma, rgamma, mean, incline, rmean, rincline,
-                                     np.int16(here)), of_taps[here], of_windows, 0, m * windows, C)
-        f.r_backward_left((xh[px:], rxh[px:], s, rs, mean, incline, rmean, rincline), of_left, of_left, 0, m * left, C)
+                                     np.int16(here)), of_taps[here], of_windows, m * windows, C)
+        f.r_backward_left((xh[px:], rxh[px:], s, rs, mean, incline, rmean, rincline), of_left, of_left, m * left, C)

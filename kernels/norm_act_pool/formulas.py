@@ -5,7 +5,6 @@ nothing is pooled, a pixel is its own window and has won (`..._alone`); pixels t
 """
 from refmaml.kernels.row_formulas import row_formula
 
-
 # ---- forward: xh = s (x - mean), y = the largest of bent(gamma xh + beta) --------------------------------------------------------
 
 

@@ -10,7 +10,8 @@
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
+
+from refmaml.kernels.inner import inner
 
 ROWS = 256               # pixels at a time, give or take an image: their channels stay in the second-level cache
 HEADER = 6
@@ -28,7 +29,7 @@ def window_lists(N, C, H, W, Ho, Wo, window):
     return np.concatenate([header, *(C * rows.ravel() for rows in (rows, np.arange(n * Ho * Wo), taps, left))]).astype(np.int64)
 
 
-@njit
+@inner()
 def lists_of(block):
     """(all, windows, taps, left) as views; the first m images are the first m / n of each."""
     n, pixels, windows, taps, left = block[0], block[2], block[3], block[4], block[5]

@@ -1,14 +1,15 @@
 """Pooling on a CPU: see reference.py. Images come channels last, (T, N, H, W, C); threads take images, inner loops run over channels."""
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from refmaml.kernels.compiled import compiled
+from refmaml.kernels.inner import inner
 
 __all__ = ["max_pool2d_forward", "max_pool2d_gather", "max_pool2d_backward",
            "avg_pool2d_forward", "avg_pool2d_backward"]
 
 
-@njit(error_model="numpy")
+@inner()
 def max_forward_image(y, winner, x, window, stride):
     Ho, Wo, C = y.shape
     (kH, kW), (sH, sW) = window, stride
@@ -36,7 +37,7 @@ def max_pool2d_forward(y, winner, x, window, stride):
         max_forward_image(y[image // N, image % N], winner[image // N, image % N], x[image // N, image % N], window, stride)
 
 
-@njit(error_model="numpy")
+@inner()
 def gather_image(ry, winner, rx, window, stride):
     Ho, Wo, C = ry.shape
     for i in range(Ho):
@@ -54,7 +55,7 @@ def max_pool2d_gather(ry, winner, rx, window, stride):
         gather_image(ry[image // N, image % N], winner[image // N, image % N], rx[image // N, image % N], window, stride)
 
 
-@njit(error_model="numpy")
+@inner()
 def max_backward_image(dx, winner, dy, window, stride):
     Ho, Wo, C = dy.shape
     (kH, kW), (sH, sW), zero = window, stride, dx.dtype.type(0)
@@ -77,7 +78,7 @@ def max_pool2d_backward(dx, winner, dy, window, stride):
         max_backward_image(dx[image // N, image % N], winner[image // N, image % N], dy[image // N, image % N], window, stride)
 
 
-@njit(error_model="numpy")
+@inner()
 def avg_forward_image(y, x, window, stride):
     Ho, Wo, C = y.shape
     (kH, kW), (sH, sW), places = window, stride, y.dtype.type(window[0] * window[1])
@@ -102,7 +103,7 @@ def avg_pool2d_forward(y, x, window, stride):
         avg_forward_image(y[image // N, image % N], x[image // N, image % N], window, stride)
 
 
-@njit(error_model="numpy")
+@inner()
 def avg_backward_image(dx, dy, window, stride):
     Ho, Wo, C = dy.shape
     (kH, kW), (sH, sW), places = window, stride, dx.dtype.type(window[0] * window[1])

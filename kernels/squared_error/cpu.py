@@ -1,12 +1,13 @@
 """Squared error on a CPU: see reference.py. Threads take tasks, where there is enough to share."""
-from numba import njit, prange
+from numba import prange
 
 from refmaml.kernels.compiled import compiled
+from refmaml.kernels.inner import inner
 
 __all__ = ["squared_error_forward", "squared_error_backward", "squared_error_r_backward"]
 
 
-@njit(error_model="numpy")
+@inner()
 def task_forward(e, z, target, scale):
     """The loss of one task; fills the residual e (N, D)."""
     N, D = z.shape
@@ -18,7 +19,7 @@ def task_forward(e, z, target, scale):
     return scale * total
 
 
-@njit(error_model="numpy")
+@inner()
 def task_backward(dz, e, scale):
     """dz = 2 scale e; dz may be e itself."""
     N, D = e.shape

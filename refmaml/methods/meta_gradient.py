@@ -46,8 +46,7 @@ def meta_gradient(method, net, meta, batch, *, chunk=8, trace=False):
     total, parts = np.zeros_like(meta), []
     for start in range(0, len(batch), chunk):
         part = method.task_gradients(net, meta, batch[start:start + chunk], trace)
-        for row in part.grad:
-            total += row
+        net.kernels.vector_add_rows(total[None], part.grad)
         parts.append(TaskGradients(part.loss, part.accuracy, None, part.trace, part.report))
     if not np.isfinite(total).all():
         raise NonFiniteError(f"meta-gradient: expected finite numbers, got {(~np.isfinite(total)).sum()} non-finite ones")

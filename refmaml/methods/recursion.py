@@ -36,10 +36,24 @@ def descend(net, phi, rates, x, y, keep="passes"):
     for k, A in enumerate(rates):
         primal = net.primal(phi, x, y, keep == "passes")
         net.require_finite(primal, phi, x, f"support set, inner step {k}")
-        phi = phi - A * primal.grad
+        phi = step(net, phi, A, primal.grad)
         phis = [phi] if keep == "last" else [*phis, phi]
         primals += [primal] if keep == "passes" else []
     return phis, Recomputed(net, phis[:-1], x, y) if keep == "phis" else primals
+
+
+def step(net, a, A, b):
+    """a - A * b, a row for each task; A (P,)."""
+    out = net.kernels.empty(b.shape, np.result_type(a, A, b))
+    net.kernels.vector_step(out, a, A[None], b)
+    return out
+
+
+def scaled(net, A, b):
+    """A * b, a row for each task; A (P,)."""
+    out = net.kernels.empty(b.shape, np.result_type(A, b))
+    net.kernels.vector_scale(out, A[None], b)
+    return out
 
 
 class Recomputed(Sequence):
@@ -77,14 +91,14 @@ def adjoint(net, primals, rates, lam, injected=None, of_rates=None, keep=False):
     of_rates   what is wanted of each dM/dA_k (T, P), as a function of it; None: nothing
     keep       keep lam_1 .. lam_K and the products too
     """
-    lams, products, rate_gradients = [lam], [], []
+    lams, products, rate_gradients, one = [lam], [], [], np.ones(lam.shape[1], lam.dtype)
     for k in range(len(primals) - 1, -1, -1):
         primal = primals[k]
         if of_rates is not None:
             rate_gradients.append(of_rates(-primal.grad * lam))
-        product = net.hvp(primal, rates[k] * lam)
+        product = net.hvp(primal, scaled(net, rates[k], lam))
         del primal                                        # if it was recomputed, it goes before the next one comes
-        lam = lam - product
+        lam = step(net, lam, one, product)
         if injected is not None and injected[k] is not None:
             lam = lam + injected[k]
         lams, products = ([*lams, lam], [*products, product]) if keep else ([lam], [])
