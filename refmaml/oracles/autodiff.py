@@ -95,11 +95,15 @@ LOSSES = {layers.CrossEntropy: cross_entropy, layers.MSE: squared_error}
 
 def task_loss(f, net, phi, x, y):
     """L(phi; x, y) of one task: phi (P,), x (N, ...), y (N,) or (N, D), all the framework's own arrays."""
-    parameters = net.named(phi)
+    return named_loss(f, net, net.named(phi), x, y, FORWARD, LOSSES)
+
+
+def named_loss(f, net, parameters, x, y, forward, losses):
+    """The same with the parameters by name, and with the formulas to be used for each class of layer and loss."""
     for i, layer in enumerate(net.layers):
         w = {name: parameters[f"{i}.{name}"] for name in layer.shapes()}
-        x = FORWARD[type(layer)](f, layer, w, x)
-    return LOSSES[type(net.loss_function)](f, net.loss_function, x, y)
+        x = forward[type(layer)](f, layer, w, x)
+    return losses[type(net.loss_function)](f, net.loss_function, x, y)
 
 
 # ---- what both oracles do with their arguments ----

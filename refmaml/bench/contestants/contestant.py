@@ -1,0 +1,36 @@
+"""What takes part: something that computes a workload's meta-gradient."""
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Contestant(NamedTuple):
+    """name     what it is called on the command line and in tables
+    title    what it is called in pictures
+    modules  what has to be importable besides refmaml; its worker loads them before it looks at the memory it starts from
+    choices  (workload) -> {setting: the values to try, the likeliest first}
+    prepare  (workload, dtype, **settings) -> a function without arguments that returns the mean meta-gradient, a NumPy array (P,)
+    waits    values of OMP_WAIT_POLICY to try, None: as it comes. On an idle machine threads that wait in a spin start sooner than
+             those that sleep; on a busy one they cost many times what they save
+    checked  whether it computes a meta-gradient at all (sgemm, which the others are held against, does not)
+    """
+    name: str
+    title: str
+    modules: tuple
+    choices: Callable
+    prepare: Callable
+    waits: tuple = (None,)
+    checked: bool = True
+
+
+OPENMP = (None, "PASSIVE")
+
+
+def first_of(choices: dict[str, Any]):
+    """The settings to begin with: the first value of each."""
+    return {name: values[0] for name, values in choices.items()}
+
+
+def chunks(workload):
+    """How many tasks at once, the likeliest first: few where each of them is large."""
+    sizes = (4, 8, 16) if workload.support + workload.query > 40 else (16, 8, 32, 4)
+    return tuple(n for n in sizes if n < workload.tasks) or (workload.tasks,)

@@ -1,0 +1,16 @@
+"""JAX: jit of lax.map over tasks, one task at a time."""
+from refmaml.bench.contestants import jax_formulas
+from refmaml.bench.contestants.contestant import Contestant
+
+
+def choices(workload):
+    return {"unroll": jax_formulas.unrolls(workload)}
+
+
+def prepare(workload, dtype, unroll):
+    """Compiled by the first call."""
+    from jax import lax
+    return jax_formulas.meta_gradient(workload, dtype, unroll, lax.map)
+
+
+CONTESTANT = Contestant("jax-map", "JAX, jit + map", ("jax",), choices, prepare)

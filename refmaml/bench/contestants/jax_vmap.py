@@ -1,0 +1,24 @@
+"""JAX: jit of vmap over chunks of tasks."""
+from functools import partial
+
+from refmaml.bench.contestants import jax_formulas
+from refmaml.bench.contestants.contestant import Contestant, chunks
+
+
+def choices(workload):
+    return {"chunk": chunks(workload), "unroll": jax_formulas.unrolls(workload)}
+
+
+def prepare(workload, dtype, chunk, unroll):
+    """Compiled by the first call; all tasks at once, or lax.map over batches of them."""
+    import jax
+    over_tasks = partial(jax.lax.map, batch_size=chunk) if chunk < workload.tasks else vmapped
+    return jax_formulas.meta_gradient(workload, dtype, unroll, over_tasks)
+
+
+def vmapped(function, tasks):
+    import jax
+    return jax.vmap(function)(tasks)
+
+
+CONTESTANT = Contestant("jax-vmap", "JAX, jit + vmap", ("jax",), choices, prepare)

@@ -1,0 +1,19 @@
+"""refmaml itself, as it comes."""
+from refmaml import kernels as kernel_sets
+from refmaml.bench.contestants.contestant import Contestant
+
+
+def kernels_of(name, threads=None):
+    """A kernel set by its name, on so many threads where it has threads."""
+    make = getattr(kernel_sets, name)
+    return make(threads) if threads is not None and name == "cpu" else make()
+
+
+def contestant(kernels="cpu", threads=None):
+    """refmaml on one of its kernel sets."""
+    def prepare(workload, dtype):
+        net, method = workload.net().with_kernels(kernels_of(kernels, threads)), workload.method
+        theta, batch = workload.theta(dtype), workload.batch(dtype)
+        return lambda: method.meta_gradient(net, theta, batch).grad
+    suffix = "" if threads is None else f"-{threads}"
+    return Contestant(f"refmaml{suffix}", f"refmaml ({kernels})", (), lambda workload: {}, prepare)

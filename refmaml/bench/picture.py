@@ -1,0 +1,30 @@
+"""The picture of the bench: a panel for each workload, a bar for each contestant, the quartiles as whiskers."""
+from refmaml.training.curve import INK, save_figure, tidy
+
+OURS, OTHERS = "#c8553d", "#8d99a6"
+
+
+def write_picture(path, meta):
+    """meta: the list "meta" of the bench's record. Raises DataError where `path` cannot be written."""
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(5.2 * len(meta), 3.2), dpi=150, layout="constrained")
+    for axes, part in zip(figure.subplots(1, len(meta), squeeze=False)[0], meta, strict=True):
+        panel(axes, part)
+    save_figure(path, figure)
+
+
+def panel(axes, part):
+    """Milliseconds of one workload, the fastest on top."""
+    timed = sorted((r for r in part["results"] if r["seconds"] and r["exact"] is not None), key=lambda r: r["seconds"]["median"])
+    for place, r in enumerate(timed):
+        middle, low, high = (1e3 * r["seconds"][name] for name in ("median", "low", "high"))
+        axes.barh(place, middle, xerr=[[middle - low], [high - middle]], height=0.66, ecolor=INK, capsize=3,
+                  color=OURS if r["name"].startswith("refmaml") else OTHERS)
+        axes.text(high, place, f"  {middle:.3g} ms", va="center", color=INK, fontsize=9)
+    tidy(axes, "ms for one meta-gradient", "")
+    axes.set_title(f"{part['title']}, {part['tasks']} tasks", fontsize=10, color=INK)
+    axes.set_yticks(range(len(timed)), [r["title"] for r in timed])
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    if timed:
+        axes.set_xlim(0, 1.3e3 * max(r["seconds"]["high"] for r in timed))

@@ -1,0 +1,53 @@
+"""Timings by turns, and what they come to."""
+from time import perf_counter, sleep
+from typing import NamedTuple
+
+import numpy as np
+
+LEAST = 3            # turns everybody gets, however slow
+DROP = 3             # of more timings than this in a turn the first is dropped: it finds threads asleep and caches cold
+PAUSE = 0.01         # seconds between turns, in which the threads of the last one go to sleep
+
+
+class Spread(NamedTuple):
+    """Seconds: the median of `count` timings, the quartiles around it, and the shortest."""
+    median: float
+    low: float
+    high: float
+    least: float
+    count: int
+
+
+def spread(times):
+    """The Spread of some timings."""
+    low, median, high = np.percentile(times, (25, 50, 75))
+    return Spread(float(median), float(low), float(high), float(min(times)), len(times))
+
+
+def turn(run, seconds):
+    """Call again and again for so long, at least once: the seconds of each."""
+    times, end = [], perf_counter() + seconds
+    while not times or perf_counter() < end:
+        started = perf_counter()
+        run()
+        times.append(perf_counter() - started)
+    return times[1:] if len(times) > DROP else times
+
+
+def by_turns(takers, seconds, each, least=LEAST):
+    """{name: timings} of {name: (seconds) -> timings}, one after the other, round after round.
+
+    Each may use `seconds` in all, and gets at least `least` turns of `each` seconds. So whoever computes fast has many timings, whoever is
+    slow has few, and what else the machine does meanwhile falls on all alike.
+    """
+    times, used, turns = {name: [] for name in takers}, dict.fromkeys(takers, 0.0), dict.fromkeys(takers, 0)
+    waiting = list(takers)
+    while waiting:
+        for name in waiting:
+            started = perf_counter()
+            times[name] += takers[name](each)
+            used[name] += perf_counter() - started
+            turns[name] += 1
+            sleep(PAUSE)
+        waiting = [name for name in waiting if turns[name] < least or used[name] * (1 + 1 / turns[name]) <= seconds]
+    return times

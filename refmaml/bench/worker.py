@@ -1,0 +1,150 @@
+"""A contestant in a process of its own, which does what it is asked over a pipe.
+
+Each has a process, so that the threads of one library do not wait in a spin beside those of another, and so that its memory is its own.
+Memory is the largest resident memory so far over what the process held when its libraries were loaded and nothing had been asked of it:
+data, compiling and temporary arrays count, the interpreter and the libraries do not. It is None where the system has no /proc.
+"""
+import gc
+import multiprocessing
+import os
+import re
+from contextlib import contextmanager, nullcontext
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from refmaml.bench.contestants import find
+from refmaml.bench.timing import turn
+from refmaml.errors import RefmamlError
+
+
+class WorkerError(RefmamlError, RuntimeError):
+    """A contestant failed; the text is what it said."""
+
+
+def memory(field):
+    """Bytes, "VmRSS" (resident now) or "VmHWM" (at most so far), or None. (getrusage would count what the process was forked from.)"""
+    try:
+        found = re.search(rf"{field}:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        return None
+    return 1024 * int(found[1]) if found else None
+
+
+class Seat:
+    """What a worker can be asked."""
+
+    def __init__(self, name, kernels):
+        self.contestant = find(name, kernels)
+        for module in self.contestant.modules:
+            import_module(module)
+        gc.collect()
+        self.start, self.run = memory("VmRSS"), None
+
+    def ready(self):
+        """Once the libraries are loaded."""
+
+    def gradient(self, workload, dtype, settings):
+        """The gradient itself, with these settings."""
+        with precision(self.contestant, dtype):
+            return self.contestant.prepare(workload, dtype, **settings)()
+
+    def prepare(self, workload, settings):
+        """Prepare in float32, and compute once, in which some compile; returns the gradient and the seconds it took."""
+        self.run = self.contestant.prepare(workload, np.float32, **settings)
+        started = perf_counter()
+        gradient = self.run()
+        return gradient, perf_counter() - started
+
+    def turn(self, seconds):
+        """Compute again and again for so long, at least once: the seconds of each."""
+        return turn(self.run, seconds)
+
+    def digests(self, runs):
+        """The different gradients of so many runs, as sha256."""
+        return {sha256(self.run().tobytes()).hexdigest() for _ in range(runs)}
+
+    def peak(self):
+        """Bytes at most so far over the start."""
+        return None if self.start is None else memory("VmHWM") - self.start
+
+
+def precision(contestant, dtype):
+    """JAX computes in float64 only where it is told to."""
+    if "jax" in contestant.modules and dtype == np.float64:
+        from refmaml.oracles.jax_autodiff import float64
+        return float64()
+    return nullcontext()
+
+
+def serve(pipe, name, kernels):
+    """Answer (method, arguments) by (True, result) or (False, what went wrong) until there is no more."""
+    seat = None
+    while True:
+        try:
+            method, arguments = pipe.recv()
+        except EOFError:
+            return
+        try:
+            seat = seat or Seat(name, kernels)
+            answer = True, getattr(seat, method)(*arguments)
+        except Exception as error:      # whatever a library raises is an answer
+            answer = False, f"{type(error).__name__}: {error}".partition("\n")[0]
+        pipe.send(answer)
+
+
+class Worker:
+    """The other end: `worker.ask("turn", 0.1)`. Use as a context, which ends the process.
+
+    environment  variables it starts with, besides those of this process
+    """
+
+    def __init__(self, name, kernels="cpu", environment=()):
+        context = multiprocessing.get_context("spawn")
+        self.name = name
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=serve, args=(other, name, kernels), daemon=True)
+        with variables(dict(environment)):
+            self.process.start()
+        other.close()
+
+    def ask(self, method, *arguments):
+        """What the seat's method returns. Raises WorkerError where it failed or the process died."""
+        try:
+            self.pipe.send((method, arguments))
+            ok, answer = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            raise WorkerError(f"{self.name}: expected an answer, got the end of its process "
+                              f"(exit status {self.process.exitcode})") from None
+        if not ok:
+            raise WorkerError(f"{self.name}: {answer}")
+        return answer
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.pipe.close()
+        self.process.join(timeout=5)
+        if self.process.is_alive():
+            self.process.terminate()
+            self.process.join()
+
+
+@contextmanager
+def variables(given):
+    """Environment variables for as long as it lasts: a new process inherits them."""
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

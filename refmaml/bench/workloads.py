@@ -1,0 +1,96 @@
+"""What is timed: nets with tasks and a number of inner steps, by name. Times do not depend on the pictures, so these are noise."""
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from refmaml.batch import Batch
+from refmaml.bench import cost
+from refmaml.errors import expect
+from refmaml.methods import MAML
+from refmaml.nets import conv4, mlp
+from refmaml.tasks import Sinusoids
+
+
+class Workload(NamedTuple):
+    """A second-order MAML gradient.
+
+    net       () -> the net
+    draw      (tasks, support, query, seed) -> a Batch in float32
+    support, query  examples of a task in each set
+    inner_lr  small enough that rounding is not blown up along the inner steps
+    """
+    name: str
+    title: str
+    net: Callable
+    draw: Callable
+    tasks: int
+    support: int
+    query: int
+    inner_lr: float
+    inner_steps: int
+
+    @property
+    def gflop(self):
+        """10^9 operations of the convolutions and linear layers, as cost.py counts them."""
+        return cost.maml(self.net(), self.tasks, self.support, self.query, self.inner_steps) / 1e9
+
+    @property
+    def method(self):
+        return MAML(self.inner_lr, self.inner_steps)
+
+    def theta(self, dtype):
+        """The start (P,), the same numbers in every precision."""
+        return self.net().init(0, np.float32).astype(dtype)
+
+    def batch(self, dtype):
+        """The tasks, the same numbers in every precision."""
+        return self.draw(self.tasks, self.support, self.query, 0).astype(dtype)
+
+    def with_tasks(self, tasks):
+        return self._replace(tasks=tasks)
+
+
+def noise(ways, image, tasks, support, query, seed):
+    """Pictures of noise with the labels 0 .. ways - 1 in turn."""
+    rng = np.random.default_rng(seed)
+
+    def part(examples):
+        return rng.random((tasks, examples, *image), np.float32), np.tile(np.arange(examples) % ways, (tasks, 1))
+    return Batch(*part(support), *part(query))
+
+
+def waves(tasks, support, query, seed):
+    """MAML's sinusoids."""
+    return Sinusoids().sample(tasks, support, query, seed=seed)
+
+
+def strided():
+    return conv4()
+
+
+def max_pool():
+    return conv4(downsample="max_pool")
+
+
+def small_max_pool():
+    return conv4(n_way=3, channels=4, image=(1, 16, 16), downsample="max_pool")
+
+
+noise_of_28 = partial(noise, 5, (1, 28, 28))
+TABLE = {w.name: w for w in (
+    Workload("strided-1", "strided net, 1 step", strided, noise_of_28, 32, 5, 5, 0.01, 1),
+    Workload("strided-5", "strided net, 5 steps", strided, noise_of_28, 32, 5, 5, 0.002, 5),
+    Workload("max-pool-1", "max-pool net, 1 step, 15 queries", max_pool, noise_of_28, 32, 5, 75, 0.01, 1),
+    Workload("sinusoid-1", "sinusoid, 1 step", mlp, waves, 25, 10, 10, 0.01, 1),
+    Workload("sinusoid-5", "sinusoid, 5 steps", mlp, waves, 25, 10, 10, 0.01, 5),
+    Workload("tiny", "a small net, for trying the bench", small_max_pool, partial(noise, 3, (1, 16, 16)), 4, 3, 6, 0.01, 2))}
+DEFAULT = tuple(name for name in TABLE if name != "tiny")
+
+
+def named(names):
+    """The workloads of those names. Raises ArgumentError for one that is not in the table."""
+    for name in names:
+        expect(name in TABLE, "--workloads", f"some of {', '.join(TABLE)}", name)
+    return [TABLE[name] for name in names]
