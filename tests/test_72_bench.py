@@ -1,6 +1,7 @@
 """`refmaml bench`: every check of it with the error it is there to find."""
 import json
 import re
+import sys
 from math import isclose
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def test_every_peer_computes_the_reference_gradient_in_float64(name):
 
 def test_an_absent_library_is_a_reason():
     absent = Contestant("absent", "absent", ("no_such_library",), lambda w: {}, None)
-    assert "no_such_library cannot be imported" in missing(absent)
+    assert missing(absent) == "no_such_library: not installed; pip install 'refmaml[bench]' brings it"
 
 
 # ---- workers -----------------------------------------------------------------------------------------------------
@@ -277,6 +278,12 @@ def test_bad_input_is_one_line(options, message, capsys):
     assert main(["bench", *options]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err == f"refmaml: {message}\n"
+
+
+def test_without_threadpoolctl_the_command_says_so(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)     # Python's own mark for "must not be imported"
+    assert main(["bench"]) == 2
+    assert capsys.readouterr().err.startswith("refmaml: threadpoolctl: expected it to be installed")
 
 
 def test_the_default_is_every_workload_but_the_small_one():

@@ -19,8 +19,8 @@ def add(subparsers):
         "'refmaml[bench]'), refmaml on one thread and on many, and its first call. Everybody's gradient is checked first; exit status 1 "
         "if one is wrong. Nothing else should run on the machine meanwhile.")
     command.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="SECTION", help=f"some of {', '.join(SECTIONS)}")
-    command.add_argument("--workloads", nargs="+", metavar="NAME", help="which meta-gradients (an unknown name lists them)")
-    command.add_argument("--peers", nargs="*", metavar="NAME", help="beside which libraries (an unknown name lists them)")
+    command.add_argument("--workloads", nargs="+", metavar="NAME", help="which meta-gradients (an unknown one lists them)")
+    command.add_argument("--peers", nargs="*", metavar="NAME", help="beside which libraries (an unknown one lists them)")
     command.add_argument("--kernels", choices=KERNELS, default="cpu", help="what refmaml computes with")
     command.add_argument("--seconds", default="6", metavar="S", help="for each contestant on each workload (default 6)")
     command.add_argument("--busy", action="store_true", help="nobody's threads wait in a spin: where the machine has other work to do")
@@ -37,6 +37,7 @@ def run(arguments):
     seconds = positive(arguments.seconds)
     chosen = workloads.named(arguments.workloads or workloads.DEFAULT)
     names, absent = contestants(arguments.peers)
+    require_threadpoolctl()
     out, started = make_folder(arguments.out), perf_counter()
     about = report.circumstances()
     about["versions"] |= machine.versions()
@@ -70,13 +71,20 @@ def positive(text):
     return value
 
 
+def require_threadpoolctl():
+    """Raise ArgumentError unless the threads of the BLAS can be set."""
+    try:
+        import threadpoolctl  # noqa: F401
+    except ImportError:
+        raise ArgumentError("threadpoolctl: expected it to be installed (pip install 'refmaml[bench]'), got nothing of that name") from None
+
+
 def contestants(peers):
     """(names of all who take part, {name: why it does not}). Raises ArgumentError for an unknown one."""
     from refmaml.bench.contestants import PEERS, find, missing
     wanted = PEERS if peers is None else peers
     for name in wanted:
-        if name not in PEERS:
-            raise ArgumentError(f"--peers: expected some of {', '.join(PEERS)}, got {name}")
+        expect(name in PEERS, "--peers", f"some of {', '.join(PEERS)}", name)
     absent = {name: reason for name in wanted if (reason := missing(find(name)))}
     return ["refmaml", "sgemm", *(name for name in wanted if name not in absent)], absent
 
