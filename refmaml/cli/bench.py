@@ -94,7 +94,7 @@ def settings(arguments, seconds, folder):
     from refmaml.bench.race import Options
     environment = {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "jax"),
                    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
-    return Options(arguments.kernels, seconds, tune=2 * seconds, busy=arguments.busy, environment=tuple(environment.items()),
+    return Options(arguments.kernels, seconds, tune=seconds, busy=arguments.busy, environment=tuple(environment.items()),
                    tell=lambda text: print(text, file=sys.stderr, flush=True))
 
 
