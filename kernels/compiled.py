@@ -2,7 +2,7 @@
 
 The CPU kernels keep images channels last: (T, N, C, H, W) as seen from outside, (T, N, H, W, C) in memory. The channels of a pixel are
 then neighbours, and a sum over pixels is a sum of vectors, which the compiler puts into the widest registers without reordering one
-addition. `empty` allocates such arrays; arrays in any other order are copied.
+addition. A kernel set's `empty` allocates such arrays; arrays in any other order are copied.
 """
 import zlib
 from functools import cache
@@ -18,12 +18,14 @@ from refmaml.kernels.threads import on_numba_threads, scope
 PRECISIONS = ("float32", "float64")
 
 
-def empty(shape, dtype):
-    """An uninitialised array of that shape; images with their channels last in memory."""
-    if len(shape) < 4:
-        return np.empty(shape, dtype)
-    T, N, C, *rest = shape
-    return np.empty((T, N, *rest, C), dtype).transpose((0, 1, 4, 2, 3) if len(rest) == 2 else (0, 1, 3, 2))
+def channels_last_in(memory):
+    """`empty` of a kernel set: arrays in that memory; images with their channels last."""
+    def empty(shape, dtype):
+        if len(shape) < 4:
+            return memory.empty(shape, dtype)
+        T, N, C, *rest = shape
+        return memory.empty((T, N, *rest, C), dtype).transpose((0, 1, 4, 2, 3) if len(rest) == 2 else (0, 1, 3, 2))
+    return empty
 
 
 # ---- the ways a kernel may want an array ----------------------------------------------------------------------------

@@ -66,12 +66,14 @@ def cpu(threads=None):
     if not importable("numba") or not importable("scipy"):
         raise ImportError("the cpu kernels need numba and scipy: pip install numba scipy, or take refmaml.kernels.reference()")
     from refmaml.kernels.chain.chain import chain
-    from refmaml.kernels.compiled import empty
+    from refmaml.kernels.compiled import channels_last_in
+    from refmaml.kernels.memory import Memory
     from refmaml.kernels.threads import on_threads
+    memory = Memory()
     functions = collect("cpu")
     if threads is not None:
         functions = {name: on_threads(kernel, threads) for name, kernel in functions.items()}
-    return KernelSet("cpu", functions, empty=empty, chain=partial(chain, threads=threads))
+    return KernelSet("cpu", functions, empty=channels_last_in(memory), chain=partial(chain, memory=memory, threads=threads))
 
 
 def auto():

@@ -18,6 +18,6 @@ class DataError(RefmamlError, OSError):
 
 
 def expect(condition, argument, expected, got):
-    """Raise `ArgumentError` in the house's one form unless `condition` holds."""
+    """Raise `ArgumentError` in the house's one form unless `condition` holds; `got` may be a function, where its text takes time."""
     if not condition:
-        raise ArgumentError(f"{argument}: expected {expected}, got {got}")
+        raise ArgumentError(f"{argument}: expected {expected}, got {got() if callable(got) else got}")

@@ -55,9 +55,9 @@ class Sequential:
         self.parameters = Parameters(self.layers)
         expect(self.num_params > 0, "layers", "at least one layer with parameters", f"{len(self.layers)} layers")
         self.first = min(self.parameters.layer_of.values())          # nothing before this layer needs a derivative
-        self.input_shape, self.chains = input_shape, {}
+        self.input_shape, self.outputs, self.chains = input_shape, {}, {}      # found out once for each shape of an input
         if input_shape is not None:
-            self.output_shape(input_shape)
+            self.output_shape(tuple(input_shape))
 
     @property
     def num_params(self):
@@ -108,18 +108,21 @@ class Sequential:
 
     def output_shape(self, shape):
         """The shape of the outputs for one input of `shape`; a layer that cannot take its input says so."""
-        for i, layer in enumerate(self.layers):
-            try:
-                shape = layer.output_shape(shape)
-            except ValueError as error:
-                raise type(error)(f"layer {i}: {error}") from None
-        return shape
+        if shape not in self.outputs:
+            out = shape
+            for i, layer in enumerate(self.layers):
+                try:
+                    out = layer.output_shape(out)
+                except ValueError as error:
+                    raise type(error)(f"layer {i}: {error}") from None
+            self.outputs[shape] = out
+        return self.outputs[shape]
 
     def check(self, w, x, y):
         """Raise ArgumentError unless parameters, inputs and targets fit each other and the net."""
         expect(w.ndim == 2 and w.shape[1] == self.num_params, "w", f"shape (tasks, {self.num_params})", f"{w.shape}")
         expect(x.ndim >= 3, "x", "shape (tasks, examples, ...)", f"{x.shape}")
-        expect(x.dtype.kind in "fc", "x", "real numbers", f"dtype {x.dtype}")
+        expect(x.dtype.kind in "fc", "x", "real numbers", lambda: f"dtype {x.dtype}")
         expect(x.shape[0] > 0 and x.shape[1] > 0, "x", "at least one task and one example", f"shape {x.shape}")
         expect(len(w) in (1, len(x)), "w", f"a row for each of {len(x)} tasks, or one for all", f"{len(w)} rows")
         self.loss_function.check(self.output_shape(x.shape[2:]), y, x.shape[:2])

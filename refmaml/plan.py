@@ -48,12 +48,12 @@ def refuse(layer, shape, places):
 
 
 def linear(layer, shape, places):
-    return op.Product(layer.in_features, 1, 1, layer.out_features, 1, 1, (1, 1), (1, 1), (0, 0), *places)
+    return op.Matrix(layer.in_features, layer.out_features, *places)
 
 
 def conv2d(layer, shape, places):
     kernel, stride, ((top, _), (left, _)), out = layer.geometry(tuple(shape[1:]))
-    return op.Product(*shape, layer.out_channels, *out, kernel, stride, (top, left), *places)
+    return op.Convolution(*shape, layer.out_channels, *out, kernel, stride, (top, left), *places)
 
 
 def activation(layer, shape, places):

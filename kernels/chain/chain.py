@@ -9,7 +9,7 @@ from refmaml.kernels.chain.program import Program, program, supported
 from refmaml.kernels.compiled import compiled_on_one_thread
 from refmaml.kernels.threads import share
 
-LITTLE = 1 << 20         # multiply-adds below which waking another thread costs more than it brings
+LITTLE = 1 << 18         # multiply-adds below which waking another thread costs more than it brings
 
 
 class Kept(NamedTuple):
@@ -38,8 +38,8 @@ class Outcome(NamedTuple):
 class Chain:
     """operations in order, then a loss (CROSS_ENTROPY or MEAN_OF_SQUARES, of which a scale is given with each call)."""
 
-    def __init__(self, operations, loss, threads=None):
-        self.operations, self.loss, self.threads, self.rooms = tuple(operations), loss, threads, {}
+    def __init__(self, operations, loss, memory, threads=None):
+        self.operations, self.loss, self.empty, self.threads = tuple(operations), loss, memory.empty, threads
 
     def primal(self, w, x, y, scale, keep):
         """Outputs, losses and gradients of all tasks; w (T or 1, P), x (T, N, ...)."""
@@ -47,31 +47,31 @@ class Chain:
         made, w, x = program(self.operations, N, not keep), dense(w, dtype), pixels_in_a_row(x, dtype)
         labels, targets = self.truth(y, dtype)
         D, real = self.operations[-1].O, dtype.type
-        z, loss, finite, grad = np.empty((T, N, D), dtype), np.empty(T, dtype), np.empty(T, bool), np.empty((T, w.shape[1]), dtype)
+        z, loss, finite, grad = np.empty((T, N, D), dtype), np.empty(T, dtype), np.empty(T, bool), self.empty((T, w.shape[1]), dtype)
         shared = len(w) == 1
         filters = self.shared_filters(made, w, dtype) if shared else None
-        kept = (np.empty((T, made.work), dtype), np.empty((T, made.places), np.int16)) if keep else None
+        kept = (self.empty((T, made.work), dtype), self.empty((T, made.places), np.int16)) if keep else None
 
-        def run(lo, hi, room):
-            work, places = kept or (room(made.work)[None], room(made.places, np.int16)[None])
+        def run(lo, hi):
+            work, places = kept or (self.empty((1, made.work), dtype), self.empty((1, made.places), np.int16))
             compiled(cpu.primal_tasks, dtype)(
                 lo, hi, made.table, made.reals.astype(dtype), made.lists, N, self.loss, real(scale), x, labels, targets, w, z, loss, finite,
-                grad, work, places, filters if shared else room(made.largest), shared)
-        share(T, self.with_room(run, dtype), made.macs * T < LITTLE, self.threads)
+                grad, work, places, filters if shared else self.empty((made.largest,), dtype), shared)
+        share(T, run, made.macs * T < LITTLE, self.threads)
         return Outcome(z, loss, finite, grad, Kept(made, N, self.loss, real(scale), x, labels, w, *kept, filters) if keep else None)
 
     def product(self, kept, v, gauss_newton=False):
         """H v, or the Gauss-Newton matrix times v, for each task; v (T or 1, P)."""
         T, dtype, made = len(kept.x), kept.x.dtype, kept.program
         lean, v = program(self.operations, kept.N, True), dense(v, dtype)
-        grad, shared = np.empty((T, v.shape[1]), dtype), kept.filters is not None
+        grad, shared = self.empty((T, v.shape[1]), dtype), kept.filters is not None
 
-        def run(lo, hi, room):
+        def run(lo, hi):
             compiled(cpu.gauss_newton_tasks if gauss_newton else cpu.hessian_tasks, dtype)(
                 lo, hi, made.table, lean.table, made.reals.astype(dtype), made.lists, kept.N, kept.kind, kept.scale, kept.x, kept.labels,
-                kept.w, v, grad, kept.work, room(lean.work), kept.places, kept.filters if shared else room(made.largest), shared,
-                room(made.largest))
-        share(T, self.with_room(run, dtype), 2 * made.macs * T < LITTLE, self.threads)
+                kept.w, v, grad, kept.work, self.empty((lean.work,), dtype), kept.places,
+                kept.filters if shared else self.empty((made.largest,), dtype), shared, self.empty((made.largest,), dtype))
+        share(T, run, 2 * made.macs * T < LITTLE, self.threads)
         return grad
 
     def truth(self, y, dtype):
@@ -82,26 +82,9 @@ class Chain:
 
     def shared_filters(self, made, w, dtype):
         """Every product's filters in both orders."""
-        filters = np.empty(made.filters, dtype)
+        filters = self.empty((made.filters,), dtype)
         compiled(cpu.order_filters, dtype)(made.table, made.lists, w[0], filters)
         return filters
-
-    def with_room(self, run, dtype):
-        """run(lo, hi, room) as a function of lo and hi: room(size) is memory for that call alone, which the next one uses again, as fresh
-        pages cost more than the arithmetic on them."""
-        def part(lo, hi):
-            taken = []
-
-            def room(size, dtype=dtype):
-                free = self.rooms.setdefault((size, np.dtype(dtype)), [])
-                taken.append((free, free.pop() if free else np.empty(size, dtype)))
-                return taken[-1][1]
-            try:
-                run(lo, hi, room)
-            finally:
-                for free, memory in taken:
-                    free.append(memory)
-        return part
 
 
 def compiled(function, dtype):
@@ -118,6 +101,6 @@ def pixels_in_a_row(x, dtype):
     return dense(x, dtype).reshape(len(x), -1)
 
 
-def chain(operations, loss, threads=None):
+def chain(operations, loss, memory, threads=None):
     """A Chain, or None where one kernel cannot run it."""
-    return Chain(operations, loss, threads) if supported(operations) else None
+    return Chain(operations, loss, memory, threads) if supported(operations) else None

@@ -8,7 +8,8 @@ import numpy as np
 
 from refmaml.kernels.chain import program as at
 from refmaml.kernels.chain.operations import CROSS_ENTROPY
-from refmaml.kernels.chain.walks import backward, forward, given, order_all, r_backward, r_forward
+from refmaml.kernels.chain.products import order_all
+from refmaml.kernels.chain.walks import backward, forward, given, r_backward, r_forward
 from refmaml.kernels.cross_entropy import cpu as cross_entropy
 from refmaml.kernels.inner import inlined
 from refmaml.kernels.squared_error import cpu as squared_error

@@ -8,8 +8,16 @@ ABSENT = -1
 MEAN_OF_SQUARES, CROSS_ENTROPY = 0, 1
 
 
-class Product(NamedTuple):
-    """A convolution, or a matrix product as one of images of one pixel. weight (O, C, kH, kW), bias (O,); start: (top, left) padding."""
+class Matrix(NamedTuple):
+    """A matrix product. weight (O, C), bias (O,)."""
+    C: int
+    O: int
+    weight: int
+    bias: int = ABSENT
+
+
+class Convolution(NamedTuple):
+    """A convolution. weight (O, C, kH, kW), bias (O,); start: (top, left) padding."""
     C: int
     H: int
     W: int

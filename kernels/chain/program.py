@@ -12,12 +12,14 @@ from math import prod
 
 import numpy as np
 
-from refmaml.kernels.chain.operations import ABSENT, Activate, Average, Flatten, MaxPool, NormActPool, Product
+from refmaml.kernels.chain.operations import ABSENT, Activate, Average, Convolution, Flatten, Matrix, MaxPool, NormActPool
 from refmaml.kernels.conv2d.sights import BACKWARD_W, BACKWARD_X, FORWARD, sights
+from refmaml.kernels.linear.cpu import offsets
 from refmaml.kernels.norm_act_pool.windows import window_lists
 
-KINDS = (Product, NormActPool, Activate, MaxPool, Average, Flatten)
-PRODUCT, NORM_ACT_POOL, ACTIVATE, MAX_POOL, AVERAGE, FLATTEN = range(len(KINDS))
+KINDS = (Convolution, Matrix, NormActPool, Activate, MaxPool, Average, Flatten)
+PRODUCTS = Convolution | Matrix
+CONVOLUTION, MATRIX, NORM_ACT_POOL, ACTIVATE, MAX_POOL, AVERAGE, FLATTEN = range(len(KINDS))
 # Columns of the table. X Y: where the values begin that an operation takes and gives (x ABSENT: the chain's own input); DX DY: their
 # adjoints; S: 1 / sqrt(var + eps); PLACES: winners; FILTERS: a product's filters, where all tasks share them; W_, B_: parameters;
 # LISTS: those of windows, or, + what, of a product; SILENT: 1 where a bias is taken away again by a batch-norm.
@@ -48,10 +50,10 @@ def program(operations, N, lean):
     for row, real, op, after in zip(table, reals, operations, [*operations[1:], None], strict=True):
         row[KIND] = KINDS.index(type(op))
         describe(row, real, op)
-        if isinstance(op, Product):
+        if isinstance(op, PRODUCTS):
             row[SILENT], row[FILTERS] = isinstance(after, NormActPool), filters
-            size = op.O * op.C * prod(op.kernel)
-            filters, largest, macs = filters + 2 * size, max(largest, size), macs + N * op.Ho * op.Wo * size
+            size = int(prod(row[[O, C, KH, KW]]))
+            filters, largest, macs = filters + 2 * size, max(largest, size), macs + N * int(row[HO] * row[WO]) * size
         for column, block in enumerate(blocks(op, N)):
             row[LISTS + column] = listed
             lists += [[len(block)], block]
@@ -64,7 +66,9 @@ def program(operations, N, lean):
 
 def blocks(op, N):
     """The lists of an operation: of a product's three, or of windows."""
-    if isinstance(op, Product):
+    if isinstance(op, Matrix):
+        return [offsets(N, op.C, op.O)] * 3
+    if isinstance(op, Convolution):
         shape = (N, op.C, op.H, op.W, op.O, op.Ho, op.Wo, op.kernel, op.stride, op.start)
         return [sights(what, *shape) for what in (FORWARD, BACKWARD_X, BACKWARD_W)]
     return [window_lists(N, op.C, op.H, op.W, op.Ho, op.Wo, op.window)] if isinstance(op, NormActPool) else []
@@ -75,11 +79,13 @@ def describe(row, real, op):
     if isinstance(op, Activate):
         row[[C, H, W, O, HO, WO]] = op.size, 1, 1, op.size, 1, 1
         row[FUNCTION], real[1] = op.function, op.slope
+    elif isinstance(op, Matrix):
+        row[[C, H, W, O, HO, WO, KH, KW, WEIGHT, BIAS]] = op.C, 1, 1, op.O, 1, 1, 1, 1, op.weight, op.bias
     elif isinstance(op, Flatten):
         row[[C, H, W, O, HO, WO]] = op.C, op.H, op.W, op.C * op.H * op.W, 1, 1
     else:
-        row[[C, H, W, O, HO, WO]] = op.C, op.H, op.W, op.O if isinstance(op, Product) else op.C, op.Ho, op.Wo
-    if isinstance(op, Product):
+        row[[C, H, W, O, HO, WO]] = op.C, op.H, op.W, op.O if isinstance(op, Convolution) else op.C, op.Ho, op.Wo
+    if isinstance(op, Convolution):
         row[[KH, KW, SH, SW, WEIGHT, BIAS]] = *op.kernel, *op.stride, op.weight, op.bias
     elif isinstance(op, NormActPool):
         row[[KH, KW, WEIGHT, BIAS]], real[:] = (*op.window, op.gamma, op.beta), (op.eps, op.slope)
@@ -110,6 +116,6 @@ def supported(operations):
     products, whose values they may replace."""
     behind = list(zip(operations, operations[1:], strict=False))
     first = next((op for op in operations if not isinstance(op, Flatten)), None)
-    return (isinstance(first, Product) and isinstance(operations[-1], Product)
-            and all(isinstance(before, Product) for before, op in behind if isinstance(op, NormActPool | Activate))
-            and all(isinstance(op, Product) or not isinstance(before, Flatten) for before, op in behind))
+    return (isinstance(first, PRODUCTS) and isinstance(operations[-1], PRODUCTS)
+            and all(isinstance(before, PRODUCTS) for before, op in behind if isinstance(op, NormActPool | Activate))
+            and all(isinstance(op, PRODUCTS) or not isinstance(before, Flatten) for before, op in behind))

@@ -7,9 +7,8 @@ All arrays are flat. `filters` holds every product's filters in both orders wher
 import numpy as np
 
 from refmaml.kernels.activation import cpu as activation
+from refmaml.kernels.chain import products
 from refmaml.kernels.chain import program as at
-from refmaml.kernels.conv2d.cpu import order_filters, product, restore_filters
-from refmaml.kernels.conv2d.sights import BACKWARD_W, BACKWARD_X, FORWARD, WHAT
 from refmaml.kernels.inner import inlined, inner
 from refmaml.kernels.norm_act_pool import cpu as norm_act_pool
 from refmaml.kernels.pooling import cpu as pooling
@@ -52,71 +51,6 @@ def channels(w, start, row, absent):
 def gradients(grad, start, row):
     """Where C gradients go; nowhere where there is no such parameter."""
     return np.empty(row[at.C], grad.dtype) if start < 0 else grad[start:start + row[at.C]]
-
-
-@inlined()
-def block_of(row, lists, what):
-    """The lists of a product, or (what = 0) of windows."""
-    start = row[at.LISTS + what]
-    return lists[start + 1:start + 1 + lists[start]]
-
-
-@inlined()
-def size_of(row):
-    """How many numbers a product's filters are."""
-    return row[at.O] * row[at.C] * row[at.KH] * row[at.KW]
-
-
-@inlined()
-def ready(row, block, filters):
-    """A product's filters in rows, as `order_all` left them."""
-    size = size_of(row)
-    start = row[at.FILTERS] + (size if block[WHAT] == BACKWARD_X else 0)
-    return filters[start:start + size]
-
-
-@inner()
-def ordered(row, block, w, room):
-    """A product's filters, put in rows now."""
-    size = size_of(row)
-    order_filters(room[:size], w[row[at.WEIGHT]:row[at.WEIGHT] + size], block[WHAT], row[at.O], row[at.C])
-    return room[:size]
-
-
-@inner()
-def order_all(table, lists, w, filters):
-    """Every product's filters in both orders, for tasks that share them."""
-    for i in range(len(table)):
-        row = table[i]
-        if row[at.KIND] == at.PRODUCT:
-            for what in (FORWARD, BACKWARD_X):
-                block = block_of(row, lists, what)
-                ordered(row, block, w, ready(row, block, filters))
-
-
-@inner()
-def add_bias(y, row, w):
-    """y += bias, unless a batch-norm takes it away again."""
-    if row[at.BIAS] >= 0 and row[at.SILENT] == 0:
-        O = row[at.O]
-        bias, pixels = w[row[at.BIAS]:row[at.BIAS] + O], rows(y, row)
-        for m in range(len(pixels)):
-            for o in range(O):
-                pixels[m, o] += bias[o]
-
-
-@inner()
-def bias_gradient(grad, row, dy):
-    """db = sum dy; exactly 0 where a batch-norm takes the bias away."""
-    if row[at.BIAS] >= 0:
-        O = row[at.O]
-        total, pixels = np.zeros(O), rows(dy, row)
-        if row[at.SILENT] == 0:
-            for m in range(len(pixels)):
-                for o in range(O):
-                    total[o] += pixels[m, o]
-        for o in range(O):
-            grad[row[at.BIAS] + o] = total[o]
 
 
 # ---- operations without parameters: linear maps of images, their transposes, and functions of single numbers ----------------------
@@ -167,13 +101,10 @@ def forward(table, reals, lists, N, x, w, work, places, filters, shared):
     for i in range(len(table)):
         row, kind = table[i], table[i, at.KIND]
         a, y, place = taken_in(row, row[at.X], x, work, N), given(row, row[at.Y], work, N), winners(row, places, N)
-        if kind == at.PRODUCT:
-            block = block_of(row, lists, FORWARD)
-            f = ready(row, block, filters) if shared else ordered(row, block, w, filters)
-            product(y, a, a[:0], y, y, f, f, block, N)
-            add_bias(y, row, w)
+        if kind <= at.MATRIX:
+            products.forward(row, lists, N, y, a, a[:0], w, w, filters, shared, filters)
         elif kind == at.NORM_ACT_POOL:
-            slope, block = reals[i, 1], block_of(row, lists, 0)
+            slope, block = reals[i, 1], products.block_of(row, lists, 0)
             norm_act_pool.forward(y, place, a, work[row[at.S]:row[at.S] + row[at.C]], channels(w, row[at.WEIGHT], row, 1),
                                   channels(w, row[at.BIAS], row, 0), reals[i, 0], slope, block, N)
         elif kind == at.ACTIVATE:
@@ -194,14 +125,12 @@ def backward(table, dtable, reals, lists, N, x, w, grad, work, dwork, places, fi
         row, drow, kind = table[i], dtable[i], table[i, at.KIND]
         a, y, place = taken_in(row, row[at.X], x, work, N), given(row, row[at.Y], work, N), winners(row, places, N)
         dx, dy = taken_in(row, drow[at.DX], x, dwork, N), given(row, drow[at.DY], dwork, N)
-        if kind == at.PRODUCT:
-            product_gradients(row, lists, N, grad, a, a[:0], dy, dy)
+        if kind <= at.MATRIX:
+            products.backward_w(row, lists, N, grad, a, a[:0], dy, dy)
             if row[at.X] >= 0:
-                block = block_of(row, lists, BACKWARD_X)
-                f = ready(row, block, filters) if shared else ordered(row, block, w, filters)
-                product(dx, dx, dx, dy, dy[:0], f, f, block, N)
+                products.backward_x(row, lists, N, dx, dy, dy[:0], w, w, filters, shared, filters)
         elif kind == at.NORM_ACT_POOL:
-            slope, block = reals[i, 1], block_of(row, lists, 0)
+            slope, block = reals[i, 1], products.block_of(row, lists, 0)
             norm_act_pool.backward(dx, gradients(grad, row[at.WEIGHT], row), gradients(grad, row[at.BIAS], row), dy,
                                    y, place, a, work[row[at.S]:row[at.S] + row[at.C]],
                                    channels(w, row[at.WEIGHT], row, 1), slope, block, N)
@@ -212,34 +141,20 @@ def backward(table, dtable, reals, lists, N, x, w, grad, work, dwork, places, fi
 
 
 @inlined()
-def product_gradients(row, lists, N, grad, x, x2, dy, dy2):
-    """A product's weight gradient, a sum of two where there is an x2, and its bias gradient, which belongs to dy2."""
-    size = size_of(row)
-    dw = np.empty(size, grad.dtype)
-    product(dw, x, x2, dy, dy2, dw, dw, block_of(row, lists, BACKWARD_W), N)
-    restore_filters(grad[row[at.WEIGHT]:row[at.WEIGHT] + size], dw, row[at.O], row[at.C])
-    bias_gradient(grad, row, dy2)
-
-
-@inlined()
 def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, places, filters, shared, room):
     """Fills the tangents of the values along v, and what the second walk needs of them; `room` is for the filters of v."""
-    lead = first_product(table)
+    lead, never = first_product(table), N < 0
     for i in range(lead, len(table)):
         row, rrow, kind = table[i], rtable[i], table[i, at.KIND]
         a, y, place = taken_in(row, row[at.X], x, work, N), given(row, row[at.Y], work, N), winners(row, places, N)
         ra, ry = taken_in(row, rrow[at.X], x, rwork, N), given(row, rrow[at.Y], rwork, N)
-        if kind == at.PRODUCT:
-            block = block_of(row, lists, FORWARD)
-            rf = ordered(row, block, v, room)
+        if kind <= at.MATRIX:
             if i == lead:                                            # the input has no tangent
-                product(ry, a, a[:0], ry, ry, rf, rf, block, N)
+                products.forward(row, lists, N, ry, a, a[:0], v, v, room, never, room)
             else:
-                f = ready(row, block, filters) if shared else ordered(row, block, w, filters)
-                product(ry, ra, a, ry, ry, f, rf, block, N)
-            add_bias(ry, row, v)
+                products.forward(row, lists, N, ry, ra, a, w, v, filters, shared, room)
         elif kind == at.NORM_ACT_POOL:
-            slope, block = reals[i, 1], block_of(row, lists, 0)
+            slope, block = reals[i, 1], products.block_of(row, lists, 0)
             norm_act_pool.r_forward(ry, rwork[rrow[at.S]:rrow[at.S] + row[at.C]], ra, y, place, a,
                                     work[row[at.S]:row[at.S] + row[at.C]], channels(w, row[at.WEIGHT], row, 1),
                                     channels(v, row[at.WEIGHT], row, 0), channels(v, row[at.BIAS], row, 0), slope, block, N)
@@ -258,16 +173,14 @@ def r_backward(table, rtable, reals, lists, N, x, w, v, grad, work, rwork, place
         a, y, place = taken_in(row, row[at.X], x, work, N), given(row, row[at.Y], work, N), winners(row, places, N)
         ra, dy = taken_in(row, rrow[at.X], x, rwork, N), given(row, row[at.DY], work, N)
         rdx, rdy = taken_in(row, rrow[at.DX], x, rwork, N), given(row, rrow[at.DY], rwork, N)
-        if kind == at.PRODUCT:
+        if kind <= at.MATRIX:
             if i == lead:
-                product_gradients(row, lists, N, grad, a, a[:0], rdy, rdy)
+                products.backward_w(row, lists, N, grad, a, a[:0], rdy, rdy)
             else:
-                product_gradients(row, lists, N, grad, ra, a, dy, rdy)
-                block = block_of(row, lists, BACKWARD_X)
-                f, rf = ready(row, block, filters) if shared else ordered(row, block, w, filters), ordered(row, block, v, room)
-                product(rdx, rdx, rdx, rdy, dy, f, rf, block, N)
+                products.backward_w(row, lists, N, grad, ra, a, dy, rdy)
+                products.backward_x(row, lists, N, rdx, rdy, dy, w, v, filters, shared, room)
         elif kind == at.NORM_ACT_POOL:
-            slope, block = reals[i, 1], block_of(row, lists, 0)
+            slope, block = reals[i, 1], products.block_of(row, lists, 0)
             norm_act_pool.r_backward(ra, gradients(grad, row[at.WEIGHT], row), gradients(grad, row[at.BIAS], row), dy,
                                      rdy, y, place, a, work[row[at.S]:row[at.S] + row[at.C]],
                                      rwork[rrow[at.S]:rrow[at.S] + row[at.C]], channels(w, row[at.WEIGHT], row, 1),
@@ -282,6 +195,6 @@ def r_backward(table, rtable, reals, lists, N, x, w, v, grad, work, rwork, place
 def first_product(table):
     """The first operation with parameters."""
     i = 0
-    while table[i, at.KIND] != at.PRODUCT:
+    while table[i, at.KIND] > at.MATRIX:
         i += 1
     return i

@@ -47,15 +47,19 @@ def by_tap(O, C, taps):
 
 
 @inner()
-def order_filters(rows, w, what, O, C):
-    """One task's filters w, as rows to add up."""
+def order_forward(rows, w, O, C):
+    """One task's filters w as rows (tap, c) of O numbers."""
+    taps, copy = len(w) // (O * C), np.empty(len(w), rows.dtype)
+    for e in range(len(copy)):                                       # read in order they come quickly, and are then near
+        copy[e] = w[e]
+    transpose(rows, by_tap(O, C, taps), copy, np.arange(O) * (C * taps))
+
+
+@inner()
+def order_backward(rows, w, O, C):
+    """One task's filters w as rows (tap, o) of C numbers."""
     taps = len(w) // (O * C)
-    if what == FORWARD:
-        copy = np.empty(len(w), rows.dtype)
-        for e in range(len(copy)):                                   # read in order they come quickly, and are then near
-            copy[e] = w[e]
-        transpose(rows, by_tap(O, C, taps), copy, np.arange(O) * (C * taps))
-    elif taps == 1:                                                  # they are rows already
+    if taps == 1:                                                    # they are rows already
         for e in range(len(w)):
             rows[e] = w[e]
     else:
@@ -123,7 +127,10 @@ def product(c, x, x2, y, y2, f, f2, block, N):
 def filter_rows(rows, w, what, O, C):
     """Every task's filters as rows."""
     for t in prange(len(w)):
-        order_filters(rows[t], w[t], what, O, C)
+        if what == FORWARD:
+            order_forward(rows[t], w[t], O, C)
+        else:
+            order_backward(rows[t], w[t], O, C)
 
 
 @compiled("images! images images rows rows list", grain=512)

@@ -43,7 +43,7 @@ class CrossEntropy:
     def check(self, output_shape, targets, examples):
         """Raise ArgumentError unless `targets` are integer labels (T, N) that the outputs can name."""
         expect(len(output_shape) == 1, "net", "outputs of shape (classes,) for CrossEntropy", f"{output_shape}")
-        expect(targets.dtype.kind in "iu", "y", "integer labels", f"dtype {targets.dtype}")
+        expect(targets.dtype.kind in "iu", "y", "integer labels", lambda: f"dtype {targets.dtype}")
         expect(targets.shape == examples, "y", f"shape {examples}, a label for each example", f"{targets.shape}")
         low, high = int(targets.min()), int(targets.max())
         expect(low >= 0 and high < output_shape[0], "y", f"labels in 0..{output_shape[0] - 1}",
@@ -96,7 +96,7 @@ class MSE:
         """Raise ArgumentError unless `targets` are real numbers of the outputs' shape."""
         wanted = (*examples, *output_shape)
         expect(len(output_shape) == 1, "net", "outputs of shape (D,) for MSE", f"{output_shape}")
-        expect(targets.dtype.kind in "fc", "y", "real numbers", f"dtype {targets.dtype}")
+        expect(targets.dtype.kind in "fc", "y", "real numbers", lambda: f"dtype {targets.dtype}")
         expect(targets.shape == wanted, "y", f"shape {wanted}, as the outputs", f"{targets.shape}")
 
     def scale(self, examples, outputs):

@@ -62,7 +62,7 @@ def check_meta(method, net, meta, batch):
     M = len(method.init(net, np.zeros(net.num_params)))
     expect(isinstance(meta, np.ndarray) and meta.shape == (M,), "theta" if net.num_params == M else "meta",
            f"an array of shape ({M},)", f"{type(meta).__name__} of shape {getattr(meta, 'shape', None)}")
-    expect(meta.dtype.kind in "fc", "theta", "a float or complex dtype", str(meta.dtype))
+    expect(meta.dtype.kind in "fc", "theta", "a float or complex dtype", lambda: str(meta.dtype))
     if not np.isfinite(meta).all():
         place = int((~np.isfinite(meta)).argmax())
         raise NonFiniteError(f"theta: expected finite numbers, got {meta[place]} at entry {place}"
