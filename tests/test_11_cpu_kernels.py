@@ -153,7 +153,31 @@ def test_the_bits_are_the_same_on_one_two_three_and_four_threads():
     assert result.stdout.split() == ["6", "1"], result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("kernel", sorted(CPU.functions))
+def vectors_passes(k, dtype, tasks=3, P=70_001):
+    """What the kernels on flat vectors give, with rows of their own for each task and with shared ones."""
+    rng = np.random.default_rng(0)
+    a, b, rates = (rng.standard_normal((tasks, P)).astype(dtype) for _ in range(3))
+    out = {}
+    for name, a_, rates_ in (("own", a, rates), ("shared", a[:1], rates[:1])):
+        stepped, scaled, total = k.empty(b.shape, dtype), k.empty(b.shape, dtype), rates[:1].copy()
+        k.vector_step(stepped, a_, rates_, b)
+        k.vector_scale(scaled, rates_, b)
+        k.vector_add_rows(total, b)
+        in_place = b.copy()
+        k.vector_step(in_place, a_, rates_, in_place)
+        out |= {f"{name} step": stepped, f"{name} scale": scaled, f"{name} sum": total, f"{name} in place": in_place}
+    return out
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_arithmetic_on_vectors_has_the_bits_of_the_reference_on_any_number_of_threads(dtype):
+    truth = vectors_passes(REFERENCE, dtype)
+    for k in (CPU, kernels.cpu(threads=3)):
+        for name, value in vectors_passes(k, dtype).items():
+            assert np.array_equal(value, truth[name]), name
+
+
+@pytest.mark.parametrize("kernel", sorted(name for name in CPU.functions if not name.startswith("vector_")))
 def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught(kernel):
     def wrong(out, *rest):
         CPU.functions[kernel](out, *rest)

@@ -40,6 +40,7 @@ class Chain:
 
     def __init__(self, operations, loss, memory, threads=None):
         self.operations, self.loss, self.empty, self.threads = tuple(operations), loss, memory.empty, threads
+        self.little = LITTLE
 
     def primal(self, w, x, y, scale, keep):
         """Outputs, losses and gradients of all tasks; w (T or 1, P), x (T, N, ...)."""
@@ -57,7 +58,7 @@ class Chain:
             compiled(cpu.primal_tasks, dtype)(
                 lo, hi, made.table, made.reals.astype(dtype), made.lists, N, self.loss, real(scale), x, labels, targets, w, z, loss, finite,
                 grad, work, places, filters if shared else self.empty((made.largest,), dtype), shared)
-        share(T, run, made.macs * T < LITTLE, self.threads)
+        share(T, run, made.macs * T < self.little, self.threads)
         return Outcome(z, loss, finite, grad, Kept(made, N, self.loss, real(scale), x, labels, w, *kept, filters) if keep else None)
 
     def product(self, kept, v, gauss_newton=False):
@@ -71,7 +72,7 @@ class Chain:
                 lo, hi, made.table, lean.table, made.reals.astype(dtype), made.lists, kept.N, kept.kind, kept.scale, kept.x, kept.labels,
                 kept.w, v, grad, kept.work, self.empty((lean.work,), dtype), kept.places,
                 kept.filters if shared else self.empty((made.largest,), dtype), shared, self.empty((made.largest,), dtype))
-        share(T, run, 2 * made.macs * T < LITTLE, self.threads)
+        share(T, run, 2 * made.macs * T < self.little, self.threads)
         return grad
 
     def truth(self, y, dtype):

@@ -2,6 +2,7 @@
 import numpy as np
 
 from refmaml.oracles import cases
+from refmaml.oracles.chain_checks import chain_checks
 from refmaml.oracles.layer_checks import LayerProbe, empty_like, flat
 from refmaml.oracles.net_checks import describe, method_terms
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
@@ -40,8 +41,8 @@ def method_kernel_check(method, net, meta, batch, kernels, dtype):
 
 
 def kernel_checks(kernels, reference):
-    """Every layer and a second-order method on another kernel set."""
-    rows = []
+    """Every layer, nets that run as one kernel where the set can, and a second-order method on another kernel set."""
+    rows = list(chain_checks(kernels))
     for dtype in (np.float32, np.float64):
         for case in cases.LAYERS:
             for shared in (False, True) if case.layer.shapes() else (False,):
