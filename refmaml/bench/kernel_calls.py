@@ -3,8 +3,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refmaml.batch import Batch
 from refmaml.kernels import KernelSet
 from refmaml.layers import AvgPool2d, BatchNorm2d, Context, Conv2d, CrossEntropy, FiLM, Flatten, LeakyReLU, Linear, Softplus, Tanh
+from refmaml.methods import MAML
 from refmaml.nets import conv4, mlp
 from refmaml.network import Sequential
 
@@ -15,10 +17,10 @@ class Call(NamedTuple):
     kernel: str
     arguments: tuple
 
-    @property
-    def shapes(self):
-        """The shapes of its arrays, and whatever else decides what it does."""
-        return tuple(a.shape if isinstance(a, np.ndarray) else getattr(a, "name", a) for a in self.arguments)
+
+def shapes(arguments):
+    """The shapes of the arrays, and whatever else decides what a kernel does."""
+    return tuple(a.shape if isinstance(a, np.ndarray) else getattr(a, "name", a) for a in arguments)
 
 
 def nets():
@@ -40,19 +42,23 @@ def examples(net, tasks, count):
 
 
 def record(name, net, x, y, kernels):
-    """The distinct calls of one gradient and one Hessian-vector product, kernel by kernel, every task with weights of its own."""
-    calls = {}
+    """The distinct calls of one gradient and one Hessian-vector product, kernel by kernel, every task with weights of its own; then those
+    of the kernels that only a meta-gradient calls."""
+    calls, known = {}, set()
 
     def noting(kernel, function):
         def noted(*arguments):
-            call = Call(name, kernel, tuple(a.copy(order="K") if isinstance(a, np.ndarray) else a for a in arguments))
-            calls.setdefault((kernel, call.shapes), call)
+            key = kernel, shapes(arguments)
+            if key not in calls and kernel not in known:
+                calls[key] = Call(name, kernel, tuple(a.copy(order="K") if isinstance(a, np.ndarray) else a for a in arguments))
             function(*arguments)
         return noted
     net = net.with_kernels(KernelSet("noted", {kernel: noting(kernel, f) for kernel, f in kernels.functions.items()}, kernels.xp,
                                      kernels.empty))
     w = weights(net, len(x))
     net.hvp(net.primal(w, x, y), np.ones_like(w))
+    known |= {kernel for kernel, _ in calls}
+    MAML(inner_lr=0.01, inner_steps=2).meta_gradient(net, w[0], Batch(x, y, x, y))
     return list(calls.values())
 
 

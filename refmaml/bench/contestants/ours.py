@@ -16,4 +16,4 @@ def contestant(kernels="cpu", threads=None):
         theta, batch = workload.theta(dtype), workload.batch(dtype)
         return lambda: method.meta_gradient(net, theta, batch).grad
     suffix = "" if threads is None else f"-{threads}"
-    return Contestant(f"refmaml{suffix}", f"refmaml ({kernels})", (), lambda workload: {}, prepare)
+    return Contestant(f"refmaml{suffix}", f"refmaml ({kernels})", ("numba",) if kernels == "cpu" else (), lambda workload: {}, prepare)
