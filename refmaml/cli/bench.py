@@ -182,7 +182,7 @@ def show_race(part):
             continue
         s = r["seconds"]
         print(f"  {r['name']:<12} {1e3 * s['median']:9.2f} ms  ({1e3 * s['low']:.2f} to {1e3 * s['high']:.2f}, {s['count']} times) "
-              f"{r['gflops']:8.2f} Gflop/s  {megabytes(r['peak']):>8}  {', '.join(f'{k} {v}' for k, v in r['settings'].items())}")
+              f"{r['gflops']:8.2f} Gflop/s  {megabytes(r['peak']):>8}  {', '.join(f'{k} {v}' for k, v in [*r['settings'].items(), *([('wait', r['wait'])] if r['wait'] else [])])}")
     if part["over_the_fastest_peer"]:
         print(f"  refmaml is {part['over_the_fastest_peer']:.2f} times as fast as the fastest peer", end="")
         print(f", and at {part['of_sgemm']:.0%} of sgemm's rate" if part["of_sgemm"] else "")
