@@ -182,11 +182,17 @@ def show_race(part):
             continue
         s = r["seconds"]
         print(f"  {r['name']:<12} {1e3 * s['median']:9.2f} ms  ({1e3 * s['low']:.2f} to {1e3 * s['high']:.2f}, {s['count']} times) "
-              f"{r['gflops']:8.2f} Gflop/s  {megabytes(r['peak']):>8}  {', '.join(f'{k} {v}' for k, v in [*r['settings'].items(), *([('wait', r['wait'])] if r['wait'] else [])])}")
+              f"{r['gflops']:8.2f} Gflop/s  {megabytes(r['peak']):>8}  {used(r)}")
     if part["over_the_fastest_peer"]:
         print(f"  refmaml is {part['over_the_fastest_peer']:.2f} times as fast as the fastest peer", end="")
         print(f", and at {part['of_sgemm']:.0%} of sgemm's rate" if part["of_sgemm"] else "")
     sys.stdout.flush()
+
+
+def used(result):
+    """The settings of a result in words."""
+    settings = result["settings"] | ({"OMP_WAIT_POLICY": result["wait"]} if result["wait"] else {})
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 def megabytes(count):
