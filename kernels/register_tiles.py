@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from refmaml.kernels.inner import inner
-from refmaml.kernels.vectors import INTEGER, VECTOR, WIDE, Vectors, pointers, splat
+from refmaml.kernels.vectors import INTEGER, VECTOR, WIDE, Vectors, loop, pointers, splat
 
 KMAX = 96                # steps at a time: so many rows of b, of 4 vectors, fit in 32 KiB
 
@@ -39,24 +39,15 @@ def tile(rows, vectors, partial=False):
         places = [p for i in row for p in vectors_at(c, builder.add(number_at(rows_c, i), j))]
         lines = [builder.gep(a, [number_at(rows_a, i)]) for i in row]
         start = [builder.select(fresh, ir.Constant(v.type, None), v.load(p, mask)) for p in places]
-        entry, loop, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
-        builder.branch(loop)
 
-        builder.position_at_end(loop)
-        k, sums = builder.phi(INTEGER), [builder.phi(v.type) for _ in start]
-        bs = [v.load(p, mask) for p in vectors_at(b, builder.add(number_at(steps_b, k), j))]
-        step, new = number_at(steps_a, k), []
-        for i, line in enumerate(lines):
-            broadcast = splat(builder, number_at(line, step), v.type)
-            new += [v.multiply_add(broadcast, bs[n], sums[i * vectors + n]) for n in range(vectors)]
-        following = builder.add(k, INTEGER(1))
-        builder.cbranch(builder.icmp_signed("<", following, k1), loop, done)
-        for phi, first, then in zip([k, *sums], [k0, *start], [following, *new], strict=True):
-            phi.add_incoming(first, entry)
-            phi.add_incoming(then, loop)
+        def step(k, sums):
+            bs, at, new = [v.load(p, mask) for p in vectors_at(b, builder.add(number_at(steps_b, k), j))], number_at(steps_a, k), []
+            for i, line in enumerate(lines):
+                broadcast = splat(builder, number_at(line, at), v.type)
+                new += [v.multiply_add(broadcast, bs[n], sums[i * vectors + n]) for n in range(vectors)]
+            return new
 
-        builder.position_at_end(done)
-        for value, p in zip(new, places, strict=True):
+        for value, p in zip(loop(builder, k0, k1, start, step), places, strict=True):
             v.store(value, p, mask)
         return context.get_dummy_value()
 

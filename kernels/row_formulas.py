@@ -4,9 +4,10 @@
     def formula(x, y, mean, s, slope):
         return {"y": s * (x - mean), "total": x}
 
-reads x[pixels[k] + c] and y[windows[k] + c] for k < count and every channel c, replaces those arrays it returns a value for, and adds to the
-sums, which are float64. What belongs to a channel stays in registers while k runs, two vectors of channels at a time. Numba's own loops
-are not as quick here: a row of 64 channels is 4 vectors long, and before each the compiler asks anew whether any of ten arrays overlap.
+reads x[pixels[k] + c] and y[windows[k] + c] for k < count and every channel c, replaces those arrays it returns a value for, and adds
+to the sums, which are float64. What belongs to a channel stays in registers while k runs, two vectors of channels at a time. Numba's own
+loops are not as quick here: a row of 64 channels is 4 vectors long, and before each the compiler asks anew whether any of ten arrays
+overlap.
 """
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from refmaml.kernels.inner import inner
-from refmaml.kernels.vectors import INTEGER, VECTOR, Vectors, pointers, splat
+from refmaml.kernels.vectors import INTEGER, VECTOR, Vectors, loop, pointers, splat
 
 AT_A_TIME = 2            # vectors of channels; all are masked, which costs nothing here and spares compiling everything twice
 
@@ -112,9 +113,8 @@ def row_formula(*groups):
 def block(formula, names):
     """The formula for the channels from j that so many vectors hold, and none from C on."""
     def codegen(context, builder, signature, args):
-        loop = Loop(context, builder, signature.args[0], args[0], names)
         pixels, windows = pointers(context, builder, signature, args, 1, 2)
-        loop.run(formula, pixels, windows, *args[3:])
+        Rows(context, builder, signature.args[0], args[0], names).run(formula, pixels, windows, *args[3:])
         return context.get_dummy_value()
 
     @intrinsic
@@ -123,7 +123,7 @@ def block(formula, names):
     return run
 
 
-class Loop:
+class Rows:
     """The code of one block of channels: what belongs to a channel is loaded, the pixels go by, the sums are stored."""
 
     def __init__(self, context, builder, types_of, tuple_of, names):
@@ -160,19 +160,7 @@ class Loop:
         held |= {name: [self.constant(name)] * AT_A_TIME for name in names.number}
         places = {name: self.at(name, None, j) for name in names.sum}
         before = [value for name in names.sum for value in self.load(name, places[name])]
-        entry, body, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
-        builder.branch(body)
-
-        builder.position_at_end(body)
-        k, sums = builder.phi(INTEGER), [builder.phi(value.type) for value in before]
-        after = self.step(formula, held, pixels, windows, k, j, sums)
-        following = builder.add(k, INTEGER(1))
-        builder.cbranch(builder.icmp_signed("<", following, count), body, done)
-        for phi, first, then in zip([k, *sums], [INTEGER(0), *before], [following, *after], strict=True):
-            phi.add_incoming(first, entry)
-            phi.add_incoming(then, body)
-
-        builder.position_at_end(done)
+        after = loop(builder, INTEGER(0), count, before, lambda k, sums: self.step(formula, held, pixels, windows, k, j, sums))
         stores = [(name, p, mask) for name in names.sum for p, mask in zip(places[name], self.masks, strict=True)]
         for (name, p, mask), value in zip(stores, after, strict=True):
             self.kind[name].store(value, p, mask)

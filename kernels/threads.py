@@ -1,6 +1,7 @@
 """Threads that share a piece of work, and how many there may be.
 
-They are Python's, calling functions that let go of Python's lock; no thread spins while it waits, so that others on the machine lose nothing.
+They are Python's, calling functions that let go of Python's lock; no thread spins while it waits, so that others on the machine lose
+nothing.
 """
 import threading
 from concurrent.futures import ThreadPoolExecutor

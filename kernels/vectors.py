@@ -64,3 +64,18 @@ def splat(builder, value, vector):
 def pointers(context, builder, signature, args, *places):
     """Where the numbers of the arrays among the arguments begin."""
     return [context.make_array(signature.args[i])(context, builder, args[i]).data for i in places]
+
+
+def loop(builder, k0, k1, start, step):
+    """sums = start; for k in k0 .. k1: sums = step(k, sums), all of them in registers; at least once. Returns the last sums."""
+    entry, body, done = builder.block, builder.append_basic_block("k"), builder.append_basic_block("done")
+    builder.branch(body)
+    builder.position_at_end(body)
+    k, sums = builder.phi(INTEGER), [builder.phi(value.type) for value in start]
+    after, following = step(k, sums), builder.add(k, INTEGER(1))
+    builder.cbranch(builder.icmp_signed("<", following, k1), body, done)
+    for phi, first, then in zip([k, *sums], [k0, *start], [following, *after], strict=True):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(then, body)
+    builder.position_at_end(done)
+    return after

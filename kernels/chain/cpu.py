@@ -83,7 +83,8 @@ def hessian_tasks(lo, hi, table, rtable, reals, lists, N, kind, scale, x, labels
         r_backward(table, rtable, reals, lists, N, x[t], theta, direction, grad[t], own, rwork, own_places, filters, shared, room)
 
 
-def gauss_newton_tasks(lo, hi, table, rtable, reals, lists, N, kind, scale, x, labels, w, v, grad, work, rwork, places, filters, shared, room):
+def gauss_newton_tasks(lo, hi, table, rtable, reals, lists, N, kind, scale, x, labels, w, v, grad, work, rwork, places, filters, shared,
+                       room):
     """The Gauss-Newton matrix times v: the gradient's own way back, from the tangent of the outputs' adjoint."""
     for t in range(lo, hi):
         own, own_places, theta, direction = work[t], places[t], w[t % len(w)], v[t % len(v)]
@@ -100,8 +101,8 @@ def order_filters(table, lists, w, filters):
 
 TABLE, LIST, ROW, ROWS, STACK = "int64[:,::1]", "int64[::1]", "F[::1]", "F[:,::1]", "F[:,:,::1]"
 PLACES, LABELS = "int16[:,::1]", "int64[:,::1]"
-PRODUCT = ("int64", "int64", TABLE, TABLE, ROWS, LIST, "int64", "int64", "F", ROWS, LABELS, ROWS, ROWS, ROWS, ROWS, ROW, PLACES, ROW, "boolean",
-           ROW)
+PRODUCT = ("int64", "int64", TABLE, TABLE, ROWS, LIST, "int64", "int64", "F", ROWS, LABELS, ROWS, ROWS, ROWS, ROWS, ROW, PLACES, ROW,
+           "boolean", ROW)
 SIGNATURES = {
     primal_tasks: ("int64", "int64", TABLE, ROWS, LIST, "int64", "int64", "F", ROWS, LABELS, STACK, ROWS, STACK, ROW, "boolean[::1]", ROWS,
                    ROWS, PLACES, ROW, "boolean"),

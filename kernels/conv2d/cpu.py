@@ -115,7 +115,8 @@ def product(c, x, x2, y, y2, f, f2, block, N):
                 if what == FORWARD:
                     accumulate(c[from_y:], xs, fs[place[tap] * K * O:], positions, pixels, begin, end, steps, rows, first[0], K, O, new)
                 elif what == BACKWARD_X:
-                    accumulate(c[from_x:], ys[from_y:], fs[place[tap] * K * C:], pixels, positions, begin, end, steps, rows, first[0], K, C, new)
+                    accumulate(c[from_x:], ys[from_y:], fs[place[tap] * K * C:], pixels, positions, begin, end, steps, rows, first[0], K, C,
+                               new)
                 else:
                     dw, new = c[place[tap] * K * O:], image == 0 and part == 0
                     if new and begin == end:                         # a tap through which nothing is seen

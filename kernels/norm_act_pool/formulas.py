@@ -1,7 +1,7 @@
 """Batch-norm, activation and max-pooling as formulas for one channel of one pixel; cpu.py puts them in order.
 
-x, xh and their kin belong to a pixel, y and its kin to a window: `place` says which pixel of the window won, `here` which one this is. Where
-nothing is pooled, a pixel is its own window and has won (`..._alone`); pixels that lie in no window are `..._left`.
+x, xh and their kin belong to a pixel, y and its kin to a window: `place` says which pixel of the window won, `here` which one this is.
+Where nothing is pooled, a pixel is its own window and has won (`..._alone`); pixels that lie in no window are `..._left`.
 """
 from refmaml.kernels.row_formulas import row_formula
 

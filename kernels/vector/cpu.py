@@ -1,5 +1,5 @@
-"""Arithmetic on flat vectors on a CPU: see reference.py. NumPy does it, a few rows at a time, so that the second operation finds what the first
-left in the second-level cache; threads take rows, or, for sums over rows, columns."""
+"""Arithmetic on flat vectors on a CPU: see reference.py. NumPy does it, a few rows at a time, so that the second operation finds what the
+first left in the second-level cache; threads take rows, or, for sums over rows, columns."""
 import numpy as np
 
 from refmaml.kernels.threads import share
