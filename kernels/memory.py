@@ -5,8 +5,16 @@ from math import prod
 
 import numpy as np
 
+LINE = 64                # bytes of a cache line, and of the widest vectors
 SMALL = 1 << 17          # bytes below which NumPy's own memory is as quick
 KEPT = 1 << 28           # bytes that may lie idle
+
+
+def aligned(size):
+    """`size` bytes that begin with a cache line: a vector that lies across two takes two loads."""
+    block = np.empty(size + LINE, np.uint8)
+    start = -block.ctypes.data % LINE
+    return block[start:start + size]
 
 
 class Lease:
@@ -31,12 +39,12 @@ class Memory:
         dtype = np.dtype(dtype)
         size = prod(shape) * dtype.itemsize
         if size < SMALL:
-            return np.empty(shape, dtype)
+            return aligned(size).view(dtype).reshape(shape)
         try:
             block = self.idle[size].pop()                            # one step in CPython: two threads cannot get the same block
             self.idle_bytes -= size
         except IndexError:
-            block = np.empty(size, np.uint8)
+            block = aligned(size)
         return np.asarray(Lease(self, block)).view(dtype).reshape(shape)
 
     def give_back(self, block):

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from refmaml.kernels.inner import inner
 from refmaml.kernels.vectors import INTEGER, VECTOR, WIDE, Vectors, loop, pointers, splat
 
-KMAX = 96                # steps at a time: so many rows of b, of 4 vectors, fit in 32 KiB
+KMAX = 112               # steps at a time, at most: so many rows of b, of 4 vectors, fit in 32 KiB
 
 
 def tile(rows, vectors, partial=False):
@@ -67,8 +67,10 @@ one_by_four, one_by_two, one_by_one, one_by_part = tile(1, FOUR), tile(1, 2), ti
 def accumulate(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, width, fresh):
     """The sum above for rows r0 .. r1, added to c; or, where fresh, in place of what is in c."""
     size = VECTOR // c.itemsize
-    for first in range(k0, k1, KMAX):
-        last, j, new = min(first + KMAX, k1), 0, fresh and first == k0
+    parts = (k1 - k0 + KMAX - 1) // KMAX
+    for part in range(parts):
+        first, last = k0 + (k1 - k0) * part // parts, k0 + (k1 - k0) * (part + 1) // parts
+        j, new = 0, fresh and part == 0
         while j < width:
             left, r = (width - j) // size, r0
             vectors = FOUR if left >= FOUR else 2 if left >= 2 else left

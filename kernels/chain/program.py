@@ -93,21 +93,26 @@ def describe(row, real, op):
         row[[KH, KW, SH, SW]] = *op.window, *op.stride
 
 
+def whole_lines(size):
+    """So many numbers that what comes behind them begins with a cache line again, in either precision."""
+    return -(-size // 16) * 16
+
+
 def lay_out(table, operations, N, lean):
     """Gives every value and adjoint its place; how many numbers that is in all."""
     end = 0
     for i, (row, op) in enumerate(zip(table, operations, strict=True)):
         size = N * row[O] * row[HO] * row[WO]
-        row[Y], end = end, end + size
+        row[Y], end = end, end + whole_lines(size)
         after = operations[i + 1] if i + 1 < len(operations) else None
         if lean and isinstance(after, NormActPool | Activate):
             row[DY] = row[Y]
         else:
-            row[DY], end = end, end + size
+            row[DY], end = end, end + whole_lines(size)
         if i > 0:
             row[X], row[DX] = table[i - 1, Y], table[i - 1, DY]
         if isinstance(op, NormActPool):
-            row[S], end = end, end + op.C
+            row[S], end = end, end + whole_lines(op.C)
     return int(end)
 
 
