@@ -154,7 +154,7 @@ REFUSED = [
     (lambda: rm.MAML(0.1).meta_gradient(NET, list(THETA), BATCH), "theta: expected an array of shape (219,), got list"),
     (lambda: rm.MAML(0.1, frozen=("BatchNorm",)).meta_gradient(NET, THETA, BATCH), "patterns: expected a name, wildcard or layer class"),
     (lambda: rm.CAVIA(0.1).meta_gradient(NET, THETA, BATCH), "patterns: expected a name, wildcard or layer class"),
-    (lambda: rm.MAML(0.1).meta_gradient(NET, THETA, BATCH, chunk=0), "chunk: expected an integer >= 1, got 0"),
+    (lambda: rm.MAML(0.1).meta_gradient(NET, THETA, BATCH, chunk=0), "chunk: expected an integer >= 1, or None, got 0"),
     (lambda: BATCH[:0], "x_support: expected at least one task"),
     (lambda: rm.Batch(BATCH.x_support, BATCH.y_support, BATCH.x_query[:1], BATCH.y_query), "x_query: expected 2 tasks as in x_support"),
 ]

@@ -6,6 +6,9 @@ import numpy as np
 from refmaml.errors import ArgumentError, NonFiniteError, expect
 
 
+CHUNK, SMALL = 8, 1 << 19        # tasks at once; so many parameters in all may be in memory in their stead
+
+
 @dataclass(frozen=True)
 class TaskGradients:
     """What a method returns for a few tasks: losses (T,), accuracies (T,) or None, gradients (T, M) and, by name, whatever it
@@ -34,14 +37,16 @@ class MetaGradient:
     trace: dict
 
 
-def meta_gradient(method, net, meta, batch, *, chunk=8, trace=False):
+def meta_gradient(method, net, meta, batch, *, chunk=None, trace=False):
     """Mean over the batch's tasks of the gradient of the loss after adaptation, d/dmeta (1/T) sum_t M_t(meta).
 
-    meta (M,) as method.init made it; batch: tasks with support and query sets; chunk: how many tasks are in memory at once.
+    meta (M,) as method.init made it; batch: tasks with support and query sets; chunk: how many tasks are in memory at once
+    (None: CHUNK, or more of a net so small that calls would take longer than the arithmetic).
     Gradients are added in task order, so the bits do not depend on `chunk`.
     Raises ArgumentError for shapes that do not fit, NonFiniteError where numbers overflow, naming step, task and layer.
     """
-    expect(isinstance(chunk, int) and chunk >= 1, "chunk", "an integer >= 1", repr(chunk))
+    expect(chunk is None or (isinstance(chunk, int) and chunk >= 1), "chunk", "an integer >= 1, or None", repr(chunk))
+    chunk = chunk or max(CHUNK, SMALL // net.num_params)
     batch = check_meta(method, net, meta, batch)
     total, parts = np.zeros_like(meta), []
     for start in range(0, len(batch), chunk):
