@@ -160,11 +160,29 @@ whole_block, partial_block = transpose_block(partial=False), transpose_block(par
 
 @inner()
 def transpose(target, rows_t, source, rows_s):
-    """target[rows_t[j] + i] = source[rows_s[i] + j] for all rows of both: flat arrays whose numbers are neighbours."""
+    """target[rows_t[j] + i] = source[rows_s[i] + j] for all rows of both: flat arrays whose numbers are neighbours.
+
+    i inside: whole cache lines of the target, one after the other.
+    """
+    size = VECTOR // target.itemsize
+    for j in range(0, len(rows_t), size):
+        for i in range(0, len(rows_s), size):
+            one_block(target, rows_t, j, source, rows_s, i)
+
+
+@inner()
+def transpose_from_afar(target, rows_t, source, rows_s):
+    """The same for a source that is in no cache yet. j inside: a few rows at a time from beginning to end, as memory likes it."""
+    size = VECTOR // target.itemsize
+    for i in range(0, len(rows_s), size):
+        for j in range(0, len(rows_t), size):
+            one_block(target, rows_t, j, source, rows_s, i)
+
+
+@inner()
+def one_block(target, rows_t, j, source, rows_s, i):
     size, I, J = VECTOR // target.itemsize, len(rows_s), len(rows_t)
-    for j in range(0, J, size):                                      # i inside: whole cache lines of the target, one after the other
-        for i in range(0, I, size):
-            if i + size <= I and j + size <= J:
-                whole_block(target, rows_t, j, J, source, rows_s, i, I)
-            else:
-                partial_block(target, rows_t, j, J, source, rows_s, i, I)
+    if i + size <= I and j + size <= J:
+        whole_block(target, rows_t, j, J, source, rows_s, i, I)
+    else:
+        partial_block(target, rows_t, j, J, source, rows_s, i, I)

@@ -28,7 +28,7 @@ from numba import prange
 from refmaml.kernels.compiled import compiled
 from refmaml.kernels.conv2d.sights import BACKWARD_W, BACKWARD_X, COVERED, FORWARD, N_IMAGES, N_TAPS, SUMMED, WHAT, lists, sights
 from refmaml.kernels.inner import inner
-from refmaml.kernels.register_tiles import accumulate, transpose
+from refmaml.kernels.register_tiles import accumulate, transpose, transpose_from_afar
 
 __all__ = ["conv2d_forward", "conv2d_backward_x", "conv2d_backward_w",
            "conv2d_r_forward", "conv2d_r_backward_x", "conv2d_r_backward_w"]
@@ -49,10 +49,8 @@ def by_tap(O, C, taps):
 @inner()
 def order_forward(rows, w, O, C):
     """One task's filters w as rows (tap, c) of O numbers."""
-    taps, copy = len(w) // (O * C), np.empty(len(w), rows.dtype)
-    for e in range(len(copy)):                                       # read in order they come quickly, and are then near
-        copy[e] = w[e]
-    transpose(rows, by_tap(O, C, taps), copy, np.arange(O) * (C * taps))
+    taps = len(w) // (O * C)
+    transpose_from_afar(rows, by_tap(O, C, taps), w, np.arange(O) * (C * taps))
 
 
 @inner()

@@ -5,7 +5,6 @@ import numpy as np
 
 from refmaml.errors import ArgumentError, NonFiniteError, expect
 
-
 CHUNK, SMALL = 8, 1 << 19        # tasks at once; so many parameters in all may be in memory in their stead
 
 
