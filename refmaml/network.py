@@ -4,6 +4,7 @@ Nothing here knows what any layer does. Tasks travel together: parameters are w 
 x (T, N, ...), targets y (T, N, ...); losses come back as (T,), gradients and products as (T, P), a row per task.
 """
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -117,6 +118,14 @@ class Sequential:
                     raise type(error)(f"layer {i}: {error}") from None
             self.outputs[shape] = out
         return self.outputs[shape]
+
+    def activations(self, shape):
+        """How many numbers the layers put out for inputs of `shape` (examples, ...)."""
+        total, shape, examples = 0, tuple(shape[1:]), shape[0]
+        for layer in self.layers:
+            shape = layer.output_shape(shape)
+            total += examples * prod(shape)
+        return total
 
     def check(self, w, x, y):
         """Raise ArgumentError unless parameters, inputs and targets fit each other and the net."""

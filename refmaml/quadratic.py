@@ -37,6 +37,10 @@ class Quadratic:
     def name_of(self, place):
         return ""
 
+    def activations(self, shape):
+        """None: a quadratic has no layers."""
+        return 0
+
     def primal(self, w, A, c, keep=True):
         """f and grad f = A (w - c) for each task."""
         P = self.num_params

@@ -5,7 +5,7 @@ import numpy as np
 
 from refmaml.errors import ArgumentError, NonFiniteError, expect
 
-CHUNK, SMALL = 8, 1 << 19        # tasks at once; so many parameters in all may be in memory in their stead
+MEMORY, VECTORS = 1 << 25, 8      # numbers held at once, unless two tasks need more; vectors (P,) of a task alive at a time
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ def meta_gradient(method, net, meta, batch, *, chunk=None, trace=False):
     """Mean over the batch's tasks of the gradient of the loss after adaptation, d/dmeta (1/T) sum_t M_t(meta).
 
     meta (M,) as method.init made it; batch: tasks with support and query sets; chunk: how many tasks are in memory at once
-    (None: CHUNK, or more of a net so small that calls would take longer than the arithmetic).
+    (None: as many as fit into MEMORY).
     Gradients are added in task order, so the bits do not depend on `chunk`.
     Raises ArgumentError for shapes that do not fit, NonFiniteError where numbers overflow, naming step, task and layer.
     """
     expect(chunk is None or (isinstance(chunk, int) and chunk >= 1), "chunk", "an integer >= 1, or None", repr(chunk))
-    chunk = chunk or max(CHUNK, SMALL // net.num_params)
     batch = check_meta(method, net, meta, batch)
+    chunk = chunk or tasks_at_once(net, batch)
     total, parts = np.zeros_like(meta), []
     for start in range(0, len(batch), chunk):
         part = method.task_gradients(net, meta, batch[start:start + chunk], trace)
@@ -59,6 +59,13 @@ def meta_gradient(method, net, meta, batch, *, chunk=None, trace=False):
     report = {name: np.concatenate([p.report[name] for p in parts]) for name in parts[0].report}
     return MetaGradient(losses.mean(), None if accuracies is None else accuracies.mean(), total / len(batch), losses,
                         accuracies, report, joined([(p.trace, len(p.loss)) for p in parts]))
+
+
+def tasks_at_once(net, batch):
+    """How many tasks, in chunks of equal size, whose parameters and activations (of one inner step, with their adjoints) fit into MEMORY."""
+    activations = 2 * net.activations(batch.x_support.shape[1:])
+    most = max(2, MEMORY // (VECTORS * net.num_params + activations))
+    return -(-len(batch) // -(-len(batch) // most))
 
 
 def check_meta(method, net, meta, batch):
