@@ -5,7 +5,7 @@ import numpy as np
 
 from refmaml.errors import ArgumentError, NonFiniteError, expect
 
-MEMORY, VECTORS = 1 << 25, 8      # numbers held at once, unless two tasks need more; vectors (P,) of a task alive at a time
+MEMORY, VECTORS = 3 << 23, 8      # numbers held at once, unless two tasks need more; vectors (P,) of a task alive at a time
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def meta_gradient(method, net, meta, batch, *, chunk=None, trace=False):
     """
     expect(chunk is None or (isinstance(chunk, int) and chunk >= 1), "chunk", "an integer >= 1, or None", repr(chunk))
     batch = check_meta(method, net, meta, batch)
-    chunk = chunk or tasks_at_once(net, batch)
+    chunk = chunk or tasks_at_once(method, net, batch)
     total, parts = np.zeros_like(meta), []
     for start in range(0, len(batch), chunk):
         part = method.task_gradients(net, meta, batch[start:start + chunk], trace)
@@ -61,10 +61,11 @@ def meta_gradient(method, net, meta, batch, *, chunk=None, trace=False):
                         accuracies, report, joined([(p.trace, len(p.loss)) for p in parts]))
 
 
-def tasks_at_once(net, batch):
-    """How many tasks, in chunks of equal size, whose parameters and activations (of one inner step, with their adjoints) fit into MEMORY."""
-    activations = 2 * net.activations(batch.x_support.shape[1:])
-    most = max(2, MEMORY // (VECTORS * net.num_params + activations))
+def tasks_at_once(method, net, batch):
+    """How many tasks, in chunks of equal size, whose vectors and activations, with their adjoints, fit into MEMORY."""
+    steps = method.inner_steps if getattr(method, "kept", "last") == "passes" else 1
+    activations = 2 * steps * net.activations(batch.x_support.shape[1:])
+    most = max(2, MEMORY // ((VECTORS + steps) * net.num_params + activations))
     return -(-len(batch) // -(-len(batch) // most))
 
 
