@@ -71,3 +71,21 @@ def test_the_readme_s_figures_are_those_of_the_committed_results():
         assert f"{100 * result['accuracy']:.1f} +- {100 * result['interval']:.1f} %" in readme
     omniglot = committed("omniglot/maml-5w1s/result.json")
     assert f"{100 * omniglot['accuracy']:.1f} +- {100 * omniglot['interval']:.1f} %" in readme and f"{omniglot['steps']:,}" in readme
+
+
+def test_the_readme_s_times_are_those_of_the_committed_bench():
+    readme, record = (ROOT / "README.md").read_text(), committed("bench/bench.json")
+
+    def ms(seconds):
+        return f"{1e3 * seconds:,.0f} ms" if seconds >= 0.1 else f"{1e3 * seconds:.3g} ms"
+    for part in record["meta"]:
+        by_name = {r["name"]: r for r in part["results"]}
+        peer = min(part["times_as_fast_as"], key=part["times_as_fast_as"].get)
+        ours, best = (by_name[name]["seconds"]["median"] for name in ("refmaml", peer))
+        row = (f"| {part['title']}, {part['tasks']} tasks | {ms(ours)} | {by_name[peer]['title']}: {ms(best)} "
+               f"| {part['over_the_fastest_peer']:.1f} | {part['of_sgemm']:.0%} |")
+        assert row in readme, row
+    seconds = record["ourselves"]["workloads"]["strided-1"]["product"]
+    assert f"{seconds['hvp']['median'] / seconds['gradient']['median']:.2f} gradients" in readme
+    digests = [d for part in record["ourselves"]["workloads"].values() for found in part["bits"].values() for d in found]
+    assert len(set(digests)) == len(record["ourselves"]["workloads"])
