@@ -17,7 +17,8 @@ Versions, and microseconds a task for forward / backward_x / backward_w, 5 image
       a patch moves long runs; one BLAS product from inside Numba on them                                         300 / 580 / 620
   v3  no patches, no BLAS, no products with the zeros of the border: this, with filters put in order by loops      225 / 230 / 265
   v4  the filters put in order in registers, 16 x 16 at a time: 20 microseconds a task instead of 60              200 / 205 / 205
-  v5  taps that are the first to write somewhere do so in place of what was there, so that nothing is set to 0 before
+  v5  taps that are the first to write somewhere do so in place of what was there, so that nothing is set to 0 before;
+      sums in parts of equal length; filters read row by row from memory, without a copy (sgemm would take 147)   155 / 150 / 165
 
 Tried and left: filters of the second kind made from the first, tap by tap (40 microseconds a task, not 20); in backward_w rows of o
 and columns of c (255, not 205); 32 to 128 steps at a time (within 10 % of each other).

@@ -4,10 +4,10 @@
     backward_x   dx[n] += sum_o dy[n, o] w[o]
     backward_w   dw[o] += sum_n dy[n, o] x[n]
 
-Versions, microseconds a task, 10 examples, 40 -> 40, float32, one thread:
-  v1  reference.py: NumPy's matmul
-  v2  the convolution's kernel on images of one pixel
-  v3  this: no lists of pixels, no filters in another order but w'
+Versions, and the microseconds that forward and backward through a net 1-40-40-1 then take a task, 10 examples, float32, one thread:
+  v1  reference.py: NumPy's matmul                                                    (all tasks at once, in calls of their own)
+  v2  the convolution's kernel on images of one pixel                                 24
+  v3  this: no lists of pixels, no weights in another order but w'                    13
 """
 from functools import lru_cache
 

@@ -12,7 +12,8 @@ float32 additions in a row would lose a digit.
 
 Versions, nanoseconds for 16 numbers, forward / backward / r_forward / r_backward, 5 images of 14x14x64, float32, one thread:
   v1  loops over pixels and channels in Numba      14 / 16 / 17 / 56     (a row is 4 vectors; each row asks anew whether arrays overlap)
-  v2  row formulas
+  v2  row formulas, four vectors of channels at a time                          10 / 11 / 12 / 21
+  v3  two vectors at a time, always masked: half the code to compile            12 / 14 / 17 / 25
 """
 import numpy as np
 
