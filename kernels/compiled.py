@@ -65,8 +65,7 @@ KINDS = {"images": Kind("F[:,:,:,:,::1]", channels_last, as_is),                
          "table": Kind("F[:,:,::1]", as_is, as_is),
          "losses": Kind("F[::1]", as_is, as_is),
          "labels": Kind("int64[:,::1]", as_is, as_is, np.dtype(np.int64)),
-         "lines": Kind("F[:,::1]"),                                                  # from here on: taken as they come
-         "list": Kind("int64[::1]"),
+         "list": Kind("int64[::1]"),                                                 # from here on: taken as they come
          "real": Kind("F"),
          "whole": Kind("int64"),
          "pair": Kind("UniTuple(int64,2)")}

@@ -58,9 +58,29 @@ def tile(rows, vectors, partial=False):
 
 
 FOUR = 4 if WIDE else 2
-six_by_four, six_by_two, six_by_one, six_by_part = tile(6, FOUR), tile(6, 2), tile(6, 1), tile(6, 1, partial=True)
-two_by_four, two_by_two, two_by_one, two_by_part = tile(2, FOUR), tile(2, 2), tile(2, 1), tile(2, 1, partial=True)
-one_by_four, one_by_two, one_by_one, one_by_part = tile(1, FOUR), tile(1, 2), tile(1, 1), tile(1, 1, partial=True)
+
+
+def strip(vectors, partial=False):
+    """The sum above for rows r0 .. r1 of `vectors` vectors from column j: tiles of 6 rows, then of 2 and of 1."""
+    six, two, one = (tile(rows, vectors, partial) for rows in (6, 2, 1))
+
+    @inner()
+    def run(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, j, width, fresh):
+        r = r0
+        while r < r1:
+            if r + 6 <= r1:
+                six(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width, fresh)
+                r += 6
+            elif r + 2 <= r1:
+                two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width, fresh)
+                r += 2
+            else:
+                one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width, fresh)
+                r += 1
+    return run
+
+
+by_four, by_two, by_one, by_part = strip(FOUR), strip(2), strip(1), strip(1, partial=True)
 
 
 @inner()
@@ -72,39 +92,19 @@ def accumulate(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, width,
         first, last = k0 + (k1 - k0) * part // parts, k0 + (k1 - k0) * (part + 1) // parts
         j, new = 0, fresh and part == 0
         while j < width:
-            left, r = (width - j) // size, r0
-            vectors = FOUR if left >= FOUR else 2 if left >= 2 else left
-            while r < r1:
-                rows = 6 if r + 6 <= r1 else 2 if r + 2 <= r1 else 1
-                if vectors == FOUR:
-                    if rows == 6:
-                        six_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
-                    elif rows == 2:
-                        two_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
-                    else:
-                        one_by_four(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
-                elif vectors == 2:
-                    if rows == 6:
-                        six_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
-                    elif rows == 2:
-                        two_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
-                    else:
-                        one_by_two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
-                elif vectors == 1:
-                    if rows == 6:
-                        six_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
-                    elif rows == 2:
-                        two_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
-                    else:
-                        one_by_one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
-                elif rows == 6:
-                    six_by_part(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
-                elif rows == 2:
-                    two_by_part(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
-                else:
-                    one_by_part(c, a, b, rows_c, rows_a, r, steps_a, steps_b, first, last, j, width, new)
-                r += rows
-            j += size * max(vectors, 1)
+            left = (width - j) // size
+            if left >= FOUR:
+                by_four(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j, width, new)
+                j += FOUR * size
+            elif left >= 2:
+                by_two(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j, width, new)
+                j += 2 * size
+            elif left == 1:
+                by_one(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j, width, new)
+                j += size
+            else:
+                by_part(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j, width, new)
+                j += size
 
 
 # ---- transposing, a square block of registers at a time ------------------------------------------------------------------

@@ -3,31 +3,42 @@ import numpy as np
 from numba import prange
 
 from refmaml.kernels.compiled import compiled
+from refmaml.kernels.inner import inner
 
 __all__ = ["bias_forward", "bias_backward"]
+
+
+@inner()
+def task_forward(y, b):
+    """One task: y (M, C) += b."""
+    row = np.empty(len(b), y.dtype)                                  # neighbours in memory, wherever b lies
+    for c in range(len(b)):
+        row[c] = b[c]
+    for m in range(len(y)):
+        for c in range(len(b)):
+            y[m, c] += row[c]
+
+
+@inner()
+def task_backward(db, dy):
+    """One task: db = sum of dy (M, C) over its pixels."""
+    total = np.zeros(len(db))                                        # float64: a thousand float32 additions in a row lose a digit
+    for m in range(len(dy)):
+        for c in range(len(db)):
+            total[c] += dy[m, c]
+    for c in range(len(db)):
+        db[c] = total[c]
 
 
 @compiled("pixels+ rows")
 def bias_forward(y, b):
     """y += b, broadcast over examples and positions."""
-    T, M, C = y.shape
-    for t in prange(T):
-        row = np.empty(C, y.dtype)                                   # neighbours in memory, wherever b lies
-        for c in range(C):
-            row[c] = b[t % len(b), c]
-        for m in range(M):
-            for c in range(C):
-                y[t, m, c] += row[c]
+    for t in prange(len(y)):
+        task_forward(y[t], b[t % len(b)])
 
 
 @compiled("rows! pixels", grain=0)
 def bias_backward(db, dy):
     """db[t,c] = sum_{n,l} dy[t,n,c,l]."""
-    T, M, C = dy.shape
-    for t in prange(T):
-        total = np.zeros(C)                                          # float64: a thousand float32 additions in a row lose a digit
-        for m in range(M):
-            for c in range(C):
-                total[c] += dy[t, m, c]
-        for c in range(C):
-            db[t, c] = total[c]
+    for t in prange(len(dy)):
+        task_backward(db[t], dy[t])

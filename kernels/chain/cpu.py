@@ -73,13 +73,19 @@ def primal_tasks(lo, hi, table, reals, lists, N, kind, scale, x, labels, targets
         finite[t] = all_finite(grad[t])
 
 
+@inlined()
+def r_outputs(table, rtable, reals, lists, N, kind, scale, x, labels, w, v, work, rwork, places, filters, shared, room):
+    """The tangent of the outputs of one task, and of their adjoint."""
+    r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, places, filters, shared, room)
+    r_adjoint(kind, scale, outputs(table, at.Y, work, N), labels, outputs(rtable, at.Y, rwork, N), outputs(rtable, at.DY, rwork, N))
+
+
 def hessian_tasks(lo, hi, table, rtable, reals, lists, N, kind, scale, x, labels, w, v, grad, work, rwork, places, filters, shared, room):
     """H v of tasks lo .. hi, after `primal_tasks` left its values and adjoints in work."""
     for t in range(lo, hi):
         own, own_places, theta, direction = work[t], places[t], w[t % len(w)], v[t % len(v)]
-        r_forward(table, rtable, reals, lists, N, x[t], theta, direction, own, rwork, own_places, filters, shared, room)
-        r_adjoint(kind, scale, outputs(table, at.Y, own, N), labels[t % len(labels)], outputs(rtable, at.Y, rwork, N),
-                  outputs(rtable, at.DY, rwork, N))
+        r_outputs(table, rtable, reals, lists, N, kind, scale, x[t], labels[t % len(labels)], theta, direction, own, rwork, own_places,
+                  filters, shared, room)
         r_backward(table, rtable, reals, lists, N, x[t], theta, direction, grad[t], own, rwork, own_places, filters, shared, room)
 
 
@@ -88,9 +94,8 @@ def gauss_newton_tasks(lo, hi, table, rtable, reals, lists, N, kind, scale, x, l
     """The Gauss-Newton matrix times v: the gradient's own way back, from the tangent of the outputs' adjoint."""
     for t in range(lo, hi):
         own, own_places, theta, direction = work[t], places[t], w[t % len(w)], v[t % len(v)]
-        r_forward(table, rtable, reals, lists, N, x[t], theta, direction, own, rwork, own_places, filters, shared, room)
-        r_adjoint(kind, scale, outputs(table, at.Y, own, N), labels[t % len(labels)], outputs(rtable, at.Y, rwork, N),
-                  outputs(rtable, at.DY, rwork, N))
+        r_outputs(table, rtable, reals, lists, N, kind, scale, x[t], labels[t % len(labels)], theta, direction, own, rwork, own_places,
+                  filters, shared, room)
         backward(table, rtable, reals, lists, N, x[t], theta, grad[t], own, rwork, own_places, filters, shared)
 
 

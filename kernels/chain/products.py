@@ -4,6 +4,7 @@
 """
 import numpy as np
 
+from refmaml.kernels.bias import cpu as bias
 from refmaml.kernels.chain import program as at
 from refmaml.kernels.conv2d import cpu as conv2d
 from refmaml.kernels.conv2d.sights import BACKWARD_W, BACKWARD_X, FORWARD
@@ -116,10 +117,7 @@ def add_bias(row, y, w):
     """y += bias, unless a batch-norm takes it away again."""
     if row[at.BIAS] >= 0 and row[at.SILENT] == 0:
         O = row[at.O]
-        bias, pixels = w[row[at.BIAS]:row[at.BIAS] + O], y.reshape((len(y) // O, O))
-        for m in range(len(pixels)):
-            for o in range(O):
-                pixels[m, o] += bias[o]
+        bias.task_forward(y.reshape((len(y) // O, O)), w[row[at.BIAS]:row[at.BIAS] + O])
 
 
 @inner()
@@ -127,10 +125,8 @@ def bias_gradient(row, grad, dy):
     """db = sum dy; exactly 0 where a batch-norm takes the bias away."""
     if row[at.BIAS] >= 0:
         O = row[at.O]
-        total, pixels = np.zeros(O), dy.reshape((len(dy) // O, O))
+        db = grad[row[at.BIAS]:row[at.BIAS] + O]
         if row[at.SILENT] == 0:
-            for m in range(len(pixels)):
-                for o in range(O):
-                    total[o] += pixels[m, o]
-        for o in range(O):
-            grad[row[at.BIAS] + o] = total[o]
+            bias.task_backward(db, dy.reshape((len(dy) // O, O)))
+        else:
+            db[:] = 0

@@ -134,27 +134,15 @@ def filter_rows(rows, w, what, O, C):
 
 
 @compiled("images! images images rows rows list", grain=512)
-def forward(y, x, x2, f, f2, block):
-    """y, whose tiles of images the threads share."""
-    (T, N), n = y.shape[:2], block[N_IMAGES]
+def images(c, a, a2, f, f2, block):
+    """y from x, or dx from dy, as `block` says: their tiles of images the threads share."""
+    (T, N), n = c.shape[:2], block[N_IMAGES]
     tiles = (N + n - 1) // n
     for tile in prange(T * tiles):
         t, lo = tile // tiles, tile % tiles * n
         hi = min(lo + n, N)
-        c = y[t, lo:hi].ravel()
-        product(c, x[t, lo:hi].ravel(), x2[t, lo:hi].ravel(), c, c, f[t % len(f)], f2[t % len(f2)], block, hi - lo)
-
-
-@compiled("images! images images rows rows list", grain=512)
-def backward_x(dx, dy, dy2, f, f2, block):
-    """dx, whose tiles of images the threads share."""
-    (T, N), n = dx.shape[:2], block[N_IMAGES]
-    tiles = (N + n - 1) // n
-    for tile in prange(T * tiles):
-        t, lo = tile // tiles, tile % tiles * n
-        hi = min(lo + n, N)
-        c = dx[t, lo:hi].ravel()
-        product(c, c, c, dy[t, lo:hi].ravel(), dy2[t, lo:hi].ravel(), f[t % len(f)], f2[t % len(f2)], block, hi - lo)
+        part, part2 = a[t, lo:hi].ravel(), a2[t, lo:hi].ravel()
+        product(c[t, lo:hi].ravel(), part, part2, part, part2, f[t % len(f)], f2[t % len(f2)], block, hi - lo)
 
 
 @compiled("rows! images images images images list", grain=512)
@@ -189,13 +177,13 @@ def with_second(arrays):
 def sum_forward(y, xs, ws, stride, padding):
     """y = the sum of conv(x, w) over one or two pairs."""
     x, x2, f, f2 = with_second(xs) + with_second([rows_from(w, FORWARD, y.dtype) for w in ws])
-    forward(y, x, x2, f, f2, block_for(FORWARD, xs[0], y, ws[0], stride, padding))
+    images(y, x, x2, f, f2, block_for(FORWARD, xs[0], y, ws[0], stride, padding))
 
 
 def sum_backward_x(dx, dys, ws, stride, padding):
     """dx = the sum of conv_dx(dy, w) over one or two pairs."""
     dy, dy2, f, f2 = with_second(dys) + with_second([rows_from(w, BACKWARD_X, dx.dtype) for w in ws])
-    backward_x(dx, dy, dy2, f, f2, block_for(BACKWARD_X, dx, dys[0], ws[0], stride, padding))
+    images(dx, dy, dy2, f, f2, block_for(BACKWARD_X, dx, dys[0], ws[0], stride, padding))
 
 
 def sum_backward_w(dw, xs, dys, stride, padding):
