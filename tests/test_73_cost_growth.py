@@ -10,6 +10,9 @@ import refmaml as rm
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from Linux's /proc")
 PLANTED = 50e6          # bytes
+# Linux sums what threads hold only now and then, and freed memory given back to the system returns page by page: seen to differ by up
+# to 1.7 MB from run to run. The mistakes to be noticed (memory that is over, or held twice, or not seen at all) are 45 MB and more.
+SLACK = 3e6
 SMALL = {"inner_steps": 2, "tasks": 4, "shots": 1, "image": 28, "channels": 4, "cg_steps": 2}
 
 
@@ -34,10 +37,10 @@ def one_after_the_other(parts=10):
         np.ones(int(PLANTED / parts), np.uint8)
 
 
-@pytest.mark.parametrize("make,low,high", [(one_array, 0.98, 1.02), (many_small_ones, 0.98, 1.25), (one_after_the_other, 0.08, 0.12)])
+@pytest.mark.parametrize("make,low,high", [(one_array, 1.0, 1.0), (many_small_ones, 1.0, 1.25), (one_after_the_other, 0.1, 0.1)])
 def test_peak_memory_is_what_was_held_at_once(growth, make, low, high):
     growth.peak_memory(make)                                       # a peak that is over, and memory that was freed, change nothing
-    assert low <= growth.peak_memory(make) / PLANTED <= high
+    assert low * PLANTED - SLACK <= growth.peak_memory(make) <= high * PLANTED + SLACK
 
 
 class Hoarder(rm.MAML):
@@ -57,7 +60,7 @@ def test_fifty_megabytes_hidden_in_a_method_or_kept_with_its_net_are_noticed(gro
     honest = growth.measure("MAML, stored", SMALL, "reference")
     monkeypatch.setitem(growth.METHODS, "MAML, stored", lambda p: kind(0.01, p["inner_steps"]))
     hoarding = growth.measure("MAML, stored", SMALL, "reference")
-    assert honest["peak_mb"] < 10 and 0.98 < (hoarding["peak_mb"] - honest["peak_mb"]) / 50 < 1.02
+    assert honest["peak_mb"] < 10 and abs((hoarding["peak_mb"] - honest["peak_mb"]) * 1e6 - PLANTED) < SLACK
 
 
 def test_a_solve_that_ends_early_is_no_measurement_of_all_its_iterations(growth, monkeypatch):
