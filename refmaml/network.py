@@ -196,6 +196,23 @@ class Sequential:
             saved = dys = loss_saved = None
         return Primal(views, z, loss, accuracy, grad, saved, dys, loss_saved)
 
+    def unrolled(self, phi, rates, batch, order=2, recompute=False):
+        """The inner loop from phi (1 or T, P) with step sizes rates, A_k (P,), and the way back through it, as one kernel: a Primal with the
+        query outputs, losses, and lam_0 for gradients; order 1: lam_K. None where there is no such kernel, or numbers overflowed in it.
+
+        recompute: run the pass of each step again on the way back instead of keeping it."""
+        chain = self.chain(batch.x_support.shape[2:], np.result_type(phi, batch.x_support))
+        if chain is None:
+            return None
+        sets = (batch.x_support, batch.y_support), (batch.x_query, batch.y_query)
+        for x, y in sets:
+            self.check(phi, x, y)
+        D = self.output_shape(batch.x_support.shape[2:])[0]
+        support, query = ((x, y, self.loss_function.scale(x.shape[1], D)) for x, y in sets)
+        out = chain.unrolled(phi, rates, support, query, order, len(rates) if order > 1 and not recompute else 1)
+        after = Primal(None, out.z, out.loss, self.loss_function.accuracy(out.z, batch.y_query), out.grad, None, None, None, None, out.finite)
+        return after if after.finite else None
+
     def chain(self, shape, dtype):
         """The net on inputs of `shape` as one kernel, or None: it has no plan, or the kernel set goes layer by layer."""
         if self.kernels.chain is None or dtype.kind == "c":

@@ -6,24 +6,34 @@ import numpy as np
 from refmaml.kernels.chain import cpu
 from refmaml.kernels.chain.operations import CROSS_ENTROPY
 from refmaml.kernels.chain.program import Program, program, supported
+from refmaml.kernels.chain.unrolled import room
 from refmaml.kernels.compiled import compiled_on_one_thread
 from refmaml.kernels.threads import share
 
 LITTLE = 1 << 18         # multiply-adds below which waking another thread costs more than it brings
 
 
-class Kept(NamedTuple):
-    """What a Hessian-vector product needs of the gradient's passes: the program, its arguments, values and adjoints of every task."""
+class Set(NamedTuple):
+    """Examples of all tasks as the compiled function takes them: x (T, ...) with the pixels of a task in a row, labels or targets, and
+    the program for so many examples."""
     program: Program
     N: int
-    kind: int
     scale: object
     x: np.ndarray
     labels: np.ndarray
+    targets: np.ndarray
+
+    @property
+    def arguments(self):
+        return self.program.table, self.program.lists, self.N, self.scale, self.x, self.labels, self.targets
+
+
+class Kept(NamedTuple):
+    """What a Hessian-vector product needs of the gradient's passes: their set, parameters, and the values and adjoints of every task."""
+    set: Set
     w: np.ndarray
     work: np.ndarray
     places: np.ndarray
-    filters: np.ndarray
 
 
 class Outcome(NamedTuple):
@@ -40,56 +50,89 @@ class Chain:
 
     def __init__(self, operations, loss, memory, threads=None):
         self.operations, self.loss, self.empty, self.threads = tuple(operations), loss, memory.empty, threads
-        self.little = LITTLE
+        self.little, self.programs = LITTLE, {}
+
+    # ---- what a net asks for -------------------------------------------------------------------------------------------
 
     def primal(self, w, x, y, scale, keep):
         """Outputs, losses and gradients of all tasks; w (T or 1, P), x (T, N, ...)."""
-        T, N, dtype = len(x), x.shape[1], np.result_type(w, x)
-        made, w, x = program(self.operations, N, not keep), dense(w, dtype), pixels_in_a_row(x, dtype)
-        labels, targets = self.truth(y, dtype)
-        D, real = self.operations[-1].O, dtype.type
-        z, loss, finite, grad = np.empty((T, N, D), dtype), np.empty(T, dtype), np.empty(T, bool), self.empty((T, w.shape[1]), dtype)
-        shared = len(w) == 1
-        filters = self.shared_filters(made, w, dtype) if shared else None
-        kept = (self.empty((T, made.work), dtype), self.empty((T, made.places), np.int16)) if keep else None
+        T, dtype = len(x), np.result_type(w, x)
+        w, examples = dense(w, dtype), self.examples(x, y, scale, dtype, lean=not keep)
+        out = self.outcome(T, examples, w.shape[1], dtype)
+        kept = self.room_to_work(T, examples.program, dtype) if keep else None
 
         def run(lo, hi):
-            work, places = kept or (self.empty((1, made.work), dtype), self.empty((1, made.places), np.int16))
-            compiled(cpu.primal_tasks, dtype)(
-                lo, hi, made.table, made.reals.astype(dtype), made.lists, N, self.loss, real(scale), x, labels, targets, w, z, loss, finite,
-                grad, work, places, filters if shared else self.empty((made.largest,), dtype), shared)
-        share(T, run, made.macs * T < self.little, self.threads)
-        return Outcome(z, loss, finite, grad, Kept(made, N, self.loss, real(scale), x, labels, w, *kept, filters) if keep else None)
+            self.call(dtype, lo, hi, cpu.PRIMAL, examples, w, out=out, work=kept or self.room_to_work(1, examples.program, dtype),
+                      vectors=self.empty((3, w.shape[1]), dtype))
+        self.share(T, examples.program.macs, run)
+        return Outcome(*out, Kept(examples, w, *kept) if keep else None)
 
     def product(self, kept, v, gauss_newton=False):
         """H v, or the Gauss-Newton matrix times v, for each task; v (T or 1, P)."""
-        T, dtype, made = len(kept.x), kept.x.dtype, kept.program
-        lean, v = program(self.operations, kept.N, True), dense(v, dtype)
-        grad, shared = self.empty((T, v.shape[1]), dtype), kept.filters is not None
+        T, dtype = len(kept.set.x), kept.set.x.dtype
+        v, what = dense(v, dtype), cpu.GAUSS_NEWTON if gauss_newton else cpu.HESSIAN
+        grad = self.empty((T, v.shape[1]), dtype)
 
         def run(lo, hi):
-            compiled(cpu.gauss_newton_tasks if gauss_newton else cpu.hessian_tasks, dtype)(
-                lo, hi, made.table, lean.table, made.reals.astype(dtype), made.lists, kept.N, kept.kind, kept.scale, kept.x, kept.labels,
-                kept.w, v, grad, kept.work, self.empty((lean.work,), dtype), kept.places,
-                kept.filters if shared else self.empty((made.largest,), dtype), shared, self.empty((made.largest,), dtype))
-        share(T, run, 2 * made.macs * T < self.little, self.threads)
+            self.call(dtype, lo, hi, what, kept.set, kept.w, v, out=(*nothing(dtype)[:3], grad), work=(kept.work, kept.places),
+                      vectors=self.empty((cpu.ROWS, v.shape[1]), dtype))
+        self.share(T, 2 * kept.set.program.macs, run)
         return grad
 
-    def truth(self, y, dtype):
-        """(labels, targets), one of them empty."""
-        if self.loss == CROSS_ENTROPY:
-            return dense(y, np.int64), np.empty((1, 1, 1), dtype)
-        return np.empty((1, 1), np.int64), dense(y, dtype)
+    def unrolled(self, w, rates, support, query, order, slots):
+        """Query outputs, losses and lam_0 of all tasks, of `order` 1 or 2: see unrolled.py. w (T or 1, P); rates: A_k (P,) of every step;
+        support, query: (x, y, scale); slots: the passes of how many steps a thread holds at a time."""
+        dtype, steps = np.result_type(w, support[0]), len(rates)
+        same = all(A is rates[0] for A in rates)
+        w, rates = dense(w, dtype), dense(np.stack(rates[:1] if same else rates), dtype)
+        (support, query), T = (self.examples(*part, dtype, lean) for part, lean in ((support, order == 1), (query, True))), len(support[0])
+        out = self.outcome(T, query, w.shape[1], dtype)
 
-    def shared_filters(self, made, w, dtype):
-        """Every product's filters in both orders."""
-        filters = self.empty((made.filters,), dtype)
-        compiled(cpu.order_filters, dtype)(made.table, made.lists, w[0], filters)
-        return filters
+        def run(lo, hi):
+            self.call(dtype, lo, hi, cpu.UNROLLED, support, w, rates, query, steps, order, out,
+                      self.room_to_work(slots, support.program, dtype),
+                      self.empty((room(steps, slots, len(rates)), w.shape[1]), dtype))
+        self.share(T, 3 * steps * support.program.macs + query.program.macs, run)
+        return Outcome(*out, None)
+
+    # ---- how -----------------------------------------------------------------------------------------------------------
+
+    def call(self, dtype, lo, hi, what, examples, w, v=None, query=None, steps=0, order=0, out=(), work=(), vectors=None):
+        """The compiled function on tasks lo .. hi, with a thread's own room."""
+        lean, query = self.program(examples.N, True), query or examples
+        rwork, qwork = self.empty((lean.work,), dtype), self.empty((query.program.work,), dtype)
+        compiled_on_one_thread(cpu.run, cpu.SIGNATURE, dtype)(
+            lo, hi, what, steps, order, self.loss, lean.reals(dtype), lean.table, *examples.arguments, *query.arguments, w, w if v is None else v,
+            *out, *work, rwork, qwork, self.empty((query.program.places,), np.int16), vectors)
+
+    def share(self, T, macs, run):
+        share(T, run, macs * T < self.little, self.threads)
+
+    def program(self, N, lean):
+        """The program for N examples a task."""
+        if (N, lean) not in self.programs:
+            self.programs[N, lean] = program(self.operations, N, lean)
+        return self.programs[N, lean]
+
+    def examples(self, x, y, scale, dtype, lean):
+        """A Set."""
+        N = x.shape[1]
+        empty = nothing(dtype)
+        labels, targets = (dense(y, np.int64), empty[0]) if self.loss == CROSS_ENTROPY else (empty[4], dense(y, dtype))
+        return Set(self.program(N, lean), N, dtype.type(scale), pixels_in_a_row(x, dtype), labels, targets)
+
+    def outcome(self, T, examples, P, dtype):
+        """Room for z, loss, finite and grad."""
+        return np.empty((T, examples.N, self.operations[-1].O), dtype), np.empty(T, dtype), np.empty(T, bool), self.empty((T, P), dtype)
+
+    def room_to_work(self, rows, made, dtype):
+        """Room for values and adjoints, and for winners."""
+        return self.empty((rows, made.work), dtype), self.empty((rows, made.places), np.int16)
 
 
-def compiled(function, dtype):
-    return compiled_on_one_thread(function, cpu.SIGNATURES[function], dtype)
+def nothing(dtype):
+    """In place of outputs or targets, losses, flags, gradients, labels."""
+    return np.empty((1, 1, 1), dtype), np.empty(1, dtype), np.empty(1, bool), np.empty((1, 1), dtype), np.empty((1, 1), np.int64)
 
 
 def dense(a, dtype):

@@ -21,24 +21,28 @@ KINDS = (Convolution, Matrix, NormActPool, Activate, MaxPool, Average, Flatten)
 PRODUCTS = Convolution | Matrix
 CONVOLUTION, MATRIX, NORM_ACT_POOL, ACTIVATE, MAX_POOL, AVERAGE, FLATTEN = range(len(KINDS))
 # Columns of the table. X Y: where the values begin that an operation takes and gives (x ABSENT: the chain's own input); DX DY: their
-# adjoints; S: 1 / sqrt(var + eps); PLACES: winners; FILTERS: a product's filters, where all tasks share them; W_, B_: parameters;
-# LISTS: those of windows, or, + what, of a product; SILENT: 1 where a bias is taken away again by a batch-norm.
-(KIND, X, Y, DX, DY, C, H, W, O, HO, WO, WEIGHT, BIAS, KH, KW, SH, SW, S, PLACES, FILTERS, SILENT, FUNCTION, LISTS) = range(23)
-COLUMNS = LISTS + 3
+# adjoints; S: 1 / sqrt(var + eps); PLACES: winners; WEIGHT, BIAS: parameters (a batch-norm's gamma and beta);
+# LISTS: those of windows, or, + what, of a product, and last those of its filters' orders; SILENT: 1 where a batch-norm takes a bias away.
+(KIND, X, Y, DX, DY, C, H, W, O, HO, WO, WEIGHT, BIAS, KH, KW, SH, SW, S, PLACES, SILENT, FUNCTION, LISTS) = range(22)
+ORDERS = 3
+COLUMNS = LISTS + ORDERS + 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
-    """table (operations, COLUMNS), reals (operations, 2): eps and slope; lists: of all products. Sizes, in numbers: of a task's work and
-    places, of all filters in both orders, of the largest product's; macs: multiply-adds of one forward pass of one task."""
+    """table (operations, COLUMNS), real (operations, 2): eps and slope; lists: of all operations. Sizes, in numbers: of a task's work and
+    places; macs: multiply-adds of one forward pass of one task."""
     table: np.ndarray
-    reals: np.ndarray
+    real: np.ndarray
     lists: np.ndarray
     work: int
     places: int
-    filters: int
-    largest: int
     macs: int
+
+    @lru_cache(maxsize=2)  # noqa: B019 (programs are few, and kept as long as their chains)
+    def reals(self, dtype):
+        """`real` in the precision of the numbers."""
+        return self.real.astype(dtype)
 
 
 @lru_cache(maxsize=64)
@@ -46,14 +50,12 @@ def program(operations, N, lean):
     """The program of a chain for N images a task."""
     table = np.full((len(operations), COLUMNS), ABSENT, np.int64)
     reals, lists = np.zeros((len(operations), 2)), []
-    places, filters, largest, macs, listed = 0, 0, 1, 0, 0
+    places, macs, listed = 0, 0, 0
     for row, real, op, after in zip(table, reals, operations, [*operations[1:], None], strict=True):
         row[KIND] = KINDS.index(type(op))
         describe(row, real, op)
         if isinstance(op, PRODUCTS):
-            row[SILENT], row[FILTERS] = isinstance(after, NormActPool), filters
-            size = int(prod(row[[O, C, KH, KW]]))
-            filters, largest, macs = filters + 2 * size, max(largest, size), macs + N * int(row[HO] * row[WO]) * size
+            row[SILENT], macs = isinstance(after, NormActPool), macs + N * int(prod(row[[HO, WO, O, C, KH, KW]]))
         for column, block in enumerate(blocks(op, N)):
             row[LISTS + column] = listed
             lists += [[len(block)], block]
@@ -61,17 +63,24 @@ def program(operations, N, lean):
         if isinstance(op, MaxPool) or (isinstance(op, NormActPool) and op.window != (1, 1)):
             row[PLACES], places = places, places + N * op.Ho * op.Wo * op.C
     work = lay_out(table, operations, N, lean)
-    return Program(table, reals, np.concatenate(lists).astype(np.int64), work, places, filters, largest, macs)
+    return Program(table, reals, np.concatenate(lists).astype(np.int64), work, places, macs)
 
 
 def blocks(op, N):
-    """The lists of an operation: of a product's three, or of windows."""
+    """The lists of an operation: of a product's three and of its filters' orders, or of windows. (dw' = x' dy is dw = dy' x of the matrix
+    product the other way round.)"""
     if isinstance(op, Matrix):
-        return [offsets(N, op.C, op.O)] * 3
+        return [offsets(N, op.C, op.O), offsets(N, op.C, op.O), offsets(N, op.O, op.C), orders(op.O, op.C, 1)]
     if isinstance(op, Convolution):
         shape = (N, op.C, op.H, op.W, op.O, op.Ho, op.Wo, op.kernel, op.stride, op.start)
-        return [sights(what, *shape) for what in (FORWARD, BACKWARD_X, BACKWARD_W)]
+        return [*(sights(what, *shape) for what in (FORWARD, BACKWARD_X, BACKWARD_W)), orders(op.O, op.C, prod(op.kernel))]
     return [window_lists(N, op.C, op.H, op.W, op.Ho, op.Wo, op.window)] if isinstance(op, NormActPool) else []
+
+
+def orders(O, C, taps):
+    """Where rows of filters begin: (c, tap) of O numbers in the order (tap, c); o of C taps numbers; o, and c, of a tap's own C O numbers."""
+    c, tap, o = np.arange(C)[:, None], np.arange(taps), np.arange(O)
+    return np.concatenate([((tap * C + c) * O).ravel(), o * C * taps, o * C, c.ravel() * O])
 
 
 def describe(row, real, op):

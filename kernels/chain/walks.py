@@ -2,7 +2,7 @@
 
 They are those of Sequential in network.py over a table of operations (program.py): what an operation does stands in its own folder.
 x is the chain's input; w, v, grad and product are flat vectors of parameters; work holds values and adjoints, rwork their tangents.
-All arrays are flat. `filters` holds every product's filters in both orders where all tasks share them; else it is room for one.
+All arrays are flat, and parameters in the order of order.py; `turned` are those of w, `rturned` those of v, turned for the way back.
 """
 import numpy as np
 
@@ -95,14 +95,14 @@ def map_back(row, dx, dy, places, N):
 # ---- the walks -------------------------------------------------------------------------------------------------------------
 
 
-@inlined()
-def forward(table, reals, lists, N, x, w, work, places, filters, shared):
+@inner()
+def forward(table, reals, lists, N, x, w, work, places):
     """Fills the values in `work`, and places."""
     for i in range(len(table)):
         row, kind = table[i], table[i, at.KIND]
         a, y, place = taken_in(row, row[at.X], x, work, N), given(row, row[at.Y], work, N), winners(row, places, N)
         if kind <= at.MATRIX:
-            products.forward(row, lists, N, y, a, a[:0], w, w, filters, shared, filters)
+            products.forward(row, lists, N, y, a, a[:0], w, w)
         elif kind == at.NORM_ACT_POOL:
             slope, block = reals[i, 1], products.block_of(row, lists, 0)
             norm_act_pool.forward(y, place, a, work[row[at.S]:row[at.S] + row[at.C]], channels(w, row[at.WEIGHT], row, 1),
@@ -118,8 +118,8 @@ def forward(table, reals, lists, N, x, w, work, places, filters, shared):
             map_images(row, y, a, place, N)
 
 
-@inlined()
-def backward(table, dtable, reals, lists, N, x, w, grad, work, dwork, places, filters, shared):
+@inner()
+def backward(table, dtable, reals, lists, N, x, w, turned, grad, work, dwork, places):
     """Fills the gradient from the adjoint of the last value; adjoints lie in dwork where dtable says (work and table, if they are kept)."""
     for i in range(len(table) - 1, -1, -1):
         row, drow, kind = table[i], dtable[i], table[i, at.KIND]
@@ -128,7 +128,7 @@ def backward(table, dtable, reals, lists, N, x, w, grad, work, dwork, places, fi
         if kind <= at.MATRIX:
             products.backward_w(row, lists, N, grad, a, a[:0], dy, dy)
             if row[at.X] >= 0:
-                products.backward_x(row, lists, N, dx, dy, dy[:0], w, w, filters, shared, filters)
+                products.backward_x(row, lists, N, dx, dy, dy[:0], turned, turned)
         elif kind == at.NORM_ACT_POOL:
             slope, block = reals[i, 1], products.block_of(row, lists, 0)
             norm_act_pool.backward(dx, gradients(grad, row[at.WEIGHT], row), gradients(grad, row[at.BIAS], row), dy,
@@ -140,19 +140,19 @@ def backward(table, dtable, reals, lists, N, x, w, grad, work, dwork, places, fi
             map_back(row, dx, dy, place, N)
 
 
-@inlined()
-def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, places, filters, shared, room):
-    """Fills the tangents of the values along v, and what the second walk needs of them; `room` is for the filters of v."""
-    lead, never = first_product(table), N < 0
+@inner()
+def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, places):
+    """Fills the tangents of the values along v, and what the second walk needs of them."""
+    lead = first_product(table)
     for i in range(lead, len(table)):
         row, rrow, kind = table[i], rtable[i], table[i, at.KIND]
         a, y, place = taken_in(row, row[at.X], x, work, N), given(row, row[at.Y], work, N), winners(row, places, N)
         ra, ry = taken_in(row, rrow[at.X], x, rwork, N), given(row, rrow[at.Y], rwork, N)
         if kind <= at.MATRIX:
             if i == lead:                                            # the input has no tangent
-                products.forward(row, lists, N, ry, a, a[:0], v, v, room, never, room)
+                products.forward(row, lists, N, ry, a, a[:0], v, v)
             else:
-                products.forward(row, lists, N, ry, ra, a, w, v, filters, shared, room)
+                products.forward(row, lists, N, ry, ra, a, w, v)
         elif kind == at.NORM_ACT_POOL:
             slope, block = reals[i, 1], products.block_of(row, lists, 0)
             norm_act_pool.r_forward(ry, rwork[rrow[at.S]:rrow[at.S] + row[at.C]], ra, y, place, a,
@@ -164,8 +164,8 @@ def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, places, filt
             map_images(row, ry, ra, place, N)
 
 
-@inlined()
-def r_backward(table, rtable, reals, lists, N, x, w, v, grad, work, rwork, places, filters, shared, room):
+@inner()
+def r_backward(table, rtable, reals, lists, N, x, w, v, turned, rturned, grad, work, rwork, places):
     """Fills the tangent of the gradient from the tangent of the last adjoint."""
     lead = first_product(table)
     for i in range(len(table) - 1, lead - 1, -1):
@@ -178,7 +178,7 @@ def r_backward(table, rtable, reals, lists, N, x, w, v, grad, work, rwork, place
                 products.backward_w(row, lists, N, grad, a, a[:0], rdy, rdy)
             else:
                 products.backward_w(row, lists, N, grad, ra, a, dy, rdy)
-                products.backward_x(row, lists, N, rdx, rdy, dy, w, v, filters, shared, room)
+                products.backward_x(row, lists, N, rdx, rdy, dy, turned, rturned)
         elif kind == at.NORM_ACT_POOL:
             slope, block = reals[i, 1], products.block_of(row, lists, 0)
             norm_act_pool.r_backward(ra, gradients(grad, row[at.WEIGHT], row), gradients(grad, row[at.BIAS], row), dy,

@@ -17,6 +17,9 @@ class FirstOrderMAML(InnerLoop):
     def task_gradients(self, net, theta, batch, trace):
         """grad g(phi_K) for each task, (T, P)."""
         phi, rates = self.start(net, theta)
+        after = None if trace else net.unrolled(phi, rates, batch, order=1)
+        if after:                                            # all that follows, as one kernel
+            return TaskGradients(after.loss, after.accuracy, after.grad)
         phis, support = descend(net, phi, rates, batch.x_support, batch.y_support,
                                 keep="phis" if trace else "last")
         after = query(net, phis[-1], batch)

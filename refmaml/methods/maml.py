@@ -19,6 +19,9 @@ class MAML(DifferentiatedLoop):
     def task_gradients(self, net, theta, batch, trace):
         """dM_t/dtheta = lam_0 for each task, (T, P)."""
         phi, rates = self.start(net, theta)
+        after = None if trace else net.unrolled(phi, rates, batch, recompute=self.recompute)
+        if after:                                            # all that follows, as one kernel
+            return TaskGradients(after.loss, after.accuracy, after.grad)
         phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)
         after = query(net, phis[-1], batch)
         back = adjoint(net, support, rates, after.grad, keep=trace)
