@@ -7,12 +7,12 @@ addition. A kernel set's `empty` allocates such arrays; arrays in any other orde
 import zlib
 from functools import cache
 from pathlib import Path
-from types import FunctionType
 from typing import NamedTuple
 
 import numpy as np
 from numba import get_num_threads, njit
 
+from refmaml.kernels.linked import link, renamed
 from refmaml.kernels.threads import on_numba_threads, scope
 
 PRECISIONS = ("float32", "float64")
@@ -139,6 +139,7 @@ class Compiled:
             raise wrong_dtype(precision)
         types = ", ".join(kind.type for kind in self.kinds).replace("F", precision.name)
         function = renamed(self.function, f"{'threads' if parallel else 'thread'}_{shared_code()}")
+        link(precision, shared_code())
         run = njit(f"void({types})", parallel=parallel, cache=True, error_model="numpy", nogil=True)(function)
         self.versions[precision, parallel] = run
         return run
@@ -154,16 +155,9 @@ def compiled_on_one_thread(function, types, precision):
     """A function compiled for a precision, F in its types, to run on the thread that calls it, without Python's lock."""
     if precision.name not in PRECISIONS:
         raise wrong_dtype(precision)
+    link(precision, shared_code())
     return njit(f"void({', '.join(types).replace('F', precision.name)})", cache=True, error_model="numpy", nogil=True)(
         renamed(function, shared_code()))
-
-
-def renamed(function, suffix):
-    """A copy under a longer name: Numba's cache goes by a function's name, its own file and the types of its arguments, so that it
-    would not tell one thread from many, nor see a change in what the kernels share."""
-    copy = FunctionType(function.__code__, function.__globals__, f"{function.__name__}_{suffix}")
-    copy.__qualname__, copy.__module__ = copy.__name__, function.__module__
-    return copy
 
 
 @cache

@@ -13,7 +13,7 @@ KEPT = 1 << 28           # bytes that may lie idle
 def aligned(size):
     """`size` bytes that begin with a cache line: a vector that lies across two takes two loads."""
     block = np.empty(size + LINE, np.uint8)
-    start = -block.ctypes.data % LINE
+    start = -block.__array_interface__["data"][0] % LINE
     return block[start:start + size]
 
 

@@ -14,6 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from refmaml.kernels.inner import inner
+from refmaml.kernels.linked import linked
 from refmaml.kernels.vectors import INTEGER, VECTOR, WIDE, Vectors, loop, pointers, splat
 
 KMAX = 112               # steps at a time, at most: so many rows of b, of 4 vectors, fit in 32 KiB
@@ -21,34 +22,34 @@ KMAX = 112               # steps at a time, at most: so many rows of b, of 4 vec
 
 def tile(rows, vectors, partial=False):
     """tile(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width, fresh): the sum above, k0 < k1, for `rows` rows from r and
-    `vectors` vectors from column j, added to c, or, where fresh, to 0; partial: for the columns that are left, j .. width, fewer than a
-    vector holds."""
+    `vectors` vectors from column j, added to c, or, where fresh, to 0; partial: the last vector ends at column `width`."""
     def codegen(context, builder, signature, args):
         c, a, b, rows_c, rows_a, steps_a, steps_b = pointers(context, builder, signature, args, 0, 1, 2, 3, 4, 6, 7)
         r, k0, k1, j, width, fresh = args[5], *args[8:]
         v = Vectors(context, builder, signature, 0)
-        mask = v.lanes_below(builder.sub(width, j)) if partial else None
+        before = INTEGER((vectors - 1) * v.type.count)
+        masks = [None] * (vectors - 1) + [v.lanes_below(builder.sub(builder.sub(width, j), before)) if partial else None]
 
         def number_at(array, index):
             return builder.load(builder.gep(array, [index]))
 
         def vectors_at(array, index):
-            return [v.at(array, builder.add(index, INTEGER(i * v.type.count))) for i in range(vectors)]
+            return [(v.at(array, builder.add(index, INTEGER(i * v.type.count))), mask) for i, mask in enumerate(masks)]
 
         row = [builder.add(r, INTEGER(i)) for i in range(rows)]
         places = [p for i in row for p in vectors_at(c, builder.add(number_at(rows_c, i), j))]
         lines = [builder.gep(a, [number_at(rows_a, i)]) for i in row]
-        start = [builder.select(fresh, ir.Constant(v.type, None), v.load(p, mask)) for p in places]
+        start = [builder.select(fresh, ir.Constant(v.type, None), v.load(*p)) for p in places]
 
         def step(k, sums):
-            bs, at, new = [v.load(p, mask) for p in vectors_at(b, builder.add(number_at(steps_b, k), j))], number_at(steps_a, k), []
+            bs, at, new = [v.load(*p) for p in vectors_at(b, builder.add(number_at(steps_b, k), j))], number_at(steps_a, k), []
             for i, line in enumerate(lines):
                 broadcast = splat(builder, number_at(line, at), v.type)
                 new += [v.multiply_add(broadcast, bs[n], sums[i * vectors + n]) for n in range(vectors)]
             return new
 
         for value, p in zip(loop(builder, k0, k1, start, step), places, strict=True):
-            v.store(value, p, mask)
+            v.store(value, *p)
         return context.get_dummy_value()
 
     @intrinsic
@@ -80,10 +81,11 @@ def strip(vectors, partial=False):
     return run
 
 
-by_four, by_two, by_one, by_part = strip(FOUR), strip(2), strip(1), strip(1, partial=True)
+whole = strip(FOUR)
+up_to_one, up_to_two, up_to_three, up_to_four = (strip(min(vectors, FOUR), partial=True) for vectors in (1, 2, 3, 4))
 
 
-@inner()
+@linked("F[::1], F[::1], F[::1], int64[::1], int64[::1], int64, int64, int64[::1], int64[::1], int64, int64, int64, boolean")
 def accumulate(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, width, fresh):
     """The sum above for rows r0 .. r1, added to c; or, where fresh, in place of what is in c."""
     size = VECTOR // c.itemsize
@@ -92,19 +94,18 @@ def accumulate(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, width,
         first, last = k0 + (k1 - k0) * part // parts, k0 + (k1 - k0) * (part + 1) // parts
         j, new = 0, fresh and part == 0
         while j < width:
-            left = (width - j) // size
-            if left >= FOUR:
-                by_four(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j, width, new)
-                j += FOUR * size
-            elif left >= 2:
-                by_two(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j, width, new)
-                j += 2 * size
+            left = (width - j + size - 1) // size
+            if width - j >= FOUR * size:
+                whole(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j, width, new)
             elif left == 1:
-                by_one(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j, width, new)
-                j += size
+                up_to_one(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j, width, new)
+            elif left == 2:
+                up_to_two(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j, width, new)
+            elif left == 3:
+                up_to_three(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j, width, new)
             else:
-                by_part(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j, width, new)
-                j += size
+                up_to_four(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, first, last, j, width, new)
+            j += FOUR * size
 
 
 # ---- transposing, a square block of registers at a time ------------------------------------------------------------------
@@ -158,7 +159,7 @@ def transpose_block(partial):
 whole_block, partial_block = transpose_block(partial=False), transpose_block(partial=True)
 
 
-@inner()
+@linked("F[::1], int64[::1], F[::1], int64[::1]")
 def transpose(target, rows_t, source, rows_s):
     """target[rows_t[j] + i] = source[rows_s[i] + j] for all rows of both: flat arrays whose numbers are neighbours.
 
@@ -170,7 +171,7 @@ def transpose(target, rows_t, source, rows_s):
             one_block(target, rows_t, j, source, rows_s, i)
 
 
-@inner()
+@linked("F[::1], int64[::1], F[::1], int64[::1]")
 def transpose_from_afar(target, rows_t, source, rows_s):
     """The same for a source that is in no cache yet. j inside: a few rows at a time from beginning to end, as memory likes it."""
     size = VECTOR // target.itemsize

@@ -1,5 +1,5 @@
 """A batch of tasks: the support set each task adapts on, and the query set it is judged on."""
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,13 +21,16 @@ class Batch:
     y_query: np.ndarray
 
     def __post_init__(self):
-        for f in fields(self):
-            a = getattr(self, f.name)
-            expect(hasattr(a, "shape") and len(a.shape) >= 2, f.name, "an array (tasks, examples, ...)",
+        for name, a in self.named:
+            expect(hasattr(a, "shape") and len(a.shape) >= 2, name, "an array (tasks, examples, ...)",
                    f"{type(a).__name__} of shape {getattr(a, 'shape', None)}")
-            expect(len(a) > 0, f.name, "at least one task", f"shape {a.shape}")
-            expect(len(a) == len(self.x_support), f.name, f"{len(self.x_support)} tasks as in x_support",
-                   f"{len(a)} tasks, shape {a.shape}")
+            expect(len(a) > 0, name, "at least one task", f"shape {a.shape}")
+            expect(len(a) == len(self.x_support), name, f"{len(self.x_support)} tasks as in x_support", f"{len(a)} tasks, shape {a.shape}")
+
+    @property
+    def named(self):
+        """The arrays by name."""
+        return vars(self).items()
 
     def __len__(self):
         """The number of tasks T."""
@@ -36,10 +39,11 @@ class Batch:
     def __getitem__(self, tasks):
         """The batch of the tasks in a slice: `batch[8:16]`."""
         expect(isinstance(tasks, slice), "tasks", "a slice, as in batch[0:8]", repr(tasks))
-        return Batch(*(getattr(self, f.name)[tasks] for f in fields(self)))
+        return Batch(*(a[tasks] for _, a in self.named))
 
     def astype(self, dtype):
         """The same batch with its inputs, and its targets where they are real numbers, in `dtype`."""
         def cast(a):
             return a.astype(dtype, copy=False) if a.dtype.kind == "f" else a
-        return Batch(*(cast(getattr(self, f.name)) for f in fields(self)))
+        arrays = [cast(a) for _, a in self.named]
+        return self if all(a is b for a, (_, b) in zip(arrays, self.named, strict=True)) else Batch(*arrays)

@@ -18,6 +18,6 @@ class DataError(RefmamlError, OSError):
 
 
 def expect(condition, argument, expected, got):
-    """Raise `ArgumentError` in the house's one form unless `condition` holds; `got` may be a function, where its text takes time."""
+    """Raise `ArgumentError` in the house's one form unless `condition` holds; texts that take time may be functions."""
     if not condition:
-        raise ArgumentError(f"{argument}: expected {expected}, got {got() if callable(got) else got}")
+        raise ArgumentError(f"{argument}: expected {expected() if callable(expected) else expected}, got {got() if callable(got) else got}")

@@ -4,6 +4,7 @@ Nothing here knows what any layer does. Tasks travel together: parameters are w 
 x (T, N, ...), targets y (T, N, ...); losses come back as (T,), gradients and products as (T, P), a row per task.
 """
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 
 import numpy as np
@@ -56,7 +57,7 @@ class Sequential:
         self.parameters = Parameters(self.layers)
         expect(self.num_params > 0, "layers", "at least one layer with parameters", f"{len(self.layers)} layers")
         self.first = min(self.parameters.layer_of.values())          # nothing before this layer needs a derivative
-        self.input_shape, self.outputs, self.chains = input_shape, {}, {}      # found out once for each shape of an input
+        self.input_shape, self.outputs, self.sizes, self.chains = input_shape, {}, {}, {}      # found out once for each shape of an input
         if input_shape is not None:
             self.output_shape(tuple(input_shape))
 
@@ -121,19 +122,19 @@ class Sequential:
 
     def activations(self, shape):
         """How many numbers the layers put out for inputs of `shape` (examples, ...)."""
-        total, shape, examples = 0, tuple(shape[1:]), shape[0]
-        for layer in self.layers:
-            shape = layer.output_shape(shape)
-            total += examples * prod(shape)
-        return total
+        examples, shape = shape[0], tuple(shape[1:])
+        if shape not in self.sizes:
+            outputs = accumulate(self.layers, lambda shape, layer: layer.output_shape(shape), initial=shape)
+            self.sizes[shape] = sum(map(prod, outputs)) - prod(shape)
+        return examples * self.sizes[shape]
 
     def check(self, w, x, y):
         """Raise ArgumentError unless parameters, inputs and targets fit each other and the net."""
-        expect(w.ndim == 2 and w.shape[1] == self.num_params, "w", f"shape (tasks, {self.num_params})", f"{w.shape}")
-        expect(x.ndim >= 3, "x", "shape (tasks, examples, ...)", f"{x.shape}")
+        expect(w.ndim == 2 and w.shape[1] == self.num_params, "w", lambda: f"shape (tasks, {self.num_params})", lambda: f"{w.shape}")
+        expect(x.ndim >= 3, "x", "shape (tasks, examples, ...)", lambda: f"{x.shape}")
         expect(x.dtype.kind in "fc", "x", "real numbers", lambda: f"dtype {x.dtype}")
-        expect(x.shape[0] > 0 and x.shape[1] > 0, "x", "at least one task and one example", f"shape {x.shape}")
-        expect(len(w) in (1, len(x)), "w", f"a row for each of {len(x)} tasks, or one for all", f"{len(w)} rows")
+        expect(x.shape[0] > 0 and x.shape[1] > 0, "x", "at least one task and one example", lambda: f"shape {x.shape}")
+        expect(len(w) in (1, len(x)), "w", lambda: f"a row for each of {len(x)} tasks, or one for all", lambda: f"{len(w)} rows")
         self.loss_function.check(self.output_shape(x.shape[2:]), y, x.shape[:2])
 
     # ---- the passes -------------------------------------------------------------------------------------------------
@@ -197,12 +198,13 @@ class Sequential:
         return Primal(views, z, loss, accuracy, grad, saved, dys, loss_saved)
 
     def unrolled(self, phi, rates, batch, order=2, recompute=False):
-        """The inner loop from phi (1 or T, P) with step sizes rates, A_k (P,), and the way back through it, as one kernel: a Primal with the
-        query outputs, losses, and lam_0 for gradients; order 1: lam_K. None where there is no such kernel, or numbers overflowed in it.
+        """The inner loop from phi (1 or T, P) with step sizes A_k (P,), and the way back through it, as one kernel.
 
-        recompute: run the pass of each step again on the way back instead of keeping it."""
+        A Primal of the query set, with lam_0 for its gradient; or, of order 1, lam_K. recompute: run the pass of each step again on the
+        way back instead of keeping it. None where there is no such kernel, or where numbers overflowed: step by step, they are named.
+        """
         chain = self.chain(batch.x_support.shape[2:], np.result_type(phi, batch.x_support))
-        if chain is None:
+        if chain is None or batch.x_support.shape[2:] != batch.x_query.shape[2:]:
             return None
         sets = (batch.x_support, batch.y_support), (batch.x_query, batch.y_query)
         for x, y in sets:
@@ -210,7 +212,7 @@ class Sequential:
         D = self.output_shape(batch.x_support.shape[2:])[0]
         support, query = ((x, y, self.loss_function.scale(x.shape[1], D)) for x, y in sets)
         out = chain.unrolled(phi, rates, support, query, order, len(rates) if order > 1 and not recompute else 1)
-        after = Primal(None, out.z, out.loss, self.loss_function.accuracy(out.z, batch.y_query), out.grad, None, None, None, None, out.finite)
+        after = self.primal_of(out, batch.y_query)
         return after if after.finite else None
 
     def chain(self, shape, dtype):
@@ -225,8 +227,11 @@ class Sequential:
     def chained_primal(self, chain, w, x, y, keep):
         """`primal` by one kernel."""
         out = chain.primal(w, x, y, self.loss_function.scale(x.shape[1], self.output_shape(x.shape[2:])[0]), keep)
-        return Primal(None, out.z, out.loss, self.loss_function.accuracy(out.z, y), out.grad, None, None, None,
-                      (chain, out.kept), out.finite)
+        return self.primal_of(out, y, (chain, out.kept))
+
+    def primal_of(self, out, y, chained=None):
+        """What a kernel put out, as a Primal."""
+        return Primal(None, out.z, out.loss, self.loss_function.accuracy(out.z, y), out.grad, None, None, None, chained, out.finite)
 
     def gradient(self, w, x, y):
         """dL/dw for each task, (T, P)."""

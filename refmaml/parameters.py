@@ -20,7 +20,7 @@ class Parameters:
     def __init__(self, layers):
         self.layers = tuple(layers)
         self.shapes, self.slices, self.layer_of = {}, {}, {}
-        self.size = 0
+        self.size, self.masks = 0, {}
         for i, layer in enumerate(self.layers):
             for name, shape in layer.shapes().items():
                 full = f"{i}.{name}"
@@ -57,18 +57,26 @@ class Parameters:
         return flat if dtype is None else flat.astype(dtype, copy=False)
 
     def mask(self, patterns):
-        """(P,) of bools: which parameters a tuple of patterns selects.
+        """(P,) of bools, read-only: which parameters a tuple of patterns selects.
 
         A pattern is a parameter's name with wildcards ("0.weight", "*.bias"), a layer's class ("BatchNorm2d"), "head" (the last
         layer that has parameters), "body" (all others) or "context". A pattern that selects nothing raises ArgumentError.
         """
-        expect(isinstance(patterns, (tuple, list)), "patterns", "a tuple of names or wildcards", repr(patterns))
+        expect(isinstance(patterns, (tuple, list)), "patterns", "a tuple of names or wildcards", lambda: repr(patterns))
+        patterns = tuple(patterns)
+        if patterns not in self.masks:
+            self.masks[patterns] = self.find(patterns)
+        return self.masks[patterns]
+
+    def find(self, patterns):
+        """`mask`, found out once for each tuple of patterns."""
         chosen = np.zeros(self.size, bool)
         for pattern in patterns:
             hits = [full for full in self.shapes if self.matches(full, pattern)]
             expect(hits, "patterns", f"a name, wildcard or layer class among {', '.join(self.shapes)}", repr(pattern))
             for full in hits:
                 chosen[self.slices[full]] = True
+        chosen.flags.writeable = False
         return chosen
 
     def matches(self, full, pattern):

@@ -16,8 +16,9 @@ from refmaml.plan import plan
 numba = pytest.importorskip("numba", reason="the cpu kernels need numba, which is not installed")
 
 from refmaml.kernels.chain import operations as op  # noqa: E402 (needs numba)
-from refmaml.kernels.chain.chain import chain  # noqa: E402
+from refmaml.kernels.chain.chain import Chain, chain  # noqa: E402
 from refmaml.kernels.memory import Memory  # noqa: E402
+from refmaml.kernels.register_tiles import transpose  # noqa: E402
 from refmaml.kernels.threads import share  # noqa: E402
 
 CPU = kernels.cpu(threads=1)
@@ -71,6 +72,41 @@ def test_a_planted_error_is_caught(error):
         return chain([plant(o) for o in operations], loss, **rest)
     wrong = with_chain(partial(planted, memory=Memory(), threads=1))
     assert not all(check.passed for check in chain_check(name, NETS[name], wrong, np.float64, False))
+
+
+class FirstOrder(Chain):
+    def unrolled(self, w, rates, support, query, order, slots):
+        return super().unrolled(w, rates, support, query, 1, slots)
+
+
+class LastStepOnly(Chain):
+    def unrolled(self, w, rates, support, query, order, slots):
+        return super().unrolled(w, rates[:-1], support, query, order, min(slots, len(rates) - 1))
+
+
+class FirstRateThroughout(Chain):
+    def unrolled(self, w, rates, *rest):
+        return super().unrolled(w, rates[:1] * len(rates), *rest)
+
+
+class JudgedOnWhatItLearned(Chain):
+    def unrolled(self, w, rates, support, query, *rest):
+        return super().unrolled(w, rates, support, support, *rest)
+
+
+@pytest.mark.parametrize("kind", [FirstOrder, LastStepOnly, FirstRateThroughout, JudgedOnWhatItLearned])
+def test_an_error_planted_in_the_inner_loop_is_caught(kind):
+    wrong = with_chain(lambda operations, loss: kind(operations, loss, Memory(), 1))
+    bad = [check.quantity for check in chain_check("mlp", NETS["mlp"], wrong, np.float64, True) if not check.passed]
+    assert "lam_0" in bad and all("lam_0" in quantity or "inner steps" in quantity for quantity in bad)
+
+
+def test_a_linked_function_takes_no_other_types_than_its_own():
+    @numba.njit
+    def wrong(a, rows):
+        transpose((a, rows, a, a))
+    with pytest.raises(numba.TypingError, match="transpose: expected"):
+        wrong(np.zeros(4), np.zeros(1, np.int64))
 
 
 def test_exchanging_a_kernel_turns_the_chain_off_so_that_the_exchange_is_seen():

@@ -3,12 +3,12 @@ import numpy as np
 from numba import prange
 
 from refmaml.kernels.compiled import compiled
-from refmaml.kernels.inner import inner
+from refmaml.kernels.inner import inlined
 
 __all__ = ["bias_forward", "bias_backward"]
 
 
-@inner()
+@inlined()
 def task_forward(y, b):
     """One task: y (M, C) += b."""
     row = np.empty(len(b), y.dtype)                                  # neighbours in memory, wherever b lies
@@ -19,7 +19,7 @@ def task_forward(y, b):
             y[m, c] += row[c]
 
 
-@inner()
+@inlined()
 def task_backward(db, dy):
     """One task: db = sum of dy (M, C) over its pixels."""
     total = np.zeros(len(db))                                        # float64: a thousand float32 additions in a row lose a digit

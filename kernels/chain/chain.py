@@ -1,11 +1,12 @@
 """A chain ready to run: compiled for a precision, with memory to work in and threads to share the tasks among."""
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
 from refmaml.kernels.chain import cpu
 from refmaml.kernels.chain.operations import CROSS_ENTROPY
-from refmaml.kernels.chain.program import Program, program, supported
+from refmaml.kernels.chain.program import Program, program, supported, whole_lines
 from refmaml.kernels.chain.unrolled import room
 from refmaml.kernels.compiled import compiled_on_one_thread
 from refmaml.kernels.threads import share
@@ -50,7 +51,7 @@ class Chain:
 
     def __init__(self, operations, loss, memory, threads=None):
         self.operations, self.loss, self.empty, self.threads = tuple(operations), loss, memory.empty, threads
-        self.little, self.programs = LITTLE, {}
+        self.little, self.programs, self.real = LITTLE, {}, {}
 
     # ---- what a net asks for -------------------------------------------------------------------------------------------
 
@@ -62,8 +63,7 @@ class Chain:
         kept = self.room_to_work(T, examples.program, dtype) if keep else None
 
         def run(lo, hi):
-            self.call(dtype, lo, hi, cpu.PRIMAL, examples, w, out=out, work=kept or self.room_to_work(1, examples.program, dtype),
-                      vectors=self.empty((3, w.shape[1]), dtype))
+            self.call(dtype, lo, hi, cpu.PRIMAL, examples, w, out=out, kept=kept, vectors=cpu.ROWS)
         self.share(T, examples.program.macs, run)
         return Outcome(*out, Kept(examples, w, *kept) if keep else None)
 
@@ -74,8 +74,8 @@ class Chain:
         grad = self.empty((T, v.shape[1]), dtype)
 
         def run(lo, hi):
-            self.call(dtype, lo, hi, what, kept.set, kept.w, v, out=(*nothing(dtype)[:3], grad), work=(kept.work, kept.places),
-                      vectors=self.empty((cpu.ROWS, v.shape[1]), dtype))
+            self.call(dtype, lo, hi, what, kept.set, kept.w, v, out=(*nothing(dtype)[:3], grad), kept=(kept.work, kept.places),
+                      vectors=cpu.ROWS)
         self.share(T, 2 * kept.set.program.macs, run)
         return grad
 
@@ -89,21 +89,30 @@ class Chain:
         out = self.outcome(T, query, w.shape[1], dtype)
 
         def run(lo, hi):
-            self.call(dtype, lo, hi, cpu.UNROLLED, support, w, rates, query, steps, order, out,
-                      self.room_to_work(slots, support.program, dtype),
-                      self.empty((room(steps, slots, len(rates)), w.shape[1]), dtype))
+            self.call(dtype, lo, hi, cpu.UNROLLED, support, w, rates, query, steps, order, out, slots=slots,
+                      vectors=room(steps, slots, len(rates)))
         self.share(T, 3 * steps * support.program.macs + query.program.macs, run)
         return Outcome(*out, None)
 
     # ---- how -----------------------------------------------------------------------------------------------------------
 
-    def call(self, dtype, lo, hi, what, examples, w, v=None, query=None, steps=0, order=0, out=(), work=(), vectors=None):
-        """The compiled function on tasks lo .. hi, with a thread's own room."""
-        lean, query = self.program(examples.N, True), query or examples
-        rwork, qwork = self.empty((lean.work,), dtype), self.empty((query.program.work,), dtype)
+    def call(self, dtype, lo, hi, what, examples, w, v=None, query=None, steps=0, order=0, out=(), kept=None, slots=1, vectors=0):
+        """The compiled function on tasks lo .. hi, with a thread's own room: for the values and adjoints of `slots` passes unless they go
+        to `kept`, of their tangents and of the query set, and for so many vectors of parameters."""
+        lean, query, slots = self.program(examples.N, True), query or examples, 0 if kept else slots
+        made, after, P = examples.program, query.program, w.shape[1]
+        work, rwork, qwork, vectors = parted(self.empty, dtype, (slots, made.work), (lean.work,), (after.work,), (vectors, whole_lines(P)))
+        vectors[:, P:] = 0                                           # what is behind a vector stays 0, whatever it is added to
+        places, qplaces = parted(self.empty, np.int16, (slots, made.places), (after.places,))
         compiled_on_one_thread(cpu.run, cpu.SIGNATURE, dtype)(
-            lo, hi, what, steps, order, self.loss, lean.reals(dtype), lean.table, *examples.arguments, *query.arguments, w, w if v is None else v,
-            *out, *work, rwork, qwork, self.empty((query.program.places,), np.int16), vectors)
+            lo, hi, what, steps, order, self.loss, self.reals(lean, dtype), lean.table, *examples.arguments, *query.arguments,
+            w, w if v is None else v, *out, *(kept or (work, places)), rwork, qwork, qplaces, vectors)
+
+    def reals(self, made, dtype):
+        """A program's real numbers in the precision of all others."""
+        if dtype not in self.real:
+            self.real[dtype] = made.reals.astype(dtype)
+        return self.real[dtype]
 
     def share(self, T, macs, run):
         share(T, run, macs * T < self.little, self.threads)
@@ -133,6 +142,13 @@ class Chain:
 def nothing(dtype):
     """In place of outputs or targets, losses, flags, gradients, labels."""
     return np.empty((1, 1, 1), dtype), np.empty(1, dtype), np.empty(1, bool), np.empty((1, 1), dtype), np.empty((1, 1), np.int64)
+
+
+def parted(empty, dtype, *shapes):
+    """Arrays of these shapes, in one piece of memory."""
+    ends = np.cumsum([whole_lines(prod(shape)) for shape in shapes])
+    whole = empty((int(ends[-1]),), dtype)
+    return [whole[end - whole_lines(prod(shape)):][:prod(shape)].reshape(shape) for end, shape in zip(ends, shapes, strict=True)]
 
 
 def dense(a, dtype):

@@ -75,5 +75,5 @@ def run(lo, hi, what, steps, order, kind, reals, rtable, table, lists, N, scale,
 
 TABLE, LIST, ROW, MATRIX, STACK, LABELS = "int64[:,::1]", "int64[::1]", "F[::1]", "F[:,::1]", "F[:,:,::1]", "int64[:,::1]"
 SET = (TABLE, LIST, "int64", "F", MATRIX, LABELS, STACK)             # table, lists, N, scale, x, labels, targets
-SIGNATURE = (*["int64"] * 6, MATRIX, TABLE, *SET, *SET, MATRIX, MATRIX, STACK, ROW, "boolean[::1]", MATRIX, MATRIX, "int16[:,::1]", ROW, ROW,
-             "int16[::1]", MATRIX)
+SIGNATURE = (*["int64"] * 6, MATRIX, TABLE, *SET, *SET, MATRIX, MATRIX, STACK, ROW, "boolean[::1]", MATRIX,
+             MATRIX, "int16[:,::1]", ROW, ROW, "int16[::1]", MATRIX)

@@ -1,15 +1,16 @@
-"""Parameters in the order of the products: the filters of a convolution, (O, C, taps) in a vector of parameters, as rows (tap, c) of O numbers.
+"""Parameters in the order of the products: the filters of a convolution, (O, C, taps) in a vector of parameters, as rows (tap, c) of O
+numbers.
 
 A vector of parameters, a gradient, a direction keep that order for as long as they are worked on: sums and products of theirs do not
 care, a product takes its filters from where they are, and leaves their gradient there. Only the way back to x wants them turned, rows
 (tap, o) of C numbers. A matrix is a convolution of one tap; everything else keeps its place.
 """
 from refmaml.kernels.chain import program as at
-from refmaml.kernels.inner import inner
+from refmaml.kernels.inner import inlined, inner
 from refmaml.kernels.register_tiles import transpose, transpose_from_afar
 
 
-@inner()
+@inlined()
 def lists_of(row, lists):
     """(rows (tap, c), rows o, turned rows o, rows c of a tap): see program.orders."""
     start, O, C = row[at.LISTS + at.ORDERS] + 1, row[at.O], row[at.C]
@@ -17,14 +18,14 @@ def lists_of(row, lists):
     return lists[start:taps], lists[taps:taps + O], lists[taps + O:taps + 2 * O], lists[taps + 2 * O:taps + 2 * O + C]
 
 
-@inner()
+@inlined()
 def extent(row):
     """Where a product's filters begin and end in a vector of parameters, and those of one tap."""
     size = row[at.O] * row[at.C]
     return row[at.WEIGHT], row[at.WEIGHT] + size * row[at.KH] * row[at.KW], size
 
 
-@inner()
+@inlined()
 def copy(to, source, start, count):
     """The numbers of one parameter that keeps its place; none where start is ABSENT."""
     if start >= 0:
@@ -39,7 +40,7 @@ def to_products(table, lists, ordered, w):
         row = table[i]
         if row[at.KIND] <= at.MATRIX:
             (first, end, _), (taps, outputs, _, _) = extent(row), lists_of(row, lists)
-            transpose_from_afar(ordered[first:end], taps, w[first:end], outputs)
+            transpose_from_afar((ordered[first:end], taps, w[first:end], outputs))
         else:
             copy(ordered, w, row[at.WEIGHT], row[at.C])
         copy(ordered, w, row[at.BIAS], row[at.O])
@@ -52,7 +53,7 @@ def from_products(table, lists, w, ordered):
         row = table[i]
         if row[at.KIND] <= at.MATRIX:
             (first, end, _), (taps, outputs, _, _) = extent(row), lists_of(row, lists)
-            transpose(w[first:end], outputs, ordered[first:end], taps)
+            transpose((w[first:end], outputs, ordered[first:end], taps))
         else:
             copy(w, ordered, row[at.WEIGHT], row[at.C])
         copy(w, ordered, row[at.BIAS], row[at.O])
@@ -66,4 +67,4 @@ def turn(table, lists, turned, ordered):
         if row[at.KIND] <= at.MATRIX and row[at.X] >= 0:
             (first, end, size), (_, _, outputs, channels) = extent(row), lists_of(row, lists)
             for tap in range(first, end, size):
-                transpose(turned[tap:tap + size], outputs, ordered[tap:tap + size], channels)
+                transpose((turned[tap:tap + size], outputs, ordered[tap:tap + size], channels))

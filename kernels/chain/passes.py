@@ -54,16 +54,16 @@ def r_adjoint(kind, scale, z, labels, rz, rdz):
 @inner()
 def primal(table, reals, lists, N, kind, scale, x, labels, targets, w, turned, grad, work, places):
     """The loss; fills the gradient, and in `work` what table has a place for."""
-    forward(table, reals, lists, N, x, w, work, places)
+    forward((table, reals, lists, N, x, w, work, places))
     loss = loss_and_adjoint(kind, scale, outputs(table, at.Y, work, N), labels, targets, outputs(table, at.DY, work, N))
-    backward(table, table, reals, lists, N, x, w, turned, grad, work, work, places)
+    backward((table, table, reals, lists, N, x, w, turned, grad, work, work, places))
     return loss
 
 
 @inner()
 def r_outputs(table, rtable, reals, lists, N, kind, scale, x, labels, w, v, work, rwork, places):
     """The tangent of the outputs along v, and of their adjoint."""
-    r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, places)
+    r_forward((table, rtable, reals, lists, N, x, w, v, work, rwork, places))
     r_adjoint(kind, scale, outputs(table, at.Y, work, N), labels, outputs(rtable, at.Y, rwork, N), outputs(rtable, at.DY, rwork, N))
 
 
@@ -71,11 +71,11 @@ def r_outputs(table, rtable, reals, lists, N, kind, scale, x, labels, w, v, work
 def hessian_product(table, rtable, reals, lists, N, kind, scale, x, labels, w, turned, v, rturned, product, work, rwork, places):
     """Fills H v, from what `primal` left in work."""
     r_outputs(table, rtable, reals, lists, N, kind, scale, x, labels, w, v, work, rwork, places)
-    r_backward(table, rtable, reals, lists, N, x, w, v, turned, rturned, product, work, rwork, places)
+    r_backward((table, rtable, reals, lists, N, x, w, v, turned, rturned, product, work, rwork, places))
 
 
 @inner()
 def gauss_newton_product(table, rtable, reals, lists, N, kind, scale, x, labels, w, turned, v, product, work, rwork, places):
     """Fills G v: the gradient's own way back, from the tangent of the outputs' adjoint."""
     r_outputs(table, rtable, reals, lists, N, kind, scale, x, labels, w, v, work, rwork, places)
-    backward(table, rtable, reals, lists, N, x, w, turned, product, work, rwork, places)
+    backward((table, rtable, reals, lists, N, x, w, turned, product, work, rwork, places))

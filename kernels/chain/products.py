@@ -54,7 +54,7 @@ def backward_w(row, lists, N, grad, x, x2, dy, dy2):
     bias_gradient(row, grad, dy2)
 
 
-@inner()
+@inlined()
 def bias_gradient(row, grad, dy):
     """db = sum dy; exactly 0 where a batch-norm takes the bias away."""
     if row[at.BIAS] >= 0:

@@ -28,21 +28,16 @@ ORDERS = 3
 COLUMNS = LISTS + ORDERS + 1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Program:
-    """table (operations, COLUMNS), real (operations, 2): eps and slope; lists: of all operations. Sizes, in numbers: of a task's work and
+    """table (operations, COLUMNS), reals (operations, 2): eps and slope; lists: of all operations. Sizes, in numbers: of a task's work and
     places; macs: multiply-adds of one forward pass of one task."""
     table: np.ndarray
-    real: np.ndarray
+    reals: np.ndarray
     lists: np.ndarray
     work: int
     places: int
     macs: int
-
-    @lru_cache(maxsize=2)  # noqa: B019 (programs are few, and kept as long as their chains)
-    def reals(self, dtype):
-        """`real` in the precision of the numbers."""
-        return self.real.astype(dtype)
 
 
 @lru_cache(maxsize=64)
@@ -78,7 +73,7 @@ def blocks(op, N):
 
 
 def orders(O, C, taps):
-    """Where rows of filters begin: (c, tap) of O numbers in the order (tap, c); o of C taps numbers; o, and c, of a tap's own C O numbers."""
+    """Where rows of filters begin: (c, tap) of O numbers, in the order (tap, c); o of C taps numbers; o, and c, of one tap's numbers."""
     c, tap, o = np.arange(C)[:, None], np.arange(taps), np.arange(O)
     return np.concatenate([((tap * C + c) * O).ravel(), o * C * taps, o * C, c.ravel() * O])
 

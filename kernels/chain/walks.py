@@ -10,6 +10,7 @@ from refmaml.kernels.activation import cpu as activation
 from refmaml.kernels.chain import products
 from refmaml.kernels.chain import program as at
 from refmaml.kernels.inner import inlined, inner
+from refmaml.kernels.linked import linked
 from refmaml.kernels.norm_act_pool import cpu as norm_act_pool
 from refmaml.kernels.pooling import cpu as pooling
 
@@ -92,10 +93,17 @@ def map_back(row, dx, dy, places, N):
                         dxs[n, h, w, c] = dys[n, 0, 0, (c * H + h) * W + w]
 
 
-# ---- the walks -------------------------------------------------------------------------------------------------------------
+# ---- the walks, each compiled by itself: the types of their arguments, F the precision ------------------------------------------
 
 
-@inner()
+PROGRAM, WORK = "int64[:,::1], F[:,::1], int64[::1], int64", "F[::1], int16[::1]"      # table, reals, lists, N; work, places
+FORWARD = f"{PROGRAM}, F[::1], F[::1], {WORK}"
+BACKWARD = f"int64[:,::1], {PROGRAM}, F[::1], F[::1], F[::1], F[::1], F[::1], {WORK}"
+R_FORWARD = f"int64[:,::1], {PROGRAM}, F[::1], F[::1], F[::1], F[::1], {WORK}"
+R_BACKWARD = f"int64[:,::1], {PROGRAM}, F[::1], F[::1], F[::1], F[::1], F[::1], F[::1], F[::1], {WORK}"
+
+
+@linked(FORWARD)
 def forward(table, reals, lists, N, x, w, work, places):
     """Fills the values in `work`, and places."""
     for i in range(len(table)):
@@ -118,7 +126,7 @@ def forward(table, reals, lists, N, x, w, work, places):
             map_images(row, y, a, place, N)
 
 
-@inner()
+@linked(BACKWARD)
 def backward(table, dtable, reals, lists, N, x, w, turned, grad, work, dwork, places):
     """Fills the gradient from the adjoint of the last value; adjoints lie in dwork where dtable says (work and table, if they are kept)."""
     for i in range(len(table) - 1, -1, -1):
@@ -140,7 +148,7 @@ def backward(table, dtable, reals, lists, N, x, w, turned, grad, work, dwork, pl
             map_back(row, dx, dy, place, N)
 
 
-@inner()
+@linked(R_FORWARD)
 def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, places):
     """Fills the tangents of the values along v, and what the second walk needs of them."""
     lead = first_product(table)
@@ -164,7 +172,7 @@ def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, places):
             map_images(row, ry, ra, place, N)
 
 
-@inner()
+@linked(R_BACKWARD)
 def r_backward(table, rtable, reals, lists, N, x, w, v, turned, rturned, grad, work, rwork, places):
     """Fills the tangent of the gradient from the tangent of the last adjoint."""
     lead = first_product(table)

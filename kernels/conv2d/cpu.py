@@ -51,7 +51,7 @@ def by_tap(O, C, taps):
 def order_forward(rows, w, O, C):
     """One task's filters w as rows (tap, c) of O numbers."""
     taps = len(w) // (O * C)
-    transpose_from_afar(rows, by_tap(O, C, taps), w, np.arange(O) * (C * taps))
+    transpose_from_afar((rows, by_tap(O, C, taps), w, np.arange(O) * (C * taps)))
 
 
 @inner()
@@ -64,14 +64,14 @@ def order_backward(rows, w, O, C):
     else:
         of_taps, of_channels = np.arange(taps) * (O * C), np.arange(C) * taps
         for o in range(O):
-            transpose(rows[o * C:], of_taps, w[o * C * taps:], of_channels)
+            transpose((rows[o * C:], of_taps, w[o * C * taps:], of_channels))
 
 
 @inner()
 def restore_filters(dw, rows, O, C):
     """dw (O, C, taps) from rows (tap, c) of O numbers."""
     taps = len(dw) // (O * C)
-    transpose(dw, np.arange(O) * (C * taps), rows, by_tap(O, C, taps))
+    transpose((dw, np.arange(O) * (C * taps), rows, by_tap(O, C, taps)))
 
 
 # ---- the products, for one task: all arrays flat -------------------------------------------------------------------------
@@ -112,15 +112,15 @@ def product(c, x, x2, y, y2, f, f2, block, N):
                 begin, end = first[tap], first[tap] + (first[tap + 1] - first[tap]) // n * m
                 new = part == 0 and covered * fresh[tap] == 1
                 if what == FORWARD:
-                    accumulate(c[from_y:], xs, fs[place[tap] * K * O:], positions, pixels, begin, end, steps, rows, first[0], K, O, new)
+                    accumulate((c[from_y:], xs, fs[place[tap] * K * O:], positions, pixels, begin, end, steps, rows, first[0], K, O, new))
                 elif what == BACKWARD_X:
-                    accumulate(c[from_x:], ys[from_y:], fs[place[tap] * K * C:], pixels, positions, begin, end, steps, rows, first[0], K, C,
-                               new)
+                    accumulate((c[from_x:], ys[from_y:], fs[place[tap] * K * C:], pixels, positions, begin, end, steps, rows, first[0], K,
+                                C, new))
                 else:
                     dw, new = c[place[tap] * K * O:], image == 0 and part == 0
                     if new and begin == end:                         # a tap through which nothing is seen
                         dw[:K * O] = 0
-                    accumulate(dw, xs, ys[from_y:], rows, steps, first[0], K, pixels, positions, begin, end, O, new)
+                    accumulate((dw, xs, ys[from_y:], rows, steps, first[0], K, pixels, positions, begin, end, O, new))
 
 
 @compiled("rows! rows whole whole whole", grain=4096)

@@ -47,34 +47,34 @@ def lists(block):
 def transposed(wt, w, block):
     """w' from w."""
     _, _, _, _, _, _, _, iO, _, oI = lists(block)
-    transpose(wt, iO, w, oI)
+    transpose((wt, iO, w, oI))
 
 
-@inner()
+@inlined()
 def task_forward(y, x, x2, wt, wt2, block):
     """y = x w', plus x2 w2' where there is an x2."""
     N, I, O, zero, nI, nO, i, iO, _, _ = lists(block)
-    accumulate(y, x, wt, nO, nI, zero, N, i, iO, zero, I, O, N > 0)
+    accumulate((y, x, wt, nO, nI, zero, N, i, iO, zero, I, O, N > 0))
     if len(x2) > 0:
-        accumulate(y, x2, wt2, nO, nI, zero, N, i, iO, zero, I, O, N < 0)
+        accumulate((y, x2, wt2, nO, nI, zero, N, i, iO, zero, I, O, N < 0))
 
 
-@inner()
+@inlined()
 def task_backward_x(dx, dy, dy2, w, w2, block):
     """dx = dy w, plus dy2 w2 where there is a dy2."""
     N, I, O, zero, nI, nO, _, _, o, oI = lists(block)
-    accumulate(dx, dy, w, nI, nO, zero, N, o, oI, zero, O, I, N > 0)
+    accumulate((dx, dy, w, nI, nO, zero, N, o, oI, zero, O, I, N > 0))
     if len(dy2) > 0:
-        accumulate(dx, dy2, w2, nI, nO, zero, N, o, oI, zero, O, I, N < 0)
+        accumulate((dx, dy2, w2, nI, nO, zero, N, o, oI, zero, O, I, N < 0))
 
 
-@inner()
+@inlined()
 def task_backward_w(dw, x, x2, dy, dy2, block):
     """dw = dy' x, plus dy2' x2 where there is an x2."""
     N, I, O, zero, nI, nO, _, _, o, oI = lists(block)
-    accumulate(dw, dy, x, oI, o, zero, O, nO, nI, zero, N, I, N > 0)
+    accumulate((dw, dy, x, oI, o, zero, O, nO, nI, zero, N, I, N > 0))
     if len(x2) > 0:
-        accumulate(dw, dy2, x2, oI, o, zero, O, nO, nI, zero, N, I, N < 0)
+        accumulate((dw, dy2, x2, oI, o, zero, O, nO, nI, zero, N, I, N < 0))
 
 
 # ---- all tasks -----------------------------------------------------------------------------------------------------------

@@ -95,9 +95,9 @@ class MSE:
     def check(self, output_shape, targets, examples):
         """Raise ArgumentError unless `targets` are real numbers of the outputs' shape."""
         wanted = (*examples, *output_shape)
-        expect(len(output_shape) == 1, "net", "outputs of shape (D,) for MSE", f"{output_shape}")
+        expect(len(output_shape) == 1, "net", "outputs of shape (D,) for MSE", lambda: f"{output_shape}")
         expect(targets.dtype.kind in "fc", "y", "real numbers", lambda: f"dtype {targets.dtype}")
-        expect(targets.shape == wanted, "y", f"shape {wanted}, as the outputs", f"{targets.shape}")
+        expect(targets.shape == wanted, "y", lambda: f"shape {wanted}, as the outputs", lambda: f"{targets.shape}")
 
     def scale(self, examples, outputs):
         return self.factor * {"mean": 1 / (examples * outputs), "sum": 1.0, "sum/K": 1 / examples}[self.reduction]

@@ -44,12 +44,12 @@ def meta_gradient(method, net, meta, batch, *, chunk=None, trace=False):
     Gradients are added in task order, so the bits do not depend on `chunk`.
     Raises ArgumentError for shapes that do not fit, NonFiniteError where numbers overflow, naming step, task and layer.
     """
-    expect(chunk is None or (isinstance(chunk, int) and chunk >= 1), "chunk", "an integer >= 1, or None", repr(chunk))
+    expect(chunk is None or (isinstance(chunk, int) and chunk >= 1), "chunk", "an integer >= 1, or None", lambda: repr(chunk))
     batch = check_meta(method, net, meta, batch)
     chunk = chunk or tasks_at_once(method, net, batch)
     total, parts = np.zeros_like(meta), []
     for start in range(0, len(batch), chunk):
-        part = method.task_gradients(net, meta, batch[start:start + chunk], trace)
+        part = method.task_gradients(net, meta, batch if chunk >= len(batch) else batch[start:start + chunk], trace)
         net.kernels.vector_add_rows(total[None], part.grad)
         parts.append(TaskGradients(part.loss, part.accuracy, None, part.trace, part.report))
     if not np.isfinite(total).all():
@@ -73,7 +73,7 @@ def check_meta(method, net, meta, batch):
     """The batch in meta's precision; ArgumentError unless meta is finite and has the length the method gives it."""
     M = len(method.init(net, np.zeros(net.num_params)))
     expect(isinstance(meta, np.ndarray) and meta.shape == (M,), "theta" if net.num_params == M else "meta",
-           f"an array of shape ({M},)", f"{type(meta).__name__} of shape {getattr(meta, 'shape', None)}")
+           f"an array of shape ({M},)", lambda: f"{type(meta).__name__} of shape {getattr(meta, 'shape', None)}")
     expect(meta.dtype.kind in "fc", "theta", "a float or complex dtype", lambda: str(meta.dtype))
     if not np.isfinite(meta).all():
         place = int((~np.isfinite(meta)).argmax())

@@ -20,7 +20,7 @@ def step_sizes(net, inner_lr, adapts, frozen, dtype):
     """A (P,): inner_lr on the parameters that `adapts` selects and `frozen` does not, 0 elsewhere."""
     chosen = net.mask(adapts)
     if frozen:
-        chosen &= ~net.mask(frozen)
+        chosen = chosen & ~net.mask(frozen)
     return np.where(chosen, inner_lr, 0).astype(dtype)
 
 

@@ -1,6 +1,7 @@
 """Rung 7 for kernel sets that run a whole net as one kernel: nets that between them have every operation such a kernel knows."""
 import numpy as np
 
+from refmaml.batch import Batch
 from refmaml.layers import (
     MSE,
     AvgPool2d,
@@ -15,6 +16,7 @@ from refmaml.layers import (
     Softplus,
     Tanh,
 )
+from refmaml.methods.recursion import adjoint, descend, query
 from refmaml.nets import conv4, mlp, two_layer_linear
 from refmaml.network import Sequential
 from refmaml.oracles import cases
@@ -22,7 +24,7 @@ from refmaml.oracles.kinks import net_margin
 from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
 
-TASKS, EXAMPLES = 3, 7
+TASKS, EXAMPLES, STEPS, RATE = 3, 7, 2, 0.02
 
 
 def nets():
@@ -45,25 +47,51 @@ def nets():
 
 
 def probe(net, dtype, shared, seed=0):
-    """(w, x, y, v, margin), drawn until no choice is near: in `dtype`'s precision, as arrays of `dtype`."""
+    """(w, x, y, v, margin), drawn until no choice is near, not on the way of some inner steps either: in `dtype`'s precision, as arrays
+    of `dtype`."""
     rng, T = np.random.default_rng(seed), 1 if shared else TASKS
     outputs = net.output_shape(net.input_shape)[0]
     while True:
         w = np.stack([cases.start(net, rng) for _ in range(T)]).astype(dtype)
         x = rng.standard_normal((TASKS, EXAMPLES, *net.input_shape)).astype(dtype)
-        margin = net_margin(net, w.astype(float), x.astype(float))
+        y = (rng.integers(0, outputs, (TASKS, EXAMPLES)) if isinstance(net.loss_function, CrossEntropy)
+             else rng.standard_normal((TASKS, EXAMPLES, outputs)).astype(dtype))
+        batch = tasks_of(x.astype(float), y)
+        phis, _ = descend(net, w.astype(float), rates_for(net, float), batch.x_support, batch.y_support, keep="phis")
+        margin = min(net_margin(net, phi, x.astype(float)) for phi in phis)
         if margin > 100 * np.finfo(dtype).eps:
             break
-    y = (rng.integers(0, outputs, (TASKS, EXAMPLES)) if isinstance(net.loss_function, CrossEntropy)
-         else rng.standard_normal((TASKS, EXAMPLES, outputs)).astype(dtype))
     return w, x, y, rng.standard_normal((TASKS, net.num_params)).astype(dtype), margin
+
+
+def tasks_of(x, y):
+    """The last examples of each task to adapt on, all of them to be judged on."""
+    return Batch(x[:, 2:], y[:, 2:], x, y)
+
+
+def rates_for(net, dtype):
+    """A_k, another one in every step and for every parameter."""
+    return [np.linspace(RATE / 2, RATE / (k + 1), net.num_params).astype(dtype) for k in range(STEPS)]
+
+
+def unrolled(net, w, batch, order, recompute=False):
+    """(query loss, lam_0): as one kernel where there is one, else step by step."""
+    rates = rates_for(net, w.dtype)
+    after = net.unrolled(w, rates, batch, order, recompute)
+    if after:
+        return after.loss, after.grad
+    phis, support = descend(net, w, rates, batch.x_support, batch.y_support)
+    after = query(net, phis[-1], batch)
+    return after.loss, after.grad if order == 1 else adjoint(net, support, rates, after.grad).lam[0]
 
 
 def quantities(net, w, x, y, v):
     """All that a net computes of a loss: by name."""
-    primal = net.primal(w, x, y)
+    primal, batch = net.primal(w, x, y), tasks_of(x, y)
+    loss, lam = unrolled(net, w, batch, 2)
     return {"outputs": primal.outputs, "loss": primal.loss, "gradient": primal.grad, "gradient alone": net.gradient(w, x, y),
-            "H v": net.hvp(primal, v), "G v": net.gauss_newton_product(primal, v)}
+            "H v": net.hvp(primal, v), "G v": net.gauss_newton_product(primal, v), "loss after inner steps": loss, "lam_0": lam,
+            "lam_0, recomputed": unrolled(net, w, batch, 2, recompute=True)[1], "lam_0, order 1": unrolled(net, w, batch, 1)[1]}
 
 
 def chain_check(name, net, kernels, dtype, shared):
@@ -72,8 +100,9 @@ def chain_check(name, net, kernels, dtype, shared):
     fast = quantities(net.with_kernels(kernels), w, x, y, v)
     exact = quantities(net, w.astype(float), x.astype(float), y if y.dtype.kind == "i" else y.astype(float), v.astype(float))
     subject = f"{name}{', shared' if shared else ''} [{kernels.name}, {np.dtype(dtype).name}]"
+    terms = {name: net_terms(net, EXAMPLES) * (3 * (STEPS + 1) if "lam" in name or "steps" in name else 1) for name in exact}
     return [Check("7 kernels", subject, quantity, "reference kernels", relative_error(fast[quantity], value),
-                  tolerance(dtype, net_terms(net, EXAMPLES)), margin) for quantity, value in exact.items()]
+                  tolerance(dtype, terms[quantity]), margin) for quantity, value in exact.items()]
 
 
 def chain_checks(kernels):

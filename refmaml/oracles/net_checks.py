@@ -136,11 +136,15 @@ def precision_check(method, net, theta, batch):
 
 def planted_errors(method, net, theta, batch, truth):
     """What the check of MAML must refuse: {name: Check}, each of a wrong meta-gradient that has been published or shipped."""
-    class Doubled(type(net)):
+    class StepByStep(type(net)):
+        def unrolled(self, *args, **options):                        # so that hvp is asked
+            return None
+
+    class Doubled(StepByStep):
         def hvp(self, primal, v):
             return 2 * super().hvp(primal, v)
 
-    class Flipped(type(net)):
+    class Flipped(StepByStep):
         def hvp(self, primal, v):
             return -super().hvp(primal, v)
 
