@@ -105,7 +105,7 @@ def test_a_linked_function_takes_no_other_types_than_its_own():
     @numba.njit
     def wrong(a, rows):
         transpose((a, rows, a, a))
-    with pytest.raises(numba.TypingError, match="transpose: expected"):
+    with pytest.raises(TypeError, match="transpose: expected"):
         wrong(np.zeros(4), np.zeros(1, np.int64))
 
 

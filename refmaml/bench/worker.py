@@ -1,7 +1,7 @@
 """A contestant in a process of its own, which does what it is asked over a pipe.
 
 Each has a process, so that the threads of one library do not wait in a spin beside those of another, and so that its memory is its own.
-Memory is the largest resident memory so far over what the process held when its libraries were loaded and nothing had been asked of it:
+Memory is the largest resident memory so far over what the process held when its libraries were loaded and had been used once on a number:
 data, compiling and temporary arrays count, the interpreter and the libraries do not. It is None where the system has no /proc.
 """
 import gc
@@ -41,6 +41,7 @@ class Seat:
         self.contestant = find(name, kernels)
         for module in self.contestant.modules:
             import_module(module)
+        self.contestant.first_use()
         gc.collect()
         self.start, self.run = memory("VmRSS"), None
 

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 from refmaml.methods.inner_loop import InnerLoop
 from refmaml.methods.meta_gradient import TaskGradients
-from refmaml.methods.recursion import Adjoint, descend, query, traced
+from refmaml.methods.recursion import Adjoint, descend, in_one_go, query, traced
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class FirstOrderMAML(InnerLoop):
     def task_gradients(self, net, theta, batch, trace):
         """grad g(phi_K) for each task, (T, P)."""
         phi, rates = self.start(net, theta)
-        after = None if trace else net.unrolled(phi, rates, batch, order=1)
+        after = in_one_go(net, phi, rates, batch, trace, order=1)
         if after:                                            # all that follows, as one kernel
             return TaskGradients(after.loss, after.accuracy, after.grad)
         phis, support = descend(net, phi, rates, batch.x_support, batch.y_support,

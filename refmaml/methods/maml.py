@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.methods.meta_gradient import TaskGradients
-from refmaml.methods.recursion import adjoint, descend, query, traced
+from refmaml.methods.recursion import adjoint, descend, in_one_go, query, traced
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class MAML(DifferentiatedLoop):
     def task_gradients(self, net, theta, batch, trace):
         """dM_t/dtheta = lam_0 for each task, (T, P)."""
         phi, rates = self.start(net, theta)
-        after = None if trace else net.unrolled(phi, rates, batch, recompute=self.recompute)
+        after = in_one_go(net, phi, rates, batch, trace, recompute=self.recompute)
         if after:                                            # all that follows, as one kernel
             return TaskGradients(after.loss, after.accuracy, after.grad)
         phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)

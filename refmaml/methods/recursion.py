@@ -105,6 +105,12 @@ def adjoint(net, primals, rates, lam, injected=None, of_rates=None, keep=False):
     return Adjoint(lams[::-1], products[::-1], rate_gradients[::-1])
 
 
+def in_one_go(net, phi, rates, batch, trace, **options):
+    """`descend`, `query` and `adjoint` as one kernel, where the net offers that: see Sequential.unrolled. None where it does not, or where
+    every step is to be seen."""
+    return net.unrolled(phi, rates, batch, **options) if hasattr(net, "unrolled") and not trace else None
+
+
 def traced(trace, phis, support, back):
     """What trace=True keeps of the two recursions: phi_k, grad f(phi_k), lam_k and H_f(phi_k) (A_k lam_{k+1}); else nothing."""
     if not trace:

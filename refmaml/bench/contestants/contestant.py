@@ -11,6 +11,7 @@ class Contestant(NamedTuple):
     prepare  (workload, dtype, **settings) -> a function without arguments that returns the mean meta-gradient, a NumPy array (P,)
     waits    values of OMP_WAIT_POLICY to try, None: as it comes. On an idle machine threads that wait in a spin start sooner than
              those that sleep; on a busy one they cost many times what they save
+    first_use  something that uses those modules once, on one number: they load much of themselves, and their compilers, only then
     checked  whether it computes a meta-gradient at all (sgemm, which the others are held against, does not)
     """
     name: str
@@ -19,6 +20,7 @@ class Contestant(NamedTuple):
     choices: Callable
     prepare: Callable
     waits: tuple = (None,)
+    first_use: Callable = bool
     checked: bool = True
 
 

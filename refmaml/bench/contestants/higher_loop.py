@@ -40,4 +40,5 @@ def prepare(workload, dtype, batch_norm, threads):
     return run
 
 
-CONTESTANT = Contestant("higher", "higher, loop over tasks", ("torch", "higher"), torch_formulas.choices, prepare, OPENMP)
+CONTESTANT = Contestant("higher", "higher, loop over tasks", ("torch", "higher"), torch_formulas.choices, prepare, OPENMP,
+                        torch_formulas.first_use)

@@ -16,6 +16,12 @@ from refmaml.oracles import autodiff
 from refmaml.oracles.jax_autodiff import framework
 
 
+def first_use():
+    """The derivative of a square, compiled."""
+    import jax
+    jax.jit(jax.grad(lambda x: x * x))(1.0)
+
+
 def channels_last(x):
     """(N, C, H, W) -> (N, H, W, C)."""
     return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x

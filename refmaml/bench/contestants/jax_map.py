@@ -13,4 +13,4 @@ def prepare(workload, dtype, unroll):
     return jax_formulas.meta_gradient(workload, dtype, unroll, lax.map)
 
 
-CONTESTANT = Contestant("jax-map", "JAX, jit + map", ("jax",), choices, prepare)
+CONTESTANT = Contestant("jax-map", "JAX, jit + map", ("jax",), choices, prepare, first_use=jax_formulas.first_use)

@@ -15,5 +15,9 @@ def contestant(kernels="cpu", threads=None):
         net, method = workload.net().with_kernels(kernels_of(kernels, threads)), workload.method
         theta, batch = workload.theta(dtype), workload.batch(dtype)
         return lambda: method.meta_gradient(net, theta, batch).grad
+    def first_use():
+        from numba import njit
+        njit("float32[::1](float32[::1])", cache=False)(lambda x: x * x)
     suffix = "" if threads is None else f"-{threads}"
-    return Contestant(f"refmaml{suffix}", f"refmaml ({kernels})", ("numba",) if kernels == "cpu" else (), lambda workload: {}, prepare)
+    modules, use = (("numba",), first_use) if kernels == "cpu" else ((), bool)
+    return Contestant(f"refmaml{suffix}", f"refmaml ({kernels})", modules, lambda workload: {}, prepare, first_use=use)

@@ -14,6 +14,12 @@ from refmaml.oracles import autodiff
 from refmaml.oracles.torch_autodiff import framework
 
 
+def first_use():
+    """The derivative of a square."""
+    import torch
+    torch.ones(1, requires_grad=True).square().backward()
+
+
 def choices(workload):
     """What every contestant with PyTorch may set: threads, and batch-norm where there is any."""
     norms = any(isinstance(layer, layers.BatchNorm2d) for layer in workload.net().layers)

@@ -26,4 +26,5 @@ def prepare(workload, dtype, batch_norm, threads):
     return run
 
 
-CONTESTANT = Contestant("torch-loop", "PyTorch, loop over tasks", ("torch",), torch_formulas.choices, prepare, OPENMP)
+CONTESTANT = Contestant("torch-loop", "PyTorch, loop over tasks", ("torch",), torch_formulas.choices, prepare, OPENMP,
+                        torch_formulas.first_use)

@@ -27,4 +27,4 @@ def prepare(workload, dtype, batch_norm, chunk, threads):
     return run
 
 
-CONTESTANT = Contestant("torch-vmap", "PyTorch, torch.func vmap", ("torch",), choices, prepare, OPENMP)
+CONTESTANT = Contestant("torch-vmap", "PyTorch, torch.func vmap", ("torch",), choices, prepare, OPENMP, torch_formulas.first_use)
