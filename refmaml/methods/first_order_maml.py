@@ -13,6 +13,7 @@ class FirstOrderMAML(InnerLoop):
     inner_lr (alpha), inner_steps (K), adapts, frozen: see InnerLoop. Raises ArgumentError, NonFiniteError.
     Source: Finn, Abbeel, Levine 2017, section 5.2; Nichol, Achiam, Schulman 2018, section 4.
     """
+    in_one_go = True                                         # where a net offers that
 
     def task_gradients(self, net, theta, batch, trace):
         """grad g(phi_K) for each task, (T, P)."""

@@ -15,6 +15,7 @@ class MAML(DifferentiatedLoop):
     summed over K shots: CrossEntropy("sum/K"). Raises ArgumentError, NonFiniteError.
     Source: Finn, Abbeel, Levine 2017, eq. 1 and Algorithm 1.
     """
+    in_one_go = True                                         # where a net offers that
 
     def task_gradients(self, net, theta, batch, trace):
         """dM_t/dtheta = lam_0 for each task, (T, P)."""

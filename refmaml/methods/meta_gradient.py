@@ -52,6 +52,7 @@ def meta_gradient(method, net, meta, batch, *, chunk=None, trace=False):
         part = method.task_gradients(net, meta, batch if chunk >= len(batch) else batch[start:start + chunk], trace)
         net.kernels.vector_add_rows(total[None], part.grad)
         parts.append(TaskGradients(part.loss, part.accuracy, None, part.trace, part.report))
+        del part                                             # its gradients, before the next chunk's come
     if not np.isfinite(total).all():
         raise NonFiniteError(f"meta-gradient: expected finite numbers, got {(~np.isfinite(total)).sum()} non-finite ones")
     losses = np.concatenate([p.loss for p in parts])
@@ -62,10 +63,14 @@ def meta_gradient(method, net, meta, batch, *, chunk=None, trace=False):
 
 
 def tasks_at_once(method, net, batch):
-    """How many tasks, in chunks of equal size, whose vectors and activations, with their adjoints, fit into MEMORY."""
+    """How many tasks, in chunks of equal size, whose vectors and activations, with their adjoints, fit into MEMORY.
+
+    Where the inner loop is one kernel it is threads that hold activations, and tasks no more than their vectors."""
     steps = method.inner_steps if getattr(method, "kept", "last") == "passes" else 1
-    activations = 2 * steps * net.activations(batch.x_support.shape[1:])
-    most = max(2, MEMORY // ((VECTORS + steps) * net.num_params + activations))
+    held = (VECTORS + steps) * net.num_params + 2 * steps * net.activations(batch.x_support.shape[1:])
+    if getattr(method, "in_one_go", False) and hasattr(net, "chain") and net.chain(batch.x_support.shape[2:], batch.x_support.dtype):
+        held = VECTORS * net.num_params
+    most = max(2, MEMORY // held)
     return -(-len(batch) // -(-len(batch) // most))
 
 
