@@ -171,7 +171,7 @@ MEANING = {"B": "the number of tasks", "N": "the number of support examples", "M
            "C": "the number of outputs", "K": "the number of inner steps", "alpha": "the inner step size", "lambda": "the regularization"}
 
 
-def sharpness(net, theta, batch, moves, steps=30):
+def sharpness(net, theta, batch, moves, steps=10):
     """max over tasks of |H_f(theta)| on the parameters that move (1, or 0, for each), by power iteration."""
     primal = net.primal(theta[None], batch.x_support, batch.y_support)
     v = moves * np.random.default_rng(0).standard_normal((len(batch), net.num_params))

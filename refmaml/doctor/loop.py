@@ -23,7 +23,7 @@ class Loop:
     product          "hvp", or "gauss_newton_product"
     support, query   which set the inner and the outer loss are measured on
     base             "previous": phi_k; "start": every step begins at phi_0 again; "once": every step takes the gradient at phi_0
-    weights          w_0 .. w_K; None: the method's
+    weights          w_0 .. w_K: "method"; "start", "last": that one alone; "after": all but w_0 alike; "all": all alike
     rule             the inner optimiser; decay: weight decay in the inner loss
     rates            of learned step sizes: "adjoint"; "query", "negative", "zero", "first", "last"
     mixed            whether parameters that do not adapt get their second-order term
@@ -43,7 +43,7 @@ class Loop:
     support: str = "support"
     query: str = "query"
     base: str = "previous"
-    weights: tuple | None = None
+    weights: str = "method"
     rule: object = Descent()
     decay: float = 0.0
     rates: str = "adjoint"
@@ -156,12 +156,12 @@ def inner(net, phi, rates, x, y, places, loop, state=None):
 
 def loss_weights(case, loop):
     """w_0 .. w_K."""
-    if loop.weights is not None:
-        return loop.weights
-    if isinstance(case.method, MAMLPlusPlus):
+    K = loop.steps
+    if loop.weights == "method" and isinstance(case.method, MAMLPlusPlus):
         given = case.method.loss_weights or (1 / case.method.inner_steps,) * case.method.inner_steps
-        return (0.0, *given[:loop.steps], *(given[-1:] * (loop.steps - len(given))))
-    return (0.0,) * loop.steps + (1.0,)
+        return (0.0, *given[:K], *(given[-1:] * (K - len(given))))
+    shares = {"start": (1.0,) + (0.0,) * K, "after": (0.0,) + (1 / max(K, 1),) * K, "all": (1 / (K + 1),) * (K + 1)}
+    return shares.get(loop.weights, (0.0,) * K + (1.0,))
 
 
 def query_gradients(case, loop, run):

@@ -153,7 +153,7 @@ def unrolled(method):
                    Mistake("23", "softmax's probabilities are constants in the second derivative", {"kernels": "constant probabilities"},
                            HESSIAN)])
     return [*order,
-            Mistake("5", "the query loss is measured at the unadapted parameters", {"weights": (1.0,) + (0.0,) * K, "rates": "zero"},
+            Mistake("5", "the query loss is measured at the unadapted parameters", {"weights": "start", "rates": "zero"},
                     fix("evaluate the query loss at phi_K, not at theta"), True),
             Mistake("12", "the inner losses' own gradients are added to the outer one", {"accumulated": True},
                     fix("clear gradients after the inner loop", torch="torch.autograd.grad in the inner loop, not loss.backward()")),
@@ -171,11 +171,11 @@ def multi_step(method):
     """Losses after every step where the last one is meant, or the other way round."""
     K, text = method.inner_steps, fix("one query loss after the last step (MAML++: after each step, with the weights given)")
     if isinstance(method, MAMLPlusPlus):
-        return [Mistake("15", "only the loss after the last step counts", {"weights": (0.0,) * K + (1.0,)}, text)]
+        return [Mistake("15", "only the loss after the last step counts", {"weights": "last"}, text)]
     if K == 1:
-        return [Mistake("15", "the losses before and after the step are averaged", {"weights": (0.5, 0.5)}, text)]
-    return [Mistake("15", "the query losses after every step are averaged", {"weights": (0.0,) + (1 / K,) * K}, text, True),
-            Mistake("15", "the query losses before, between and after the steps are averaged", {"weights": (1 / (K + 1),) * (K + 1)}, text)]
+        return [Mistake("15", "the losses before and after the step are averaged", {"weights": "all"}, text)]
+    return [Mistake("15", "the query losses after every step are averaged", {"weights": "after"}, text, True),
+            Mistake("15", "the query losses before, between and after the steps are averaged", {"weights": "all"}, text)]
 
 
 def of_rates(method):

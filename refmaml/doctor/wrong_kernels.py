@@ -72,9 +72,9 @@ def other_eps(value):
 
 def lost_pooling(right):
     """No second derivative through max-pooling: the tangent of its output is 0."""
-    def r_forward(ry, *arguments):
+    def gather(ry, *arguments):
         ry[...] = 0
-    return right.replace(max_pool2d_r_forward=r_forward)
+    return right.replace(max_pool2d_gather=gather)
 
 
 def constant_probabilities(right):
