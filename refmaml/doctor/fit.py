@@ -124,9 +124,14 @@ def judged(cases, alive):
     least = min((e.misfit for e in found), default=np.inf)
     if least > ACCEPTED:
         return []
-    found = [e for e in found if e.misfit <= AHEAD * max(1.0, least)]
+    found = [e for e in found if e.misfit <= ACCEPTED or e.misfit <= AHEAD * max(1.0, least) and not invisible(cases, e)]
     plain = [e for e in found if not e.scale] or found            # what needs no factor needs no explanation of one
     return sorted(plain, key=lambda e: (e.misfit > ACCEPTED, len(e.scale), len(e.mistakes)))
+
+
+def invisible(cases, explained):
+    """Whether a mistake changes nothing on any case: then it is no rival, only the right gradient under another name."""
+    return all(np.abs((vector(case, merged(case, explained.mistakes)) - case.truth) / case.allowed).max() <= 1 for case in cases)
 
 
 def try_sequential(cases, answers):
