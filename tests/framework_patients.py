@@ -27,10 +27,8 @@ def torch_rates(problem, params):
         return [{n: params[f"inner_lr.{n}"] for n in net.shapes}] * method.inner_steps
     if isinstance(method, rm.MAMLPlusPlus):
         return [{n: params[f"inner_lr.{n}"][k] for n in net.shapes} for k in range(method.inner_steps)]
-    import torch
-    mask = net.named(net.mask(getattr(method, "adapts", ("*",))).astype(float))
-    like = next(iter(params.values()))
-    return [{n: method.inner_lr * torch.as_tensor(mask[n], dtype=like.dtype) for n in net.shapes}] * getattr(method, "inner_steps", 0)
+    mask = net.named(net.mask(getattr(method, "adapts", ("*",))))
+    return [{n: method.inner_lr * float(mask[n].any()) for n in net.shapes}] * getattr(method, "inner_steps", 0)
 
 
 def torch_adapt(problem, phi, rates, x, y, create_graph=True, loss=None, detach=()):

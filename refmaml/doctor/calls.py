@@ -49,9 +49,10 @@ def takes(fn):
     if any(p.kind == p.VAR_POSITIONAL for p in parameters):
         return 3
     needed = sum(p.default is p.empty for p in positional)
-    for count in (3, 2):
-        if needed <= count <= len(positional):
-            return count
+    if needed in (2, 3):                                   # what has a default keeps it
+        return needed
+    if needed < 2 and len(positional) in (2, 3):
+        return len(positional)
     raise ArgumentError(f"fn: expected a function of (problem, params, batch) or (params, batch), got one of {len(positional)} arguments")
 
 
