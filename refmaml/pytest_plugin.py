@@ -3,8 +3,8 @@
     def test_my_meta_gradient_is_right(refmaml_check):
         refmaml_check(my_function, rm.MAML(inner_lr=0.1, inner_steps=5), framework="torch")
 
-Its arguments are those of refmaml.check_meta_gradient. It returns the Report where the verdict is "right", fails the test where it is "wrong" and skips
-it where it is "inconclusive". --refmaml-json FILE collects all reports.
+Its arguments are those of refmaml.check_meta_gradient. It returns the Report where the verdict is "right", fails the test where it is
+"wrong" and skips it where it is "inconclusive". --refmaml-json FILE collects all reports.
 """
 import json
 

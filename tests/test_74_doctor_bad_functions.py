@@ -1,9 +1,9 @@
 """Functions that give the doctor nothing to judge: each gets one clear line, and exit status 2."""
 import numpy as np
 import pytest
+from patients import MAML, maml
 
 import refmaml as rm
-from patients import MAML, maml
 from refmaml.oracles.autodiff import why_not
 
 
@@ -110,11 +110,11 @@ def test_a_framework_that_is_not_there_is_named(monkeypatch):
     assert "framework: expected torch to be installed" in complaint(maml, framework="torch")
 
 
-# ---- tensors ------------------------------------------------------------------------------------------------------------------------------------
+# ---- tensors ---------------------------------------------------------------------------------------------------------
 
 def torch_broken(change):
     def patient(problem, params, batch):
-        from framework_patients import torch_maml
+        from torch_patients import torch_maml
         return change(torch_maml(problem, params, batch))
     return patient
 
@@ -137,7 +137,7 @@ def test_writing_into_a_tensor_is_noticed():
         pytest.skip(reason)
 
     def patient(problem, params, batch):
-        from framework_patients import torch_maml
+        from torch_patients import torch_maml
         out = torch_maml(problem, params, batch)
         params["0.weight"].sub_(0.1 * out["0.weight"])
         return out

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patients import MAML, maml, planted
+from wrong_patients import step_sizes
 
 import refmaml as rm
-from patients import MAML, maml, planted, step_sizes
 from refmaml.cli import main
 from refmaml.oracles.autodiff import why_not
 
@@ -28,7 +29,7 @@ def right():
     return rm.check_meta_gradient(maml, MAML, **QUICK)
 
 
-# ---- the report ------------------------------------------------------------------------------------------------------------------------------
+# ---- the report ------------------------------------------------------------------------------------------------------
 
 def test_the_report_says_in_its_first_line_what_is_wrong_and_then_what_to_do(wrong):
     lines = str(wrong).splitlines()
@@ -76,7 +77,7 @@ def test_importing_refmaml_does_not_import_the_doctor():
     assert out.stdout.splitlines() == ["[]", "set()"], out.stdout + out.stderr
 
 
-# ---- the command line --------------------------------------------------------------------------------------------------------------------------
+# ---- the command line ------------------------------------------------------------------------------------------------
 
 CODE = '''
 def gradient(problem, params, batch, h=1.0):
@@ -116,7 +117,8 @@ def file(tmp_path):
 
 
 def doctor(file, name, *options):
-    return main(["doctor", f"{file}:{name}", "--method", "maml", "--inner-lr", "0.1", "--inner-steps", "2", "--probes", "quadratic", *options])
+    what = ["--method", "maml", "--inner-lr", "0.1", "--inner-steps", "2"]
+    return main(["doctor", f"{file}:{name}", *what, "--probes", "quadratic", *options])
 
 
 @pytest.mark.parametrize(("name", "status", "word"), [("gradient", 0, "RIGHT"), ("first_order", 1, "WRONG: first-order"),
@@ -169,7 +171,7 @@ def test_reports_are_written_where_asked_for_and_the_last_line_runs_it_again(fil
     assert "--json: expected a file that can be written" in capsys.readouterr().err
 
 
-# ---- the plugin ----------------------------------------------------------------------------------------------------------------------------------
+# ---- the plugin ------------------------------------------------------------------------------------------------------
 
 PLUGGED = '''
 import refmaml as rm
@@ -206,7 +208,7 @@ def test_the_plugin_is_announced_to_pytest():
     assert entry == {"refmaml": "refmaml.pytest_plugin"}
 
 
-# ---- layouts and nets of one's own -----------------------------------------------------------------------------------------------------------------
+# ---- layouts and nets of one's own -----------------------------------------------------------------------------------
 
 def test_arrays_go_out_and_come_back_in_the_layout_asked_for():
     shapes = []
@@ -224,8 +226,9 @@ def test_arrays_go_out_and_come_back_in_the_layout_asked_for():
 def test_a_layout_works_in_torch_too():
     if reason := why_not("torch"):
         pytest.skip(reason)
-    from framework_patients import torch_maml
-    assert rm.check_meta_gradient(torch_maml, MAML, framework="torch", probes=("conv",), layout={"*.weight": "HWIO", "x": "NHWC"}, repeats=0)
+    from torch_patients import torch_maml
+    layout = {"*.weight": "HWIO", "x": "NHWC"}
+    assert rm.check_meta_gradient(torch_maml, MAML, framework="torch", probes=("conv",), layout=layout, repeats=0)
 
 
 def own_net():

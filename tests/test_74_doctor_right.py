@@ -1,10 +1,11 @@
 """What the doctor must not call wrong: right meta-gradients of every method in every framework; and what a right value can still hide."""
 import numpy as np
 import pytest
+from jax_patients import JAX_RIGHT
+from patients import MAML, RIGHT, maml, tasks
+from torch_patients import TORCH_RIGHT, torch_maml, torch_norm
 
 import refmaml as rm
-from framework_patients import JAX_RIGHT, TORCH_RIGHT, torch_maml, torch_norm
-from patients import MAML, RIGHT, maml, tasks
 from refmaml.oracles.autodiff import why_not
 
 
@@ -72,8 +73,8 @@ def test_one_entry_off_by_a_millionth_is_called_wrong_in_float64(name):
 def test_running_statistics_that_are_kept_but_never_used_change_nothing():
     if reason := why_not("torch"):
         pytest.skip(reason)
-    from framework_patients import norm_loss
     from torch.nn import functional as F
+    from torch_patients import norm_loss
     seen = []
 
     def tracking(layer, w, x):
@@ -89,7 +90,7 @@ def test_running_statistics_that_are_kept_but_never_used_change_nothing():
     assert wrong.verdict == "wrong"
 
 
-# ---- the same function again ------------------------------------------------------------------------------------------------------------------
+# ---- the same function again -----------------------------------------------------------------------------------------
 
 def test_noise_is_told_from_a_carried_state():
     rng, calls = np.random.default_rng(0), []
@@ -130,7 +131,7 @@ def test_a_graph_kept_in_torch_is_noticed():
     assert "memory" not in rm.check_meta_gradient(torch_maml, MAML, framework="torch", probes=("quadratic",)).diagnosis
 
 
-# ---- precision ----------------------------------------------------------------------------------------------------------------------------------
+# ---- precision -------------------------------------------------------------------------------------------------------
 
 def rounded_to(bits):
     """Right, but with every factor rounded to so many bits, as TF32 rounds what it multiplies."""

@@ -17,9 +17,9 @@ NET = ("net", "n_way", "channels", "downsample", "head", "bn_gamma", "hidden", "
 def add(subparsers):
     """Register the command."""
     p = subparsers.add_parser("doctor", help="name the mistake in somebody's meta-gradient",
-                              description="Calls FUNCTION(problem, params, batch), or FUNCTION(params, batch) with --net, on problems whose "
-                              "meta-gradients are known, and names the mistake if there is one. Exit status 0: right, 1: wrong, 2: no "
-                              "gradient that can be judged, 3: inconclusive.")
+                              description="Calls FUNCTION(problem, params, batch), or FUNCTION(params, batch) with --net, on problems "
+                              "whose meta-gradients are known, and names the mistake if there is one. Exit status 0: right, 1: wrong, 2: "
+                              "no gradient that can be judged, 3: inconclusive.")
     p.add_argument("function", metavar="FILE.py:FUNCTION", help="the function, and the file it is in")
     options.add(p, (*HOW, *FILES))
     options.add(p.add_argument_group("what it is meant to compute"), METHOD)
@@ -91,7 +91,8 @@ def again(arguments):
     words = [arguments.function]
     for name, value in vars(arguments).items():
         if name in (*HOW, *METHOD, *NET):
-            words += switch(name, value) if isinstance(value, bool) else [options.flag(name), *(value if isinstance(value, list) else [value])]
+            typed = [options.flag(name), *(value if isinstance(value, list) else [value])]
+            words += switch(name, value) if isinstance(value, bool) else typed
     return words
 
 

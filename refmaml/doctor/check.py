@@ -8,8 +8,8 @@ from refmaml.doctor import fit, structure
 from refmaml.doctor.bisection import bisect
 from refmaml.doctor.boundary import framework as framework_called
 from refmaml.doctor.calls import Examinee, repeat
+from refmaml.doctor.dictionary import candidate
 from refmaml.doctor.layouts import Layout
-from refmaml.doctor.mistakes import candidate
 from refmaml.doctor.probes import own_case
 from refmaml.doctor.probes import probes as probes_for
 from refmaml.doctor.report import INCONCLUSIVE, RIGHT, WRONG, Report, Sitting, tensor_rows
@@ -104,7 +104,7 @@ def judge(case, misfit, earlier_right):
     return WRONG, ""
 
 
-# ---- what is said -------------------------------------------------------------------------------------------------------------------
+# ---- what is said ----------------------------------------------------------------------------------------------------
 
 def diagnosed(examinee, seen, sittings, remarks, deadline):
     """The Report on a wrong gradient: its name, or else where it is wrong."""

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from refmaml.doctor import scales
+from refmaml.doctor.dictionary import candidate, dictionary, pairs
 from refmaml.doctor.loop import right_loop, sequential
-from refmaml.doctor.mistakes import Mistake, candidate, dictionary, fix, pairs
+from refmaml.doctor.mistakes import Mistake, fix
 from refmaml.errors import RefmamlError
 from refmaml.methods import IMAML
 

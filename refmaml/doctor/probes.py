@@ -125,7 +125,7 @@ def spectral_inputs(net, T, N, rng):
     return np.stack(x), rng.standard_normal((T, N, 1))
 
 
-# ---- the method on a probe --------------------------------------------------------------------------------------------------
+# ---- the method on a probe -------------------------------------------------------------------------------------------
 
 def fitting(method, net):
     """The method with those of its patterns that select something in this net. Raises ArgumentError where none adapts."""
