@@ -1,6 +1,7 @@
 """The doctor's faces: its report in four forms, the command line and its exit statuses, the pytest plugin, layouts, nets of one's own."""
 import json
 import os
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -272,3 +273,26 @@ def test_an_own_net_is_checked_along_with_the_probes():
     net = rm.conv4(n_way=3, channels=3, image=(1, 16, 16))
     report = rm.check_meta_gradient(maml, rm.MAML(0.1, 2), net=net, probes=("quadratic",), repeats=0)
     assert report.ok and [s.case for s in report.sittings] == ["quadratic", "own net"] * 2
+
+
+def test_the_readme_s_example_prints_what_the_readme_says(tmp_path, capsys, monkeypatch):
+    """To the digit but for errors of rounding, which are another machine's own: two columns of the first table, and the parameter's."""
+    if reason := why_not("torch"):
+        pytest.skip(reason)
+    section = (ROOT / "README.md").read_text().partition("## The doctor")[2]
+    code, rest = section.partition("```python\n")[2].split("```\n", 1)
+    command, printed = rest.partition("```text\n$ refmaml ")[2].split("```", 1)[0].split("\n", 1)
+    (tmp_path / "mine.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 1
+
+    def digits(text):
+        return re.sub(r"\d\.\de-1[3-9]", "?", text)
+    assert digits(capsys.readouterr().out) == digits(printed)
+
+
+def test_the_list_prints_the_dictionary_with_a_repair_for_the_framework(capsys):
+    assert main(["doctor", "--list", "--framework", "torch"]) == 0
+    out = capsys.readouterr().out
+    assert "first-order: the second-order term is missing" in out and "create_graph=True" in out and out.count("\n") > 100
+    assert main(["doctor"]) == 2 and "function: expected FILE.py:FUNCTION" in capsys.readouterr().err

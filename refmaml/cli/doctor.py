@@ -20,7 +20,8 @@ def add(subparsers):
                               description="Calls FUNCTION(problem, params, batch), or FUNCTION(params, batch) with --net, on problems "
                               "whose meta-gradients are known, and names the mistake if there is one. Exit status 0: right, 1: wrong, 2: "
                               "no gradient that can be judged, 3: inconclusive.")
-    p.add_argument("function", metavar="FILE.py:FUNCTION", help="the function, and the file it is in")
+    p.add_argument("function", metavar="FILE.py:FUNCTION", nargs="?", help="the function, and the file it is in")
+    p.add_argument("--list", action="store_true", help="print the mistakes that are known for --method, and what to do about each")
     options.add(p, (*HOW, *FILES))
     options.add(p.add_argument_group("what it is meant to compute"), METHOD)
     options.add(p.add_argument_group("a net of your own, checked along with the probes"), NET)
@@ -32,6 +33,9 @@ def run(arguments):
     from refmaml.doctor import check_meta_gradient
     given = options.typed(arguments)
     method, net = method_and_net(given)
+    if arguments.list:
+        return print_dictionary(method, given.get("framework", "numpy"))
+    expect(arguments.function is not None, "function", "FILE.py:FUNCTION", "nothing")
     how = {name: given[name] for name in HOW if name in given} | {"layout": layout(given.get("layout", []))}
     report = check_meta_gradient(load(arguments.function), method, net=net, **how)
     report.about["again"] = "refmaml doctor " + " ".join(quoted(word) for word in again(arguments))
@@ -39,6 +43,14 @@ def run(arguments):
     for name, text in (("json", report.to_json), ("markdown", report.to_markdown), ("junit", report.to_junit)):
         write(given.get(name), text, options.flag(name))
     return STATUS[report.verdict]
+
+
+def print_dictionary(method, framework):
+    """Every known mistake of a method with its row, and what to do about it in a framework."""
+    from refmaml.doctor.dictionary import dictionary
+    for mistake in dictionary(method):
+        print(f"{mistake.row:>6}  {mistake.name}\n        {mistake.repair(framework)}")
+    return 0
 
 
 def method_and_net(given):

@@ -123,7 +123,7 @@ def problem_of(case, lib, layout):
         return lambda *arguments: {name: layout.theirs(name, a) for name, a in of_ours(function)(*arguments).items()}
     if lib.loss is not None:
         return Problem(case.name, case.method, case.net, lib.name, of_ours(lib.loss(case.net)))
-    engine = Engine(case.net)
+    engine = Engine(case.net, lib.array, lib.back)
     return Problem(case.name, case.method, case.net, lib.name, of_ours(engine.loss), by_name(engine.gradient), by_name(engine.hvp))
 
 

@@ -112,8 +112,8 @@ def diagnosed(examinee, seen, sittings, remarks, deadline):
     found = name_it(usable, lambda: deadline - perf_counter())
     if found:
         first, *others = found
-        repair = first.mistakes[-1].fix if first.mistakes else factor_fix()
-        how = repair.get(examinee.lib.name, repair.get("", ""))
+        how = "; and ".join(text for text in (m.repair(examinee.lib.name) for m in first.mistakes) if text)
+        how = how or "the mean over tasks of d(mean query loss)/d(parameters), times nothing"
         return Report(WRONG, str(first), how, tuple(map(str, others[:4])), sittings=tuple(sittings), remarks=tuple(remarks))
     if perf_counter() > deadline:
         remarks = [*remarks, "time was up before all names had been tried (seconds=)"]
@@ -130,11 +130,6 @@ def name_it(usable, seconds_left):
     grads = [answer.grad for answer in answers]
     return (structure.nothing(cases, answers) or fit.explain(cases, grads, seconds_left) or structure.structural(cases, answers)
             or fit.explain_by_two(cases, grads, seconds_left))
-
-
-def factor_fix():
-    """What to do about a mere factor."""
-    return {"": "the mean over tasks of d(mean query loss)/d(parameters), times nothing"}
 
 
 def unsteady(again, sittings, remarks):

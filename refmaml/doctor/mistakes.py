@@ -21,6 +21,10 @@ class Mistake(NamedTuple):
         """{field: value} on this case, or None where the mistake cannot arise there."""
         return self.changes(case) if callable(self.changes) else self.changes
 
+    def repair(self, framework):
+        """What to do about it in a framework."""
+        return self.fix.get(framework, self.fix.get("", ""))
+
 
 def fix(text="", torch="", jax="", numpy=""):
     """A fix by framework; the first text is for all others."""
