@@ -124,6 +124,6 @@ def write(path, text, option):
     if path is None:
         return
     try:
-        Path(path).write_text(text())
+        Path(path).write_text(text(), encoding="utf-8")
     except OSError as error:
         raise DataError(f"{option}: expected a file that can be written, got {path}: {error.strerror}") from None

@@ -16,6 +16,7 @@ TRIALS = 3                       # perturbations by one rounding each that the c
 class Case:
     """name; net, method, meta (M,) as method.init makes it, batch; dtype: the precision the user's function computes in.
 
+    given the method as the user named it, whose step size or regularization the probe has changed; None: this one
     own   the user's own net: the function implements it, and knows its step sizes
     like  a case that differs by rounding only, whose conditioning is this one's
     tol   what a tensor's largest error may be, relative to its largest entry, where somebody says so; None: what rounding allows
@@ -26,6 +27,7 @@ class Case:
     meta: np.ndarray
     batch: Batch
     dtype: type = np.float64
+    given: object = None
     own: bool = False
     tol: float | None = None
     like: object = None

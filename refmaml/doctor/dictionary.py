@@ -118,6 +118,8 @@ def imaml(method):
         Mistake("28", "the inner problem has lambda / 2 for lambda", {"inner": 0.5}, fix("(lambda/2) |phi - theta|^2, once"), True),
         Mistake("28", "2 lambda for lambda throughout", {"inner": 2.0, "outer": 2.0}, fix("(lambda/2) |phi - theta|^2, with the half")),
         Mistake("28", "lambda / 2 for lambda throughout", {"inner": 0.5, "outer": 0.5}, fix("(lambda/2) |phi - theta|^2, once")),
+        Mistake("28", "lambda is a constant of the function's own, not problem.method.regularization", constant_strength,
+                fix("read lambda from problem.method: it differs from probe to probe")),
         Mistake("30", "the Hessian has the wrong sign in the linear system", {"curvature": -1.0}, q),
         Mistake("1", "the Hessian counts twice in the linear system, and so does I", {"curvature": 2.0, "identity": 2.0}, q),
         Mistake("1", "the Gauss-Newton matrix stands for the Hessian", {"product": "gauss_newton_product"}, HESSIAN),
@@ -131,6 +133,13 @@ def imaml(method):
           for c in (0.5, 0.1) for m in (None, 3, 5, 10)),
         *(Mistake("35", f"CG stops after {m} iteration{'s' * (m > 1)}", {"solver": ("stopped", m)}, solve)
           for m in (1, 2, 3, 4, 5) if m < method.cg_steps)]
+
+
+def constant_strength(case):
+    """The lambda that the user named, where the probe has another."""
+    given = getattr(case.given, "regularization", case.method.regularization)
+    factor = given / case.method.regularization
+    return {"inner": factor, "outer": factor} if factor != 1 else None
 
 
 def after(iterations):

@@ -74,6 +74,12 @@ def none(case):
     return None
 
 
+def constant_rate(case):
+    """The step size that the user named, where the probe has another."""
+    given = getattr(case.given, "inner_lr", case.method.inner_lr)
+    return {"rate": given / case.method.inner_lr} if given != case.method.inner_lr else None
+
+
 def rates():
     """Inner losses that are sums where means are meant, or the other way round: a factor on the step size."""
     text = fix("the inner loss is the mean over the support examples of one task")
@@ -86,7 +92,9 @@ def rates():
             return {"rate": case.symbols[symbol] ** power} if symbol in case.symbols else None
         found.append(Mistake("11", f"the inner loss is {more}", times, text, True))
         found.append(Mistake("11", f"the inner loss is {less}", lambda case, f=times: f(case, power=-1), text, True))
-    return [*found, Mistake("11", "the inner step size is twice as large", {"rate": 2.0}, text, True),
+    return [*found, Mistake("11", "the inner step size is a constant of the function's own, not problem.method.inner_lr", constant_rate,
+                            fix("read the step size from problem.method: it differs from probe to probe"), True),
+            Mistake("11", "the inner step size is twice as large", {"rate": 2.0}, text, True),
             Mistake("11", "the inner step size is half as large", {"rate": 0.5}, text, True),
             Mistake("11", "the inner loop climbs: its gradient has the wrong sign", {"rate": -1.0},
                     fix("phi = phi - alpha * gradient"), True)]
