@@ -35,7 +35,7 @@ def check_meta_gradient(fn, method, *, net=None, batch=None, probes=None, framew
     layout      layouts by name where they are not torch's, e.g. {"*.weight": "HWIO", "x": "NHWC"}
     tol         the largest relative error of a tensor; None: what rounding allows, from the tensor's own conditioning
     precision   "float64" or "float32"; None: float64, then float32
-    repeats     how often the first probe is asked again, for noise, state and memory; 0: never
+    repeats     how often the first probe is asked again at most, for noise, state and memory; 0: never
     seconds     how long to look for a name
     Gradients that can be read are judged; what cannot raises ArgumentError in one line. Units: errors are relative, seconds are wall time.
     """

@@ -73,7 +73,7 @@ def explain(cases, answers, seconds_left=lambda: AMPLE):
 
     cases, answers   at least one case with the gradient (M,) that came back for it; seconds_left(): how long the search may go on
     """
-    singles = [(m,) for m in dictionary(cases[0].method)]
+    singles = [(m,) for m in sorted(dictionary(cases[0].method), key=lambda m: not m.common)]
     return (try_all(cases, answers, [()]) or try_all(cases, answers, singles, seconds_left)
             or try_sequential(cases, answers, seconds_left))
 
