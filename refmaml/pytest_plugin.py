@@ -1,0 +1,82 @@
+"""A pytest plugin: the fixture `refmaml_check`, which fails a test whose meta-gradient is wrong and says what is wrong with it.
+
+    def test_my_meta_gradient_is_right(refmaml_check):
+        refmaml_check(my_function, rm.MAML(inner_lr=0.1, inner_steps=5), framework="torch")
+
+Its arguments are those of refmaml.check_meta_gradient. It returns the Report where the verdict is "right", fails the test where it is
+"wrong" and skips it where it is "inconclusive". --refmaml-json FILE collects all reports.
+"""
+import json
+
+import pytest
+
+FIRST_LINE = 79                  # pytest's own summary shows no more of a failure than its first line, cut to the terminal's width
+
+
+def pytest_addoption(parser):
+    """--refmaml-json FILE."""
+    parser.getgroup("refmaml").addoption("--refmaml-json", metavar="FILE", default=None, help="write every refmaml report there")
+
+
+REPORTS = pytest.StashKey()
+
+
+def pytest_configure(config):
+    """One collector for the session."""
+    config.pluginmanager.register(Collector(config), "refmaml_collector")
+
+
+@pytest.fixture
+def refmaml_check(request, record_property):
+    """check_meta_gradient as an assertion."""
+    def check(fn, method, **options):
+        from refmaml.doctor import check_meta_gradient
+        from refmaml.doctor.renderers import record
+        report = check_meta_gradient(fn, method, **options)
+        record_property("refmaml_verdict", report.verdict)
+        record_property("refmaml_diagnosis", report.diagnosis)
+        request.node.stash.setdefault(REPORTS, []).append({"test": request.node.nodeid, **record(report)})
+        if report.verdict == "inconclusive":
+            pytest.skip(first_line(report.verdict, report.diagnosis))
+        if not report.ok:
+            pytest.fail(f"{first_line(report.verdict, report.diagnosis)}\n{report}", pytrace=False)
+        return report
+    return check
+
+
+def first_line(verdict, diagnosis):
+    """The verdict and as much of the diagnosis as fits on a line."""
+    text = f"meta-gradient {verdict}: {diagnosis}"
+    return text if len(text) <= FIRST_LINE else f"{text[:FIRST_LINE - 3].rstrip()}..."
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Records travel with the report of the test, which also crosses from pytest-xdist's workers to the session."""
+    report = yield
+    if report.when == "call":
+        report.refmaml = item.stash.get(REPORTS, [])
+    return report
+
+
+class Collector:
+    """All records of a session: a line at its end for each that is not right, and --refmaml-json."""
+
+    def __init__(self, config):
+        self.config, self.records = config, []
+
+    def pytest_runtest_logreport(self, report):
+        self.records += getattr(report, "refmaml", [])
+
+    def pytest_terminal_summary(self, terminalreporter):
+        bad = [r for r in self.records if not r["ok"]]
+        if bad:
+            terminalreporter.section("refmaml")
+        for r in bad:
+            terminalreporter.line(f"{r['test']}: {first_line(r['verdict'], r['diagnosis'])}")
+
+    def pytest_sessionfinish(self):
+        path = self.config.getoption("--refmaml-json", default=None)
+        if path is not None and not hasattr(self.config, "workerinput"):
+            with open(path, "w") as file:
+                json.dump(self.records, file, indent=1)
