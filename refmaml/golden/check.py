@@ -96,12 +96,12 @@ def check(folder):
         batch = batch_of(inputs)
         require_same(folder, manifest, name, describe(problem, batch))
         limit = max(terms(problem.net, method, batch) for method in problem.methods.values())
-        yield from compared(f"{name}.npz", outputs_of(problem, inputs), inputs, limit)
+        yield from compared(folder, f"{name}.npz", outputs_of(problem, inputs), inputs, limit)
         for key, method in problem.methods.items():
             path = f"{name}.{key}.npz"
             arrays = read(folder, manifest, path)
             again = intermediates(problem.net, method, arrays["meta"], batch)
-            yield from compared(path, again, arrays, terms(problem.net, method, batch))
+            yield from compared(folder, path, again, arrays, terms(problem.net, method, batch))
     strays = sorted(set(manifest["files"]) - expected_files(known))
     if strays:
         raise DataError(f"{Path(folder) / files.MANIFEST}: expected the files of this version, got {strays[0]} too")
@@ -129,11 +129,11 @@ def require_same(folder, manifest, name, described):
             raise DataError(f"{Path(folder) / files.MANIFEST}: expected this version's {what} of {name}, got others")
 
 
-def compared(path, again, arrays, count):
+def compared(folder, path, again, arrays, count):
     """A Check for each array that can be computed from others."""
     for name, value in again.items():
         if name not in arrays:
-            raise DataError(f"{path}: expected an array {name}, got none")
+            raise DataError(f"{Path(folder) / path}: expected an array {name}, got none")
         limit = tolerance(np.float32 if name.endswith("float32") else np.float64, count)
         error = relative_error(value, arrays[name]) if value.dtype.kind == "f" else float(not np.array_equal(value, arrays[name]))
         yield Check("golden", path, name, "computed again", error, limit)

@@ -63,7 +63,7 @@ def problems():
         "conv": Problem("convolution, batch-norm, ReLU, max-pooling, convolution, batch-norm, ReLU, linear; cross-entropy", conv_net(),
                         LOOPS | HEADS | BATCHES | FROZEN),
         "strided": Problem("four blocks of convolution with stride 2 and 'same' padding, batch-norm with beta only, ReLU; cross-entropy",
-                           conv4(3, channels=2, image=(1, 17, 17)), LOOPS | HEADS | FROZEN),
+                           conv4(3, channels=2, image=(1, 18, 18)), LOOPS | HEADS | FROZEN),
         "film": Problem("the conv net with a FiLM layer after pooling, whose context CAVIA adapts", conv_net(True),
                         {"cavia-2": CAVIA(ALPHA, 2), "maml-1": MAML(ALPHA, 1)})}
 
