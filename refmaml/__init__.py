@@ -22,4 +22,12 @@ from refmaml.tasks import __all__ as _tasks
 from refmaml.version import __version__
 
 __all__ = ["__version__", "kernels", "Batch", "Sequential", "Quadratic", "conv4", "mlp", "two_layer_linear",
-           "RefmamlError", "ArgumentError", "NonFiniteError", "DataError", *_layers, *_methods, *_tasks]
+           "RefmamlError", "ArgumentError", "NonFiniteError", "DataError", *_layers, *_methods, *_tasks, "check_meta_gradient"]
+
+
+def __getattr__(name):
+    """rm.check_meta_gradient: the doctor is imported when somebody asks for it."""
+    if name == "check_meta_gradient":
+        from refmaml.doctor import check_meta_gradient
+        return check_meta_gradient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,181 @@
+"""A case: a net, a method, meta-parameters and tasks, with the true meta-gradient in float64 and how exactly it can be known."""
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from refmaml.batch import Batch
+from refmaml.methods import CAVIA, IMAML, MetaSGD
+from refmaml.oracles.kinks import net_margin
+from refmaml.oracles.tolerance import tolerance
+
+RATES = "inner_lr."              # what the names of learned step sizes begin with
+TRIALS = 3                       # perturbations by one rounding each that the conditioning is measured with
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """name; net, method, meta (M,) as method.init makes it, batch; dtype: the precision the user's function computes in.
+
+    own   the user's own net: the function implements it, and knows its step sizes
+    tol   what a tensor's largest error may be, relative to its largest entry, where somebody says so; None: what rounding allows
+    """
+    name: str
+    net: object
+    method: object
+    meta: np.ndarray
+    batch: Batch
+    dtype: type = np.float64
+    own: bool = False
+    tol: float | None = None
+
+    def rounded(self, dtype):
+        """The same case in another precision: numbers rounded to it; the truth stays the float64 gradient at those numbers."""
+        def exact(a):
+            return a.astype(dtype).astype(np.float64) if a.dtype.kind == "f" else a
+        b = self.batch
+        return replace(self, dtype=dtype, meta=exact(self.meta),
+                       batch=Batch(*map(exact, (b.x_support, b.y_support, b.x_query, b.y_query))))
+
+    def with_(self, **changes):
+        """The same case with some fields exchanged."""
+        return replace(self, **changes)
+
+    # ---- names ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def theta(self):
+        """The net's own parameters (P,)."""
+        return self.meta[:self.net.num_params]
+
+    @cached_property
+    def shapes(self):
+        """{name: shape} of the meta-parameters: the net's, then "inner_lr.<name>" for learned step sizes, in the array's shape
+        (Meta-SGD) or one for each step (K,) (MAML++)."""
+        extra = {}
+        if len(self.meta) > self.net.num_params:
+            each = None if isinstance(self.method, MetaSGD) else (self.method.inner_steps,)
+            extra = {RATES + name: each or shape for name, shape in self.net.shapes.items()}
+        return {**self.net.shapes, **extra}
+
+    @cached_property
+    def places(self):
+        """{name: indices into a meta vector, in the named array's shape}."""
+        P, L = self.net.num_params, len(self.net.shapes)
+        places = dict(self.net.named(np.arange(P)))
+        for j, name in enumerate(self.net.shapes if len(self.meta) > P else ()):
+            if isinstance(self.method, MetaSGD):
+                places[RATES + name] = P + places[name]
+            else:
+                places[RATES + name] = P + j + L * np.arange(self.method.inner_steps)
+        return places
+
+    def named(self, vector):
+        """{name: array} of a meta vector (M,)."""
+        return {name: vector[place] for name, place in self.places.items()}
+
+    def flat(self, named):
+        """The meta vector (M,) of named arrays."""
+        out = np.empty(len(self.meta))
+        for name, place in self.places.items():
+            out[place] = named[name]
+        return out
+
+    # ---- the truth -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def outcome(self):
+        """TaskGradients of the method itself, with its trace."""
+        return self.method.task_gradients(self.net, self.meta, self.batch, trace=True)
+
+    @property
+    def rows(self):
+        """The true meta-gradient of each task, (T, M)."""
+        return self.outcome.grad
+
+    @cached_property
+    def truth(self):
+        """The true meta-gradient (M,), the mean over tasks."""
+        return self.rows.mean(axis=0)
+
+    @cached_property
+    def structural_zeros(self):
+        """Names whose gradient is 0 by definition, so that nobody need return them: CAVIA's context, rates of what does not adapt."""
+        moves = self.method.adapting(self.net, self.theta) if hasattr(self.method, "adapting") else np.ones(self.net.num_params)
+        still = {name for name, part in self.net.parameters.slices.items() if not moves[part].any()}
+        zeros = {RATES + name for name in still}
+        return zeros | (set(self.net.shapes) - still if isinstance(self.method, CAVIA) else set())
+
+    @cached_property
+    def noise(self):
+        """{name: by how much the truth moves when every input number is off by one rounding of float64}: its conditioning."""
+        rng, eps = np.random.default_rng(0), np.finfo(np.float64).eps
+
+        def jitter(a):
+            return a * (1 + eps * rng.uniform(-1, 1, a.shape)) if a.dtype.kind == "f" else a
+        moved = np.zeros(len(self.meta))
+        b = self.batch
+        for _ in range(TRIALS):
+            batch = Batch(*map(jitter, (b.x_support, b.y_support, b.x_query, b.y_query)))
+            other = self.method.task_gradients(self.net, jitter(self.meta), batch, trace=False).grad.mean(axis=0)
+            moved = np.maximum(moved, np.abs(other - self.truth))
+        least = eps * np.abs(self.truth).max()
+        return {name: max(moved[place].max(), eps * np.abs(self.truth[place]).max(), 0.05 * least)
+                for name, place in self.places.items()}
+
+    @property
+    def terms(self):
+        """The largest number of values that go into one result: a weight's gradient sums over examples and positions."""
+        x, widest = self.batch, max(int(np.prod(shape)) for shape in self.net.shapes.values())
+        passes = 2 * getattr(self.method, "inner_steps", 1)
+        positions = int(np.prod(self.net.input_shape[1:])) if len(self.net.input_shape) == 3 else 1
+        return passes * (widest + positions * max(x.x_support.shape[1], x.x_query.shape[1]))
+
+    @cached_property
+    def allowed(self):
+        """(M,) how far each entry of a correct gradient may be off, by rounding alone, in the precision computed in."""
+        factor = tolerance(self.dtype, self.terms) / np.finfo(np.float64).eps
+        out = np.empty(len(self.meta))
+        for name, place in self.places.items():
+            size = np.abs(self.truth[place]).max()
+            out[place] = factor * self.noise[name] if self.tol is None or size == 0 else self.tol * size
+        return out
+
+    @cached_property
+    def margin(self):
+        """The relative distance of the nearest kink to any pass of the inner loop or the query."""
+        phis = [phi for phi in self.outcome.trace.get("phi", [self.theta[None]])]
+        return min(min(net_margin(self.net, phi, self.batch.x_support), net_margin(self.net, phi, self.batch.x_query))
+                   for phi in phis)
+
+    @property
+    def near_kink(self):
+        """Whether rounding in the precision computed in may flip a choice."""
+        return self.margin < 100 * np.finfo(self.dtype).eps
+
+    # ---- what a scale may be ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def symbols(self):
+        """{symbol: value} of what a stray factor may be made of."""
+        b, out = self.batch, self.net.output_shape(self.net.input_shape)[0]
+        found = {"B": len(b), "N": b.x_support.shape[1], "M": b.x_query.shape[1], "C": out}
+        if hasattr(self.method, "inner_steps") and not isinstance(self.method, IMAML):
+            found |= {"K": self.method.inner_steps, "alpha": self.method.inner_lr}
+        if isinstance(self.method, IMAML):
+            found["lambda"] = self.method.regularization
+        return {name: float(value) for name, value in found.items() if value != 1}
+
+
+MEANING = {"B": "the number of tasks", "N": "the number of support examples", "M": "the number of query examples",
+           "C": "the number of outputs", "K": "the number of inner steps", "alpha": "the inner step size", "lambda": "the regularization"}
+
+
+def sharpness(net, theta, batch, moves, steps=10):
+    """max over tasks of |H_f(theta)| on the parameters that move (1, or 0, for each), by power iteration."""
+    primal = net.primal(theta[None], batch.x_support, batch.y_support)
+    v = moves * np.random.default_rng(0).standard_normal((len(batch), net.num_params))
+    for _ in range(steps):
+        size = np.sqrt((v * v).sum(axis=1, keepdims=True))
+        v = moves * net.hvp(primal, v / size)
+    return float(np.sqrt((v * v).sum(axis=1)).max())

@@ -1,0 +1,53 @@
+"""What the user's function is told: what is to be differentiated, and a loss written out in its own framework."""
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The first argument of a function fn(problem, params, batch) under examination.
+
+    name        which probe this is, for messages
+    method      what is to be differentiated: a method of refmaml, with the step size, steps and regularization that hold here
+    net         the probe's net, a refmaml.Sequential
+    framework   "numpy", "torch", "jax" or "cupy": what params and batch are arrays of
+    loss        loss(params, x, y): the mean loss of one task, params by name, x (N, ...), y (N,) or (N, D); in torch and JAX it can be
+                differentiated as often as one likes (written in primitives), in NumPy and CuPy it is a number
+    gradient    NumPy and CuPy only: gradient(params, x, y), the loss's gradient by name
+    hvp         NumPy and CuPy only: hvp(params, x, y, v), the loss's Hessian times v, both by name
+    """
+    name: str
+    method: Any
+    net: Any
+    framework: str
+    loss: Any
+    gradient: Any = None
+    hvp: Any = None
+
+
+class Engine:
+    """loss, gradient and hvp of one task by refmaml's own passes, on named NumPy arrays."""
+
+    def __init__(self, net):
+        self.net = net
+
+    def primal(self, params, x, y):
+        """The pass at params on one task; names beyond the net's own are not looked at."""
+        w = np.concatenate([np.asarray(params[name]).ravel() for name in self.net.shapes])
+        return self.net.primal(w[None], np.asarray(x)[None], np.asarray(y)[None])
+
+    def loss(self, params, x, y):
+        """A number."""
+        return self.primal(params, x, y).loss[0]
+
+    def gradient(self, params, x, y):
+        """{name: array}."""
+        return self.net.named(self.primal(params, x, y).grad[0])
+
+    def hvp(self, params, x, y, v):
+        """{name: array}: the Hessian of one task's loss at params, times v by name."""
+        primal = self.primal(params, x, y)
+        flat = np.concatenate([np.asarray(v[name]).ravel() for name in self.net.shapes])
+        return self.net.named(self.net.hvp(primal, flat[None])[0])
