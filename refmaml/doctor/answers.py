@@ -117,11 +117,9 @@ def stage(name, value, case, layout):
 
 def losses(value):
     """A number or (T,), from whatever holds numbers."""
-    if hasattr(value, "detach"):
-        value = value.detach()
-    if isinstance(value, (list, tuple)):
-        value = [v.detach() if hasattr(v, "detach") else v for v in value]
-    return np.asarray(value, np.float64)
+    many = value if isinstance(value, (list, tuple)) else [value]
+    plain = [detached(v) for v in many]
+    return np.concatenate([np.atleast_1d(v.numpy() if hasattr(v, "numpy") else np.asarray(v)) for v in plain]).astype(np.float64)
 
 
 def rows(name, value, case, layout):

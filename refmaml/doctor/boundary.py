@@ -18,7 +18,7 @@ CPU = 1                          # DLPack's number for it
 
 
 class Framework(NamedTuple):
-    """name; array: NumPy array -> the framework's own, a copy; back: its array -> one NumPy can read;
+    """name; array: NumPy array -> the framework's own, a copy; back: its array -> NumPy's, whatever became of its flags;
     loss(net) -> loss(params, x, y) of one task, None where Engine does it; scope: what a call has to run inside of."""
     name: str
     array: Any
@@ -47,10 +47,7 @@ def cupy_framework():
 
 def torch_framework():
     torch = import_module("torch")
-
-    def back(a):
-        return torch.from_dlpack(a).cpu() if hasattr(a, "__dlpack__") else a
-    return Framework("torch", lambda a: torch.from_numpy(np.array(a)), back, torch_loss)
+    return Framework("torch", lambda a: torch.from_numpy(np.array(a)), lambda a: a.detach().cpu().numpy(), torch_loss)
 
 
 def torch_loss(net):
@@ -159,23 +156,14 @@ def first_line(error):
 
 
 @contextmanager
-def watched(params, batch):
+def watched(lib, params, batch):
     """Raise ArgumentError if an input changed inside the block, naming it."""
-    def seen():
-        return {**{f"params[{name!r}]": numbers(a) for name, a in params.items()},
-                **{f"batch.{name}": numbers(a) for name, a in batch._asdict().items()}}
-    arrays, before = (dict(params), batch), seen()
+    inputs = {**{f"params[{name!r}]": a for name, a in params.items()}, **{f"batch.{name}": a for name, a in batch._asdict().items()}}
+    before = {name: np.array(lib.back(a)) for name, a in inputs.items()}
     yield
-    params, batch = arrays
-    for name, after in seen().items():
-        expect(np.array_equal(before[name], after, equal_nan=True), name, "inputs that are left as they are",
+    for name, a in inputs.items():
+        expect(np.array_equal(before[name], lib.back(a), equal_nan=True), name, "inputs that are left as they are",
                "a function that writes into them (work on a copy)")
-
-
-def numbers(a):
-    """The numbers of an outgoing array, copied, whatever became of its flags."""
-    a = a.detach() if hasattr(a, "detach") else a
-    return np.array(a.get() if hasattr(a, "get") else a)
 
 
 __all__ = ["Framework", "Layout", "TaskBatch", "framework", "incoming", "outgoing", "watched", "first_line"]

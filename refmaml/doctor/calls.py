@@ -26,7 +26,7 @@ class Examinee:
         with self.lib.scope():
             problem, params, batch = outgoing(case, self.lib, self.layout)
             arguments = (problem, params, batch) if self.told else (params, batch)
-            with watched(params, batch):
+            with watched(self.lib, params, batch):
                 try:
                     value = self.fn(*arguments)
                 except Exception as error:

@@ -7,7 +7,6 @@ import numpy as np
 from refmaml.batch import Batch
 from refmaml.methods import CAVIA, IMAML, MetaSGD
 from refmaml.oracles.kinks import net_margin
-from refmaml.oracles.tolerance import tolerance
 
 RATES = "inner_lr."              # what the names of learned step sizes begin with
 TRIALS = 3                       # perturbations by one rounding each that the conditioning is measured with
@@ -125,16 +124,22 @@ class Case:
 
     @property
     def terms(self):
-        """The largest number of values that go into one result: a weight's gradient sums over examples and positions."""
-        x, widest = self.batch, max(int(np.prod(shape)) for shape in self.net.shapes.values())
-        passes = 2 * getattr(self.method, "inner_steps", 1)
-        positions = int(np.prod(self.net.input_shape[1:])) if len(self.net.input_shape) == 3 else 1
-        return passes * (widest + positions * max(x.x_support.shape[1], x.x_query.shape[1]))
+        """How many values are summed, one sum after another, on the way to one result: over the fan-in going forward, over examples and
+        positions for a weight's gradient, in every pass of the loop there and back."""
+        b, (_, *rest) = self.batch, self.net.input_shape
+        positions = int(np.prod(rest)) if rest else 1
+        examples = max(b.x_support.shape[1], b.x_query.shape[1])
+        fan_in = max(int(np.prod(shape[1:])) for shape in self.net.shapes.values())
+        return 2 * (getattr(self.method, "inner_steps", 0) + 1) * max(fan_in, positions * examples)
 
     @cached_property
     def allowed(self):
-        """(M,) how far each entry of a correct gradient may be off, by rounding alone, in the precision computed in."""
-        factor = tolerance(self.dtype, self.terms) / np.finfo(np.float64).eps
+        """(M,) how far each entry of a correct gradient may be off, by rounding alone, in the precision computed in.
+
+        `noise` is what one rounding of every input does. Sums of n values add sqrt(n) roundings when those are independent (Higham 2002,
+        section 2.6); it is the largest of its tensor's entries and of TRIALS, which is the room for chance.
+        """
+        factor = np.sqrt(self.terms) * np.finfo(self.dtype).eps / np.finfo(np.float64).eps
         out = np.empty(len(self.meta))
         for name, place in self.places.items():
             size = np.abs(self.truth[place]).max()
@@ -151,7 +156,7 @@ class Case:
     @property
     def near_kink(self):
         """Whether rounding in the precision computed in may flip a choice."""
-        return self.margin < 100 * np.finfo(self.dtype).eps
+        return self.margin < 30 * np.finfo(self.dtype).eps
 
     # ---- what a scale may be ---------------------------------------------------------------------------------------------
 

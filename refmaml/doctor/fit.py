@@ -78,8 +78,16 @@ def explain(cases, answers, seconds_left=lambda: AMPLE):
 
 
 def explain_by_two(cases, answers, seconds_left=lambda: AMPLE):
-    """The same by two mistakes at once, one of them common."""
+    """The same by two mistakes at once, one of them common. What leaves a named array right is no such thing: it is not looked for."""
+    if all(untouched(case, g) for case, g in zip(cases, answers, strict=True)):
+        return []
     return try_all(cases, answers, pairs(dictionary(cases[0].method)), seconds_left)
+
+
+def untouched(case, g):
+    """Whether the gradient is wrong on a case, but right in some named array (or right throughout)."""
+    off = np.abs((g - case.truth) / case.allowed)
+    return any(off[place].max() <= 1 for place in case.places.values() if np.abs(case.truth[place]).max() > case.allowed[place].max())
 
 
 def try_all(cases, answers, groups, seconds_left=lambda: AMPLE):
@@ -124,9 +132,14 @@ def judged(cases, alive):
     least = min((e.misfit for e in found), default=np.inf)
     if least > ACCEPTED:
         return []
-    found = [e for e in found if e.misfit <= AHEAD * max(1.0, least)]
+    found = [e for e in found if e.misfit <= ACCEPTED or e.misfit <= AHEAD * max(1.0, least) and not invisible(cases, e)]
     plain = [e for e in found if not e.scale] or found            # what needs no factor needs no explanation of one
     return sorted(plain, key=lambda e: (e.misfit > ACCEPTED, len(e.scale), len(e.mistakes)))
+
+
+def invisible(cases, explained):
+    """Whether a mistake changes nothing on any case: then it is no rival, only the right gradient under another name."""
+    return all(np.abs((vector(case, merged(case, explained.mistakes)) - case.truth) / case.allowed).max() <= 1 for case in cases)
 
 
 def try_sequential(cases, answers):

@@ -30,7 +30,7 @@ from refmaml.tasks.orthonormal import random_orthonormal
 
 PRIMES = (3, 5, 7, 11, 13)
 CURVATURE, PROXIMAL = 0.6, 0.3   # alpha |H|; |H| / lambda, at which a hundred inner steps solve the proximal problem to rounding
-DRAWS, FAR = 20, 1.5e-5            # how often inputs are drawn, until no kink is nearer than this: float32 rounds 120 times finer
+DRAWS, FAR = 12, 1e-5            # how often inputs are drawn, until no kink is nearer than this: float32 rounds 80 times finer
 CONTEXT = 2                      # numbers in a task's context, where the method adapts one
 SOLVED = {"inner_steps": 60, "inner_tol": 0.0, "solver": "gradient_descent", "cg_steps": 20, "cg_tol": 1e-15}
 
@@ -63,8 +63,8 @@ def mlp(method, features, outputs):
 def conv(method, features, outputs):
     """Convolution, batch-norm, ReLU, max-pooling and a head. A bias before batch-norm would have a gradient of pure rounding."""
     film = [FiLM(3, CONTEXT)] if isinstance(method, CAVIA) else []
-    layers = [Conv2d(2, 3, 3, padding=1, bias=False), BatchNorm2d(3, eps=1e-3), *film, ReLU(), MaxPool2d(2), Flatten(), Linear(18, outputs)]
-    return Sequential(layers, CrossEntropy(), (2, 5, 7))
+    layers = [Conv2d(1, 3, 3, padding=1, bias=False), BatchNorm2d(3, eps=1e-3), *film, ReLU(), MaxPool2d(2), Flatten(), Linear(18, outputs)]
+    return Sequential(layers, CrossEntropy(), (1, 4, 6))
 
 
 PROBES = {"quadratic": quadratic, "two-layer": two_layer, "mlp": mlp, "conv": conv}

@@ -34,8 +34,8 @@ def nothing(cases, answers):
     what = "no gradient came back (None for every parameter)" if empty else "the gradient is 0 everywhere"
     found = [said("2-4", f"{what}: the graph is cut between parameters and query loss", CUT)]
     if isinstance(cases[0].method, IMAML):
-        found += [said("36", f"{what}: theta is only where the inner solver starts, or is held in a closure", ANCHOR),
-                  said("35", f"{what}: CG ran for no iteration", fix("let CG iterate"))]
+        found = [said("36", f"{what}: theta is only where the inner solver starts, or is held in a closure", ANCHOR), *found,
+                 said("35", f"{what}: CG ran for no iteration", fix("let CG iterate"))]
     return found
 
 

@@ -1,0 +1,96 @@
+"""The doctor's dictionary: every known mistake, planted in NumPy, PyTorch and JAX code, is called by its name, and by no other."""
+import pytest
+
+import framework_patients
+import refmaml as rm
+from framework_patients import JAX, TORCH
+from patients import IMAML, MAML, PATIENTS
+from refmaml.doctor.mistakes import dictionary
+from refmaml.oracles.autodiff import why_not
+
+
+def examined(patient, **options):
+    return rm.check_meta_gradient(patient.fn, patient.method, probes=patient.probes, repeats=0, **options)
+
+
+def named(report, words):
+    """Called wrong, by a name with these words, which nothing else shares its place with but what is said to look the same."""
+    assert report.verdict == "wrong" and not report.stages, str(report)
+    assert words in report.diagnosis, str(report)
+
+
+@pytest.mark.parametrize("name", PATIENTS)
+def test_a_mistake_planted_in_numpy_is_named_in_float64(name):
+    report = examined(PATIENTS[name], precision="float64")
+    named(report, PATIENTS[name].words)
+    assert report.fix or "times" in report.diagnosis
+
+
+@pytest.mark.parametrize("name", list(PATIENTS)[::2])
+def test_a_mistake_planted_in_numpy_is_named_in_float32(name):
+    named(examined(PATIENTS[name], precision="float32"), PATIENTS[name].words)
+
+
+def test_at_least_forty_mistakes_in_at_least_thirty_rows_are_tried():
+    assert len(PATIENTS) >= 70 and len(list(PATIENTS)[::2]) >= 35 and len({patient.row for patient in PATIENTS.values()}) >= 30
+
+
+@pytest.fixture(scope="module")
+def torch():
+    if reason := why_not("torch"):
+        pytest.skip(reason)
+    import torch
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_a_mistake_planted_in_torch_is_named(torch, name):
+    report = examined(TORCH[name], framework="torch", precision="float64")
+    named(report, TORCH[name].words)
+
+
+@pytest.mark.parametrize("name", ["create_graph forgotten", "losses_q[-1]", "backward inside", "evaluation mode", "torch's eps"])
+def test_a_mistake_planted_in_torch_is_named_in_float32(torch, name):
+    named(examined(TORCH[name], framework="torch", precision="float32"), TORCH[name].words)
+
+
+@pytest.mark.parametrize("name", JAX)
+def test_a_mistake_planted_in_jax_is_named(name):
+    if reason := why_not("jax"):
+        pytest.skip(reason)
+    patient = JAX[name]._replace(probes=("quadratic",))
+    named(examined(patient, framework="jax", precision="float64"), patient.words)
+
+
+def test_the_fix_speaks_of_the_user_s_framework(torch):
+    report = examined(TORCH["create_graph forgotten"], framework="torch", precision="float64")
+    assert "create_graph=True" in report.fix
+    assert "H(phi_k)" in examined(PATIENTS["first-order"], precision="float64").fix
+
+
+def test_what_looks_the_same_is_said_to():
+    """With one inner step, differentiating the last one only is differentiating all, and Adam's first step has no derivative to lose."""
+    anchor = examined(PATIENTS["imaml anchor"], precision="float64")
+    assert len(anchor.ties) == 2 and any("CG ran for no iteration" in tie for tie in anchor.ties)
+    single = rm.check_meta_gradient(framework_free_sum, rm.MAML(0.1, 1), probes=("quadratic",), precision="float64", repeats=0)
+    assert "times B" in single.diagnosis
+
+
+def framework_free_sum(problem, params, batch):
+    from patients import maml, times
+    return times(len(batch.x_support), maml(problem, params, batch))
+
+
+def test_every_name_in_the_dictionary_differs_from_the_others():
+    for method in (MAML, IMAML, rm.Reptile(0.1, 3), rm.ANIL(0.1, 3), rm.MetaSGD(0.1, 3), rm.ERM()):
+        names = [m.name for m in dictionary(method)]
+        assert len(set(names)) == len(names)
+
+
+def test_the_patients_share_no_code_with_the_doctor():
+    for module in ("patients.py", "framework_patients.py"):
+        with open(f"{framework_patients.__file__.rpartition('/')[0]}/{module}") as file:
+            assert "refmaml.doctor" not in file.read().split('"""', 2)[2]
