@@ -1,7 +1,7 @@
 """betty: a lower and an upper problem run by its Engine, with the best-response Jacobian its configuration names.
 
-The lower problem starts from the upper one's parameters, solves the proximal problem by SGD, and betty differentiates; the upper problem's optimiser step
-takes the gradient it would move by, and moves nothing.
+The lower problem starts from the upper one's parameters, solves the proximal problem by SGD, and betty differentiates; the upper
+problem's optimiser step takes the gradient it would move by, and moves nothing.
 """
 import logging
 
