@@ -22,7 +22,8 @@ from refmaml.tasks import __all__ as _tasks
 from refmaml.version import __version__
 
 __all__ = ["__version__", "kernels", "Batch", "Sequential", "Quadratic", "conv4", "mlp", "two_layer_linear",
-           "RefmamlError", "ArgumentError", "NonFiniteError", "DataError", *_layers, *_methods, *_tasks, "check_meta_gradient"]
+           "RefmamlError", "ArgumentError", "NonFiniteError", "DataError", *_layers, *_methods, *_tasks,
+           "check_meta_gradient"]  # noqa: F405 (see __getattr__)
 
 
 def __getattr__(name):

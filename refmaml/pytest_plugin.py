@@ -3,8 +3,8 @@
     def test_my_meta_gradient_is_right(refmaml_check):
         refmaml_check(my_function, rm.MAML(inner_lr=0.1, inner_steps=5), framework="torch")
 
-Its arguments are those of refmaml.check_meta_gradient. It returns the Report where the verdict is "right", fails the test where it is "wrong" and skips
-it where it is "inconclusive". --refmaml-json FILE collects all reports.
+Its arguments are those of refmaml.check_meta_gradient. It returns the Report where the verdict is "right", fails the test where it is
+"wrong" and skips it where it is "inconclusive". --refmaml-json FILE collects all reports.
 """
 import json
 
@@ -18,12 +18,12 @@ def pytest_addoption(parser):
     parser.getgroup("refmaml").addoption("--refmaml-json", metavar="FILE", default=None, help="write every refmaml report there")
 
 
-def pytest_configure(config):
-    """Where reports are kept until the session ends."""
-    config.stash[REPORTS] = []
-
-
 REPORTS = pytest.StashKey()
+
+
+def pytest_configure(config):
+    """One collector for the session."""
+    config.pluginmanager.register(Collector(config), "refmaml_collector")
 
 
 @pytest.fixture
@@ -31,38 +31,52 @@ def refmaml_check(request, record_property):
     """check_meta_gradient as an assertion."""
     def check(fn, method, **options):
         from refmaml.doctor import check_meta_gradient
+        from refmaml.doctor.renderers import record
         report = check_meta_gradient(fn, method, **options)
         record_property("refmaml_verdict", report.verdict)
         record_property("refmaml_diagnosis", report.diagnosis)
-        request.config.stash[REPORTS].append((request.node.nodeid, report))
+        request.node.stash.setdefault(REPORTS, []).append({"test": request.node.nodeid, **record(report)})
         if report.verdict == "inconclusive":
-            pytest.skip(first_line(report))
+            pytest.skip(first_line(report.verdict, report.diagnosis))
         if not report.ok:
-            pytest.fail(f"{first_line(report)}\n{report}", pytrace=False)
+            pytest.fail(f"{first_line(report.verdict, report.diagnosis)}\n{report}", pytrace=False)
         return report
     return check
 
 
-def first_line(report):
+def first_line(verdict, diagnosis):
     """The verdict and as much of the diagnosis as fits on a line."""
-    text = f"meta-gradient {report.verdict}: {report.diagnosis}"
+    text = f"meta-gradient {verdict}: {diagnosis}"
     return text if len(text) <= FIRST_LINE else f"{text[:FIRST_LINE - 3].rstrip()}..."
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    """A line for each report that is not right."""
-    bad = [(node, report) for node, report in config.stash.get(REPORTS, []) if not report.ok]
-    if bad:
-        terminalreporter.section("refmaml")
-    for node, report in bad:
-        terminalreporter.line(f"{node}: {first_line(report)}")
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Records travel with the report of the test, which also crosses from pytest-xdist's workers to the session."""
+    report = yield
+    if report.when == "call":
+        report.refmaml = item.stash.get(REPORTS, [])
+    return report
 
 
-def pytest_sessionfinish(session):
-    """Write --refmaml-json."""
-    path = session.config.getoption("--refmaml-json", default=None)
-    if path is not None and not hasattr(session.config, "workerinput"):
-        from refmaml.doctor.renderers import record
-        found = [{"test": node, **record(report)} for node, report in session.config.stash.get(REPORTS, [])]
-        with open(path, "w") as file:
-            json.dump(found, file, indent=1)
+class Collector:
+    """All records of a session: a line at its end for each that is not right, and --refmaml-json."""
+
+    def __init__(self, config):
+        self.config, self.records = config, []
+
+    def pytest_runtest_logreport(self, report):
+        self.records += getattr(report, "refmaml", [])
+
+    def pytest_terminal_summary(self, terminalreporter):
+        bad = [r for r in self.records if not r["ok"]]
+        if bad:
+            terminalreporter.section("refmaml")
+        for r in bad:
+            terminalreporter.line(f"{r['test']}: {first_line(r['verdict'], r['diagnosis'])}")
+
+    def pytest_sessionfinish(self):
+        path = self.config.getoption("--refmaml-json", default=None)
+        if path is not None and not hasattr(self.config, "workerinput"):
+            with open(path, "w") as file:
+                json.dump(self.records, file, indent=1)

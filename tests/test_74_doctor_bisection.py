@@ -3,10 +3,28 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from patients import (
+    ANIL,
+    FOMAML,
+    IMAML,
+    MAML,
+    META_SGD,
+    REPTILE,
+    adapting,
+    average,
+    back,
+    descend,
+    dot,
+    maml,
+    one_task,
+    plus,
+    proximal,
+    tasks,
+    times,
+)
+from torch_patients import torch_adapt, torch_rates
 
 import refmaml as rm
-from framework_patients import torch_adapt, torch_rates
-from patients import ANIL, FOMAML, IMAML, MAML, META_SGD, REPTILE, adapting, average, back, descend, dot, maml, one_task, plus, proximal, tasks, times
 from refmaml.oracles.autodiff import why_not
 
 SMOOTH = ("quadratic", "mlp")
@@ -158,7 +176,7 @@ def test_a_single_inner_gradient_that_torch_detaches_is_found():
     assert stage == "Hessian-vector product"
 
 
-# ---- stages that the function returned ---------------------------------------------------------------------------------------------------------
+# ---- stages that the function returned -------------------------------------------------------------------------------
 
 def returned(problem, params, batch, spoil=None, **more):
     """MAML with everything on the way: an object with grad, loss, inner_grad, phi, query_grad, hvp."""

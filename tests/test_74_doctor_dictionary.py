@@ -1,11 +1,13 @@
 """The doctor's dictionary: every known mistake, planted in NumPy, PyTorch and JAX code, is called by its name, and by no other."""
 import pytest
+import torch_patients
+from jax_patients import JAX
+from patients import IMAML, MAML
+from torch_patients import TORCH
+from wrong_patients_table import PATIENTS
 
-import framework_patients
 import refmaml as rm
-from framework_patients import JAX, TORCH
-from patients import IMAML, MAML, PATIENTS
-from refmaml.doctor.mistakes import dictionary
+from refmaml.doctor.dictionary import dictionary
 from refmaml.oracles.autodiff import why_not
 
 
@@ -91,6 +93,6 @@ def test_every_name_in_the_dictionary_differs_from_the_others():
 
 
 def test_the_patients_share_no_code_with_the_doctor():
-    for module in ("patients.py", "framework_patients.py"):
-        with open(f"{framework_patients.__file__.rpartition('/')[0]}/{module}") as file:
+    for module in ("patients.py", "wrong_patients.py", "wrong_patients_table.py", "torch_patients.py", "jax_patients.py"):
+        with open(f"{torch_patients.__file__.rpartition('/')[0]}/{module}") as file:
             assert "refmaml.doctor" not in file.read().split('"""', 2)[2]

@@ -1,10 +1,11 @@
 """What the doctor must not call wrong: right meta-gradients of every method in every framework; and what a right value can still hide."""
 import numpy as np
 import pytest
+from jax_patients import JAX_RIGHT
+from patients import MAML, RIGHT, maml, tasks
+from torch_patients import TORCH_RIGHT, torch_maml, torch_norm
 
 import refmaml as rm
-from framework_patients import JAX_RIGHT, TORCH_RIGHT, torch_maml, torch_norm
-from patients import MAML, RIGHT, maml, tasks
 from refmaml.oracles.autodiff import why_not
 
 
@@ -41,7 +42,8 @@ def test_a_right_meta_gradient_in_jax_is_called_right(fn, method):
 def test_jax_is_right_through_max_pooling_and_batch_norm_under_jit():
     if reason := why_not("jax"):
         pytest.skip(reason)
-    report = rm.check_meta_gradient(JAX_RIGHT[0][0], rm.MAML(0.1, 1), framework="jax", probes=("conv",), repeats=0)
+    report = rm.check_meta_gradient(JAX_RIGHT[0][0], rm.MAML(0.1, 1), framework="jax", probes=("conv",), precision="float64",
+                                    repeats=0)
     assert report.ok, str(report)
 
 
@@ -72,8 +74,8 @@ def test_one_entry_off_by_a_millionth_is_called_wrong_in_float64(name):
 def test_running_statistics_that_are_kept_but_never_used_change_nothing():
     if reason := why_not("torch"):
         pytest.skip(reason)
-    from framework_patients import norm_loss
     from torch.nn import functional as F
+    from torch_patients import norm_loss
     seen = []
 
     def tracking(layer, w, x):
@@ -89,7 +91,7 @@ def test_running_statistics_that_are_kept_but_never_used_change_nothing():
     assert wrong.verdict == "wrong"
 
 
-# ---- the same function again ------------------------------------------------------------------------------------------------------------------
+# ---- the same function again -----------------------------------------------------------------------------------------
 
 def test_noise_is_told_from_a_carried_state():
     rng, calls = np.random.default_rng(0), []
@@ -130,7 +132,7 @@ def test_a_graph_kept_in_torch_is_noticed():
     assert "memory" not in rm.check_meta_gradient(torch_maml, MAML, framework="torch", probes=("quadratic",)).diagnosis
 
 
-# ---- precision ----------------------------------------------------------------------------------------------------------------------------------
+# ---- precision -------------------------------------------------------------------------------------------------------
 
 def rounded_to(bits):
     """Right, but with every factor rounded to so many bits, as TF32 rounds what it multiplies."""
@@ -163,3 +165,31 @@ def test_a_tolerance_of_one_s_own_is_used():
         return {n: g * (1 + 1e-4) for n, g in maml(problem, params, batch).items()}
     assert rm.check_meta_gradient(off, MAML, probes=("mlp",), tol=1e-3, repeats=0)
     assert rm.check_meta_gradient(off, MAML, probes=("mlp",), tol=1e-5, repeats=0).verdict == "wrong"
+
+
+def test_a_constant_of_the_function_s_own_in_place_of_the_step_size_is_named():
+    """The probes choose step sizes at which curvature shows; who does not read them is told so."""
+    from wrong_patients import inner_scale
+    given = rm.MAML(0.123, 3)
+    report = rm.check_meta_gradient(inner_scale(lambda problem, batch: 0.123 / problem.method.inner_lr), given, probes=("quadratic", "mlp"),
+                                    repeats=0)
+    assert report.verdict == "wrong" and "a constant of the function's own" in report.diagnosis and "problem.method" in report.fix
+
+
+def test_a_known_mistake_is_named_even_where_a_kink_lies_on_the_data():
+    """Blank images make ties everywhere: the margin is 0, and what is off by a first-order gradient is wrong all the same."""
+    net = rm.Sequential([rm.Linear(3, 4), rm.ReLU(), rm.Linear(4, 2)], rm.MSE(), (3,))
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 6, 3))
+    x[:, 0] = 0                                                     # with biases of 0 every unit sits on its kink
+    batch = rm.Batch(x, rng.standard_normal((2, 6, 2)), x, rng.standard_normal((2, 6, 2)))
+
+    def flat(fn):
+        return lambda params, given: net.named(fn.meta_gradient(net, net.flat(params), rm.Batch(*given)).grad)
+    method = rm.MAML(0.3, 2)
+    report = rm.check_meta_gradient(flat(rm.FirstOrderMAML(0.3, 2)), method, net=net, batch=batch, repeats=0)
+    assert report.sittings[0].margin == 0 and report.verdict == "wrong" and report.diagnosis.startswith("first-order")
+
+    def other(params, given):
+        return {n: g * (1 + 0.1 * np.sin(np.arange(g.size)).reshape(g.shape)) for n, g in flat(method)(params, given).items()}
+    assert rm.check_meta_gradient(other, method, net=net, batch=batch, repeats=0, seconds=1).verdict == "inconclusive"

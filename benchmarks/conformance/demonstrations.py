@@ -202,8 +202,10 @@ def main(argv=None):
     out = make_folder(parser.parse_args(argv).out)
     about = circumstances()
     about["versions"] |= versions()
-    found = {name: measure() if why_not(module) is None else {"absent": why_not(module)} for name, (module, measure) in DEMONSTRATIONS.items()}
-    write_json(out / "demonstrations.json", {"schema": 1, "command": "python benchmarks/conformance/demonstrations.py", **about, "found": found})
+    found = {name: measure() if why_not(module) is None else {"absent": why_not(module)}
+             for name, (module, measure) in DEMONSTRATIONS.items()}
+    command = "python benchmarks/conformance/demonstrations.py"
+    write_json(out / "demonstrations.json", {"schema": 1, "command": command, **about, "found": found})
     print(json.dumps(found, indent=2))
 
 

@@ -2,8 +2,10 @@
 
     python benchmarks/conformance/run.py --out benchmarks/conformance
 
-Each library has a process of its own (worker.py): one that crashes, or does not end, does not take the others with it. What is not installed is listed
-with the reason. Writes conformance.json (every error, versions, machine) and conformance.md, the table of it. Install with
+Each library has a process of its own (worker.py): one that crashes, or does not end, does not take the others with it. What is not
+installed is listed with the reason.
+
+Writes conformance.json (every error, versions, machine) and conformance.md, the table of it. Install with
 pip install torch==2.13.0 and then pip install '.[conformance]'.
 """
 import argparse
@@ -35,7 +37,8 @@ LIBRARIES = {"pytorch-loop": ("torch_loop", "torch"), "torch.func": ("torch_func
 
 def environment(folder):
     """One thread for everybody; compiled code of JAX is found again when a function comes back."""
-    cache = {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    cache = {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "jax"),
+             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     path = os.pathsep.join([*sys.path[:2], os.environ.get("PYTHONPATH", "")])
     return os.environ | cache | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
@@ -47,7 +50,8 @@ def examine(name, folder):
     try:
         done = subprocess.run([sys.executable, HERE / "worker.py", module, path], env=environment(folder), capture_output=True, text=True,
                               timeout=LIMIT)
-        reason = None if done.returncode == 0 else f"exit status {done.returncode}: {(done.stderr.strip().splitlines() or ['nothing said'])[-1]}"
+        said = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
+        reason = None if done.returncode == 0 else f"exit status {done.returncode}: {said}"
     except subprocess.TimeoutExpired:
         reason = f"not done after {LIMIT} seconds"
     found = json.loads(path.read_text()) if path.exists() else {"name": name, "versions": {}, "methods": {}}

@@ -58,7 +58,8 @@ def remarks(record):
 def markdown(record):
     """conformance.md: the table, and what is behind its cells."""
     versions = {k: v for library in record["libraries"] for k, v in library["versions"].items()} | record["versions"]
-    head = ["# Libraries before the doctor", "", "Digits that are right in float64 / float32, the worst parameter on the worst of four probes.", ""]
+    head = ["# Libraries before the doctor", "",
+            "Digits that are right in float64 / float32, the worst parameter on the worst of four probes.", ""]
     foot = ["", f"Versions: {', '.join(f'{name} {version}' for name, version in sorted(versions.items()))}. "
             f"{record['machine']['processor']}; `{record['command']}`, {record['seconds']:.0f} s."]
     return "\n".join([*head, *lines(record), "", *remarks(record), *foot, ""])

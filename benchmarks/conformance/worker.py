@@ -1,4 +1,5 @@
-"""One library in a process of its own: `python worker.py MODULE FILE` brings every method it has before the doctor and writes what that said as JSON."""
+"""One library in a process of its own: `python worker.py MODULE FILE` brings every method it has before the doctor, and writes what that
+said as JSON."""
 import json
 import sys
 import warnings
@@ -8,8 +9,8 @@ from time import perf_counter
 import refmaml as rm
 
 STEPS = {"inner_lr": 0.1, "inner_steps": 3}          # the doctor sets step sizes so that curvature shows
-METHODS = {"MAML": rm.MAML(**STEPS), "first-order MAML": rm.FirstOrderMAML(**STEPS), "ANIL": rm.ANIL(**STEPS), "Meta-SGD": rm.MetaSGD(**STEPS),
-           "Reptile": rm.Reptile(**STEPS), "iMAML": rm.IMAML(regularization=2.0)}
+METHODS = {"MAML": rm.MAML(**STEPS), "first-order MAML": rm.FirstOrderMAML(**STEPS), "ANIL": rm.ANIL(**STEPS),
+           "Meta-SGD": rm.MetaSGD(**STEPS), "Reptile": rm.Reptile(**STEPS), "iMAML": rm.IMAML(regularization=2.0)}
 
 
 def base(name):
@@ -31,7 +32,7 @@ def examine(library, name, seed=0):
 
 
 def main(module, path):
-    """Examine a library's methods one after the other; the file is written again after each, so that a crash costs only what comes later."""
+    """Examine a library's methods one after the other; the file is written after each, so that a crash costs only what comes later."""
     warnings.simplefilter("ignore")                    # what libraries say of their own age
     library = import_module(f"adapters.{module}").LIBRARY
     found = {"name": library.name, "versions": {name: metadata.version(name) for name in library.distributions}, "methods": {}}

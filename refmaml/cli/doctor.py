@@ -7,28 +7,22 @@ from refmaml.cli import options, presets
 from refmaml.errors import ArgumentError, DataError, expect
 
 STATUS = {"right": 0, "wrong": 1, "inconclusive": 3}                # 2 is an error, as everywhere
+HOW = ("framework", "probes", "layout", "precision", "tol", "seed", "seconds")
+FILES = ("json", "markdown", "junit")
 METHOD = ("method", "inner_lr", "inner_steps", "adapts", "frozen", "regularization", "cg_steps", "inner_solver", "inner_optimizer",
           "inner_batch")
 NET = ("net", "n_way", "channels", "downsample", "head", "bn_gamma", "hidden", "dim", "rank", "context", "loss_scale")
-FRAMEWORKS = ("numpy", "torch", "jax", "cupy")
 
 
 def add(subparsers):
     """Register the command."""
     p = subparsers.add_parser("doctor", help="name the mistake in somebody's meta-gradient",
-                              description="Calls FUNCTION(problem, params, batch), or FUNCTION(params, batch) with --net, on problems whose "
-                              "meta-gradients are known, and names the mistake if there is one. Exit status 0: right, 1: wrong, 2: no gradient "
-                              "that can be judged, 3: inconclusive.")
-    p.add_argument("function", metavar="FILE.py:FUNCTION", help="the function, and the file it is in")
-    p.add_argument("--framework", choices=FRAMEWORKS, default="numpy", help="what its arrays are (default numpy)")
-    p.add_argument("--probes", nargs="+", metavar="NAME", help="some of quadratic, two-layer, mlp, conv (default: all)")
-    p.add_argument("--layout", nargs="+", metavar="NAME=AXES", default=[], help='where not torch\'s: "*.weight=HWIO" x=NHWC')
-    p.add_argument("--precision", choices=("float64", "float32"), help="this one only (default: float64, then float32)")
-    p.add_argument("--tol", type=number("--tol"), help="the largest relative error of a tensor (default: what rounding allows)")
-    p.add_argument("--seed", type=whole("--seed"), default=0, help="of probes and tasks (default 0)")
-    p.add_argument("--seconds", type=number("--seconds"), default=30.0, help="how long to look for a name (default 30)")
-    for name in ("json", "markdown", "junit"):
-        p.add_argument(f"--{name}", dest=f"{name}_file", metavar="FILE", help=f"also write the report there, as {name}")
+                              description="Calls FUNCTION(problem, params, batch), or FUNCTION(params, batch) with --net, on problems "
+                              "whose meta-gradients are known, and names the mistake if there is one. Exit status 0: right, 1: wrong, 2: "
+                              "no gradient that can be judged, 3: inconclusive.")
+    p.add_argument("function", metavar="FILE.py:FUNCTION", nargs="?", help="the function, and the file it is in")
+    p.add_argument("--list", action="store_true", help="print the mistakes that are known for --method, and what to do about each")
+    options.add(p, (*HOW, *FILES))
     options.add(p.add_argument_group("what it is meant to compute"), METHOD)
     options.add(p.add_argument_group("a net of your own, checked along with the probes"), NET)
     p.set_defaults(func=run)
@@ -39,21 +33,31 @@ def run(arguments):
     from refmaml.doctor import check_meta_gradient
     given = options.typed(arguments)
     method, net = method_and_net(given)
-    report = check_meta_gradient(load(arguments.function), method, net=net, probes=arguments.probes, framework=arguments.framework,
-                                 layout=layout(arguments.layout), seed=arguments.seed, tol=arguments.tol, precision=arguments.precision,
-                                 seconds=arguments.seconds)
+    if arguments.list:
+        return print_dictionary(method, given.get("framework", "numpy"))
+    expect(arguments.function is not None, "function", "FILE.py:FUNCTION", "nothing")
+    how = {name: given[name] for name in HOW if name in given} | {"layout": layout(given.get("layout", []))}
+    report = check_meta_gradient(load(arguments.function), method, net=net, **how)
     report.about["again"] = "refmaml doctor " + " ".join(quoted(word) for word in again(arguments))
     print(report)
     for name, text in (("json", report.to_json), ("markdown", report.to_markdown), ("junit", report.to_junit)):
-        write(getattr(arguments, f"{name}_file"), text, f"--{name}")
+        write(given.get(name), text, options.flag(name))
     return STATUS[report.verdict]
+
+
+def print_dictionary(method, framework):
+    """Every known mistake of a method with its row, and what to do about it in a framework."""
+    from refmaml.doctor.dictionary import dictionary
+    for mistake in dictionary(method):
+        print(f"{mistake.row:>6}  {mistake.name}\n        {mistake.repair(framework)}")
+    return 0
 
 
 def method_and_net(given):
     """The method, and the net where one is named: every other option at its method's own default, the loss a mean, all layers adapting."""
     from refmaml.cli import problem
     config = (presets.DEFAULTS | {"loss_scale": "mean", "context": 5} | presets.BY_METHOD[given.get("method", presets.DEFAULTS["method"])]
-              | {name: value for name, value in given.items() if name in presets.DEFAULTS})
+              | {name: value for name, value in given.items() if name in (*METHOD, *NET)})
     if config["net"] == "two_layer_linear":
         config["data"] = "linear"
     elif config["net"] == "mlp":
@@ -91,39 +95,16 @@ def layout(pairs):
     """{"*.weight": "HWIO"} of NAME=AXES pairs."""
     for pair in pairs:
         expect("=" in pair, "--layout", "NAME=AXES, as in x=NHWC", repr(pair))
-    return dict(pair.split("=", 1) for pair in pairs) or None
-
-
-def number(option):
-    """A reader of positive numbers that names its option."""
-    def read(text):
-        try:
-            return options.positive().read(text)
-        except ValueError:
-            raise ArgumentError(f"{option}: expected a finite number > 0, got {text!r}") from None
-    return read
-
-
-def whole(option):
-    """A reader of integers >= 0 that names its option."""
-    def read(text):
-        try:
-            return options.count(0).read(text)
-        except ValueError:
-            raise ArgumentError(f"{option}: expected an integer >= 0, got {text!r}") from None
-    return read
+    return dict(pair.rsplit("=", 1) for pair in pairs) or None
 
 
 def again(arguments):
-    """The words that would run the same check again."""
-    words = [arguments.function, "--framework", arguments.framework, "--seed", str(arguments.seed)]
-    for name in ("probes", "layout", "precision", "tol"):
-        value = getattr(arguments, name)
-        if value:
-            words += [options.flag(name), *(map(str, value) if isinstance(value, list) else [str(value)])]
+    """The words that would run the same check again: every option as it was typed, but for files."""
+    words = [arguments.function]
     for name, value in vars(arguments).items():
-        if name in (*METHOD, *NET):
-            words += switch(name, value) if isinstance(value, bool) else [options.flag(name), *(value if isinstance(value, list) else [value])]
+        if name in (*HOW, *METHOD, *NET):
+            typed = [options.flag(name), *(value if isinstance(value, list) else [value])]
+            words += switch(name, value) if isinstance(value, bool) else typed
     return words
 
 
@@ -143,6 +124,6 @@ def write(path, text, option):
     if path is None:
         return
     try:
-        Path(path).write_text(text())
+        Path(path).write_text(text(), encoding="utf-8")
     except OSError as error:
         raise DataError(f"{option}: expected a file that can be written, got {path}: {error.strerror}") from None

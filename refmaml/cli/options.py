@@ -130,6 +130,14 @@ OF_A_CALL = {
     "save_every": (positive(), "seconds between checkpoints (default 60)"),
     "recompute": (switch(), "run inner steps again instead of storing their activations: same bits, less memory"),
     "json": (text(), "also write the result to this file"),
+    "markdown": (text(), "also write the report to this file, as markdown"),
+    "junit": (text(), "also write the report to this file, as JUnit XML"),
+    "framework": (choice(("numpy", "torch", "jax", "cupy")), "what the function's arrays are (default numpy)"),
+    "probes": (several(text(), "names"), "some of quadratic, two-layer, mlp, conv (default all)"),
+    "layout": (several(text(), "NAME=AXES"), 'where not torch\'s: "*.weight=HWIO" x=NHWC'),
+    "precision": (choice(("float64", "float32")), "this one only (default float64, then float32)"),
+    "tol": (positive(), "the largest relative error of a tensor (default: what rounding allows)"),
+    "seconds": (positive(), "how long to look for a name (default 30)"),
 }
 
 KINDS = {name: entry for group in SAVED.values() for name, entry in group.items()} | OF_A_CALL
@@ -154,7 +162,8 @@ def metavar(kind):
     """Choices as they are, otherwise the kind of value."""
     if kind.wanted.startswith("one of "):
         return "{" + kind.wanted.removeprefix("one of ").replace(", ", ",") + "}"
-    return {"some text": "PATH", "names or patterns": "PATTERN"}.get(kind.wanted, "N")
+    return {"some text": "PATH", "names or patterns": "PATTERN", "names": "NAME",
+            "NAME=AXES": "NAME=AXES"}.get(kind.wanted, "N")
 
 
 def read(name, value):

@@ -8,8 +8,9 @@
     answers.py      what the user's function may return
     loop.py         the recursions of refmaml.methods with every choice a field, so that a mistake is a field changed
     update_rules.py, implicit.py, wrong_kernels.py      the choices that need formulas of their own
-    mistakes.py     the dictionary
+    mistakes.py     what the dictionary is made of; dictionary.py: the dictionary, method by method
     fit.py          which mistake, at which scale, explains what was returned; scales.py: what that scale is
+    structure.py    what can be seen without a candidate: nothing at all, another order, clipping, tensors with scales of their own
     calls.py        repeated calls, one task at a time, tasks in another order
     bisection.py    where a mistake without a name sits: the first stage and tensor that disagree
     report.py       what is said about it; renderers.py: as text, markdown, JSON and JUnit

@@ -105,7 +105,7 @@ def finite(flat, case, what):
                lambda bad=bad: f"{bad} that are NaN or infinite (Adam's square root, or a norm, at 0? a step size that diverges?)")
 
 
-# ---- the rest ---------------------------------------------------------------------------------------------------------------------
+# ---- the rest --------------------------------------------------------------------------------------------------------
 
 def stage(name, value, case, layout):
     """A stage as an array: the loss () or (T,); otherwise a list over steps of (T, P)."""

@@ -40,8 +40,8 @@ def bisect(examinee, case, answer):
     if len(case.batch) > 1:
         alone = examinee.alone(case)
         if fine(case, alone, case.truth):
-            return [Finding("mean over tasks", "", "right for each task alone, wrong for all of them at once: the tasks are not independent, "
-                            "or their gradients are not averaged")]
+            return [Finding("mean over tasks", "", "right for each task alone, wrong for all of them at once: the tasks are not "
+                            "independent, or their gradients are not averaged")]
     if not examinee.told:
         return frozen_statistics(examinee, case)
     small = regression(case.method)
@@ -60,8 +60,8 @@ def frozen_statistics(examinee, case):
     mean = (M // 2 * halves[0] + (M - M // 2) * halves[1]) / M
     if not fine(case, mean, examinee.answer(case).grad):
         return []
-    return [Finding("batch-norm", "", "batch-norm does not use the query batch's own statistics: two halves of a query set average to the whole "
-                    "(evaluation mode? running statistics?)")]
+    return [Finding("batch-norm", "", "batch-norm does not use the query batch's own statistics: two halves of a query set average "
+                    "to the whole (evaluation mode? running statistics?)")]
 
 
 def fine(case, g, truth, more=10.0):
@@ -69,7 +69,7 @@ def fine(case, g, truth, more=10.0):
     return bool((np.abs(g - truth) <= more * case.allowed).all())
 
 
-# ---- what was returned ----------------------------------------------------------------------------------------------------------------
+# ---- what was returned -----------------------------------------------------------------------------------------------
 
 def compare_stages(case, answer):
     """Findings from the stages a function returned, in the order in which one makes the next."""
@@ -121,7 +121,7 @@ def stage_finding(case, name, value, expected, bound):
     return None
 
 
-# ---- one stage at a time ------------------------------------------------------------------------------------------------------------------
+# ---- one stage at a time ---------------------------------------------------------------------------------------------
 
 def regression(method):
     """A tanh regression of one task and enough query points that its Gauss-Newton matrix can be inverted."""
@@ -227,8 +227,8 @@ def inner_gradient(examinee, case):
     for name, part in case.net.parameters.slices.items():
         if np.abs(off[part]).max() > 30 * COARSE * np.abs(ours).max():
             error = np.abs(off[part]).max() / np.abs(ours).max()
-            return [Finding("inner gradient", name, f"the first stage that is wrong is the inner gradient, in {name}: off by {error:.1e} of "
-                            "its largest entry (seen by a tiny step from theta to a query loss that is 0 there)")]
+            return [Finding("inner gradient", name, f"the first stage that is wrong is the inner gradient, in {name}: off by {error:.1e} "
+                            "of its largest entry (seen by a tiny step from theta to a query loss that is 0 there)")]
     return [Finding("inner gradient", "", "the first stage that is wrong is the first inner step (seen by a tiny step)")]
 
 

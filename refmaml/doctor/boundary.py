@@ -91,7 +91,7 @@ def jax_loss(net):
     return lambda params, x, y: autodiff.named_loss(f, net, params, x, y, forward, losses)
 
 
-# ---- going out ----------------------------------------------------------------------------------------------------------------
+# ---- going out -------------------------------------------------------------------------------------------------------
 
 class TaskBatch(NamedTuple):
     """The tasks a function is given: arrays of its framework, the task axis first."""
@@ -123,11 +123,11 @@ def problem_of(case, lib, layout):
         return lambda *arguments: {name: layout.theirs(name, a) for name, a in of_ours(function)(*arguments).items()}
     if lib.loss is not None:
         return Problem(case.name, case.method, case.net, lib.name, of_ours(lib.loss(case.net)))
-    engine = Engine(case.net)
+    engine = Engine(case.net, lib.array, lib.back)
     return Problem(case.name, case.method, case.net, lib.name, of_ours(engine.loss), by_name(engine.gradient), by_name(engine.hvp))
 
 
-# ---- coming back ----------------------------------------------------------------------------------------------------------------
+# ---- coming back -----------------------------------------------------------------------------------------------------
 
 def incoming(value, what):
     """Any framework's array as a fresh NumPy array of float32 or float64. Raises ArgumentError in one line for what is none."""

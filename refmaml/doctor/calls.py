@@ -3,6 +3,7 @@ import gc
 import inspect
 import traceback
 import tracemalloc
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from refmaml.doctor.boundary import first_line, outgoing, watched
 from refmaml.errors import ArgumentError, expect
 
 SETTLING, COUNTED, LEAK = 2, 4, 256       # calls before memory is looked at, calls it must grow in each of, bytes that count
+PATIENCE = 6.0                   # seconds after which a function is not asked again
 
 
 class Examinee:
@@ -49,9 +51,10 @@ def takes(fn):
     if any(p.kind == p.VAR_POSITIONAL for p in parameters):
         return 3
     needed = sum(p.default is p.empty for p in positional)
-    for count in (3, 2):
-        if needed <= count <= len(positional):
-            return count
+    if needed in (2, 3):                                   # what has a default keeps it
+        return needed
+    if needed < 2 and len(positional) in (2, 3):
+        return len(positional)
     raise ArgumentError(f"fn: expected a function of (problem, params, batch) or (params, batch), got one of {len(positional)} arguments")
 
 
@@ -75,8 +78,8 @@ class Repeated(NamedTuple):
 
 
 def repeat(examinee, case, first, calls):
-    """Call the function `calls` more times on one case; first: what it answered already."""
-    grads, held = [first.grad], []
+    """Call the function up to `calls` more times on one case, as long as PATIENCE lasts; first: what it answered already."""
+    grads, held, started_at = [first.grad], [], perf_counter()
     measure, unit = memory(examinee.lib.name)
     started = unit == "bytes" and not tracemalloc.is_tracing()
     if started:
@@ -88,6 +91,8 @@ def repeat(examinee, case, first, calls):
             del answer
             gc.collect()
             held.append(measure())
+            if perf_counter() - started_at > PATIENCE:
+                break
     finally:
         if started:
             tracemalloc.stop()

@@ -16,7 +16,9 @@ TRIALS = 3                       # perturbations by one rounding each that the c
 class Case:
     """name; net, method, meta (M,) as method.init makes it, batch; dtype: the precision the user's function computes in.
 
+    given the method as the user named it, whose step size or regularization the probe has changed; None: this one
     own   the user's own net: the function implements it, and knows its step sizes
+    like  a case that differs by rounding only, whose conditioning is this one's
     tol   what a tensor's largest error may be, relative to its largest entry, where somebody says so; None: what rounding allows
     """
     name: str
@@ -25,20 +27,24 @@ class Case:
     meta: np.ndarray
     batch: Batch
     dtype: type = np.float64
+    given: object = None
     own: bool = False
     tol: float | None = None
+    like: object = None
 
     def rounded(self, dtype):
         """The same case in another precision: numbers rounded to it; the truth stays the float64 gradient at those numbers."""
         def exact(a):
             return a.astype(dtype).astype(np.float64) if a.dtype.kind == "f" else a
         b = self.batch
-        return replace(self, dtype=dtype, meta=exact(self.meta),
+        if dtype is np.float64:
+            return self
+        return replace(self, dtype=dtype, meta=exact(self.meta), like=self,
                        batch=Batch(*map(exact, (b.x_support, b.y_support, b.x_query, b.y_query))))
 
     def with_(self, **changes):
-        """The same case with some fields exchanged."""
-        return replace(self, **changes)
+        """The same case with some fields exchanged; in another one, conditioning is measured anew."""
+        return replace(self, **({"like": None} if set(changes) - {"dtype", "tol"} else {}), **changes)
 
     # ---- names ---------------------------------------------------------------------------------------------------------
 
@@ -108,6 +114,8 @@ class Case:
     @cached_property
     def noise(self):
         """{name: by how much the truth moves when every input number is off by one rounding of float64}: its conditioning."""
+        if self.like is not None:
+            return self.like.noise
         rng, eps = np.random.default_rng(0), np.finfo(np.float64).eps
 
         def jitter(a):

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from refmaml.doctor import scales
+from refmaml.doctor.dictionary import candidate, dictionary, pairs
 from refmaml.doctor.loop import right_loop, sequential
-from refmaml.doctor.mistakes import Mistake, candidate, dictionary, fix, pairs
+from refmaml.doctor.mistakes import Mistake, fix
 from refmaml.errors import RefmamlError
 from refmaml.methods import IMAML
 
@@ -72,9 +73,9 @@ def explain(cases, answers, seconds_left=lambda: AMPLE):
 
     cases, answers   at least one case with the gradient (M,) that came back for it; seconds_left(): how long the search may go on
     """
-    singles = [(m,) for m in dictionary(cases[0].method)]
+    singles = [(m,) for m in sorted(dictionary(cases[0].method), key=lambda m: not m.common)]
     return (try_all(cases, answers, [()]) or try_all(cases, answers, singles, seconds_left)
-            or try_sequential(cases, answers))
+            or try_sequential(cases, answers, seconds_left))
 
 
 def explain_by_two(cases, answers, seconds_left=lambda: AMPLE):
@@ -97,8 +98,8 @@ def try_all(cases, answers, groups, seconds_left=lambda: AMPLE):
     for case, g in ranked:
         still = []
         for group, fits in alive:
-            if seconds_left() <= 0:
-                return []
+            if seconds_left() <= 0:                        # what has been tried by then is judged
+                break
             changes = merged(case, group)
             fit_ = None if changes is CLASH else fitted(case, g, vector(case, changes))
             if fit_ is not None and fit_.misfit <= ACCEPTED * AHEAD:
@@ -142,13 +143,13 @@ def invisible(cases, explained):
     return all(np.abs((vector(case, merged(case, explained.mistakes)) - case.truth) / case.allowed).max() <= 1 for case in cases)
 
 
-def try_sequential(cases, answers):
+def try_sequential(cases, answers, seconds_left=lambda: AMPLE):
     """An outer step after every task, of a size beta that is searched for on each case and must be the same on all."""
     if isinstance(cases[0].method, IMAML) or any(len(case.batch) < 2 for case in cases):
         return []
     betas, fits = [], []
     for case, g in zip(cases, answers, strict=True):
-        beta, fit_ = best_beta(case, g)
+        beta, fit_ = best_beta(case, g, seconds_left)
         if fit_.misfit > ACCEPTED or beta == 0:
             return []
         betas.append(beta)
@@ -159,11 +160,13 @@ def try_sequential(cases, answers):
     return judged(cases, [((mistake,), fits)])
 
 
-def best_beta(case, g, rounds=12):
+def best_beta(case, g, seconds_left, rounds=12):
     """(beta, Fitted) of the sequential update nearest to g: Gauss-Newton in beta and the scale, from beta = 0."""
     make = partial(sequential, case, right_loop(case.method))
     beta, h = 0.0, 1e-6
     for _ in range(rounds):
+        if seconds_left() <= 0:
+            return 0.0, Fitted(0.0, np.inf)
         c, dc = make(beta), (make(beta + h) - make(beta - h)) / (2 * h)
         s = fitted(case, g, c).scale
         A = np.stack([c, s * dc], axis=1) / case.allowed[:, None]

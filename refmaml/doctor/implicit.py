@@ -1,4 +1,4 @@
-"""iMAML with every choice a field of `Implicit`: (a I + c H(phi) / lambda') u = grad g(phi), phi near argmin f + (lambda''/2) |phi - theta|^2."""
+"""iMAML with every choice a field of `Implicit`: (a I + c H / l) u = grad g(phi), phi = argmin f + (m/2) |phi - theta|^2."""
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -79,7 +79,7 @@ def mean_over(rows, tasks):
     return {"all": rows.mean(axis=0), "first": rows[0] / len(rows), "last": rows[-1] / len(rows)}[tasks]
 
 
-# ---- forward ------------------------------------------------------------------------------------------------------------------
+# ---- forward ---------------------------------------------------------------------------------------------------------
 
 @dataclass
 class Run:
@@ -152,7 +152,7 @@ def inner(net, phi, rates, x, y, places, loop, state=None):
     return run, state
 
 
-# ---- backward -----------------------------------------------------------------------------------------------------------------
+# ---- backward --------------------------------------------------------------------------------------------------------
 
 def loss_weights(case, loop):
     """w_0 .. w_K."""
@@ -232,7 +232,7 @@ def reptile_rows(case, loop, run):
     return {"displacement": theta - phi, "blend": 2 * theta - phi, "adapted": phi}[loop.direction]
 
 
-# ---- updates after every task -------------------------------------------------------------------------------------------------------
+# ---- updates after every task ----------------------------------------------------------------------------------------
 
 def sequential(case, loop, beta):
     """(1/T) sum_t G_t(theta_{t-1}) with theta_t = theta_{t-1} - beta G_t(theta_{t-1}): an outer step after every task."""

@@ -1,15 +1,11 @@
-"""The dictionary: known wrong meta-gradients, each a Loop (or, for iMAML, an Implicit) with a field or two changed.
+"""What the dictionary is made of: a Mistake, what to do about it, and those that any method with an inner loop can have.
 
-A row is the mistake's number in the collection it was gathered in; several forms of one mistake share their row. Scales (a sum in place of
-a mean, a missing 1 / lambda, a sign) are no rows of their own: every candidate is compared up to one factor, and scales.py says what that is.
+A row is the mistake's number in the collection it was gathered in; several forms of one mistake share their row. Scales (a sum in place
+of a mean, a missing 1 / lambda, a sign) are no rows of their own: every candidate is compared up to one factor, which scales.py names.
 """
-from dataclasses import replace
 from typing import Any, NamedTuple
 
-from refmaml.doctor.implicit import Implicit, implicit_rows
-from refmaml.doctor.loop import mean_over, right_loop, task_rows
-from refmaml.doctor.update_rules import Adam, Descent, EntryClip, Momentum, NormClip
-from refmaml.methods import ANIL, CAVIA, ERM, IMAML, FirstOrderMAML, MAMLPlusPlus, MetaSGD, Reptile
+from refmaml.doctor.update_rules import EntryClip, Momentum, NormClip
 
 
 class Mistake(NamedTuple):
@@ -24,6 +20,10 @@ class Mistake(NamedTuple):
     def of(self, case):
         """{field: value} on this case, or None where the mistake cannot arise there."""
         return self.changes(case) if callable(self.changes) else self.changes
+
+    def repair(self, framework):
+        """What to do about it in a framework."""
+        return self.fix.get(framework, self.fix.get("", ""))
 
 
 def fix(text="", torch="", jax="", numpy=""):
@@ -46,8 +46,6 @@ STATISTICS = fix("normalise with the batch's own statistics, and differentiate t
                  torch="module.train(), or F.batch_norm(..., training=True) with running statistics None",
                  jax="use_running_average=False, and no stop_gradient on mean and variance")
 
-
-# ---- methods with an inner loop ------------------------------------------------------------------------------------------------------
 
 def shared(method):
     """Mistakes of the inner loop, the roles of the sets and the tasks, that any method with an inner loop can have."""
@@ -76,6 +74,12 @@ def none(case):
     return None
 
 
+def constant_rate(case):
+    """The step size that the user named, where the probe has another."""
+    given = getattr(case.given, "inner_lr", case.method.inner_lr)
+    return {"rate": given / case.method.inner_lr} if given != case.method.inner_lr else None
+
+
 def rates():
     """Inner losses that are sums where means are meant, or the other way round: a factor on the step size."""
     text = fix("the inner loss is the mean over the support examples of one task")
@@ -88,9 +92,12 @@ def rates():
             return {"rate": case.symbols[symbol] ** power} if symbol in case.symbols else None
         found.append(Mistake("11", f"the inner loss is {more}", times, text, True))
         found.append(Mistake("11", f"the inner loss is {less}", lambda case, f=times: f(case, power=-1), text, True))
-    return [*found, Mistake("11", "the inner step size is twice as large", {"rate": 2.0}, text, True),
+    return [*found, Mistake("11", "the inner step size is a constant of the function's own, not problem.method.inner_lr", constant_rate,
+                            fix("read the step size from problem.method: it differs from probe to probe"), True),
+            Mistake("11", "the inner step size is twice as large", {"rate": 2.0}, text, True),
             Mistake("11", "the inner step size is half as large", {"rate": 0.5}, text, True),
-            Mistake("11", "the inner loop climbs: its gradient has the wrong sign", {"rate": -1.0}, fix("phi = phi - alpha * gradient"), True)]
+            Mistake("11", "the inner loop climbs: its gradient has the wrong sign", {"rate": -1.0},
+                    fix("phi = phi - alpha * gradient"), True)]
 
 
 def statistics():
@@ -134,164 +141,3 @@ def unadapted():
         found.append(Mistake("42", f"the inner loop updates {what} twice in each step", {"factors": ((pattern, 2.0),)},
                              fix("update every parameter once in each step, shared ones too")))
     return found
-
-
-def unrolled(method):
-    """Methods that are differentiated through their inner loop."""
-    K = method.inner_steps
-    first = isinstance(method, FirstOrderMAML)
-    order = ([Mistake("1", "second-order, where first-order was asked for", {"curvature": 1.0}, fix("detach the inner gradients"), True)] if first
-             else [Mistake("1", "first-order: the second-order term is missing", {"curvature": 0.0}, DETACHED, True),
-                   Mistake("1", "the Hessian counts twice", {"curvature": 2.0}, HESSIAN),
-                   Mistake("1", "the Hessian counts half", {"curvature": 0.5}, HESSIAN),
-                   Mistake("1", "the Hessian has the wrong sign", {"curvature": -1.0}, HESSIAN),
-                   Mistake("1", "the Gauss-Newton matrix stands for the Hessian", {"product": "gauss_newton_product"}, HESSIAN),
-                   *(Mistake("14", f"only the last {m} of the inner steps {'is' if m == 1 else 'are'} differentiated", {"back": m},
-                             fix("keep the graph of every inner step")) for m in range(1, K)),
-                   Mistake("17", "parameters that do not adapt lose their second-order term", mixed_term, DETACHED),
-                   Mistake("22", "no second derivative through max-pooling", {"kernels": "lost pooling"}, HESSIAN),
-                   Mistake("23", "softmax's probabilities are constants in the second derivative", {"kernels": "constant probabilities"},
-                           HESSIAN)])
-    return [*order,
-            Mistake("5", "the query loss is measured at the unadapted parameters", {"weights": "start", "rates": "zero"},
-                    fix("evaluate the query loss at phi_K, not at theta"), True),
-            Mistake("12", "the inner losses' own gradients are added to the outer one", {"accumulated": True},
-                    fix("clear gradients after the inner loop", torch="torch.autograd.grad in the inner loop, not loss.backward()")),
-            Mistake("24", "Adam in the inner loop", {"rule": Adam()}, fix("plain gradient descent in the inner loop")),
-            *multi_step(method), *of_rates(method), *wrong_part(method), *shared(method)]
-
-
-def mixed_term(case):
-    """Only where some parameters do not adapt."""
-    moves = case.method.adapting(case.net, case.theta)
-    return None if moves.all() else {"mixed": False}
-
-
-def multi_step(method):
-    """Losses after every step where the last one is meant, or the other way round."""
-    K, text = method.inner_steps, fix("one query loss after the last step (MAML++: after each step, with the weights given)")
-    if isinstance(method, MAMLPlusPlus):
-        return [Mistake("15", "only the loss after the last step counts", {"weights": "last"}, text)]
-    if K == 1:
-        return [Mistake("15", "the losses before and after the step are averaged", {"weights": "all"}, text)]
-    return [Mistake("15", "the query losses after every step are averaged", {"weights": "after"}, text, True),
-            Mistake("15", "the query losses before, between and after the steps are averaged", {"weights": "all"}, text)]
-
-
-def of_rates(method):
-    """Gradients of learned step sizes."""
-    if not isinstance(method, (MetaSGD, MAMLPlusPlus)):
-        return []
-    text = fix("dM/dA = sum over steps of -grad f(phi_k) * lam_{k+1}")
-    found = [Mistake("18", "the step sizes' gradient is first-order", {"rates": "query"}, text),
-             Mistake("18", "the step sizes' gradient has the wrong sign", {"rates": "negative"}, text),
-             Mistake("18", "the step sizes have no gradient", {"rates": "zero"}, text)]
-    if isinstance(method, MetaSGD) and method.inner_steps > 1:
-        found += [Mistake("18", f"the step sizes' gradient holds the {which} inner step only", {"rates": which}, text)
-                  for which in ("first", "last")]
-    return found
-
-
-def wrong_part(method):
-    """Methods that adapt a part, taken for those that adapt another."""
-    if isinstance(method, (MetaSGD, MAMLPlusPlus, CAVIA)) or tuple(method.adapts) == ("*",):
-        return []
-    return [Mistake("17", "the inner loop adapts every parameter", {"adapts": ("*",)}, fix(f"adapt {', '.join(method.adapts)} only"), True),
-            Mistake("17", "the inner loop adapts the body in place of the head", {"adapts": ("body",)}, fix("adapt the head only"))]
-
-
-# ---- the others -------------------------------------------------------------------------------------------------------------------------
-
-def reptile(method):
-    """Reptile: nothing is differentiated, so that what can go wrong is the walk and the difference."""
-    text = fix("theta - phi_K, the mean over tasks; the outer step then subtracts it")
-    other = Adam(0.0) if method.optimizer == "sgd" else Descent()
-    found = [Mistake("38", "2 theta - phi_K in place of theta - phi_K", {"direction": "blend"}, text),
-             Mistake("38", "the adapted parameters themselves", {"direction": "adapted"}, text),
-             Mistake("39", "the query loss's gradient (first-order MAML)", {"direction": "query"}, text),
-             Mistake("24", f"the inner optimiser is not {method.optimizer}", {"rule": other}, fix(f"use {method.optimizer}")),
-             Mistake("24", "Adam with its usual beta1 = 0.9 in the inner loop", {"rule": Adam()}, fix("Reptile's Adam has beta1 = 0"))]
-    if method.optimizer == "adam":
-        found.append(Mistake("25", "Adam's state is carried from task to task", {"carry": True}, fix("a fresh optimiser for every task")))
-    if method.inner_batch is not None:
-        found.append(Mistake("39", "every inner step sees the whole support set", {"places": "all"}, fix("mini-batches of inner_batch")))
-    return found + shared(method)
-
-
-def imaml(method):
-    """iMAML: the inner problem, the linear system and what solves it."""
-    q = fix("solve (I + H(phi*) / lambda) u = grad g(phi*), all of it at phi*")
-    solve = fix("CG until the residual is small: x += a p, r -= a A p with one a = |r|^2 / p'Ap; p = r_new + (|r_new|^2 / |r|^2) p")
-    return [
-        Mistake("1", "the query gradient at phi* itself, no linear system solved (first-order)", {"curvature": 0.0}, q, True),
-        Mistake("5", "the query gradient at the initial parameters", {"query_at": "start"}, q),
-        Mistake("5", "the query gradient at the initial parameters, no linear system solved", {"query_at": "start", "curvature": 0.0}, q),
-        Mistake("6", "the query loss is measured on the support set", {"query": "support"}, ROLES, True),
-        Mistake("6", "the inner problem is on the query set", {"support": "query"}, ROLES, True),
-        Mistake("7", "support and query sets are swapped", {"support": "query", "query": "support"}, ROLES, True),
-        Mistake("8", "only the first task counts", {"tasks": "first"}, TASKS, True),
-        Mistake("8", "only the last task counts", {"tasks": "last"}, TASKS, True),
-        Mistake("23", "softmax's probabilities are constants in the second derivative", {"kernels": "constant probabilities"}, HESSIAN),
-        Mistake("22", "no second derivative through max-pooling", {"kernels": "lost pooling"}, HESSIAN),
-        Mistake("27", "the inner problem lacks its proximal term", {"prox": False}, fix("minimise f(phi) + (lambda/2) |phi - theta|^2"), True),
-        Mistake("28", "the linear system has 2 lambda for lambda", {"outer": 2.0}, q, True),
-        Mistake("28", "the linear system has lambda / 2 for lambda", {"outer": 0.5}, q, True),
-        Mistake("28", "the inner problem has 2 lambda for lambda", {"inner": 2.0}, fix("(lambda/2) |phi - theta|^2, with the half"), True),
-        Mistake("28", "the inner problem has lambda / 2 for lambda", {"inner": 0.5}, fix("(lambda/2) |phi - theta|^2, once"), True),
-        Mistake("28", "2 lambda for lambda throughout", {"inner": 2.0, "outer": 2.0}, fix("(lambda/2) |phi - theta|^2, with the half")),
-        Mistake("28", "lambda / 2 for lambda throughout", {"inner": 0.5, "outer": 0.5}, fix("(lambda/2) |phi - theta|^2, once")),
-        Mistake("30", "the Hessian has the wrong sign in the linear system", {"curvature": -1.0}, q),
-        Mistake("1", "the Hessian counts twice in the linear system, and so does I", {"curvature": 2.0, "identity": 2.0}, q),
-        Mistake("1", "the Gauss-Newton matrix stands for the Hessian", {"product": "gauss_newton_product"}, HESSIAN),
-        Mistake("5", "the Hessian is taken at the initial parameters", {"at": "start"}, q),
-        *(Mistake("31", f"damping: ({1 + damp:g} I + H / (lambda + {extra:g}))", {"identity": 1.0 + damp, "extra": extra},
-                  fix("no damping in the system whose solution is the gradient"))
-          for damp in (0.0, 1.0) for extra in (0.0, 1.0, 10.0) if damp or extra),
-        *(Mistake("33", f"CG's directions start from the old residual{after(m)}", {"solver": ("beta", m)}, solve)
-          for m in (None, 3, 5, 10)),
-        *(Mistake("34", f"CG's step is {1 / c:g} times too long{after(m)}", {"solver": ("scaled", m, c)}, solve)
-          for c in (0.5, 0.1) for m in (None, 3, 5, 10)),
-        *(Mistake("35", f"CG stops after {m} iteration{'s' * (m > 1)}", {"solver": ("stopped", m)}, solve)
-          for m in (1, 2, 3, 4, 5) if m < method.cg_steps)]
-
-
-def after(iterations):
-    return f", {iterations} iterations" if iterations else ""
-
-
-def erm(method):
-    """No adaptation."""
-    return [Mistake("6", "the loss is measured on the support set", {"query": "support"}, ROLES),
-            Mistake("8", "only the first task counts", {"tasks": "first"}, TASKS),
-            Mistake("8", "only the last task counts", {"tasks": "last"}, TASKS),
-            *(m for m in statistics() if "kernels" in m.changes and "query_kernels" in m.changes)]
-
-
-# ---- their use ------------------------------------------------------------------------------------------------------------------------------
-
-def dictionary(method):
-    """Every Mistake that a method can have."""
-    makers = {IMAML: imaml, ERM: erm, Reptile: reptile}
-    maker = next((makers[c] for c in makers if isinstance(method, c)), unrolled)
-    return [m for m in maker(method) if m.changes is not none]
-
-
-def right_recipe(method):
-    """The method itself as a Loop or an Implicit."""
-    return Implicit() if isinstance(method, IMAML) else right_loop(method)
-
-
-def candidate(case, changes):
-    """The meta-gradient (M,) of a case with some fields changed."""
-    recipe = replace(right_recipe(case.method), **changes)
-    rows = implicit_rows(case, recipe) if isinstance(recipe, Implicit) else task_rows(case, recipe)
-    return mean_over(rows, recipe.tasks)
-
-
-def pairs(mistakes):
-    """Two mistakes at once, one of them common and neither of a kind that comes in a dozen strengths."""
-    some = [m for m in mistakes if m.row not in ALONE]
-    return [(a, b) for i, a in enumerate(some) for b in some[i + 1:] if a.common or b.common]
-
-
-ALONE = ("decay", "21", "26", "31", "33", "34", "35", "41", "42")

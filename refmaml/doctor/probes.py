@@ -104,8 +104,8 @@ def drawn(name, method, rng):
     theta = net.init(rng, np.float64) + (0.5 if name == "two-layer" else 0.1) * rng.standard_normal(net.num_params)
     inputs = spectral_inputs if name == "quadratic" else normal_inputs
     batch = Batch(*inputs(net, T, N, rng), *inputs(net, T, M, rng))
-    method = visible(fitting(method, net), net, theta, batch)
-    return Case(name, net, method, meta_start(method, net, theta, rng), batch)
+    given, method = method, visible(fitting(method, net), net, theta, batch)
+    return Case(name, net, method, meta_start(method, net, theta, rng), batch, given=given)
 
 
 def normal_inputs(net, T, N, rng):
@@ -125,7 +125,7 @@ def spectral_inputs(net, T, N, rng):
     return np.stack(x), rng.standard_normal((T, N, 1))
 
 
-# ---- the method on a probe --------------------------------------------------------------------------------------------------
+# ---- the method on a probe -------------------------------------------------------------------------------------------
 
 def fitting(method, net):
     """The method with those of its patterns that select something in this net. Raises ArgumentError where none adapts."""

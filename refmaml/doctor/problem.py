@@ -28,15 +28,25 @@ class Problem:
 
 
 class Engine:
-    """loss, gradient and hvp of one task by refmaml's own passes, on named NumPy arrays."""
+    """loss, gradient and hvp of one task by refmaml's own passes, on named NumPy arrays.
 
-    def __init__(self, net):
-        self.net = net
+    array, back   to and from the arrays of another library that has no derivatives of its own
+    """
+
+    def __init__(self, net, array=np.array, back=np.asarray):
+        self.net, self.array, self.back = net, array, back
+
+    def flat(self, named):
+        """The flat vector (1, P) of a dict; names beyond the net's own are not looked at."""
+        return np.concatenate([self.back(named[name]).ravel() for name in self.net.shapes])[None]
+
+    def named(self, flat):
+        """{name: array} of a flat vector (1, P)."""
+        return {name: self.array(a) for name, a in self.net.named(flat[0]).items()}
 
     def primal(self, params, x, y):
-        """The pass at params on one task; names beyond the net's own are not looked at."""
-        w = np.concatenate([np.asarray(params[name]).ravel() for name in self.net.shapes])
-        return self.net.primal(w[None], np.asarray(x)[None], np.asarray(y)[None])
+        """The pass at params on one task."""
+        return self.net.primal(self.flat(params), self.back(x)[None], self.back(y)[None])
 
     def loss(self, params, x, y):
         """A number."""
@@ -44,10 +54,8 @@ class Engine:
 
     def gradient(self, params, x, y):
         """{name: array}."""
-        return self.net.named(self.primal(params, x, y).grad[0])
+        return self.named(self.primal(params, x, y).grad)
 
     def hvp(self, params, x, y, v):
         """{name: array}: the Hessian of one task's loss at params, times v by name."""
-        primal = self.primal(params, x, y)
-        flat = np.concatenate([np.asarray(v[name]).ravel() for name in self.net.shapes])
-        return self.net.named(self.net.hvp(primal, flat[None])[0])
+        return self.named(self.net.hvp(self.primal(params, x, y), self.flat(v)))

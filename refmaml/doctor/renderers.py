@@ -71,14 +71,14 @@ def markdown(report):
     lines += [f"- where: {finding}" for finding in report.findings]
     lines += [f"- note: {remark}" for remark in report.remarks]
     lines += ["", "| probe | precision | error | allowed | noise | nearest kink | |", "|---|---|---|---|---|---|---|"]
-    lines += [f"| {s.case} | {s.precision} | {figure(s.worst.error)} | {figure(s.worst.tolerance)} | {figure(s.noise)} | {figure(s.margin)} "
-              f"| {s.verdict}{': ' + s.remark if s.remark else ''} |" for s in report.sittings]
+    lines += [f"| {s.case} | {s.precision} | {figure(s.worst.error)} | {figure(s.worst.tolerance)} | {figure(s.noise)} "
+              f"| {figure(s.margin)} | {s.verdict}{': ' + s.remark if s.remark else ''} |" for s in report.sittings]
     shown = worst_sitting(report)
     if shown is not None:
-        lines += ["", f"{shown.case}, {shown.precision}:", "", "| parameter | error | allowed | scale | cosine | worst entry | got | expected |",
-                  "|---|---|---|---|---|---|---|---|"]
-        lines += [f"| {r.name} | {r.error:.1e} | {r.tolerance:.1e} | {figure(r.scale, '.5f')} | {figure(r.cosine, '.6f')} | {list(r.worst)} "
-                  f"| {r.got:.6g} | {r.expected:.6g} |" for r in shown.rows]
+        lines += ["", f"{shown.case}, {shown.precision}:", "",
+                  "| parameter | error | allowed | scale | cosine | worst entry | got | expected |", "|---|---|---|---|---|---|---|---|"]
+        lines += [f"| {r.name} | {r.error:.1e} | {r.tolerance:.1e} | {figure(r.scale, '.5f')} | {figure(r.cosine, '.6f')} "
+                  f"| {list(r.worst)} | {r.got:.6g} | {r.expected:.6g} |" for r in shown.rows]
     return "\n".join([*lines, "", f"`{report.about.get('again', '')}`", ""])
 
 
@@ -112,7 +112,8 @@ def junit(report):
                   INCONCLUSIVE: f"<skipped message={said}/>"}[s.verdict]
         cases.append(f'  <testcase classname="refmaml.doctor" name={name}>{inside}</testcase>')
     if report.verdict == WRONG and all(s.verdict != WRONG for s in report.sittings):
-        cases.append(f'  <testcase classname="refmaml.doctor" name="repeated calls"><failure message={quoteattr(report.diagnosis)}/></testcase>')
+        failure = f"<failure message={quoteattr(report.diagnosis)}/>"
+        cases.append(f'  <testcase classname="refmaml.doctor" name="repeated calls">{failure}</testcase>')
     failures = sum("<failure" in c for c in cases)
     skipped = sum("<skipped" in c for c in cases)
     head = f'<testsuite name="refmaml doctor" tests="{len(cases)}" failures="{failures}" errors="0" skipped="{skipped}">'

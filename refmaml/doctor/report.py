@@ -10,7 +10,7 @@ RIGHT, WRONG, INCONCLUSIVE = "right", "wrong", "inconclusive"
 class TensorRow(NamedTuple):
     """One named array of a gradient beside the truth.
 
-    error    max |g - t| / max |t|, or max |g - t| where t is 0; tolerance: what rounding allows of it
+    error    max |g - t| / max |t|; where t is 0 to rounding, over the largest entry of the whole gradient. tolerance: what rounding allows
     scale    <g, t> / <t, t>; cosine: <g, t> / (|g| |t|)
     worst    the index of the entry that is farthest off, its value as returned, and as it should be
     """
@@ -105,7 +105,8 @@ def tensor_rows(case, g):
 
 def tensor_row(case, name, g, t, allowed):
     """One named array as a TensorRow."""
-    size = np.abs(t).max() or 1.0
+    size = np.abs(t).max()
+    size = size if size > allowed.max() else np.abs(case.truth).max() or 1.0
     worst = np.unravel_index(np.abs((g - t) / allowed).argmax(), g.shape)
     gt, tt, gg = (float((a * b).sum()) for a, b in ((g, t), (t, t), (g, g)))
     return TensorRow(name, float(np.abs(g - t).max() / size), float(allowed.max() / size), gt / tt if tt else float("nan"),

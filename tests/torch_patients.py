@@ -1,20 +1,9 @@
-"""Meta-gradients by autodiff, as people write them in PyTorch and JAX: right ones, and the mistakes that autodiff invites."""
-from typing import Any, NamedTuple
+"""Meta-gradients by PyTorch's autograd, as people write them: right ones, and the mistakes that autograd invites."""
+from patients import ANIL, CAVIA, FOMAML, IMAML, MAML, MAMLPP, META_SGD, REPTILE, K, tasks
+from wrong_patients_table import Patient
 
 import refmaml as rm
-from patients import ANIL, CAVIA, FOMAML, IMAML, MAML, MAMLPP, META_SGD, REPTILE, K, tasks
 
-
-class Patient(NamedTuple):
-    """row of the dictionary; words the diagnosis must have; the function; its method; the probes it is tried on."""
-    row: str
-    words: str
-    fn: Any
-    method: Any = MAML
-    probes: tuple = ("quadratic", "mlp")
-
-
-# ---- PyTorch ----------------------------------------------------------------------------------------------------------------------------
 
 def leaves(params):
     return {n: p.clone().requires_grad_() for n, p in params.items()}
@@ -27,10 +16,8 @@ def torch_rates(problem, params):
         return [{n: params[f"inner_lr.{n}"] for n in net.shapes}] * method.inner_steps
     if isinstance(method, rm.MAMLPlusPlus):
         return [{n: params[f"inner_lr.{n}"][k] for n in net.shapes} for k in range(method.inner_steps)]
-    import torch
-    mask = net.named(net.mask(getattr(method, "adapts", ("*",))).astype(float))
-    like = next(iter(params.values()))
-    return [{n: method.inner_lr * torch.as_tensor(mask[n], dtype=like.dtype) for n in net.shapes}] * getattr(method, "inner_steps", 0)
+    mask = net.named(net.mask(getattr(method, "adapts", ("*",))))
+    return [{n: method.inner_lr * float(mask[n].any()) for n in net.shapes}] * getattr(method, "inner_steps", 0)
 
 
 def torch_adapt(problem, phi, rates, x, y, create_graph=True, loss=None, detach=()):
@@ -127,8 +114,8 @@ def detached_norm(layer, w, x):
 def eval_norm(layer, w, x):
     import torch
     from torch.nn import functional as F
-    return F.batch_norm(x, torch.zeros_like(w["bias"]).detach(), torch.ones_like(w["bias"]).detach(), w["weight"], w["bias"], training=False,
-                        eps=layer.eps)
+    running = torch.zeros_like(w["bias"]).detach(), torch.ones_like(w["bias"]).detach()
+    return F.batch_norm(x, *running, w["weight"], w["bias"], training=False, eps=layer.eps)
 
 
 def torch_norm(layer, w, x, eps=1e-5):
@@ -208,7 +195,8 @@ CONV = ("quadratic", "conv")
 TORCH = {
     "create_graph forgotten": Patient("1", "first-order", lambda *a: torch_maml(*a, create_graph=False)),
     "losses_q[-1]": Patient("8", "only the last task counts, times B", lambda *a: torch_maml(*a, reduce=lambda losses: losses[-1])),
-    "losses_q[-1], first-order": Patient("1+8", "first-order", lambda *a: torch_maml(*a, create_graph=False, reduce=lambda q: q[-1] / len(q))),
+    "losses_q[-1], first-order": Patient("1+8", "first-order",
+                                         lambda *a: torch_maml(*a, create_graph=False, reduce=lambda q: q[-1] / len(q))),
     "sum": Patient("10", "times B", lambda *a: torch_maml(*a, reduce=sum)),
     "swapped": Patient("7", "swapped", swapped_sets(torch_maml)),
     "query is support": Patient("6", "measured on the support set", query_as_support(torch_maml)),
@@ -227,87 +215,4 @@ TORCH = {
     "momentum 1": Patient("21", "the support set's statistics", kept_statistics, probes=CONV),
     "iMAML sign": Patient("30", "wrong sign in the linear system", lambda *a: torch_imaml(*a, sign=-1.0), IMAML, ("quadratic",)),
     "iMAML 2 lambda": Patient("28", "2 lambda", lambda *a: torch_imaml(*a, outer=2.0), IMAML, ("quadratic",)),
-}
-
-
-# ---- JAX -----------------------------------------------------------------------------------------------------------------------------------
-
-def jax_maml(problem, params, batch, detach=False, mean=True, steps=None, last=False):
-    """jax.grad through the inner loop, task by task under one jit."""
-    import jax
-    method, names = problem.method, list(problem.net.shapes)
-    rates = jax_rates(problem)
-    detach = detach or isinstance(method, rm.FirstOrderMAML)
-
-    def meta_loss(params, xs, ys, xq, yq):
-        phi = {n: params[n] for n in names}
-        if isinstance(method, rm.CAVIA):
-            phi = {n: p * 0 if n.endswith("context") else p for n, p in phi.items()}
-        total = 0.0
-        for k in range(steps or getattr(method, "inner_steps", 0)):
-            grads = jax.grad(problem.loss)(phi, xs, ys)
-            grads = jax.lax.stop_gradient(grads) if detach else grads
-            phi = {n: phi[n] - rates(params, n, k) * grads[n] for n in names}
-            total = total + problem.loss(phi, xq, yq) / method.inner_steps
-        return total if isinstance(method, rm.MAMLPlusPlus) else problem.loss(phi, xq, yq)
-    gradient = jax.jit(jax.grad(meta_loss))
-    rows = [gradient(params, *task) for task in tasks(batch)]
-    rows = rows[-1:] if last else rows
-    return {n: sum(row[n] for row in rows) / (len(rows) if mean else 1) for n in params}
-
-
-def jax_rates(problem):
-    """(params, name, step) -> the step size."""
-    method, net = problem.method, problem.net
-    mask = net.named(net.mask(getattr(method, "adapts", ("*",))).astype(float))
-    if isinstance(method, rm.MetaSGD):
-        return lambda params, n, k: params[f"inner_lr.{n}"]
-    if isinstance(method, rm.MAMLPlusPlus):
-        return lambda params, n, k: params[f"inner_lr.{n}"][k]
-    return lambda params, n, k: method.inner_lr * float(mask[n].any())
-
-
-def jax_reptile(problem, params, batch):
-    import jax
-    rows = []
-    for xs, ys, _, _ in tasks(batch):
-        phi = params
-        for _ in range(problem.method.inner_steps):
-            grads = jax.jit(jax.grad(problem.loss))(phi, xs, ys)
-            phi = {n: phi[n] - problem.method.inner_lr * grads[n] for n in phi}
-        rows.append({n: params[n] - phi[n] for n in params})
-    return {n: sum(row[n] for row in rows) / len(rows) for n in params}
-
-
-def jax_imaml(problem, params, batch):
-    """The implicit function theorem with jax's own CG."""
-    import jax
-    from jax.scipy.sparse.linalg import cg
-    m = problem.method
-
-    def solve(params, xs, ys, xq, yq):
-        def step(phi, _):
-            grads = jax.grad(problem.loss)(phi, xs, ys)
-            return {n: phi[n] - m.inner_lr * (grads[n] + m.regularization * (phi[n] - params[n])) for n in phi}, None
-        phi, _ = jax.lax.scan(step, params, length=m.inner_steps)
-        q = jax.grad(problem.loss)(phi, xq, yq)
-
-        def product(v):
-            Hv = jax.jvp(lambda phi: jax.grad(problem.loss)(phi, xs, ys), (phi,), (v,))[1]
-            return {n: v[n] + Hv[n] / m.regularization for n in v}
-        return cg(product, q, tol=1e-15, maxiter=m.cg_steps)[0]
-    rows = [jax.jit(solve)(params, *task) for task in tasks(batch)]
-    return {n: sum(row[n] for row in rows) / len(rows) for n in params}
-
-
-JAX_RIGHT = [(jax_maml, m) for m in (MAML, FOMAML, ANIL, rm.FirstOrderANIL(0.1, K), META_SGD, MAMLPP, CAVIA, rm.ERM())]
-JAX_RIGHT += [(jax_reptile, REPTILE), (jax_imaml, IMAML)]
-JAX = {
-    "stop_gradient": Patient("1", "first-order", lambda *a: jax_maml(*a, detach=True)),
-    "sum": Patient("10", "times B", lambda *a: jax_maml(*a, mean=False)),
-    "a step more": Patient("16", "one inner step too many", lambda *a: jax_maml(*a, steps=K + 1)),
-    "last task": Patient("8", "only the last task", lambda *a: jax_maml(*a, last=True)),
-    "swapped": Patient("7", "swapped", swapped_sets(jax_maml)),
-    "query is support": Patient("6", "measured on the support set", query_as_support(jax_maml)),
-    "closure": Patient("36", "0 everywhere", lambda problem, params, batch: {n: 0 * p for n, p in params.items()}),
 }
