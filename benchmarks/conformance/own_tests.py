@@ -57,8 +57,8 @@ def main(argv=None):
         print(name, found[name], flush=True)
     about = circumstances()
     about["versions"] |= {name: metadata.version(name) for name in ("learn2learn", "torch", "pytest")}
-    write_json(out / "own_tests.json", {"schema": 1, "command": "python benchmarks/conformance/own_tests.py learn2learn-0.2.0", "tests": TESTS,
-                                        **about, "planted": found})
+    command = "python benchmarks/conformance/own_tests.py learn2learn-0.2.0"
+    write_json(out / "own_tests.json", {"schema": 1, "command": command, "tests": TESTS, **about, "planted": found})
 
 
 if __name__ == "__main__":
