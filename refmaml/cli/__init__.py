@@ -1,4 +1,4 @@
-"""The command line: `refmaml verify`, `train`, `evaluate`, `demo`, `bench`."""
+"""The command line: `refmaml verify`, `train`, `evaluate`, `demo`, `bench`, `doctor`, `golden`."""
 from refmaml.cli.main import main
 
 __all__ = ["main"]

@@ -126,10 +126,15 @@ def smooth_net():
 
 
 def tasks_for(net, rng, tasks=2, support=6, query=9):
-    """A batch of random classification tasks, of different sizes so that no extent can stand in for another."""
-    classes = net.output_shape(net.input_shape)[0]
-    return Batch(rng.standard_normal((tasks, support, *net.input_shape)), rng.integers(0, classes, (tasks, support)),
-                 rng.standard_normal((tasks, query, *net.input_shape)), rng.integers(0, classes, (tasks, query)))
+    """A batch of random tasks, of different sizes so that no extent can stand in for another: labels, or real targets for squared error."""
+    outputs = net.output_shape(net.input_shape)[0]
+
+    def draw(examples):
+        x = rng.standard_normal((tasks, examples, *net.input_shape))
+        if isinstance(net.loss_function, CrossEntropy):
+            return x, rng.integers(0, outputs, (tasks, examples))
+        return x, rng.standard_normal((tasks, examples, outputs))
+    return Batch(*draw(support), *draw(query))
 
 
 def start(net, rng):

@@ -6,23 +6,19 @@ other entries and every array's name, dtype, shape and bytes. Nothing is allocat
 does not cover, and nothing in it is ever executed.
 """
 import hashlib
-import io
 import json
-import os
 import re
-import zipfile
-from math import prod
 
 import numpy as np
 
 from refmaml.errors import DataError
 from refmaml.training.files import durable_write
+from refmaml.training.npz import read_members, require
 from refmaml.training.trainer import Progress, Row
 
 SCHEMA = "refmaml-checkpoint-1"
 LIMIT = 1 << 32                                           # bytes in a file we agree to read
 _MEMBER = re.compile(r"(meta|curve|manifest|state\.[a-z0-9_]+)\.npy")
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def save(path, progress, config):
@@ -44,40 +40,12 @@ def load(path):
     """(Progress, config) as `save` was given them. Raises DataError, one line."""
     try:
         with open(path, "rb") as file:
-            return restored(read_members(file))
+            return restored(read_members(file, _MEMBER, LIMIT, "fu"))
     except FileNotFoundError:
         raise DataError(f"{path}: expected a checkpoint, got no such file") from None
     except Exception as error:      # zipfile, NumPy's header parser and JSON raise all kinds on damaged bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: expected a checkpoint of refmaml train, got {reason}") from error
-
-
-def read_members(file):
-    """{name: array} of the .npz in an open file: uncompressed members of the names `save` uses."""
-    size = os.fstat(file.fileno()).st_size
-    require(size <= LIMIT, f"{size} bytes, where {LIMIT} is the limit")
-    with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        names = [m.filename for m in members]
-        require(len(set(names)) == len(names), "a member twice")
-        for m in members:
-            require(_MEMBER.fullmatch(m.filename), f"a member {m.filename[:80]!r}")
-            require(m.compress_type == zipfile.ZIP_STORED, f"a compressed member {m.filename}")
-        require(sum(m.file_size for m in members) <= size, "members larger than the file")
-        return {name.removesuffix(".npy"): read_array(name, archive.read(name)) for name in names}
-
-
-def read_array(name, data):
-    """The array in the bytes of one .npy, whose header must describe just these bytes."""
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    require(version in _HEADERS, f"{name} in .npy version {version}")
-    shape, _, dtype = _HEADERS[version](stream)
-    require(dtype.kind in "fu", f"{name} of dtype {dtype}")
-    require(prod(shape) * dtype.itemsize == len(data) - stream.tell(),
-            f"{name} of shape {shape} in {len(data)} bytes")
-    stream.seek(0)
-    return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def restored(arrays):
@@ -107,9 +75,3 @@ def digest(manifest, arrays):
         h.update(f"{name} {a.dtype.str} {a.shape}\n".encode())
         h.update(a.data)
     return h.hexdigest()
-
-
-def require(condition, got):
-    """Refuse a file: `load` says which, and what was expected."""
-    if not condition:
-        raise ValueError(got)

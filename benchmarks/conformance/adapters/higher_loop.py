@@ -1,0 +1,59 @@
+"""higher: innerloop_ctx with a differentiable SGD."""
+import higher
+import torch
+
+from adapters.library import Library, rate
+from adapters.torch_common import Probe, by_task, gradient, leaves
+
+
+def inner(problem, module, x, y, **options):
+    """(functional module, its optimiser's context) after K steps."""
+    groups = [{"params": [p]} for p in module.parameters()]
+    optimizer = torch.optim.SGD(groups, lr=getattr(problem.method, "inner_lr", 0.1))
+    return higher.innerloop_ctx(module, optimizer, copy_initial_weights=False, **options)
+
+
+@by_task
+def maml(problem, params, x, y, x_query, y_query):
+    module = Probe(problem, params)
+    start = module.start
+    with inner(problem, module, x, y) as (functional, optimizer):
+        for _ in range(problem.method.inner_steps):
+            optimizer.step(functional(x, y))
+        return gradient(functional(x_query, y_query), start)
+
+
+@by_task
+def first_order(problem, params, x, y, x_query, y_query):
+    """With track_higher_grads=False the graph back to theta is cut (its issue 129), so the gradient is taken at the adapted parameters."""
+    module = Probe(problem, params)
+    with inner(problem, module, x, y, track_higher_grads=False) as (functional, optimizer):
+        for _ in range(problem.method.inner_steps):
+            optimizer.step(functional(x, y))
+        return gradient(functional(x_query, y_query), dict(zip(module.own, functional.parameters(), strict=True)))
+
+
+@by_task
+def meta_sgd(problem, params, x, y, x_query, y_query):
+    """Step sizes by `override`: a tensor for each parameter group."""
+    module = Probe(problem, params)
+    alpha = leaves({rate(name): params[rate(name)] for name in module.own})
+    start = {**module.start, **alpha}
+    with inner(problem, module, x, y, override={"lr": list(alpha.values())}) as (functional, optimizer):
+        for _ in range(problem.method.inner_steps):
+            optimizer.step(functional(x, y))
+        return gradient(functional(x_query, y_query), start)
+
+
+@by_task
+def reptile(problem, params, x, y, x_query, y_query):
+    module = Probe(problem, params)
+    with inner(problem, module, x, y, track_higher_grads=False) as (functional, optimizer):
+        for _ in range(problem.method.inner_steps):
+            optimizer.step(functional(x, y))
+        return {name: (params[name] - p).detach() for name, p in zip(module.own, functional.parameters(), strict=True)}
+
+
+LIBRARY = Library("higher", "higher", ("higher", "torch"), "torch", {
+    "MAML": maml, "first-order MAML": first_order, "ANIL": maml, "Meta-SGD": meta_sgd, "Reptile": reptile},
+    {"iMAML": "no implicit differentiation"})

@@ -1,0 +1,53 @@
+"""What every adapter needs: its description, the tasks of a batch one by one, the parameters that take inner steps, means over tasks."""
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from refmaml.methods.recursion import step_sizes
+
+
+@dataclass(frozen=True)
+class Library:
+    """name as the table shows it; module to import; distributions whose versions are recorded; framework of its arrays.
+
+    methods  {method of the table: function(problem, params, batch)}
+    absent   {method of the table: why the library has none}
+    """
+    name: str
+    module: str
+    distributions: tuple
+    framework: str
+    methods: dict
+    absent: dict = field(default_factory=dict)
+
+
+def adapted(problem):
+    """Names of the parameters that take inner steps, in order."""
+    method, net = problem.method, problem.net
+    moves = net.named(step_sizes(net, 1, getattr(method, "adapts", ("*",)), getattr(method, "frozen", ()), np.float64))
+    return [name for name, a in moves.items() if a.any()]
+
+
+def weights(problem, params):
+    """The net's own parameters among the meta-parameters."""
+    return {name: params[name] for name in problem.net.shapes}
+
+
+def rate(name):
+    """What the learned step sizes of a parameter are called."""
+    return f"inner_lr.{name}"
+
+
+def rates(problem, params):
+    """{name: its step sizes} for the parameters that take inner steps: learned ones where the method learns them."""
+    return {name: params.get(rate(name), problem.method.inner_lr) for name in adapted(problem)}
+
+
+def tasks(batch):
+    """(x_support, y_support, x_query, y_query) of each task."""
+    return list(zip(batch.x_support, batch.y_support, batch.x_query, batch.y_query, strict=True))
+
+
+def mean(gradients):
+    """The mean over tasks of {name: gradient}."""
+    return {name: sum(g[name] for g in gradients) / len(gradients) for name in gradients[0]}

@@ -1,0 +1,64 @@
+"""PyTorch as most MAML code has it: a loop over inner steps, torch.autograd.grad with create_graph."""
+import torch
+
+from adapters.library import Library, adapted, rates, weights
+from adapters.torch_common import by_task, gradient, leaves
+
+
+def descend(problem, params, start, x, y, create_graph):
+    """phi_K from `start`."""
+    phi, alpha = weights(problem, start), rates(problem, params)
+    for _ in range(problem.method.inner_steps):
+        found = torch.autograd.grad(problem.loss(phi, x, y), [phi[name] for name in alpha], create_graph=create_graph)
+        phi = phi | {name: phi[name] - alpha[name] * g for name, g in zip(alpha, found, strict=True)}
+    return phi
+
+
+def unrolled(create_graph):
+    def one_task(problem, params, x, y, x_query, y_query):
+        start = leaves(params)
+        return gradient(problem.loss(descend(problem, start, start, x, y, create_graph), x_query, y_query), start)
+    return by_task(one_task)
+
+
+@by_task
+def reptile(problem, params, x, y, x_query, y_query):
+    phi = descend(problem, params, leaves(params), x, y, create_graph=False)
+    return {name: (params[name] - phi[name]).detach() for name in params}
+
+
+@by_task
+def imaml(problem, params, x, y, x_query, y_query):
+    """Gradient descent on the proximal problem, then conjugate gradients on (I + H / lambda) u = grad g with products by autograd."""
+    strength, phi = problem.method.regularization, leaves(params)
+    names = adapted(problem)
+    for _ in range(150):
+        g = gradient(problem.loss(phi, x, y), phi)
+        phi = leaves({name: a - problem.method.inner_lr * (g[name] + strength * (a - params[name])) for name, a in phi.items()})
+    q = torch.cat([g.ravel() for g in gradient(problem.loss(phi, x_query, y_query), phi).values()])
+    inner = torch.cat([g.ravel() for g in torch.autograd.grad(problem.loss(phi, x, y), list(phi.values()), create_graph=True)])
+
+    def product(v):
+        return v + torch.cat([h.ravel() for h in torch.autograd.grad(inner @ v, list(phi.values()), retain_graph=True)]) / strength
+    u = conjugate_gradients(product, q)
+    parts = torch.split(u, [params[name].numel() for name in names])
+    return {name: part.reshape(params[name].shape) for name, part in zip(names, parts, strict=True)}
+
+
+def conjugate_gradients(product, b, iterations=60):
+    """x with product(x) = b, to rounding."""
+    x, r, p = torch.zeros_like(b), b.clone(), b.clone()
+    tiny = torch.finfo(b.dtype).eps * b.norm()
+    for _ in range(iterations):
+        if r.norm() <= tiny:
+            break
+        Ap = product(p)
+        a = (r @ r) / (p @ Ap)
+        x, new = x + a * p, r - a * Ap
+        p, r = new + (new @ new) / (r @ r) * p, new
+    return x
+
+
+LIBRARY = Library("PyTorch, loop", "torch", ("torch",), "torch", {
+    "MAML": unrolled(True), "first-order MAML": unrolled(False), "ANIL": unrolled(True), "Meta-SGD": unrolled(True), "Reptile": reptile,
+    "iMAML": imaml})

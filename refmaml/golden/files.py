@@ -1,0 +1,139 @@
+"""The folder of golden vectors: uncompressed .npz files, and a manifest.json that names every array with its sha256.
+
+    NET.npz            inputs of a problem, and every layer's four passes at them
+    NET.METHOD.npz     what a method computes from them
+    manifest.json      {"schema", "command", "versions", "machine", "tolerance", "problems", "files"}, see `manifest`
+
+A folder is written beside its place and takes it in one rename, or not at all; nothing that exists is written over. An array's sha256
+is over its bytes, little-endian in C order, as they stand in the file; a file's is over the whole file, whose bytes depend on nothing
+but its arrays.
+"""
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import uuid
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from refmaml.errors import DataError, expect
+from refmaml.training.files import durable_write, unwritable, write_json
+from refmaml.training.npz import read_members, require
+
+SCHEMA = "refmaml-golden-1"
+LIMIT = 1 << 26                                        # bytes in a file we agree to read
+MANIFEST = "manifest.json"
+DTYPES = ("<f8", "<f4", "<i8")
+_MEMBER, _FILE = re.compile(r"[a-z_A-Z0-9]+(\.[0-9]+)?\.npy"), re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)?\.npz")
+
+
+def sha256(data):
+    """Of bytes, as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@contextmanager
+def new_folder(path):
+    """A folder to write into, which is at `path` once the block has ended without an exception; or else nothing is there.
+
+    Raises ArgumentError where something is there already, DataError where it cannot be written.
+    """
+    path = Path(path)
+    expect(not path.exists() or (path.is_dir() and not any(path.iterdir())), "DIR", "a folder that does not exist yet, or an empty one",
+           f"{path}, which holds something")
+    part = path.absolute().with_name(f".{path.absolute().name}.{uuid.uuid4().hex}.part")
+    try:
+        part.mkdir(parents=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise unwritable(path, "folder", error) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_arrays(path, arrays):
+    """An uncompressed zip of .npy files in version 1.0, the same bytes for the same arrays; returns its entry of the manifest."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name, a in arrays.items():
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), npy(a))
+    data = stream.getvalue()
+    with durable_write(path) as file:
+        file.write(data)
+    return {"sha256": sha256(data), "arrays": {name: entry(a) for name, a in arrays.items()}}
+
+
+def npy(a):
+    """The bytes of one .npy: little-endian, C order."""
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, plain(a), version=(1, 0), allow_pickle=False)
+    return stream.getvalue()
+
+
+def plain(a):
+    """The array in C order and little-endian, as it lies in a file. (ascontiguousarray would make a number an array of one.)"""
+    return np.asarray(a, np.asarray(a).dtype.newbyteorder("<"), order="C")
+
+
+def entry(a):
+    """What the manifest says of an array."""
+    a = plain(a)
+    return {"shape": list(a.shape), "dtype": a.dtype.str, "sha256": sha256(a.tobytes())}
+
+
+def write_manifest(folder, value):
+    """The manifest, last of all."""
+    write_json(Path(folder) / MANIFEST, {"schema": SCHEMA, **value})
+
+
+def refuse(path, error):
+    """The DataError for whatever went wrong with a file, in one line."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return DataError(f"{path}: expected a file of refmaml golden, got {reason}")
+
+
+def read_manifest(folder):
+    """The manifest of a folder, of this schema, whose files are all there and no others. Raises DataError."""
+    path = Path(folder) / MANIFEST
+    try:
+        value = json.loads(path.read_text())
+        require(isinstance(value, dict) and value.get("schema") == SCHEMA,
+                f"schema {value.get('schema') if isinstance(value, dict) else None!r} where this version reads {SCHEMA!r}")
+        require({"tolerance", "problems", "files"} <= set(value) and isinstance(value["files"], dict), "no list of files")
+        require(all(_FILE.fullmatch(name) for name in value["files"]), "a file name that is none of refmaml's")
+        there = {p.name for p in Path(folder).iterdir()} - {MANIFEST}
+        require(there == set(value["files"]), f"{sorted(there ^ set(value['files']))[0]} in only one of folder and manifest"
+                if there ^ set(value["files"]) else "")
+    except FileNotFoundError:
+        raise DataError(f"{path}: expected a file of refmaml golden, got no such file") from None
+    except Exception as error:      # JSON and odd types inside it raise all kinds
+        raise refuse(path, error) from error
+    return value
+
+
+def read_arrays(path, stated):
+    """{name: array} of one file, which must be to the bit what the manifest's entry `stated` says. Raises DataError."""
+    try:
+        with open(path, "rb") as file:
+            arrays = read_members(file, _MEMBER, LIMIT, "fi")
+            file.seek(0)
+            whole = sha256(file.read())
+        differing = sorted(set(arrays) ^ set(stated["arrays"]))
+        require(not differing, f"array {differing[:1]} in only one of file and manifest")
+        for name, a in arrays.items():
+            found = entry(a)
+            require(found["dtype"] in DTYPES, f"array {name} of dtype {found['dtype']}")
+            for what, value in stated["arrays"][name].items():
+                require(found.get(what) == value, f"array {name} of {what} {found.get(what)} where the manifest says {value}")
+        require(whole == stated["sha256"], f"sha256 {whole} where the manifest says {stated['sha256']}")
+    except FileNotFoundError:
+        raise DataError(f"{path}: expected a file of refmaml golden, got no such file") from None
+    except Exception as error:      # zipfile and NumPy's header parser raise all kinds on damaged bytes
+        raise refuse(path, error) from error
+    return arrays
