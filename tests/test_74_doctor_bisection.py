@@ -32,7 +32,8 @@ SMOOTH = ("quadratic", "mlp")
 
 def located(fn, method=MAML, probes=("mlp",), **options):
     """(stage, tensor) of the first finding, once the verdict is seen to be without a name."""
-    report = rm.check_meta_gradient(fn, method, probes=probes, precision="float64", repeats=0, seconds=options.pop("seconds", 1), **options)
+    options = {"precision": "float64", "repeats": 0, "seconds": 0.5, **options}
+    report = rm.check_meta_gradient(fn, method, probes=probes, **options)
     assert report.verdict == "wrong" and report.diagnosis.startswith("no mistake of the dictionary"), str(report)
     assert report.stages, str(report)
     return report.stages[0]
