@@ -26,7 +26,8 @@ def test_kernels_are_not_importable_under_their_folder_s_name():
 
 
 def test_every_module_of_the_package_imports_in_one_direction():
-    """kernels <- layers <- network <- methods <- training <- cli; tasks stand beside; oracles import all but the last two, the doctor the oracles too."""
+    """kernels <- layers <- network <- methods <- training <- cli; tasks stand beside; oracles import all but the last two,
+    the doctor the oracles too."""
     allowed = {"layers": {"layers", "kernels", "errors"},
                "methods": {"methods", "errors"},
                "tasks": {"tasks", "batch", "errors"},
