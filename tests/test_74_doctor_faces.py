@@ -194,8 +194,9 @@ def test_the_plugin_fails_skips_and_passes_and_its_first_line_is_short(file, tmp
     if workers:
         pytest.importorskip("xdist")
     (tmp_path / "test_mine.py").write_text(PLUGGED)
-    out = subprocess.run([sys.executable, "-m", "pytest", "-p", "refmaml.pytest_plugin", "-p", "no:cacheprovider", *workers, "--refmaml-json",
-                          "all.json", "--junitxml", "junit.xml", "test_mine.py"], cwd=tmp_path, capture_output=True, text=True,
+    out = subprocess.run([sys.executable, "-m", "pytest", "-p", "refmaml.pytest_plugin", "-p", "no:cacheprovider", *workers,
+                          "--refmaml-json", "all.json", "--junitxml", "junit.xml", "test_mine.py"],
+                         cwd=tmp_path, capture_output=True, text=True,
                          env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)})
     assert "1 failed, 1 passed, 1 skipped" in out.stdout, out.stdout + out.stderr
     first = next(line for line in out.stdout.splitlines() if line.startswith("meta-gradient wrong"))
