@@ -31,11 +31,10 @@ def refmaml_check(request, record_property):
     """check_meta_gradient as an assertion."""
     def check(fn, method, **options):
         from refmaml.doctor import check_meta_gradient
-        from refmaml.doctor.renderers import record
         report = check_meta_gradient(fn, method, **options)
         record_property("refmaml_verdict", report.verdict)
         record_property("refmaml_diagnosis", report.diagnosis)
-        request.node.stash.setdefault(REPORTS, []).append({"test": request.node.nodeid, **record(report)})
+        request.node.stash.setdefault(REPORTS, []).append({"test": request.node.nodeid, **json.loads(report.to_json())})
         if report.verdict == "inconclusive":
             pytest.skip(first_line(report.verdict, report.diagnosis))
         if not report.ok:

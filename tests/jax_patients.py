@@ -43,11 +43,11 @@ def jax_rates(problem):
 
 def jax_reptile(problem, params, batch):
     import jax
-    rows = []
+    rows, gradient = [], jax.jit(jax.grad(problem.loss))
     for xs, ys, _, _ in tasks(batch):
         phi = params
         for _ in range(problem.method.inner_steps):
-            grads = jax.jit(jax.grad(problem.loss))(phi, xs, ys)
+            grads = gradient(phi, xs, ys)
             phi = {n: phi[n] - problem.method.inner_lr * grads[n] for n in phi}
         rows.append({n: params[n] - phi[n] for n in params})
     return {n: sum(row[n] for row in rows) / len(rows) for n in params}
@@ -70,7 +70,8 @@ def jax_imaml(problem, params, batch):
             Hv = jax.jvp(lambda phi: jax.grad(problem.loss)(phi, xs, ys), (phi,), (v,))[1]
             return {n: v[n] + Hv[n] / m.regularization for n in v}
         return cg(product, q, tol=1e-15, maxiter=m.cg_steps)[0]
-    rows = [jax.jit(solve)(params, *task) for task in tasks(batch)]
+    compiled = jax.jit(solve)
+    rows = [compiled(params, *task) for task in tasks(batch)]
     return {n: sum(row[n] for row in rows) / len(rows) for n in params}
 
 

@@ -32,7 +32,8 @@ SMOOTH = ("quadratic", "mlp")
 
 def located(fn, method=MAML, probes=("mlp",), **options):
     """(stage, tensor) of the first finding, once the verdict is seen to be without a name."""
-    report = rm.check_meta_gradient(fn, method, probes=probes, precision="float64", repeats=0, seconds=options.pop("seconds", 1), **options)
+    options = {"precision": "float64", "repeats": 0, "seconds": 0.5, **options}
+    report = rm.check_meta_gradient(fn, method, probes=probes, **options)
     assert report.verdict == "wrong" and report.diagnosis.startswith("no mistake of the dictionary"), str(report)
     assert report.stages, str(report)
     return report.stages[0]
@@ -174,6 +175,14 @@ def test_a_single_inner_gradient_that_torch_detaches_is_found():
         return dict(zip(start, grads, strict=True))
     stage, _ = located(patient, framework="torch")
     assert stage == "Hessian-vector product"
+
+
+def test_a_function_that_cannot_be_asked_anything_else_is_wrong_all_the_same():
+    def particular(problem, params, batch):
+        assert problem.name == "mlp" and len(batch.x_query) > 1
+        return {n: g + 0.1 * g ** 2 for n, g in maml(problem, params, batch).items()}
+    report = rm.check_meta_gradient(particular, MAML, probes=("mlp",), precision="float64", repeats=0, seconds=0.5)
+    assert report.verdict == "wrong" and not report.stages and "first seen on the mlp probe, in" in report.diagnosis
 
 
 # ---- stages that the function returned -------------------------------------------------------------------------------

@@ -189,16 +189,21 @@ def test_unsure(refmaml_check):
 '''
 
 
-def test_the_plugin_fails_skips_and_passes_and_its_first_line_is_short(file, tmp_path):
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "xdist"])
+def test_the_plugin_fails_skips_and_passes_and_its_first_line_is_short(file, tmp_path, workers):
+    if workers:
+        pytest.importorskip("xdist")
     (tmp_path / "test_mine.py").write_text(PLUGGED)
-    out = subprocess.run([sys.executable, "-m", "pytest", "-p", "refmaml.pytest_plugin", "-p", "no:cacheprovider", "-rs", "--refmaml-json",
-                          "all.json", "--junitxml", "junit.xml", "test_mine.py"], cwd=tmp_path, capture_output=True, text=True,
+    out = subprocess.run([sys.executable, "-m", "pytest", "-p", "refmaml.pytest_plugin", "-p", "no:cacheprovider", *workers,
+                          "--refmaml-json", "all.json", "--junitxml", "junit.xml", "test_mine.py"],
+                         cwd=tmp_path, capture_output=True, text=True,
                          env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)})
     assert "1 failed, 1 passed, 1 skipped" in out.stdout, out.stdout + out.stderr
     first = next(line for line in out.stdout.splitlines() if line.startswith("meta-gradient wrong"))
     assert len(first) < 80 and "first-order" in first and "Traceback" not in out.stdout
     records = json.loads((tmp_path / "all.json").read_text())
-    assert [r["verdict"] for r in records] == ["right", "wrong", "inconclusive"] and records[1]["test"].endswith("test_wrong")
+    assert {r["test"].partition("::")[2]: r["verdict"] for r in records} == {
+        "test_right": "right", "test_wrong": "wrong", "test_unsure": "inconclusive"}
     properties = {p.get("value") for p in ET.parse(tmp_path / "junit.xml").iter("property")}
     assert {"right", "wrong", "inconclusive"} <= properties
 

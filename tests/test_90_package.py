@@ -26,11 +26,13 @@ def test_kernels_are_not_importable_under_their_folder_s_name():
 
 
 def test_every_module_of_the_package_imports_in_one_direction():
-    """kernels <- layers <- network <- methods <- training <- cli; tasks stand beside; oracles import all but the last two."""
+    """kernels <- layers <- network <- methods <- training <- cli; tasks stand beside; oracles import all but the last two,
+    the doctor the oracles too."""
     allowed = {"layers": {"layers", "kernels", "errors"},
                "methods": {"methods", "errors"},
                "tasks": {"tasks", "batch", "errors"},
                "training": {"training", "methods", "batch", "errors", "version", "tasks"},
+               "doctor": {"doctor", "oracles", "methods", "layers", "network", "tasks", "batch", "errors", "version"},
                "oracles": {"oracles", "methods", "layers", "network", "nets", "quadratic", "tasks", "batch", "errors", "kernels"}}
     for package, names in allowed.items():
         for file in (ROOT / "refmaml" / package).glob("*.py"):

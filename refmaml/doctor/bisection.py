@@ -33,10 +33,15 @@ class Finding(NamedTuple):
 
 
 def bisect(examinee, case, answer):
-    """The Findings, the first stage first, for a wrong answer on a case."""
-    found = compare_stages(case, answer)
-    if found:
-        return found
+    """The Findings, the first stage first, for a wrong answer on a case; none where the function cannot be asked any further."""
+    try:
+        return compare_stages(case, answer) or asked_again(examinee, case)
+    except ArgumentError:                                 # it answers on the probes, but not on one task, or on another net
+        return []
+
+
+def asked_again(examinee, case):
+    """Findings from other questions to the function."""
     if len(case.batch) > 1:
         alone = examinee.alone(case)
         if fine(case, alone, case.truth):

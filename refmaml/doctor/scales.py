@@ -51,5 +51,5 @@ def name_of(cases, scales):
         one = found[0] == () and sign > 0
         return " or ".join(spelled(terms, sign) for terms in found), one
     if np.all(np.abs(scales - scales[0]) <= close * np.abs(scales[0])):
-        return f"{scales[0]:.6g}", False
+        return f"{scales[0]:.10g}", False
     return None
