@@ -1,4 +1,5 @@
 """A chain ready to run: compiled for a precision, with memory to work in and threads to share the tasks among."""
+from functools import cache
 from math import prod
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from refmaml.kernels.chain.unrolled import room
 from refmaml.kernels.compiled import compiled_on_one_thread
 from refmaml.kernels.threads import share
 
-LITTLE = 1 << 18         # multiply-adds below which waking another thread costs more than it brings
+LITTLE = 1 << 21         # multiply-adds below which waking another thread costs more than it brings
 
 
 class Set(NamedTuple):
@@ -90,7 +91,7 @@ class Chain:
 
         def run(lo, hi):
             self.call(dtype, lo, hi, cpu.UNROLLED, support, w, rates, query, steps, order, out, slots=slots,
-                      vectors=room(steps, slots, len(rates)))
+                      vectors=room(steps, slots, len(rates), order))
         self.share(T, 3 * steps * support.program.macs + query.program.macs, run)
         return Outcome(*out, None)
 
@@ -139,6 +140,7 @@ class Chain:
         return self.empty((rows, made.work), dtype), self.empty((rows, made.places), np.int16)
 
 
+@cache
 def nothing(dtype):
     """In place of outputs or targets, losses, flags, gradients, labels."""
     return np.empty((1, 1, 1), dtype), np.empty(1, dtype), np.empty(1, bool), np.empty((1, 1), dtype), np.empty((1, 1), np.int64)
