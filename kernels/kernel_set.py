@@ -76,6 +76,19 @@ def cpu(threads=None):
     return KernelSet("cpu", functions, empty=channels_last_in(memory), chain=partial(chain, memory=memory, threads=threads))
 
 
+def cuda(device=None):
+    """The CUDA C++ kernels, float32 and float64, for CuPy arrays on the current GPU. The same bits at every run.
+
+    device  what runs the launches, if it is not CuPy (launcher.py says what it has to offer)
+
+    Raises ImportError without CuPy and RuntimeError without a GPU, in one line.
+    """
+    from refmaml.kernels.launcher import CupyDevice, Launcher
+    launch = Launcher(device or CupyDevice())
+    functions = {name: partial(kernel, launch) for name, kernel in collect("cuda").items()}
+    return KernelSet("cuda", functions, launch.xp, launch.empty)
+
+
 def auto():
     """The fastest kernels for NumPy arrays on this machine: `cpu()` where Numba is installed, else `reference()`."""
     return cpu() if importable("numba") and importable("scipy") else reference()
