@@ -76,15 +76,16 @@ def cpu(threads=None):
     return KernelSet("cpu", functions, empty=channels_last_in(memory), chain=partial(chain, memory=memory, threads=threads))
 
 
-def cuda(device=None):
+def cuda(device=None, version=2):
     """The CUDA C++ kernels, float32 and float64, for CuPy arrays on the current GPU. The same bits at every run.
 
-    device  what runs the launches, if it is not CuPy (launcher.py says what it has to offer)
+    device   what runs the launches, if it is not CuPy (launcher.py says what it has to offer)
+    version  of the convolutions and matrix products: 1, a thread for each result, or 2, in tiles
 
     Raises ImportError without CuPy and RuntimeError without a GPU, in one line.
     """
     from refmaml.kernels.launcher import CupyDevice, Launcher
-    launch = Launcher(device or CupyDevice())
+    launch = Launcher(device or CupyDevice(), version)
     functions = {name: partial(kernel, launch) for name, kernel in collect("cuda").items()}
     return KernelSet("cuda", functions, launch.xp, launch.empty)
 

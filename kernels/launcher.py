@@ -34,10 +34,14 @@ def in_blocks(count, threads):
 
 
 class Launcher:
-    """Kernels of one device: `launch.elements("bias", "bias_forward", [y], [b], N, C, L)`."""
+    """Kernels of one device: `launch.elements("bias", "bias_forward", [y], [b], N, C, L)`.
 
-    def __init__(self, device):
-        self.device, self.xp, self.empty = device, device.xp, device.empty
+    version  of the products of matrices: 1, the plain one, or 2, in tiles
+    """
+
+    def __init__(self, device, version=2):
+        expect(version in (1, 2), f"version: expected 1 or 2, got {version!r}")
+        self.device, self.version, self.xp, self.empty = device, version, device.xp, device.empty
 
     def elements(self, operation, kernel, outputs, inputs, *numbers, count=None):
         """A thread for each of `count` results of a task (None: for each number of the first output)."""
@@ -48,9 +52,12 @@ class Launcher:
         """A block of TEAM threads for each of `teams` sums of a task."""
         self.run(operation, kernel, (teams, 1), TEAM, outputs, inputs, numbers)
 
-    def tiles(self, operation, kernel, rows, columns, outputs, inputs, *numbers):
-        """A block for each tile of a matrix (rows, columns) of every task."""
-        self.run(operation, kernel, (in_blocks(columns, TILE), in_blocks(rows, TILE)), THREADS, outputs, inputs, numbers)
+    def product(self, operation, kernel, matrix, outputs, inputs, *numbers):
+        """A product of matrices, its result (rows, columns): v1 has a thread for each number of it, v2 a block for each tile."""
+        if self.version == 1:
+            return self.elements(operation, f"{kernel}_v1", outputs, inputs, *numbers)
+        rows, columns = (in_blocks(n, TILE) for n in matrix)
+        self.run(operation, f"{kernel}_v2", (columns, rows), THREADS, outputs, inputs, numbers)
 
     def run(self, operation, kernel, grid, threads, outputs, inputs, numbers):
         tasks, dtype = max(len(a) for a in outputs), precision(outputs[0])

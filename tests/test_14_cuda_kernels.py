@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 from cuda_shim.build import ABSENT, kernel_names
 from cuda_shim.kernels import shim_device, texts
-from kernel_passes import LARGER, PRECISIONS, REFERENCE, TINY, draws, loss_passes, passes, vectors_passes, worst
+from kernel_passes import PRECISIONS, REFERENCE, TINY, draws, loss_passes, passes, vectors_passes, worst
 
 import refmaml as rm
 from refmaml import kernels
-from refmaml.layers import Conv2d, CrossEntropy, LeakyReLU, Linear, MaxPool2d, ReLU, Softplus, Tanh
 from refmaml.kernels.launcher import Launcher
+from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, LeakyReLU, Linear, MaxPool2d, ReLU, Softplus, Tanh
 from refmaml.oracles import cases
 from refmaml.oracles.kernel_checks import method_kernel_check
 from refmaml.oracles.tolerance import relative_error, tolerance
@@ -17,7 +17,9 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 # Products whose every extent ends inside a tile, and others that fill more than one.
 TILES = [cases.LayerCase(Conv2d(3, 70, 3, stride=2, padding=1), (3, 9, 8)), cases.LayerCase(Conv2d(9, 5, 3), (9, 6, 7)),
          cases.LayerCase(Linear(90, 70), (90,))]
-CASES = [*cases.LAYERS, *TINY, *TILES, *(case for case in LARGER if not isinstance(case.layer, (Conv2d, Linear)))]
+# Sums and results for more than one round of a team, and more than one block.
+ROUNDS = [cases.LayerCase(BatchNorm2d(2), (2, 9, 8)), cases.LayerCase(ReLU(), (3, 9, 8)), cases.LayerCase(MaxPool2d(2), (3, 19, 18))]
+CASES = [*cases.LAYERS, *TINY, *TILES, *ROUNDS]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,13 @@ def test_every_pass_of_every_layer_agrees_with_the_reference(cuda, case):
             assert fraction <= 1, f"{name}: {fraction} of the tolerance"
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if isinstance(case.layer, (Conv2d, Linear))], ids=str)
+def test_the_plain_products_agree_with_the_reference_too(device, case):
+    for dtype in PRECISIONS:
+        fraction, name = worst(case, kernels.cuda(device, version=1), *draws(case, 2, case in TINY, dtype))
+        assert fraction <= 1, f"{name}: {fraction} of the tolerance"
+
+
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("loss", cases.LOSSES, ids=str)
 def test_every_pass_of_every_loss_agrees_with_the_reference(cuda, loss, dtype):
@@ -60,7 +69,8 @@ def test_every_kernel_of_every_file_was_run_in_both_precisions(cuda, device):
     """In this file: a kernel that no test launches would be one that nobody checks."""
     for case in CASES[:len(cases.LAYERS)]:
         for dtype in PRECISIONS:
-            passes(case, cuda, *draws(case, 1, False, dtype))
+            for version in (1, 2) if isinstance(case.layer, (Conv2d, Linear)) else (2,):
+                passes(case, kernels.cuda(device, version), *draws(case, 1, False, dtype))
     for dtype in PRECISIONS:
         vectors_passes(cuda, dtype, P=3)
         for loss in cases.LOSSES[::3]:

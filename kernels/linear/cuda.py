@@ -5,8 +5,7 @@ __all__ = ["linear_forward", "linear_backward_x", "linear_backward_w",
 
 def product(launch, kernel, out, first, second, x, y):
     """out = the product of the pair `first`, plus that of the pair `second` if it is not None; x and y say what the extents are."""
-    pairs = [*first, *(second or first)]
-    launch.elements("linear", f"{kernel}_v1", [out], pairs, *x.shape[1:], y.shape[2], 2 if second else 1)
+    launch.product("linear", kernel, out.shape[1:], [out], [*first, *(second or first)], *x.shape[1:], y.shape[2], 2 if second else 1)
 
 
 def linear_forward(launch, y, x, w):

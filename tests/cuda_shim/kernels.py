@@ -30,7 +30,8 @@ def run_everything(folder):
     k = kernels.cuda(device)
     for dtype in PRECISIONS:
         for case in [*cases.LAYERS, *TINY]:
-            passes(case, k, *draws(case, 2, False, dtype))
+            for version in (1, 2):
+                passes(case, kernels.cuda(device, version), *draws(case, 2, False, dtype))
         for loss in cases.LOSSES:
             loss_passes(loss, k, dtype)
         vectors_passes(k, dtype, P=300)
