@@ -2,7 +2,8 @@
 
 A kernel sees each array as an address and a step: the numbers of one task lie in one piece in the order of the array's axes, and the
 tasks lie `step` numbers apart (0 where all tasks share them). So a gradient can be written into the columns of a matrix (T, P) without
-a copy; arrays in any other order are copied. blockIdx.z is the task; a kernel's arguments are its outputs, its inputs, its numbers.
+a copy; arrays in any other order are copied, and NumPy's arrays are taken to the GPU and back. blockIdx.z is the task; a kernel's
+arguments are its outputs, its inputs, its numbers.
 
 A device runs the launches: `CupyDevice` on a GPU; a test may bring one of its own. It has
 
@@ -70,13 +71,15 @@ class Launcher:
         self.device.launch(operation, kernel, dtype, (*grid, tasks), threads, arguments)
         for a, ready in zip(outputs, laid, strict=True):
             if ready is not a:
-                a[...] = ready
+                a[...] = ready if isinstance(a, self.xp.ndarray) else self.xp.asnumpy(ready)
 
     def lay(self, kernel, a, dtype):
-        """`a` with each task in one piece, reals in the kernel's precision: itself if it is so already."""
+        """`a` on the device with each task in one piece, reals in the kernel's precision: itself if it is so already."""
         expect(prod(a.shape[1:]) <= MOST_NUMBERS, f"{kernel}: expected at most {MOST_NUMBERS} numbers in a task, got shape {a.shape}")
+        if not isinstance(a, self.xp.ndarray):
+            a = self.xp.asarray(a)
         if a.dtype.kind == "f" and a.dtype != dtype:
-            return a.astype(dtype)
+            a = a.astype(dtype)
         return a if len(a) == 0 or a[0].flags.c_contiguous else self.xp.ascontiguousarray(a)
 
 

@@ -1,4 +1,4 @@
-"""All that a kernel set computes for a layer, a loss or flat vectors, from the same random inputs as another set: what tests of fast kernels share."""
+"""All that a kernel set computes for a layer, a loss or flat vectors, from given random inputs: what tests of fast kernels share."""
 import numpy as np
 
 from refmaml import kernels

@@ -1,4 +1,4 @@
-"""The equipment that runs CUDA kernels on the CPU: it must catch the mistakes it is there to catch. Each kernel below but the first has one."""
+"""The equipment that runs CUDA kernels on the CPU: it must catch what it is there for. Each kernel here but the first has a mistake."""
 import os
 import subprocess
 import sys

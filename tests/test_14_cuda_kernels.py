@@ -1,4 +1,7 @@
 """The CUDA kernels on the CPU, through g++ and fibers: against the reference kernels, in both precisions, in three schedules of threads."""
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from cuda_shim.build import ABSENT, kernel_names
@@ -7,6 +10,7 @@ from kernel_passes import PRECISIONS, REFERENCE, TINY, draws, loss_passes, passe
 
 import refmaml as rm
 from refmaml import kernels
+from refmaml.cli import main
 from refmaml.kernels.launcher import Launcher
 from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, LeakyReLU, Linear, MaxPool2d, ReLU, Softplus, Tanh
 from refmaml.oracles import cases
@@ -134,10 +138,75 @@ def test_a_launch_says_which_limit_it_breaks(device):
         Launcher(device).elements("vector", "vector_scale", [a], [a, a], 1)
 
 
-def test_without_cupy_or_a_gpu_the_set_says_so_in_one_line():
-    with pytest.raises((ImportError, RuntimeError), match="cuda kernels") as raised:
+class Elsewhere(np.ndarray):
+    """Arrays of a device with a memory of its own."""
+
+
+class FarDevice:
+    """A device that takes only its own arrays, as CuPy does."""
+
+    def __init__(self, device):
+        self.device, self.xp, self.empty = device, self, device.empty
+        self.ndarray, self.ascontiguousarray = Elsewhere, lambda a: np.ascontiguousarray(a).view(Elsewhere)
+
+    def asarray(self, a):
+        return a.copy().view(Elsewhere)
+
+    def asnumpy(self, a):
+        return np.array(a)
+
+    def launch(self, operation, kernel, dtype, grid, threads, arguments):
+        assert not any(type(a) is np.ndarray for a in arguments)
+        self.device.launch(operation, kernel, dtype, grid, threads, arguments)
+
+
+@pytest.mark.parametrize("case", [cases.LAYERS[1], cases.LAYERS[7], cases.LAYERS[16]], ids=str)
+def test_numpy_s_arrays_are_taken_to_the_device_and_back(cuda, device, case):
+    inputs = draws(case, 3, True, np.float64)
+    here, far = passes(case, cuda, *inputs), passes(case, kernels.cuda(FarDevice(device)), *inputs)
+    assert all(np.array_equal(here[name], far[name]) for name in here)
+
+
+def gpu_present():
+    try:
+        return bool(rm.kernels.cuda())
+    except (ImportError, RuntimeError):
+        return False
+
+
+@pytest.fixture
+def no_gpu():
+    if gpu_present():
+        pytest.skip("there is a GPU here: what happens without one cannot be seen")
+
+
+def test_without_cupy_or_a_gpu_the_set_says_so_in_one_line(no_gpu):
+    with pytest.raises((ImportError, RuntimeError), match="the cuda kernels") as raised:
         rm.kernels.cuda()
     assert "\n" not in str(raised.value) and "refmaml.kernels.cpu()" in str(raised.value)
+
+
+@pytest.mark.parametrize("command", [["verify"], ["train", "--data", "sinusoid", "--out", "{out}"], ["bench", "--out", "{out}"]],
+                         ids=lambda words: words[0])
+def test_without_a_gpu_every_command_says_so_in_one_line(no_gpu, command, tmp_path, capsys):
+    assert main([word.format(out=tmp_path / "out") for word in command] + ["--kernels", "cuda"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("refmaml: --kernels: the cuda kernels"), said
+
+
+def test_a_driver_that_finds_no_gpu_is_named_in_one_line(monkeypatch):
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    def none():
+        raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient\nmore")
+    runtime = SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=none)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
+    with pytest.raises(RuntimeError, match="expected a GPU, got cudaErrorInsufficientDriver.*insufficient; take"):
+        rm.kernels.cuda()
+    runtime.getDeviceCount = lambda: 0
+    with pytest.raises(RuntimeError, match="expected a GPU, got none"):
+        rm.kernels.cuda()
 
 
 def test_an_unnamed_function_is_computed_by_its_own_callables(cuda):

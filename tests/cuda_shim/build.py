@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).parent
-OPTIONS = ("-x", "c++", "-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-ffp-contract=off", "-fno-gnu-unique", "-Wall", "-Wno-unknown-pragmas", "-Werror")
+OPTIONS = ("-x", "c++", "-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-ffp-contract=off", "-fno-gnu-unique",
+           "-Wall", "-Wno-unknown-pragmas", "-Werror")
 SANITIZER = ("-fsanitize=address", "-fsanitize-sections=cuda_shared")
 C_TYPE = {"float32": "float", "float64": "double"}
 ABSENT = None if shutil.which("g++") else "g++ is not installed: the kernels cannot be run on the CPU"

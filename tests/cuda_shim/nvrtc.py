@@ -5,6 +5,7 @@ NVRTC is a library that the package nvidia-cuda-nvrtc brings; it needs no driver
 import ctypes
 import re
 from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = "nvidia-cuda-nvrtc"
@@ -32,6 +33,8 @@ class Compiler:
     """compile(text, "sm_90", "float") -> {kernel: Resources}; raises RuntimeError with the compiler's words where it refuses the text."""
 
     def __init__(self, path):
+        for part in Path(path).parent.glob("libnvrtc-builtins.so.*"):        # NVRTC asks for it by name and does not look beside itself
+            ctypes.CDLL(str(part))
         self.nvrtc = ctypes.CDLL(path)
         self.nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
 
