@@ -45,8 +45,8 @@ def test_the_budget_names_every_kernel_and_lets_a_full_block_of_256_threads_run_
 def test_a_kernel_that_spills_and_one_that_does_not_compile_are_noticed(compiler):
     wasteful = """extern "C" __global__ void wasteful(REAL *y, const int *at)
     {
-        volatile REAL all[64];
-        for (int i = 0; i < 64; i++) all[i] = y[i];
+        REAL all[4096];
+        for (int i = 0; i < 4096; i++) all[i] = y[i];
         y[0] = all[at[0]] + all[at[1]];
     }"""
     assert compiler.compile(wasteful, "sm_75", "float")["wasteful"].stack > 0
