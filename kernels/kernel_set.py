@@ -91,6 +91,19 @@ def cuda(device=None, version=2, xp=np):
     return KernelSet("cuda", functions, xp, launch.empty if xp is launch.xp else xp.empty)
 
 
+def numba_cuda():
+    """The plain kernels in Numba CUDA, to read and to teach with, on a GPU or (with NUMBA_ENABLE_CUDASIM=1) on Numba's simulator.
+
+    They take CuPy's arrays and NumPy's, which are copied there and back. Raises ImportError without Numba and RuntimeError without a GPU.
+    """
+    if not importable("numba"):
+        raise ImportError("the numba_cuda kernels need numba: pip install numba, or take refmaml.kernels.reference()")
+    from numba import cuda as target
+    if not target.is_available():
+        raise RuntimeError("the numba_cuda kernels: expected a GPU, got none; NUMBA_ENABLE_CUDASIM=1 runs them on Numba's simulator")
+    return KernelSet("numba_cuda", collect("numba_cuda"))
+
+
 def auto():
     """The fastest kernels for NumPy arrays on this machine: `cpu()` where Numba is installed, else `reference()`."""
     return cpu() if importable("numba") and importable("scipy") else reference()

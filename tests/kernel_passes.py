@@ -16,6 +16,12 @@ LARGER = [cases.LayerCase(Conv2d(16, 24, 3, stride=2, padding="same"), (16, 15, 
           cases.LayerCase(MaxPool2d(2), (24, 13, 14))]
 TINY = [cases.LayerCase(Conv2d(1, 1, 1), (1, 1, 1)), cases.LayerCase(Conv2d(2, 1, 3, padding=1), (2, 1, 1)),
         cases.LayerCase(Linear(1, 1), (1,)), cases.LayerCase(BatchNorm2d(1), (1, 1, 2)), cases.LayerCase(MaxPool2d(1), (1, 1, 1))]
+# For kernels in blocks of threads: products whose every extent ends inside a tile, and others that fill more than one.
+TILES = [cases.LayerCase(Conv2d(3, 70, 3, stride=2, padding=1), (3, 9, 8)), cases.LayerCase(Conv2d(9, 5, 3), (9, 6, 7)),
+         cases.LayerCase(Linear(90, 70), (90,))]
+# Sums and results for more than one round of a team, and more than one block.
+ROUNDS = [cases.LayerCase(BatchNorm2d(2), (2, 9, 8)), cases.LayerCase(ReLU(), (3, 9, 8)), cases.LayerCase(MaxPool2d(2), (3, 19, 18))]
+CUDA_CASES = [*cases.LAYERS, *TINY, *TILES, *ROUNDS]
 
 
 def poisoned(kernel_set):

@@ -1,4 +1,5 @@
 """The CUDA kernels on the CPU, through g++ and fibers: against the reference kernels, in both precisions, in three schedules of threads."""
+import re
 import sys
 from types import SimpleNamespace
 
@@ -6,24 +7,30 @@ import numpy as np
 import pytest
 from cuda_shim.build import ABSENT, kernel_names
 from cuda_shim.kernels import shim_device, texts
-from kernel_passes import PRECISIONS, REFERENCE, TINY, draws, loss_passes, passes, vectors_passes, worst
+from kernel_passes import (
+    CUDA_CASES,
+    PRECISIONS,
+    REFERENCE,
+    TILES,
+    TINY,
+    draws,
+    gradients,
+    loss_passes,
+    passes,
+    vectors_passes,
+    worst,
+)
 
 import refmaml as rm
 from refmaml import kernels
 from refmaml.cli import main
 from refmaml.kernels.launcher import Launcher
-from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, LeakyReLU, Linear, MaxPool2d, ReLU, Softplus, Tanh
+from refmaml.layers import Conv2d, CrossEntropy, LeakyReLU, Linear, MaxPool2d, ReLU, Softplus, Tanh
 from refmaml.oracles import cases
 from refmaml.oracles.kernel_checks import method_kernel_check
 from refmaml.oracles.tolerance import relative_error, tolerance
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
-# Products whose every extent ends inside a tile, and others that fill more than one.
-TILES = [cases.LayerCase(Conv2d(3, 70, 3, stride=2, padding=1), (3, 9, 8)), cases.LayerCase(Conv2d(9, 5, 3), (9, 6, 7)),
-         cases.LayerCase(Linear(90, 70), (90,))]
-# Sums and results for more than one round of a team, and more than one block.
-ROUNDS = [cases.LayerCase(BatchNorm2d(2), (2, 9, 8)), cases.LayerCase(ReLU(), (3, 9, 8)), cases.LayerCase(MaxPool2d(2), (3, 19, 18))]
-CASES = [*cases.LAYERS, *TINY, *TILES, *ROUNDS]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +47,7 @@ def test_the_set_offers_what_the_reference_offers(cuda):
     assert set(cuda.functions) == set(REFERENCE.functions) and cuda.name == "cuda"
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CUDA_CASES, ids=str)
 def test_every_pass_of_every_layer_agrees_with_the_reference(cuda, case):
     for dtype in PRECISIONS:
         for tasks, shared in ((3, False), (2, True), (1, False)) if case not in TILES else ((2, False),):
@@ -48,7 +55,7 @@ def test_every_pass_of_every_layer_agrees_with_the_reference(cuda, case):
             assert fraction <= 1, f"{name}: {fraction} of the tolerance"
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if isinstance(case.layer, (Conv2d, Linear))], ids=str)
+@pytest.mark.parametrize("case", [case for case in CUDA_CASES if isinstance(case.layer, (Conv2d, Linear))], ids=str)
 def test_the_plain_products_agree_with_the_reference_too(device, case):
     for dtype in PRECISIONS:
         fraction, name = worst(case, kernels.cuda(device, version=1), *draws(case, 2, case in TINY, dtype))
@@ -71,7 +78,7 @@ def test_arithmetic_on_vectors_has_the_bits_of_the_reference(cuda, dtype):
 
 def test_every_kernel_of_every_file_was_run_in_both_precisions(cuda, device):
     """In this file: a kernel that no test launches would be one that nobody checks."""
-    for case in CASES[:len(cases.LAYERS)]:
+    for case in cases.LAYERS:
         for dtype in PRECISIONS:
             for version in (1, 2) if isinstance(case.layer, (Conv2d, Linear)) else (2,):
                 passes(case, kernels.cuda(device, version), *draws(case, 1, False, dtype))
@@ -112,6 +119,15 @@ def test_arrays_in_any_order_of_memory_and_read_only_give_the_same_bits(cuda):
             a.flags.writeable = False
     plain, other = passes(case, cuda, *inputs), passes(case, cuda, *strange)
     assert all(np.array_equal(plain[name], other[name]) for name in plain)
+
+
+def test_what_lies_beside_a_gradient_in_its_matrix_is_left_alone(cuda):
+    case = cases.LAYERS[0]
+    w, _, x, _, dy, _ = draws(case, 3, False, np.float64)
+    dw = gradients(case, 3, np.float64)
+    case.layer.backward(cuda, dw, w, case.layer.forward(cuda, w, x)[1], dy)
+    matrix = dw["weight"].base
+    assert np.isnan(matrix[:, -1]).all() and not np.isnan(matrix[:, :-1]).any()
 
 
 def test_complex_numbers_are_refused_with_the_way_out(cuda):
@@ -188,10 +204,11 @@ def test_without_cupy_or_a_gpu_the_set_says_so_in_one_line(no_gpu):
 
 @pytest.mark.parametrize("command", [["verify"], ["train", "--data", "sinusoid", "--out", "{out}"], ["bench", "--out", "{out}"]],
                          ids=lambda words: words[0])
-def test_without_a_gpu_every_command_says_so_in_one_line(no_gpu, command, tmp_path, capsys):
-    assert main([word.format(out=tmp_path / "out") for word in command] + ["--kernels", "cuda"]) == 2
+@pytest.mark.parametrize("name", ["cuda", "numba_cuda"])
+def test_without_a_gpu_every_command_says_so_in_one_line(no_gpu, command, name, tmp_path, capsys):
+    assert main([word.format(out=tmp_path / "out") for word in command] + ["--kernels", name]) == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.startswith("refmaml: --kernels: the cuda kernels"), said
+    assert said.count("\n") == 1 and re.match(f"refmaml: --kernels: the {name} kernels( need |: expected a GPU, got )", said), said
 
 
 def test_a_driver_that_finds_no_gpu_is_named_in_one_line(monkeypatch):

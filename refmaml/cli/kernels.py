@@ -2,7 +2,7 @@
 from refmaml import kernels
 from refmaml.errors import ArgumentError
 
-NAMES = ("auto", "cpu", "cuda", "reference")             # functions of refmaml.kernels
+NAMES = ("auto", "cpu", "cuda", "numba_cuda", "reference")       # functions of refmaml.kernels
 
 
 def kernel_set(name):

@@ -22,7 +22,7 @@
 #define __shared__ static __attribute__((section("cuda_shared")))
 extern unsigned char __start_cuda_shared[] __attribute__((weak)), __stop_cuda_shared[] __attribute__((weak));
 
-struct dim3 { int x, y, z; };
+struct dim3 { unsigned x, y, z; };
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace shim {
@@ -85,7 +85,7 @@ static std::vector<int> in_order(int count, Schedule schedule)
 static Error run_block(const std::vector<int> &order)
 {
     poison_shared_memory();
-    for (int i = 0; i < blockDim.x; i++) start(fibers[i], {i, 0, 0});
+    for (unsigned i = 0; i < blockDim.x; i++) start(fibers[i], {i, 0, 0});
     for (int left = blockDim.x; left;) {
         int waiting = 0, ended = 0;
         for (int i : order) {
@@ -101,13 +101,13 @@ static Error run_block(const std::vector<int> &order)
     return NONE;
 }
 
-static Error run_grid(dim3 grid, int threads, Schedule schedule)
+static Error run_grid(dim3 grid, unsigned threads, Schedule schedule)
 {
     gridDim = grid;
     blockDim = {threads, 1, 1};
-    if (int(fibers.size()) < threads) fibers.resize(threads);
+    if (fibers.size() < threads) fibers.resize(threads);
     std::vector<int> order = in_order(threads, schedule);
-    for (int b : in_order(grid.x * grid.y * grid.z, schedule)) {
+    for (unsigned b : in_order(grid.x * grid.y * grid.z, schedule)) {
         blockIdx = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
         if (Error error = run_block(order)) return error;
     }
@@ -122,7 +122,7 @@ template <class... A, std::size_t... I> void unpack(Call<A...> *call, std::index
     call->kernel(*static_cast<A *>(call->at[I])...);
 }
 
-template <class... A> Error launch(void (*kernel)(A...), void **at, dim3 grid, int threads, int schedule)
+template <class... A> Error launch(void (*kernel)(A...), void **at, dim3 grid, unsigned threads, int schedule)
 {
     Call<A...> call = {kernel, at};
     body = [](void *c) { unpack(static_cast<Call<A...> *>(c), std::index_sequence_for<A...>{}); };
@@ -134,7 +134,7 @@ template <class... A> Error launch(void (*kernel)(A...), void **at, dim3 grid, i
 static void __syncthreads() { shim::wait(); }
 
 #define EXPORT(kernel) \
-    extern "C" int run_##kernel(void **arguments, int x, int y, int z, int threads, int schedule) \
+    extern "C" int run_##kernel(void **arguments, unsigned x, unsigned y, unsigned z, unsigned threads, int schedule) \
     { \
         return shim::launch(kernel, arguments, {x, y, z}, threads, schedule); \
     }
