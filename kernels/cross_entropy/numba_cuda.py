@@ -18,7 +18,8 @@ def forward(loss, p, z, labels, scale):
         for n in range(N):
             largest = z[t, n, 0]                         # taken off before the exponential, which then cannot overflow
             for c in range(1, C):
-                largest = max(largest, z[t, n, c])
+                if z[t, n, c] > largest or z[t, n, c] != z[t, n, c]:       # NaN stays: nothing is larger than it
+                    largest = z[t, n, c]
             total = 0.0
             for c in range(C):
                 p[t, n, c] = math.exp(z[t, n, c] - largest)
