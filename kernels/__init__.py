@@ -7,6 +7,6 @@ if __name__ != "refmaml.kernels":
     raise ImportError("kernels: import it as refmaml.kernels, got a plain import of 'kernels' "
                       "(that would make a second copy of every module)")
 
-from refmaml.kernels.kernel_set import KernelSet, auto, cpu, reference
+from refmaml.kernels.kernel_set import KernelSet, auto, cpu, cuda, numba_cuda, reference
 
-__all__ = ["KernelSet", "auto", "cpu", "reference"]
+__all__ = ["KernelSet", "auto", "cpu", "cuda", "numba_cuda", "reference"]

@@ -76,6 +76,34 @@ def cpu(threads=None):
     return KernelSet("cpu", functions, empty=channels_last_in(memory), chain=partial(chain, memory=memory, threads=threads))
 
 
+def cuda(device=None, version=2, xp=np):
+    """The CUDA C++ kernels, float32 and float64, on the current GPU. The same bits at every run.
+
+    device   what runs the launches, if it is not CuPy (launcher.py says what it has to offer)
+    version  of the convolutions and matrix products: 1, a thread for each result, or 2, in tiles
+    xp       what `empty` allocates: cupy's arrays stay on the GPU; numpy's are taken there and back at each launch, which is right but slow
+
+    Raises ImportError without CuPy and RuntimeError without a GPU, in one line.
+    """
+    from refmaml.kernels.launcher import CupyDevice, Launcher
+    launch = Launcher(device or CupyDevice(), version)
+    functions = {name: partial(kernel, launch) for name, kernel in collect("cuda").items()}
+    return KernelSet("cuda", functions, xp, launch.empty if xp is launch.xp else xp.empty)
+
+
+def numba_cuda():
+    """The plain kernels in Numba CUDA, to read and to teach with, on a GPU or (with NUMBA_ENABLE_CUDASIM=1) on Numba's simulator.
+
+    They take CuPy's arrays and NumPy's, which are copied there and back. Raises ImportError without Numba and RuntimeError without a GPU.
+    """
+    if not importable("numba"):
+        raise ImportError("the numba_cuda kernels need numba: pip install numba, or take refmaml.kernels.reference()")
+    from numba import cuda as target
+    if not target.is_available():
+        raise RuntimeError("the numba_cuda kernels: expected a GPU, got none; NUMBA_ENABLE_CUDASIM=1 runs them on Numba's simulator")
+    return KernelSet("numba_cuda", collect("numba_cuda"))
+
+
 def auto():
     """The fastest kernels for NumPy arrays on this machine: `cpu()` where Numba is installed, else `reference()`."""
     return cpu() if importable("numba") and importable("scipy") else reference()

@@ -4,10 +4,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
+from refmaml.cli.kernels import kernel_set
 from refmaml.errors import ArgumentError, expect
 
 SECTIONS = ("meta", "kernels", "ourselves", "startup")
-KERNELS = ("cpu", "reference")               # functions of refmaml.kernels
+KERNELS = ("cpu", "cuda", "numba_cuda", "reference")     # functions of refmaml.kernels
 THREADED = ("strided-1", "max-pool-1")       # workloads on which threads, memory and start-up are measured, where they are chosen
 
 
@@ -34,6 +35,8 @@ def run(arguments):
     from refmaml.bench.record import SCHEMA
     from refmaml.cli import report
     from refmaml.training.files import make_folder, write_json
+    if arguments.kernels.endswith("cuda"):
+        kernel_set(arguments.kernels)                    # without a GPU this says so, and not every process that is started
     seconds = positive(arguments.seconds)
     chosen = workloads.named(arguments.workloads or workloads.DEFAULT)
     names, absent = contestants(arguments.peers)

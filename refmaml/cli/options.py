@@ -3,6 +3,7 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from refmaml.cli import presets
+from refmaml.cli.kernels import NAMES
 from refmaml.errors import ArgumentError, expect
 
 
@@ -58,8 +59,6 @@ def switch():
     return Kind(lambda value: accept(type(value) is bool, value), "true or false", 0)
 
 
-KERNELS = ("auto", "cpu", "reference")         # functions of refmaml.kernels
-
 # Where an option means something: {option: (another option, the values of that one)}.
 BELONGS = {
     **{name: ("data", presets.IMAGES) for name in ("n_way", "rotations", "split")},
@@ -104,7 +103,7 @@ SAVED = {
         "bn_gamma": (switch(), "conv4: batch-norm with a scale"),
         "hidden": (several(count(1), "integers >= 1"), "mlp: sizes of the hidden layers"),
         "loss_scale": (choice(("mean", "sum", "sum/K")), "what stands in front of the loss's sum"),
-        "kernels": (choice(KERNELS), "what computes the layers"),
+        "kernels": (choice(NAMES), "what computes the layers"),
         "dtype": (choice(("float32", "float64")), "precision")},
     "training": {
         "tasks": (count(1), "tasks in a meta-step"),

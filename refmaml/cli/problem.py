@@ -3,7 +3,8 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from refmaml import kernels, methods, nets, tasks
+from refmaml import methods, nets, tasks
+from refmaml.cli.kernels import kernel_set
 from refmaml.cli.options import flag
 from refmaml.cli.presets import IMAGES
 from refmaml.errors import ArgumentError, expect
@@ -57,7 +58,7 @@ def at_evaluation(method, config, meta_size, net):
 
 def make_net(config):
     """The network, on its kernels, with its loss."""
-    computes = getattr(kernels, config["kernels"])()
+    computes = kernel_set(config["kernels"])
     images = config["data"] in IMAGES
     loss = CrossEntropy(config["loss_scale"]) if images else MSE(config["loss_scale"])
     if config["net"] == "conv4":

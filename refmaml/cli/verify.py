@@ -5,12 +5,11 @@ from time import perf_counter
 
 import numpy as np
 
-from refmaml import kernels as kernel_sets
+from refmaml.cli.kernels import NAMES, kernel_set
 from refmaml.errors import DataError
 from refmaml.version import __version__
 
 PASSES = ("y", "loss", "dx", "dz", "dw", "ry", "rdx", "rdz", "rdw")
-KERNELS = ("auto", "cpu", "reference")         # functions of refmaml.kernels
 SCHEMA = 1
 
 
@@ -19,7 +18,7 @@ def add(subparsers):
     command = subparsers.add_parser("verify", help="check every derivative of every layer, loss, net and method",
                                     description="Climbs the derivative ladder: every layer, loss, net and method against loops, the "
                                     "complex step, closed forms and dense algebra. Exit status 1 if any check fails.")
-    command.add_argument("--kernels", choices=KERNELS, default="auto", help="the kernel set to verify")
+    command.add_argument("--kernels", choices=NAMES, default="auto", help="the kernel set to verify")
     command.add_argument("--json", metavar="FILE", help="write every row here as well")
     command.add_argument("--all", action="store_true", help="a line for every check, not for every layer")
     command.set_defaults(func=run)
@@ -29,7 +28,7 @@ def run(arguments):
     """Print the table; returns 0 if every check passed, else 1."""
     from refmaml.oracles.ladder import ladder
     started, rows = perf_counter(), []
-    for section, checks in ladder(getattr(kernel_sets, arguments.kernels)()):
+    for section, checks in ladder(kernel_set(arguments.kernels)):
         print(f"\n{section}")
         checks = list(progress(section, checks))
         rows += checks

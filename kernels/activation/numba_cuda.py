@@ -1,0 +1,104 @@
+"""Elementwise activations in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator.
+
+A function goes by its number (functions.py) and its slope; one without a name is computed by its own three callables.
+"""
+import math
+
+from numba import cuda
+
+from refmaml.kernels.activation import reference
+from refmaml.kernels.activation.functions import LEAKY, NUMBERS, TANH
+from refmaml.kernels.numba_launcher import for_each
+
+__all__ = ["activation_forward", "activation_backward", "activation_r_forward", "activation_r_backward"]
+
+
+@cuda.jit(device=True)
+def sigmoid(x):
+    """1 / (1 + e^-x), written with the exponential that does not overflow."""
+    e = math.exp(-x if x > 0 else x)
+    return (1 if x > 0 else e) / (1 + e)
+
+
+@cuda.jit(device=True)
+def f(x, kind, slope):
+    if kind == LEAKY:
+        return x if not x <= 0 else (slope * x if slope != 0 else 0.0)
+    if kind == TANH:
+        return math.tanh(x)
+    return (0.0 if x <= 0 else x) + math.log1p(math.exp(-x if x > 0 else x))
+
+
+@cuda.jit(device=True)
+def df(x, kind, slope):
+    if kind == LEAKY:
+        return slope if x <= 0 else 1.0
+    if kind == TANH:
+        return 1 - math.tanh(x) ** 2
+    return sigmoid(x)
+
+
+@cuda.jit(device=True)
+def ddf(x, kind):
+    if kind == TANH:
+        return -2 * math.tanh(x) * (1 - math.tanh(x) ** 2)
+    return sigmoid(x) * sigmoid(-x)
+
+
+@cuda.jit
+def forward(y, x, kind, slope):
+    """y = f(x), a thread for each number; arrays are (T, numbers of a task)."""
+    t, i = cuda.blockIdx.y, cuda.grid(1)
+    if i < x.shape[1]:
+        y[t, i] = f(x[t, i], kind, slope)
+
+
+@cuda.jit
+def backward(dx, dy, x, kind, slope):
+    """dx = f'(x) dy."""
+    t, i = cuda.blockIdx.y, cuda.grid(1)
+    if i < x.shape[1]:
+        dx[t, i] = df(x[t, i], kind, slope) * dy[t, i]
+
+
+@cuda.jit
+def r_backward(rdx, dy, rdy, x, rx, kind, slope):
+    """rdx = f'(x) rdy + f''(x) rx dy; a piecewise linear function has no second term."""
+    t, i = cuda.blockIdx.y, cuda.grid(1)
+    if i < x.shape[1]:
+        rdx[t, i] = df(x[t, i], kind, slope) * rdy[t, i]
+        if kind != LEAKY:
+            rdx[t, i] += ddf(x[t, i], kind) * rx[t, i] * dy[t, i]
+
+
+def on_rows(kernel, out, inputs, function):
+    """The kernel on arrays as (T, numbers of a task)."""
+    rows = out.reshape(len(out), -1)
+    for_each(kernel, rows.shape[1], [rows], [a.reshape(len(a), -1) for a in inputs], NUMBERS[function.name], function.slope)
+    out[...] = rows.reshape(out.shape)
+
+
+def activation_forward(y, x, function):
+    """y = f(x)."""
+    if function.name not in NUMBERS:
+        return reference.activation_forward(y, x, function)
+    on_rows(forward, y, [x], function)
+
+
+def activation_backward(dx, dy, x, function):
+    """dx = f'(x) dy."""
+    if function.name not in NUMBERS:
+        return reference.activation_backward(dx, dy, x, function)
+    on_rows(backward, dx, [dy, x], function)
+
+
+def activation_r_forward(ry, rx, x, function):
+    """ry = f'(x) rx."""
+    activation_backward(ry, rx, x, function)
+
+
+def activation_r_backward(rdx, dy, rdy, x, rx, function):
+    """rdx = f'(x) rdy + f''(x) rx dy."""
+    if function.name not in NUMBERS:
+        return reference.activation_r_backward(rdx, dy, rdy, x, rx, function)
+    on_rows(r_backward, rdx, [dy, rdy, x, rx], function)

@@ -1,0 +1,85 @@
+// What the kernels of every operation share; stands in front of each file when it is compiled. No headers: NVRTC needs none.
+//
+// REAL is float or double. An array is an address and the step from one task's numbers to the next (0: shared by all tasks); ARRAY and
+// OUTPUT declare both, OF_TASK is the part of this block's task. All other extents are int: a task holds less than 2^31 numbers.
+typedef REAL real;
+
+#define OUTPUT(type, a) type *a, long long a##_step
+#define ARRAY(type, a) const type *a, long long a##_step
+#define OF_TASK(a) (a + blockIdx.z * a##_step)
+
+enum { THREADS = 256, TEAM = 128 };
+
+// The result that belongs to this thread.
+__device__ __forceinline__ int my_element() { return blockIdx.x * blockDim.x + threadIdx.x; }
+
+// The sum of `value` over a block of TEAM threads, for all of them: a tree, in the same order at every launch.
+__device__ real team_sum(real value)
+{
+    __shared__ real part[TEAM];
+    int thread = threadIdx.x;
+    part[thread] = value;
+    __syncthreads();
+    for (int half = TEAM / 2; half > 0; half /= 2) {
+        if (thread < half) part[thread] += part[thread + half];
+        __syncthreads();
+    }
+    real total = part[0];
+    __syncthreads();                                    // before the next sum writes there
+    return total;
+}
+
+// The values of one channel, among N images of C channels of L positions: number e of N L lies at channel_at(e, c, C, L).
+__device__ __forceinline__ int channel_at(int e, int c, int C, int L) { return (e / L * C + c) * L + e % L; }
+
+// ---- products of matrices ---------------------------------------------------------------------------------------------------
+//
+// result[row, column] = sum_k a(row, k) b(column, k), by blocks of THREADS for TILE x TILE results. In turns of DEPTH k's the block
+// brings a slice of both operands to shared memory, and each thread adds EACH x EACH products from there: 2 EACH loads for EACH^2
+// products. An operand is anything with at(index, k); K_FIRST says that neighbours in k lie together in its memory, so that neighbouring
+// threads load them. The pad makes such loads land in different banks.
+enum { TILE = 64, DEPTH = 8, EACH = 4, PAD = 4, ACROSS = TILE / EACH };
+
+typedef real Slice[DEPTH][TILE + PAD];
+
+struct Results { real of[EACH][EACH]; };
+
+template <bool K_FIRST, class Operand>
+__device__ __forceinline__ void bring(Slice &slice, const Operand &operand, int first, int count, int k, int depth)
+{
+    const int together = K_FIRST ? DEPTH : TILE, apart = THREADS / together;
+    int fast = threadIdx.x % together, slow = threadIdx.x / together;
+#pragma unroll
+    for (; slow < (K_FIRST ? TILE : DEPTH); slow += apart) {
+        int at = K_FIRST ? slow : fast, dk = K_FIRST ? fast : slow;
+        bool there = first + at < count && k + dk < depth;
+        slice[dk][at] = there ? operand.at(first + at, k + dk) : real(0);
+    }
+}
+
+template <bool A_K_FIRST, bool B_K_FIRST, class A, class B>
+__device__ __forceinline__ void add_product(Results &sum, Slice &a, Slice &b, const A &rows, const B &columns, int M, int N, int depth)
+{
+    int row = threadIdx.x / ACROSS * EACH, column = threadIdx.x % ACROSS * EACH;
+    for (int k = 0; k < depth; k += DEPTH) {
+        bring<A_K_FIRST>(a, rows, blockIdx.y * TILE, M, k, depth);
+        bring<B_K_FIRST>(b, columns, blockIdx.x * TILE, N, k, depth);
+        __syncthreads();
+#pragma unroll
+        for (int dk = 0; dk < DEPTH; dk++)
+#pragma unroll
+            for (int i = 0; i < EACH; i++)
+#pragma unroll
+                for (int j = 0; j < EACH; j++) sum.of[i][j] += a[dk][row + i] * b[dk][column + j];
+        __syncthreads();                                // before the next slices overwrite these
+    }
+}
+
+// result.put(row, column, value) for each result of this thread.
+template <class Result> __device__ __forceinline__ void put_all(const Results &sum, const Result &result, int M, int N)
+{
+    int row = blockIdx.y * TILE + threadIdx.x / ACROSS * EACH, column = blockIdx.x * TILE + threadIdx.x % ACROSS * EACH;
+    for (int i = 0; i < EACH; i++)
+        for (int j = 0; j < EACH; j++)
+            if (row + i < M && column + j < N) result.put(row + i, column + j, sum.of[i][j]);
+}

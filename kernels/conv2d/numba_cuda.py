@@ -1,0 +1,127 @@
+"""2-D convolution in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator.
+
+A device function holds each sum; the kernels call it once, or twice for the two terms of an R-pass. The geometry goes as four numbers:
+stride sH, sW, and the rows above and the columns left of the image, top and left; what lies beyond its other ends follows from the extents.
+"""
+from numba import cuda
+
+from refmaml.kernels.numba_launcher import for_each
+
+__all__ = ["conv2d_forward", "conv2d_backward_x", "conv2d_backward_w",
+           "conv2d_r_forward", "conv2d_r_backward_x", "conv2d_r_backward_w"]
+
+
+@cuda.jit(device=True)
+def y_at(x, w, t, n, o, a, b, sH, sW, top, left):
+    """sum_{c,p,q} w[o,c,p,q] x[n,c, sH a + p - top, sW b + q - left] over the pixels inside the image"""
+    C, H, W = x.shape[2:]
+    total = 0.0
+    for c in range(C):
+        for p in range(w.shape[3]):
+            for q in range(w.shape[4]):
+                i, j = sH * a + p - top, sW * b + q - left
+                if 0 <= i < H and 0 <= j < W:
+                    total += w[t % len(w), o, c, p, q] * x[t, n, c, i, j]
+    return total
+
+
+@cuda.jit(device=True)
+def dx_at(dy, w, t, n, c, i, j, sH, sW, top, left):
+    """sum of w[o,c,p,q] dy[n,o,a,b] over the positions (a, b) that see pixel (i, j) through tap (p, q): sH a = i + top - p"""
+    O, Ho, Wo = dy.shape[2:]
+    total = 0.0
+    for o in range(O):
+        for p in range(w.shape[3]):
+            for q in range(w.shape[4]):
+                down, right = i + top - p, j + left - q
+                if down >= 0 and right >= 0 and down % sH == 0 and right % sW == 0 and down // sH < Ho and right // sW < Wo:
+                    total += w[t % len(w), o, c, p, q] * dy[t, n, o, down // sH, right // sW]
+    return total
+
+
+@cuda.jit(device=True)
+def dw_at(x, dy, t, o, c, p, q, sH, sW, top, left):
+    """sum_{n,a,b} dy[n,o,a,b] x[n,c, sH a + p - top, sW b + q - left] over the pixels inside the image"""
+    H, W = x.shape[3:]
+    total = 0.0
+    for n in range(x.shape[1]):
+        for a in range(dy.shape[3]):
+            for b in range(dy.shape[4]):
+                i, j = sH * a + p - top, sW * b + q - left
+                if 0 <= i < H and 0 <= j < W:
+                    total += dy[t, n, o, a, b] * x[t, n, c, i, j]
+    return total
+
+
+@cuda.jit
+def forward(y, x, w, x2, w2, pairs, sH, sW, top, left):
+    """y = conv(x, w), plus conv(x2, w2) where there are two pairs: a thread for each (n, o, a, b)."""
+    t, k = cuda.blockIdx.y, cuda.grid(1)
+    N, O, Ho, Wo = y.shape[1:]
+    if k < N * O * Ho * Wo:
+        n, o, a, b = k // (O * Ho * Wo), k // (Ho * Wo) % O, k // Wo % Ho, k % Wo
+        total = y_at(x, w, t, n, o, a, b, sH, sW, top, left)
+        if pairs == 2:
+            total += y_at(x2, w2, t, n, o, a, b, sH, sW, top, left)
+        y[t, n, o, a, b] = total
+
+
+@cuda.jit
+def backward_x(dx, dy, w, dy2, w2, pairs, sH, sW, top, left):
+    """dx = conv_dx(dy, w), plus conv_dx(dy2, w2) where there are two pairs: a thread for each (n, c, i, j)."""
+    t, k = cuda.blockIdx.y, cuda.grid(1)
+    N, C, H, W = dx.shape[1:]
+    if k < N * C * H * W:
+        n, c, i, j = k // (C * H * W), k // (H * W) % C, k // W % H, k % W
+        total = dx_at(dy, w, t, n, c, i, j, sH, sW, top, left)
+        if pairs == 2:
+            total += dx_at(dy2, w2, t, n, c, i, j, sH, sW, top, left)
+        dx[t, n, c, i, j] = total
+
+
+@cuda.jit
+def backward_w(dw, x, dy, x2, dy2, pairs, sH, sW, top, left):
+    """dw = conv_dw(x, dy), plus conv_dw(x2, dy2) where there are two pairs: a thread for each (o, c, p, q)."""
+    t, k = cuda.blockIdx.y, cuda.grid(1)
+    O, C, kH, kW = dw.shape[1:]
+    if k < O * C * kH * kW:
+        o, c, p, q = k // (C * kH * kW), k // (kH * kW) % C, k // kW % kH, k % kW
+        total = dw_at(x, dy, t, o, c, p, q, sH, sW, top, left)
+        if pairs == 2:
+            total += dw_at(x2, dy2, t, o, c, p, q, sH, sW, top, left)
+        dw[t, o, c, p, q] = total
+
+
+def product(kernel, out, first, second, stride, padding):
+    """out = the product of the pair `first`, plus that of the pair `second` if it is not None."""
+    for_each(kernel, out[:1].size, [out], [*first, *(second or first)], 2 if second else 1, *stride, padding[0][0], padding[1][0])
+
+
+def conv2d_forward(y, x, w, stride, padding):
+    """y = conv(x, w)."""
+    product(forward, y, (x, w), None, stride, padding)
+
+
+def conv2d_backward_x(dx, dy, w, stride, padding):
+    """dx = conv_dx(dy, w)."""
+    product(backward_x, dx, (dy, w), None, stride, padding)
+
+
+def conv2d_backward_w(dw, x, dy, stride, padding):
+    """dw = conv_dw(x, dy), one per task."""
+    product(backward_w, dw, (x, dy), None, stride, padding)
+
+
+def conv2d_r_forward(ry, x, rx, w, rw, stride, padding):
+    """ry = conv(rx, w) + conv(x, rw)."""
+    product(forward, ry, (rx, w), (x, rw), stride, padding)
+
+
+def conv2d_r_backward_x(rdx, dy, rdy, w, rw, stride, padding):
+    """rdx = conv_dx(rdy, w) + conv_dx(dy, rw)."""
+    product(backward_x, rdx, (rdy, w), (dy, rw), stride, padding)
+
+
+def conv2d_r_backward_w(rdw, x, rx, dy, rdy, stride, padding):
+    """rdw = conv_dw(rx, dy) + conv_dw(x, rdy), one per task."""
+    product(backward_w, rdw, (rx, dy), (x, rdy), stride, padding)

@@ -1,0 +1,142 @@
+"""What every `cuda.py` shares: how arrays are handed to a CUDA kernel, and how many threads it gets.
+
+A kernel sees each array as an address and a step: the numbers of one task lie in one piece in the order of the array's axes, and the
+tasks lie `step` numbers apart (0 where all tasks share them). So a gradient can be written into the columns of a matrix (T, P) without
+a copy; arrays in any other order are copied, and NumPy's arrays are taken to the GPU and back. blockIdx.z is the task; a kernel's
+arguments are its outputs, its inputs, its numbers.
+
+A device runs the launches: `CupyDevice` on a GPU; a test may bring one of its own. It has
+
+    xp                                                             the module its arrays come from
+    empty(shape, dtype)                                            an uninitialised array
+    launch(operation, kernel, dtype, grid, threads, arguments)     arrays and NumPy's numbers, in the kernel's order
+"""
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+PRECISIONS = {"float32": "float", "float64": "double"}
+THREADS = 256            # of a block whose threads each own a result
+TEAM = 128               # of a block whose threads add up one result together: a power of two
+TILE = 64                # rows and columns of a product that a block of THREADS computes (TILE in common.cu)
+MOST_TASKS = 65535       # blocks along z
+MOST_NUMBERS = 2**31 - 1
+
+
+def source(operation):
+    """The CUDA text of an operation: what all share, then its own file."""
+    return (HERE / "common.cu").read_text() + (HERE / operation / f"{operation}.cu").read_text()
+
+
+def in_blocks(count, threads):
+    return max(1, -(-count // threads))
+
+
+class Launcher:
+    """Kernels of one device: `launch.elements("bias", "bias_forward", [y], [b], N, C, L)`.
+
+    version  of the products of matrices: 1, the plain one, or 2, in tiles
+    """
+
+    def __init__(self, device, version=2):
+        expect(version in (1, 2), f"version: expected 1 or 2, got {version!r}")
+        self.device, self.version, self.xp, self.empty = device, version, device.xp, device.empty
+
+    def elements(self, operation, kernel, outputs, inputs, *numbers, count=None):
+        """A thread for each of `count` results of a task (None: for each number of the first output)."""
+        count = outputs[0][:1].size if count is None else count
+        self.run(operation, kernel, (in_blocks(count, THREADS), 1), THREADS, outputs, inputs, numbers)
+
+    def teams(self, operation, kernel, teams, outputs, inputs, *numbers):
+        """A block of TEAM threads for each of `teams` sums of a task."""
+        self.run(operation, kernel, (teams, 1), TEAM, outputs, inputs, numbers)
+
+    def product(self, operation, kernel, matrix, outputs, inputs, *numbers):
+        """A product of matrices, its result (rows, columns): v1 has a thread for each number of it, v2 a block for each tile."""
+        if self.version == 1:
+            return self.elements(operation, f"{kernel}_v1", outputs, inputs, *numbers)
+        rows, columns = (in_blocks(n, TILE) for n in matrix)
+        self.run(operation, f"{kernel}_v2", (columns, rows), THREADS, outputs, inputs, numbers)
+
+    def run(self, operation, kernel, grid, threads, outputs, inputs, numbers):
+        tasks, dtype = max(len(a) for a in outputs), precision(outputs[0])
+        if outputs[0].size == 0:
+            return
+        expect(tasks <= MOST_TASKS, f"{kernel}: expected at most {MOST_TASKS} tasks in a launch, got {tasks}")
+        laid = [self.lay(kernel, a, dtype) for a in outputs]
+        arguments = [part for a in laid + [self.lay(kernel, a, dtype) for a in inputs] for part in (a, task_step(a))]
+        arguments += [np.int32(n) if isinstance(n, (int, np.integer)) else np.dtype(dtype).type(n) for n in numbers]
+        self.device.launch(operation, kernel, dtype, (*grid, tasks), threads, arguments)
+        for a, ready in zip(outputs, laid, strict=True):
+            if ready is not a:
+                a[...] = ready if isinstance(a, self.xp.ndarray) else self.xp.asnumpy(ready)
+
+    def lay(self, kernel, a, dtype):
+        """`a` on the device with each task in one piece, reals in the kernel's precision: itself if it is so already."""
+        expect(prod(a.shape[1:]) <= MOST_NUMBERS, f"{kernel}: expected at most {MOST_NUMBERS} numbers in a task, got shape {a.shape}")
+        if not isinstance(a, self.xp.ndarray):
+            a = self.xp.asarray(a)
+        if a.dtype.kind == "f" and a.dtype != dtype:
+            a = a.astype(dtype)
+        return a if len(a) == 0 or a[0].flags.c_contiguous else self.xp.ascontiguousarray(a)
+
+
+def task_step(a):
+    """How many numbers from one task to the next; 0 where there is but one."""
+    return np.int64(a.strides[0] // a.itemsize if len(a) > 1 else 0)
+
+
+def precision(a):
+    """The name of an array's precision; TypeError for one that no kernel has."""
+    if a.dtype.name not in PRECISIONS:
+        raise TypeError(f"the cuda kernels: expected float32 and float64, got {a.dtype.name}; refmaml.kernels.reference() takes any")
+    return a.dtype.name
+
+
+def expect(condition, text):
+    if not condition:
+        raise ValueError(text)
+
+
+class CupyDevice:
+    """The current GPU, through CuPy. A file is compiled for it when a kernel of the file is first called, once per precision.
+
+    Source is kept, not cubins: CuPy's own cache on disk does what cubins would, for any card and any driver.
+    """
+
+    def __init__(self):
+        self.xp = cupy_with_gpu()
+        self.kernels = {}
+
+    def empty(self, shape, dtype):
+        return self.xp.empty(shape, dtype)
+
+    def launch(self, operation, kernel, dtype, grid, threads, arguments):
+        self.kernel(operation, kernel, dtype)(grid, (threads, 1, 1), tuple(arguments))
+
+    def kernel(self, operation, kernel, dtype):
+        """The compiled kernel."""
+        if (kernel, dtype) not in self.kernels:
+            if (operation, dtype) not in self.kernels:
+                self.kernels[operation, dtype] = self.xp.RawModule(
+                    code=source(operation), options=("--std=c++17", f"-DREAL={PRECISIONS[dtype]}"), backend="nvrtc")
+            self.kernels[kernel, dtype] = self.kernels[operation, dtype].get_function(kernel)
+        return self.kernels[kernel, dtype]
+
+
+def cupy_with_gpu():
+    """The module cupy, where it finds a GPU. ImportError without cupy, RuntimeError without a GPU: one line each."""
+    try:
+        import cupy
+    except ImportError:
+        raise ImportError("the cuda kernels need cupy: pip install 'refmaml[cuda13]' (driver 580 or newer) or 'refmaml[cuda12]', "
+                          "or take refmaml.kernels.cpu()") from None
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise RuntimeError(f"the cuda kernels: expected a GPU, got {str(error).splitlines()[0]}; take refmaml.kernels.cpu()") from None
+    if count == 0:
+        raise RuntimeError("the cuda kernels: expected a GPU, got none; take refmaml.kernels.cpu()")
+    return cupy

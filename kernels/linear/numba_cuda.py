@@ -1,0 +1,94 @@
+"""Matrix product for T tasks in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator.
+
+A device function holds each sum; the kernels call it once, or twice for the two terms of an R-pass.
+"""
+from numba import cuda
+
+from refmaml.kernels.numba_launcher import for_each
+
+__all__ = ["linear_forward", "linear_backward_x", "linear_backward_w",
+           "linear_r_forward", "linear_r_backward_x", "linear_r_backward_w"]
+
+
+@cuda.jit(device=True)
+def y_at(x, w, t, n, o):
+    """sum_i x[n,i] w[o,i]"""
+    total = 0.0
+    for i in range(x.shape[2]):
+        total += x[t, n, i] * w[t % len(w), o, i]
+    return total
+
+
+@cuda.jit(device=True)
+def dx_at(dy, w, t, n, i):
+    """sum_o dy[n,o] w[o,i]"""
+    total = 0.0
+    for o in range(dy.shape[2]):
+        total += dy[t, n, o] * w[t % len(w), o, i]
+    return total
+
+
+@cuda.jit(device=True)
+def dw_at(x, dy, t, o, i):
+    """sum_n dy[n,o] x[n,i]"""
+    total = 0.0
+    for n in range(x.shape[1]):
+        total += dy[t, n, o] * x[t, n, i]
+    return total
+
+
+@cuda.jit
+def forward(y, x, w, x2, w2, pairs):
+    """y = x w', plus x2 w2' where there are two pairs: a thread for each (n, o)."""
+    t, k = cuda.blockIdx.y, cuda.grid(1)
+    N, O = y.shape[1:]
+    if k < N * O:
+        y[t, k // O, k % O] = y_at(x, w, t, k // O, k % O) + (y_at(x2, w2, t, k // O, k % O) if pairs == 2 else 0)
+
+
+@cuda.jit
+def backward_x(dx, dy, w, dy2, w2, pairs):
+    """dx = dy w, plus dy2 w2 where there are two pairs: a thread for each (n, i)."""
+    t, k = cuda.blockIdx.y, cuda.grid(1)
+    N, I = dx.shape[1:]
+    if k < N * I:
+        dx[t, k // I, k % I] = dx_at(dy, w, t, k // I, k % I) + (dx_at(dy2, w2, t, k // I, k % I) if pairs == 2 else 0)
+
+
+@cuda.jit
+def backward_w(dw, x, dy, x2, dy2, pairs):
+    """dw = dy' x, plus dy2' x2 where there are two pairs: a thread for each (o, i)."""
+    t, k = cuda.blockIdx.y, cuda.grid(1)
+    O, I = dw.shape[1:]
+    if k < O * I:
+        dw[t, k // I, k % I] = dw_at(x, dy, t, k // I, k % I) + (dw_at(x2, dy2, t, k // I, k % I) if pairs == 2 else 0)
+
+
+def linear_forward(y, x, w):
+    """y = x w'."""
+    for_each(forward, y[:1].size, [y], [x, w, x, w], 1)
+
+
+def linear_backward_x(dx, dy, w):
+    """dx = dy w."""
+    for_each(backward_x, dx[:1].size, [dx], [dy, w, dy, w], 1)
+
+
+def linear_backward_w(dw, x, dy):
+    """dw = dy' x, one per task."""
+    for_each(backward_w, dw[:1].size, [dw], [x, dy, x, dy], 1)
+
+
+def linear_r_forward(ry, x, rx, w, rw):
+    """ry = rx w' + x rw'."""
+    for_each(forward, ry[:1].size, [ry], [rx, w, x, rw], 2)
+
+
+def linear_r_backward_x(rdx, dy, rdy, w, rw):
+    """rdx = rdy w + dy rw."""
+    for_each(backward_x, rdx[:1].size, [rdx], [rdy, w, dy, rw], 2)
+
+
+def linear_r_backward_w(rdw, x, rx, dy, rdy):
+    """rdw = dy' rx + rdy' x, one per task."""
+    for_each(backward_w, rdw[:1].size, [rdw], [rx, dy, x, rdy], 2)

@@ -1,0 +1,111 @@
+"""Pooling in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator.
+
+A thread for each result. Backwards a thread owns a pixel of dx and gathers from the windows that hold it: no two write to one place.
+"""
+from numba import cuda
+
+from refmaml.kernels.numba_launcher import for_each
+
+__all__ = ["max_pool2d_forward", "max_pool2d_gather", "max_pool2d_backward",
+           "avg_pool2d_forward", "avg_pool2d_backward"]
+
+
+@cuda.jit
+def max_forward(y, winner, x, kH, kW, sH, sW):
+    """y and the place p kW + q of the winner: the first of equals; NaN (the only number unlike itself) wins over everything."""
+    t, k = cuda.blockIdx.y, cuda.grid(1)
+    N, C, Ho, Wo = y.shape[1:]
+    if k < N * C * Ho * Wo:
+        n, c, a, b = k // (C * Ho * Wo), k // (Ho * Wo) % C, k // Wo % Ho, k % Wo
+        best, place = x[t, n, c, a * sH, b * sW], 0
+        for p in range(kH):
+            for q in range(kW):
+                value = x[t, n, c, a * sH + p, b * sW + q]
+                if value > best or (value != value and best == best):
+                    best, place = value, p * kW + q
+        y[t, n, c, a, b] = best
+        winner[t, n, c, a, b] = place
+
+
+@cuda.jit
+def max_gather(ry, winner, rx, kH, kW, sH, sW):
+    """ry = rx at the winners' places."""
+    t, k = cuda.blockIdx.y, cuda.grid(1)
+    N, C, Ho, Wo = ry.shape[1:]
+    if k < N * C * Ho * Wo:
+        n, c, a, b = k // (C * Ho * Wo), k // (Ho * Wo) % C, k // Wo % Ho, k % Wo
+        place = winner[t, n, c, a, b]
+        ry[t, n, c, a, b] = rx[t, n, c, a * sH + place // kW, b * sW + place % kW]
+
+
+@cuda.jit
+def max_backward(dx, winner, dy, kH, kW, sH, sW):
+    """dx = dy where the pixel won, summed over the windows (a, b) that hold it: those with 0 <= i - a sH < kH, as for j."""
+    t, k = cuda.blockIdx.y, cuda.grid(1)
+    N, C, H, W = dx.shape[1:]
+    if k < N * C * H * W:
+        n, c, i, j = k // (C * H * W), k // (H * W) % C, k // W % H, k % W
+        total = 0.0
+        for p in range(kH):
+            for q in range(kW):
+                if i >= p and j >= q and (i - p) % sH == 0 and (j - q) % sW == 0:
+                    a, b = (i - p) // sH, (j - q) // sW
+                    if a < dy.shape[3] and b < dy.shape[4] and winner[t, n, c, a, b] == p * kW + q:
+                        total += dy[t, n, c, a, b]
+        dx[t, n, c, i, j] = total
+
+
+@cuda.jit
+def avg_forward(y, x, kH, kW, sH, sW):
+    """y = the mean of each window."""
+    t, k = cuda.blockIdx.y, cuda.grid(1)
+    N, C, Ho, Wo = y.shape[1:]
+    if k < N * C * Ho * Wo:
+        n, c, a, b = k // (C * Ho * Wo), k // (Ho * Wo) % C, k // Wo % Ho, k % Wo
+        total = 0.0
+        for p in range(kH):
+            for q in range(kW):
+                total += x[t, n, c, a * sH + p, b * sW + q]
+        y[t, n, c, a, b] = total / (kH * kW)
+
+
+@cuda.jit
+def avg_backward(dx, dy, kH, kW, sH, sW):
+    """dx = each dy spread evenly over its window, summed over the windows that hold the pixel."""
+    t, k = cuda.blockIdx.y, cuda.grid(1)
+    N, C, H, W = dx.shape[1:]
+    if k < N * C * H * W:
+        n, c, i, j = k // (C * H * W), k // (H * W) % C, k // W % H, k % W
+        total = 0.0
+        for p in range(kH):
+            for q in range(kW):
+                if i >= p and j >= q and (i - p) % sH == 0 and (j - q) % sW == 0:
+                    a, b = (i - p) // sH, (j - q) // sW
+                    if a < dy.shape[3] and b < dy.shape[4]:
+                        total += dy[t, n, c, a, b] / (kH * kW)
+        dx[t, n, c, i, j] = total
+
+
+def max_pool2d_forward(y, winner, x, window, stride):
+    """Fills y and, as the place p kW + q in its window, who won."""
+    for_each(max_forward, y[:1].size, [y, winner], [x], *window, *stride)
+
+
+def max_pool2d_gather(ry, winner, rx, window, stride):
+    """ry = the values of rx at the winners' places."""
+    for_each(max_gather, ry[:1].size, [ry], [winner, rx], *window, *stride)
+
+
+def max_pool2d_backward(dx, winner, dy, window, stride):
+    """dx = dy at the winners' places, summed where windows overlap."""
+    for_each(max_backward, dx[:1].size, [dx], [winner, dy], *window, *stride)
+
+
+def avg_pool2d_forward(y, x, window, stride):
+    """y = the mean of each window."""
+    for_each(avg_forward, y[:1].size, [y], [x], *window, *stride)
+
+
+def avg_pool2d_backward(dx, dy, window, stride):
+    """dx = each dy spread evenly over its window."""
+    for_each(avg_backward, dx[:1].size, [dx], [dy], *window, *stride)

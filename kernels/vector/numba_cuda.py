@@ -1,0 +1,52 @@
+"""Arithmetic on flat vectors in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator."""
+import numpy as np
+from numba import cuda
+
+from refmaml.kernels.numba_launcher import for_each
+
+__all__ = ["vector_step", "vector_scale", "vector_add_rows"]
+
+
+@cuda.jit
+def step(out, a, rates, b):
+    """out = a - rates b, a thread for each column; a thread reads its numbers before it writes, so out may be b."""
+    t, i = cuda.blockIdx.y, cuda.grid(1)
+    if i < out.shape[1]:
+        out[t, i] = a[t % len(a), i] - rates[t % len(rates), i] * b[t % len(b), i]
+
+
+@cuda.jit
+def scale(out, rates, b):
+    """out = rates b, a thread for each column."""
+    t, i = cuda.blockIdx.y, cuda.grid(1)
+    if i < out.shape[1]:
+        out[t, i] = rates[t % len(rates), i] * b[t % len(b), i]
+
+
+@cuda.jit
+def add_rows(total, a):
+    """total[0] += the rows of a, one after another: a thread for each column."""
+    i = cuda.grid(1)
+    if i < a.shape[1]:
+        for t in range(len(a)):
+            total[0, i] += a[t, i]
+
+
+def wide(a, out):
+    """A row of rates as long as the rows of `out`."""
+    return np.broadcast_to(a, (len(a), out.shape[1]))
+
+
+def vector_step(out, a, rates, b):
+    """out = a - rates * b; out may be b."""
+    for_each(step, out.shape[1], [out], [a, wide(rates, out), b])
+
+
+def vector_scale(out, rates, b):
+    """out = rates * b."""
+    for_each(scale, out.shape[1], [out], [wide(rates, out), b])
+
+
+def vector_add_rows(total, a):
+    """total (1, P) += the rows of a (T, P), one after another."""
+    for_each(add_rows, total.shape[1], [total], [a])

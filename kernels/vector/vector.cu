@@ -1,0 +1,33 @@
+// Arithmetic on flat vectors of parameters: see reference.py. A thread for each number of a row.
+
+// out = a - rates b; out may be b. The product is rounded before the difference, as in the reference: __dmul_rn and __fmul_rn do not fuse.
+__device__ __forceinline__ real product(real a, real b)
+{
+#ifdef __CUDA_ARCH__
+    return sizeof(real) == 4 ? real(__fmul_rn(float(a), float(b))) : real(__dmul_rn(a, b));
+#else
+    return a * b;
+#endif
+}
+
+extern "C" __global__ void vector_step(OUTPUT(real, out), ARRAY(real, a), ARRAY(real, rates), ARRAY(real, b), int P)
+{
+    int i = my_element();
+    if (i < P) OF_TASK(out)[i] = OF_TASK(a)[i] - product(OF_TASK(rates)[i], OF_TASK(b)[i]);
+}
+
+extern "C" __global__ void vector_scale(OUTPUT(real, out), ARRAY(real, rates), ARRAY(real, b), int P)
+{
+    int i = my_element();
+    if (i < P) OF_TASK(out)[i] = OF_TASK(rates)[i] * OF_TASK(b)[i];
+}
+
+// total[i] += the rows of a, one after another: one task's worth of threads goes through all T of them.
+extern "C" __global__ void vector_add_rows(OUTPUT(real, total), ARRAY(real, a), int T, int P)
+{
+    int i = my_element();
+    if (i >= P) return;
+    real sum = total[i];
+    for (int t = 0; t < T; t++) sum += a[t * a_step + i];
+    OF_TASK(total)[i] = sum;
+}

@@ -1,0 +1,47 @@
+"""Kernel files compiled by g++ with the shim in front of them."""
+import ctypes
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+OPTIONS = ("-x", "c++", "-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-ffp-contract=off", "-fno-gnu-unique",
+           "-Wall", "-Wno-unknown-pragmas")
+SANITIZER = ("-fsanitize=address", "-fsanitize-sections=cuda_shared")
+C_TYPE = {"float32": "float", "float64": "double"}
+ABSENT = (None if sys.platform == "linux" and shutil.which("g++")
+          else "the CUDA kernels run on the CPU where there is Linux with g++, which is not here")
+
+
+def kernel_names(source):
+    """The kernels a CUDA text defines."""
+    return re.findall(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(', source)
+
+
+def build(common, sources, dtype, folder, sanitize=False):
+    """{operation: CUDA text} and what they share, as a library for one precision: its path. The texts are compiled as they are, each in
+    a namespace of its own."""
+    text = f'#include "cuda_shim.h"\n{common}\n'
+    for operation, source in sources.items():
+        exports = "\n".join(f"EXPORT({kernel})" for kernel in kernel_names(source))
+        text += f'namespace {operation} {{\n#line 1 "{operation}.cu"\n{source}\n{exports}\n}}\n'
+    unit, library = Path(folder) / f"kernels_{dtype}_{sanitize}.cu", Path(folder) / f"libkernels_{dtype}_{sanitize}.so"
+    unit.write_text(text)
+    command = ["g++", *OPTIONS, *(SANITIZER if sanitize else ()), f"-I{HERE}", f"-DREAL={C_TYPE[dtype]}", "-o", str(library), str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"g++ refused the kernels:\n{done.stderr}")
+    return library
+
+
+def load(library):
+    return ctypes.CDLL(str(library))
+
+
+def sanitizer_library():
+    """AddressSanitizer's runtime, to be loaded before Python: LD_PRELOAD of a process that loads a library built with `sanitize`.
+    None where g++ comes without it."""
+    path = Path(subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip())
+    return str(path) if path.is_absolute() else None

@@ -1,0 +1,140 @@
+// CUDA on a CPU, as far as kernels/*/*.cu use it: test equipment. Compiled by g++ in front of the real kernel files.
+//
+// A block's threads are fibers that take turns: each runs until it waits at __syncthreads() or ends. A launch says in which order
+// (SCHEDULES below), and since nothing else runs, an order decides which of two racing threads is first: a kernel without races gives
+// the same bits in every order. Shared memory is NaN (all bits set) when a block starts, so that reading before writing is seen.
+// A barrier that only some threads of a block reach is an error. AddressSanitizer sees every access.
+//
+// What it cannot show: races inside one instruction, warps, the weak order of memory, anything that needs several blocks at once.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <ucontext.h>
+#include <utility>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+// A section of its own: the linker marks its ends, and so all of it can be poisoned before each block.
+#define __shared__ static __attribute__((section("cuda_shared")))
+extern unsigned char __start_cuda_shared[] __attribute__((weak)), __stop_cuda_shared[] __attribute__((weak));
+
+struct dim3 { unsigned x, y, z; };
+static dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace shim {
+enum Schedule { FORWARD, REVERSE, SHUFFLED };
+enum Error { NONE, DIVERGENT_BARRIER };
+enum { STACK = 1 << 16 };
+
+struct Fiber {
+    ucontext_t context;
+    std::vector<char> stack = std::vector<char>(STACK);
+    dim3 thread;
+    bool ended;
+};
+
+static std::vector<Fiber> fibers;
+static Fiber *running;
+static ucontext_t scheduler;
+static void (*body)(void *);
+static void *arguments;
+
+static void run_body()
+{
+    body(arguments);
+    running->ended = true;
+}
+
+static void wait() { swapcontext(&running->context, &scheduler); }
+
+static void start(Fiber &fiber, dim3 thread)
+{
+    fiber.thread = thread;
+    fiber.ended = false;
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.data();
+    fiber.context.uc_stack.ss_size = STACK;
+    fiber.context.uc_link = &scheduler;
+    makecontext(&fiber.context, run_body, 0);
+}
+
+// Byte by byte and volatile: a call of memset would be checked against the red zones between the arrays.
+__attribute__((no_sanitize_address)) static void poison_shared_memory()
+{
+    for (volatile unsigned char *byte = __start_cuda_shared; byte < __stop_cuda_shared; byte++) *byte = 0xFF;
+}
+
+// The places 0 .. count-1 in the order of a schedule; a multiplicative generator shuffles.
+static std::vector<int> in_order(int count, Schedule schedule)
+{
+    std::vector<int> order(count);
+    for (int i = 0; i < count; i++) order[i] = schedule == REVERSE ? count - 1 - i : i;
+    uint64_t state = 88172645463325252ull;
+    for (int i = count - 1; schedule == SHUFFLED && i > 0; i--) {
+        state = state * 6364136223846793005ull + 1442695040888963407ull;
+        std::swap(order[i], order[(state >> 33) % (i + 1)]);
+    }
+    return order;
+}
+
+// One block: rounds from barrier to barrier, until all threads have ended.
+static Error run_block(const std::vector<int> &order)
+{
+    poison_shared_memory();
+    for (unsigned i = 0; i < blockDim.x; i++) start(fibers[i], {i, 0, 0});
+    for (int left = blockDim.x; left;) {
+        int waiting = 0, ended = 0;
+        for (int i : order) {
+            if (fibers[i].ended) continue;
+            running = &fibers[i];
+            threadIdx = running->thread;
+            swapcontext(&scheduler, &running->context);
+            running->ended ? ended++ : waiting++;
+        }
+        if (waiting && (ended || waiting < left)) return DIVERGENT_BARRIER;
+        left = waiting;
+    }
+    return NONE;
+}
+
+static Error run_grid(dim3 grid, unsigned threads, Schedule schedule)
+{
+    gridDim = grid;
+    blockDim = {threads, 1, 1};
+    if (fibers.size() < threads) fibers.resize(threads);
+    std::vector<int> order = in_order(threads, schedule);
+    for (unsigned b : in_order(grid.x * grid.y * grid.z, schedule)) {
+        blockIdx = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
+        if (Error error = run_block(order)) return error;
+    }
+    return NONE;
+}
+
+// A kernel with its arguments, which come as cuLaunchKernel takes them: a pointer to each.
+template <class... A> struct Call { void (*kernel)(A...); void **at; };
+
+template <class... A, std::size_t... I> void unpack(Call<A...> *call, std::index_sequence<I...>)
+{
+    call->kernel(*static_cast<A *>(call->at[I])...);
+}
+
+template <class... A> Error launch(void (*kernel)(A...), void **at, dim3 grid, unsigned threads, int schedule)
+{
+    Call<A...> call = {kernel, at};
+    body = [](void *c) { unpack(static_cast<Call<A...> *>(c), std::index_sequence_for<A...>{}); };
+    arguments = &call;
+    return run_grid(grid, threads, Schedule(schedule));
+}
+}
+
+static void __syncthreads() { shim::wait(); }
+
+#define EXPORT(kernel) \
+    extern "C" int run_##kernel(void **arguments, unsigned x, unsigned y, unsigned z, unsigned threads, int schedule) \
+    { \
+        return shim::launch(kernel, arguments, {x, y, z}, threads, schedule); \
+    }

@@ -1,0 +1,75 @@
+"""CUDA texts compiled for real GPUs by NVRTC, without one: which registers, spills and stack each kernel takes.
+
+NVRTC is a library that the package nvidia-cuda-nvrtc brings; it needs no driver. It is called by ctypes, so that nothing else is needed.
+"""
+import ctypes
+import re
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGE = "nvidia-cuda-nvrtc"
+REASON = f"{PACKAGE} is not installed: pip install 'refmaml[cuda-check]' to compile the CUDA kernels for every GPU"
+
+
+class Resources(NamedTuple):
+    """What one kernel takes: registers of a thread, bytes of its stack, bytes spilled, bytes of a block's shared memory."""
+    registers: int
+    stack: int
+    spilled: int
+    shared: int
+
+
+def library():
+    """The path of NVRTC; None where it is not installed."""
+    try:
+        found = [f for f in files(PACKAGE) or () if re.fullmatch(r"libnvrtc\.so\.\d+", f.name)]
+    except PackageNotFoundError:
+        return None
+    return str(found[0].locate()) if found else None
+
+
+class Compiler:
+    """compile(text, "sm_90", "float") -> {kernel: Resources}; raises RuntimeError with the compiler's words where it refuses the text."""
+
+    def __init__(self, path):
+        for part in Path(path).parent.glob("libnvrtc-builtins.so.*"):        # NVRTC asks for it by name and does not look beside itself
+            ctypes.CDLL(str(part))
+        self.nvrtc = ctypes.CDLL(path)
+        self.nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
+
+    def version(self):
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        self.nvrtc.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+        return major.value, minor.value
+
+    def compile(self, text, arch, real):
+        options = [f"--gpu-architecture={arch}", "--std=c++17", f"-DREAL={real}", "--ptxas-options=-v"]
+        program = ctypes.c_void_p()
+        self.nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None)
+        given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+        status = self.nvrtc.nvrtcCompileProgram(program, len(options), given)
+        log = self.log(program)
+        self.nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+        if status:
+            raise RuntimeError(f"{self.nvrtc.nvrtcGetErrorString(status).decode()}: {log}")
+        return resources(log)
+
+    def log(self, program):
+        size = ctypes.c_size_t()
+        self.nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+        text = ctypes.create_string_buffer(size.value)
+        self.nvrtc.nvrtcGetProgramLog(program, text)
+        return text.value.decode()
+
+
+def resources(log):
+    """{kernel: Resources} from what ptxas -v says of each."""
+    found = {}
+    for kernel, words in re.findall(r"Compiling entry function '(\w+)' for '\w+'(.*?)(?=Compiling entry function|\Z)", log, re.S):
+        def number(pattern, words=words):
+            match = re.search(pattern, words)
+            return int(match[1]) if match else 0
+        spilled = number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads")
+        found[kernel] = Resources(number(r"Used (\d+) registers"), number(r"(\d+) bytes stack frame"), spilled, number(r"(\d+) bytes smem"))
+    return found

@@ -1,0 +1,106 @@
+"""All that a kernel set computes for a layer, a loss or flat vectors, from given random inputs: what tests of fast kernels share."""
+import numpy as np
+
+from refmaml import kernels
+from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, Linear, MaxPool2d, ReLU
+from refmaml.oracles import cases
+from refmaml.oracles.tolerance import relative_error, tolerance
+
+REFERENCE = kernels.reference()
+PRECISIONS = [np.float32, np.float64]
+LARGER = [cases.LayerCase(Conv2d(16, 24, 3, stride=2, padding="same"), (16, 15, 14)),
+          cases.LayerCase(Conv2d(1, 32, 3, padding=1), (1, 20, 20)),
+          cases.LayerCase(Linear(90, 70), (90,)),
+          cases.LayerCase(BatchNorm2d(24), (24, 13, 14)),
+          cases.LayerCase(ReLU(), (24, 13, 14)),
+          cases.LayerCase(MaxPool2d(2), (24, 13, 14))]
+TINY = [cases.LayerCase(Conv2d(1, 1, 1), (1, 1, 1)), cases.LayerCase(Conv2d(2, 1, 3, padding=1), (2, 1, 1)),
+        cases.LayerCase(Linear(1, 1), (1,)), cases.LayerCase(BatchNorm2d(1), (1, 1, 2)), cases.LayerCase(MaxPool2d(1), (1, 1, 1))]
+# For kernels in blocks of threads: products whose every extent ends inside a tile, and others that fill more than one.
+TILES = [cases.LayerCase(Conv2d(3, 70, 3, stride=2, padding=1), (3, 9, 8)), cases.LayerCase(Conv2d(9, 5, 3), (9, 6, 7)),
+         cases.LayerCase(Linear(90, 70), (90,))]
+# Sums and results for more than one round of a team, and more than one block.
+ROUNDS = [cases.LayerCase(BatchNorm2d(2), (2, 9, 8)), cases.LayerCase(ReLU(), (3, 9, 8)), cases.LayerCase(MaxPool2d(2), (3, 19, 18))]
+CUDA_CASES = [*cases.LAYERS, *TINY, *TILES, *ROUNDS]
+
+
+def poisoned(kernel_set):
+    """The same kernels on arrays that are NaN until they are filled (integers: -1)."""
+    def empty(shape, dtype):
+        a = kernel_set.empty(shape, dtype)
+        a[...] = np.nan if a.dtype.kind == "f" else -1
+        return a
+    return kernels.KernelSet(kernel_set.name, kernel_set.functions, empty=empty)
+
+
+def draws(case, tasks, shared, dtype):
+    """Everything the four passes of a layer take: w, rw, x, rx, dy, rdy. (Both sides see the same x: kinks do not matter.)"""
+    rng = np.random.default_rng(0)
+
+    def draw(shape):
+        return rng.standard_normal(shape).astype(dtype)
+
+    def parameters():
+        return {name: draw((1 if shared else tasks, *shape)) for name, shape in case.layer.shapes().items()}
+
+    w, rw = parameters(), parameters()
+    x, rx = draw((tasks, cases.EXAMPLES, *case.shape)), draw((tasks, cases.EXAMPLES, *case.shape))
+    y = case.layer.forward(REFERENCE, w, x)[0]
+    return w, rw, x, rx, draw(y.shape), draw(y.shape)
+
+
+def gradients(case, tasks, dtype):
+    """NaN-filled gradients as a net has them: views of a matrix (T, P), so that the rows of an array are apart."""
+    sizes = {name: int(np.prod(shape)) for name, shape in case.layer.shapes().items()}
+    matrix, out, start = np.full((tasks, sum(sizes.values()) + 1), np.nan, dtype), {}, 0
+    for name, size in sizes.items():
+        out[name] = matrix[:, start:start + size].reshape(tasks, *case.layer.shapes()[name])
+        start += size
+    return out
+
+
+def passes(case, k, w, rw, x, rx, dy, rdy):
+    """All that the four passes leave, by name."""
+    k, layer = poisoned(k), case.layer
+    dw, rdw = gradients(case, len(x), x.dtype), gradients(case, len(x), x.dtype)
+    y, saved = layer.forward(k, w, x)
+    dx = layer.backward(k, dw, w, saved, dy)
+    ry, rsaved = layer.r_forward(k, w, rw, saved, rx)
+    rdx = layer.r_backward(k, rdw, w, rw, saved, rsaved, dy, rdy)
+    named = {"y": y, "dx": dx, "ry": ry, "rdx": rdx}
+    return {**named, **{f"d{n}": a for n, a in dw.items()}, **{f"rd{n}": a for n, a in rdw.items()}}
+
+
+def worst(case, candidate, *inputs):
+    """The largest error of a kernel set, as a fraction of what it may be, and of which quantity."""
+    w, _, x, _, dy, _ = inputs
+    limit = tolerance(x.dtype, max(x[0].size, dy[0].size, *(a[0].size for a in w.values()), 1))
+    truth, values = (passes(case, k, *inputs) for k in (REFERENCE, candidate))
+    for name, value in values.items():
+        assert value.dtype == x.dtype, name
+    return max((relative_error(values[name], truth[name]) / limit, name) for name in truth)
+
+
+def loss_passes(loss, k, dtype):
+    """All that the three passes of a loss leave."""
+    rng = np.random.default_rng(0)
+    z, y = cases.loss_inputs(loss, rng)
+    rz = rng.standard_normal(z.shape).astype(dtype)
+    value, saved = loss.forward(poisoned(k), z.astype(dtype), y if isinstance(loss, CrossEntropy) else y.astype(dtype))
+    return value, loss.backward(poisoned(k), saved), loss.r_backward(poisoned(k), saved, rz)
+
+
+def vectors_passes(k, dtype, tasks=3, P=70_001):
+    """What the kernels on flat vectors give, with rows of their own for each task and with shared ones."""
+    rng = np.random.default_rng(0)
+    a, b, rates = (rng.standard_normal((tasks, P)).astype(dtype) for _ in range(3))
+    out = {}
+    for name, a_, rates_ in (("own", a, rates), ("shared", a[:1], rates[:1])):
+        stepped, scaled, total = k.empty(b.shape, dtype), k.empty(b.shape, dtype), rates[:1].copy()
+        k.vector_step(stepped, a_, rates_, b)
+        k.vector_scale(scaled, rates_, b)
+        k.vector_add_rows(total, b)
+        in_place = b.copy()
+        k.vector_step(in_place, a_, rates_, in_place)
+        out |= {f"{name} step": stepped, f"{name} scale": scaled, f"{name} sum": total, f"{name} in place": in_place}
+    return out

@@ -1,0 +1,239 @@
+"""The CUDA kernels on the CPU, through g++ and fibers: against the reference kernels, in both precisions, in three schedules of threads."""
+import re
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from cuda_shim.build import ABSENT, kernel_names
+from cuda_shim.kernels import shim_device, texts
+from kernel_passes import (
+    CUDA_CASES,
+    PRECISIONS,
+    REFERENCE,
+    TILES,
+    TINY,
+    draws,
+    gradients,
+    loss_passes,
+    passes,
+    vectors_passes,
+    worst,
+)
+
+import refmaml as rm
+from refmaml import kernels
+from refmaml.cli import main
+from refmaml.kernels.launcher import Launcher
+from refmaml.layers import Conv2d, CrossEntropy, LeakyReLU, Linear, MaxPool2d, ReLU, Softplus, Tanh
+from refmaml.oracles import cases
+from refmaml.oracles.kernel_checks import method_kernel_check
+from refmaml.oracles.tolerance import relative_error, tolerance
+
+pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory):
+    return shim_device(tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.fixture(scope="module")
+def cuda(device):
+    return kernels.cuda(device)
+
+
+def test_the_set_offers_what_the_reference_offers(cuda):
+    assert set(cuda.functions) == set(REFERENCE.functions) and cuda.name == "cuda"
+
+
+@pytest.mark.parametrize("case", CUDA_CASES, ids=str)
+def test_every_pass_of_every_layer_agrees_with_the_reference(cuda, case):
+    for dtype in PRECISIONS:
+        for tasks, shared in ((3, False), (2, True), (1, False)) if case not in TILES else ((2, False),):
+            fraction, name = worst(case, cuda, *draws(case, tasks, shared, dtype))
+            assert fraction <= 1, f"{name}: {fraction} of the tolerance"
+
+
+@pytest.mark.parametrize("case", [case for case in CUDA_CASES if isinstance(case.layer, (Conv2d, Linear))], ids=str)
+def test_the_plain_products_agree_with_the_reference_too(device, case):
+    for dtype in PRECISIONS:
+        fraction, name = worst(case, kernels.cuda(device, version=1), *draws(case, 2, case in TINY, dtype))
+        assert fraction <= 1, f"{name}: {fraction} of the tolerance"
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("loss", cases.LOSSES, ids=str)
+def test_every_pass_of_every_loss_agrees_with_the_reference(cuda, loss, dtype):
+    for a, b in zip(loss_passes(loss, REFERENCE, dtype), loss_passes(loss, cuda, dtype), strict=True):
+        assert b.dtype == dtype and relative_error(b, a) <= tolerance(dtype, 16)
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_arithmetic_on_vectors_has_the_bits_of_the_reference(cuda, dtype):
+    truth = vectors_passes(REFERENCE, dtype, P=701)
+    for name, value in vectors_passes(cuda, dtype, P=701).items():
+        assert np.array_equal(value, truth[name]), name
+
+
+def test_every_kernel_of_every_file_was_run_in_both_precisions(cuda, device):
+    """In this file: a kernel that no test launches would be one that nobody checks."""
+    for case in cases.LAYERS:
+        for dtype in PRECISIONS:
+            for version in (1, 2) if isinstance(case.layer, (Conv2d, Linear)) else (2,):
+                passes(case, kernels.cuda(device, version), *draws(case, 1, False, dtype))
+    for dtype in PRECISIONS:
+        vectors_passes(cuda, dtype, P=3)
+        for loss in cases.LOSSES[::3]:
+            loss_passes(loss, cuda, dtype)
+    defined = {name for text in texts().values() for name in kernel_names(text)}
+    assert {(name, np.dtype(d).name) for name in defined for d in PRECISIONS} == device.launched
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_a_whole_second_order_meta_gradient_agrees_with_the_reference(cuda, dtype):
+    net, (method, _) = cases.conv_net().with_kernels(REFERENCE), cases.methods(inner_steps=1)[0]
+    theta, batch, _ = cases.method_case(net, [method.inner_lr] * method.inner_steps)
+    check = method_kernel_check(method, net, theta, batch, cuda, dtype)
+    assert check.passed, check
+
+
+@pytest.mark.parametrize("layer", [ReLU(), LeakyReLU(0.2), Tanh(), Softplus(), MaxPool2d(2)], ids=str)
+def test_nan_and_infinity_go_where_they_go_in_the_reference(cuda, layer):
+    x = np.array([np.nan, np.inf, -np.inf, -1e4, 1e4, 0.0, -0.0, 1.0]).repeat(8).reshape(2, 1, 2, 4, 4).swapaxes(0, 3).copy()
+    with np.errstate(all="ignore"):
+        results = [passes(cases.LayerCase(layer, x.shape[2:]), k, {}, {}, x, x, *(2 * [layer.forward(REFERENCE, {}, x)[0]]))
+                   for k in (REFERENCE, cuda)]
+    for name in results[0]:
+        assert np.array_equal(*(np.isnan(r[name]) for r in results)), name
+        assert np.array_equal(*(np.isinf(r[name]) for r in results)), name
+
+
+def test_arrays_in_any_order_of_memory_and_read_only_give_the_same_bits(cuda):
+    case = cases.LAYERS[3]
+    inputs = draws(case, 3, False, np.float64)
+    strange = [{n: np.asfortranarray(a) for n, a in part.items()} if isinstance(part, dict) else np.repeat(part, 2, axis=-1)[..., ::2]
+               for part in inputs]
+    for part in strange:
+        for a in part.values() if isinstance(part, dict) else (part,):
+            a.flags.writeable = False
+    plain, other = passes(case, cuda, *inputs), passes(case, cuda, *strange)
+    assert all(np.array_equal(plain[name], other[name]) for name in plain)
+
+
+def test_what_lies_beside_a_gradient_in_its_matrix_is_left_alone(cuda):
+    case = cases.LAYERS[0]
+    w, _, x, _, dy, _ = draws(case, 3, False, np.float64)
+    dw = gradients(case, 3, np.float64)
+    case.layer.backward(cuda, dw, w, case.layer.forward(cuda, w, x)[1], dy)
+    matrix = dw["weight"].base
+    assert np.isnan(matrix[:, -1]).all() and not np.isnan(matrix[:, :-1]).any()
+
+
+def test_complex_numbers_are_refused_with_the_way_out(cuda):
+    with pytest.raises(TypeError, match=r"float32 and float64, got complex128; refmaml.kernels.reference\(\)"):
+        ReLU().forward(cuda, {}, np.zeros((1, 1, 2, 3, 3), complex))
+
+
+@pytest.mark.parametrize("kernel", sorted(name for name in REFERENCE.functions if not name.startswith("vector_")))
+def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught(cuda, kernel):
+    def wrong(out, *rest):
+        cuda.functions[kernel](out, *rest)
+        out *= out.dtype.type(1.001)
+    candidate, dtype = cuda.replace(**{kernel: wrong}), np.float32
+    if kernel.startswith(("cross_entropy", "squared_error")):
+        assert any(relative_error(b, a) > tolerance(dtype, 16) for loss in cases.LOSSES
+                   for a, b in zip(loss_passes(loss, REFERENCE, dtype), loss_passes(loss, candidate, dtype), strict=True))
+    else:
+        assert any(worst(case, candidate, *draws(case, 2, False, dtype))[0] > 1 for case in cases.LAYERS)
+
+
+def test_a_launch_says_which_limit_it_breaks(device):
+    with pytest.raises(ValueError, match="vector_scale: expected at most 65535 tasks in a launch, got 65536"):
+        a = np.zeros((65536, 1))
+        Launcher(device).elements("vector", "vector_scale", [a], [a, a], 1)
+
+
+class Elsewhere(np.ndarray):
+    """Arrays of a device with a memory of its own."""
+
+
+class FarDevice:
+    """A device that takes only its own arrays, as CuPy does."""
+
+    def __init__(self, device):
+        self.device, self.xp, self.empty = device, self, device.empty
+        self.ndarray, self.ascontiguousarray = Elsewhere, lambda a: np.ascontiguousarray(a).view(Elsewhere)
+
+    def asarray(self, a):
+        return a.copy().view(Elsewhere)
+
+    def asnumpy(self, a):
+        return np.array(a)
+
+    def launch(self, operation, kernel, dtype, grid, threads, arguments):
+        assert not any(type(a) is np.ndarray for a in arguments)
+        self.device.launch(operation, kernel, dtype, grid, threads, arguments)
+
+
+@pytest.mark.parametrize("case", [cases.LAYERS[1], cases.LAYERS[7], cases.LAYERS[16]], ids=str)
+def test_numpy_s_arrays_are_taken_to_the_device_and_back(cuda, device, case):
+    inputs = draws(case, 3, True, np.float64)
+    here, far = passes(case, cuda, *inputs), passes(case, kernels.cuda(FarDevice(device)), *inputs)
+    assert all(np.array_equal(here[name], far[name]) for name in here)
+
+
+def gpu_present():
+    try:
+        return bool(rm.kernels.cuda())
+    except (ImportError, RuntimeError):
+        return False
+
+
+@pytest.fixture
+def no_gpu():
+    if gpu_present():
+        pytest.skip("there is a GPU here: what happens without one cannot be seen")
+
+
+def test_without_cupy_or_a_gpu_the_set_says_so_in_one_line(no_gpu):
+    with pytest.raises((ImportError, RuntimeError), match="the cuda kernels") as raised:
+        rm.kernels.cuda()
+    assert "\n" not in str(raised.value) and "refmaml.kernels.cpu()" in str(raised.value)
+
+
+@pytest.mark.parametrize("command", [["verify"], ["train", "--data", "sinusoid", "--out", "{out}"], ["bench", "--out", "{out}"]],
+                         ids=lambda words: words[0])
+@pytest.mark.parametrize("name", ["cuda", "numba_cuda"])
+def test_without_a_gpu_every_command_says_so_in_one_line(no_gpu, command, name, tmp_path, capsys):
+    assert main([word.format(out=tmp_path / "out") for word in command] + ["--kernels", name]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and re.match(f"refmaml: --kernels: the {name} kernels( need |: expected a GPU, got )", said), said
+
+
+def test_a_driver_that_finds_no_gpu_is_named_in_one_line(monkeypatch):
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    def none():
+        raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient\nmore")
+    runtime = SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=none)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
+    with pytest.raises(RuntimeError, match="expected a GPU, got cudaErrorInsufficientDriver.*insufficient; take"):
+        rm.kernels.cuda()
+    runtime.getDeviceCount = lambda: 0
+    with pytest.raises(RuntimeError, match="expected a GPU, got none"):
+        rm.kernels.cuda()
+
+
+def test_an_unnamed_function_is_computed_by_its_own_callables(cuda):
+    from refmaml.kernels.activation.functions import tanh
+    x, y = np.linspace(-1, 1, 6).reshape(1, 2, 3), np.empty((1, 2, 3))
+    cuda.activation_forward(y, x, tanh._replace(name=""))
+    assert np.array_equal(y, np.tanh(x))
+
+
+def test_labels_may_be_integers_of_any_width(cuda):
+    z, labels = np.random.default_rng(0).standard_normal((2, 3, 4)), np.array([[0, 3, 1], [2, 2, 0]])
+    losses = [CrossEntropy().forward(cuda, z, labels.astype(dtype))[0] for dtype in (np.int64, np.int32, np.uint8)]
+    assert np.array_equal(losses[0], losses[1]) and np.array_equal(losses[0], losses[2])

@@ -1,0 +1,64 @@
+"""The CUDA files compiled for real GPUs by NVRTC, which needs none: within their budget of registers, with no spills and no stack."""
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cuda_shim import nvrtc
+from cuda_shim.build import kernel_names
+from cuda_shim.kernels import texts
+
+from refmaml.kernels.kernel_set import OPERATIONS
+from refmaml.kernels.launcher import PRECISIONS, source
+
+# {kernel: [registers of a float32 thread, of a float64 thread]}: what none may exceed on any architecture.
+BUDGET = json.loads((Path(__file__).parent / "cuda_shim" / "budget.json").read_text())
+# float64 once: one text, and each architecture takes five seconds.
+EVERYWHERE = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+COMBINATIONS = [*((arch, "float32") for arch in EVERYWHERE), ("sm_90", "float64")]
+
+
+@pytest.fixture(scope="module")
+def compiler():
+    path = nvrtc.library()
+    if path is None:
+        pytest.skip(nvrtc.REASON)
+    return nvrtc.Compiler(path)
+
+
+@pytest.mark.parametrize("arch,dtype", COMBINATIONS)
+def test_every_file_compiles_within_its_budget(compiler, arch, dtype):
+    over = {}
+    for operation in OPERATIONS:
+        found = compiler.compile(source(operation), arch, PRECISIONS[dtype])
+        assert set(found) == set(kernel_names(source(operation)))
+        over |= {kernel: r for kernel, r in found.items()
+                 if r.registers > BUDGET[kernel][dtype == "float64"] or r.stack or r.spilled}
+    assert not over, over
+
+
+def test_the_budget_names_every_kernel_and_lets_a_full_block_of_256_threads_run_on_every_architecture():
+    assert set(BUDGET) == {name for text in texts().values() for name in kernel_names(text)}
+    assert np.max(list(BUDGET.values())) * 256 <= 65536
+
+
+def test_a_kernel_that_spills_and_one_that_does_not_compile_are_noticed(compiler):
+    wasteful = """extern "C" __global__ void wasteful(REAL *y, const int *at)
+    {
+        REAL all[4096];
+        for (int i = 0; i < 4096; i++) all[i] = y[i];
+        y[0] = all[at[0]] + all[at[1]];
+    }"""
+    assert compiler.compile(wasteful, "sm_75", "float")["wasteful"].stack > 0
+    with pytest.raises(RuntimeError, match="NVRTC_ERROR_COMPILATION.*undefined_function"):
+        compiler.compile(wasteful.replace("at[0]", "undefined_function()"), "sm_75", "float")
+
+
+def test_nvrtc_s_words_are_read_as_they_are_written():
+    log = """ptxas info    : Compiling entry function 'a' for 'sm_90'
+ptxas info    : Function properties for a
+    8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads
+ptxas info    : Used 64 registers, used 1 barriers, 8 bytes cumulative stack size, 4352 bytes smem
+ptxas info    : Compiling entry function 'b' for 'sm_90'
+ptxas info    : Used 10 registers, used 0 barriers"""
+    assert nvrtc.resources(log) == {"a": nvrtc.Resources(64, 8, 16, 4352), "b": nvrtc.Resources(10, 0, 0, 0)}
