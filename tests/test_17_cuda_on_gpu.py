@@ -36,7 +36,8 @@ def test_losses_and_vectors_agree_with_the_reference(cuda, dtype):
         assert np.array_equal(value, truth[name]), name
 
 
-@pytest.mark.parametrize("layer,shape", [(Conv2d(9, 70, 3, padding=1), (9, 14, 14)), (BatchNorm2d(5), (5, 14, 14))], ids=str)
+@pytest.mark.parametrize("layer,shape", [(Conv2d(9, 70, 3, padding=1), (9, 14, 14)), (BatchNorm2d(5), (5, 14, 14))],
+                         ids=["convolution", "batch-norm"])
 def test_a_hundred_runs_give_the_same_bits(cuda, layer, shape):
     case = cases.LayerCase(layer, shape)
     inputs = draws(case, 4, False, np.float32)
