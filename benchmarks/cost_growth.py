@@ -20,7 +20,7 @@ from time import perf_counter
 import numpy as np
 
 import refmaml as rm
-from refmaml.cli.options import KERNELS
+from refmaml.cli.kernels import NAMES as KERNELS
 from refmaml.errors import expect
 
 WAYS, CHUNK, REPEATS, MB = 5, 4, 5, 1e6
