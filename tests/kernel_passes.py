@@ -104,3 +104,16 @@ def vectors_passes(k, dtype, tasks=3, P=70_001):
         k.vector_step(in_place, a_, rates_, in_place)
         out |= {f"{name} step": stepped, f"{name} scale": scaled, f"{name} sum": total, f"{name} in place": in_place}
     return out
+
+
+def same_bits_from_any_order_of_memory(kernel_set):
+    """Asserts that arrays in Fortran order, with gaps, and read-only give the bits of plain ones."""
+    case = cases.LAYERS[3]
+    inputs = draws(case, 3, False, np.float64)
+    strange = [{n: np.asfortranarray(a) for n, a in part.items()} if isinstance(part, dict) else np.repeat(part, 2, axis=-1)[..., ::2]
+               for part in inputs]
+    for part in strange:
+        for a in part.values() if isinstance(part, dict) else (part,):
+            a.flags.writeable = False
+    plain, other = passes(case, kernel_set, *inputs), passes(case, kernel_set, *strange)
+    assert all(np.array_equal(plain[name], other[name]) for name in plain)

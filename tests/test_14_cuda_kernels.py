@@ -17,6 +17,7 @@ from kernel_passes import (
     gradients,
     loss_passes,
     passes,
+    same_bits_from_any_order_of_memory,
     vectors_passes,
     worst,
 )
@@ -110,15 +111,7 @@ def test_nan_and_infinity_go_where_they_go_in_the_reference(cuda, layer):
 
 
 def test_arrays_in_any_order_of_memory_and_read_only_give_the_same_bits(cuda):
-    case = cases.LAYERS[3]
-    inputs = draws(case, 3, False, np.float64)
-    strange = [{n: np.asfortranarray(a) for n, a in part.items()} if isinstance(part, dict) else np.repeat(part, 2, axis=-1)[..., ::2]
-               for part in inputs]
-    for part in strange:
-        for a in part.values() if isinstance(part, dict) else (part,):
-            a.flags.writeable = False
-    plain, other = passes(case, cuda, *inputs), passes(case, cuda, *strange)
-    assert all(np.array_equal(plain[name], other[name]) for name in plain)
+    same_bits_from_any_order_of_memory(cuda)
 
 
 def test_what_lies_beside_a_gradient_in_its_matrix_is_left_alone(cuda):
