@@ -1,4 +1,6 @@
 """Ready nets."""
+from functools import partial
+
 from refmaml.errors import expect
 from refmaml.layers import (
     MSE,
@@ -18,30 +20,34 @@ from refmaml.network import Sequential
 ACTIVATIONS = {"relu": ReLU, "tanh": Tanh}
 
 
-def conv4(n_way=5, channels=64, image=(1, 28, 28), downsample="stride", head="mean", bn_gamma=False, bn_eps=1e-3,
-          loss=None, kernels=None):
+def conv4(n_way=5, channels=64, image=(1, 28, 28), downsample="stride", padding="same", head="mean", bn_gamma=False, bn_eps=1e-3,
+          weight_gain=1.0, loss=None, kernels=None):
     """The four-block convolutional net of few-shot learning: 4 x [3x3 convolution, batch-norm, ReLU], then a linear head.
 
     The defaults are MAML's own Omniglot net (finn/maml, maml.py): convolutions with stride 2 and TensorFlow's "same" padding
     (28 -> 14 -> 7 -> 4 -> 2), a batch-norm with beta only and eps 1e-3, the mean over positions, a head that starts as N(0, 1).
 
     downsample  "stride", or "max_pool": convolutions with stride 1 and padding 1, a 2x2 max-pool after each ReLU
+    padding     of strided convolutions: "same" as TensorFlow means it, or "torch", one row on every side, as PyTorch's nets have it
     head        "mean" over positions, or "flatten"
     bn_gamma    whether batch-norm has a scale; bn_eps its epsilon (PyTorch's default is 1e-5)
+    weight_gain a factor on the weights' Xavier start (iMAML's code: 1.73); not on a head of N(0, 1)
     loss        CrossEntropy("mean") unless given
     """
+    expect(padding in ("same", "torch"), "padding", "'same' or 'torch'", repr(padding))
     expect(downsample in ("stride", "max_pool"), "downsample", "'stride' or 'max_pool'", repr(downsample))
     expect(head in ("mean", "flatten"), "head", "'mean' or 'flatten'", repr(head))
     expect(n_way >= 2, "n_way", "at least 2 classes", repr(n_way))
-    layers, C, strided = [], image[0], downsample == "stride"
+    layers, C, xavier = [], image[0], xavier_uniform if weight_gain == 1 else partial(xavier_uniform, gain=weight_gain)
+    strided = downsample == "stride"
+    where = {"stride": 2, "padding": "same" if padding == "same" else 1} if strided else {"padding": 1}
     for _ in range(4):
-        layers += [Conv2d(C, channels, 3, stride=2, padding="same") if strided else Conv2d(C, channels, 3, padding=1),
-                   BatchNorm2d(channels, eps=bn_eps, gamma=bn_gamma), ReLU()]
+        layers += [Conv2d(C, channels, 3, **where, weight_init=xavier), BatchNorm2d(channels, eps=bn_eps, gamma=bn_gamma), ReLU()]
         layers += [] if strided else [MaxPool2d(2)]
         C = channels
     layers.append(SpatialMean() if head == "mean" else Flatten())
     features = features_of(layers, image)
-    layers.append(Linear(features, n_way, weight_init=standard_normal if head == "mean" else xavier_uniform))
+    layers.append(Linear(features, n_way, weight_init=standard_normal if head == "mean" else xavier))
     return Sequential(layers, loss or CrossEntropy(), image, kernels)
 
 

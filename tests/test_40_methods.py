@@ -185,3 +185,13 @@ def test_non_finite_numbers_are_traced_to_the_first_place_they_appear(make, mess
     with pytest.raises(rm.NonFiniteError) as error:
         make()
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_carried_moment_that_starts_at_zero_again_is_noticed():
+    class Forgetful(rm.Reptile):
+        def descend(self, net, meta, x, y, trace=False):
+            return super().descend(net, np.concatenate([meta[:net.num_params], 0 * meta[net.num_params:]]), x, y, trace)
+    net, rng = cases.smooth_net(), np.random.default_rng(0)
+    theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=3)
+    check = net_checks.reptile_check(Forgetful(0.01, 5, optimizer="adam", moment="carried"), net, theta, batch)
+    assert not check.passed and check.error > 1e-3

@@ -169,7 +169,7 @@ def test_a_checkpoint_whose_parameters_are_another_nets_is_refused(capsys):
     ({"lr": -1}, "--lr: expected a finite number > 0, got -1"),
     ({"net": "resnet"}, "--net: expected one of conv4, mlp, two_layer_linear, got 'resnet'"),
     ({"steps": "many"}, "--steps: expected an integer >= 1, got 'many'"),
-    ({"surprise": 1}, f"checkpoint's configuration: expected the {len(presets.DEFAULTS)} options of this "
+    ({"surprise": 1}, f"checkpoint's configuration: expected some of the {len(presets.DEFAULTS)} options of this "
                       "version, got others: surprise")])
 def test_a_checkpoint_whose_configuration_is_not_ours_is_refused(capsys, change, message):
     train("--steps", "1", "--out", "run")
@@ -177,6 +177,14 @@ def test_a_checkpoint_whose_configuration_is_not_ours_is_refused(capsys, change,
     checkpoint.save("run/checkpoint.npz", now, config | change)
     capsys.readouterr()
     assert error_of(capsys, "evaluate", "run/checkpoint.npz") == message
+
+
+def test_a_checkpoint_of_a_version_with_fewer_options_is_read_as_what_it_was():
+    train("--steps", "1", "--out", "run")
+    now, config = checkpoint.load("run/checkpoint.npz")
+    checkpoint.save("run/checkpoint.npz", now, {name: value for name, value in config.items() if name != "transductive"})
+    assert main(["train", "--resume", "--out", "run", "--steps", "2", "--quiet"]) == 0
+    assert checkpoint.load("run/checkpoint.npz")[1] == config | {"steps": 2}
 
 
 def test_recomputed_activations_change_no_bit_of_a_run_and_may_be_asked_for_anew(capsys):

@@ -3,8 +3,9 @@ from refmaml.cli import options
 from refmaml.errors import expect
 
 # What may differ from training. The method is among it: any method can adapt what another has trained.
-ANEW = ("data", "k_shot", "k_query", "rotations", "resample", "invert", "split_by", "loss_scale", "kernels",
-        "seed", "chunk", "eval_steps", *(name for name in options.SAVED["method"] if name != "context"))
+ANEW = ("data", "k_shot", "k_query", "rotations", "eval_rotations", "resample", "invert", "split_by", "split_seed", "train_classes",
+        "validation_classes", "loss_scale", "kernels", "seed", "chunk", "eval_steps", "eval_batch", "transductive",
+        *(name for name in options.SAVED["method"] if name not in ("context", "inner_moment")))
 
 
 def add(subparsers):

@@ -61,10 +61,11 @@ def switch():
 
 # Where an option means something: {option: (another option, the values of that one)}.
 BELONGS = {
-    **{name: ("data", presets.IMAGES) for name in ("n_way", "rotations", "split")},
-    **{name: ("data", ("omniglot",)) for name in ("data_root", "download", "resample", "invert", "split_by")},
+    **{name: ("data", presets.IMAGES) for name in ("n_way", "rotations", "eval_rotations", "split")},
+    **{name: ("data", ("omniglot",)) for name in ("data_root", "download", "resample", "invert", "split_by", "split_seed",
+                                                        "train_classes", "validation_classes")},
     **{name: ("data", ("linear",)) for name in ("dim", "rank")},
-    **{name: ("net", ("conv4",)) for name in ("channels", "downsample", "head", "bn_gamma")},
+    **{name: ("net", ("conv4",)) for name in ("channels", "downsample", "padding", "head", "bn_gamma", "bn_eps", "weight_gain")},
     "hidden": ("net", ("mlp",)), "context": ("method", ("cavia",)),
 }
 
@@ -77,9 +78,13 @@ SAVED = {
         "k_query": (count(1), "query examples per class"),
         "train_shots": (count(1), "support examples per class while training, where not --k-shot (Reptile)"),
         "rotations": (choice(("none", "per_task", "as_classes")), "quarter turns of the pictures"),
+        "eval_rotations": (choice(("none", "per_task", "as_classes")), "those of held-out tasks, where not --rotations"),
         "resample": (choice(("lanczos", "nearest")), "Omniglot: how 105 pixels become 28"),
         "invert": (switch(), "Omniglot: ink is 1 on 0"),
         "split_by": (choice(("characters", "alphabets")), "Omniglot: what is split into training and test"),
+        "split_seed": (count(0), "Omniglot: shuffles the characters before they are split"),
+        "train_classes": (count(1), "Omniglot: how many characters to train on"),
+        "validation_classes": (count(0), "Omniglot: how many to validate on; the rest is held out"),
         "dim": (count(1), "linear: the length of x"),
         "rank": (count(1), "linear: the dimension of what tasks share")},
     "method": {
@@ -94,13 +99,17 @@ SAVED = {
         "inner_solver": (choice(("gradient_descent", "newton_cg")), "iMAML: the inner solver"),
         "inner_optimizer": (choice(("sgd", "adam")), "Reptile: the inner optimiser"),
         "inner_batch": (count(1), "Reptile: examples in an inner mini-batch"),
+        "inner_moment": (choice(("fresh", "carried")), "Reptile: where the inner Adam's second moment starts in a task"),
         "context": (count(1), "CAVIA: numbers in a task's context")},
     "net": {
         "net": (choice(tuple(presets.BY_NET)), "the network"),
         "channels": (count(1), "conv4: channels of each block"),
         "downsample": (choice(("stride", "max_pool")), "conv4: how a block halves its pictures"),
+        "padding": (choice(("same", "torch")), "conv4, strided: TensorFlow's \"same\", or one row on every side"),
         "head": (choice(("mean", "flatten")), "conv4: what the linear head sees"),
         "bn_gamma": (switch(), "conv4: batch-norm with a scale"),
+        "bn_eps": (positive(), "conv4: batch-norm's epsilon"),
+        "weight_gain": (positive(), "conv4: a factor on the Xavier start of the weights"),
         "hidden": (several(count(1), "integers >= 1"), "mlp: sizes of the hidden layers"),
         "loss_scale": (choice(("mean", "sum", "sum/K")), "what stands in front of the loss's sum"),
         "kernels": (choice(NAMES), "what computes the layers"),
@@ -111,12 +120,15 @@ SAVED = {
         "minutes": (positive(), "stop once meta-steps took this long in all"),
         "optimizer": (choice(("adam", "sgd")), "the outer optimiser"),
         "lr": (positive(), "its learning rate"),
+        "adam_eps": (positive(), "Adam's epsilon"),
         "schedule": (choice(("constant", "linear", "cosine")), "of the learning rate; linear, cosine: to 0"),
         "seed": (count(0), "of the initial parameters and of all tasks"),
         "chunk": (count(1), "tasks in memory at once")},
     "evaluation": {
         "eval_tasks": (count(2), "held-out tasks the result is measured on"),
-        "eval_steps": (count(1), "inner steps there, where not --inner-steps")},
+        "eval_steps": (count(1), "inner steps there, where not --inner-steps"),
+        "eval_batch": (count(1), "Reptile: examples in an inner mini-batch there, where not --inner-batch or all"),
+        "transductive": (switch(), "query examples are seen together, batch-norm's statistics are theirs")},
 }
 
 # What belongs to one call, not to what was learned.
@@ -200,10 +212,10 @@ def refuse_strays(given, config):
 
 
 def reread(config):
-    """A configuration from a file, checked as if it had been typed. Raises ArgumentError."""
+    """A configuration from a file, checked as if it had been typed; what it does not name is as by default. Raises ArgumentError."""
     names = set(presets.DEFAULTS)
-    expect(isinstance(config, dict) and set(config) == names, "checkpoint's configuration",
-           f"the {len(names)} options of this version",
-           f"others: {', '.join(sorted(names ^ set(config)))}" if isinstance(config, dict) else repr(config))
-    return {name: None if value is None and presets.DEFAULTS[name] is None else read(name, value)
-            for name, value in config.items()}
+    expect(isinstance(config, dict) and set(config) <= names, "checkpoint's configuration",
+           f"some of the {len(names)} options of this version",
+           f"others: {', '.join(sorted(set(config) - names))}" if isinstance(config, dict) else repr(config))
+    return presets.DEFAULTS | {name: None if value is None and presets.DEFAULTS[name] is None else read(name, value)
+                               for name, value in config.items()}

@@ -6,15 +6,19 @@ Later tables win: DEFAULTS, BY_DATA, BY_NET, BY_METHOD, PRESETS, and last the co
 IMAGES = ("glyphs", "omniglot")
 
 DEFAULTS = {
-    "data": "glyphs", "rotations": "per_task",
-    "resample": "lanczos", "invert": True, "split_by": "characters",
+    "data": "glyphs", "rotations": "per_task", "eval_rotations": None,
+    "resample": "lanczos", "invert": True,
+    "split_by": "characters", "split_seed": 1, "train_classes": 1100, "validation_classes": 100,
     "n_way": 5, "k_shot": 1, "k_query": 5, "train_shots": None, "dim": 20, "rank": 3,
     "method": "maml", "inner_lr": 0.4, "inner_steps": 1, "adapts": None, "frozen": None,
     "regularization": 2.0, "cg_steps": 5, "inner_solver": None, "inner_optimizer": None, "inner_batch": None,
-    "net": "conv4", "channels": 64, "downsample": "stride", "head": "mean", "bn_gamma": False,
+    "inner_moment": None,
+    "net": "conv4", "channels": 64, "downsample": "stride", "padding": "same", "head": "mean",
+    "bn_gamma": False, "bn_eps": 1e-3, "weight_gain": 1.0,
     "hidden": [40, 40], "context": 5, "loss_scale": "sum/K",
-    "tasks": 32, "steps": None, "minutes": None, "optimizer": "adam", "lr": 1e-3, "schedule": "constant",
-    "seed": 0, "dtype": "float32", "kernels": "auto", "chunk": 8, "eval_tasks": 600, "eval_steps": None,
+    "tasks": 32, "steps": None, "minutes": None, "optimizer": "adam", "lr": 1e-3, "adam_eps": 1e-8,
+    "schedule": "constant", "seed": 0, "dtype": "float32", "kernels": "auto", "chunk": 8,
+    "eval_tasks": 600, "eval_steps": None, "eval_batch": None, "transductive": True,
 }
 
 # Where neither --steps nor --minutes is given.

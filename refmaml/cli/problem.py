@@ -21,7 +21,7 @@ METHODS = {"maml": methods.MAML, "fomaml": methods.FirstOrderMAML, "anil": metho
 # The options that are fields of the method's dataclass, where it has them.
 FIELDS = {"inner_lr": "inner_lr", "inner_steps": "inner_steps", "adapts": "adapts", "frozen": "frozen",
           "regularization": "regularization", "cg_steps": "cg_steps", "inner_solver": "solver",
-          "inner_optimizer": "optimizer", "inner_batch": "inner_batch", "recompute": "recompute"}
+          "inner_optimizer": "optimizer", "inner_batch": "inner_batch", "inner_moment": "moment", "recompute": "recompute"}
 
 
 def make_method(config, given=()):
@@ -43,7 +43,7 @@ def names_of(cls):
 
 
 def at_evaluation(method, config, meta_size, net):
-    """The method as it adapts to a held-out task: --eval-steps, no mini-batch larger than the support set."""
+    """The method as it adapts to a held-out task: --eval-steps, --eval-batch, no mini-batch larger than the support set."""
     known, steps = names_of(type(method)), config["eval_steps"]
     support = config["k_shot"] * (config["n_way"] if config["data"] in IMAGES else 1)
     if steps is not None:
@@ -51,6 +51,9 @@ def at_evaluation(method, config, meta_size, net):
         method = replace(method, inner_steps=steps)
         expect(len(method.init(net, np.zeros(net.num_params))) == meta_size, "--eval-steps",
                f"{config['inner_steps']}, as {config['method']} learned a rate for each step", steps)
+    if config["eval_batch"] is not None:
+        expect("inner_batch" in known, "--eval-batch", "a method with mini-batches", f"--method {config['method']}")
+        method = replace(method, inner_batch=config["eval_batch"])
     if "inner_batch" in known and (method.inner_batch or 0) > support:
         method = replace(method, inner_batch=None)
     return method
@@ -63,8 +66,8 @@ def make_net(config):
     loss = CrossEntropy(config["loss_scale"]) if images else MSE(config["loss_scale"])
     if config["net"] == "conv4":
         expect(images, "--net", "mlp or two_layer_linear", f"conv4 with --data {config['data']}")
-        net = nets.conv4(config["n_way"], config["channels"], downsample=config["downsample"],
-                         head=config["head"], bn_gamma=config["bn_gamma"], loss=loss, kernels=computes)
+        net = nets.conv4(config["n_way"], config["channels"], loss=loss, kernels=computes,
+                         **{name: config[name] for name in ("downsample", "padding", "head", "bn_gamma", "bn_eps", "weight_gain")})
     elif config["net"] == "mlp":
         net = make_mlp(config, images, loss, computes)
     else:
@@ -109,12 +112,14 @@ def with_context(net, config):
 
 def make_tasks(config, split, data_root=None, download=False):
     """The task distribution. Raises ArgumentError and DataError."""
+    rotations = config["rotations"] if split == "train" else config["eval_rotations"] or config["rotations"]
     if config["data"] == "glyphs":
-        return tasks.Glyphs(split, rotations=config["rotations"])
+        return tasks.Glyphs(split, rotations=rotations)
     if config["data"] == "omniglot":
         expect(data_root is not None, "--data-root", "the folder that holds Omniglot", "nothing")
-        return tasks.Omniglot(data_root, split, split_by=config["split_by"], resample=config["resample"],
-                              invert=config["invert"], rotations=config["rotations"], download=download)
+        as_configured = {name: config[name] for name in ("split_by", "split_seed", "train_classes", "validation_classes",
+                                                         "resample", "invert")}
+        return tasks.Omniglot(data_root, split, rotations=rotations, download=download, **as_configured)
     if config["data"] == "sinusoid":
         return tasks.Sinusoids()
     return tasks.TwoLayerLinear(config["dim"], config["rank"])
@@ -130,11 +135,18 @@ def sampler(distribution, config, shots):
     return sample
 
 
+def make_optimizer(config):
+    """The outer optimiser."""
+    return OPTIMIZERS[config["optimizer"]](**({"eps": config["adam_eps"]} if config["optimizer"] == "adam" else {}))
+
+
 def make_recipe(config, net, method, distribution):
     """All that training needs but where to start."""
     sample = sampler(distribution, config, config["train_shots"] or config["k_shot"])
     schedule = Schedule(config["lr"], config["schedule"], config["steps"])
-    return Recipe(net, method, OPTIMIZERS[config["optimizer"]](), schedule,
+    expect(config["inner_moment"] != "carried" or config["optimizer"] == "sgd", "--optimizer", "sgd beside --inner-moment carried",
+           config["optimizer"])
+    return Recipe(net, method, make_optimizer(config), schedule,
                   lambda step: sample(config["tasks"], step), config["chunk"])
 
 
@@ -143,7 +155,7 @@ def make_judge(config, net, method, meta_size, split="test", **where):
     sample = sampler(make_tasks(config, split, **where), config, config["k_shot"])
     adapts = at_evaluation(method, config, meta_size, net)
     return lambda meta: evaluate(net, adapts, meta, lambda tasks: sample(tasks, HELD_OUT_STEP),
-                                 config["eval_tasks"], config["chunk"])
+                                 config["eval_tasks"], config["chunk"], config["transductive"])
 
 
 def check_fits(progress, fresh, place):

@@ -7,7 +7,7 @@ from refmaml.errors import ArgumentError, expect
 CHECKPOINT, CURVE, PICTURE = "checkpoint.npz", "curve.csv", "curve.png"
 CONFIG, RESULT = "config.json", "result.json"
 # What may be said anew on --resume: how far to go, and nothing that changes the steps themselves.
-ANEW = ("steps", "minutes", "chunk", "eval_tasks", "eval_steps")
+ANEW = ("steps", "minutes", "chunk", *options.SAVED["evaluation"])
 
 
 def add(subparsers):

@@ -11,6 +11,7 @@ import numpy as np
 from refmaml.batch import Batch
 from refmaml.doctor.update_rules import Adam, Descent
 from refmaml.doctor.wrong_kernels import WRONG, support_statistics
+from refmaml.errors import expect
 from refmaml.methods import CAVIA, ERM, FirstOrderMAML, MAMLPlusPlus, MetaSGD, Reptile
 
 
@@ -61,6 +62,7 @@ def right_loop(method):
     """The Loop that is the method itself; not for iMAML."""
     rule = Descent()
     if isinstance(method, Reptile) and method.optimizer == "adam":
+        expect(method.moment == "fresh", "method", "Reptile with moment='fresh', whose meta-parameters are theta alone", "moment='carried'")
         rule = Adam(0.0, method.beta2, method.eps)
     return Loop(0 if isinstance(method, ERM) else method.inner_steps, rule=rule,
                 curvature=0.0 if isinstance(method, FirstOrderMAML) else 1.0)

@@ -2,9 +2,9 @@
 import numpy as np
 
 
-def xavier_uniform(rng, shape, fan_in, fan_out):
-    """U(-a, a), a = sqrt(6 / (fan_in + fan_out)): Glorot & Bengio 2010, eq. 16; what MAML's convolutions start from."""
-    a = np.sqrt(6 / (fan_in + fan_out))
+def xavier_uniform(rng, shape, fan_in, fan_out, gain=1):
+    """U(-a, a), a = gain sqrt(6 / (fan_in + fan_out)): Glorot & Bengio 2010, eq. 16; what MAML's convolutions start from, with gain 1."""
+    a = gain * np.sqrt(6 / (fan_in + fan_out))
     return rng.uniform(-a, a, shape)
 
 

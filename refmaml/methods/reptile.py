@@ -9,6 +9,8 @@ from refmaml.methods.inner_loop import InnerLoop
 from refmaml.methods.meta_gradient import TaskGradients
 from refmaml.methods.recursion import query
 
+MOMENTS = ("fresh", "carried")
+
 
 @dataclass(frozen=True)
 class Reptile(InnerLoop):
@@ -17,15 +19,20 @@ class Reptile(InnerLoop):
     theta <- theta - epsilon mean_t (theta - phi_K) is the paper's theta <- theta + epsilon mean_t (phi_K - theta).
 
     inner_lr (alpha), inner_steps (K), adapts, frozen: see InnerLoop
-    optimizer     "sgd", or "adam" with beta1 = 0 as in the paper: phi <- phi - alpha g / (sqrt(v / (1 - beta2^k)) + eps)
+    optimizer     "sgd", or "adam" with beta1 = 0 as in the paper: v <- beta2 v + (1 - beta2) g^2,  n <- beta2 n + (1 - beta2),
+                  phi <- phi - alpha g / (sqrt(v / n) + eps); from n = 0 on, n is Adam's usual 1 - beta2^k
+    moment        where v and n start in a task: "fresh" at 0, or "carried" from the tasks before, as in the authors' code. They are then
+                  meta-parameters, meta = (theta, v, n), moved like theta towards their mean over tasks; for an outer SGD with lr <= 1.
+                  (The authors' tasks come one after another and hand v on; here the tasks of a meta-step all start from the same.)
     inner_batch   examples in a mini-batch; None: the whole support set each step
-    beta2, eps    of Adam. Its second moment starts at 0 in every task (the authors' code carries it from task to task)
+    beta2, eps    of Adam
     order_seed    draws the order in which mini-batches go through the support set's places; every task uses the same order,
                   which loses nothing where the examples at those places are drawn at random
     Source: Nichol, Achiam, Schulman 2018, Algorithms 1 and 2, section 6.2 for Adam.
     """
     inner_steps: int = 5
     optimizer: str = "sgd"
+    moment: str = "fresh"
     inner_batch: int | None = None
     beta2: float = 0.999
     eps: float = 1e-8
@@ -36,6 +43,9 @@ class Reptile(InnerLoop):
         check_positive(eps=self.eps)
         check_steps(inner_batch=1 if self.inner_batch is None else self.inner_batch)
         expect(self.optimizer in ("sgd", "adam"), "optimizer", "'sgd' or 'adam'", repr(self.optimizer))
+        expect(self.moment in MOMENTS, "moment", f"one of {', '.join(MOMENTS)}", repr(self.moment))
+        expect(self.moment == "fresh" or self.optimizer == "adam", "moment", "'fresh' beside optimizer='sgd', which has none",
+               repr(self.moment))
         expect(0 <= self.beta2 < 1, "beta2", "a number in [0, 1)", repr(self.beta2))
 
     def mini_batches(self, examples):
@@ -49,26 +59,33 @@ class Reptile(InnerLoop):
             deck = np.concatenate([deck, rng.permutation(examples)])
         return [deck[k * size:(k + 1) * size] for k in range(self.inner_steps)]
 
-    def descend(self, net, theta, x, y, trace=False):
-        """phi_0 .. phi_K, each (1 or T, P); without trace, phi_K alone."""
-        phi, rates = self.start(net, theta)
-        phis, v = [phi], 0
+    def init(self, net, theta):
+        """The meta-parameters: theta (P,), or (theta, v, n) (2P + 1,) where the moment is carried."""
+        return np.concatenate([theta, np.zeros_like(theta), theta[:1] * 0]) if self.moment == "carried" else theta
+
+    def descend(self, net, meta, x, y, trace=False):
+        """phi_0 .. phi_K, each (1 or T, P); without trace, phi_K alone. And v (T, P) and n after the last step."""
+        P = net.num_params
+        phi, rates = self.start(net, meta[:P])
+        v, n = (meta[None, P:2 * P], meta[2 * P]) if self.moment == "carried" else (0, 0)
+        phis = [phi]
         for k, (A, places) in enumerate(zip(rates, self.mini_batches(x.shape[1]), strict=True)):
             primal = net.primal(phis[-1], x[:, places], y[:, places], keep=False)
             net.require_finite(primal, phis[-1], x[:, places], f"support set, inner step {k}")
             step = g = primal.grad
             if self.optimizer == "adam":
-                v = self.beta2 * v + (1 - self.beta2) * g * g
-                step = g / (np.sqrt(v / (1 - self.beta2 ** (k + 1))) + self.eps)
+                v, n = self.beta2 * v + (1 - self.beta2) * g * g, self.beta2 * n + (1 - self.beta2)
+                step = g / (np.sqrt(v / n) + self.eps)
             phis = [*(phis if trace else []), phis[-1] - A * step]
-        return phis
+        return phis, v, n
 
-    def adapt(self, net, theta, x, y):
+    def adapt(self, net, meta, x, y):
         """phi_K (T, P)."""
-        return self.descend(net, theta, x, y)[-1]
+        return self.descend(net, meta, x, y)[0][-1]
 
-    def task_gradients(self, net, theta, batch, trace):
-        """theta - phi_K for each task, (T, P); the query set only measures loss and accuracy."""
-        phis = self.descend(net, theta, batch.x_support, batch.y_support, trace)
+    def task_gradients(self, net, meta, batch, trace):
+        """meta - what each task ends at, (T, M); the query set only measures loss and accuracy."""
+        phis, v, n = self.descend(net, meta, batch.x_support, batch.y_support, trace)
         after = query(net, phis[-1], batch)
-        return TaskGradients(after.loss, after.accuracy, theta - phis[-1], {"phi": phis} if trace else {})
+        end = phis[-1] if self.moment == "fresh" else np.concatenate([phis[-1], v, np.full((len(v), 1), n, v.dtype)], axis=1)
+        return TaskGradients(after.loss, after.accuracy, meta - end, {"phi": phis} if trace else {})

@@ -182,4 +182,5 @@ def converged_imaml():
 
 def reptiles():
     """Reptile with each inner optimiser, on the whole support set and on mini-batches."""
-    return [Reptile(0.1, 5), Reptile(0.1, 5, inner_batch=4), Reptile(0.01, 5, optimizer="adam", inner_batch=4)]
+    adam = {"optimizer": "adam", "inner_batch": 4}
+    return [Reptile(0.1, 5), Reptile(0.1, 5, inner_batch=4), Reptile(0.01, 5, **adam), Reptile(0.01, 5, **adam, moment="carried")]

@@ -70,6 +70,7 @@ def describe(method):
     """"MAML, K = 5", with what is unusual about it."""
     extra = [f"K = {method.inner_steps}"] if hasattr(method, "inner_steps") and not hasattr(method, "solver") else []
     extra += [f"{name} = {getattr(method, name)}" for name in ("optimizer", "solver") if hasattr(method, name)]
+    extra += ["carried moment"] if getattr(method, "moment", "fresh") == "carried" else []
     extra += [f"mini-batches of {method.inner_batch}"] if getattr(method, "inner_batch", None) else []
     extra += ["weighted losses"] if getattr(method, "loss_weights", None) else []
     extra += [f"frozen {', '.join(method.frozen)}"] if getattr(method, "frozen", ()) else []
@@ -77,11 +78,14 @@ def describe(method):
 
 
 def reptile_check(method, net, theta, batch):
-    """Reptile against its definition, stepped by hand one task at a time."""
-    reference = unrolled.reptile(net, method, theta, batch)
+    """Reptile against its definition, stepped by hand one task at a time; a moment that is carried, from a few tasks on."""
+    meta = method.init(net, theta)
+    for task in (batch[:1], batch[1:]) if method.moment == "carried" else ():
+        meta = meta - 0.5 * method.meta_gradient(net, meta, task).grad
+    reference = unrolled.reptile(net, method, meta, batch)
     limit = tolerance(float, method_terms(method, net, batch))
     return Check("4 meta-gradient", describe(method), "theta - phi_K", "stepped by hand",
-                 relative_error(method.meta_gradient(net, theta, batch).grad, reference), limit)
+                 relative_error(method.meta_gradient(net, meta, batch).grad, reference), limit)
 
 
 def imaml_dense_check(method, net, theta, batch):

@@ -97,18 +97,24 @@ def imaml(net, method, task, W, most=20000):
     raise ArithmeticError(f"the inner solve still moves by {moved:.1e} after {most} steps of size {a}")
 
 
-def reptile(net, method, theta, batch):
-    """Reptile's direction by its definition: one task after another, one step after another, mean of theta - phi_K."""
-    total = np.zeros_like(theta)
+def reptile(net, method, meta, batch):
+    """Reptile's direction by its definition: one task after another, one step after another, mean of theta - phi_K.
+
+    Where the moment is carried, meta = (theta, v, n), and v counts as the average of the squares of k gradients, n = 1 - beta2^k.
+    """
+    P, total, before = net.num_params, np.zeros_like(meta), 0.0
+    if method.moment == "carried":
+        before = np.log1p(-meta[-1]) / np.log(method.beta2)
     for t in range(len(batch)):
-        phi, v = theta.copy(), np.zeros_like(theta)
+        phi, v = meta[:P].copy(), meta[P:2 * P].copy() if method.moment == "carried" else np.zeros(P)
         for k, places in enumerate(method.mini_batches(batch.x_support.shape[1])):
             g = net.gradient(phi[None], batch.x_support[t:t + 1, places], batch.y_support[t:t + 1, places])[0]
             if method.optimizer == "adam":                          # Kingma & Ba 2015, Algorithm 1, with beta1 = 0
                 v = method.beta2 * v + (1 - method.beta2) * g ** 2
-                g = g / (np.sqrt(v / (1 - method.beta2 ** (k + 1))) + method.eps)
+                g = g / (np.sqrt(v / (1 - method.beta2 ** (before + k + 1))) + method.eps)
             phi = phi - method.inner_lr * masked(net, method) * g
-        total += theta - phi
+        end = phi if method.moment == "fresh" else [*phi, *v, 1 - method.beta2 ** (before + method.inner_steps)]
+        total += meta - end
     return total / len(batch)
 
 

@@ -35,23 +35,41 @@ class Evaluation:
         return f"loss {self.mean:.4g} +- {self.interval:.2g}"
 
 
-def outcomes(net, phi, x, y):
+def outputs(net, phi, batch, transductive):
+    """The outputs z (T, M, D) for the query sets, at each task's own parameters phi (T, P).
+
+    transductive  the query examples of a task go through the net together, so that a batch-norm sees them all (MAML); or else each goes
+                  alone, behind the whole support set (Nichol, Achiam, Schulman 2018, section 6.1)
+    """
+    w = net.parameters.views(phi)
+    if transductive:
+        return net.forward(w, batch.x_query, keep=False)[0]
+    alone = []
+    for m in range(batch.x_query.shape[1]):
+        x = np.concatenate([batch.x_support, batch.x_query[:, m:m + 1]], axis=1)
+        alone.append(net.forward(w, x, keep=False)[0][:, -1:])
+    return np.concatenate(alone, axis=1)
+
+
+def outcomes(net, phi, batch, transductive=True):
     """At each task's own parameters phi (T, P): ("accuracy", (T,)) or, in a regression, ("loss", (T,))."""
-    net.check(phi, x, y)
+    net.check(phi, batch.x_query, batch.y_query)
     with np.errstate(all="ignore"):                       # non-finite values are found below
-        z, _ = net.forward(net.parameters.views(phi), x, keep=False)
-        loss = net.loss_function.forward(net.kernels, z, y)[0]
+        z = outputs(net, phi, batch, transductive)
+        loss = net.loss_function.forward(net.kernels, z, batch.y_query)[0]
     if not np.isfinite(loss).all():
         raise NonFiniteError("query set: expected finite losses, "
                              f"got {(~np.isfinite(loss)).sum()} non-finite ones")
-    accuracy = net.loss_function.accuracy(z, y)
+    accuracy = net.loss_function.accuracy(z, batch.y_query)
     return ("loss", loss) if accuracy is None else ("accuracy", accuracy)
 
 
-def evaluate(net, method, meta, sample, tasks, chunk=8, show=None):
+def evaluate(net, method, meta, sample, tasks, chunk=8, transductive=True, show=None):
     """Adapt to each of `tasks` held-out tasks with `method`, then judge on its query set.
 
-    sample  range of task numbers -> Batch; show, where given, is called with the number of tasks done so far
+    sample        range of task numbers -> Batch
+    transductive  whether query examples may see each other, in a batch-norm; see `outputs`
+    show          where given, is called with the number of tasks done so far
     Returns an Evaluation. The values do not depend on `chunk`. Raises ArgumentError, NonFiniteError.
     """
     expect(isinstance(tasks, int) and tasks >= 2, "tasks", "an integer >= 2, as an interval needs two",
@@ -60,7 +78,7 @@ def evaluate(net, method, meta, sample, tasks, chunk=8, show=None):
     for start in range(0, tasks, chunk):
         batch = sample(range(start, min(start + chunk, tasks))).astype(meta.dtype)
         phi = method.adapt(net, meta, batch.x_support, batch.y_support)
-        quantity, values = outcomes(net, phi, batch.x_query, batch.y_query)
+        quantity, values = outcomes(net, phi, batch, transductive)
         parts.append(values)
         if show is not None:
             show(min(start + chunk, tasks))
