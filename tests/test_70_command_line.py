@@ -169,7 +169,7 @@ def test_a_checkpoint_whose_parameters_are_another_nets_is_refused(capsys):
     ({"lr": -1}, "--lr: expected a finite number > 0, got -1"),
     ({"net": "resnet"}, "--net: expected one of conv4, mlp, two_layer_linear, got 'resnet'"),
     ({"steps": "many"}, "--steps: expected an integer >= 1, got 'many'"),
-    ({"surprise": 1}, f"checkpoint's configuration: expected some of the {len(presets.DEFAULTS)} options of this "
+    ({"surprise": 1}, f"configuration: expected some of the {len(presets.DEFAULTS)} options of this "
                       "version, got others: surprise")])
 def test_a_checkpoint_whose_configuration_is_not_ours_is_refused(capsys, change, message):
     train("--steps", "1", "--out", "run")
@@ -215,6 +215,24 @@ def test_a_preset_is_what_its_table_says_and_options_override_it():
     assert preset.items() <= configuration("--preset", "maml-omniglot-5w1s").items()
     overridden = configuration("--lr", "0.5", "--preset", "maml-omniglot-5w1s")
     assert overridden["lr"] == 0.5 and overridden["inner_lr"] == 0.4
+
+
+def test_a_configuration_file_gives_the_same_run_again_and_options_override_it(capsys):
+    train("--steps", "2", "--out", "first", "--lr", "0.002")
+    assert main(["train", "--config", "first/config.json", "--out", "second", "--quiet"]) == 0
+    assert left_in("first") == left_in("second")
+    assert configuration("--config", "first/config.json", "--lr", "0.5")["lr"] == 0.5
+
+
+@pytest.mark.parametrize("content, message", [
+    (None, "c.json: expected the config.json of a run, got No such file or directory"),
+    ("{", "c.json: expected the config.json of a run, got no JSON"),
+    ("[1]", "configuration: expected some of the"),
+    ('{"lr": -1}', "--lr: expected a finite number > 0, got -1")])
+def test_a_configuration_file_that_is_none_is_refused(capsys, folder, content, message):
+    if content is not None:
+        (folder / "c.json").write_text(content)
+    assert error_of(capsys, "train", "--config", "c.json").startswith(message)
 
 
 def test_minutes_alone_set_no_limit_of_steps():

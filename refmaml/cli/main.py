@@ -9,7 +9,7 @@ from refmaml.errors import ArgumentError, RefmamlError
 from refmaml.version import __version__
 
 # Modules of this package, in the order of --help; add(subparsers) of each sets `func`: arguments -> status.
-COMMANDS = ("verify", "train", "evaluate", "demo", "bench", "doctor", "golden")
+COMMANDS = ("verify", "train", "evaluate", "reproduce", "demo", "bench", "doctor", "golden")
 FAILED, INTERRUPTED, READER_GONE = 2, 130, 141          # the last two as a shell reports SIGINT and SIGPIPE
 
 

@@ -1,10 +1,13 @@
 """The options that train and evaluate share: how each is read, and which values hold where nobody says."""
+import json
 from math import isfinite
 from typing import Any, NamedTuple
 
 from refmaml.cli import presets
 from refmaml.cli.kernels import NAMES
-from refmaml.errors import ArgumentError, expect
+from refmaml.errors import ArgumentError, DataError, expect
+
+MOST_OF_A_FILE = 1 << 20                                 # bytes of a config.json: what is longer is none
 
 
 class Kind(NamedTuple):
@@ -137,6 +140,7 @@ OF_A_CALL = {
     "download": (switch(), "Omniglot: fetch what is missing there"),
     "split": (choice(("train", "validation", "test")), "which classes to draw from (default test)"),
     "preset": (choice(tuple(presets.PRESETS)), "a published protocol; other options override it"),
+    "config": (text(), "the config.json of another run, for the same again; other options override it"),
     "out": (text(), "the folder to write to (default: a new one under runs/)"),
     "save_every": (positive(), "seconds between checkpoints (default 60)"),
     "recompute": (switch(), "run inner steps again instead of storing their activations: same bits, less memory"),
@@ -192,8 +196,11 @@ def typed(arguments):
 
 
 def settle(given):
-    """The configuration, a value for everything in SAVED: the options given, and the tables of presets.py."""
-    given = presets.PRESETS.get(given.get("preset"), {}) | given
+    """The configuration, a value for everything in SAVED: the options given, a file that --config names, and the tables of presets.py.
+
+    Raises ArgumentError and DataError for a file that is no configuration.
+    """
+    given = presets.PRESETS.get(given.get("preset"), {}) | (of_file(given["config"]) if "config" in given else {}) | given
     data = given.get("data", presets.DEFAULTS["data"])
     net = given.get("net", presets.BY_DATA[data].get("net", presets.DEFAULTS["net"]))
     method = given.get("method", presets.DEFAULTS["method"])
@@ -202,19 +209,34 @@ def settle(given):
     return config if config["steps"] or config["minutes"] else config | {"steps": presets.STEPS}
 
 
+def of_file(path):
+    """The configuration in a run's config.json. Raises DataError, and ArgumentError for a value that is none."""
+    try:
+        with open(path, "rb") as file:
+            config = json.loads(file.read(MOST_OF_A_FILE))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: expected the config.json of a run, got {getattr(error, 'strerror', None) or 'no JSON'}") from None
+    return reread(config)
+
+
+def means_something(name, config):
+    """Whether an option plays a part under a configuration."""
+    other, values = BELONGS.get(name, ("data", tuple(presets.BY_DATA)))
+    return config[other] in values
+
+
 def refuse_strays(given, config):
     """Raise ArgumentError for an option given where it means nothing."""
     for name in given:
-        if name in BELONGS:
+        if not means_something(name, config):
             other, values = BELONGS[name]
-            expect(config[other] in values, flag(name), f"{flag(other)} {' or '.join(values)} beside it",
-                   f"{flag(other)} {config[other]}")
+            raise ArgumentError(f"{flag(name)}: expected {flag(other)} {' or '.join(values)} beside it, got {flag(other)} {config[other]}")
 
 
 def reread(config):
     """A configuration from a file, checked as if it had been typed; what it does not name is as by default. Raises ArgumentError."""
     names = set(presets.DEFAULTS)
-    expect(isinstance(config, dict) and set(config) <= names, "checkpoint's configuration",
+    expect(isinstance(config, dict) and set(config) <= names, "configuration",
            f"some of the {len(names)} options of this version",
            f"others: {', '.join(sorted(set(config) - names))}" if isinstance(config, dict) else repr(config))
     return presets.DEFAULTS | {name: None if value is None and presets.DEFAULTS[name] is None else read(name, value)

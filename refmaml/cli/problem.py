@@ -10,7 +10,7 @@ from refmaml.cli.presets import IMAGES
 from refmaml.errors import ArgumentError, expect
 from refmaml.layers import MSE, Context, CrossEntropy, FiLM, Flatten
 from refmaml.network import Sequential
-from refmaml.training import OPTIMIZERS, Recipe, Schedule, evaluate
+from refmaml.training import OPTIMIZERS, Recipe, Schedule, evaluate_each_way
 from refmaml.training.evaluation import HELD_OUT_STEP
 
 METHODS = {"maml": methods.MAML, "fomaml": methods.FirstOrderMAML, "anil": methods.ANIL,
@@ -152,10 +152,16 @@ def make_recipe(config, net, method, distribution):
 
 def make_judge(config, net, method, meta_size, split="test", **where):
     """meta -> Evaluation on --eval-tasks held-out tasks; what cannot be judged is refused at once."""
+    judge = make_judges(config, net, method, meta_size, (config["transductive"],), split, **where)
+    return lambda meta: judge(meta)[0]
+
+
+def make_judges(config, net, method, meta_size, ways, split="test", **where):
+    """meta -> an Evaluation for each value of "transductive" in `ways`."""
     sample = sampler(make_tasks(config, split, **where), config, config["k_shot"])
     adapts = at_evaluation(method, config, meta_size, net)
-    return lambda meta: evaluate(net, adapts, meta, lambda tasks: sample(tasks, HELD_OUT_STEP),
-                                 config["eval_tasks"], config["chunk"], config["transductive"])
+    return lambda meta: evaluate_each_way(net, adapts, meta, lambda tasks: sample(tasks, HELD_OUT_STEP), config["eval_tasks"], ways,
+                                          config["chunk"])
 
 
 def check_fits(progress, fresh, place):

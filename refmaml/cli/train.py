@@ -14,7 +14,7 @@ def add(subparsers):
     """Register the command."""
     p = subparsers.add_parser("train", help="meta-train a net", description="Meta-train a net; leave its "
                               "checkpoint, learning curve and held-out result in a folder.")
-    options.add(p.add_argument_group("run"), ("out", "preset", "data_root", "download", "save_every", "recompute"))
+    options.add(p.add_argument_group("run"), ("out", "preset", "config", "data_root", "download", "save_every", "recompute"))
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     p.add_argument("--quiet", action="store_true", help="no progress, only the result")
     for title, group in options.SAVED.items():

@@ -1,7 +1,7 @@
 """Training and what surrounds it: outer optimisers, the loop, held-out evaluation, checkpoints, curves."""
-from refmaml.training.evaluation import Evaluation, evaluate
+from refmaml.training.evaluation import Evaluation, evaluate, evaluate_each_way
 from refmaml.training.optimizers import OPTIMIZERS, SCHEDULES, SGD, Adam, Schedule
 from refmaml.training.trainer import Progress, Recipe, Row, advance, train
 
 __all__ = ["SGD", "Adam", "Schedule", "OPTIMIZERS", "SCHEDULES", "Recipe", "Progress", "Row", "advance",
-           "train", "Evaluation", "evaluate"]
+           "train", "Evaluation", "evaluate", "evaluate_each_way"]

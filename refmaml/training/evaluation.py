@@ -72,14 +72,19 @@ def evaluate(net, method, meta, sample, tasks, chunk=8, transductive=True, show=
     show          where given, is called with the number of tasks done so far
     Returns an Evaluation. The values do not depend on `chunk`. Raises ArgumentError, NonFiniteError.
     """
+    return evaluate_each_way(net, method, meta, sample, tasks, (transductive,), chunk, show)[0]
+
+
+def evaluate_each_way(net, method, meta, sample, tasks, ways, chunk=8, show=None):
+    """`evaluate` for each value of `transductive` in `ways`, after one adaptation: an Evaluation for each."""
     expect(isinstance(tasks, int) and tasks >= 2, "tasks", "an integer >= 2, as an interval needs two",
            repr(tasks))
     parts = []
     for start in range(0, tasks, chunk):
         batch = sample(range(start, min(start + chunk, tasks))).astype(meta.dtype)
         phi = method.adapt(net, meta, batch.x_support, batch.y_support)
-        quantity, values = outcomes(net, phi, batch, transductive)
-        parts.append(values)
+        parts.append([outcomes(net, phi, batch, transductive) for transductive in ways])
         if show is not None:
             show(min(start + chunk, tasks))
-    return Evaluation(quantity, np.concatenate(parts).astype(np.float64))
+    quantity = parts[0][0][0]
+    return [Evaluation(quantity, np.concatenate([part[i][1] for part in parts]).astype(np.float64)) for i in range(len(ways))]

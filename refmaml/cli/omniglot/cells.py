@@ -1,0 +1,112 @@
+"""A cell of the table: a folder with its configuration, its run as far as it has come, and what it was judged to be worth."""
+import json
+import time
+from math import inf
+from pathlib import Path
+from typing import NamedTuple
+
+from refmaml.cli import options, problem, report, train
+from refmaml.cli.omniglot import protocols
+from refmaml.errors import expect
+from refmaml.training import checkpoint, curve, files
+from refmaml.training import train as meta_train
+from refmaml.training.trainer import finished
+
+# What a run may have been started with otherwise: it changes no bit of it.
+FREE = ("chunk", "kernels")
+# How query examples are seen, {name: transductive}.
+WAYS = {"transductive": True, "one at a time": False}
+MOST_UNFINISHED = 600
+THINNED = 500                                            # rows of a curve that is kept beside the table
+
+
+class Cell(NamedTuple):
+    """One method on one kind of task under one protocol; its run lives in out/PROTOCOL/COLUMN/ROW."""
+    protocol: str
+    row: str
+    column: str
+    out: Path
+
+    @property
+    def folder(self):
+        return self.out / self.protocol / self.column / self.row
+
+    @property
+    def title(self):
+        return f"{self.protocol}, {protocols.COLUMNS[self.column]}, {protocols.ROWS[self.row]}"
+
+    @property
+    def configuration(self):
+        return protocols.configuration(self.protocol, self.row, self.column)
+
+    def so_far(self):
+        """The Progress of its checkpoint, or None where there is none yet. Raises DataError, ArgumentError for another configuration."""
+        path = self.folder / train.CHECKPOINT
+        if not path.exists():
+            return None
+        now, saved = checkpoint.load(path)
+        saved, wanted = options.reread(saved), self.configuration
+        other = [name for name in wanted if name not in (*FREE, *options.SAVED["evaluation"]) and saved[name] != wanted[name]]
+        expect(not other, "--out", f"in {path} the protocol's {other and options.flag(other[0])} {other and wanted[other[0]]}",
+               other and saved[other[0]])
+        return now
+
+    def result(self):
+        """What `judge` wrote, or None."""
+        path = self.folder / train.RESULT
+        return json.loads(path.read_text()) if path.exists() else None
+
+
+def done(config, now):
+    """Whether a run has come to its protocol's end."""
+    return finished(now, config["steps"], config["minutes"])
+
+
+def go_on(cell, minutes, where, quiet=False):
+    """Train the cell for at most so many minutes more, from where it is; returns the Progress. What it saves, a later call goes on from."""
+    config = cell.configuration
+    method, net = problem.make_method(config), problem.make_net(config)
+    recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", **where))
+    now = cell.so_far() or recipe.start(net.init(config["seed"], config["dtype"]))
+    folder = files.make_folder(cell.folder)
+    limit = min(config["minutes"] or inf, now.seconds / 60 + minutes)
+    with report.progress(config["steps"], quiet, cell.title) as show:
+        return meta_train(recipe, now, steps=config["steps"], minutes=None if limit == inf else limit, show=show,
+                          save=lambda now: train.save(folder, now, config))
+
+
+def judge(cell, now, where):
+    """Accuracy on held-out characters, query examples seen together and one at a time; written beside the run, and returned.
+
+    An unfinished run is judged on MOST_UNFINISHED tasks at most; what was judged at this very step already is not judged again.
+    """
+    config, known = cell.configuration, cell.result()
+    end = done(config, now)
+    config |= {"eval_tasks": config["eval_tasks"] if end else min(config["eval_tasks"], MOST_UNFINISHED)}
+    if known and known["steps"] == now.step and known["tasks"] == config["eval_tasks"]:
+        return known
+    started, method, net = time.perf_counter(), problem.make_method(config), problem.make_net(config)
+    judged = problem.make_judges(config, net, method, len(now.meta), WAYS.values(), **where)(now.meta)
+    result = {"protocol": cell.protocol, "row": cell.row, "column": cell.column, "finished": end, "steps": now.step,
+              "seconds": round(now.seconds, 1), "tasks": config["eval_tasks"], "judged_in": round(time.perf_counter() - started, 1),
+              "evaluations": {way: {"accuracy": e.mean, "interval": e.interval} for way, e in zip(WAYS, judged, strict=True)},
+              "configuration": cell.configuration, **report.circumstances()}
+    files.write_json(cell.folder / train.RESULT, result)
+    curve.write_png(cell.folder / train.PICTURE, now.rows, cell.title)
+    return result
+
+
+def publish(cell, now, result, table):
+    """The cell's configuration, its result and a thinned curve, in the folder of the table."""
+    folder = files.make_folder(cell._replace(out=table).folder)
+    files.write_json(folder / train.CONFIG, cell.configuration)
+    files.write_json(folder / train.RESULT, result)
+    curve.write_csv(folder / train.CURVE, thinned(now.rows))
+
+
+def thinned(rows):
+    """At most THINNED rows: means over as many steps as that takes, each at the last of its steps."""
+    width = -(-len(rows) // THINNED)
+    parts = [rows[start:start + width] for start in range(0, len(rows), max(1, width))]
+    return [part[-1]._replace(**{name: sum(getattr(row, name) for row in part) / len(part) for name in ("loss", "accuracy", "grad_norm")})
+            for part in parts]

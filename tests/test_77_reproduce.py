@@ -1,0 +1,153 @@
+"""`refmaml reproduce omniglot`: its configurations, and a table of tiny runs that stops and goes on."""
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from refmaml.cli import main, options, problem
+from refmaml.cli.omniglot import cells, protocols
+from refmaml.cli.reproduce import seconds
+from refmaml.training import checkpoint
+
+ROOT = Path(__file__).parent.parent
+TINY = {"data": "glyphs", "channels": 2, "tasks": 2, "eval_tasks": 4, "kernels": "reference", "minutes": None, "n_way": 3}
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """The table in small, on printed characters: four meta-steps a cell."""
+    real = protocols.configuration
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(protocols, "configuration", lambda *cell: real(*cell) | TINY | {"steps": 4, "eval_steps": 2})
+    return tmp_path
+
+
+def reproduce(*more):
+    return main(["reproduce", "omniglot", "--quiet", "--data-root", ".", *more])
+
+
+def every_cell():
+    return [(p, r, c) for p in protocols.PROTOCOLS for r in protocols.ROWS for c in protocols.COLUMNS]
+
+
+# ---- configurations ----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("protocol, row, column", every_cell())
+def test_every_cell_names_every_knob_and_builds_what_it_names(protocol, row, column):
+    config = protocols.configuration(protocol, row, column)
+    assert config.keys() == options.settle({}).keys() and options.reread(config) == config
+    method, net = problem.make_method(config), problem.make_net(config | {"kernels": "reference"})
+    problem.at_evaluation(method, config, len(method.init(net, net.init(0))), net)
+    assert net.num_params == sum(a.size for a in net.named(net.init(0)).values())
+
+
+def test_the_published_knobs_are_those_of_the_published_code():
+    maml, reptile = (protocols.configuration("as-published", row, "5w1s") for row in ("maml", "reptile"))
+    assert (maml["inner_lr"], maml["loss_scale"], maml["tasks"], maml["steps"]) == (0.4, "sum/K", 32, 60000)
+    assert maml["frozen"] == ["BatchNorm2d"] and not maml["bn_gamma"] and maml["eval_steps"] == 3
+    assert (reptile["inner_moment"], reptile["rotations"], reptile["eval_rotations"]) == ("carried", "as_classes", "none")
+    wide = protocols.configuration("as-published", "maml", "20w1s")
+    assert (wide["inner_lr"], wide["inner_steps"], wide["tasks"]) == (0.1, 5, 16)
+
+
+def test_under_the_equal_protocol_net_split_query_size_and_time_are_the_same_for_all():
+    shared = [name for name in (*options.SAVED["tasks"], *options.SAVED["net"], "minutes") if name != "train_shots"]
+    for column in protocols.COLUMNS:
+        first, *others = ({name: protocols.configuration("equal", row, column)[name] for name in shared} for row in protocols.ROWS)
+        assert all(other == first for other in others)
+
+
+def test_what_is_committed_is_what_the_code_says():
+    """Each result beside the benchmarks was run with the configuration that its cell has today, but for how it was computed."""
+    for path in sorted((ROOT / "benchmarks/omniglot").glob("*/*/*/config.json")):
+        protocol, column, row = path.parts[-4:-1]
+        saved, wanted = options.reread(json.loads(path.read_text())), protocols.configuration(protocol, row, column)
+        assert {n: v for n, v in saved.items() if n not in cells.FREE} == {n: v for n, v in wanted.items() if n not in cells.FREE}, path
+
+
+# ---- the command -------------------------------------------------------------------------------------------
+
+def test_a_table_is_trained_judged_and_written(tiny, capsys):
+    assert reproduce("--rows", "maml", "reptile", "imaml-hf", "--protocols", "equal", "as-published") == 0
+    table = json.loads((tiny / "runs/omniglot/table.json").read_text())
+    assert [(r["protocol"], r["row"]) for r in table["results"]] == [
+        (p, r) for p in ("as-published", "equal") for r in ("maml", "reptile", "imaml-hf")]
+    for result in table["results"]:
+        assert result["finished"] and result["steps"] == 4 and result["tasks"] == 4
+        assert all(0 <= e["accuracy"] <= 1 and e["interval"] >= 0 for e in result["evaluations"].values())
+    out = capsys.readouterr().out
+    assert "| inner_moment | – | – | carried | – | – |" in out
+    assert out.count("**") == 2 * 6 and "| first-order MAML | not run yet |" in out and "*98.7 ± 0.4*" in out
+    assert (tiny / "runs/omniglot/table.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_unfinished_cell_says_so_and_goes_on_to_the_bits_of_an_unbroken_run(tiny, capsys, monkeypatch):
+    chosen = ("--rows", "reptile", "--protocols", "as-published")
+    reproduce(*chosen, "--out", "unbroken")
+    with monkeypatch.context() as patch:
+        patch.setattr(cells, "meta_train", interrupted_after(2))
+        assert reproduce(*chosen, "--out", "broken") == 130
+    said = capsys.readouterr().err
+    assert "saved; to go on: refmaml reproduce omniglot --protocols as-published --columns 5w1s --rows reptile --out broken" in said
+    reproduce(*chosen, "--out", "broken", "--budget", "0s")
+    assert "unfinished: step 2 of 4" in capsys.readouterr().out
+    reproduce(*chosen, "--out", "broken")
+    place = "as-published/5w1s/reptile/checkpoint.npz"
+    (a, _), (b, _) = (checkpoint.load(Path(out) / place) for out in ("unbroken", "broken"))
+    assert a.meta.tobytes() == b.meta.tobytes() and a.step == b.step == 4
+
+
+def interrupted_after(steps, train=cells.meta_train):
+    """Training that meets a Ctrl-C after so many meta-steps."""
+    def impatient(recipe, now, **options):
+        train(recipe, now, **(options | {"steps": steps}))
+        raise KeyboardInterrupt
+    return impatient
+
+
+def test_the_table_lies_apart_from_the_runs_if_asked_with_thinned_curves(tiny, monkeypatch):
+    monkeypatch.setattr(cells, "THINNED", 2)
+    reproduce("--rows", "maml", "--protocols", "equal", "--table", "results")
+    folder = tiny / "results/equal/5w1s/maml"
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "curve.csv", "result.json"]
+    rows, full = (list(csv.DictReader(path.read_text().splitlines()))
+                  for path in (folder / "curve.csv", tiny / "runs/omniglot/equal/5w1s/maml/curve.csv"))
+    assert [row["step"] for row in rows] == ["2", "4"]
+    assert float(rows[0]["loss"]) == pytest.approx((float(full[0]["loss"]) + float(full[1]["loss"])) / 2, rel=1e-12)
+
+
+def test_a_run_under_other_settings_is_not_gone_on_with(tiny, capsys, monkeypatch):
+    reproduce("--rows", "maml", "--protocols", "equal")
+    before = protocols.configuration
+    monkeypatch.setattr(protocols, "configuration", lambda *cell: before(*cell) | {"inner_lr": 0.25})
+    capsys.readouterr()
+    assert reproduce("--rows", "maml", "--protocols", "equal") == 2
+    assert "the protocol's --inner-lr 0.25, got 0.5" in capsys.readouterr().err
+
+
+def test_what_is_judged_already_is_not_judged_again(tiny, monkeypatch):
+    reproduce("--rows", "maml", "--protocols", "equal")
+    monkeypatch.setattr(problem, "make_judges", lambda *a, **k: pytest.fail("judged again"))
+    assert reproduce("--rows", "maml", "--protocols", "equal") == 0
+
+
+def test_the_list_shows_how_far_each_cell_is_and_trains_nothing(tiny, capsys):
+    reproduce("--rows", "maml", "--protocols", "equal")
+    capsys.readouterr()
+    assert main(["reproduce", "omniglot", "--list", "--rows", "maml", "fomaml", "--protocols", "equal"]) == 0
+    finished, untouched = capsys.readouterr().out.splitlines()
+    assert "MAML (4 steps): finished; at step 4: **" in finished and untouched.endswith("first-order MAML (4 steps): not begun")
+
+
+@pytest.mark.parametrize("text, value", [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("0.5m", 30), ("20s", 20)])
+def test_a_budget_is_read_as_people_write_it(text, value):
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("argv, message", [
+    (["--data-root", ".", "--budget", "soon"], "--budget: expected a time such as 2h, 90m, 1h30m or 20s, got 'soon'"),
+    ([], "--data-root: expected the folder that holds Omniglot, got nothing")])
+def test_a_bad_call_is_answered_in_one_line(capsys, argv, message):
+    assert main(["reproduce", "omniglot", *argv]) == 2
+    assert capsys.readouterr().err == f"refmaml: {message}\n"
