@@ -65,7 +65,7 @@ BELONGS = {
     **{name: ("data", ("omniglot",)) for name in ("data_root", "download", "resample", "invert", "split_by")},
     **{name: ("data", ("linear",)) for name in ("dim", "rank")},
     **{name: ("net", ("conv4",)) for name in ("channels", "downsample", "head", "bn_gamma")},
-    "hidden": ("net", ("mlp",)), "context": ("method", ("cavia",)),
+    "threads": ("kernels", ("auto", "cpu")), "hidden": ("net", ("mlp",)), "context": ("method", ("cavia",)),
 }
 
 # What a checkpoint keeps, in groups as --help shows them: {group: {option: (kind, help)}}.
@@ -128,6 +128,7 @@ OF_A_CALL = {
     "out": (text(), "the folder to write to (default: a new one under runs/)"),
     "save_every": (positive(), "seconds between checkpoints (default 60)"),
     "recompute": (switch(), "run inner steps again instead of storing their activations: same bits, less memory"),
+    "threads": (count(1), "of the cpu kernels (default: as many as there are cores; under mpiexec, each rank its share)"),
     "json": (text(), "also write the result to this file"),
     "markdown": (text(), "also write the report to this file, as markdown"),
     "junit": (text(), "also write the report to this file, as JUnit XML"),

@@ -12,6 +12,7 @@ from refmaml.layers import MSE, Context, CrossEntropy, FiLM, Flatten
 from refmaml.network import Sequential
 from refmaml.training import OPTIMIZERS, Recipe, Schedule, evaluate
 from refmaml.training.evaluation import HELD_OUT_STEP
+from refmaml.training.ranks import ALONE
 
 METHODS = {"maml": methods.MAML, "fomaml": methods.FirstOrderMAML, "anil": methods.ANIL,
            "fo-anil": methods.FirstOrderANIL, "erm": methods.ERM, "meta-sgd": methods.MetaSGD,
@@ -56,9 +57,9 @@ def at_evaluation(method, config, meta_size, net):
     return method
 
 
-def make_net(config):
-    """The network, on its kernels, with its loss."""
-    computes = kernel_set(config["kernels"])
+def make_net(config, threads=None):
+    """The network, on its kernels, with its loss. threads: of the cpu kernels; None: as many as Numba was set to."""
+    computes = kernel_set(config["kernels"], threads)
     images = config["data"] in IMAGES
     loss = CrossEntropy(config["loss_scale"]) if images else MSE(config["loss_scale"])
     if config["net"] == "conv4":
@@ -130,20 +131,20 @@ def sampler(distribution, config, shots):
     return sample
 
 
-def make_recipe(config, net, method, distribution):
+def make_recipe(config, net, method, distribution, ranks=ALONE):
     """All that training needs but where to start."""
-    sample = sampler(distribution, config, config["train_shots"] or config["k_shot"])
+    mine, sample = ranks.mine(config["tasks"]), sampler(distribution, config, config["train_shots"] or config["k_shot"])
     schedule = Schedule(config["lr"], config["schedule"], config["steps"])
     return Recipe(net, method, OPTIMIZERS[config["optimizer"]](), schedule,
-                  lambda step: sample(config["tasks"], step), config["chunk"])
+                  lambda step: sample(mine, step) if mine else None, config["chunk"], ranks)
 
 
-def make_judge(config, net, method, meta_size, split="test", **where):
+def make_judge(config, net, method, meta_size, split="test", ranks=ALONE, **where):
     """meta -> Evaluation on --eval-tasks held-out tasks; what cannot be judged is refused at once."""
     sample = sampler(make_tasks(config, split, **where), config, config["k_shot"])
     adapts = at_evaluation(method, config, meta_size, net)
     return lambda meta: evaluate(net, adapts, meta, lambda tasks: sample(tasks, HELD_OUT_STEP),
-                                 config["eval_tasks"], config["chunk"])
+                                 config["eval_tasks"], config["chunk"], ranks=ranks)
 
 
 def check_fits(progress, fresh, place):

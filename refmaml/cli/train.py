@@ -14,7 +14,7 @@ def add(subparsers):
     """Register the command."""
     p = subparsers.add_parser("train", help="meta-train a net", description="Meta-train a net; leave its "
                               "checkpoint, learning curve and held-out result in a folder.")
-    options.add(p.add_argument_group("run"), ("out", "preset", "data_root", "download", "save_every", "recompute"))
+    options.add(p.add_argument_group("run"), ("out", "preset", "data_root", "download", "save_every", "recompute", "threads"))
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     p.add_argument("--quiet", action="store_true", help="no progress, only the result")
     for title, group in options.SAVED.items():
@@ -23,29 +23,54 @@ def add(subparsers):
 
 
 def run(arguments):
-    """Train, evaluate, write everything down."""
-    from refmaml.cli import problem, report
-    from refmaml.training import train
-    given = options.typed(arguments)
-    now, config = resumed(given) if arguments.resume else (None, options.settle(given))
-    options.refuse_strays(given, config)
-    method, net = problem.make_method(config, given), problem.make_net(config)
+    """Train, evaluate, write everything down: on every rank, but for the writing."""
+    ranks, given = arguments.ranks, options.typed(arguments)
+    now, config = ranks.from_first(lambda: resumed(given) if arguments.resume else (None, options.settle(given)))
     where = {name: given[name] for name in ("data_root", "download") if name in given}
-    recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", **where))
-    start = recipe.start(net.init(config["seed"], config["dtype"]))
+    recipe, start, judge = prepared(ranks, given, config, where)
     now = now or start
+    out = ranks.from_first(lambda: begun(now, start, given, config, arguments.resume))
+    now = trained(recipe, now, out, given, config, arguments.quiet, where)
+    result = judge(now.meta)
+    if ranks.rank == 0:
+        conclude(out, now, config, result)
+
+
+def prepared(ranks, given, config, where):
+    """(Recipe, the Progress at step 0, what turns meta-parameters into an Evaluation)."""
+    from refmaml.cli import launch, problem
+    with ranks.together():
+        options.refuse_strays(given, config)
+    threads = launch.share_of_machine(ranks, config["kernels"], given.get("threads"))
+    with ranks.together(), ranks.first_before_others():
+        method, net = problem.make_method(config, given), problem.make_net(config, threads)
+        recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", **where), ranks)
+        start = recipe.start(net.init(config["seed"], config["dtype"]))
+        return recipe, start, problem.make_judge(config, net, method, len(start.meta), ranks=ranks, **where)
+
+
+def begun(now, start, given, config, resume):
+    """The folder, after a first save: what cannot be written is said before any work."""
+    from refmaml.cli import problem
     problem.check_fits(now, start, CHECKPOINT)
-    judge = problem.make_judge(config, net, method, len(start.meta), **where)
-    out = folder(given, config, arguments.resume)
-    save(out, now, config)                          # before any work: what cannot be written is said now
+    out = folder(given, config, resume)
+    save(out, now, config)
+    return out
+
+
+def trained(recipe, now, out, given, config, quiet, where):
+    """The last Progress, saved now and then; after a Ctrl-C KeyboardInterrupt says how to go on."""
+    from refmaml.cli import launch, report
+    from refmaml.training import train
+    ranks = recipe.ranks
+    keep = (lambda now: save(out, now, config)) if ranks.rank == 0 else None
     try:
-        with report.progress(config["steps"], arguments.quiet) as show:
-            now = train(recipe, now, steps=config["steps"], minutes=config["minutes"], show=show,
-                        save=lambda now: save(out, now, config), save_every=given.get("save_every", 60.0))
+        with report.progress(config["steps"], quiet or ranks.rank > 0) as show, ranks.interruptible():
+            return train(recipe, now, steps=config["steps"], minutes=config["minutes"], show=show,
+                         save=keep, save_every=given.get("save_every", 60.0))
     except KeyboardInterrupt:
         place = f" --data-root {where['data_root']}" if "data_root" in where else ""
-        raise KeyboardInterrupt(f"saved; to go on: refmaml train --resume --out {out}{place}") from None
-    conclude(out, now, config, judge(now.meta))
+        raise KeyboardInterrupt(f"saved; to go on: {launch.program(ranks)} train --resume --out {out}{place}") from None
 
 
 def resumed(given):

@@ -5,6 +5,7 @@ from math import sqrt
 import numpy as np
 
 from refmaml.errors import NonFiniteError, expect
+from refmaml.training.ranks import ALONE
 
 # Held-out tasks come from a step no training reaches: regression tasks, which have no split, are new too.
 HELD_OUT_STEP = 2 ** 64 - 1
@@ -48,20 +49,25 @@ def outcomes(net, phi, x, y):
     return ("loss", loss) if accuracy is None else ("accuracy", accuracy)
 
 
-def evaluate(net, method, meta, sample, tasks, chunk=8, show=None):
+def evaluate(net, method, meta, sample, tasks, chunk=8, show=None, ranks=ALONE):
     """Adapt to each of `tasks` held-out tasks with `method`, then judge on its query set.
 
-    sample  range of task numbers -> Batch; show, where given, is called with the number of tasks done so far
-    Returns an Evaluation. The values do not depend on `chunk`. Raises ArgumentError, NonFiniteError.
+    sample  range of task numbers -> Batch; show, where given, is called with the number of tasks done so far on this rank
+    ranks   who computes them
+    Returns an Evaluation. The values do not depend on `chunk` or on ranks. Raises ArgumentError, NonFiniteError.
     """
     expect(isinstance(tasks, int) and tasks >= 2, "tasks", "an integer >= 2, as an interval needs two",
            repr(tasks))
-    parts = []
-    for start in range(0, tasks, chunk):
-        batch = sample(range(start, min(start + chunk, tasks))).astype(meta.dtype)
-        phi = method.adapt(net, meta, batch.x_support, batch.y_support)
-        quantity, values = outcomes(net, phi, batch.x_query, batch.y_query)
-        parts.append(values)
-        if show is not None:
-            show(min(start + chunk, tasks))
-    return Evaluation(quantity, np.concatenate(parts).astype(np.float64))
+    mine = ranks.mine(tasks)
+
+    def judge():
+        parts = []
+        for start in range(0, len(mine), chunk):
+            batch = sample(mine[start:start + chunk]).astype(meta.dtype)
+            phi = method.adapt(net, meta, batch.x_support, batch.y_support)
+            parts.append(outcomes(net, phi, batch.x_query, batch.y_query))
+            if show is not None:
+                show(min(start + chunk, len(mine)))
+        return parts
+    parts = [part for of_a_rank in ranks.gather(judge) for part in of_a_rank]
+    return Evaluation(parts[0][0], np.concatenate([values for _, values in parts]).astype(np.float64))

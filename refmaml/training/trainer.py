@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refmaml.errors import NonFiniteError, expect
+from refmaml.training.ranks import ALONE
 
 
 class Row(NamedTuple):
@@ -31,6 +32,7 @@ class Recipe:
     sample     step -> Batch; tasks come from counters, so a step's tasks do not depend on the steps before
     optimizer  of refmaml.training.optimizers; schedule gives its learning rate: step -> lr
     chunk      how many tasks are in memory at once
+    ranks      who computes them; `sample` gives those of this rank, or None where it has none
     """
     net: Any
     method: Any
@@ -38,6 +40,7 @@ class Recipe:
     schedule: Any
     sample: Any
     chunk: int = 8
+    ranks: Any = ALONE
 
     def start(self, theta):
         """Step 0, at the initial parameters theta (P,)."""
@@ -71,7 +74,7 @@ def advance(recipe, now):
     """The Progress one meta-step after `now`, which stays as it was. Raises NonFiniteError."""
     started, t = time.perf_counter(), now.step + 1
     try:
-        out = recipe.method.meta_gradient(recipe.net, now.meta, recipe.sample(now.step), chunk=recipe.chunk)
+        out = recipe.ranks.meta_gradient(recipe.method, recipe.net, now.meta, recipe.sample(now.step), recipe.chunk)
         with np.errstate(all="ignore"):                   # an overflow is found and named, not warned about
             meta, state = recipe.optimizer.update(now.meta, out.grad, now.state, t, recipe.schedule(now.step))
         if not np.isfinite(meta).all():
@@ -103,7 +106,7 @@ def train(recipe, now, *, steps=None, minutes=None, show=None, save=None, save_e
     save, show = save or ignore, show or ignore
     saved = time.monotonic()
     try:
-        while not finished(now, steps, minutes):
+        while recipe.ranks.go_on(not finished(now, steps, minutes)):
             now = advance(recipe, now)
             show(now)
             if time.monotonic() - saved >= save_every:
