@@ -25,7 +25,9 @@ def run(arguments):
     """Load, adapt, judge, print."""
     from refmaml.cli import report
     from refmaml.training import files
-    ranks, given = arguments.ranks, options.typed(arguments)
+    ranks = arguments.ranks
+    with ranks.together():
+        given = options.typed(arguments)
     given["eval_tasks"] = given.pop("tasks")
     config, now, judge = prepared(ranks, arguments.checkpoint, given)
     result = judge(now.meta)

@@ -3,15 +3,22 @@
 `python -m mpi4py` is what ends all ranks when one raises; without it the others would wait for ever.
 """
 import os
+import socket
+import subprocess
 import sys
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from types import SimpleNamespace
 
+from refmaml.cli import watcher
 from refmaml.errors import ArgumentError, expect
 from refmaml.training.ranks import ALONE, Ranks
 
 # What mpiexec of MPICH and Open MPI, and srun, tell the processes they start: (how many there are, which this is).
 TOLD = (("PMI_SIZE", "PMI_RANK"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"))
+LAUNCHERS = ("hydra_pmi_proxy", "mpiexec", "mpiexec.hydra", "mpirun", "orterun", "prterun")
 USE = "mpiexec -n R python -m mpi4py -m refmaml ..."
 
 
@@ -45,6 +52,61 @@ def first_speaks(ranks):
         yield
 
 
+@contextmanager
+def watched(ranks):
+    """A block after which, should this rank be killed in it, a process on its machine says so (watcher.py); where it cannot, none does."""
+    if ranks.size == 1 or not hasattr(socket, "AF_UNIX"):
+        yield
+        return
+    place = ranks.local.bcast(start_watcher(ranks.local.size) if ranks.local.rank == 0 else None)
+    with ExitStack() as stack:
+        if place is not None:
+            line = stack.enter_context(socket.socket(socket.AF_UNIX))
+            line.connect(place)
+            line.sendall(f"rank {ranks.rank} of {ranks.size} (process {os.getpid()} on {socket.gethostname()})\n".encode())
+            stack.callback(farewell, line)
+        ranks.local.barrier()                           # everybody is connected: the place may go
+        if place is not None and ranks.local.rank == 0:
+            rmtree(os.path.dirname(place))
+        yield
+
+
+def farewell(line):
+    """The word, unless another rank has said it already and the watcher is gone."""
+    with suppress(OSError):
+        line.sendall(watcher.WORD)
+
+
+def start_watcher(count):
+    """The place where `count` ranks find a watcher that has just been started; None where there can be none."""
+    folder = mkdtemp(prefix="refmaml-")
+    place = os.path.join(folder, "watcher")
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(place)
+            server.listen(count)
+            subprocess.Popen([sys.executable, "-I", "-S", watcher.__file__, str(server.fileno()), str(count)], pass_fds=[server.fileno()],
+                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+        return place
+    except OSError:                                     # a path too long for a socket, no more processes
+        rmtree(folder)
+        return None
+
+
+def shown_on_terminal(processes=Path("/proc")):
+    """Whether somebody sees on a terminal what this process writes to stderr: its own, or mpiexec's, which passes on what ranks write."""
+    if sys.stderr.isatty() or told(0) < 2:
+        return sys.stderr.isatty()
+    above, target = os.getppid(), ""
+    try:
+        while (processes / str(above) / "comm").read_text().strip() in LAUNCHERS:
+            target = os.readlink(processes / str(above) / "fd" / "2")
+            above = int((processes / str(above) / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:                                     # not Linux, or not our process
+        pass
+    return target.startswith(("/dev/pts/", "/dev/tty"))
+
+
 def refuse_ranks(ranks, command, able):
     """Raise ArgumentError if several ranks run a command that does not share its work."""
     if ranks.size > 1 and command not in able:
@@ -72,8 +134,13 @@ def share_of_machine(ranks, kernels, threads=None):
     if ranks.size > 1 and kernels.endswith("cuda"):
         take_gpu(ranks, gpus_of(kernels))
     if threads is None and ranks.size > 1 and "NUMBA_NUM_THREADS" not in os.environ:
-        return threads_of(ranks, os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1)))
+        return threads_of(ranks, cores())
     return threads
+
+
+def cores():
+    """The numbers of the cores that this process may use."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 def threads_of(ranks, cores):

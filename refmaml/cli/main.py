@@ -44,7 +44,7 @@ def main(argv=None):
         if launch.told(1) == 0:                         # once is enough
             print(f"refmaml: {error}", file=sys.stderr)
         return FAILED
-    with launch.first_speaks(ranks):
+    with launch.watched(ranks), launch.first_speaks(ranks):
         return launch.leave(ranks, attempt(argv, ranks))
 
 

@@ -1,5 +1,4 @@
 """What a command tells people while it works, and what it leaves for machines."""
-import os
 import platform
 import sys
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from refmaml.cli import launch
 from refmaml.version import __version__
 
 SECONDS_BETWEEN_LINES = 30
@@ -23,7 +23,7 @@ def progress(steps, quiet, title="", place=0):
     """
     if quiet:
         yield lambda now: None
-    elif sys.stderr.isatty():
+    elif launch.shown_on_terminal():
         from tqdm import tqdm
         with tqdm(total=steps, unit="step", dynamic_ncols=True, desc=title or None, position=place) as bar:
             def show(now):
@@ -71,7 +71,7 @@ def circumstances():
 
 def cores():
     """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(launch.cores())
 
 
 def processor():

@@ -24,7 +24,9 @@ def add(subparsers):
 
 def run(arguments):
     """Train, evaluate, write everything down: on every rank, but for the writing."""
-    ranks, given = arguments.ranks, options.typed(arguments)
+    ranks = arguments.ranks
+    with ranks.together():
+        given = options.typed(arguments)
     now, config = ranks.from_first(lambda: resumed(given) if arguments.resume else (None, options.settle(given)))
     where = {name: given[name] for name in ("data_root", "download") if name in given}
     recipe, start, judge = prepared(ranks, given, config, where)

@@ -18,6 +18,9 @@ import numpy as np
 from refmaml.errors import RefmamlError
 from refmaml.methods.meta_gradient import mean_over_tasks, task_gradients
 
+# Ctrl-C, and what a batch system sends; mpiexec passes them on to every rank.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 
 class Alone:
     """One process, which computes every task."""
@@ -48,7 +51,7 @@ class Alone:
         return nullcontext()
 
     def interruptible(self):
-        """A block in which Ctrl-C waits for `go_on`, as a rank must not stop while another waits for it."""
+        """A block in which Ctrl-C and its like wait for `go_on`, as a rank must not stop while another waits for it."""
         return nullcontext()
 
     def go_on(self, wish):
@@ -140,14 +143,18 @@ class Ranks:
 
     @contextmanager
     def interruptible(self):
-        before = signal.signal(signal.SIGINT, self.note_interrupt)
+        before = {s: signal.getsignal(s) for s in SIGNALS}
+        heard = [s for s, handler in before.items() if handler not in (signal.SIG_IGN, None)]
+        for s in heard:
+            signal.signal(s, self.note_interrupt)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for s in heard:
+                signal.signal(s, before[s])
 
     def note_interrupt(self, *_):
-        """What a Ctrl-C does."""
+        """What a signal does."""
         self.interrupted = True
 
     def go_on(self, wish):
