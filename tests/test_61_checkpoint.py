@@ -92,6 +92,15 @@ def test_rows_after_the_checkpoints_step_are_left_out(tmp_path):
     assert len(load(tmp_path / "c.npz")[0].rows) == 2
 
 
+def test_cg_residuals_are_kept_and_a_curve_without_them_is_as_narrow_as_before_there_were_any(tmp_path):
+    p = progress()
+    for rows, width in ((p.curve, 5), ([p.curve[0], *(row._replace(cg_residual=0.5) for row in p.curve[1:])], 6)):
+        save(tmp_path / "c.npz", Progress(p.meta, p.state, rows, 3), CONFIG)
+        with np.load(tmp_path / "c.npz") as file:
+            assert file["curve"].shape == (3, width)
+        assert np.array(load(tmp_path / "c.npz")[0].rows).tobytes() == np.array(rows).tobytes()
+
+
 def test_any_single_corrupt_byte_is_refused_or_changes_nothing(path):
     whole, refused = path.read_bytes(), 0
     for place in range(len(whole)):

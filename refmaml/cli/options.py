@@ -48,6 +48,11 @@ def text():
     return Kind(lambda value: accept(isinstance(value, str) and value, value), "some text")
 
 
+def picture():
+    """The path of a PNG; nothing behind the option: None."""
+    return Kind(lambda value: value if value is None else accept(value.endswith(".png") and value, value), "a path that ends in .png", "?")
+
+
 def several(kind, wanted):
     """A list of values of a kind."""
     def read(values):
@@ -127,6 +132,8 @@ OF_A_CALL = {
     "preset": (choice(tuple(presets.PRESETS)), "a published protocol; other options override it"),
     "out": (text(), "the folder to write to (default: a new one under runs/)"),
     "save_every": (positive(), "seconds between checkpoints (default 60)"),
+    "plot": (picture(), "draw the curve again every few seconds (default: curve.png in --out)"),
+    "tensorboard": (text(), "write event files for TensorBoard to this folder"),
     "recompute": (switch(), "run inner steps again instead of storing their activations: same bits, less memory"),
     "threads": (count(1), "of the cpu kernels (default: as many as there are cores; under mpiexec, each rank its share)"),
     "json": (text(), "also write the result to this file"),
@@ -162,7 +169,7 @@ def metavar(kind):
     """Choices as they are, otherwise the kind of value."""
     if kind.wanted.startswith("one of "):
         return "{" + kind.wanted.removeprefix("one of ").replace(", ", ",") + "}"
-    return {"some text": "PATH", "names or patterns": "PATTERN", "names": "NAME",
+    return {"some text": "PATH", "a path that ends in .png": "PATH", "names or patterns": "PATTERN", "names": "NAME",
             "NAME=AXES": "NAME=AXES"}.get(kind.wanted, "N")
 
 

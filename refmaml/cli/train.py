@@ -1,4 +1,5 @@
 """`refmaml train`: meta-train a net; leave its checkpoint, learning curve and held-out result."""
+from contextlib import ExitStack
 from pathlib import Path
 
 from refmaml.cli import options, presets
@@ -14,7 +15,8 @@ def add(subparsers):
     """Register the command."""
     p = subparsers.add_parser("train", help="meta-train a net", description="Meta-train a net; leave its "
                               "checkpoint, learning curve and held-out result in a folder.")
-    options.add(p.add_argument_group("run"), ("out", "preset", "data_root", "download", "save_every", "recompute", "threads"))
+    options.add(p.add_argument_group("run"), ("out", "preset", "data_root", "download", "save_every", "plot", "tensorboard", "recompute",
+                                              "threads"))
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     p.add_argument("--quiet", action="store_true", help="no progress, only the result")
     for title, group in options.SAVED.items():
@@ -32,17 +34,23 @@ def run(arguments):
     recipe, start, judge = prepared(ranks, given, config, where)
     now = now or start
     out = ranks.from_first(lambda: begun(now, start, given, config, arguments.resume))
-    now = trained(recipe, now, out, given, config, arguments.quiet, where)
-    result = judge(now.meta)
-    if ranks.rank == 0:
-        conclude(out, now, config, result)
+    with ExitStack() as stack:
+        with ranks.together():
+            monitors = watching(out, now, given, config, stack) if ranks.rank == 0 else []
+        now = trained(recipe, now, out, given, config, arguments.quiet, where, monitors)
+        result = judge(now.meta)
+        if ranks.rank == 0:
+            conclude(out, now, config, result, monitors)
 
 
 def prepared(ranks, given, config, where):
     """(Recipe, the Progress at step 0, what turns meta-parameters into an Evaluation)."""
     from refmaml.cli import launch, problem
+    from refmaml.training.monitor import require_tensorboardx
     with ranks.together():
         options.refuse_strays(given, config)
+        if "tensorboard" in given:
+            require_tensorboardx()
     threads = launch.share_of_machine(ranks, config["kernels"], given.get("threads"))
     with ranks.together(), ranks.first_before_others():
         method, net = problem.make_method(config, given), problem.make_net(config, threads)
@@ -60,15 +68,30 @@ def begun(now, start, given, config, resume):
     return out
 
 
-def trained(recipe, now, out, given, config, quiet, where):
-    """The last Progress, saved now and then; after a Ctrl-C KeyboardInterrupt says how to go on."""
+def watching(out, now, given, config, stack):
+    """The monitors that were asked for, open until the ExitStack `stack` closes. Raises DataError."""
+    from refmaml.training.monitor import Events, Picture
+    monitors = []
+    if "plot" in given:
+        monitors.append(Picture(Path(given["plot"] or out / PICTURE), titled(config), now))
+    if "tensorboard" in given:
+        monitors.append(Events(given["tensorboard"], now))
+        stack.callback(monitors[-1].close)
+    return monitors
+
+
+def trained(recipe, now, out, given, config, quiet, where, monitors):
+    """The last Progress, saved now and then and seen by monitors; after a Ctrl-C KeyboardInterrupt says how to go on."""
     from refmaml.cli import launch, report
     from refmaml.training import train
     ranks = recipe.ranks
     keep = (lambda now: save(out, now, config)) if ranks.rank == 0 else None
     try:
         with report.progress(config["steps"], quiet or ranks.rank > 0) as show, ranks.interruptible():
-            return train(recipe, now, steps=config["steps"], minutes=config["minutes"], show=show,
+            def see(now):
+                for look in (show, *monitors):
+                    look(now)
+            return train(recipe, now, steps=config["steps"], minutes=config["minutes"], show=see,
                          save=keep, save_every=given.get("save_every", 60.0))
     except KeyboardInterrupt:
         place = f" --data-root {where['data_root']}" if "data_root" in where else ""
@@ -111,13 +134,20 @@ def save(out, now, config):
     files.write_json(out / CONFIG, config)
 
 
-def conclude(out, now, config, result):
+def conclude(out, now, config, result, monitors):
     """The picture, the held-out result with all that it depends on, and one line for people."""
     from refmaml.cli import report
     from refmaml.training import curve, files
-    title = f"{config['method']} on {config['data']}"
-    curve.write_png(out / PICTURE, now.rows, title)
+    title = titled(config)
+    curve.write_png(out / PICTURE, now.rows, title, [(now.step, result)])
+    for monitor in monitors:
+        monitor.conclude(now, result)
     about = {"steps": now.step, "seconds": round(now.seconds, 3), "configuration": config}
     files.write_json(out / RESULT, report.record(result) | about | report.circumstances())
     print(f"{title}: {result} over {len(result.values)} held-out tasks, "
           f"after {now.step} steps in {now.seconds:.0f} s; see {out}")
+
+
+def titled(config):
+    """What a run is called."""
+    return f"{config['method']} on {config['data']}"

@@ -1,6 +1,6 @@
 """A training run in one file, written whole or not at all, and believed only after it has been checked.
 
-An uncompressed .npz: meta.npy, state.NAME.npy for each array of the optimiser, curve.npy (steps, 5) and
+An uncompressed .npz: meta.npy, state.NAME.npy for each array of the optimiser, curve.npy (steps, 5 or, with CG residuals, 6) and
 manifest.npy, a JSON text as bytes: {"schema", "step", "config", "sha256"}. The sha256 is over the manifest's
 other entries and every array's name, dtype, shape and bytes. Nothing is allocated that the file's own size
 does not cover, and nothing in it is ever executed.
@@ -14,7 +14,7 @@ import numpy as np
 from refmaml.errors import DataError
 from refmaml.training.files import durable_write
 from refmaml.training.npz import read_members, require
-from refmaml.training.trainer import Progress, Row
+from refmaml.training.trainer import FEWEST, Progress, Row, columns
 
 SCHEMA = "refmaml-checkpoint-1"
 LIMIT = 1 << 32                                           # bytes in a file we agree to read
@@ -27,7 +27,7 @@ def save(path, progress, config):
     On any failure, power cuts included, the file that was there before is still there. Raises DataError.
     """
     curve = np.array(progress.rows, np.float64).reshape(-1, len(Row._fields))
-    arrays = {"meta": progress.meta, "curve": curve,
+    arrays = {"meta": progress.meta, "curve": curve[:, :len(columns(progress.rows))],
               **{f"state.{name}": a for name, a in progress.state.items()}}
     manifest = {"schema": SCHEMA, "step": progress.step, "config": config}
     manifest["sha256"] = digest(manifest, arrays)
@@ -58,7 +58,7 @@ def restored(arrays):
     require(stated == digest(manifest, arrays), "contents that differ from their sha256")
     meta, curve, step = arrays.pop("meta"), arrays.pop("curve"), manifest["step"]
     require(meta.ndim == 1 and meta.dtype.kind == "f", f"meta-parameters {meta.dtype} of shape {meta.shape}")
-    require(type(step) is int and curve.shape == (step, len(Row._fields)),
+    require(type(step) is int and curve.shape in [(step, len(names)) for names in (FEWEST, Row._fields)],
             f"a curve of shape {curve.shape} at step {step!r}")
     for name, a in arrays.items():
         require(a.shape == meta.shape and a.dtype == meta.dtype, f"{name} {a.dtype} of shape {a.shape}")

@@ -1,7 +1,7 @@
 """The outer loop: sample tasks, take their meta-gradient, update, log; and again."""
 import time
 from dataclasses import dataclass, field
-from math import nan
+from math import isnan, nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,16 +13,26 @@ from refmaml.training.ranks import ALONE
 class Row(NamedTuple):
     """One step of the learning curve: query loss and accuracy after adaptation, means over the step's tasks.
 
-    step       1, 2, ...
-    accuracy   a fraction; NaN for regression
-    grad_norm  |meta-gradient|, before the update
-    seconds    spent on meta-steps since training began, pauses between runs left out
+    step         1, 2, ...
+    accuracy     a fraction; NaN for regression
+    grad_norm    |meta-gradient|, before the update
+    seconds      spent on meta-steps since training began, pauses between runs left out
+    cg_residual  the largest |b - A u| / |b| that conjugate gradients left in a task; NaN for methods without them
     """
     step: int
     loss: float
     accuracy: float
     grad_norm: float
     seconds: float
+    cg_residual: float = nan
+
+
+FEWEST = Row._fields[:-1]                               # what every curve has
+
+
+def columns(rows):
+    """The names of the columns that rows fill: a CG residual only where there is one."""
+    return FEWEST if all(isnan(row.cg_residual) for row in rows) else Row._fields
 
 
 @dataclass(frozen=True)
@@ -84,8 +94,9 @@ def advance(recipe, now):
         raise NonFiniteError(f"meta-step {t}: {error}") from None
     accuracy = nan if out.accuracy is None else float(out.accuracy)
     norm = float(np.sqrt(np.square(out.grad, dtype=np.float64).sum()))
+    residual = float(out.report["cg_residual"].max()) if "cg_residual" in out.report else nan
     seconds = now.seconds + time.perf_counter() - started
-    now.curve[now.step:] = [Row(t, float(out.loss), accuracy, norm, seconds)]
+    now.curve[now.step:] = [Row(t, float(out.loss), accuracy, norm, seconds, residual)]
     return Progress(meta, state, now.curve, t)
 
 
