@@ -38,11 +38,14 @@ def run(arguments):
         expect(config["method"] != "cavia", "--method", "one that needs no context in the net", "cavia")
         meta = method.init(net, meta[:net.num_params])   # all methods' meta-parameters begin with the net's
     where = {name: given[name] for name in ("split", "data_root", "download") if name in given}
-    result = problem.make_judge(config, net, method, len(meta), **where)(meta)
+    judge = problem.make_judge(config, net, method, len(meta), **where)
+    if "json" in given:
+        files.require_writable(given["json"])
+    result = judge(meta)
+    print(f"{config['method']} on {config['data']}: {result} over {len(result.values)} held-out tasks")
     if "json" in given:
         about = {"split": where.get("split", "test"), "steps": now.step, "configuration": config}
         files.write_json(given["json"], report.record(result) | about | report.circumstances())
-    print(f"{config['method']} on {config['data']}: {result} over {len(result.values)} held-out tasks")
 
 
 def reconfigured(saved, given):

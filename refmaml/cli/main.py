@@ -1,6 +1,7 @@
 """`refmaml COMMAND ...`: finds the command, and turns what goes wrong into one line and an exit status."""
 import argparse
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -10,7 +11,7 @@ from refmaml.version import __version__
 
 # Modules of this package, in the order of --help; add(subparsers) of each sets `func`: arguments -> status.
 COMMANDS = ("verify", "train", "evaluate", "demo", "bench", "doctor", "golden")
-FAILED, INTERRUPTED, READER_GONE = 2, 130, 141          # the last two as a shell reports SIGINT and SIGPIPE
+FAILED, READER_GONE = 2, 141                            # the latter as a shell reports SIGPIPE
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,7 +50,7 @@ def main(argv=None):
         return READER_GONE
     except KeyboardInterrupt as stop:
         print("; ".join(["refmaml: interrupted", *map(str, stop.args)]), file=sys.stderr)
-        return INTERRUPTED
+        return 128 + getattr(stop, "signum", signal.SIGINT)     # as a shell reports it
 
 
 def as_typed(message):

@@ -6,7 +6,7 @@ from math import isnan
 import numpy as np
 
 from refmaml.training.files import durable_write
-from refmaml.training.trainer import Row
+from refmaml.training.rows import Row, Rows
 
 INK, LINES = "#33383d", ("#2a6f97", "#c8553d")
 
@@ -63,7 +63,8 @@ def write_png(path, rows, title=""):
     """Loss, and accuracy where there is one, against the meta-step. Raises DataError."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
-    values = {name: np.array([getattr(row, name) for row in rows], float) for name in Row._fields}
+    rows = Rows.of(Rows(rows).table)
+    values = {name: rows.column(name) for name in Row._fields}
     shown = ["loss"] + ["accuracy"] * bool(len(rows) and not np.isnan(values["accuracy"]).any())
     figure = Figure(figsize=(4.6 * len(shown), 3.4), dpi=150, layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False)[0]
