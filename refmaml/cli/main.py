@@ -1,6 +1,7 @@
 """`refmaml COMMAND ...`: finds the command, and turns what goes wrong into one line and an exit status."""
 import argparse
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -12,7 +13,7 @@ from refmaml.version import __version__
 # Modules of this package, in the order of --help; add(subparsers) of each sets `func`: arguments -> status.
 COMMANDS = ("verify", "train", "evaluate", "demo", "bench", "doctor", "golden")
 SHARED = ("train", "evaluate")                           # commands that several ranks can do together
-FAILED, INTERRUPTED, READER_GONE = 2, 130, 141          # the last two as a shell reports SIGINT and SIGPIPE
+FAILED, READER_GONE = 2, 141                            # the latter as a shell reports SIGPIPE
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,7 +67,7 @@ def attempt(argv, ranks):
         return READER_GONE
     except KeyboardInterrupt as stop:
         print("; ".join(["refmaml: interrupted", *map(str, stop.args)]), file=sys.stderr)
-        return INTERRUPTED
+        return 128 + getattr(stop, "signum", signal.SIGINT)     # as a shell reports it
     except Exception as error:
         if ranks.size > 1:                              # above the traceback, which does not tell whose it is
             complain(ranks, f"{type(error).__name__}: {error}; this ends the run, checkpoints stay as they were saved")

@@ -6,7 +6,7 @@ from math import isnan
 import numpy as np
 
 from refmaml.training.files import durable_write
-from refmaml.training.trainer import Row, columns
+from refmaml.training.rows import Row, Rows
 
 INK, POINTS = "#33383d", 1000
 WIDTH, HEIGHT = 4.6, 3.4                                 # of a panel, inches
@@ -22,12 +22,19 @@ def write_csv(path, rows):
 
     Raises DataError where `path` cannot be written.
     """
-    text, names = io.StringIO(newline=""), columns(rows)
+    text, names = io.StringIO(newline=""), Row._fields
+    if np.isnan(as_table(rows).column("cg_residual")).all():
+        names = tuple(name for name in names if name != "cg_residual")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(names)
     table.writerows([["" if isnan(value) else repr(value) for value in row[:len(names)]] for row in rows])
     with durable_write(path) as file:
         file.write(text.getvalue().encode())
+
+
+def as_table(rows):
+    """Some rows as Rows, without copying those that are."""
+    return rows if isinstance(rows, Rows) else Rows(rows)
 
 
 def smoothed(values, window):
@@ -91,8 +98,7 @@ def write_png(path, rows, title="", held_out=()):
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
-    table = np.array(rows, float).reshape(-1, len(Row._fields))
-    values = dict(zip(Row._fields, table.T, strict=True))
+    values = {name: as_table(rows).column(name) for name in Row._fields}
     shown = [name for name in PANELS if name not in ("accuracy", "cg_residual") or np.isfinite(values[name]).any()]
     figure = Figure(figsize=(WIDTH * len(shown), HEIGHT), dpi=150)       # by fixed margins: a layout engine takes longer than the drawing
     for axes, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):

@@ -55,7 +55,7 @@ class Alone:
         return nullcontext()
 
     def go_on(self, wish):
-        """Whether to take another step: `wish`, as rank 0 has it. KeyboardInterrupt on every rank if there was a Ctrl-C on any."""
+        """Whether to take another step: `wish`, as rank 0 has it. KeyboardInterrupt, with `signum`, on all ranks after a Ctrl-C on any."""
         return wish
 
 
@@ -72,7 +72,7 @@ class Ranks:
 
     def __init__(self, comm, local=None):
         self.comm, self.local, self.rank, self.size = comm, local or comm, comm.rank, comm.size
-        self.agreed, self.interrupted = False, False
+        self.agreed, self.heard = False, 0
 
     def mine(self, tasks):
         return range(tasks * self.rank // self.size, tasks * (self.rank + 1) // self.size)
@@ -146,22 +146,23 @@ class Ranks:
         before = {s: signal.getsignal(s) for s in SIGNALS}
         heard = [s for s, handler in before.items() if handler not in (signal.SIG_IGN, None)]
         for s in heard:
-            signal.signal(s, self.note_interrupt)
+            signal.signal(s, self.note_signal)
         try:
             yield
         finally:
             for s in heard:
                 signal.signal(s, before[s])
 
-    def note_interrupt(self, *_):
+    def note_signal(self, signum, frame=None):
         """What a signal does."""
-        self.interrupted = True
+        self.heard = signum
 
     def go_on(self, wish):
-        wishes, interrupts = zip(*self.comm.allgather((wish, self.interrupted)), strict=True)
-        if any(interrupts):
-            self.agreed = True
-            raise KeyboardInterrupt
+        wishes, signals = zip(*self.comm.allgather((wish, self.heard)), strict=True)
+        if any(signals):
+            self.agreed, stop = True, KeyboardInterrupt()
+            stop.signum = max(signals)
+            raise stop
         return wishes[0]
 
 
