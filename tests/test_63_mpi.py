@@ -122,6 +122,14 @@ raise SystemExit(main(sys.argv[1:]))
 """
 
 
+def test_a_signal_that_only_one_rank_gets_stops_all_after_the_same_step(folder):
+    (folder / "accident.py").write_text(ACCIDENT.format(rank=1, accident="os.kill(os.getpid(), signal.SIGTERM)"))
+    done = run(2, "train", *SMALL, "--steps", "1000000", "--quiet", "--out", "run", module=["accident.py"])
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stderr.startswith("refmaml: interrupted; saved; to go on: mpiexec -n 2 ") and done.stderr.count("\n") == 1
+    assert checkpoint.load("run/checkpoint.npz")[0].step == 6
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("accident, line", [
     ("os.kill(os.getpid(), signal.SIGKILL)", "rank {rank} of 2 (process "),
