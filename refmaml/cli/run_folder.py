@@ -51,7 +51,8 @@ class RunFolder:
         """Leave the curve up to the step that overflowed, and the checkpoint as it is; the error with that said."""
         self.write_curve()
         self.draw_curve()
-        return type(error)(f"{error}; {self.path / CHECKPOINT} is as it was after step {self.kept}, the curve goes to step {self.seen.step}")
+        return type(error)(f"{error}; {self.path / CHECKPOINT} is as it was after step {self.kept}, "
+                           f"the curve goes to step {self.seen.step}")
 
 
 def new_folder(given, config):

@@ -49,17 +49,30 @@ def meta_gradient(method, net, meta, batch, *, chunk=None, trace=False):
     chunk = chunk or tasks_at_once(method, net, batch)
     total, parts = np.zeros_like(meta), []
     for start in range(0, len(batch), chunk):
-        part = method.task_gradients(net, meta, batch if chunk >= len(batch) else batch[start:start + chunk], trace)
-        net.kernels.vector_add_rows(total[None], part.grad)
+        try:
+            part = method.task_gradients(net, meta, batch if chunk >= len(batch) else batch[start:start + chunk], trace)
+            net.kernels.vector_add_rows(total[None], part.grad)
+            if not np.isfinite(total).all():
+                refuse_overflow(net, total, part.grad)
+        except NonFiniteError as error:
+            raise error.counted_from(start) from None
         parts.append(TaskGradients(part.loss, part.accuracy, None, part.trace, part.report))
         del part                                             # its gradients, before the next chunk's come
-    if not np.isfinite(total).all():
-        raise NonFiniteError(f"meta-gradient: expected finite numbers, got {(~np.isfinite(total)).sum()} non-finite ones")
     losses = np.concatenate([p.loss for p in parts])
     accuracies = None if parts[0].accuracy is None else np.concatenate([p.accuracy for p in parts])
     report = {name: np.concatenate([p.report[name] for p in parts]) for name in parts[0].report}
     return MetaGradient(losses.mean(), None if accuracies is None else accuracies.mean(), total / len(batch), losses,
                         accuracies, report, joined([(p.trace, len(p.loss)) for p in parts]))
+
+
+def refuse_overflow(net, total, grads):
+    """Raise NonFiniteError for gradients (T, M), or their sum (M,), that are not finite, naming the first task and parameter."""
+    bad = ~np.isfinite(grads)
+    task = int(bad.any(axis=1).argmax()) if bad.any() else None       # None: each is finite, their sum is not
+    bad = ~np.isfinite(total) if task is None else bad[task]
+    place = int(bad.argmax())
+    raise NonFiniteError(f"meta-gradient: expected finite numbers, got {bad.sum()} non-finite ones, the first at entry "
+                         f"{place}{net.name_of(place) if place < net.num_params else ''}", task)
 
 
 def tasks_at_once(method, net, batch):

@@ -42,8 +42,8 @@ def outcomes(net, phi, x, y):
         z, _ = net.forward(net.parameters.views(phi), x, keep=False)
         loss = net.loss_function.forward(net.kernels, z, y)[0]
     if not np.isfinite(loss).all():
-        raise NonFiniteError("query set: expected finite losses, "
-                             f"got {(~np.isfinite(loss)).sum()} non-finite ones")
+        raise NonFiniteError(f"query set: expected finite losses, got {(~np.isfinite(loss)).sum()} non-finite ones, the first",
+                             int((~np.isfinite(loss)).argmax()))
     accuracy = net.loss_function.accuracy(z, y)
     return ("loss", loss) if accuracy is None else ("accuracy", accuracy)
 
@@ -59,8 +59,11 @@ def evaluate(net, method, meta, sample, tasks, chunk=8, show=None):
     parts = []
     for start in range(0, tasks, chunk):
         batch = sample(range(start, min(start + chunk, tasks))).astype(meta.dtype)
-        phi = method.adapt(net, meta, batch.x_support, batch.y_support)
-        quantity, values = outcomes(net, phi, batch.x_query, batch.y_query)
+        try:
+            phi = method.adapt(net, meta, batch.x_support, batch.y_support)
+            quantity, values = outcomes(net, phi, batch.x_query, batch.y_query)
+        except NonFiniteError as error:
+            raise error.counted_from(start) from None
         parts.append(values)
         if show is not None:
             show(min(start + chunk, tasks))
