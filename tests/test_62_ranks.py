@@ -125,17 +125,34 @@ def test_alone_and_ranks_have_the_same_face():
 
 # ---- when something goes wrong -----------------------------------------------------------------------------
 
-def test_a_number_that_is_none_on_one_rank_stops_all_with_its_line():
-    def run(ranks):
-        net, mine = mlp((1, 5, 1), "tanh"), ranks.mine(TASKS)
-        batch = tasks(mine)
+class Broken:
+    """Task 3 of a meta-step, or of an evaluation, has a number that is none."""
+
+    def __init__(self, ranks):
+        self.mine = ranks.mine(TASKS)
+
+    def __call__(self, numbers):
+        batch = tasks(numbers)
         x = batch.x_query.copy()
-        if mine[-1] == TASKS - 1:
-            x[-1, 0] = np.inf
-        return ranks.meta_gradient(METHODS[0], net, net.init(0), Batch(batch.x_support, batch.y_support, x, batch.y_query), 8)
-    lines = on_ranks(2, run)
-    assert all(type(line) is NonFiniteError for line in lines) and len(set(map(str, lines))) == 1
-    assert str(lines[0]).endswith("the inputs: expected finite numbers, got 1 non-finite ones in task 2 (rank 1 of 2)")
+        x[[task == 3 for task in numbers], 0] = np.nan
+        return Batch(batch.x_support, batch.y_support, x, batch.y_query)
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_a_number_that_is_none_on_one_rank_stops_all_with_the_line_of_one_process(size):
+    net = mlp((1, 5, 1), "tanh")
+    theta = net.init(0)
+
+    def trains(ranks):
+        broken = Broken(ranks)
+        return ranks.meta_gradient(METHODS[0], net, theta, broken(broken.mine), 1)
+
+    def evaluates(ranks):
+        return evaluate(net, METHODS[0], theta, Broken(ranks), TASKS, chunk=2, ranks=ranks)
+    for run in (trains, evaluates):
+        with pytest.raises(NonFiniteError, match="in task 3|the first in task 3") as alone:
+            run(ALONE)
+        assert [(type(e), str(e)) for e in on_ranks(size, run)] == [(NonFiniteError, str(alone.value))] * size
 
 
 def fail(ranks, those, text="file: no"):

@@ -49,7 +49,7 @@ def _new_part(path):
     """A new part of `path` and its open, locked file."""
     while True:
         part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-        file = open(part, "xb")
+        file = open(part, "xb")                           # noqa: SIM115 (closed by whoever asked for it)
         try_lock(file.fileno(), wait=True)
         if part.exists():                                 # not cleared away in the moment before it was locked
             return part, file

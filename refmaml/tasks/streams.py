@@ -36,6 +36,8 @@ def task_rngs(seed, step, tasks):
     """
     rng = task_rng(seed, step, 0)
     start = rng.bit_generator.state                     # a copy: nothing drawn, nothing buffered
+    # NumPy takes lists twice as fast as arrays.
+    start |= {"state": {name: words.tolist() for name, words in start["state"].items()}, "buffer": start["buffer"].tolist()}
     for task in tasks:
         start["state"]["counter"][2] = task
         rng.bit_generator.state = start

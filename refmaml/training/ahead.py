@@ -1,22 +1,46 @@
-"""Data prepared ahead of the step: while one step computes, a thread samples the next."""
+"""Data prepared ahead of the step: while steps compute, a thread samples those to come."""
 from contextlib import contextmanager
+
+# A thread that is woken for each step costs more than a small step's tasks: it samples several at once, up to so many steps and bytes.
+BURST, BYTES = 16, 8 << 20
 
 
 @contextmanager
 def ahead(sample, steps=None):
-    """Within, `sample` (step -> anything) with the next step's result under way by the time it is asked for.
+    """Within, `sample` (step -> Batch), whose next steps are under way by the time they are asked for.
 
     steps  where training ends: nothing beyond it is sampled; None: nobody knows
     A step's tasks come from counters, so who samples them, and when, changes no bit of them. What `sample` raises in the thread is
-    raised where its step is asked for; what was prepared and never asked for is forgotten with whatever it raised.
+    raised where its step is asked for; what was prepared and never asked for is forgotten, with whatever it raised.
     """
     from concurrent.futures import ThreadPoolExecutor
-    waiting = {}
+    ready, coming = {}, (range(0), None)                  # {step: outcome}; the steps under way and their future
+
+    def prepared(step):
+        nonlocal ready, coming
+        if step not in ready:
+            ready = coming[1].result() if step in coming[0] else outcomes(sample, range(step, step + 1))
+            coming = range(0), None
+        batch, error = ready.pop(step)
+        if error is not None:
+            raise error
+        if not coming[0]:
+            first = max(ready, default=step) + 1
+            end = first + (BURST if batch is None else max(1, min(BURST, BYTES // batch.nbytes)))      # None: a rank without a task
+            coming = range(first, end if steps is None else min(end, steps)), None
+            coming = coming[0], thread.submit(outcomes, sample, coming[0]) if coming[0] else None
+        return batch
     with ThreadPoolExecutor(1, "refmaml-sample") as thread:
-        def prepared(step):
-            batch = waiting.pop(step).result() if step in waiting else sample(step)
-            waiting.clear()
-            if steps is None or step + 1 < steps:
-                waiting[step + 1] = thread.submit(sample, step + 1)
-            return batch
         yield prepared
+
+
+def outcomes(sample, steps):
+    """{step: (batch, None)}, up to the first step that raises: there it is (None, error)."""
+    found = {}
+    for step in steps:
+        try:
+            found[step] = sample(step), None
+        except BaseException as error:                    # raised again where the step is asked for
+            found[step] = None, error
+            break
+    return found

@@ -43,8 +43,8 @@ def outcomes(net, phi, x, y):
         z, _ = net.forward(net.parameters.views(phi), x, keep=False)
         loss = net.loss_function.forward(net.kernels, z, y)[0]
     if not np.isfinite(loss).all():
-        raise NonFiniteError("query set: expected finite losses, "
-                             f"got {(~np.isfinite(loss)).sum()} non-finite ones")
+        raise NonFiniteError(f"query set: expected finite losses, got {(~np.isfinite(loss)).sum()} non-finite ones, the first",
+                             int((~np.isfinite(loss)).argmax()))
     accuracy = net.loss_function.accuracy(z, y)
     return ("loss", loss) if accuracy is None else ("accuracy", accuracy)
 
@@ -64,10 +64,13 @@ def evaluate(net, method, meta, sample, tasks, chunk=8, show=None, ranks=ALONE):
         parts = []
         for start in range(0, len(mine), chunk):
             batch = sample(mine[start:start + chunk]).astype(meta.dtype)
-            phi = method.adapt(net, meta, batch.x_support, batch.y_support)
-            parts.append(outcomes(net, phi, batch.x_query, batch.y_query))
+            try:
+                phi = method.adapt(net, meta, batch.x_support, batch.y_support)
+                parts.append(outcomes(net, phi, batch.x_query, batch.y_query))
+            except NonFiniteError as error:
+                raise error.counted_from(start) from None
             if show is not None:
                 show(min(start + chunk, len(mine)))
         return parts
-    parts = [part for of_a_rank in ranks.gather(judge) for part in of_a_rank]
+    parts = [part for of_a_rank in ranks.gather(judge, len(mine)) for part in of_a_rank]
     return Evaluation(parts[0][0], np.concatenate([values for _, values in parts]).astype(np.float64))

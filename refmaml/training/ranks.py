@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from refmaml.errors import RefmamlError
+from refmaml.errors import NonFiniteError, RefmamlError
 from refmaml.methods.meta_gradient import mean_over_tasks, task_gradients
 
 # Ctrl-C, and what a batch system sends; mpiexec passes them on to every rank.
@@ -34,8 +34,11 @@ class Alone:
         """The MetaGradient of all tasks, of which this rank has `batch`; on every rank the same bits."""
         return method.meta_gradient(net, meta, batch, chunk=chunk)
 
-    def gather(self, make):
-        """[make() of rank 0, of rank 1, ...], on every rank. Where some raise a RefmamlError, all raise the first of them."""
+    def gather(self, make, tasks=0):
+        """[make() of rank 0, of rank 1, ...], on every rank. Where some raise a RefmamlError, all raise the first of them.
+
+        tasks  how many make() works through on this rank, so that the task which a NonFiniteError names is counted among all
+        """
         return [make()]
 
     def from_first(self, make):
@@ -87,9 +90,9 @@ class Ranks:
                 gradients.append(part.grad)
                 parts.append(replace(part, grad=None))
             return parts
-        parts = [part for of_a_rank in self.gather(of_my_tasks) for part in of_a_rank]
+        parts = [part for of_a_rank in self.gather(of_my_tasks, 0 if batch is None else len(batch)) for part in of_a_rank]
         total = self.sum_in_task_order(np.zeros(meta.shape, meta.dtype), gradients)
-        return mean_over_tasks(net.kernels.xp.asarray(total), parts)
+        return mean_over_tasks(net, net.kernels.xp.asarray(total), parts)
 
     def sum_in_task_order(self, total, gradients):
         """total (P,) with all rows added to it of `gradients`, arrays (t, P), of rank 0, then of rank 1, ..."""
@@ -103,10 +106,11 @@ class Ranks:
         self.comm.Bcast(total, root=self.size - 1)
         return total
 
-    def gather(self, make):
+    def gather(self, make, tasks=0):
         made, error = attempt(make)
-        results, errors = zip(*self.comm.allgather((made, error)), strict=True)
-        self.raise_first(errors)
+        results, errors, counts = zip(*self.comm.allgather((made, error, tasks)), strict=True)
+        self.raise_first([error.counted_from(sum(counts[:rank])) if isinstance(error, NonFiniteError) else error
+                          for rank, error in enumerate(errors)])
         return list(results)
 
     def from_first(self, make):
@@ -124,12 +128,12 @@ class Ranks:
         self.raise_first(self.comm.allgather(error))
 
     def raise_first(self, errors):
-        """Raise the first error of [that of rank 0 or None, ...], with the rank's number unless all have the same."""
+        """Raise the first error of [that of rank 0 or None, ...], with the rank's number unless all have the same, or it names a task."""
         failed = [rank for rank, error in enumerate(errors) if error is not None]
         if failed:
             self.agreed, error = True, errors[failed[0]]
             everybody = len(failed) == self.size and len(set(map(str, errors))) == 1
-            raise error if everybody else type(error)(f"{error} (rank {failed[0]} of {self.size})")
+            raise error if everybody or isinstance(error, NonFiniteError) else type(error)(f"{error} (rank {failed[0]} of {self.size})")
 
     @contextmanager
     def first_before_others(self):
