@@ -162,7 +162,8 @@ def test_what_is_no_readable_regular_file_is_refused_and_never_waited_for(tmp_pa
 def test_a_manifest_too_large_is_refused_before_it_is_read(tmp_path):
     (tmp_path / "manifest.json").write_bytes(b"[" + b"{}," * (1 << 21) + b"{}]")
     answered(tmp_path / "manifest.json", lambda p: golden.read_manifest(p.parent))
-    manifest = packed([("manifest.npy", npy(np.zeros(1 << 20, np.uint8))), ("meta.npy", npy(np.zeros(2))), ("curve.npy", npy(np.zeros((0, 5))))])
+    manifest = packed([("manifest.npy", npy(np.zeros(1 << 20, np.uint8))), ("meta.npy", npy(np.zeros(2))),
+                       ("curve.npy", npy(np.zeros((0, 5))))])
     (tmp_path / "c.npz").write_bytes(manifest)
     assert "manifest.npy of" in answered(tmp_path / "c.npz", load)
 
