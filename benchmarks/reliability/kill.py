@@ -4,7 +4,8 @@
 
 Half of the runs are killed from outside at a random time, while their checkpoint is read again and again; the others die of themselves
 just before, or in the middle of, a random one of their file operations, which a random time would seldom meet. What goes on has another
-chunk size and, with --kernels cpu, another number of threads. --naive saves as if nobody could ever be killed, and has to be found out.
+chunk size and, with --kernels cpu, another number of threads. --naive saves as if nobody could ever be killed, and has to be found out
+(the file operations to die at are then its writes).
 Processes are forked, so that starting one takes no time. Exit status 1 if anything differs.
 """
 import argparse
@@ -37,11 +38,11 @@ class Clock:
     """Counts a process's file operations, and kills it at one of them."""
 
     def __init__(self, fatal=None):
-        self.count, self.fatal = 0, fatal
+        self.done, self.fatal = [], fatal
 
-    def tick(self, before_dying=lambda: None):
-        self.count += 1
-        if self.count == self.fatal:
+    def tick(self, what, before_dying=lambda: None):
+        self.done.append(what)
+        if len(self.done) == self.fatal:
             before_dying()
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -49,7 +50,7 @@ class Clock:
         """From now on, every file operation of this process counts."""
         for name in OPERATIONS:
             real = getattr(os, name)
-            setattr(os, name, lambda *a, real=real, **options: (self.tick(), real(*a, **options))[1])
+            setattr(os, name, lambda *a, real=real, name=name, **options: (self.tick(name), real(*a, **options))[1])
         atomic.open = lambda path, mode: io.BufferedWriter(Torn(self, path, mode))
 
 
@@ -58,11 +59,11 @@ class Torn(io.FileIO):
 
     def __init__(self, clock, path, mode):
         super().__init__(path, mode)
-        self.clock = clock
+        self.clock, self.what = clock, "write" if mode == "xb" else "naive write"
 
     def write(self, data):
         data = memoryview(data)
-        self.clock.tick(lambda: super(Torn, self).write(data[:len(data) // 2]))
+        self.clock.tick(self.what, lambda: super(Torn, self).write(data[:len(data) // 2]))
         return super().write(data)
 
 
@@ -87,7 +88,7 @@ def start(argv, clock=None, threads=None, naive=False):
         if naive:
             checkpoint.durable_write = naive_write
         status = refmaml(argv)
-        Path(argv[argv.index("--out") + 1] + ".operations").write_text(str(clock.count))
+        Path(argv[argv.index("--out") + 1] + ".operations").write_text(json.dumps(clock.done))
         os._exit(status)
     finally:
         os._exit(70)
@@ -126,7 +127,7 @@ def trial(folder, whole, choose, extent, options):
     timed, wrong = choose.random() < 0.5, []
     run = [*RUN, "--kernels", options.kernels, "--out", str(folder)]
     threads = choose.choice((1, 2, 4)) if options.kernels == "cpu" else None
-    child = start(run, None if timed else Clock(choose.randint(1, operations)), threads, options.naive)
+    child = start(run, None if timed else Clock(choose.choice(operations)), threads, options.naive)
     if timed:
         end, ended = time.monotonic() + choose.uniform(0, 1.1 * seconds), False
         while time.monotonic() < end and not ended:
@@ -157,12 +158,13 @@ def campaign(options, folder):
     run = [*RUN, "--kernels", options.kernels, "--out"]
     finish(start([*run, str(folder / "first")]))                        # kernels are compiled, files are in memory
     started = time.monotonic()
-    if finish(start([*run, str(folder / "whole")])):
+    if finish(start([*run, str(folder / "whole")], naive=options.naive)):
         raise SystemExit("the unbroken run failed")
-    extent = time.monotonic() - started, int((folder / "whole.operations").read_text())
+    seconds, done = time.monotonic() - started, json.loads((folder / "whole.operations").read_text())
+    places = [i for i, what in enumerate(done, 1) if what == "naive write" or not options.naive]
     whole, choose, trials = left(folder / "whole"), random.Random(options.seed), []
     while sum(t["killed"] for t in trials) < options.kills:
-        trials.append(trial(folder / "run", whole, choose, extent, options))
+        trials.append(trial(folder / "run", whole, choose, (seconds, places), options))
         shutil.rmtree(folder / "run", ignore_errors=True)
     killed = [t for t in trials if t["killed"]]
     return {"kills": len(killed), "at_a_random_time": sum(t["timed"] for t in killed),
@@ -171,7 +173,7 @@ def campaign(options, folder):
             "corrupt": sum(t["found"] == "corrupt" for t in trials),
             "wrong": sorted({line for t in trials for line in t["wrong"]}),
             "runs_with_something_wrong": sum(bool(t["wrong"]) for t in trials),
-            "unbroken_run": {"seconds": round(extent[0], 3), "file_operations": extent[1]}}
+            "unbroken_run": {"seconds": round(seconds, 3), "file_operations": len(done)}}
 
 
 def main(argv=None):

@@ -1,7 +1,8 @@
 """Data prepared ahead of the step: while steps compute, a thread samples those to come."""
 from contextlib import contextmanager
 
-# A thread that is woken for each step costs more than a small step's tasks: it samples several at once, up to so many steps and bytes.
+# A thread that is woken for each step costs more than a small step's tasks: it samples several at once, one, two, four and so on up to
+# so many steps or bytes.
 BURST, BYTES = 16, 8 << 20
 
 
@@ -14,10 +15,10 @@ def ahead(sample, steps=None):
     raised where its step is asked for; what was prepared and never asked for is forgotten, with whatever it raised.
     """
     from concurrent.futures import ThreadPoolExecutor
-    ready, coming = {}, (range(0), None)                  # {step: outcome}; the steps under way and their future
+    ready, coming, burst = {}, (range(0), None), 1        # {step: outcome}; the steps under way and their future
 
     def prepared(step):
-        nonlocal ready, coming
+        nonlocal ready, coming, burst
         if step not in ready:
             ready = coming[1].result() if step in coming[0] else outcomes(sample, range(step, step + 1))
             coming = range(0), None
@@ -26,7 +27,8 @@ def ahead(sample, steps=None):
             raise error
         if not coming[0]:
             first = max(ready, default=step) + 1
-            end = first + (BURST if batch is None else max(1, min(BURST, BYTES // batch.nbytes)))      # None: a rank without a task
+            size = 1 if batch is None else batch.nbytes       # None: a rank without a task
+            end, burst = first + max(1, min(burst, BYTES // size)), min(2 * burst, BURST)
             coming = range(first, end if steps is None else min(end, steps)), None
             coming = coming[0], thread.submit(outcomes, sample, coming[0]) if coming[0] else None
         return batch
