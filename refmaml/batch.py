@@ -32,6 +32,11 @@ class Batch:
         """The arrays by name."""
         return vars(self).items()
 
+    @property
+    def nbytes(self):
+        """Bytes of all arrays."""
+        return sum(a.nbytes for _, a in self.named)
+
     def __len__(self):
         """The number of tasks T."""
         return len(self.x_support)

@@ -286,5 +286,4 @@ def refuse_non_finite(a, what):
     bad = ~np.isfinite(a.reshape(len(a), -1)).all(axis=1)
     if bad.any():
         task = int(bad.argmax())
-        raise NonFiniteError(f"{what}: expected finite numbers, got {int((~np.isfinite(a[task])).sum())} "
-                             f"non-finite ones in task {task}")
+        raise NonFiniteError(f"{what}: expected finite numbers, got {int((~np.isfinite(a[task])).sum())} non-finite ones", task)

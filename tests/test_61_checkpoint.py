@@ -92,6 +92,13 @@ def test_rows_after_the_checkpoints_step_are_left_out(tmp_path):
     assert len(load(tmp_path / "c.npz")[0].rows) == 2
 
 
+def test_cg_residuals_are_kept(tmp_path):
+    p = progress()
+    rows = [p.curve[0], *(row._replace(cg_residual=0.5) for row in p.curve[1:])]
+    save(tmp_path / "c.npz", Progress(p.meta, p.state, rows, 3), CONFIG)
+    assert np.array(load(tmp_path / "c.npz")[0].rows).tobytes() == np.array(rows).tobytes()
+
+
 def test_any_single_corrupt_byte_is_refused_or_changes_nothing(path):
     whole, refused = path.read_bytes(), 0
     for place in range(len(whole)):
@@ -223,12 +230,14 @@ def test_a_killed_process_leaves_a_whole_checkpoint_and_its_litter_is_cleared(pa
             time.sleep(delay)
             child.send_signal(signal.SIGKILL)
         load(path)
-    make_folder(path.parent, [path.name])
+    make_folder(path.parent)
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_clearing_litter_spares_other_files(tmp_path):
-    for name in (".checkpoint.npz.1f.part", ".notes.part", "checkpoint.npz"):
+def test_clearing_litter_spares_other_files_and_what_a_living_process_writes(tmp_path):
+    litter = f".checkpoint.npz.{'1f' * 16}.part"
+    for name in (litter, ".checkpoint.npz.1f.part", ".notes.part", "checkpoint.npz"):
         (tmp_path / name).touch()
-    make_folder(tmp_path, ["checkpoint.npz"])
-    assert sorted(os.listdir(tmp_path)) == [".notes.part", "checkpoint.npz"]
+    with durable_write(tmp_path / "curve.csv"):
+        make_folder(tmp_path)                                # the part of curve.csv is locked by its writer
+    assert sorted(os.listdir(tmp_path)) == [".checkpoint.npz.1f.part", ".notes.part", "checkpoint.npz", "curve.csv"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from refmaml import training
 from refmaml.cli import main, options, problem
 from refmaml.cli.omniglot import cells, protocols
 from refmaml.cli.reproduce import seconds
@@ -86,7 +87,7 @@ def test_an_unfinished_cell_says_so_and_goes_on_to_the_bits_of_an_unbroken_run(t
     chosen = ("--rows", "reptile", "--protocols", "as-published")
     reproduce(*chosen, "--out", "unbroken")
     with monkeypatch.context() as patch:
-        patch.setattr(cells, "meta_train", interrupted_after(2))
+        patch.setattr(training, "train", interrupted_after(2))
         assert reproduce(*chosen, "--out", "broken") == 130
     said = capsys.readouterr().err
     assert "saved; to go on: refmaml reproduce omniglot --protocols as-published --columns 5w1s --rows reptile --out broken" in said
@@ -98,7 +99,7 @@ def test_an_unfinished_cell_says_so_and_goes_on_to_the_bits_of_an_unbroken_run(t
     assert a.meta.tobytes() == b.meta.tobytes() and a.step == b.step == 4
 
 
-def interrupted_after(steps, train=cells.meta_train):
+def interrupted_after(steps, train=training.train):
     """Training that meets a Ctrl-C after so many meta-steps."""
     def impatient(recipe, now, **options):
         train(recipe, now, **(options | {"steps": steps}))

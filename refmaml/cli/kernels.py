@@ -5,9 +5,13 @@ from refmaml.errors import ArgumentError
 NAMES = ("auto", "cpu", "cuda", "numba_cuda", "reference")       # functions of refmaml.kernels
 
 
-def kernel_set(name):
-    """A kernel set by its name; ArgumentError in one line where this machine cannot run it."""
+def kernel_set(name, threads=None):
+    """A kernel set by its name; ArgumentError in one line where this machine cannot run it.
+
+    threads  of the cpu kernels; None: as many as Numba was set to
+    """
     try:
-        return getattr(kernels, name)()
+        made = getattr(kernels, name)()
+        return kernels.cpu(threads) if threads is not None and made.name == "cpu" else made
     except (ImportError, RuntimeError) as error:
         raise ArgumentError(f"kernels: {error}") from None

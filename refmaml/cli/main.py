@@ -1,16 +1,19 @@
 """`refmaml COMMAND ...`: finds the command, and turns what goes wrong into one line and an exit status."""
 import argparse
 import os
+import signal
 import sys
 from importlib import import_module
 
+from refmaml.cli import launch
 from refmaml.cli.options import KINDS, flag
 from refmaml.errors import ArgumentError, RefmamlError
 from refmaml.version import __version__
 
 # Modules of this package, in the order of --help; add(subparsers) of each sets `func`: arguments -> status.
 COMMANDS = ("verify", "train", "evaluate", "reproduce", "demo", "bench", "doctor", "golden")
-FAILED, INTERRUPTED, READER_GONE = 2, 130, 141          # the last two as a shell reports SIGINT and SIGPIPE
+SHARED = ("train", "evaluate")                           # commands that several ranks can do together
+FAILED, READER_GONE = 2, 141                            # the latter as a shell reports SIGPIPE
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,22 +37,49 @@ def parser(argv):
 
 
 def main(argv=None):
-    """Run one command; returns the exit status: 0, what the command says, or 2 after an error."""
+    """Run one command, alone or as one of several ranks; returns the exit status: 0, what the command says, or 2 after an error."""
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        arguments = parser(argv).parse_args(argv)
+        ranks = launch.launched()
+    except ArgumentError as error:
+        if launch.told(1) == 0:                         # once is enough
+            print(f"refmaml: {error}", file=sys.stderr)
+        return FAILED
+    with launch.watched(ranks), launch.first_speaks(ranks):
+        return launch.leave(ranks, attempt(argv, ranks))
+
+
+def attempt(argv, ranks):
+    """The exit status of a command; what goes wrong as one line."""
+    try:
+        with ranks.together():
+            arguments = parser(argv).parse_args(argv)
+            launch.refuse_ranks(ranks, argv[0], SHARED)
+        arguments.ranks = ranks
         status = arguments.func(arguments)
         sys.stdout.flush()                              # a reader who left is noticed here, not at exit
         return status or 0
     except RefmamlError as error:
-        print(f"refmaml: {as_typed(str(error))}", file=sys.stderr)
+        complain(ranks, as_typed(str(error)))
         return FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())      # for the flush at exit
         return READER_GONE
     except KeyboardInterrupt as stop:
         print("; ".join(["refmaml: interrupted", *map(str, stop.args)]), file=sys.stderr)
-        return INTERRUPTED
+        return 128 + getattr(stop, "signum", signal.SIGINT)     # as a shell reports it
+    except Exception as error:
+        if ranks.size > 1:                              # above the traceback, which does not tell whose it is
+            complain(ranks, f"{type(error).__name__}: {error}; this ends the run, checkpoints stay as they were saved")
+        raise
+
+
+def complain(ranks, text):
+    """A line on stderr: by the first rank where all know, by the one that failed where only that one does."""
+    if ranks.agreed:
+        print(f"refmaml: {text}", file=sys.stderr)
+    else:
+        print(f"refmaml: rank {ranks.rank} of {ranks.size}: {text}", file=sys.__stderr__, flush=True)
 
 
 def as_typed(message):

@@ -51,6 +51,11 @@ def text():
     return Kind(lambda value: accept(isinstance(value, str) and value, value), "some text")
 
 
+def picture():
+    """The path of a PNG; nothing behind the option: None."""
+    return Kind(lambda value: value if value is None else accept(value.endswith(".png") and value, value), "a path that ends in .png", "?")
+
+
 def several(kind, wanted):
     """A list of values of a kind."""
     def read(values):
@@ -69,7 +74,7 @@ BELONGS = {
                                                         "train_classes", "validation_classes")},
     **{name: ("data", ("linear",)) for name in ("dim", "rank")},
     **{name: ("net", ("conv4",)) for name in ("channels", "downsample", "padding", "head", "bn_gamma", "bn_eps", "weight_gain")},
-    "hidden": ("net", ("mlp",)), "context": ("method", ("cavia",)),
+    "threads": ("kernels", ("auto", "cpu")), "hidden": ("net", ("mlp",)), "context": ("method", ("cavia",)),
 }
 
 # What a checkpoint keeps, in groups as --help shows them: {group: {option: (kind, help)}}.
@@ -143,7 +148,10 @@ OF_A_CALL = {
     "config": (text(), "the config.json of another run, for the same again; other options override it"),
     "out": (text(), "the folder to write to (default: a new one under runs/)"),
     "save_every": (positive(), "seconds between checkpoints (default 60)"),
+    "plot": (picture(), "draw the curve again every few seconds (default: curve.png in --out)"),
+    "tensorboard": (text(), "write event files for TensorBoard to this folder"),
     "recompute": (switch(), "run inner steps again instead of storing their activations: same bits, less memory"),
+    "threads": (count(1), "of the cpu kernels (default: as many as there are cores; under mpiexec, each rank its share)"),
     "json": (text(), "also write the result to this file"),
     "markdown": (text(), "also write the report to this file, as markdown"),
     "junit": (text(), "also write the report to this file, as JUnit XML"),
@@ -177,7 +185,7 @@ def metavar(kind):
     """Choices as they are, otherwise the kind of value."""
     if kind.wanted.startswith("one of "):
         return "{" + kind.wanted.removeprefix("one of ").replace(", ", ",") + "}"
-    return {"some text": "PATH", "names or patterns": "PATTERN", "names": "NAME",
+    return {"some text": "PATH", "a path that ends in .png": "PATH", "names or patterns": "PATTERN", "names": "NAME",
             "NAME=AXES": "NAME=AXES"}.get(kind.wanted, "N")
 
 

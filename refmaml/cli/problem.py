@@ -12,6 +12,7 @@ from refmaml.layers import MSE, Context, CrossEntropy, FiLM, Flatten
 from refmaml.network import Sequential
 from refmaml.training import OPTIMIZERS, Recipe, Schedule, evaluate_each_way
 from refmaml.training.evaluation import HELD_OUT_STEP
+from refmaml.training.ranks import ALONE
 
 METHODS = {"maml": methods.MAML, "fomaml": methods.FirstOrderMAML, "anil": methods.ANIL,
            "fo-anil": methods.FirstOrderANIL, "erm": methods.ERM, "meta-sgd": methods.MetaSGD,
@@ -59,9 +60,9 @@ def at_evaluation(method, config, meta_size, net):
     return method
 
 
-def make_net(config):
-    """The network, on its kernels, with its loss."""
-    computes = kernel_set(config["kernels"])
+def make_net(config, threads=None):
+    """The network, on its kernels, with its loss. threads: of the cpu kernels; None: as many as Numba was set to."""
+    computes = kernel_set(config["kernels"], threads)
     images = config["data"] in IMAGES
     loss = CrossEntropy(config["loss_scale"]) if images else MSE(config["loss_scale"])
     if config["net"] == "conv4":
@@ -140,28 +141,28 @@ def make_optimizer(config):
     return OPTIMIZERS[config["optimizer"]](**({"eps": config["adam_eps"]} if config["optimizer"] == "adam" else {}))
 
 
-def make_recipe(config, net, method, distribution):
+def make_recipe(config, net, method, distribution, ranks=ALONE):
     """All that training needs but where to start."""
-    sample = sampler(distribution, config, config["train_shots"] or config["k_shot"])
+    mine, sample = ranks.mine(config["tasks"]), sampler(distribution, config, config["train_shots"] or config["k_shot"])
     schedule = Schedule(config["lr"], config["schedule"], config["steps"])
     expect(config["inner_moment"] != "carried" or config["optimizer"] == "sgd", "--optimizer", "sgd beside --inner-moment carried",
            config["optimizer"])
     return Recipe(net, method, make_optimizer(config), schedule,
-                  lambda step: sample(config["tasks"], step), config["chunk"])
+                  lambda step: sample(mine, step) if mine else None, config["chunk"], ranks)
 
 
-def make_judge(config, net, method, meta_size, split="test", **where):
+def make_judge(config, net, method, meta_size, split="test", ranks=ALONE, **where):
     """meta -> Evaluation on --eval-tasks held-out tasks; what cannot be judged is refused at once."""
-    judge = make_judges(config, net, method, meta_size, (config["transductive"],), split, **where)
+    judge = make_judges(config, net, method, meta_size, (config["transductive"],), split, ranks, **where)
     return lambda meta: judge(meta)[0]
 
 
-def make_judges(config, net, method, meta_size, ways, split="test", **where):
+def make_judges(config, net, method, meta_size, ways, split="test", ranks=ALONE, **where):
     """meta -> an Evaluation for each value of "transductive" in `ways`."""
     sample = sampler(make_tasks(config, split, **where), config, config["k_shot"])
     adapts = at_evaluation(method, config, meta_size, net)
     return lambda meta: evaluate_each_way(net, adapts, meta, lambda tasks: sample(tasks, HELD_OUT_STEP), config["eval_tasks"], ways,
-                                          config["chunk"])
+                                          config["chunk"], ranks=ranks)
 
 
 def check_fits(progress, fresh, place):

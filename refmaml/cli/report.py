@@ -1,5 +1,4 @@
 """What a command tells people while it works, and what it leaves for machines."""
-import os
 import platform
 import sys
 import time
@@ -9,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from refmaml.cli import launch
 from refmaml.version import __version__
 
-SECONDS_BETWEEN_LINES = 30
+SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_DRAWINGS = 30, 0.1
 
 
 @contextmanager
@@ -23,16 +23,33 @@ def progress(steps, quiet, title="", place=0):
     """
     if quiet:
         yield lambda now: None
-    elif sys.stderr.isatty():
+    elif launch.shown_on_terminal():
         from tqdm import tqdm
         with tqdm(total=steps, unit="step", dynamic_ncols=True, desc=title or None, position=place) as bar:
-            def show(now):
-                bar.n = now.step
-                bar.set_postfix_str(figures(now), refresh=False)
-                bar.update(0)
+            show = Bar(bar)
             yield show
+            show.redraw()
     else:
         yield Lines(steps, title)
+
+
+class Bar:
+    """A bar that is drawn ten times a second at most: a step may take less than the drawing."""
+
+    def __init__(self, bar):
+        self.bar, self.now, self.last = bar, None, None
+
+    def __call__(self, now):
+        self.now = now
+        if self.last is None or time.monotonic() - self.last >= SECONDS_BETWEEN_DRAWINGS:
+            self.redraw()
+
+    def redraw(self):
+        """The newest step and its figures."""
+        self.last = time.monotonic()
+        if self.now is not None:
+            self.bar.n = self.now.step
+            self.bar.set_postfix_str(figures(self.now), refresh=True)
 
 
 class Lines:
@@ -71,7 +88,7 @@ def circumstances():
 
 def cores():
     """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(launch.cores())
 
 
 def processor():

@@ -45,20 +45,11 @@ def run(arguments):
         left = budget - (time.monotonic() - started)
         now = cell.so_far()
         if left > 0 and not (now and cells.done(cell.configuration, now)):
-            now = trained(cell, left / 60, where, arguments.quiet, again(arguments, given))
+            now = cells.go_on(cell, left / 60, where, again(arguments, given), arguments.quiet)
         if now and now.step:
             cells.publish(cell, now, cells.judge(cell, now, where), table)
             write_table(table)
     print((table / f"{TABLE}.md").read_text() if (table / f"{TABLE}.md").exists() else "Nothing was run yet.")
-
-
-def trained(cell, minutes, where, quiet, command):
-    """The cell, trained on; a Ctrl-C says how to go on."""
-    from refmaml.cli.omniglot import cells
-    try:
-        return cells.go_on(cell, minutes, where, quiet)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"saved; to go on: {command}") from None
 
 
 def again(arguments, given):
@@ -82,7 +73,7 @@ def write_table(folder):
     import json
 
     from refmaml.cli.omniglot import picture, protocols, table
-    from refmaml.cli.train import RESULT
+    from refmaml.cli.run_folder import RESULT
     from refmaml.training import files
     paths = [folder / p / c / r / RESULT for p in protocols.PROTOCOLS for c in protocols.COLUMNS for r in protocols.ROWS]
     results = [json.loads(path.read_text()) for path in paths if path.exists()]

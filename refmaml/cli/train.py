@@ -1,11 +1,11 @@
 """`refmaml train`: meta-train a net; leave its checkpoint, learning curve and held-out result."""
+from contextlib import ExitStack
 from pathlib import Path
 
 from refmaml.cli import options, presets
-from refmaml.errors import ArgumentError, expect
+from refmaml.cli.run_folder import CHECKPOINT, PICTURE, RESULT, RunFolder, claimed, new_folder, refuse_finished, titled
+from refmaml.errors import ArgumentError, NonFiniteError, expect
 
-CHECKPOINT, CURVE, PICTURE = "checkpoint.npz", "curve.csv", "curve.png"
-CONFIG, RESULT = "config.json", "result.json"
 # What may be said anew on --resume: how far to go, and nothing that changes the steps themselves.
 ANEW = ("steps", "minutes", "chunk", *options.SAVED["evaluation"])
 
@@ -14,7 +14,8 @@ def add(subparsers):
     """Register the command."""
     p = subparsers.add_parser("train", help="meta-train a net", description="Meta-train a net; leave its "
                               "checkpoint, learning curve and held-out result in a folder.")
-    options.add(p.add_argument_group("run"), ("out", "preset", "config", "data_root", "download", "save_every", "recompute"))
+    options.add(p.add_argument_group("run"), ("out", "preset", "config", "data_root", "download", "save_every", "plot", "tensorboard",
+                                              "recompute", "threads"))
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     p.add_argument("--quiet", action="store_true", help="no progress, only the result")
     for title, group in options.SAVED.items():
@@ -23,36 +24,127 @@ def add(subparsers):
 
 
 def run(arguments):
-    """Train, evaluate, write everything down."""
-    from refmaml.cli import problem, report
-    from refmaml.training import train
-    given = options.typed(arguments)
-    now, config = resumed(given) if arguments.resume else (None, options.settle(given))
-    options.refuse_strays(given, config)
-    method, net = problem.make_method(config, given), problem.make_net(config)
+    """Train, evaluate, write everything down: on every rank, but for the writing."""
+    ranks = arguments.ranks
+    with ranks.together():
+        given = options.typed(arguments)
+    from refmaml.cli import problem
+    with ExitStack() as stack:
+        now, config, folder = ranks.from_first(lambda: begun(given, stack) if arguments.resume else (None, options.settle(given), None))
+        recipe, start, judge = prepared(ranks, given, config)
+        now = now or start
+        kept, monitors = Bystander(folder, config), []
+        with ranks.together():
+            problem.check_fits(now, start, CHECKPOINT)
+            if ranks.rank == 0:
+                kept = opened(folder, given, config, now, arguments.resume, stack)
+                monitors = watching(kept, now, given, stack)
+        result = trained(kept, recipe, now, judge, again(kept, ranks, given), minutes=config["minutes"], quiet=arguments.quiet,
+                         monitors=monitors, save_every=given.get("save_every", 60.0))
+        if ranks.rank == 0:
+            conclude(kept, result, monitors)
+
+
+def prepared(ranks, given, config):
+    """(Recipe, the Progress at step 0, what turns meta-parameters into an Evaluation)."""
+    from refmaml.cli import launch, problem
+    from refmaml.training.monitor import require_tensorboardx
     where = {name: given[name] for name in ("data_root", "download") if name in given}
-    recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", **where))
-    start = recipe.start(net.init(config["seed"], config["dtype"]))
-    now = now or start
-    problem.check_fits(now, start, CHECKPOINT)
-    judge = problem.make_judge(config, net, method, len(start.meta), **where)
-    out = folder(given, config, arguments.resume)
-    save(out, now, config)                          # before any work: what cannot be written is said now
-    try:
-        with report.progress(config["steps"], arguments.quiet) as show:
-            now = train(recipe, now, steps=config["steps"], minutes=config["minutes"], show=show,
-                        save=lambda now: save(out, now, config), save_every=given.get("save_every", 60.0))
-    except KeyboardInterrupt:
-        place = f" --data-root {where['data_root']}" if "data_root" in where else ""
-        raise KeyboardInterrupt(f"saved; to go on: refmaml train --resume --out {out}{place}") from None
-    conclude(out, now, config, judge(now.meta))
+    with ranks.together():
+        options.refuse_strays(given, config)
+        if "tensorboard" in given:
+            require_tensorboardx()
+    threads = launch.share_of_machine(ranks, config["kernels"], given.get("threads"))
+    with ranks.together(), ranks.first_before_others():
+        method, net = problem.make_method(config, given), problem.make_net(config, threads)
+        recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", **where), ranks)
+        start = recipe.start(net.init(config["seed"], config["dtype"]))
+        return recipe, start, problem.make_judge(config, net, method, len(start.meta), ranks=ranks, **where)
 
 
-def resumed(given):
+def begun(given, stack):
+    """(Progress, configuration, folder) of the run to go on with, which no other process is in."""
+    expect("out" in given, "--out", "the folder of the run to go on with, beside --resume", "nothing")
+    from refmaml.training.files import make_folder
+    folder = Path(given["out"])
+    if (folder / CHECKPOINT).exists():
+        claimed(make_folder(folder), stack)
+    return *resumed(given, folder / CHECKPOINT), folder
+
+
+class Bystander(RunFolder):
+    """The folder of a run to the ranks that leave the writing to the first."""
+
+    def save(self, now):
+        self.seen = now
+
+    def write_curve(self):
+        """Nothing."""
+
+    draw_curve = write_curve
+
+    def diverged(self, error):
+        return error
+
+
+def opened(folder, given, config, now, resume, stack):
+    """The run's folder, ours until the ExitStack `stack` closes, after a first save: what cannot be written is said before any work."""
+    if folder is None:
+        folder = claimed(new_folder(given, config), stack)
+        refuse_finished(folder)
+    kept = RunFolder(folder, config, now.step if resume else None)
+    kept.save(now)
+    return kept
+
+
+def watching(kept, now, given, stack):
+    """The monitors that were asked for, open until the ExitStack `stack` closes. Raises DataError."""
+    from refmaml.training.monitor import Events, Picture
+    monitors = []
+    if "plot" in given:
+        monitors.append(Picture(Path(given["plot"] or kept.path / PICTURE), titled(kept.config), now))
+    if "tensorboard" in given:
+        monitors.append(Events(given["tensorboard"], now))
+        stack.callback(monitors[-1].close)
+    return monitors
+
+
+def trained(kept, recipe, now, then, again, *, minutes, quiet=False, title="", monitors=(), save_every=60.0):
+    """Meta-steps from `now` to the run's end or so many minutes in all; returns then(the meta-parameters).
+
+    again  the command that goes on, for who stops the run; diverging, it says what is left
+    """
+    from refmaml.cli import report
+    from refmaml.cli.stopping import stopping
+    from refmaml.training import train
+    steps, ranks = kept.config["steps"], recipe.ranks
+    with stopping():
+        try:
+            with report.progress(steps, quiet or ranks.rank > 0, title) as show, ranks.interruptible():
+                def see(now):
+                    kept.seen = now
+                    for look in (show, *monitors):
+                        look(now)
+                train(recipe, now, steps=steps, minutes=minutes, show=see, save=kept.save, save_every=save_every, trouble=kept.trouble)
+            kept.draw_curve()
+            return then(kept.seen.meta)
+        except NonFiniteError as error:
+            raise kept.diverged(error) from None
+        except KeyboardInterrupt as stop:
+            stop.args = (f"saved; to go on: {again}",)
+            raise
+
+
+def again(kept, ranks, given):
+    """The command that goes on with a run."""
+    from refmaml.cli import launch
+    place = f" --data-root {given['data_root']}" if "data_root" in given else ""
+    return f"{launch.program(ranks)} train --resume --out {kept.path}{place}"
+
+
+def resumed(given, path):
     """(Progress, configuration) to go on from. Raises DataError, ArgumentError for a contradicting option."""
     from refmaml.training import checkpoint
-    expect("out" in given, "--out", "the folder of the run to go on with, beside --resume", "nothing")
-    path = Path(given["out"]) / CHECKPOINT
     now, saved = checkpoint.load(path)
     saved = options.reread(saved)
     for name, value in (presets.PRESETS.get(given.get("preset"), {}) | given).items():
@@ -62,35 +154,15 @@ def resumed(given):
     return now, saved | {name: given[name] for name in ANEW if name in given}
 
 
-def folder(given, config, resume):
-    """The folder to write to: --out, or a new one of a telling name. Raises DataError and ArgumentError."""
-    from refmaml.training.files import make_folder
-    if "out" in given:
-        path = Path(given["out"])
-        expect(resume or not (path / CHECKPOINT).exists(), "--out",
-               "a folder without a checkpoint, or --resume beside it", path)
-        return make_folder(path, (CHECKPOINT, CURVE, PICTURE, CONFIG, RESULT))
-    name, number = f"{config['data']}-{config['method']}", 1
-    while (path := Path("runs") / (name if number == 1 else f"{name}-{number}")).exists():
-        number += 1
-    return make_folder(path)
-
-
-def save(out, now, config):
-    """What a later process needs, and what people like to look at meanwhile."""
-    from refmaml.training import checkpoint, curve, files
-    checkpoint.save(out / CHECKPOINT, now, config)
-    curve.write_csv(out / CURVE, now.rows)
-    files.write_json(out / CONFIG, config)
-
-
-def conclude(out, now, config, result):
-    """The picture, the held-out result with all that it depends on, and one line for people."""
+def conclude(kept, result, monitors):
+    """One line for people, the held-out result with all that it depends on, and both in the pictures."""
     from refmaml.cli import report
-    from refmaml.training import curve, files
-    title = f"{config['method']} on {config['data']}"
-    curve.write_png(out / PICTURE, now.rows, title)
+    from refmaml.training import files
+    config, now = kept.config, kept.seen
+    print(f"{titled(config)}: {result} over {len(result.values)} held-out tasks, "
+          f"after {now.step} steps in {now.seconds:.0f} s; see {kept.path}")
     about = {"steps": now.step, "seconds": round(now.seconds, 3), "configuration": config}
-    files.write_json(out / RESULT, report.record(result) | about | report.circumstances())
-    print(f"{title}: {result} over {len(result.values)} held-out tasks, "
-          f"after {now.step} steps in {now.seconds:.0f} s; see {out}")
+    files.write_json(kept.path / RESULT, report.record(result) | about | report.circumstances())
+    kept.draw_curve([(now.step, result)])
+    for monitor in monitors:
+        monitor.conclude(now, result)

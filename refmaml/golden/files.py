@@ -22,12 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from refmaml.errors import DataError, expect
+from refmaml.storage.npz import read_members
+from refmaml.storage.zips import open_regular, read_small, require
 from refmaml.training.files import durable_write, unwritable, write_json
-from refmaml.training.npz import read_members, require
 
 SCHEMA = "refmaml-golden-1"
 LIMIT = 1 << 26                                        # bytes in a file we agree to read
-MANIFEST = "manifest.json"
+MANIFEST, MANIFEST_LIMIT = "manifest.json", 1 << 21
 DTYPES = ("<f8", "<f4", "<i8")
 _MEMBER, _FILE = re.compile(r"[a-z_A-Z0-9]+(\.[0-9]+)?\.npy"), re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)?\.npz")
 
@@ -102,7 +103,7 @@ def read_manifest(folder):
     """The manifest of a folder, of this schema, whose files are all there and no others. Raises DataError."""
     path = Path(folder) / MANIFEST
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(read_small(path, MANIFEST_LIMIT))
         require(isinstance(value, dict) and value.get("schema") == SCHEMA,
                 f"schema {value.get('schema') if isinstance(value, dict) else None!r} where this version reads {SCHEMA!r}")
         require({"tolerance", "problems", "files"} <= set(value) and isinstance(value["files"], dict), "no list of files")
@@ -120,10 +121,9 @@ def read_manifest(folder):
 def read_arrays(path, stated):
     """{name: array} of one file, which must be to the bit what the manifest's entry `stated` says. Raises DataError."""
     try:
-        with open(path, "rb") as file:
-            arrays = read_members(file, _MEMBER, LIMIT, "fi")
-            file.seek(0)
-            whole = sha256(file.read())
+        arrays = read_members(path, _MEMBER, LIMIT, "fi")
+        with open_regular(path) as file:
+            whole = hashlib.file_digest(file, "sha256").hexdigest()
         differing = sorted(set(arrays) ^ set(stated["arrays"]))
         require(not differing, f"array {differing[:1]} in only one of file and manifest")
         for name, a in arrays.items():

@@ -1,5 +1,5 @@
 """The mean over tasks of a method's task gradients, in chunks so that memory does not grow with their number."""
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -44,22 +44,51 @@ def meta_gradient(method, net, meta, batch, *, chunk=None, trace=False):
     Gradients are added in task order, so the bits do not depend on `chunk`.
     Raises ArgumentError for shapes that do not fit, NonFiniteError where numbers overflow, naming step, task and layer.
     """
+    total, parts = np.zeros_like(meta), []
+    for part in task_gradients(method, net, meta, batch, chunk, trace):
+        net.kernels.vector_add_rows(total[None], part.grad)
+        parts.append(replace(part, grad=None))
+        del part                                             # its gradients, before the next chunk's come
+    return mean_over_tasks(net, total, parts)
+
+
+def task_gradients(method, net, meta, batch, chunk=None, trace=False):
+    """The TaskGradients of the batch's tasks, chunk after chunk; arguments and errors as of meta_gradient."""
     expect(chunk is None or (isinstance(chunk, int) and chunk >= 1), "chunk", "an integer >= 1, or None", lambda: repr(chunk))
     batch = check_meta(method, net, meta, batch)
     chunk = chunk or tasks_at_once(method, net, batch)
-    total, parts = np.zeros_like(meta), []
     for start in range(0, len(batch), chunk):
-        part = method.task_gradients(net, meta, batch if chunk >= len(batch) else batch[start:start + chunk], trace)
-        net.kernels.vector_add_rows(total[None], part.grad)
-        parts.append(TaskGradients(part.loss, part.accuracy, None, part.trace, part.report))
+        try:
+            part = method.task_gradients(net, meta, batch if chunk >= len(batch) else batch[start:start + chunk], trace)
+            if not np.isfinite(part.grad).all():
+                refuse_overflow(net, part.grad)
+        except NonFiniteError as error:
+            raise error.counted_from(start) from None
+        yield part
         del part                                             # its gradients, before the next chunk's come
+
+
+def mean_over_tasks(net, total, parts):
+    """The MetaGradient, from the sum of all tasks' gradients (M,), added in task order, and the rest of their TaskGradients in that order.
+
+    Raises NonFiniteError where the sum overflowed."""
     if not np.isfinite(total).all():
-        raise NonFiniteError(f"meta-gradient: expected finite numbers, got {(~np.isfinite(total)).sum()} non-finite ones")
+        refuse_overflow(net, total)
     losses = np.concatenate([p.loss for p in parts])
     accuracies = None if parts[0].accuracy is None else np.concatenate([p.accuracy for p in parts])
     report = {name: np.concatenate([p.report[name] for p in parts]) for name in parts[0].report}
-    return MetaGradient(losses.mean(), None if accuracies is None else accuracies.mean(), total / len(batch), losses,
+    return MetaGradient(losses.mean(), None if accuracies is None else accuracies.mean(), total / len(losses), losses,
                         accuracies, report, joined([(p.trace, len(p.loss)) for p in parts]))
+
+
+def refuse_overflow(net, grad):
+    """Raise NonFiniteError for gradients (T, M), or their sum (M,), that are not finite, naming the first task and parameter."""
+    bad = ~np.isfinite(grad)
+    task = int(bad.any(axis=1).argmax()) if bad.ndim == 2 else None    # None: each is finite, their sum is not
+    bad = bad if task is None else bad[task]
+    place = int(bad.argmax())
+    raise NonFiniteError(f"meta-gradient: expected finite numbers, got {bad.sum()} non-finite ones, the first at entry "
+                         f"{place}{net.name_of(place) if place < net.num_params else ''}", task)
 
 
 def tasks_at_once(method, net, batch):

@@ -2,7 +2,7 @@
 import hashlib
 
 from refmaml.errors import DataError
-from refmaml.tasks.atomic import atomic_write
+from refmaml.storage.atomic import atomic_write
 
 _CHUNK = 1 << 16
 _LIMIT = 1 << 27        # bytes; a server that sends more than 128 MiB is not sending what was asked for

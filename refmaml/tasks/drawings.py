@@ -1,24 +1,24 @@
 """Omniglot's drawings as they lie on disk: one-bit PNGs in two zip archives, or in two folders."""
 import io
 import re
-import struct
-import zipfile
-import zlib
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from refmaml.errors import DataError
+from refmaml.storage.zips import open_regular, open_zip, require
 
 SETS = ("images_background", "images_evaluation")
 SIDE, DRAWINGS = 105, 20                    # pixels along an edge; drawings of each character
 RESAMPLE = ("lanczos", "nearest")
 _DRAWING = re.compile(r"(([^/]+)/[^/]+/[^/]+)/[^/]+\.png")     # set/alphabet/character/drawing.png
+_ODD = re.compile(r"(.*/)?\.\.?(/.*)?|/.*|.*[\x00-\x1f\x7f\\].*", re.DOTALL)     # . or .. on the way, from the root, control characters
 _LIMIT = 1 << 16                            # bytes in one PNG; the real ones have some 250
-# What zipfile, zlib and Pillow raise on damaged bytes.
-_DAMAGED = (OSError, EOFError, ValueError, SyntaxError, RuntimeError, struct.error, zipfile.BadZipFile,
-            zlib.error)
+_TOTAL = 1 << 26                            # bytes in all members of an archive, unpacked; the real ones have 5 million
+_TABLE = 3 << 20                            # bytes in an archive's table of contents; the real ones have 2 million
+_FILES = 1 << 16                            # files in a folder; the real ones have some 20 000
 
 
 def locate(root):
@@ -26,21 +26,40 @@ def locate(root):
 
     Raises DataError where a set has neither.
     """
-    root = Path(root).resolve()
-    found = []
-    for name in SETS:
-        places = [p for p in (root / f"{name}.zip", root / name) if p.exists()]
-        if not places:
-            raise DataError(f"{root}: expected Omniglot's {name}.zip or the folder {name}, got neither "
-                            "(download=True fetches the archives)")
-        found.append(places[0])
+    root, found = Path(root), []
+    try:
+        root = root.resolve()
+        for name in SETS:
+            places = [p for p in (root / f"{name}.zip", root / name) if p.exists()]
+            if not places:
+                raise DataError(f"{root}: expected Omniglot's {name}.zip or the folder {name}, got neither "
+                                "(download=True fetches the archives)")
+            found.append(places[0])
+    except (OSError, RuntimeError, ValueError) as error:    # no permission, links in a circle, a name no file can have
+        raise error if isinstance(error, DataError) else refused(root, "Omniglot's folder", error) from error
     return found
 
 
 def fingerprint(place):
-    """What changes when the drawings at a path of `locate` change: names, sizes and times, no contents."""
-    files = sorted(place.glob("*/*/*.png")) if place.is_dir() else [place]
-    return [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    """What changes when the drawings at a path of `locate` change: names, sizes and times, no contents. Raises DataError."""
+    try:
+        return [(str(f), (about := f.stat()).st_size, about.st_mtime_ns) for f in (in_folder(place) if place.is_dir() else [place])]
+    except OSError as error:                                # a link that leads nowhere
+        raise error if isinstance(error, DataError) else refused(place, "drawings that can be read", error) from error
+
+
+def in_folder(place):
+    """The drawings of a folder, sorted. Raises DataError where it holds too many files to be Omniglot's."""
+    files = list(islice(place.glob("*/*/*.png"), _FILES + 1))
+    if len(files) > _FILES:
+        raise DataError(f"{place}: expected at most {_FILES} drawings, got more")
+    return sorted(files)
+
+
+def refused(place, expected, error):
+    """The DataError for whatever went wrong with a file, in one line."""
+    reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    return DataError(f"{place}: expected {expected}, got {reason[:300]}")
 
 
 def read_drawings(places, size, resample):
@@ -50,36 +69,44 @@ def read_drawings(places, size, resample):
     Nothing is unpacked to disk. Raises DataError, naming the file, where something is missing or damaged.
     """
     from tqdm import tqdm
-    images, names = [], []
+    tables, names = [], []
     for place in places:
         with _opened(place) as (members, read):
             characters = _by_character(place, members)
-            for name in tqdm(sorted(characters), desc=f"reading {place.name}", disable=None, leave=False):
-                images.append([_decoded(place, member, read, size, resample) for member in characters[name]])
+            table = np.empty((len(characters), DRAWINGS, size, size), np.uint8)
+            for row, name in enumerate(tqdm(sorted(characters), desc=f"reading {place.name}", disable=None, leave=False)):
+                for column, member in enumerate(characters[name]):
+                    table[row, column] = _decoded(place, member, read, size, resample)
                 names.append(name)
-    return {"images": np.array(images, np.uint8), "names": np.array(names)}
+            tables.append(table)
+    return {"images": np.concatenate(tables), "names": np.array(names)}
 
 
 @contextmanager
 def _opened(place):
     """Names of all files under `place`, as in the archive, and a function from one to its bytes."""
     if place.is_dir():
-        files = {f.relative_to(place.parent).as_posix(): f for f in place.glob("*/*/*.png")}
-        yield files, lambda name: _first_bytes(files[name].open("rb"))
+        files = {f.relative_to(place.parent).as_posix(): f for f in in_folder(place)}
+        yield files, lambda name: _first_bytes(open_regular(files[name]))
         return
+    reading = False
     try:
-        archive = zipfile.ZipFile(place)
-    except _DAMAGED as error:
-        raise DataError(f"{place}: expected a zip archive of Omniglot, got {error}") from error
-    with archive:
-        yield archive.namelist(), lambda name: _first_bytes(archive.open(name))
+        with open_zip(place, _TABLE, _TOTAL) as archive:
+            members = archive.namelist()
+            for name in members:
+                require(not _ODD.fullmatch(name), f"a member named {name[:80]!r}")
+            reading = True
+            yield members, lambda name: _first_bytes(archive.open(name))
+    except Exception as error:      # zipfile raises all kinds on damaged bytes
+        if reading:
+            raise
+        raise refused(place, "a zip archive of Omniglot", error) from error
 
 
 def _first_bytes(file):
     with file:
         data = file.read(_LIMIT + 1)
-    if len(data) > _LIMIT:
-        raise ValueError(f"more than {_LIMIT} bytes")
+    require(len(data) <= _LIMIT, f"more than {_LIMIT} bytes")
     return data
 
 
@@ -99,13 +126,13 @@ def _by_character(place, members):
 
 
 def _decoded(place, member, read, size, resample):
+    """One drawing as grey values (size, size). Raises DataError."""
     from PIL import Image
     try:
         with Image.open(io.BytesIO(read(member)), formats=["PNG"]) as png:
-            if png.size != (SIDE, SIDE):                # known from the header, before a pixel is unpacked
-                raise ValueError(f"{png.size[0]} x {png.size[1]} pixels")
+            # Known from the header, before a pixel is unpacked.
+            require(png.size == (SIDE, SIDE), f"{png.size[0]} x {png.size[1]} pixels")
             # A picture in one-bit mode would be resized by nearest neighbour, whatever filter is named.
             return np.asarray(png.convert("L").resize((size, size), Image.Resampling[resample.upper()]))
-    except (*_DAMAGED, Image.DecompressionBombError) as error:
-        raise DataError(f"{place}: expected {member} to be a PNG of {SIDE} x {SIDE} pixels, got "
-                        f"{' '.join(str(error).split())}") from error
+    except Exception as error:      # zipfile, zlib and Pillow raise all kinds on damaged bytes
+        raise refused(place, f"{member} to be a PNG of {SIDE} x {SIDE} pixels", error) from error

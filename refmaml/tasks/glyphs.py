@@ -48,7 +48,12 @@ def _table(size, examples, seed):
     import matplotlib
     recipe = [Path(module).read_bytes() for module in (__file__, outlines.__file__, warps.__file__)]
     ingredients = (recipe, matplotlib.__version__, unicodedata.unidata_version, size, examples, seed)
-    return cached("glyphs", ingredients, lambda: _build(size, examples, seed))
+
+    def fits(table):
+        return (table.keys() == {"images", "names", "splits"} and table["names"].ndim == 1 and table["names"].dtype.kind == "U"
+                and table["splits"].shape == table["names"].shape and set(table["splits"].tolist()) == set(SCRIPTS)
+                and table["images"].dtype == np.uint8 and table["images"].shape == (len(table["names"]), examples, size, size))
+    return cached("glyphs", ingredients, lambda: _build(size, examples, seed), fits)
 
 
 def _build(size, examples, seed):

@@ -62,7 +62,11 @@ def _table(places, size, resample):
     """Images and names of all characters, sorted by name, from the cache if they are there."""
     recipe = Path(drawings.__file__).read_bytes()
     ingredients = (recipe, [drawings.fingerprint(place) for place in places], size, resample)
-    return cached("omniglot", ingredients, lambda: drawings.read_drawings(places, size, resample))
+
+    def fits(table):
+        return (table.keys() == {"images", "names"} and table["names"].ndim == 1 and table["names"].dtype.kind == "U"
+                and table["images"].dtype == np.uint8 and table["images"].shape == (len(table["names"]), drawings.DRAWINGS, size, size))
+    return cached("omniglot", ingredients, lambda: drawings.read_drawings(places, size, resample), fits)
 
 
 def _rows_by_character(classes, split, split_seed, train_classes, validation_classes):

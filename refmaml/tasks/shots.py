@@ -11,5 +11,10 @@ def batch_of_shots(draws, k_shot, dtype):
     task rounded.
     """
     x, y = (np.stack(arrays) for arrays in zip(*draws, strict=True))
+    return split(x, y, k_shot, dtype)
+
+
+def split(x, y, k_shot, dtype):
+    """The Batch whose support is the first `k_shot` examples of x (T, N, D), y (T, N, E), whose query is the rest, in `dtype`."""
     return Batch(*(np.ascontiguousarray(part, dtype)
                    for part in (x[:, :k_shot], y[:, :k_shot], x[:, k_shot:], y[:, k_shot:])))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refmaml.tasks.checks import expect_count, expect_interval, expect_real_dtype
-from refmaml.tasks.shots import batch_of_shots
+from refmaml.tasks.shots import split
 from refmaml.tasks.streams import task_range, task_rngs
 
 
@@ -36,10 +36,16 @@ class Sinusoids:
         expect_count("k_shot", k_shot)
         expect_count("k_query", k_query)
         expect_real_dtype(dtype)
-        rngs = task_rngs(seed, step, task_range(tasks))
-        return batch_of_shots([self._task(rng, k_shot + k_query) for rng in rngs], k_shot, dtype)
+        tasks = task_range(tasks)
+        unit = np.empty((len(tasks), 2 + k_shot + k_query, 1))      # a task's A, phi and every x, as draws from [0, 1)
+        for draws, rng in zip(unit, task_rngs(seed, step, tasks), strict=True):
+            rng.random(out=draws)
+        amplitude, phase = between(self.amplitude, unit[:, :1]), between(self.phase, unit[:, 1:2])
+        x = between(self.x_range, unit[:, 2:])
+        return split(x, amplitude * np.sin(x - phase), k_shot, dtype)
 
-    def _task(self, rng, examples):
-        amplitude, phase = rng.uniform(*self.amplitude), rng.uniform(*self.phase)
-        x = rng.uniform(*self.x_range, size=(examples, 1))
-        return x, amplitude * np.sin(x - phase)
+
+def between(interval, unit):
+    """Draws from [0, 1) as draws from an interval."""
+    low, high = interval
+    return low + (high - low) * unit

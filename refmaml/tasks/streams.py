@@ -16,6 +16,8 @@ from refmaml.errors import expect
 
 # The second word of the key keeps what is drawn once, on building a distribution, apart from what tasks draw.
 TASKS, BUILD = 0, 1
+# What a checkpoint says of its random numbers. It is to be changed with the numbers.
+STREAMS = "task i of meta-step s: NumPy's Philox4x64-10, key (seed, 0), counter (0, 0, i, s); a checkpoint at `step` goes on with s = step"
 
 
 def task_rng(seed, step, task):
@@ -34,6 +36,8 @@ def task_rngs(seed, step, tasks):
     """
     rng = task_rng(seed, step, 0)
     start = rng.bit_generator.state                     # a copy: nothing drawn, nothing buffered
+    # NumPy takes lists twice as fast as arrays.
+    start |= {"state": {name: words.tolist() for name, words in start["state"].items()}, "buffer": start["buffer"].tolist()}
     for task in tasks:
         start["state"]["counter"][2] = task
         rng.bit_generator.state = start

@@ -5,6 +5,7 @@ from math import sqrt
 import numpy as np
 
 from refmaml.errors import NonFiniteError, expect
+from refmaml.training.ranks import ALONE
 
 # Held-out tasks come from a step no training reaches: regression tasks, which have no split, are new too.
 HELD_OUT_STEP = 2 ** 64 - 1
@@ -58,33 +59,41 @@ def outcomes(net, phi, batch, transductive=True):
         z = outputs(net, phi, batch, transductive)
         loss = net.loss_function.forward(net.kernels, z, batch.y_query)[0]
     if not np.isfinite(loss).all():
-        raise NonFiniteError("query set: expected finite losses, "
-                             f"got {(~np.isfinite(loss)).sum()} non-finite ones")
+        raise NonFiniteError(f"query set: expected finite losses, got {(~np.isfinite(loss)).sum()} non-finite ones, the first",
+                             int((~np.isfinite(loss)).argmax()))
     accuracy = net.loss_function.accuracy(z, batch.y_query)
     return ("loss", loss) if accuracy is None else ("accuracy", accuracy)
 
 
-def evaluate(net, method, meta, sample, tasks, chunk=8, transductive=True, show=None):
+def evaluate(net, method, meta, sample, tasks, chunk=8, transductive=True, show=None, ranks=ALONE):
     """Adapt to each of `tasks` held-out tasks with `method`, then judge on its query set.
 
     sample        range of task numbers -> Batch
     transductive  whether query examples may see each other, in a batch-norm; see `outputs`
-    show          where given, is called with the number of tasks done so far
-    Returns an Evaluation. The values do not depend on `chunk`. Raises ArgumentError, NonFiniteError.
+    show          where given, is called with the number of tasks done so far on this rank
+    ranks         who computes them
+    Returns an Evaluation. The values do not depend on `chunk` or on ranks. Raises ArgumentError, NonFiniteError.
     """
-    return evaluate_each_way(net, method, meta, sample, tasks, (transductive,), chunk, show)[0]
+    return evaluate_each_way(net, method, meta, sample, tasks, (transductive,), chunk, show, ranks)[0]
 
 
-def evaluate_each_way(net, method, meta, sample, tasks, ways, chunk=8, show=None):
+def evaluate_each_way(net, method, meta, sample, tasks, ways, chunk=8, show=None, ranks=ALONE):
     """`evaluate` for each value of `transductive` in `ways`, after one adaptation: an Evaluation for each."""
     expect(isinstance(tasks, int) and tasks >= 2, "tasks", "an integer >= 2, as an interval needs two",
            repr(tasks))
-    parts = []
-    for start in range(0, tasks, chunk):
-        batch = sample(range(start, min(start + chunk, tasks))).astype(meta.dtype)
-        phi = method.adapt(net, meta, batch.x_support, batch.y_support)
-        parts.append([outcomes(net, phi, batch, transductive) for transductive in ways])
-        if show is not None:
-            show(min(start + chunk, tasks))
-    quantity = parts[0][0][0]
-    return [Evaluation(quantity, np.concatenate([part[i][1] for part in parts]).astype(np.float64)) for i in range(len(ways))]
+    mine = ranks.mine(tasks)
+
+    def judge():
+        parts = []
+        for start in range(0, len(mine), chunk):
+            batch = sample(mine[start:start + chunk]).astype(meta.dtype)
+            try:
+                phi = method.adapt(net, meta, batch.x_support, batch.y_support)
+                parts.append([outcomes(net, phi, batch, transductive) for transductive in ways])
+            except NonFiniteError as error:
+                raise error.counted_from(start) from None
+            if show is not None:
+                show(min(start + chunk, len(mine)))
+        return parts
+    parts = [part for of_a_rank in ranks.gather(judge, len(mine)) for part in of_a_rank]
+    return [Evaluation(parts[0][i][0], np.concatenate([part[i][1] for part in parts]).astype(np.float64)) for i in range(len(ways))]

@@ -1,11 +1,11 @@
 """Files that survive a crash, and the errors of those that cannot be written."""
 import json
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from refmaml.errors import DataError
-from refmaml.tasks.atomic import atomic_write
+from refmaml.storage.atomic import atomic_write, clear_parts
 
 
 @contextmanager
@@ -20,11 +20,7 @@ def durable_write(path):
             yield file
             file.flush()
             os.fsync(file.fileno())
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)                              # the rename itself
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)                          # the rename itself
     except OSError as error:
         raise unwritable(path, "file", error) from error
 
@@ -35,20 +31,46 @@ def write_json(path, value):
         file.write((json.dumps(value, indent=2) + "\n").encode())
 
 
-def make_folder(path, names=()):
-    """The folder `path`, made if need be, rid of halves of files `names` that a killed process left.
+def sync_folder(path):
+    """Have a folder's entries on disk. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
+
+def make_folder(path, new=False):
+    """The folder `path`, made if need be, rid of the halves of files that killed processes left.
+
+    new  it must not exist yet: FileExistsError
     Raises DataError.
     """
     path = Path(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            for part in path.glob(f".{name}.*.part"):     # as atomic_write calls them
-                part.unlink(missing_ok=True)
+        if new or not path.exists():
+            path.mkdir(parents=True, exist_ok=not new)
+            sync_folder(path.parent)
+        if not path.is_dir():
+            raise NotADirectoryError(20, "something that is no folder")
+        clear_parts(path)
     except OSError as error:
+        if new and isinstance(error, FileExistsError):
+            raise
         raise unwritable(path, "folder", error) from error
     return path
+
+
+def require_writable(path):
+    """Raise DataError unless a file could be written at `path`: asked before the work whose result is to stand there."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(21, "a folder")
+        with suppress(ZeroDivisionError), atomic_write(path):
+            raise ZeroDivisionError                       # the part goes, what stands there stays
+    except OSError as error:
+        raise unwritable(path, "file", error) from error
 
 
 def unwritable(path, what, error):

@@ -1,27 +1,18 @@
 """The outer loop: sample tasks, take their meta-gradient, update, log; and again."""
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import nan
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from refmaml.errors import NonFiniteError, expect
+from refmaml.errors import DataError, NonFiniteError, expect
+from refmaml.training.ahead import ahead
+from refmaml.training.ranks import ALONE
+from refmaml.training.rows import Row, Rows
 
-
-class Row(NamedTuple):
-    """One step of the learning curve: query loss and accuracy after adaptation, means over the step's tasks.
-
-    step       1, 2, ...
-    accuracy   a fraction; NaN for regression
-    grad_norm  |meta-gradient|, before the update
-    seconds    spent on meta-steps since training began, pauses between runs left out
-    """
-    step: int
-    loss: float
-    accuracy: float
-    grad_norm: float
-    seconds: float
+# A save is put off until it has been 19 times as long ago as the last one took: a twentieth of the time is the most that saving may cost.
+APART = 19
 
 
 @dataclass(frozen=True)
@@ -31,6 +22,7 @@ class Recipe:
     sample     step -> Batch; tasks come from counters, so a step's tasks do not depend on the steps before
     optimizer  of refmaml.training.optimizers; schedule gives its learning rate: step -> lr
     chunk      how many tasks are in memory at once
+    ranks      who computes them; `sample` gives those of this rank, or None where it has none
     """
     net: Any
     method: Any
@@ -38,6 +30,7 @@ class Recipe:
     schedule: Any
     sample: Any
     chunk: int = 8
+    ranks: Any = ALONE
 
     def start(self, theta):
         """Step 0, at the initial parameters theta (P,)."""
@@ -49,12 +42,17 @@ class Recipe:
 class Progress:
     """What changes from step to step, and all that a later process needs to go on bit for bit.
 
-    meta (M,), the optimizer's state {name: array (M,)}, and the learning curve, a Row for each step taken.
+    meta (M,), the optimizer's state {name: array (M,)}, and the learning curve, a Row for each step taken. Random numbers have no state:
+    the tasks of step s come from counters that hold s.
     """
     meta: np.ndarray
     state: dict
-    curve: list = field(default_factory=list)
+    curve: Rows = field(default_factory=Rows)
     step: int = 0
+
+    def __post_init__(self):
+        if not isinstance(self.curve, Rows):
+            object.__setattr__(self, "curve", Rows(self.curve))
 
     @property
     def seconds(self):
@@ -63,27 +61,37 @@ class Progress:
 
     @property
     def rows(self):
-        """The curve up to this step. Successive steps share one list, which may already hold more."""
+        """The curve up to this step. Successive steps share one table, which may already hold more."""
         return self.curve[:self.step]
 
 
 def advance(recipe, now):
-    """The Progress one meta-step after `now`, which stays as it was. Raises NonFiniteError."""
+    """The Progress one meta-step after `now`, which stays as it was. Raises NonFiniteError, naming step, task and layer."""
     started, t = time.perf_counter(), now.step + 1
     try:
-        out = recipe.method.meta_gradient(recipe.net, now.meta, recipe.sample(now.step), chunk=recipe.chunk)
+        out = recipe.ranks.meta_gradient(recipe.method, recipe.net, now.meta, recipe.sample(now.step), recipe.chunk)
         with np.errstate(all="ignore"):                   # an overflow is found and named, not warned about
             meta, state = recipe.optimizer.update(now.meta, out.grad, now.state, t, recipe.schedule(now.step))
-        if not np.isfinite(meta).all():
-            raise NonFiniteError(f"the update: expected finite parameters, got {(~np.isfinite(meta)).sum()} "
-                                 "non-finite ones (a smaller lr may help)")
+        for name, a in {"parameters": meta, **state}.items():
+            refuse_non_finite(recipe.net, name, a)
     except NonFiniteError as error:
         raise NonFiniteError(f"meta-step {t}: {error}") from None
     accuracy = nan if out.accuracy is None else float(out.accuracy)
     norm = float(np.sqrt(np.square(out.grad, dtype=np.float64).sum()))
+    residual = float(out.report["cg_residual"].max()) if "cg_residual" in out.report else nan
     seconds = now.seconds + time.perf_counter() - started
-    now.curve[now.step:] = [Row(t, float(out.loss), accuracy, norm, seconds)]
+    now.curve.put(Row(t, float(out.loss), accuracy, norm, seconds, residual))
     return Progress(meta, state, now.curve, t)
+
+
+def refuse_non_finite(net, name, a):
+    """Raise NonFiniteError for an update whose `name` (the parameters, or a part of the optimiser's state) has overflowed."""
+    bad = ~np.isfinite(a)
+    if bad.any():
+        place = int(bad.argmax())
+        where = net.name_of(place) if place < net.num_params else ""
+        raise NonFiniteError(f"the update: expected finite {name}, got {bad.sum()} non-finite ones, the first at entry {place}{where} "
+                             "(a smaller lr may help)")
 
 
 def finished(now, steps, minutes):
@@ -91,29 +99,45 @@ def finished(now, steps, minutes):
     return (steps is not None and now.step >= steps) or (minutes is not None and now.seconds >= 60 * minutes)
 
 
-def train(recipe, now, *, steps=None, minutes=None, show=None, save=None, save_every=60.0):
+def train(recipe, now, *, steps=None, minutes=None, show=None, save=None, save_every=60.0, trouble=None):
     """Meta-steps from `now` until `steps` have been taken or `minutes` spent on them, earlier runs included.
 
     show        called with each new Progress
-    save        called with a Progress every `save_every` seconds, at the end, and before a Ctrl-C goes on as
-                KeyboardInterrupt
-    Returns the last Progress. Raises ArgumentError, NonFiniteError (naming the step).
+    save        called with a Progress every `save_every` seconds or, where saving takes long, somewhat more seldom (APART), at the end,
+                and before a Ctrl-C goes on as KeyboardInterrupt
+    trouble     called with the DataError of a save that failed on the way; the next is tried in its time. Without it, and at the end,
+                the error is raised
+    The next step's tasks are sampled in a thread while this one's meta-gradient is computed.
+    Returns the last Progress. Raises ArgumentError, NonFiniteError (naming step, task and layer; nothing is saved then), DataError.
     """
     expect(steps is not None or minutes is not None, "steps", "a number of steps, or of minutes", "neither")
     save, show = save or ignore, show or ignore
-    saved = time.monotonic()
     try:
-        while not finished(now, steps, minutes):
-            now = advance(recipe, now)
-            show(now)
-            if time.monotonic() - saved >= save_every:
-                save(now)
-                saved = time.monotonic()
+        with ahead(recipe.sample, steps) as sample:
+            recipe, due = replace(recipe, sample=sample), time.monotonic() + save_every
+            while recipe.ranks.go_on(not finished(now, steps, minutes)):
+                now = advance(recipe, now)
+                show(now)
+                if time.monotonic() >= due:
+                    due = save_on_the_way(save, now, save_every, trouble)
+        save(now)
     except KeyboardInterrupt:
         save(now)
         raise
-    save(now)
     return now
+
+
+def save_on_the_way(save, now, save_every, trouble):
+    """Save, or tell of the trouble; returns when the next save is due."""
+    started = time.monotonic()
+    try:
+        save(now)
+    except DataError as error:
+        if trouble is None:
+            raise
+        trouble(error)
+    done = time.monotonic()
+    return done + max(save_every, APART * (done - started))
 
 
 def ignore(now):

@@ -1,15 +1,16 @@
 """A cell of the table: a folder with its configuration, its run as far as it has come, and what it was judged to be worth."""
 import json
 import time
+from contextlib import ExitStack
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
 from refmaml.cli import options, problem, report, train
 from refmaml.cli.omniglot import protocols
+from refmaml.cli.run_folder import CHECKPOINT, CONFIG, CURVE, PICTURE, RESULT, RunFolder, claimed
 from refmaml.errors import expect
-from refmaml.training import checkpoint, curve, files
-from refmaml.training import train as meta_train
+from refmaml.training import Row, Rows, checkpoint, curve, files
 from refmaml.training.trainer import finished
 
 # What a run may have been started with otherwise: it changes no bit of it.
@@ -41,7 +42,7 @@ class Cell(NamedTuple):
 
     def so_far(self):
         """The Progress of its checkpoint, or None where there is none yet. Raises DataError, ArgumentError for another configuration."""
-        path = self.folder / train.CHECKPOINT
+        path = self.folder / CHECKPOINT
         if not path.exists():
             return None
         now, saved = checkpoint.load(path)
@@ -53,7 +54,7 @@ class Cell(NamedTuple):
 
     def result(self):
         """What `judge` wrote, or None."""
-        path = self.folder / train.RESULT
+        path = self.folder / RESULT
         return json.loads(path.read_text()) if path.exists() else None
 
 
@@ -62,17 +63,20 @@ def done(config, now):
     return finished(now, config["steps"], config["minutes"])
 
 
-def go_on(cell, minutes, where, quiet=False):
-    """Train the cell for at most so many minutes more, from where it is; returns the Progress. What it saves, a later call goes on from."""
+def go_on(cell, minutes, where, again, quiet=False):
+    """Train the cell for at most so many minutes more, from where it is; returns the Progress. `again` is the command that goes on."""
     config = cell.configuration
     method, net = problem.make_method(config), problem.make_net(config)
     recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", **where))
-    now = cell.so_far() or recipe.start(net.init(config["seed"], config["dtype"]))
-    folder = files.make_folder(cell.folder)
-    limit = min(config["minutes"] or inf, now.seconds / 60 + minutes)
-    with report.progress(config["steps"], quiet, cell.title) as show:
-        return meta_train(recipe, now, steps=config["steps"], minutes=None if limit == inf else limit, show=show,
-                          save=lambda now: train.save(folder, now, config))
+    with ExitStack() as stack:
+        folder = claimed(files.make_folder(cell.folder), stack)
+        before = cell.so_far()
+        now = before or recipe.start(net.init(config["seed"], config["dtype"]))
+        kept = RunFolder(folder, config, before and before.step)
+        kept.save(now)
+        limit = min(config["minutes"] or inf, now.seconds / 60 + minutes)
+        train.trained(kept, recipe, now, lambda meta: None, again, minutes=None if limit == inf else limit, quiet=quiet, title=cell.title)
+        return kept.seen
 
 
 def judge(cell, now, where):
@@ -91,22 +95,22 @@ def judge(cell, now, where):
               "seconds": round(now.seconds, 1), "tasks": config["eval_tasks"], "judged_in": round(time.perf_counter() - started, 1),
               "evaluations": {way: {"accuracy": e.mean, "interval": e.interval} for way, e in zip(WAYS, judged, strict=True)},
               "configuration": cell.configuration, **report.circumstances()}
-    files.write_json(cell.folder / train.RESULT, result)
-    curve.write_png(cell.folder / train.PICTURE, now.rows, cell.title)
+    files.write_json(cell.folder / RESULT, result)
+    curve.write_png(cell.folder / PICTURE, now.rows, cell.title)
     return result
 
 
 def publish(cell, now, result, table):
     """The cell's configuration, its result and a thinned curve, in the folder of the table."""
     folder = files.make_folder(cell._replace(out=table).folder)
-    files.write_json(folder / train.CONFIG, cell.configuration)
-    files.write_json(folder / train.RESULT, result)
-    curve.write_csv(folder / train.CURVE, thinned(now.rows))
+    files.write_json(folder / CONFIG, cell.configuration)
+    files.write_json(folder / RESULT, result)
+    curve.write_csv(folder / CURVE, thinned(now.rows))
 
 
 def thinned(rows):
-    """At most THINNED rows: means over as many steps as that takes, each at the last of its steps."""
-    width = -(-len(rows) // THINNED)
-    parts = [rows[start:start + width] for start in range(0, len(rows), max(1, width))]
-    return [part[-1]._replace(**{name: sum(getattr(row, name) for row in part) / len(part) for name in ("loss", "accuracy", "grad_norm")})
-            for part in parts]
+    """At most THINNED rows: means over as many steps as that takes, at the last step and second of them."""
+    width = max(1, -(-len(rows) // THINNED))
+    parts = [rows[start:start + width] for start in range(0, len(rows), width)]
+    means = [Row(*part.table.mean(axis=0))._replace(step=part[-1].step, seconds=part[-1].seconds) for part in parts]
+    return Rows(means)

@@ -1,0 +1,106 @@
+"""How much of training's time is spent outside the engine: waiting for tasks, logging, saving, showing?
+
+    python benchmarks/reliability/outside.py [--seconds 20] [--data-root DIR] [--kernels auto] [--out benchmarks/reliability]
+
+Trains as `refmaml train` does, into a folder, with a checkpoint every `--save-every` seconds, for each of: sinusoid, glyphs, and with
+--data-root the preset maml-omniglot-5w1s. The engine is the meta-gradient and the outer update; all else of the loop's wall-clock time is
+outside. Each is measured twice: with the next step's tasks sampled in a thread, as always, and in line, for comparison.
+"""
+import argparse
+import json
+import sys
+import tempfile
+import time
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from refmaml.cli import options, problem
+from refmaml.cli.run_folder import RunFolder
+from refmaml.training import train, trainer
+
+SCHEMA, GOAL = "refmaml-outside-1", 0.05
+
+
+class Watched:
+    """A method or an optimiser whose work is timed; everything else is the original's."""
+
+    def __init__(self, original, name):
+        self.original, self.name, self.seconds = original, name, 0.0
+
+    def __getattr__(self, name):
+        found = getattr(self.original, name)
+        if name != self.name:
+            return found
+
+        def timed(*arguments, **more):
+            started = time.perf_counter()
+            try:
+                return found(*arguments, **more)
+            finally:
+                self.seconds += time.perf_counter() - started
+        return timed
+
+
+@contextmanager
+def in_line(yes):
+    """Within, tasks are sampled when their step comes, not ahead of it."""
+    before = trainer.ahead
+    trainer.ahead = (lambda sample, steps=None: nullcontext(sample)) if yes else before
+    try:
+        yield
+    finally:
+        trainer.ahead = before
+
+
+def measure(config, where, seconds, save_every, folder, line):
+    """{"steps", "ms_per_step", "outside"}: one run."""
+    net, method = problem.make_net(config), problem.make_method(config)
+    recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", **where))
+    now = train(recipe, recipe.start(net.init(config["seed"], config["dtype"])), steps=3)       # compiled and warm
+    engine = Watched(recipe.method, "meta_gradient"), Watched(recipe.optimizer, "update")
+    recipe = replace(recipe, method=engine[0], optimizer=engine[1])
+    kept = RunFolder(folder, config)
+    started, first = time.perf_counter(), now.step
+
+    def see(now):
+        kept.seen = now
+    with in_line(line):
+        now = train(recipe, now, minutes=(now.seconds + seconds) / 60, show=see, save=kept.save, save_every=save_every)
+    wall, steps = time.perf_counter() - started, now.step - first
+    return {"steps": steps, "ms_per_step": round(1e3 * wall / steps, 3), "outside": round(1 - sum(e.seconds for e in engine) / wall, 4)}
+
+
+def main(argv=None):
+    """Returns the exit status: 1 where a fraction is above GOAL."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=20, help="of training, for each figure")
+    parser.add_argument("--save-every", type=float, default=5)
+    parser.add_argument("--data-root")
+    parser.add_argument("--kernels", default="auto")
+    parser.add_argument("--only", nargs="+", choices=("sinusoid", "glyphs", "maml-omniglot-5w1s"))
+    parser.add_argument("--out", help="a folder for outside.json")
+    given = parser.parse_args(argv)
+    runs = {"sinusoid": ({"data": "sinusoid"}, {}), "glyphs": ({"data": "glyphs"}, {})}
+    if given.data_root:
+        runs["maml-omniglot-5w1s"] = {"preset": "maml-omniglot-5w1s"}, {"data_root": given.data_root}
+    found = {}
+    for name in given.only or runs:
+        settings, where = runs[name]
+        config = options.settle(settings | {"minutes": 1.0, "kernels": given.kernels})
+        with tempfile.TemporaryDirectory() as folder:
+            found[name] = {how: measure(config, where, given.seconds, given.save_every, Path(folder), how == "in_line")
+                           for how in ("ahead", "in_line")}
+    from refmaml.cli.report import circumstances
+    from refmaml.training.files import make_folder, write_json
+    record = {"schema": SCHEMA, "command": f"python benchmarks/reliability/outside.py --seconds {given.seconds:g}"
+              + " --data-root DIR" * bool(given.data_root), "goal": GOAL, "runs": found, **circumstances()}
+    print(json.dumps(record, indent=2))
+    if given.out:
+        write_json(make_folder(given.out) / "outside.json", record)
+    return int(any(run["ahead"]["outside"] > GOAL for run in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Reading an .npz that nobody has to trust: nothing in it is executed, and nothing allocated that the file's own size does not cover."""
+import hashlib
+import json
+import os
+import zipfile
+from math import prod
+
+import numpy as np
+
+from refmaml.storage.zips import open_zip, require
+
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_LONGEST_HEADER = 10_000               # bytes, as NumPy's own limit, which it looks at after reading
+
+
+def read_members(path, member, limit, kinds, most=None):
+    """{name: array} of the .npz at `path`, whose members must be uncompressed.
+
+    member  the regular expression every member's name must match; limit: bytes in a file we agree to read
+    kinds   the dtype kinds an array may have, as "fu"
+    most    {name: bytes its member may have}, for those that must be small
+    Arrays are in C order and little-endian. Raises OSError, ValueError for what breaks one of these rules, and all kinds of exceptions
+    for damaged bytes.
+    """
+    size = os.stat(path).st_size
+    require(size <= limit, f"{size} bytes, where {limit} is the limit")
+    with open_zip(path, table=0) as archive:
+        for m in archive.infolist():
+            require(member.fullmatch(m.filename), f"a member {m.filename[:80]!r}")
+            require(m.compress_type == zipfile.ZIP_STORED, f"a compressed member {m.filename}")
+            allowed = (most or {}).get(m.filename.removesuffix(".npy"), limit)
+            require(m.file_size <= allowed, f"{m.filename} of {m.file_size} bytes, where {allowed} is the limit")
+        for m in archive.infolist():                      # every header before any of the numbers
+            check_header(archive, m, kinds)
+        return {m.filename.removesuffix(".npy"): read_array(archive, m) for m in archive.infolist()}
+
+
+def check_header(archive, member, kinds):
+    """Raise ValueError unless a .npy's header describes just the bytes it has."""
+    name = member.filename
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        require(version in _HEADERS, f"{name} in .npy version {version}")
+        width = 2 if version == (1, 0) else 4
+        length = int.from_bytes(stream.peek(width)[:width], "little")
+        require(length <= _LONGEST_HEADER, f"{name} with a header of {length} bytes")
+        shape, fortran, dtype = _HEADERS[version](stream)
+        at = stream.tell()
+    require(dtype.kind in kinds and dtype.itemsize > 0, f"{name} of dtype {dtype}")
+    require(dtype.byteorder != ">" and not (fortran and len(shape) > 1), f"{name} that is not little-endian in C order")
+    require(all(type(n) is int and n >= 0 for n in shape) and prod(shape) * dtype.itemsize == member.file_size - at,
+            f"{name} of shape {shape} in {member.file_size} bytes")
+
+
+def read_array(archive, member):
+    """The array of a member whose header has been checked, straight from the file: no second copy of its bytes."""
+    with archive.open(member) as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def digest(manifest, arrays):
+    """sha256 over what JSON can hold and named arrays, in an order of its own, in hexadecimal."""
+    h = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode())
+    for name in sorted(arrays):
+        a = np.ascontiguousarray(arrays[name])
+        h.update(f"{name} {a.dtype.str} {a.shape}\n".encode())
+        h.update(a.data)
+    return h.hexdigest()

@@ -1,0 +1,98 @@
+"""Looking on while a run goes: a picture that is drawn again and again, and event files for TensorBoard.
+
+A monitor is called with each Progress, in the process that trains; how much of its time that may cost is bounded here.
+"""
+import sys
+import time
+from importlib.util import find_spec
+from math import inf, isnan
+
+from refmaml.errors import ArgumentError, DataError
+from refmaml.training.curve import write_png
+from refmaml.training.files import make_folder, unwritable
+
+# A picture is drawn EVERY so many seconds, or more seldom, so that drawing takes at most SHARE of the time.
+EVERY, SHARE = 5.0, 0.02
+# An event takes about 0.2 ms, half of it in a thread of its own: steps that follow the last one's event sooner than this have none.
+APART = 0.02
+TAGS = {"loss": "query/loss", "accuracy": "query/accuracy", "grad_norm": "gradient/norm", "cg_residual": "gradient/cg_residual"}
+
+
+class Picture:
+    """The learning curve as one PNG at `path`, drawn at once and then now and then; whoever opens it finds it whole.
+
+    Raises DataError where it cannot be written at the beginning; later on that is said once, and training goes on without it.
+    """
+
+    def __init__(self, path, title, now, clock=time.monotonic):
+        self.path, self.title, self.clock = path, title, clock
+        write_png(path, now.rows, title)
+        self.due = clock() + EVERY
+
+    def __call__(self, now):
+        if self.clock() < self.due:
+            return
+        started = self.clock()
+        try:
+            write_png(self.path, now.rows, self.title)
+        except DataError as error:
+            print(f"refmaml: {error}; training goes on without the picture", file=sys.stderr, flush=True)
+            self.due = inf
+            return
+        done = self.clock()
+        self.due = done + max(EVERY, (done - started) * (1 - SHARE) / SHARE)
+
+    def conclude(self, now, result):
+        """The whole curve, and the held-out Evaluation `result`."""
+        write_png(self.path, now.rows, self.title, [(now.step, result)])
+
+
+class Events:
+    """Event files for TensorBoard in `folder`: query/loss and /accuracy, gradient/norm and /cg_residual, held-out/... at the end.
+
+    Of a run that is resumed TensorBoard forgets the steps after `now` which an earlier process wrote.
+    Raises DataError where the folder cannot be written, ArgumentError without tensorboardX.
+    """
+
+    def __init__(self, folder, now, clock=time.monotonic):
+        require_tensorboardx()
+        from tensorboardX import SummaryWriter
+        try:
+            self.writer = SummaryWriter(str(make_folder(folder)), purge_step=now.step + 1, flush_secs=5)
+        except OSError as error:
+            raise unwritable(folder, "folder", error) from error
+        self.clock, self.due, self.last = clock, -inf, now
+
+    def __call__(self, now):
+        self.last = now
+        if self.clock() >= self.due:
+            self.write(now)
+            self.due = self.clock() + APART
+
+    def write(self, now):
+        """One event with all figures of the Progress's last step."""
+        row, self.last = now.curve[now.step - 1], None
+        self.add({tag: getattr(row, name) for name, tag in TAGS.items()}, now.step)
+
+    def add(self, values, step):
+        """One event with {tag: value}, but for those that are NaN."""
+        from tensorboardX.proto.summary_pb2 import Summary
+        there = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if not isnan(value)]
+        self.writer.file_writer.add_summary(Summary(value=there), step)
+
+    def conclude(self, now, result):
+        """The held-out Evaluation `result`."""
+        self.add({f"held-out/{result.quantity}": result.mean, "held-out/interval": result.interval}, now.step)
+
+    def close(self):
+        """The last step, if it was left out so far, and everything on disk."""
+        if self.last is not None and self.last.step:
+            self.write(self.last)
+        self.writer.close()
+
+
+def require_tensorboardx():
+    """Raise ArgumentError unless tensorboardX is installed."""
+    if find_spec("tensorboardX") is None:
+        raise ArgumentError("tensorboard: expected tensorboardX to be installed (pip install 'refmaml[tensorboard]'), "
+                            "got nothing of that name")

@@ -1,0 +1,186 @@
+"""Looking on: a picture that is always whole and costs little, and event files that TensorBoard can read."""
+import math
+import struct
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from refmaml.cli import main
+from refmaml.errors import ArgumentError, DataError
+from refmaml.training import Evaluation, Progress, Row, monitor
+from refmaml.training.monitor import APART, EVERY, SHARE, TAGS, Events, Picture
+
+SMALL = ["--data", "sinusoid", "--hidden", "4", "--tasks", "3", "--eval-tasks", "5", "--kernels", "reference", "--quiet"]
+needs_tensorboardx = pytest.mark.skipif(find_spec("tensorboardX") is None,
+                                        reason="tensorboardX is not installed: pip install 'refmaml[tensorboard]'")
+RESULT = Evaluation("accuracy", np.array([0.5, 1.0]))
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def progress(steps, **more):
+    rows = [Row(t, 2.0 / t, 0.1 * t, 3.0, 0.5 * t)._replace(**more) for t in range(1, steps + 1)]
+    return Progress(np.zeros(2), {}, rows, steps)
+
+
+class Clock:
+    """Seconds that pass when told."""
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+# ---- the picture -------------------------------------------------------------------------------------------
+
+def drawings(monkeypatch, clock, cost, step_time, total):
+    """The times at which a Picture is drawn, if drawing takes `cost` and meta-steps take `step_time` seconds, over `total`."""
+    times = []
+
+    def draw(path, rows, title, held_out=()):
+        times.append(clock.now)
+        clock.now += cost
+    monkeypatch.setattr(monitor, "write_png", draw)
+    picture = Picture(Path("p.png"), "", progress(0), clock)
+    times.clear()
+    while clock.now < total:
+        clock.now += step_time
+        picture(progress(1))
+    return times
+
+
+def test_a_cheap_picture_is_drawn_every_few_seconds(monkeypatch):
+    times = drawings(monkeypatch, Clock(), cost=0.01, step_time=0.5, total=100)
+    assert np.all(np.diff(times) >= EVERY) and np.all(np.diff(times) <= EVERY + 1)
+
+
+def test_drawing_takes_a_small_share_of_the_time_however_long_it_takes(monkeypatch):
+    for cost in (0.5, 2.0):
+        times = drawings(monkeypatch, Clock(), cost, step_time=0.1, total=2000)
+        assert len(times) > 5 and cost * len(times) <= SHARE * 2000 + cost
+
+
+def test_a_run_with_plot_draws_its_curve_at_once_and_at_the_end(folder):
+    def size(path):
+        with Image.open(path) as picture:
+            picture.load()
+            return picture.size
+    Picture(folder / "empty.png", "nothing yet", progress(0))
+    assert main(["train", *SMALL, "--steps", "3", "--out", "run", "--plot", "seen.png"]) == 0
+    assert size("seen.png") == size("run/curve.png") == size("empty.png")
+    assert main(["train", *SMALL, "--steps", "3", "--out", "other", "--plot"]) == 0
+    assert sorted(p.name for p in folder.iterdir()) == ["empty.png", "other", "run", "seen.png"]
+
+
+def test_a_picture_that_cannot_be_written_is_said_at_once_but_ends_no_run_later(folder, capsys):
+    assert main(["train", *SMALL, "--steps", "3", "--out", "run", "--plot", "nowhere/seen.png"]) == 2
+    assert capsys.readouterr().err.startswith("refmaml: nowhere/seen.png: expected a file that can be written, got ")
+    clock = Clock()
+    picture = Picture(folder / "p.png", "", progress(0), clock)
+    (folder / "p.png").unlink()
+    (folder / "p.png").mkdir()
+    for _ in range(3):
+        clock.now += 1000
+        picture(progress(1))
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.endswith("; training goes on without the picture\n")
+
+
+def test_only_pngs_are_drawn(capsys):
+    assert main(["train", *SMALL, "--steps", "3", "--plot", "curve.pdf"]) == 2
+    assert capsys.readouterr().err == "refmaml: --plot: expected a path that ends in .png, got 'curve.pdf'\n"
+
+
+# ---- event files -------------------------------------------------------------------------------------------
+
+def events_in(folder):
+    """Every event of the files in a folder. TFRecord: length, its checksum, that many bytes, their checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+    found = []
+    for path in sorted(Path(folder).iterdir(), key=lambda path: (path.stat().st_mtime_ns, path.name)):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            length, = struct.unpack_from("<Q", data, at)
+            found.append(Event.FromString(data[at + 12:at + 12 + length]))
+            at += length + 16
+        assert at == len(data)
+    return found
+
+
+def scalars(events):
+    """{step: {tag: value}}."""
+    found = {}
+    for event in events:
+        for value in event.summary.value:
+            found.setdefault(event.step, {})[value.tag] = value.simple_value
+    return found
+
+
+@needs_tensorboardx
+def test_events_hold_each_figure_of_each_step_and_the_held_out_result(folder):
+    clock = Clock()
+    events = Events(folder / "tb", progress(0), clock)
+    for step in (1, 2, 3):
+        clock.now += 1
+        events(progress(step))
+    events.conclude(progress(3), RESULT)
+    events.close()
+    found = scalars(events_in("tb"))
+    assert found.keys() == {1, 2, 3} and found[2].keys() == set(TAGS.values()) - {"gradient/cg_residual"}
+    single = np.float32                                   # as TensorBoard keeps numbers
+    assert [found[s]["query/loss"] for s in (1, 2)] == [2.0, 1.0] and found[2]["query/accuracy"] == single(0.2)
+    assert found[3]["held-out/accuracy"] == 0.75 and found[3]["held-out/interval"] == single(RESULT.interval)
+
+
+@needs_tensorboardx
+def test_a_cg_residual_has_its_event_and_a_regression_no_accuracy(folder):
+    events = Events(folder / "tb", progress(0))
+    events(progress(1, cg_residual=0.25, accuracy=math.nan))
+    events.close()
+    assert scalars(events_in("tb"))[1] == {"query/loss": 2.0, "gradient/norm": 3.0, "gradient/cg_residual": 0.25}
+
+
+@needs_tensorboardx
+def test_of_quick_steps_some_have_events_and_the_last_always(folder):
+    clock = Clock()
+    events = Events(folder / "tb", progress(0), clock)
+    for step in range(1, 101):
+        clock.now += APART / 10
+        events(progress(step))
+    events.close()
+    steps = sorted(scalars(events_in("tb")))
+    assert steps[0] == 1 and steps[-1] == 100 and 9 <= len(steps) <= 13
+
+
+@needs_tensorboardx
+def test_a_resumed_run_tells_tensorboard_which_steps_to_forget(capsys):
+    assert main(["train", *SMALL, "--steps", "4", "--out", "run", "--tensorboard", "tb"]) == 0
+    assert main(["train", "--resume", "--out", "run", "--steps", "6", "--quiet", "--tensorboard", "tb"]) == 0
+    events = events_in("tb")
+    assert sorted(scalars(events))[-1] == 6 and {"held-out/loss", "held-out/interval"} <= scalars(events)[6].keys()
+    starts = [event.step for event in events if event.session_log.status == 1]
+    assert starts == [1, 5]
+
+
+def test_without_tensorboardx_it_says_what_to_install_before_anything_is_made(folder, capsys, monkeypatch):
+    monkeypatch.setattr(monitor, "find_spec", lambda name: None)
+    assert main(["train", *SMALL, "--steps", "2", "--out", "run", "--tensorboard", "tb"]) == 2
+    assert capsys.readouterr().err == ("refmaml: --tensorboard: expected tensorboardX to be installed (pip install "
+                                       "'refmaml[tensorboard]'), got nothing of that name\n")
+    assert list(folder.iterdir()) == []
+    with pytest.raises(ArgumentError):
+        Events("tb", progress(0))
+
+
+@needs_tensorboardx
+def test_a_folder_for_events_that_cannot_be_written_is_one_line(folder):
+    (folder / "file").touch()
+    with pytest.raises(DataError, match="file/tb: expected a folder that can be written, got Not a directory"):
+        Events("file/tb", progress(0))
