@@ -30,8 +30,9 @@ def test_every_module_of_the_package_imports_in_one_direction():
     the doctor the oracles too."""
     allowed = {"layers": {"layers", "kernels", "errors"},
                "methods": {"methods", "errors"},
-               "tasks": {"tasks", "batch", "errors"},
-               "training": {"training", "methods", "batch", "errors", "version", "tasks"},
+               "storage": {"storage", "errors"},
+                   "tasks": {"tasks", "storage", "batch", "errors"},
+               "training": {"training", "methods", "storage", "batch", "errors", "version", "tasks"},
                "doctor": {"doctor", "oracles", "methods", "layers", "network", "tasks", "batch", "errors", "version"},
                "oracles": {"oracles", "methods", "layers", "network", "nets", "quadratic", "tasks", "batch", "errors", "kernels"}}
     for package, names in allowed.items():
