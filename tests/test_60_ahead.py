@@ -62,7 +62,7 @@ def waves(step):
 
 
 def bits(now):
-    return now.meta.tobytes(), now.rows.table[:, :-1].tobytes()
+    return now.meta.tobytes(), [now.rows.column(name).tobytes() for name in Row._fields if name != "seconds"]
 
 
 def test_sampling_ahead_changes_no_bit(monkeypatch):
@@ -135,7 +135,7 @@ def test_steps_out_of_order_are_sampled_all_the_same():
 def test_rows_are_a_sequence_of_rows():
     rows, expected = Rows(), []
     for t in range(1, 200):
-        expected.append(Row(t, 1 / t, 0.5, 2.0 * t, 0.1 * t))
+        expected.append(Row(t, 1 / t, 0.5, 2.0 * t, 0.1 * t, 0.3))
         rows.put(expected[-1])
     assert list(rows) == expected and rows == expected and rows[5] == expected[5] and rows[-1] == expected[-1]
     assert rows[3:9] == expected[3:9] and len(rows) == 199 and rows.column("loss").tolist() == [row.loss for row in expected]
@@ -171,6 +171,7 @@ def test_a_checkpoint_of_the_first_schema_goes_on_to_the_same_bits(kept):
     def first(manifest, members):
         manifest["schema"] = "refmaml-checkpoint-1"
         del manifest["columns"], manifest["random"]
+        members["curve"] = np.ascontiguousarray(members["curve"][:, :5])
     old, config = rewritten(path, first)
     assert config == {"a": 1} and bits(old) == bits(now)
     assert bits(train(recipe(waves), old, steps=9)) == bits(train(recipe(waves), start(recipe(waves)), steps=9))

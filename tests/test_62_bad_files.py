@@ -17,7 +17,7 @@ from refmaml.errors import DataError
 from refmaml.golden import files as golden
 from refmaml.tasks import Omniglot, drawings
 from refmaml.tasks.cache import cached
-from refmaml.training import Progress, Rows
+from refmaml.training import Progress, Row, Rows
 from refmaml.training.checkpoint import load, save
 
 SECOND, ROOM = 1.0, 64 << 20
@@ -252,7 +252,7 @@ def test_a_bad_checkpoint_ends_the_program_with_one_line_and_status_2_in_time_an
 def test_a_large_good_checkpoint_costs_its_size_and_no_more(tmp_path):
     """Its arrays once, and the curve as a table rather than as objects."""
     P, n = 1 << 20, 1 << 19
-    rows = np.stack([np.arange(1, n + 1), *np.ones((4, n))], axis=1)
+    rows = np.stack([np.arange(1, n + 1), *np.ones((len(Row._fields) - 1, n))], axis=1)
     save(tmp_path / "c.npz", Progress(np.zeros(P), {"m": np.zeros(P), "v": np.zeros(P)}, Rows.of(rows), n), {})
     program = ("import resource, sys\nfrom refmaml.training.checkpoint import load\n"
                "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

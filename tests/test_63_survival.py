@@ -87,8 +87,8 @@ def test_going_on_with_other_threads_and_chunks_changes_no_bit(monkeypatch):
         with python(code, *argv) as child:
             assert child.wait() == 0, child.stderr.read()
     part("whole", 9, 1, 8)
-    for threads, steps, chunk in ((2, 3, 1), (4, 6, 2), (1, 9, 3)):
-        part("parts", steps, threads, chunk, *["--resume"] * (steps > 3))
+    for threads, steps, chunk in ((2, 5, 1), (4, 9, 3)):
+        part("parts", steps, threads, chunk, *["--resume"] * (steps > 5))
     assert left("parts") == left("whole")
 
 

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from refmaml.cli import main as refmaml
 from refmaml.errors import DataError
 from refmaml.storage import atomic
-from refmaml.training import checkpoint
+from refmaml.training import Row, checkpoint
 
 SCHEMA = "refmaml-kill-1"
 RUN = ["train", "--data", "sinusoid", "--hidden", "4", "--tasks", "3", "--eval-tasks", "4", "--steps", "40",
@@ -117,7 +117,7 @@ def left(folder):
     for moving in (config, result.pop("configuration"), written := json.loads((folder / "config.json").read_text())):
         moving.pop("chunk")
     return {"parameters": now.meta.tobytes(), "optimiser": {k: a.tobytes() for k, a in now.state.items()},
-            "curve": now.rows.table[:, :-1].tobytes(), "table": table,
+            "curve": [now.rows.column(name).tobytes() for name in Row._fields if name != "seconds"], "table": table,
             "configuration": [config, written], "result": {k: v for k, v in result.items() if k != "seconds"}}
 
 
