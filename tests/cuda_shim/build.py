@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-OPTIONS = ("-x", "c++", "-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-ffp-contract=off", "-fno-gnu-unique",
+OPTIONS = ("-x", "c++", "-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-ffp-contract=off", "-fno-gnu-unique", "-U_FORTIFY_SOURCE",
            "-Wall", "-Wno-unknown-pragmas")
 SANITIZER = ("-fsanitize=address", "-fsanitize-sections=cuda_shared")
 C_TYPE = {"float32": "float", "float64": "double"}
