@@ -29,6 +29,47 @@ __device__ real team_sum(real value)
     return total;
 }
 
+// Shared memory whose size the launch says: an array of `type`, beginning at 16 bytes. (The tests on a CPU bring a ROOM of their own.)
+#ifndef ROOM
+#define ROOM(type, name) \
+    extern __shared__ __align__(16) unsigned char name##_bytes[]; \
+    type *name = reinterpret_cast<type *>(name##_bytes)
+#endif
+
+// COUNT sums over a block at once, for all its threads, in an order that is the same at every launch: within each warp by exchange, then
+// over the warps as they come. `part` is shared memory of theirs.
+enum { WARP = 32, MOST_SUMS = 5 };
+typedef real Parts[MOST_SUMS][WARP];
+
+template <int COUNT> __device__ __forceinline__ void block_sums(real (&sum)[COUNT], Parts &part)
+{
+    int warps = blockDim.x / WARP;
+#pragma unroll
+    for (int k = 0; k < COUNT; k++) {
+        for (int lane = WARP / 2; lane > 0; lane /= 2) sum[k] += __shfl_xor_sync(0xffffffff, sum[k], lane);
+        if (threadIdx.x % WARP == 0) part[k][threadIdx.x / WARP] = sum[k];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < COUNT; k++) {
+        sum[k] = part[k][0];
+        for (int warp = 1; warp < warps; warp++) sum[k] += part[k][warp];
+    }
+    __syncthreads();                                    // before the next sums write there
+}
+
+// Number i of a box of any height, A and B across, as its three coordinates; `advance` walks on without a division.
+struct Place {
+    int hi, mid, lo;
+    __device__ __forceinline__ void advance(Place by, int A, int B)
+    {
+        hi += by.hi, mid += by.mid, lo += by.lo;
+        if (lo >= B) lo -= B, mid++;
+        if (mid >= A) mid -= A, hi++;
+    }
+};
+__device__ __forceinline__ Place place_of(int i, int A, int B) { return {i / (A * B), i / B % A, i % B}; }
+
 // The values of one channel, among N images of C channels of L positions: number e of N L lies at channel_at(e, c, C, L).
 __device__ __forceinline__ int channel_at(int e, int c, int C, int L) { return (e / L * C + c) * L + e % L; }
 

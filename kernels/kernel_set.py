@@ -8,6 +8,7 @@ import numpy as np
 
 OPERATIONS = ("conv2d", "linear", "bias", "batch_norm", "activation", "pooling", "film",
               "cross_entropy", "squared_error", "vector")
+FUSED = ("norm_act_pool",)           # several of these at once, for kernel sets that gain by it; refmaml/plan.py says where a net has them
 
 
 class KernelSet:
@@ -41,10 +42,10 @@ class KernelSet:
         return KernelSet(name or self.name, {**self.functions, **functions}, self.xp, self.empty)
 
 
-def collect(implementation):
+def collect(implementation, operations=OPERATIONS):
     """{name: function} of every public kernel in `kernels/*/<implementation>.py`."""
     functions = {}
-    for operation in OPERATIONS:
+    for operation in operations:
         module = import_module(f"refmaml.kernels.{operation}.{implementation}")
         functions.update({name: getattr(module, name) for name in module.__all__})
     return functions
@@ -87,7 +88,7 @@ def cuda(device=None, version=2, xp=np):
     """
     from refmaml.kernels.launcher import CupyDevice, Launcher
     launch = Launcher(device or CupyDevice(), version)
-    functions = {name: partial(kernel, launch) for name, kernel in collect("cuda").items()}
+    functions = {name: partial(kernel, launch) for name, kernel in collect("cuda", OPERATIONS + FUSED).items()}
     return KernelSet("cuda", functions, xp, launch.empty if xp is launch.xp else xp.empty)
 
 

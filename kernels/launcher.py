@@ -9,7 +9,8 @@ A device runs the launches: `CupyDevice` on a GPU; a test may bring one of its o
 
     xp                                                             the module its arrays come from
     empty(shape, dtype)                                            an uninitialised array
-    launch(operation, kernel, dtype, grid, threads, arguments)     arrays and NumPy's numbers, in the kernel's order
+    launch(operation, kernel, dtype, grid, threads, arguments, shared)     arrays and NumPy's numbers, in the kernel's order; shared: bytes
+                                                                   of shared memory of a block beyond what the kernel itself declares
 """
 from math import prod
 from pathlib import Path
@@ -22,6 +23,7 @@ THREADS = 256            # of a block whose threads each own a result
 TEAM = 128               # of a block whose threads add up one result together: a power of two
 TILE = 64                # rows and columns of a product that a block of THREADS computes (TILE in common.cu)
 MOST_TASKS = 65535       # blocks along z
+VERSIONS = (1, 2)        # of the products of matrices
 MOST_NUMBERS = 2**31 - 1
 
 
@@ -41,7 +43,7 @@ class Launcher:
     """
 
     def __init__(self, device, version=2):
-        expect(version in (1, 2), f"version: expected 1 or 2, got {version!r}")
+        expect(version in VERSIONS, f"version: expected one of {VERSIONS}, got {version!r}")
         self.device, self.version, self.xp, self.empty = device, version, device.xp, device.empty
 
     def elements(self, operation, kernel, outputs, inputs, *numbers, count=None):
@@ -60,7 +62,7 @@ class Launcher:
         rows, columns = (in_blocks(n, TILE) for n in matrix)
         self.run(operation, f"{kernel}_v2", (columns, rows), THREADS, outputs, inputs, numbers)
 
-    def run(self, operation, kernel, grid, threads, outputs, inputs, numbers):
+    def run(self, operation, kernel, grid, threads, outputs, inputs, numbers, shared=0):
         tasks, dtype = max(len(a) for a in outputs), precision(outputs[0])
         if outputs[0].size == 0:
             return
@@ -68,7 +70,7 @@ class Launcher:
         laid = [self.lay(kernel, a, dtype) for a in outputs]
         arguments = [part for a in laid + [self.lay(kernel, a, dtype) for a in inputs] for part in (a, task_step(a))]
         arguments += [np.int32(n) if isinstance(n, (int, np.integer)) else np.dtype(dtype).type(n) for n in numbers]
-        self.device.launch(operation, kernel, dtype, (*grid, tasks), threads, arguments)
+        self.device.launch(operation, kernel, dtype, (*grid, tasks), threads, arguments, shared)
         for a, ready in zip(outputs, laid, strict=True):
             if ready is not a:
                 a[...] = ready if isinstance(a, self.xp.ndarray) else self.xp.asnumpy(ready)
@@ -113,8 +115,8 @@ class CupyDevice:
     def empty(self, shape, dtype):
         return self.xp.empty(shape, dtype)
 
-    def launch(self, operation, kernel, dtype, grid, threads, arguments):
-        self.kernel(operation, kernel, dtype)(grid, (threads, 1, 1), tuple(arguments))
+    def launch(self, operation, kernel, dtype, grid, threads, arguments, shared):
+        self.kernel(operation, kernel, dtype)(grid, (threads, 1, 1), tuple(arguments), shared_mem=shared)
 
     def kernel(self, operation, kernel, dtype):
         """The compiled kernel."""

@@ -4,11 +4,11 @@
 // (SCHEDULES below), and since nothing else runs, an order decides which of two racing threads is first: a kernel without races gives
 // the same bits in every order. Shared memory is NaN (all bits set) when a block starts, so that reading before writing is seen.
 // A barrier that only some threads of a block reach is an error. AddressSanitizer sees every access.
-// An exchange between the lanes of a warp is two such barriers: here all warps of a block take part in it together.
+// At an exchange between the lanes of a warp they wait for each other, and for nobody else; one that only some lanes reach is an error.
 //
-// What it cannot show: races inside one instruction, warps on ways of their own, the weak order of memory, anything that needs several
-// blocks at once. Shared arrays stand in functions that are no templates: in a template GCC drops their section, and they go unpoisoned.
+// What it cannot show: races inside one instruction, the weak order of memory, anything that needs several blocks at once. Shared arrays stand in functions that are no templates: in a template GCC drops their section, and they go unpoisoned.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <csetjmp>
 #include <cstdint>
@@ -34,16 +34,17 @@ static dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace shim {
 enum Schedule { FORWARD, REVERSE, SHUFFLED };
-enum Error { NONE, DIVERGENT_BARRIER };
-enum { STACK = 1 << 16 };
+enum Error { NONE, DIVERGENT_BARRIER, DIVERGENT_EXCHANGE };
+enum State { READY, AT_BARRIER, AT_EXCHANGE, ENDED };
+enum { STACK = 1 << 16, WARP_ = 32 };
 
 struct Fiber {
     ucontext_t context;
     jmp_buf here;
-    bool under_way;
     std::vector<char> stack = std::vector<char>(STACK);
     dim3 thread;
-    bool ended;
+    bool under_way;
+    State state;
 };
 
 static std::vector<Fiber> fibers;
@@ -58,11 +59,11 @@ static std::vector<uint64_t> lanes;                     // what each thread of a
 // From the scheduler to a fiber and back. A first entry needs swapcontext, which asks the operating system (half a microsecond); later ones
 // jump. AddressSanitizer has to be told of stacks and knows swapcontext.
 #ifdef __SANITIZE_ADDRESS__
-static void wait() { swapcontext(&running->context, &scheduler); }
+static void yield() { swapcontext(&running->context, &scheduler); }
 static void resume(Fiber &fiber) { swapcontext(&scheduler, &fiber.context); }
 static void leave() {}
 #else
-static void wait() { if (!_setjmp(running->here)) _longjmp(back, 1); }
+static void yield() { if (!_setjmp(running->here)) _longjmp(back, 1); }
 static void resume(Fiber &fiber)
 {
     if (_setjmp(back)) return;
@@ -73,17 +74,24 @@ static void resume(Fiber &fiber)
 static void leave() { _longjmp(back, 1); }
 #endif
 
+static void wait(State state)
+{
+    running->state = state;
+    yield();
+}
+
 static void run_body()
 {
     body(arguments);
-    running->ended = true;
+    running->state = ENDED;
     leave();
 }
 
 static void start(Fiber &fiber, dim3 thread)
 {
     fiber.thread = thread;
-    fiber.ended = fiber.under_way = false;
+    fiber.under_way = false;
+    fiber.state = READY;
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.data();
     fiber.context.uc_stack.ss_size = STACK;
@@ -111,22 +119,40 @@ static std::vector<int> in_order(int count, Schedule schedule)
     return order;
 }
 
+static void run(Fiber &fiber)
+{
+    running = &fiber;
+    threadIdx = fiber.thread;
+    resume(fiber);
+}
+
+// A thread as far as the next barrier; at an exchange on the way the rest of its warp is brought there too.
+static Error run_thread(unsigned i)
+{
+    unsigned first = i / WARP_ * WARP_, last = std::min(first + WARP_, blockDim.x);
+    while (fibers[i].state == READY) {
+        run(fibers[i]);
+        if (fibers[i].state != AT_EXCHANGE) continue;
+        for (unsigned j = first; j < last; j++) {
+            if (fibers[j].state == READY) run(fibers[j]);
+            if (fibers[j].state != AT_EXCHANGE) return DIVERGENT_EXCHANGE;
+        }
+        for (unsigned j = first; j < last; j++) fibers[j].state = READY;
+    }
+    return NONE;
+}
+
 // One block: rounds from barrier to barrier, until all threads have ended.
 static Error run_block(const std::vector<int> &order)
 {
     poison_shared_memory();
     for (unsigned i = 0; i < blockDim.x; i++) start(fibers[i], {i, 0, 0});
-    for (int left = blockDim.x; left;) {
-        int waiting = 0, ended = 0;
-        for (int i : order) {
-            if (fibers[i].ended) continue;
-            running = &fibers[i];
-            threadIdx = running->thread;
-            resume(*running);
-            running->ended ? ended++ : waiting++;
-        }
-        if (waiting && (ended || waiting < left)) return DIVERGENT_BARRIER;
-        left = waiting;
+    for (unsigned ended = 0; ended < blockDim.x;) {
+        for (int i : order)
+            if (Error error = run_thread(i)) return error;
+        ended = std::count_if(fibers.begin(), fibers.begin() + blockDim.x, [](const Fiber &fiber) { return fiber.state == ENDED; });
+        if (ended && ended < blockDim.x) return DIVERGENT_BARRIER;
+        for (unsigned i = 0; i < blockDim.x && !ended; i++) fibers[i].state = READY;
     }
     return NONE;
 }
@@ -163,14 +189,14 @@ template <class... A> Error launch(void (*kernel)(A...), void **at, dim3 grid, u
 }
 }
 
-static void __syncthreads() { shim::wait(); }
+static void __syncthreads() { shim::wait(shim::AT_BARRIER); }
 
 template <class T> static T __shfl_xor_sync(unsigned, T value, int mask)
 {
     std::memcpy(&shim::lanes[threadIdx.x], &value, sizeof value);
-    shim::wait();
+    shim::wait(shim::AT_EXCHANGE);
     std::memcpy(&value, &shim::lanes[threadIdx.x ^ mask], sizeof value);
-    shim::wait();
+    shim::wait(shim::AT_EXCHANGE);
     return value;
 }
 

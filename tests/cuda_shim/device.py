@@ -4,7 +4,7 @@ import ctypes
 import numpy as np
 
 SCHEDULES = {"forward": 0, "reverse": 1, "shuffled": 2}
-ERRORS = {1: "only some threads of a block reached a barrier"}
+ERRORS = {1: "only some threads of a block reached a barrier", 2: "only some lanes of a warp reached an exchange"}
 
 
 class RaceError(AssertionError):
