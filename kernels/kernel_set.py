@@ -77,11 +77,11 @@ def cpu(threads=None):
     return KernelSet("cpu", functions, empty=channels_last_in(memory), chain=partial(chain, memory=memory, threads=threads))
 
 
-def cuda(device=None, version=2, xp=np):
+def cuda(device=None, version=3, xp=np):
     """The CUDA C++ kernels, float32 and float64, on the current GPU. The same bits at every run.
 
     device   what runs the launches, if it is not CuPy (launcher.py says what it has to offer)
-    version  of the convolutions and matrix products: 1, a thread for each result, or 2, in tiles
+    version  of the convolutions and matrix products: 1, a thread for each result; 2, in tiles; 3, in tiles fetched ahead
     xp       what `empty` allocates: cupy's arrays stay on the GPU; numpy's are taken there and back at each launch, which is right but slow
 
     Raises ImportError without CuPy and RuntimeError without a GPU, in one line.

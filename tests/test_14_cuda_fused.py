@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from cuda_shim.build import ABSENT, build, load
 from cuda_shim.device import RaceError, ShimDevice
-from cuda_shim.kernels import KERNELS, texts
+from cuda_shim.kernels import texts
 from fused_layers import FUSED_REFERENCE, LARGE, SMALL, errors, fused, unfused
 from kernel_passes import PRECISIONS, REFERENCE, draws, passes
 
 from refmaml import kernels
+from refmaml.kernels.launcher import common
 from refmaml.kernels.norm_act_pool import cuda as launches
 from refmaml.layers import BatchNorm2d, Conv2d, Flatten, LeakyReLU, Linear, MaxPool2d, ReLU, Tanh
 from refmaml.layers.norm_act_pool import Absorbed, NormActPool
@@ -125,9 +126,9 @@ PLANTED = {"a channel is read before all of it is there": ("Channel xs = bring(x
 def test_a_mistake_in_the_text_of_a_kernel_is_caught(libraries, mistake):
     """A race, or numbers that are not those of the three layers: each by the very checks above."""
     old, new = PLANTED[mistake]
-    common, text = (KERNELS / "common.cu").read_text(), texts()["norm_act_pool"]
-    assert (common + text).count(old) >= 1
-    library = load(build(common.replace(old, new), {"norm_act_pool": text.replace(old, new)}, "float64", libraries))
+    shared, text = common(), texts()["norm_act_pool"]
+    assert (shared + text).count(old) >= 1
+    library = load(build(shared.replace(old, new), {"norm_act_pool": text.replace(old, new)}, "float64", libraries))
     broken = kernels.cuda(ShimDevice({"float64": library}))
     with pytest.raises((RaceError, AssertionError)):
         for case in (LARGE[0], SMALL[0], SMALL[3]):

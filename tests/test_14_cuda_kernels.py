@@ -9,6 +9,7 @@ from cuda_shim.build import ABSENT, kernel_names
 from cuda_shim.kernels import run_everything, texts
 from kernel_passes import (
     CUDA_CASES,
+    DEEP,
     PRECISIONS,
     REFERENCE,
     TILES,
@@ -26,7 +27,7 @@ import refmaml as rm
 from refmaml import kernels
 from refmaml.cli import main
 from refmaml.kernels.kernel_set import FUSED, collect
-from refmaml.kernels.launcher import Launcher
+from refmaml.kernels.launcher import VERSIONS, Launcher
 from refmaml.layers import Conv2d, CrossEntropy, LeakyReLU, Linear, MaxPool2d, ReLU, Softplus, Tanh
 from refmaml.oracles import cases
 from refmaml.oracles.kernel_checks import method_kernel_check
@@ -42,15 +43,16 @@ def test_the_set_offers_what_the_reference_offers_and_fused_kernels(cuda):
 @pytest.mark.parametrize("case", CUDA_CASES, ids=str)
 def test_every_pass_of_every_layer_agrees_with_the_reference(cuda, case):
     for dtype in PRECISIONS:
-        for tasks, shared in ((3, False), (2, True), (1, False)) if case not in TILES else ((2, False),):
+        for tasks, shared in ((3, False), (2, True), (1, False)) if case not in (*TILES, *DEEP) else ((2, False),):
             fraction, name = worst(case, cuda, *draws(case, tasks, shared, dtype))
             assert fraction <= 1, f"{name}: {fraction} of the tolerance"
 
 
+@pytest.mark.parametrize("version", VERSIONS[:-1])
 @pytest.mark.parametrize("case", [case for case in CUDA_CASES if isinstance(case.layer, (Conv2d, Linear))], ids=str)
-def test_the_plain_products_agree_with_the_reference_too(device, case):
+def test_earlier_versions_of_the_products_agree_with_the_reference_too(device, case, version):
     for dtype in PRECISIONS:
-        fraction, name = worst(case, kernels.cuda(device, version=1), *draws(case, 2, case in TINY, dtype))
+        fraction, name = worst(case, kernels.cuda(device, version), *draws(case, 2, case in TINY, dtype))
         assert fraction <= 1, f"{name}: {fraction} of the tolerance"
 
 

@@ -9,7 +9,7 @@ from cuda_shim.build import build, load
 from cuda_shim.device import SCHEDULES, ShimDevice
 from refmaml import kernels
 from refmaml.kernels.kernel_set import FUSED, OPERATIONS
-from refmaml.kernels.launcher import VERSIONS
+from refmaml.kernels.launcher import VERSIONS, common
 from refmaml.layers import Conv2d, Linear
 from refmaml.oracles import cases
 
@@ -23,8 +23,7 @@ def texts():
 
 def shim_device(folder, sanitize=False):
     """A device that runs every kernel file of the project, built into `folder`."""
-    common = (KERNELS / "common.cu").read_text()
-    libraries = {dtype: load(build(common, texts(), dtype, folder, sanitize)) for dtype in ("float32", "float64")}
+    libraries = {dtype: load(build(common(), texts(), dtype, folder, sanitize)) for dtype in ("float32", "float64")}
     return ShimDevice(libraries, ("shuffled",) if sanitize else tuple(SCHEDULES))
 
 
