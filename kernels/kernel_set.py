@@ -102,7 +102,7 @@ def numba_cuda():
     from numba import cuda as target
     if not target.is_available():
         raise RuntimeError("the numba_cuda kernels: expected a GPU, got none; NUMBA_ENABLE_CUDASIM=1 runs them on Numba's simulator")
-    return KernelSet("numba_cuda", collect("numba_cuda"))
+    return KernelSet("numba_cuda", collect("numba_cuda", OPERATIONS + FUSED))
 
 
 def auto():

@@ -2,7 +2,7 @@
 
     x      (T, N, C, H, W)    xh = (x - <x>) s      u = gamma xh + beta      a = u where u > 0, slope u elsewhere      (slope >= 0)
     y      (T, N, C, Ho, Wo)  the maximum of a over windows (kH, kW) that lie side by side; Ho = H // kH, and a rim is left out
-    place  as y               who won, as p kW + q; of no meaning where the window is (1, 1) and nothing is pooled
+    place  as y               who won, as p kW + q; not looked at where the window is (1, 1) and nothing is pooled
     mean, s     (T, C)        <x> and 1 / sqrt(var + eps);        rmean, incline  (T, C)   <rx> and <xh rx>, so that rs = -s^2 incline
     gamma, beta (T, C) per task or (1, C) shared
 

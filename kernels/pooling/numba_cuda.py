@@ -4,7 +4,7 @@ A thread for each result. Backwards a thread owns a pixel of dx and gathers from
 """
 from numba import cuda
 
-from refmaml.kernels.numba_launcher import for_each
+from refmaml.kernels.numba_launcher import for_each, unravel
 
 __all__ = ["max_pool2d_forward", "max_pool2d_gather", "max_pool2d_backward",
            "avg_pool2d_forward", "avg_pool2d_backward"]
@@ -14,9 +14,8 @@ __all__ = ["max_pool2d_forward", "max_pool2d_gather", "max_pool2d_backward",
 def max_forward(y, winner, x, kH, kW, sH, sW):
     """y and the place p kW + q of the winner: the first of equals; NaN (the only number unlike itself) wins over everything."""
     t, k = cuda.blockIdx.y, cuda.grid(1)
-    N, C, Ho, Wo = y.shape[1:]
-    if k < N * C * Ho * Wo:
-        n, c, a, b = k // (C * Ho * Wo), k // (Ho * Wo) % C, k // Wo % Ho, k % Wo
+    if k < y[0].size:
+        n, c, a, b = unravel(k, y.shape[1:])
         best, place = x[t, n, c, a * sH, b * sW], 0
         for p in range(kH):
             for q in range(kW):
@@ -31,9 +30,8 @@ def max_forward(y, winner, x, kH, kW, sH, sW):
 def max_gather(ry, winner, rx, kH, kW, sH, sW):
     """ry = rx at the winners' places."""
     t, k = cuda.blockIdx.y, cuda.grid(1)
-    N, C, Ho, Wo = ry.shape[1:]
-    if k < N * C * Ho * Wo:
-        n, c, a, b = k // (C * Ho * Wo), k // (Ho * Wo) % C, k // Wo % Ho, k % Wo
+    if k < ry[0].size:
+        n, c, a, b = unravel(k, ry.shape[1:])
         place = winner[t, n, c, a, b]
         ry[t, n, c, a, b] = rx[t, n, c, a * sH + place // kW, b * sW + place % kW]
 
@@ -42,9 +40,8 @@ def max_gather(ry, winner, rx, kH, kW, sH, sW):
 def max_backward(dx, winner, dy, kH, kW, sH, sW):
     """dx = dy where the pixel won, summed over the windows (a, b) that hold it: those with 0 <= i - a sH < kH, as for j."""
     t, k = cuda.blockIdx.y, cuda.grid(1)
-    N, C, H, W = dx.shape[1:]
-    if k < N * C * H * W:
-        n, c, i, j = k // (C * H * W), k // (H * W) % C, k // W % H, k % W
+    if k < dx[0].size:
+        n, c, i, j = unravel(k, dx.shape[1:])
         total = 0.0
         for p in range(kH):
             for q in range(kW):
@@ -59,9 +56,8 @@ def max_backward(dx, winner, dy, kH, kW, sH, sW):
 def avg_forward(y, x, kH, kW, sH, sW):
     """y = the mean of each window."""
     t, k = cuda.blockIdx.y, cuda.grid(1)
-    N, C, Ho, Wo = y.shape[1:]
-    if k < N * C * Ho * Wo:
-        n, c, a, b = k // (C * Ho * Wo), k // (Ho * Wo) % C, k // Wo % Ho, k % Wo
+    if k < y[0].size:
+        n, c, a, b = unravel(k, y.shape[1:])
         total = 0.0
         for p in range(kH):
             for q in range(kW):
@@ -73,9 +69,8 @@ def avg_forward(y, x, kH, kW, sH, sW):
 def avg_backward(dx, dy, kH, kW, sH, sW):
     """dx = each dy spread evenly over its window, summed over the windows that hold the pixel."""
     t, k = cuda.blockIdx.y, cuda.grid(1)
-    N, C, H, W = dx.shape[1:]
-    if k < N * C * H * W:
-        n, c, i, j = k // (C * H * W), k // (H * W) % C, k // W % H, k % W
+    if k < dx[0].size:
+        n, c, i, j = unravel(k, dx.shape[1:])
         total = 0.0
         for p in range(kH):
             for q in range(kW):

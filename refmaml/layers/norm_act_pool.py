@@ -54,7 +54,7 @@ class NormActPool:
         gamma, beta = self.norm.affine(k, w, 1, x)
         x5 = images(x)
         y = k.empty(self.pooled(x5.shape), np.result_type(x.dtype, gamma.dtype, beta.dtype))
-        place = k.empty(y.shape if self.window != (1, 1) else (len(x), 0), np.int8)
+        place = k.empty(y.shape if self.window != (1, 1) else (len(x), 0, 0, 0, 0), np.int8)
         mean, s = (k.empty((len(x), self.norm.num_features), y.dtype) for _ in range(2))
         k.norm_act_pool_forward(y, place, mean, s, x5, gamma, beta, self.norm.eps, self.slope, self.window)
         return like(y, x), Fused(y, place, x5, mean, s)
