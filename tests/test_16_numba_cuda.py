@@ -63,7 +63,7 @@ def test_every_kernel_compiles_for_a_gpu(monkeypatch):
     k = rm.kernels.KernelSet("numba_cuda", kernel_set.collect("numba_cuda", kernel_set.OPERATIONS + kernel_set.FUSED))
     for case in cases.LAYERS:
         passes(case, k, *draws(case, 1, False, np.float32))
-    for case in SMALL[:2]:
+    for case in SMALL[:1]:
         passes(case, k, *draws(unfused(case), 1, False, np.float32))
     for loss in cases.LOSSES[::3]:
         loss_passes(loss, k, np.float32)

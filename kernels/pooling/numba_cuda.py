@@ -37,22 +37,6 @@ def max_gather(ry, winner, rx, kH, kW, sH, sW):
 
 
 @cuda.jit
-def max_backward(dx, winner, dy, kH, kW, sH, sW):
-    """dx = dy where the pixel won, summed over the windows (a, b) that hold it: those with 0 <= i - a sH < kH, as for j."""
-    t, k = cuda.blockIdx.y, cuda.grid(1)
-    if k < dx[0].size:
-        n, c, i, j = unravel(k, dx.shape[1:])
-        total = 0.0
-        for p in range(kH):
-            for q in range(kW):
-                if i >= p and j >= q and (i - p) % sH == 0 and (j - q) % sW == 0:
-                    a, b = (i - p) // sH, (j - q) // sW
-                    if a < dy.shape[3] and b < dy.shape[4] and winner[t, n, c, a, b] == p * kW + q:
-                        total += dy[t, n, c, a, b]
-        dx[t, n, c, i, j] = total
-
-
-@cuda.jit
 def avg_forward(y, x, kH, kW, sH, sW):
     """y = the mean of each window."""
     t, k = cuda.blockIdx.y, cuda.grid(1)
@@ -65,20 +49,37 @@ def avg_forward(y, x, kH, kW, sH, sW):
         y[t, n, c, a, b] = total / (kH * kW)
 
 
-@cuda.jit
-def avg_backward(dx, dy, kH, kW, sH, sW):
-    """dx = each dy spread evenly over its window, summed over the windows that hold the pixel."""
-    t, k = cuda.blockIdx.y, cuda.grid(1)
-    if k < dx[0].size:
-        n, c, i, j = unravel(k, dx.shape[1:])
-        total = 0.0
-        for p in range(kH):
-            for q in range(kW):
-                if i >= p and j >= q and (i - p) % sH == 0 and (j - q) % sW == 0:
-                    a, b = (i - p) // sH, (j - q) // sW
-                    if a < dy.shape[3] and b < dy.shape[4]:
-                        total += dy[t, n, c, a, b] / (kH * kW)
-        dx[t, n, c, i, j] = total
+@cuda.jit(device=True)
+def won(winner, dy, t, n, c, a, b, place, places):
+    """dy of a window, where the pixel at this place of it won."""
+    return dy[t, n, c, a, b] if winner[t, n, c, a, b] == place else 0.0
+
+
+@cuda.jit(device=True)
+def share(winner, dy, t, n, c, a, b, place, places):
+    """An even share of dy of a window."""
+    return dy[t, n, c, a, b] / places
+
+
+def gathered(term):
+    """The kernel dx = the sum of `term` over the windows (a, b) that hold the pixel: those with 0 <= i - a sH < kH, as for j."""
+    @cuda.jit
+    def kernel(dx, winner, dy, kH, kW, sH, sW):
+        t, k = cuda.blockIdx.y, cuda.grid(1)
+        if k < dx[0].size:
+            n, c, i, j = unravel(k, dx.shape[1:])
+            total = 0.0
+            for p in range(kH):
+                for q in range(kW):
+                    if i >= p and j >= q and (i - p) % sH == 0 and (j - q) % sW == 0:
+                        a, b = (i - p) // sH, (j - q) // sW
+                        if a < dy.shape[3] and b < dy.shape[4]:
+                            total += term(winner, dy, t, n, c, a, b, p * kW + q, kH * kW)
+            dx[t, n, c, i, j] = total
+    return kernel
+
+
+max_backward, avg_backward = gathered(won), gathered(share)
 
 
 def max_pool2d_forward(y, winner, x, window, stride):
@@ -103,4 +104,4 @@ def avg_pool2d_forward(y, x, window, stride):
 
 def avg_pool2d_backward(dx, dy, window, stride):
     """dx = each dy spread evenly over its window."""
-    for_each(avg_backward, dx[:1].size, [dx], [dy], *window, *stride)
+    for_each(avg_backward, dx[:1].size, [dx], [dy, dy], *window, *stride)
