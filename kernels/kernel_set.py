@@ -8,6 +8,7 @@ import numpy as np
 
 OPERATIONS = ("conv2d", "linear", "bias", "batch_norm", "activation", "pooling", "film",
               "cross_entropy", "squared_error", "vector")
+FUSED = ("norm_act_pool",)           # several of these at once, for kernel sets that gain by it; refmaml/plan.py says where a net has them
 
 
 class KernelSet:
@@ -41,10 +42,10 @@ class KernelSet:
         return KernelSet(name or self.name, {**self.functions, **functions}, self.xp, self.empty)
 
 
-def collect(implementation):
+def collect(implementation, operations=OPERATIONS):
     """{name: function} of every public kernel in `kernels/*/<implementation>.py`."""
     functions = {}
-    for operation in OPERATIONS:
+    for operation in operations:
         module = import_module(f"refmaml.kernels.{operation}.{implementation}")
         functions.update({name: getattr(module, name) for name in module.__all__})
     return functions
@@ -76,18 +77,18 @@ def cpu(threads=None):
     return KernelSet("cpu", functions, empty=channels_last_in(memory), chain=partial(chain, memory=memory, threads=threads))
 
 
-def cuda(device=None, version=2, xp=np):
+def cuda(device=None, version=3, xp=np):
     """The CUDA C++ kernels, float32 and float64, on the current GPU. The same bits at every run.
 
     device   what runs the launches, if it is not CuPy (launcher.py says what it has to offer)
-    version  of the convolutions and matrix products: 1, a thread for each result, or 2, in tiles
+    version  of the convolutions and matrix products: 1, a thread for each result; 2, in tiles; 3, in tiles fetched ahead
     xp       what `empty` allocates: cupy's arrays stay on the GPU; numpy's are taken there and back at each launch, which is right but slow
 
     Raises ImportError without CuPy and RuntimeError without a GPU, in one line.
     """
     from refmaml.kernels.launcher import CupyDevice, Launcher
     launch = Launcher(device or CupyDevice(), version)
-    functions = {name: partial(kernel, launch) for name, kernel in collect("cuda").items()}
+    functions = {name: partial(kernel, launch) for name, kernel in collect("cuda", OPERATIONS + FUSED).items()}
     return KernelSet("cuda", functions, xp, launch.empty if xp is launch.xp else xp.empty)
 
 
@@ -101,7 +102,7 @@ def numba_cuda():
     from numba import cuda as target
     if not target.is_available():
         raise RuntimeError("the numba_cuda kernels: expected a GPU, got none; NUMBA_ENABLE_CUDASIM=1 runs them on Numba's simulator")
-    return KernelSet("numba_cuda", collect("numba_cuda"))
+    return KernelSet("numba_cuda", collect("numba_cuda", OPERATIONS + FUSED))
 
 
 def auto():

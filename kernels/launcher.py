@@ -9,7 +9,8 @@ A device runs the launches: `CupyDevice` on a GPU; a test may bring one of its o
 
     xp                                                             the module its arrays come from
     empty(shape, dtype)                                            an uninitialised array
-    launch(operation, kernel, dtype, grid, threads, arguments)     arrays and NumPy's numbers, in the kernel's order
+    launch(operation, kernel, dtype, grid, threads, arguments, shared)     arrays and NumPy's numbers, in the kernel's order; shared: bytes
+                                                                   of shared memory of a block beyond what the kernel itself declares
 """
 from math import prod
 from pathlib import Path
@@ -20,14 +21,24 @@ HERE = Path(__file__).parent
 PRECISIONS = {"float32": "float", "float64": "double"}
 THREADS = 256            # of a block whose threads each own a result
 TEAM = 128               # of a block whose threads add up one result together: a power of two
-TILE = 64                # rows and columns of a product that a block of THREADS computes (TILE in common.cu)
+TILE = 64                # rows and columns of a product that a block has (TILE in common.cu)
+LANES = 64               # threads of such a block from v3 on
+# Blocks of one task that, with those of some thirty others, fill a GPU: of fewer tiles the k's are dealt to several blocks, LEAST or more
+# to each. It does not depend on how many tasks travel together or on the GPU, so that a task's bits do not either.
+ENOUGH, LEAST = 16, 64
 MOST_TASKS = 65535       # blocks along z
+VERSIONS = (1, 2, 3)     # of the products of matrices, the newest last
 MOST_NUMBERS = 2**31 - 1
 
 
 def source(operation):
     """The CUDA text of an operation: what all share, then its own file."""
-    return (HERE / "common.cu").read_text() + (HERE / operation / f"{operation}.cu").read_text()
+    return common() + (HERE / operation / f"{operation}.cu").read_text()
+
+
+def common():
+    """The CUDA text in front of every operation's own."""
+    return (HERE / "common.cu").read_text() + (HERE / "deep_product.cu").read_text()
 
 
 def in_blocks(count, threads):
@@ -37,11 +48,11 @@ def in_blocks(count, threads):
 class Launcher:
     """Kernels of one device: `launch.elements("bias", "bias_forward", [y], [b], N, C, L)`.
 
-    version  of the products of matrices: 1, the plain one, or 2, in tiles
+    version  of the products of matrices: 1, a thread for each result; 2, in tiles; 3, in tiles fetched ahead, few of them dealt out along k
     """
 
-    def __init__(self, device, version=2):
-        expect(version in (1, 2), f"version: expected 1 or 2, got {version!r}")
+    def __init__(self, device, version=VERSIONS[-1]):
+        expect(version in VERSIONS, f"version: expected one of {VERSIONS}, got {version!r}")
         self.device, self.version, self.xp, self.empty = device, version, device.xp, device.empty
 
     def elements(self, operation, kernel, outputs, inputs, *numbers, count=None):
@@ -53,14 +64,30 @@ class Launcher:
         """A block of TEAM threads for each of `teams` sums of a task."""
         self.run(operation, kernel, (teams, 1), TEAM, outputs, inputs, numbers)
 
-    def product(self, operation, kernel, matrix, outputs, inputs, *numbers):
-        """A product of matrices, its result (rows, columns): v1 has a thread for each number of it, v2 a block for each tile."""
-        if self.version == 1:
-            return self.elements(operation, f"{kernel}_v1", outputs, inputs, *numbers)
-        rows, columns = (in_blocks(n, TILE) for n in matrix)
-        self.run(operation, f"{kernel}_v2", (columns, rows), THREADS, outputs, inputs, numbers)
+    def product(self, operation, kernel, matrix, outputs, inputs, *numbers, newest=VERSIONS[-1]):
+        """A product of matrices by the version at hand, or the newest there is of it.
 
-    def run(self, operation, kernel, grid, threads, outputs, inputs, numbers):
+        matrix  (rows, columns, depth) of it: columns a list, as it may fall into several products of as many rows; depth: terms of a result
+        """
+        (rows, columns, depth), version = matrix, min(self.version, newest)
+        if version == 1:
+            self.elements(operation, f"{kernel}_v1", outputs, inputs, *numbers)
+        elif version == 2:
+            grid = in_blocks(sum(columns), TILE), in_blocks(rows, TILE)
+            self.run(operation, f"{kernel}_v2", grid, THREADS, outputs, inputs, numbers)
+        else:
+            across, down = max(1, sum(-(-count // TILE) for count in columns)), in_blocks(rows, TILE)
+            self.in_parts(operation, f"{kernel}_v3", across, down, max(1, min(-(-ENOUGH // (across * down)), depth // LEAST)),
+                          *outputs, inputs, numbers)
+
+    def in_parts(self, operation, kernel, across, down, parts, out, inputs, numbers):
+        """A product whose every tile is the work of `parts` blocks; what each leaves is added up in order."""
+        sums = out if parts == 1 else self.empty((len(out), parts, *out.shape[1:]), out.dtype)
+        self.run(operation, kernel, (across, down * parts), LANES, [sums], inputs, (*numbers, parts))
+        if parts > 1:
+            self.elements("vector", "vector_add_parts", [out], [sums], out[:1].size, parts)
+
+    def run(self, operation, kernel, grid, threads, outputs, inputs, numbers, shared=0):
         tasks, dtype = max(len(a) for a in outputs), precision(outputs[0])
         if outputs[0].size == 0:
             return
@@ -68,7 +95,7 @@ class Launcher:
         laid = [self.lay(kernel, a, dtype) for a in outputs]
         arguments = [part for a in laid + [self.lay(kernel, a, dtype) for a in inputs] for part in (a, task_step(a))]
         arguments += [np.int32(n) if isinstance(n, (int, np.integer)) else np.dtype(dtype).type(n) for n in numbers]
-        self.device.launch(operation, kernel, dtype, (*grid, tasks), threads, arguments)
+        self.device.launch(operation, kernel, dtype, (*grid, tasks), threads, arguments, shared)
         for a, ready in zip(outputs, laid, strict=True):
             if ready is not a:
                 a[...] = ready if isinstance(a, self.xp.ndarray) else self.xp.asnumpy(ready)
@@ -113,8 +140,8 @@ class CupyDevice:
     def empty(self, shape, dtype):
         return self.xp.empty(shape, dtype)
 
-    def launch(self, operation, kernel, dtype, grid, threads, arguments):
-        self.kernel(operation, kernel, dtype)(grid, (threads, 1, 1), tuple(arguments))
+    def launch(self, operation, kernel, dtype, grid, threads, arguments, shared):
+        self.kernel(operation, kernel, dtype)(grid, (threads, 1, 1), tuple(arguments), shared_mem=shared)
 
     def kernel(self, operation, kernel, dtype):
         """The compiled kernel."""

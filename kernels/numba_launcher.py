@@ -23,6 +23,13 @@ def for_each(kernel, results, outputs, inputs, *numbers):
             a[...] = there.copy_to_host()
 
 
+@cuda.jit(device=True)
+def unravel(k, shape):
+    """Number k of an array of four axes, in row order, as its indices."""
+    _, B, C, D = shape
+    return k // (B * C * D), k // (C * D) % B, k // D % C, k % D
+
+
 def bring(a):
     """`a` on the GPU."""
     return a if hasattr(a, "__cuda_array_interface__") else cuda.to_device(np.ascontiguousarray(a))

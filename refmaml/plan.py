@@ -1,4 +1,5 @@
-"""The plan of a net: its layers as the operations of a chain, for kernel sets that run a whole chain as one kernel.
+"""The plan of a net: its layers as the operations of a chain, for kernel sets that run a whole chain as one kernel; or, for sets with
+kernels that do several layers at once, as fewer layers that do the same.
 
 Names and places of parameters stay what they are. A batch-norm, a piecewise linear activation and a max-pooling behind one another become
 one operation. A net with a layer that has no words here has no plan, and runs layer by layer.
@@ -8,6 +9,7 @@ from math import prod
 from refmaml import layers
 from refmaml.kernels.activation.functions import LEAKY, NUMBERS
 from refmaml.kernels.chain import operations as op
+from refmaml.layers.norm_act_pool import Absorbed, NormActPool
 
 LOSSES = {layers.CrossEntropy: op.CROSS_ENTROPY, layers.MSE: op.MEAN_OF_SQUARES}
 
@@ -79,15 +81,39 @@ WORDS = {layers.Linear: linear, layers.Conv2d: conv2d, layers.Flatten: flatten, 
 
 def fused(net, i, shape):
     """(batch-norm with what follows it, how many layers that is)."""
-    norm, count = net.layers[i], 1
-    slope, window = 1.0, (1, 1)
+    (slope, window, count), norm = fusion(net.layers, i), net.layers[i]
     C, H, W = (*shape, 1, 1)[:3]
-    if is_bent(net.layers[i + count:i + count + 1]):
-        slope, count = net.layers[i + count].function.slope, count + 1
-    if pools_side_by_side(net.layers[i + count:i + count + 1]):
-        window, count = net.layers[i + count].geometry()[0], count + 1
     gamma, beta = offsets(net, i, "weight", "bias")
     return op.NormActPool(C, H, W, H // window[0], W // window[1], norm.eps, gamma, beta, slope, window), count
+
+
+def fusion(chain, i):
+    """What one operation can do from the batch-norm `chain[i]` on: (slope of the activation, pooling window, how many layers that is)."""
+    slope, window, count = 1.0, (1, 1), 1
+    if is_bent(chain[i + count:i + count + 1]):
+        slope, count = chain[i + count].function.slope, count + 1
+    if pools_side_by_side(chain[i + count:i + count + 1]):
+        window, count = chain[i + count].geometry()[0], count + 1
+    return slope, window, count
+
+
+MOST_PLACES = 127        # of a window in a kernel that keeps winners as int8
+
+
+def fused_layers(chain, kernels):
+    """The layers of `chain` for a kernel set: where that has norm_act_pool_forward and its kin, a batch-norm does the work of an activation
+    and a max-pooling behind it, and these are Absorbed. As many layers as before: all keep their places, and parameters their names."""
+    chain = tuple(chain)
+    if "norm_act_pool_forward" not in kernels.functions:
+        return chain
+    out = list(chain)
+    for i, layer in enumerate(chain):
+        if isinstance(layer, layers.BatchNorm2d):
+            slope, window, count = fusion(chain, i)
+            if prod(window) > MOST_PLACES:
+                window, count = (1, 1), count - 1
+            out[i:i + count] = [NormActPool(layer, slope, window), *map(Absorbed, chain[i + 1:i + count])]
+    return tuple(out)
 
 
 def is_bent(following):

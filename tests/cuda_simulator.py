@@ -3,6 +3,7 @@ import json
 import sys
 
 import numpy as np
+from fused_layers import errors
 from kernel_passes import REFERENCE, draws, loss_passes, vectors_passes, worst
 
 from refmaml import kernels
@@ -21,6 +22,7 @@ from refmaml.layers import (
     Tanh,
 )
 from refmaml.layers.losses import MSE
+from refmaml.layers.norm_act_pool import NormActPool
 from refmaml.oracles.cases import LayerCase
 from refmaml.oracles.tolerance import relative_error, tolerance
 
@@ -29,6 +31,7 @@ CASES = [LayerCase(Conv2d(2, 2, (2, 3), stride=(1, 2), padding=((0, 1), (2, 0)))
          LayerCase(ReLU(), (2, 2, 1)), LayerCase(LeakyReLU(0.2), (3,)), LayerCase(Tanh(), (3,)), LayerCase(Softplus(), (3,)),
          LayerCase(MaxPool2d(2), (1, 3, 2)), LayerCase(MaxPool2d((3, 2), stride=(1, 2)), (1, 4, 4)),
          LayerCase(AvgPool2d((3, 2), stride=(1, 2)), (1, 4, 4)), LayerCase(FiLM(2, 1), (2,)), LayerCase(Context(1), (2,))]
+FUSED_CASES = [LayerCase(NormActPool(BatchNorm2d(2), 0.0, (2, 2)), (2, 3, 2)), LayerCase(NormActPool(BatchNorm2d(2), 0.2), (2,))]
 
 
 def watched(kernel_set, wrong):
@@ -51,6 +54,9 @@ def compare(k, chosen):
     for case in chosen:
         for dtype, tasks, shared in ((np.float64, 2, False), (np.float32, 2, True)):
             fractions[f"{case}, {np.dtype(dtype).name}"] = float(worst(case, k, *draws(case, tasks, shared, dtype))[0])
+    for case in FUSED_CASES:
+        for dtype in (np.float64, np.float32):
+            fractions[f"{case}, {np.dtype(dtype).name}"] = max(errors(case, k, 2, dtype == np.float32, dtype).values())
     for loss in (CrossEntropy("sum"), MSE(factor=0.5)):
         pairs = zip(loss_passes(loss, REFERENCE, np.float64), loss_passes(loss, k, np.float64), strict=True)
         fractions[str(loss)] = max(float(relative_error(b, a) / tolerance(float, 16)) for a, b in pairs)

@@ -19,9 +19,11 @@ TINY = [cases.LayerCase(Conv2d(1, 1, 1), (1, 1, 1)), cases.LayerCase(Conv2d(2, 1
 # For kernels in blocks of threads: products whose every extent ends inside a tile, and others that fill more than one.
 TILES = [cases.LayerCase(Conv2d(3, 70, 3, stride=2, padding=1), (3, 9, 8)), cases.LayerCase(Conv2d(9, 5, 3), (9, 6, 7)),
          cases.LayerCase(Linear(90, 70), (90,))]
+# Sums so long that a few tiles are dealt to several blocks; a stride larger than the window, so that some pixels are never seen.
+DEEP = [cases.LayerCase(Conv2d(20, 6, 3, padding=1), (20, 8, 8)), cases.LayerCase(Conv2d(2, 3, (2, 3), stride=(3, 2)), (2, 8, 9))]
 # Sums and results for more than one round of a team, and more than one block.
 ROUNDS = [cases.LayerCase(BatchNorm2d(2), (2, 9, 8)), cases.LayerCase(ReLU(), (3, 9, 8)), cases.LayerCase(MaxPool2d(2), (3, 19, 18))]
-CUDA_CASES = [*cases.LAYERS, *TINY, *TILES, *ROUNDS]
+CUDA_CASES = [*cases.LAYERS, *TINY, *TILES, *DEEP, *ROUNDS]
 
 
 def poisoned(kernel_set):

@@ -53,6 +53,27 @@ extern "C" __global__ void barrier_for_some(real *y, const real *x, int n)
     y[threadIdx.x] = x[threadIdx.x];
 }
 
+extern "C" __global__ void sum_of_each_warp(real *y, const real *x, int)
+{
+    real sum = x[threadIdx.x];
+    for (int lane = 16; lane > 0; lane /= 2) sum += __shfl_xor_sync(~0u, sum, lane);
+    y[threadIdx.x] = sum;
+}
+
+extern "C" __global__ void a_warp_does_not_wait_for_another(real *y, const real *x, int n)
+{
+    __shared__ real part[64];
+    int i = threadIdx.x;
+    part[i] = x[i] + 0 * __shfl_xor_sync(~0u, x[i], 1);
+    y[i] = part[n - 1 - i];
+}
+
+extern "C" __global__ void exchange_for_some(real *y, const real *x, int n)
+{
+    int i = threadIdx.x;
+    y[i] = i % 2 ? x[i] : __shfl_xor_sync(~0u, x[i], 1);
+}
+
 extern "C" __global__ void reads_unwritten_memory(real *y, const real *x, int n)
 {
     __shared__ real part[64];
@@ -101,7 +122,7 @@ def test_a_kernel_without_mistakes_gives_its_result(loaded):
     assert np.array_equal(run(loaded, "reverse"), np.arange(64.0, 0, -1))
 
 
-@pytest.mark.parametrize("kernel", ["no_barrier", "barrier_too_few", "one_place_for_all"])
+@pytest.mark.parametrize("kernel", ["no_barrier", "barrier_too_few", "one_place_for_all", "a_warp_does_not_wait_for_another"])
 def test_a_race_is_caught_as_the_schedules_disagree(loaded, kernel):
     with pytest.raises(RaceError, match=f"{kernel}: the schedule .* gives other bits than forward"):
         run(loaded, kernel)
@@ -110,6 +131,15 @@ def test_a_race_is_caught_as_the_schedules_disagree(loaded, kernel):
 def test_a_barrier_that_only_some_threads_reach_is_caught(loaded):
     with pytest.raises(RaceError, match="only some threads"):
         run(loaded, "barrier_for_some")
+
+
+def test_lanes_of_a_warp_exchange_what_they_hold(loaded):
+    assert np.array_equal(run(loaded, "sum_of_each_warp"), np.repeat([sum(range(1, 33)), sum(range(33, 65))], 32))
+
+
+def test_an_exchange_that_only_some_lanes_reach_is_caught(loaded):
+    with pytest.raises(RaceError, match="only some lanes"):
+        run(loaded, "exchange_for_some")
 
 
 def test_shared_memory_that_nobody_wrote_is_nan_in_every_block(loaded):

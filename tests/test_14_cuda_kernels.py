@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cuda_shim.build import ABSENT, kernel_names
-from cuda_shim.kernels import shim_device, texts
+from cuda_shim.kernels import run_everything, texts
 from kernel_passes import (
     CUDA_CASES,
+    DEEP,
     PRECISIONS,
     REFERENCE,
     TILES,
@@ -25,7 +26,8 @@ from kernel_passes import (
 import refmaml as rm
 from refmaml import kernels
 from refmaml.cli import main
-from refmaml.kernels.launcher import Launcher
+from refmaml.kernels.kernel_set import FUSED, collect
+from refmaml.kernels.launcher import VERSIONS, Launcher
 from refmaml.layers import Conv2d, CrossEntropy, LeakyReLU, Linear, MaxPool2d, ReLU, Softplus, Tanh
 from refmaml.oracles import cases
 from refmaml.oracles.kernel_checks import method_kernel_check
@@ -34,32 +36,23 @@ from refmaml.oracles.tolerance import relative_error, tolerance
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
 
-@pytest.fixture(scope="module")
-def device(tmp_path_factory):
-    return shim_device(tmp_path_factory.mktemp("kernels"))
-
-
-@pytest.fixture(scope="module")
-def cuda(device):
-    return kernels.cuda(device)
-
-
-def test_the_set_offers_what_the_reference_offers(cuda):
-    assert set(cuda.functions) == set(REFERENCE.functions) and cuda.name == "cuda"
+def test_the_set_offers_what_the_reference_offers_and_fused_kernels(cuda):
+    assert set(cuda.functions) == set(REFERENCE.functions) | set(collect("reference", FUSED)) and cuda.name == "cuda"
 
 
 @pytest.mark.parametrize("case", CUDA_CASES, ids=str)
 def test_every_pass_of_every_layer_agrees_with_the_reference(cuda, case):
     for dtype in PRECISIONS:
-        for tasks, shared in ((3, False), (2, True), (1, False)) if case not in TILES else ((2, False),):
+        for tasks, shared in ((3, False), (2, True), (1, False)) if case not in (*TILES, *DEEP) else ((2, False),):
             fraction, name = worst(case, cuda, *draws(case, tasks, shared, dtype))
             assert fraction <= 1, f"{name}: {fraction} of the tolerance"
 
 
+@pytest.mark.parametrize("version", VERSIONS[:-1])
 @pytest.mark.parametrize("case", [case for case in CUDA_CASES if isinstance(case.layer, (Conv2d, Linear))], ids=str)
-def test_the_plain_products_agree_with_the_reference_too(device, case):
+def test_earlier_versions_of_the_products_agree_with_the_reference_too(device, case, version):
     for dtype in PRECISIONS:
-        fraction, name = worst(case, kernels.cuda(device, version=1), *draws(case, 2, case in TINY, dtype))
+        fraction, name = worst(case, kernels.cuda(device, version), *draws(case, 2, case in TINY, dtype))
         assert fraction <= 1, f"{name}: {fraction} of the tolerance"
 
 
@@ -77,16 +70,9 @@ def test_arithmetic_on_vectors_has_the_bits_of_the_reference(cuda, dtype):
         assert np.array_equal(value, truth[name]), name
 
 
-def test_every_kernel_of_every_file_was_run_in_both_precisions(cuda, device):
+def test_every_kernel_of_every_file_was_run_in_both_precisions(device):
     """In this file: a kernel that no test launches would be one that nobody checks."""
-    for case in cases.LAYERS:
-        for dtype in PRECISIONS:
-            for version in (1, 2) if isinstance(case.layer, (Conv2d, Linear)) else (2,):
-                passes(case, kernels.cuda(device, version), *draws(case, 1, False, dtype))
-    for dtype in PRECISIONS:
-        vectors_passes(cuda, dtype, P=3)
-        for loss in cases.LOSSES[::3]:
-            loss_passes(loss, cuda, dtype)
+    run_everything(device)
     defined = {name for text in texts().values() for name in kernel_names(text)}
     assert {(name, np.dtype(d).name) for name in defined for d in PRECISIONS} == device.launched
 
@@ -164,9 +150,9 @@ class FarDevice:
     def asnumpy(self, a):
         return np.array(a)
 
-    def launch(self, operation, kernel, dtype, grid, threads, arguments):
+    def launch(self, operation, kernel, dtype, grid, threads, arguments, shared):
         assert not any(type(a) is np.ndarray for a in arguments)
-        self.device.launch(operation, kernel, dtype, grid, threads, arguments)
+        self.device.launch(operation, kernel, dtype, grid, threads, arguments, shared)
 
 
 @pytest.mark.parametrize("case", [cases.LAYERS[1], cases.LAYERS[7], cases.LAYERS[16]], ids=str)

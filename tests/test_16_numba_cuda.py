@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from fused_layers import SMALL, unfused
 from kernel_passes import draws, loss_passes, passes, vectors_passes
 
 import refmaml as rm
@@ -32,13 +33,14 @@ def simulate(*arguments):
 def test_every_kernel_agrees_with_the_reference_on_the_simulator():
     found = simulate()
     assert not {what: fraction for what, fraction in found["fractions"].items() if not fraction <= 1}
-    assert set(found["launched"]) == set(rm.kernels.reference().functions)
+    assert set(found["launched"]) == set(kernel_set.collect("reference", kernel_set.OPERATIONS + kernel_set.FUSED))
 
 
 def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught_on_the_simulator():
-    found = simulate("batch_norm_forward", "conv2d_r_backward_x")
+    found = simulate("batch_norm_forward", "conv2d_r_backward_x", "norm_act_pool_r_backward")
     wrong = {what for what, fraction in found["fractions"].items() if not fraction <= 1}
     assert any("BatchNorm2d" in what for what in wrong) and any("Conv2d" in what for what in wrong)
+    assert any("NormActPool" in what for what in wrong)
 
 
 def test_every_kernel_compiles_for_a_gpu(monkeypatch):
@@ -56,11 +58,13 @@ def test_every_kernel_compiles_for_a_gpu(monkeypatch):
             compiled[kernel, types], _ = cuda.compile_ptx(kernel.py_func, types, cc=(9, 0))
         for a in outputs:
             a[...] = 1
-    for operation in kernel_set.OPERATIONS:
+    for operation in kernel_set.OPERATIONS + kernel_set.FUSED:
         monkeypatch.setattr(import_module(f"refmaml.kernels.{operation}.numba_cuda"), "for_each", compile_only)
-    k = rm.kernels.KernelSet("numba_cuda", kernel_set.collect("numba_cuda"))
+    k = rm.kernels.KernelSet("numba_cuda", kernel_set.collect("numba_cuda", kernel_set.OPERATIONS + kernel_set.FUSED))
     for case in cases.LAYERS:
         passes(case, k, *draws(case, 1, False, np.float32))
+    for case in SMALL[:1]:
+        passes(case, k, *draws(unfused(case), 1, False, np.float32))
     for loss in cases.LOSSES[::3]:
         loss_passes(loss, k, np.float32)
     vectors_passes(k, np.float32, P=3)

@@ -6,37 +6,37 @@
 //   v2  implicit GEMM: tiles of 64 x 64 results of a matrix product (common.cu) whose one operand, the patches, is never stored: slices
 //       of it are gathered into shared memory. A number from memory serves 64 products. In backward_x with a stride most of what is
 //       gathered is 0: the places between positions.
+//   v3  8 x 8 results for each thread, slices fetched ahead, both products in one loop, no divisions inside it, few tiles shared out along k
+//       (deep_product.cu). backward_x goes by the remainders of a pixel's row and column: pixels with the same ones are seen through
+//       the same taps and no others, so that no zeros are multiplied. Not yet timed on a GPU.
 #define GEOMETRY \
     int N, int C, int H, int W, int O, int Ho, int Wo, int kH, int kW, int sH, int sW, int top, int left, int pairs
+#define OPERANDS(a, b) ARRAY(real, a), ARRAY(real, b), ARRAY(real, a##2), ARRAY(real, b##2)
 #define FILL_SHAPE Shape of = {N, C, H, W, O, Ho, Wo, kH, kW, sH, sW, top, left}
 
 struct Shape { int N, C, H, W, O, Ho, Wo, kH, kW, sH, sW, top, left; };
 
 __device__ __forceinline__ bool inside(int h, int w, Shape of) { return h >= 0 && h < of.H && w >= 0 && w < of.W; }
 
-// y[n,o,a,b] = sum_{c,p,q} w[o,c,p,q] x[n,c,sH a + p - top,sW b + q - left]
-__device__ real y_at(const real *x, const real *w, int i, Shape of)
-{
-    int b = i % of.Wo, a = i / of.Wo % of.Ho, o = i / (of.Wo * of.Ho) % of.O, n = i / (of.Wo * of.Ho * of.O);
-    real sum = 0;
-    for (int c = 0; c < of.C; c++)
-        for (int p = 0; p < of.kH; p++)
-            for (int q = 0; q < of.kW; q++) {
-                int h = of.sH * a + p - of.top, v = of.sW * b + q - of.left;
-                if (inside(h, v, of)) sum += w[((o * of.C + c) * of.kH + p) * of.kW + q] * x[((n * of.C + c) * of.H + h) * of.W + v];
-            }
-    return sum;
-}
+// ---- v1 ---------------------------------------------------------------------------------------------------------------------
 
-extern "C" __global__ void conv2d_forward_v1(OUTPUT(real, y), ARRAY(real, x), ARRAY(real, w), ARRAY(real, x2), ARRAY(real, w2), GEOMETRY)
-{
-    FILL_SHAPE;
-    int i = my_element();
-    if (i >= N * O * Ho * Wo) return;
-    real sum = y_at(OF_TASK(x), OF_TASK(w), i, of);
-    if (pairs == 2) sum += y_at(OF_TASK(x2), OF_TASK(w2), i, of);
-    OF_TASK(y)[i] = sum;
-}
+// y[n,o,a,b] = sum_{c,p,q} w[o,c,p,q] x[n,c,sH a + p - top,sW b + q - left]
+struct SumOfY {
+    const real *x, *w;
+    Shape of;
+    __device__ real at(int i) const
+    {
+        int b = i % of.Wo, a = i / of.Wo % of.Ho, o = i / (of.Wo * of.Ho) % of.O, n = i / (of.Wo * of.Ho * of.O);
+        real sum = 0;
+        for (int c = 0; c < of.C; c++)
+            for (int p = 0; p < of.kH; p++)
+                for (int q = 0; q < of.kW; q++) {
+                    int h = of.sH * a + p - of.top, v = of.sW * b + q - of.left;
+                    if (inside(h, v, of)) sum += w[((o * of.C + c) * of.kH + p) * of.kW + q] * x[((n * of.C + c) * of.H + h) * of.W + v];
+                }
+        return sum;
+    }
+};
 
 // The row (or column) of positions that sees pixel h through tap p: -1 if none does.
 __device__ __forceinline__ int position_of(int h, int p, int start, int s, int count)
@@ -46,71 +46,60 @@ __device__ __forceinline__ int position_of(int h, int p, int start, int s, int c
 }
 
 // dx[n,c,h,v] = sum of w[o,c,p,q] dy[n,o,a,b] over the positions (a, b) that see the pixel through a tap (p, q)
-__device__ real dx_at(const real *dy, const real *w, int i, Shape of)
-{
-    int v = i % of.W, h = i / of.W % of.H, c = i / (of.W * of.H) % of.C, n = i / (of.W * of.H * of.C);
-    real sum = 0;
-    for (int o = 0; o < of.O; o++)
-        for (int p = 0; p < of.kH; p++)
-            for (int q = 0; q < of.kW; q++) {
-                int a = position_of(h, p, of.top, of.sH, of.Ho), b = position_of(v, q, of.left, of.sW, of.Wo);
-                if (a >= 0 && b >= 0)
-                    sum += w[((o * of.C + c) * of.kH + p) * of.kW + q] * dy[((n * of.O + o) * of.Ho + a) * of.Wo + b];
-            }
-    return sum;
-}
-
-extern "C" __global__ void conv2d_backward_x_v1(OUTPUT(real, dx), ARRAY(real, dy), ARRAY(real, w), ARRAY(real, dy2), ARRAY(real, w2),
-                                                GEOMETRY)
-{
-    FILL_SHAPE;
-    int i = my_element();
-    if (i >= N * C * H * W) return;
-    real sum = dx_at(OF_TASK(dy), OF_TASK(w), i, of);
-    if (pairs == 2) sum += dx_at(OF_TASK(dy2), OF_TASK(w2), i, of);
-    OF_TASK(dx)[i] = sum;
-}
+struct SumOfDx {
+    const real *dy, *w;
+    Shape of;
+    __device__ real at(int i) const
+    {
+        int v = i % of.W, h = i / of.W % of.H, c = i / (of.W * of.H) % of.C, n = i / (of.W * of.H * of.C);
+        real sum = 0;
+        for (int o = 0; o < of.O; o++)
+            for (int p = 0; p < of.kH; p++)
+                for (int q = 0; q < of.kW; q++) {
+                    int a = position_of(h, p, of.top, of.sH, of.Ho), b = position_of(v, q, of.left, of.sW, of.Wo);
+                    if (a >= 0 && b >= 0)
+                        sum += w[((o * of.C + c) * of.kH + p) * of.kW + q] * dy[((n * of.O + o) * of.Ho + a) * of.Wo + b];
+                }
+        return sum;
+    }
+};
 
 // dw[o,c,p,q] = sum_{n,a,b} dy[n,o,a,b] x[n,c,sH a + p - top,sW b + q - left]
-__device__ real dw_at(const real *x, const real *dy, int i, Shape of)
-{
-    int q = i % of.kW, p = i / of.kW % of.kH, c = i / (of.kW * of.kH) % of.C, o = i / (of.kW * of.kH * of.C);
-    real sum = 0;
-    for (int n = 0; n < of.N; n++)
-        for (int a = 0; a < of.Ho; a++)
-            for (int b = 0; b < of.Wo; b++) {
-                int h = of.sH * a + p - of.top, v = of.sW * b + q - of.left;
-                if (inside(h, v, of)) sum += dy[((n * of.O + o) * of.Ho + a) * of.Wo + b] * x[((n * of.C + c) * of.H + h) * of.W + v];
-            }
-    return sum;
-}
+struct SumOfDw {
+    const real *x, *dy;
+    Shape of;
+    __device__ real at(int i) const
+    {
+        int q = i % of.kW, p = i / of.kW % of.kH, c = i / (of.kW * of.kH) % of.C, o = i / (of.kW * of.kH * of.C);
+        real sum = 0;
+        for (int n = 0; n < of.N; n++)
+            for (int a = 0; a < of.Ho; a++)
+                for (int b = 0; b < of.Wo; b++) {
+                    int h = of.sH * a + p - of.top, v = of.sW * b + q - of.left;
+                    if (inside(h, v, of)) sum += dy[((n * of.O + o) * of.Ho + a) * of.Wo + b] * x[((n * of.C + c) * of.H + h) * of.W + v];
+                }
+        return sum;
+    }
+};
 
-extern "C" __global__ void conv2d_backward_w_v1(OUTPUT(real, dw), ARRAY(real, x), ARRAY(real, dy), ARRAY(real, x2), ARRAY(real, dy2),
-                                                GEOMETRY)
-{
-    FILL_SHAPE;
-    int i = my_element();
-    if (i >= O * C * kH * kW) return;
-    real sum = dw_at(OF_TASK(x), OF_TASK(dy), i, of);
-    if (pairs == 2) sum += dw_at(OF_TASK(x2), OF_TASK(dy2), i, of);
-    OF_TASK(dw)[i] = sum;
-}
+#define PLAIN(out, a, b, Sum, count) \
+    FILL_SHAPE; \
+    plain_product(OF_TASK(out), count, pairs, Sum{OF_TASK(a), OF_TASK(b), of}, Sum{OF_TASK(a##2), OF_TASK(b##2), of})
+
+extern "C" __global__ void conv2d_forward_v1(OUTPUT(real, y), OPERANDS(x, w), GEOMETRY) { PLAIN(y, x, w, SumOfY, N * O * Ho * Wo); }
+extern "C" __global__ void conv2d_backward_x_v1(OUTPUT(real, dx), OPERANDS(dy, w), GEOMETRY) { PLAIN(dx, dy, w, SumOfDx, N * C * H * W); }
+extern "C" __global__ void conv2d_backward_w_v1(OUTPUT(real, dw), OPERANDS(x, dy), GEOMETRY) { PLAIN(dw, x, dy, SumOfDw, O * C * kH * kW); }
 
 // ---- v2 ---------------------------------------------------------------------------------------------------------------------
 
-// A tap (c, p, q), or (o, p, q), from its number in the order of the filters.
-struct Tap { int channel, p, q; };
-__device__ __forceinline__ Tap tap_of(int k, Shape of) { return {k / (of.kH * of.kW), k / of.kW % of.kH, k % of.kW}; }
+// A tap (c, p, q), or (o, p, q), and a position or pixel (n, row, column), from their numbers.
+__device__ __forceinline__ Place tap_of(int k, Shape of) { return place_of(k, of.kH, of.kW); }
 
-// An image with a row and a column from a number below N rows columns.
-struct Spot { int n, row, column; };
-__device__ __forceinline__ Spot spot_of(int i, int rows, int columns) { return {i / (rows * columns), i / columns % rows, i % columns}; }
-
-// What position `spot` of y sees of x through a tap; 0 beyond the border.
-__device__ __forceinline__ real seen(const real *x, Spot spot, Tap tap, Shape of)
+// What a position of y sees of x through a tap; 0 beyond the border.
+__device__ __forceinline__ real seen(const real *x, Place position, Place tap, Shape of)
 {
-    int h = of.sH * spot.row + tap.p - of.top, v = of.sW * spot.column + tap.q - of.left;
-    return inside(h, v, of) ? x[((spot.n * of.C + tap.channel) * of.H + h) * of.W + v] : 0;
+    int h = of.sH * position.mid + tap.mid - of.top, v = of.sW * position.lo + tap.lo - of.left;
+    return inside(h, v, of) ? x[((position.hi * of.C + tap.hi) * of.H + h) * of.W + v] : 0;
 }
 
 struct FiltersByOutput {                                // (o, tap of c): w as it lies
@@ -132,13 +121,13 @@ struct FiltersByInput {                                 // (c, tap of o)
 struct PatchOfPosition {                                // (position, tap of c)
     const real *x;
     Shape of;
-    __device__ __forceinline__ real at(int i, int k) const { return seen(x, spot_of(i, of.Ho, of.Wo), tap_of(k, of), of); }
+    __device__ __forceinline__ real at(int i, int k) const { return seen(x, place_of(i, of.Ho, of.Wo), tap_of(k, of), of); }
 };
 
 struct PatchOfTap {                                     // (tap of c, position)
     const real *x;
     Shape of;
-    __device__ __forceinline__ real at(int i, int k) const { return seen(x, spot_of(k, of.Ho, of.Wo), tap_of(i, of), of); }
+    __device__ __forceinline__ real at(int i, int k) const { return seen(x, place_of(k, of.Ho, of.Wo), tap_of(i, of), of); }
 };
 
 struct PositionsOfPixel {                               // (pixel, tap of o): dy where the pixel is seen through the tap, else 0
@@ -146,10 +135,9 @@ struct PositionsOfPixel {                               // (pixel, tap of o): dy
     Shape of;
     __device__ __forceinline__ real at(int i, int k) const
     {
-        Spot pixel = spot_of(i, of.H, of.W);
-        Tap tap = tap_of(k, of);
-        int a = position_of(pixel.row, tap.p, of.top, of.sH, of.Ho), b = position_of(pixel.column, tap.q, of.left, of.sW, of.Wo);
-        return a >= 0 && b >= 0 ? dy[((pixel.n * of.O + tap.channel) * of.Ho + a) * of.Wo + b] : 0;
+        Place pixel = place_of(i, of.H, of.W), tap = tap_of(k, of);
+        int a = position_of(pixel.mid, tap.mid, of.top, of.sH, of.Ho), b = position_of(pixel.lo, tap.lo, of.left, of.sW, of.Wo);
+        return a >= 0 && b >= 0 ? dy[((pixel.hi * of.O + tap.hi) * of.Ho + a) * of.Wo + b] : 0;
     }
 };
 
@@ -175,40 +163,136 @@ struct Filters {                                        // results (o, tap of c)
     __device__ __forceinline__ void put(int o, int k, real value) const { w[o * taps + k] = value; }
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS) conv2d_forward_v2(OUTPUT(real, y), ARRAY(real, x), ARRAY(real, w), ARRAY(real, x2),
-                                                                        ARRAY(real, w2), GEOMETRY)
+// `a` and `b` are operands of two things each, made from an array and the last argument.
+#define TILED(result, A, a, a_with, B, b, b_with, rows, columns, depth, b_k_first) \
+    __shared__ Slice a_slice, b_slice; \
+    tiled_product<true, b_k_first>(result, a_slice, b_slice, A{OF_TASK(a), a_with}, B{OF_TASK(b), b_with}, A{OF_TASK(a##2), a_with}, \
+                                   B{OF_TASK(b##2), b_with}, pairs, rows, columns, depth)
+
+extern "C" __global__ void __launch_bounds__(THREADS) conv2d_forward_v2(OUTPUT(real, y), OPERANDS(x, w), GEOMETRY)
 {
     FILL_SHAPE;
-    __shared__ Slice a, b;
-    Results sum = {};
-    int taps = C * kH * kW, positions = N * Ho * Wo;
-    add_product<true, false>(sum, a, b, FiltersByOutput{OF_TASK(w), taps}, PatchOfPosition{OF_TASK(x), of}, O, positions, taps);
-    if (pairs == 2)
-        add_product<true, false>(sum, a, b, FiltersByOutput{OF_TASK(w2), taps}, PatchOfPosition{OF_TASK(x2), of}, O, positions, taps);
-    put_all(sum, Images{OF_TASK(y), O, Ho * Wo}, O, positions);
+    int taps = C * kH * kW;
+    TILED((Images{OF_TASK(y), O, Ho * Wo}), FiltersByOutput, w, taps, PatchOfPosition, x, of, O, N * Ho * Wo, taps, false);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) conv2d_backward_x_v2(OUTPUT(real, dx), ARRAY(real, dy), ARRAY(real, w),
-                                                                           ARRAY(real, dy2), ARRAY(real, w2), GEOMETRY)
+extern "C" __global__ void __launch_bounds__(THREADS) conv2d_backward_x_v2(OUTPUT(real, dx), OPERANDS(dy, w), GEOMETRY)
 {
     FILL_SHAPE;
-    __shared__ Slice a, b;
-    Results sum = {};
-    int taps = O * kH * kW, pixels = N * H * W;
-    add_product<true, false>(sum, a, b, FiltersByInput{OF_TASK(w), of}, PositionsOfPixel{OF_TASK(dy), of}, C, pixels, taps);
-    if (pairs == 2)
-        add_product<true, false>(sum, a, b, FiltersByInput{OF_TASK(w2), of}, PositionsOfPixel{OF_TASK(dy2), of}, C, pixels, taps);
-    put_all(sum, Images{OF_TASK(dx), C, H * W}, C, pixels);
+    TILED((Images{OF_TASK(dx), C, H * W}), FiltersByInput, w, of, PositionsOfPixel, dy, of, C, N * H * W, O * kH * kW, false);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) conv2d_backward_w_v2(OUTPUT(real, dw), ARRAY(real, x), ARRAY(real, dy),
-                                                                           ARRAY(real, x2), ARRAY(real, dy2), GEOMETRY)
+extern "C" __global__ void __launch_bounds__(THREADS) conv2d_backward_w_v2(OUTPUT(real, dw), OPERANDS(x, dy), GEOMETRY)
 {
     FILL_SHAPE;
-    __shared__ Slice a, b;
-    Results sum = {};
-    int taps = C * kH * kW, positions = N * Ho * Wo;
-    add_product<true, true>(sum, a, b, OutputsOfPosition{OF_TASK(dy), of}, PatchOfTap{OF_TASK(x), of}, O, taps, positions);
-    if (pairs == 2) add_product<true, true>(sum, a, b, OutputsOfPosition{OF_TASK(dy2), of}, PatchOfTap{OF_TASK(x2), of}, O, taps, positions);
-    put_all(sum, Filters{OF_TASK(dw), taps}, O, taps);
+    int taps = C * kH * kW;
+    TILED((Filters{OF_TASK(dw), taps}), OutputsOfPosition, dy, of, PatchOfTap, x, of, O, taps, N * Ho * Wo, true);
+}
+
+// ---- v3: Plans of deep_product.cu ----------------------------------------------------------------------------------------------
+
+struct Plan {
+    Shape of;
+    int rows, columns, depth, mid, lo, per_row, seen_rows, seen_columns, to_row;
+};
+
+struct ForwardPlan : Plan {                             // rows o, columns (n, a, b), k = (c, p, q)
+    __device__ __forceinline__ ForwardPlan(Shape of)
+        : Plan{of, of.O, of.N * of.Ho * of.Wo, of.C * of.kH * of.kW, of.kH, of.kW, of.C * of.kH * of.kW, of.H, of.W, of.Ho * of.Wo} {}
+    __device__ __forceinline__ Step step(Place k) const
+    {
+        return {(k.hi * of.kH + k.mid) * of.kW + k.lo, (k.hi * of.H + k.mid) * of.W + k.lo, k.mid, k.lo};
+    }
+    __device__ __forceinline__ Column column(int i) const
+    {
+        Place at = place_of(i, of.Ho, of.Wo);
+        int h = of.sH * at.mid - of.top, v = of.sW * at.lo - of.left;
+        return {(at.hi * of.C * of.H + h) * of.W + v, h, v};
+    }
+    __device__ __forceinline__ int place(int i) const { return i / to_row * of.O * to_row + i % to_row; }
+};
+
+struct BackwardWPlan : Plan {                           // rows o, columns (c, p, q), k = (n, a, b)
+    __device__ __forceinline__ BackwardWPlan(Shape of)
+        : Plan{of, of.O, of.C * of.kH * of.kW, of.N * of.Ho * of.Wo, of.Ho, of.Wo, of.Ho * of.Wo, of.H, of.W, of.C * of.kH * of.kW} {}
+    __device__ __forceinline__ Step step(Place k) const
+    {
+        int h = of.sH * k.mid, v = of.sW * k.lo;
+        return {(k.hi * of.O * of.Ho + k.mid) * of.Wo + k.lo, (k.hi * of.C * of.H + h) * of.W + v, h, v};
+    }
+    __device__ __forceinline__ Column column(int i) const
+    {
+        Place at = place_of(i, of.kH, of.kW);
+        int h = at.mid - of.top, v = at.lo - of.left;
+        return {(at.hi * of.H + h) * of.W + v, h, v};
+    }
+    __device__ __forceinline__ int place(int i) const { return i; }
+};
+
+// The rows (or columns) h of an image with (h + start) % s = r: the first, how many, and through how many of k taps they are seen.
+struct Remainder {
+    int r, first, count, taps;
+    __device__ __forceinline__ Remainder(int r, int H, int start, int s, int k)
+        : r(r), first((r + s - start % s) % s), count(first < H ? (H - 1 - first) / s + 1 : 0), taps(r < k ? (k - 1 - r) / s + 1 : 0) {}
+};
+
+// Of pixels with such remainders: rows c, columns (n, pixel), k = (o, p, q) for the taps (down.r + sH p, across.r + sW q). The position
+// that sees a pixel through the first tap is (h + top - r) / sH, and each further tap is seen from one position less.
+struct BackwardXPlan : Plan {
+    Remainder down, across;
+    __device__ __forceinline__ BackwardXPlan(Shape of, Remainder down, Remainder across)
+        : Plan{of, of.C, of.N * down.count * across.count, of.O * down.taps * across.taps, down.taps, across.taps, of.kH * of.kW, of.Ho,
+               of.Wo, of.H * of.W}, down(down), across(across) {}
+    __device__ __forceinline__ Step step(Place k) const
+    {
+        int tap = (down.r + of.sH * k.mid) * of.kW + across.r + of.sW * k.lo;
+        return {k.hi * of.C * per_row + tap, (k.hi * of.Ho - k.mid) * of.Wo - k.lo, -k.mid, -k.lo};
+    }
+    __device__ __forceinline__ Place pixel(int i) const        // image, row, column
+    {
+        Place at = place_of(i, down.count, across.count);
+        return {at.hi, down.first + of.sH * at.mid, across.first + of.sW * at.lo};
+    }
+    __device__ __forceinline__ Column column(int i) const
+    {
+        Place at = pixel(i);
+        int a = (at.mid + of.top - down.r) / of.sH, b = (at.lo + of.left - across.r) / of.sW;
+        return {(at.hi * of.O * of.Ho + a) * of.Wo + b, a, b};
+    }
+    __device__ __forceinline__ int place(int i) const
+    {
+        Place at = pixel(i);
+        return (at.hi * of.C * of.H + at.mid) * of.W + at.lo;
+    }
+};
+
+#define DEEP(out, a, b, plan, tile, b_k_first, count) \
+    deep_product<b_k_first>(OF_TASK(out), shared, plan, tile, Pair{OF_TASK(a), OF_TASK(b)}, Pair{OF_TASK(a##2), OF_TASK(b##2)}, pairs, \
+                            parts, count)
+
+extern "C" __global__ void __launch_bounds__(LANES) conv2d_forward_v3(OUTPUT(real, y), OPERANDS(x, w), GEOMETRY, int parts)
+{
+    FILL_SHAPE;
+    __shared__ Shared shared;
+    DEEP(y, w, x, ForwardPlan(of), blockIdx.x, false, N * O * Ho * Wo);
+}
+
+extern "C" __global__ void __launch_bounds__(LANES) conv2d_backward_x_v3(OUTPUT(real, dx), OPERANDS(dy, w), GEOMETRY, int parts)
+{
+    FILL_SHAPE;
+    __shared__ Shared shared;
+    for (int tile = blockIdx.x, r = 0; r < sH; r++)                  // the tiles of one pair of remainders, then those of the next
+        for (int u = 0; u < sW; u++) {
+            BackwardXPlan plan(of, Remainder(r, H, top, sH, kH), Remainder(u, W, left, sW, kW));
+            int tiles = (plan.columns + TILE - 1) / TILE;
+            if (tile >= 0 && tile < tiles) DEEP(dx, w, dy, plan, tile, false, N * C * H * W);
+            tile -= tiles;
+        }
+}
+
+extern "C" __global__ void __launch_bounds__(LANES) conv2d_backward_w_v3(OUTPUT(real, dw), OPERANDS(x, dy), GEOMETRY, int parts)
+{
+    FILL_SHAPE;
+    __shared__ Shared shared;
+    DEEP(dw, dy, x, BackwardWPlan(of), blockIdx.x, true, O * C * kH * kW);
 }

@@ -6,47 +6,59 @@ __all__ = ["conv2d_forward", "conv2d_backward_x", "conv2d_backward_w",
 def product(launch, kernel, matrix, out, first, second, x, y, w, stride, padding):
     """out = the product of the pair `first`, plus that of the pair `second` if it is not None; x, y and w say what the extents are.
 
-    matrix  the rows and columns of `out` as a product of matrices
+    matrix  (rows, columns, depth) of the product as Launcher.product takes them
     """
     extents = [*x.shape[1:], *y.shape[2:], *w.shape[3:], *stride, padding[0][0], padding[1][0]]
     launch.product("conv2d", kernel, matrix, [out], [*first, *(second or first)], *extents, 2 if second else 1)
 
 
-def by_channel(a):
-    """Images (T, N, C, H, W) as a matrix: C rows of N H W."""
-    return a.shape[2], a[:1, :, :1].size
+def of_positions(y, w):
+    """y as a product: a row for each filter, N Ho Wo columns, a term for each tap."""
+    return y.shape[2], [y[:1, :, :1].size], w[:1, :1].size
 
 
-def by_filter(w):
-    """Filters (T, O, C, kH, kW) as a matrix: O rows of C kH kW."""
-    return w.shape[1], w[:1, :1].size
+def of_pixels(dx, w, stride, padding):
+    """dx as a product: a row for each channel; the columns fall into pixels with the same remainders of row and column."""
+    (N, _, H, W), (O, _, kH, kW), (sH, sW) = dx.shape[1:], w.shape[1:], stride
+    columns = [N * down * across for down in remainders(H, sH, padding[0][0]) for across in remainders(W, sW, padding[1][0])]
+    return dx.shape[2], columns, O * -(-kH // sH) * -(-kW // sW)
+
+
+def remainders(H, s, start):
+    """How many of the rows h of an image have (h + start) % s = 0 .. s-1."""
+    return [len(range((r - start) % s, H, s)) for r in range(s)]
+
+
+def of_filters(dw, dy):
+    """dw as a product: a row for each filter, a column for each tap, a term for each position."""
+    return dw.shape[1], [dw[:1, :1].size], dy[:1, :, :1].size
 
 
 def conv2d_forward(launch, y, x, w, stride, padding):
     """y = conv(x, w)."""
-    product(launch, "conv2d_forward", by_channel(y), y, (x, w), None, x, y, w, stride, padding)
+    product(launch, "conv2d_forward", of_positions(y, w), y, (x, w), None, x, y, w, stride, padding)
 
 
 def conv2d_backward_x(launch, dx, dy, w, stride, padding):
     """dx = conv_dx(dy, w)."""
-    product(launch, "conv2d_backward_x", by_channel(dx), dx, (dy, w), None, dx, dy, w, stride, padding)
+    product(launch, "conv2d_backward_x", of_pixels(dx, w, stride, padding), dx, (dy, w), None, dx, dy, w, stride, padding)
 
 
 def conv2d_backward_w(launch, dw, x, dy, stride, padding):
     """dw = conv_dw(x, dy), one per task."""
-    product(launch, "conv2d_backward_w", by_filter(dw), dw, (x, dy), None, x, dy, dw, stride, padding)
+    product(launch, "conv2d_backward_w", of_filters(dw, dy), dw, (x, dy), None, x, dy, dw, stride, padding)
 
 
 def conv2d_r_forward(launch, ry, x, rx, w, rw, stride, padding):
     """ry = conv(rx, w) + conv(x, rw)."""
-    product(launch, "conv2d_forward", by_channel(ry), ry, (rx, w), (x, rw), x, ry, w, stride, padding)
+    product(launch, "conv2d_forward", of_positions(ry, w), ry, (rx, w), (x, rw), x, ry, w, stride, padding)
 
 
 def conv2d_r_backward_x(launch, rdx, dy, rdy, w, rw, stride, padding):
     """rdx = conv_dx(rdy, w) + conv_dx(dy, rw)."""
-    product(launch, "conv2d_backward_x", by_channel(rdx), rdx, (rdy, w), (dy, rw), rdx, dy, w, stride, padding)
+    product(launch, "conv2d_backward_x", of_pixels(rdx, w, stride, padding), rdx, (rdy, w), (dy, rw), rdx, dy, w, stride, padding)
 
 
 def conv2d_r_backward_w(launch, rdw, x, rx, dy, rdy, stride, padding):
     """rdw = conv_dw(rx, dy) + conv_dw(x, rdy), one per task."""
-    product(launch, "conv2d_backward_w", by_filter(rdw), rdw, (rx, dy), (x, rdy), x, dy, rdw, stride, padding)
+    product(launch, "conv2d_backward_w", of_filters(rdw, dy), rdw, (rx, dy), (x, rdy), x, dy, rdw, stride, padding)

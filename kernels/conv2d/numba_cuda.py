@@ -1,11 +1,11 @@
 """2-D convolution in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator.
 
-A device function holds each sum; the kernels call it once, or twice for the two terms of an R-pass. The geometry goes as four numbers:
+A device function holds each sum; a kernel calls it once, or twice for the two terms of an R-pass. The geometry goes as four numbers:
 stride sH, sW, and the rows above and the columns left of the image, top and left; what lies beyond its other ends follows from the extents.
 """
 from numba import cuda
 
-from refmaml.kernels.numba_launcher import for_each
+from refmaml.kernels.numba_launcher import for_each, unravel
 
 __all__ = ["conv2d_forward", "conv2d_backward_x", "conv2d_backward_w",
            "conv2d_r_forward", "conv2d_r_backward_x", "conv2d_r_backward_w"]
@@ -53,43 +53,21 @@ def dw_at(x, dy, t, o, c, p, q, sH, sW, top, left):
     return total
 
 
-@cuda.jit
-def forward(y, x, w, x2, w2, pairs, sH, sW, top, left):
-    """y = conv(x, w), plus conv(x2, w2) where there are two pairs: a thread for each (n, o, a, b)."""
-    t, k = cuda.blockIdx.y, cuda.grid(1)
-    N, O, Ho, Wo = y.shape[1:]
-    if k < N * O * Ho * Wo:
-        n, o, a, b = k // (O * Ho * Wo), k // (Ho * Wo) % O, k // Wo % Ho, k % Wo
-        total = y_at(x, w, t, n, o, a, b, sH, sW, top, left)
-        if pairs == 2:
-            total += y_at(x2, w2, t, n, o, a, b, sH, sW, top, left)
-        y[t, n, o, a, b] = total
+def summed(at):
+    """The kernel out = at(a, b), plus at(a2, b2) where there are two pairs: a thread for each number of `out`."""
+    @cuda.jit
+    def kernel(out, a, b, a2, b2, pairs, sH, sW, top, left):
+        t, k = cuda.blockIdx.y, cuda.grid(1)
+        if k < out[0].size:
+            i0, i1, i2, i3 = unravel(k, out.shape[1:])
+            total = at(a, b, t, i0, i1, i2, i3, sH, sW, top, left)
+            if pairs == 2:
+                total += at(a2, b2, t, i0, i1, i2, i3, sH, sW, top, left)
+            out[t, i0, i1, i2, i3] = total
+    return kernel
 
 
-@cuda.jit
-def backward_x(dx, dy, w, dy2, w2, pairs, sH, sW, top, left):
-    """dx = conv_dx(dy, w), plus conv_dx(dy2, w2) where there are two pairs: a thread for each (n, c, i, j)."""
-    t, k = cuda.blockIdx.y, cuda.grid(1)
-    N, C, H, W = dx.shape[1:]
-    if k < N * C * H * W:
-        n, c, i, j = k // (C * H * W), k // (H * W) % C, k // W % H, k % W
-        total = dx_at(dy, w, t, n, c, i, j, sH, sW, top, left)
-        if pairs == 2:
-            total += dx_at(dy2, w2, t, n, c, i, j, sH, sW, top, left)
-        dx[t, n, c, i, j] = total
-
-
-@cuda.jit
-def backward_w(dw, x, dy, x2, dy2, pairs, sH, sW, top, left):
-    """dw = conv_dw(x, dy), plus conv_dw(x2, dy2) where there are two pairs: a thread for each (o, c, p, q)."""
-    t, k = cuda.blockIdx.y, cuda.grid(1)
-    O, C, kH, kW = dw.shape[1:]
-    if k < O * C * kH * kW:
-        o, c, p, q = k // (C * kH * kW), k // (kH * kW) % C, k // kW % kH, k % kW
-        total = dw_at(x, dy, t, o, c, p, q, sH, sW, top, left)
-        if pairs == 2:
-            total += dw_at(x2, dy2, t, o, c, p, q, sH, sW, top, left)
-        dw[t, o, c, p, q] = total
+forward, backward_x, backward_w = summed(y_at), summed(dx_at), summed(dw_at)
 
 
 def product(kernel, out, first, second, stride, padding):

@@ -1,6 +1,6 @@
 """Matrix product for T tasks in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator.
 
-A device function holds each sum; the kernels call it once, or twice for the two terms of an R-pass.
+A device function holds each sum; a kernel calls it once, or twice for the two terms of an R-pass.
 """
 from numba import cuda
 
@@ -37,31 +37,18 @@ def dw_at(x, dy, t, o, i):
     return total
 
 
-@cuda.jit
-def forward(y, x, w, x2, w2, pairs):
-    """y = x w', plus x2 w2' where there are two pairs: a thread for each (n, o)."""
-    t, k = cuda.blockIdx.y, cuda.grid(1)
-    N, O = y.shape[1:]
-    if k < N * O:
-        y[t, k // O, k % O] = y_at(x, w, t, k // O, k % O) + (y_at(x2, w2, t, k // O, k % O) if pairs == 2 else 0)
+def summed(at):
+    """The kernel out = at(a, b), plus at(a2, b2) where there are two pairs: a thread for each number of `out`."""
+    @cuda.jit
+    def kernel(out, a, b, a2, b2, pairs):
+        t, k = cuda.blockIdx.y, cuda.grid(1)
+        if k < out[0].size:
+            row, column = k // out.shape[2], k % out.shape[2]
+            out[t, row, column] = at(a, b, t, row, column) + (at(a2, b2, t, row, column) if pairs == 2 else 0)
+    return kernel
 
 
-@cuda.jit
-def backward_x(dx, dy, w, dy2, w2, pairs):
-    """dx = dy w, plus dy2 w2 where there are two pairs: a thread for each (n, i)."""
-    t, k = cuda.blockIdx.y, cuda.grid(1)
-    N, I = dx.shape[1:]
-    if k < N * I:
-        dx[t, k // I, k % I] = dx_at(dy, w, t, k // I, k % I) + (dx_at(dy2, w2, t, k // I, k % I) if pairs == 2 else 0)
-
-
-@cuda.jit
-def backward_w(dw, x, dy, x2, dy2, pairs):
-    """dw = dy' x, plus dy2' x2 where there are two pairs: a thread for each (o, i)."""
-    t, k = cuda.blockIdx.y, cuda.grid(1)
-    O, I = dw.shape[1:]
-    if k < O * I:
-        dw[t, k // I, k % I] = dw_at(x, dy, t, k // I, k % I) + (dw_at(x2, dy2, t, k // I, k % I) if pairs == 2 else 0)
+forward, backward_x, backward_w = summed(y_at), summed(dx_at), summed(dw_at)
 
 
 def linear_forward(y, x, w):

@@ -4,7 +4,7 @@ A thread for each result. Backwards a thread owns a pixel of dx and gathers from
 """
 from numba import cuda
 
-from refmaml.kernels.numba_launcher import for_each
+from refmaml.kernels.numba_launcher import for_each, unravel
 
 __all__ = ["max_pool2d_forward", "max_pool2d_gather", "max_pool2d_backward",
            "avg_pool2d_forward", "avg_pool2d_backward"]
@@ -14,9 +14,8 @@ __all__ = ["max_pool2d_forward", "max_pool2d_gather", "max_pool2d_backward",
 def max_forward(y, winner, x, kH, kW, sH, sW):
     """y and the place p kW + q of the winner: the first of equals; NaN (the only number unlike itself) wins over everything."""
     t, k = cuda.blockIdx.y, cuda.grid(1)
-    N, C, Ho, Wo = y.shape[1:]
-    if k < N * C * Ho * Wo:
-        n, c, a, b = k // (C * Ho * Wo), k // (Ho * Wo) % C, k // Wo % Ho, k % Wo
+    if k < y[0].size:
+        n, c, a, b = unravel(k, y.shape[1:])
         best, place = x[t, n, c, a * sH, b * sW], 0
         for p in range(kH):
             for q in range(kW):
@@ -31,37 +30,18 @@ def max_forward(y, winner, x, kH, kW, sH, sW):
 def max_gather(ry, winner, rx, kH, kW, sH, sW):
     """ry = rx at the winners' places."""
     t, k = cuda.blockIdx.y, cuda.grid(1)
-    N, C, Ho, Wo = ry.shape[1:]
-    if k < N * C * Ho * Wo:
-        n, c, a, b = k // (C * Ho * Wo), k // (Ho * Wo) % C, k // Wo % Ho, k % Wo
+    if k < ry[0].size:
+        n, c, a, b = unravel(k, ry.shape[1:])
         place = winner[t, n, c, a, b]
         ry[t, n, c, a, b] = rx[t, n, c, a * sH + place // kW, b * sW + place % kW]
-
-
-@cuda.jit
-def max_backward(dx, winner, dy, kH, kW, sH, sW):
-    """dx = dy where the pixel won, summed over the windows (a, b) that hold it: those with 0 <= i - a sH < kH, as for j."""
-    t, k = cuda.blockIdx.y, cuda.grid(1)
-    N, C, H, W = dx.shape[1:]
-    if k < N * C * H * W:
-        n, c, i, j = k // (C * H * W), k // (H * W) % C, k // W % H, k % W
-        total = 0.0
-        for p in range(kH):
-            for q in range(kW):
-                if i >= p and j >= q and (i - p) % sH == 0 and (j - q) % sW == 0:
-                    a, b = (i - p) // sH, (j - q) // sW
-                    if a < dy.shape[3] and b < dy.shape[4] and winner[t, n, c, a, b] == p * kW + q:
-                        total += dy[t, n, c, a, b]
-        dx[t, n, c, i, j] = total
 
 
 @cuda.jit
 def avg_forward(y, x, kH, kW, sH, sW):
     """y = the mean of each window."""
     t, k = cuda.blockIdx.y, cuda.grid(1)
-    N, C, Ho, Wo = y.shape[1:]
-    if k < N * C * Ho * Wo:
-        n, c, a, b = k // (C * Ho * Wo), k // (Ho * Wo) % C, k // Wo % Ho, k % Wo
+    if k < y[0].size:
+        n, c, a, b = unravel(k, y.shape[1:])
         total = 0.0
         for p in range(kH):
             for q in range(kW):
@@ -69,21 +49,37 @@ def avg_forward(y, x, kH, kW, sH, sW):
         y[t, n, c, a, b] = total / (kH * kW)
 
 
-@cuda.jit
-def avg_backward(dx, dy, kH, kW, sH, sW):
-    """dx = each dy spread evenly over its window, summed over the windows that hold the pixel."""
-    t, k = cuda.blockIdx.y, cuda.grid(1)
-    N, C, H, W = dx.shape[1:]
-    if k < N * C * H * W:
-        n, c, i, j = k // (C * H * W), k // (H * W) % C, k // W % H, k % W
-        total = 0.0
-        for p in range(kH):
-            for q in range(kW):
-                if i >= p and j >= q and (i - p) % sH == 0 and (j - q) % sW == 0:
-                    a, b = (i - p) // sH, (j - q) // sW
-                    if a < dy.shape[3] and b < dy.shape[4]:
-                        total += dy[t, n, c, a, b] / (kH * kW)
-        dx[t, n, c, i, j] = total
+@cuda.jit(device=True)
+def won(winner, dy, t, n, c, a, b, place, places):
+    """dy of a window, where the pixel at this place of it won."""
+    return dy[t, n, c, a, b] if winner[t, n, c, a, b] == place else 0.0
+
+
+@cuda.jit(device=True)
+def share(winner, dy, t, n, c, a, b, place, places):
+    """An even share of dy of a window."""
+    return dy[t, n, c, a, b] / places
+
+
+def gathered(term):
+    """The kernel dx = the sum of `term` over the windows (a, b) that hold the pixel: those with 0 <= i - a sH < kH, as for j."""
+    @cuda.jit
+    def kernel(dx, winner, dy, kH, kW, sH, sW):
+        t, k = cuda.blockIdx.y, cuda.grid(1)
+        if k < dx[0].size:
+            n, c, i, j = unravel(k, dx.shape[1:])
+            total = 0.0
+            for p in range(kH):
+                for q in range(kW):
+                    if i >= p and j >= q and (i - p) % sH == 0 and (j - q) % sW == 0:
+                        a, b = (i - p) // sH, (j - q) // sW
+                        if a < dy.shape[3] and b < dy.shape[4]:
+                            total += term(winner, dy, t, n, c, a, b, p * kW + q, kH * kW)
+            dx[t, n, c, i, j] = total
+    return kernel
+
+
+max_backward, avg_backward = gathered(won), gathered(share)
 
 
 def max_pool2d_forward(y, winner, x, window, stride):
@@ -108,4 +104,4 @@ def avg_pool2d_forward(y, x, window, stride):
 
 def avg_pool2d_backward(dx, dy, window, stride):
     """dx = each dy spread evenly over its window."""
-    for_each(avg_backward, dx[:1].size, [dx], [dy], *window, *stride)
+    for_each(avg_backward, dx[:1].size, [dx], [dy, dy], *window, *stride)

@@ -31,3 +31,13 @@ extern "C" __global__ void vector_add_rows(OUTPUT(real, total), ARRAY(real, a), 
     for (int t = 0; t < T; t++) sum += a[t * a_step + i];
     OF_TASK(total)[i] = sum;
 }
+
+// out[i] = the sum of the parts of a result that blocks left behind, one after another.
+extern "C" __global__ void vector_add_parts(OUTPUT(real, out), ARRAY(real, part), int count, int parts)
+{
+    int i = my_element();
+    if (i >= count) return;
+    real sum = OF_TASK(part)[i];
+    for (int k = 1; k < parts; k++) sum += OF_TASK(part)[(long long)k * count + i];
+    OF_TASK(out)[i] = sum;
+}

@@ -1,5 +1,7 @@
 """Kernel files compiled by g++ with the shim in front of them."""
 import ctypes
+import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -7,7 +9,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-OPTIONS = ("-x", "c++", "-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-ffp-contract=off", "-fno-gnu-unique",
+OPTIONS = ("-x", "c++", "-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-ffp-contract=off", "-fno-gnu-unique", "-U_FORTIFY_SOURCE",
            "-Wall", "-Wno-unknown-pragmas")
 SANITIZER = ("-fsanitize=address", "-fsanitize-sections=cuda_shared")
 C_TYPE = {"float32": "float", "float64": "double"}
@@ -22,17 +24,21 @@ def kernel_names(source):
 
 def build(common, sources, dtype, folder, sanitize=False):
     """{operation: CUDA text} and what they share, as a library for one precision: its path. The texts are compiled as they are, each in
-    a namespace of its own."""
+    a namespace of its own. Who comes second to the same text finds the library in `folder`."""
     text = f'#include "cuda_shim.h"\n{common}\n'
     for operation, source in sources.items():
         exports = "\n".join(f"EXPORT({kernel})" for kernel in kernel_names(source))
         text += f'namespace {operation} {{\n#line 1 "{operation}.cu"\n{source}\n{exports}\n}}\n'
-    unit, library = Path(folder) / f"kernels_{dtype}_{sanitize}.cu", Path(folder) / f"libkernels_{dtype}_{sanitize}.so"
-    unit.write_text(text)
-    command = ["g++", *OPTIONS, *(SANITIZER if sanitize else ()), f"-I{HERE}", f"-DREAL={C_TYPE[dtype]}", "-o", str(library), str(unit)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"g++ refused the kernels:\n{done.stderr}")
+    options = [*OPTIONS, *(SANITIZER if sanitize else ()), f"-I{HERE}", f"-DREAL={C_TYPE[dtype]}"]
+    name = hashlib.sha256("".join([text, (HERE / "cuda_shim.h").read_text(), *options]).encode()).hexdigest()[:16]
+    library = Path(folder) / f"{name}.so"
+    if not library.exists():
+        unit, made = (library.with_name(f"{name}_{os.getpid()}.{kind}") for kind in ("cu", "so"))       # another process may be at it too
+        unit.write_text(text)
+        done = subprocess.run(["g++", *options, "-o", str(made), str(unit)], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"g++ refused the kernels:\n{done.stderr}")
+        made.replace(library)
     return library
 
 

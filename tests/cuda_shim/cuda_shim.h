@@ -4,12 +4,16 @@
 // (SCHEDULES below), and since nothing else runs, an order decides which of two racing threads is first: a kernel without races gives
 // the same bits in every order. Shared memory is NaN (all bits set) when a block starts, so that reading before writing is seen.
 // A barrier that only some threads of a block reach is an error. AddressSanitizer sees every access.
+// At an exchange between the lanes of a warp they wait for each other, and for nobody else; one that only some lanes reach is an error.
 //
-// What it cannot show: races inside one instruction, warps, the weak order of memory, anything that needs several blocks at once.
+// What it cannot show: races inside one instruction, the weak order of memory, anything that needs several blocks at once. Shared arrays stand in functions that are no templates: in a template GCC drops their section, and they go unpoisoned.
 #pragma once
+#include <algorithm>
 #include <cmath>
+#include <csetjmp>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <ucontext.h>
 #include <utility>
 #include <vector>
@@ -18,43 +22,76 @@
 #define __device__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __align__(n) __attribute__((aligned(n)))
 // A section of its own: the linker marks its ends, and so all of it can be poisoned before each block.
 #define __shared__ static __attribute__((section("cuda_shared")))
 extern unsigned char __start_cuda_shared[] __attribute__((weak)), __stop_cuda_shared[] __attribute__((weak));
+// The shared memory whose size a launch says: a block of the heap of just that size.
+#define ROOM(type, name) type *name = reinterpret_cast<type *>(shim::room.data())
 
 struct dim3 { unsigned x, y, z; };
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace shim {
 enum Schedule { FORWARD, REVERSE, SHUFFLED };
-enum Error { NONE, DIVERGENT_BARRIER };
-enum { STACK = 1 << 16 };
+enum Error { NONE, DIVERGENT_BARRIER, DIVERGENT_EXCHANGE };
+enum State { READY, AT_BARRIER, AT_EXCHANGE, ENDED };
+enum { STACK = 1 << 16, WARP_ = 32 };
 
 struct Fiber {
     ucontext_t context;
+    jmp_buf here;
     std::vector<char> stack = std::vector<char>(STACK);
     dim3 thread;
-    bool ended;
+    bool under_way;
+    State state;
 };
 
 static std::vector<Fiber> fibers;
 static Fiber *running;
 static ucontext_t scheduler;
+static jmp_buf back;
 static void (*body)(void *);
 static void *arguments;
+static std::vector<unsigned char> room;
+static std::vector<uint64_t> lanes;                     // what each thread of a block shows to its warp
+
+// From the scheduler to a fiber and back. A first entry needs swapcontext, which asks the operating system (half a microsecond); later ones
+// jump. AddressSanitizer has to be told of stacks and knows swapcontext.
+#ifdef __SANITIZE_ADDRESS__
+static void yield() { swapcontext(&running->context, &scheduler); }
+static void resume(Fiber &fiber) { swapcontext(&scheduler, &fiber.context); }
+static void leave() {}
+#else
+static void yield() { if (!_setjmp(running->here)) _longjmp(back, 1); }
+static void resume(Fiber &fiber)
+{
+    if (_setjmp(back)) return;
+    if (fiber.under_way) _longjmp(fiber.here, 1);
+    fiber.under_way = true;
+    swapcontext(&scheduler, &fiber.context);
+}
+static void leave() { _longjmp(back, 1); }
+#endif
+
+static void wait(State state)
+{
+    running->state = state;
+    yield();
+}
 
 static void run_body()
 {
     body(arguments);
-    running->ended = true;
+    running->state = ENDED;
+    leave();
 }
-
-static void wait() { swapcontext(&running->context, &scheduler); }
 
 static void start(Fiber &fiber, dim3 thread)
 {
     fiber.thread = thread;
-    fiber.ended = false;
+    fiber.under_way = false;
+    fiber.state = READY;
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.data();
     fiber.context.uc_stack.ss_size = STACK;
@@ -66,6 +103,7 @@ static void start(Fiber &fiber, dim3 thread)
 __attribute__((no_sanitize_address)) static void poison_shared_memory()
 {
     for (volatile unsigned char *byte = __start_cuda_shared; byte < __stop_cuda_shared; byte++) *byte = 0xFF;
+    for (unsigned char &byte : room) byte = 0xFF;
 }
 
 // The places 0 .. count-1 in the order of a schedule; a multiplicative generator shuffles.
@@ -81,28 +119,48 @@ static std::vector<int> in_order(int count, Schedule schedule)
     return order;
 }
 
+static void run(Fiber &fiber)
+{
+    running = &fiber;
+    threadIdx = fiber.thread;
+    resume(fiber);
+}
+
+// A thread as far as the next barrier; at an exchange on the way the rest of its warp is brought there too.
+static Error run_thread(unsigned i)
+{
+    unsigned first = i / WARP_ * WARP_, last = std::min(first + WARP_, blockDim.x);
+    while (fibers[i].state == READY) {
+        run(fibers[i]);
+        if (fibers[i].state != AT_EXCHANGE) continue;
+        for (unsigned j = first; j < last; j++) {
+            if (fibers[j].state == READY) run(fibers[j]);
+            if (fibers[j].state != AT_EXCHANGE) return DIVERGENT_EXCHANGE;
+        }
+        for (unsigned j = first; j < last; j++) fibers[j].state = READY;
+    }
+    return NONE;
+}
+
 // One block: rounds from barrier to barrier, until all threads have ended.
 static Error run_block(const std::vector<int> &order)
 {
     poison_shared_memory();
     for (unsigned i = 0; i < blockDim.x; i++) start(fibers[i], {i, 0, 0});
-    for (int left = blockDim.x; left;) {
-        int waiting = 0, ended = 0;
-        for (int i : order) {
-            if (fibers[i].ended) continue;
-            running = &fibers[i];
-            threadIdx = running->thread;
-            swapcontext(&scheduler, &running->context);
-            running->ended ? ended++ : waiting++;
-        }
-        if (waiting && (ended || waiting < left)) return DIVERGENT_BARRIER;
-        left = waiting;
+    for (unsigned ended = 0; ended < blockDim.x;) {
+        for (int i : order)
+            if (Error error = run_thread(i)) return error;
+        ended = std::count_if(fibers.begin(), fibers.begin() + blockDim.x, [](const Fiber &fiber) { return fiber.state == ENDED; });
+        if (ended && ended < blockDim.x) return DIVERGENT_BARRIER;
+        for (unsigned i = 0; i < blockDim.x && !ended; i++) fibers[i].state = READY;
     }
     return NONE;
 }
 
-static Error run_grid(dim3 grid, unsigned threads, Schedule schedule)
+static Error run_grid(dim3 grid, unsigned threads, unsigned shared, Schedule schedule)
 {
+    room = std::vector<unsigned char>(shared);
+    lanes.resize(threads);
     gridDim = grid;
     blockDim = {threads, 1, 1};
     if (fibers.size() < threads) fibers.resize(threads);
@@ -122,19 +180,28 @@ template <class... A, std::size_t... I> void unpack(Call<A...> *call, std::index
     call->kernel(*static_cast<A *>(call->at[I])...);
 }
 
-template <class... A> Error launch(void (*kernel)(A...), void **at, dim3 grid, unsigned threads, int schedule)
+template <class... A> Error launch(void (*kernel)(A...), void **at, dim3 grid, unsigned threads, unsigned shared, int schedule)
 {
     Call<A...> call = {kernel, at};
     body = [](void *c) { unpack(static_cast<Call<A...> *>(c), std::index_sequence_for<A...>{}); };
     arguments = &call;
-    return run_grid(grid, threads, Schedule(schedule));
+    return run_grid(grid, threads, shared, Schedule(schedule));
 }
 }
 
-static void __syncthreads() { shim::wait(); }
+static void __syncthreads() { shim::wait(shim::AT_BARRIER); }
+
+template <class T> static T __shfl_xor_sync(unsigned, T value, int mask)
+{
+    std::memcpy(&shim::lanes[threadIdx.x], &value, sizeof value);
+    shim::wait(shim::AT_EXCHANGE);
+    std::memcpy(&value, &shim::lanes[threadIdx.x ^ mask], sizeof value);
+    shim::wait(shim::AT_EXCHANGE);
+    return value;
+}
 
 #define EXPORT(kernel) \
-    extern "C" int run_##kernel(void **arguments, unsigned x, unsigned y, unsigned z, unsigned threads, int schedule) \
+    extern "C" int run_##kernel(void **arguments, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned shared, int schedule) \
     { \
-        return shim::launch(kernel, arguments, {x, y, z}, threads, schedule); \
+        return shim::launch(kernel, arguments, {x, y, z}, threads, shared, schedule); \
     }

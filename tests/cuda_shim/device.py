@@ -4,7 +4,7 @@ import ctypes
 import numpy as np
 
 SCHEDULES = {"forward": 0, "reverse": 1, "shuffled": 2}
-ERRORS = {1: "only some threads of a block reached a barrier"}
+ERRORS = {1: "only some threads of a block reached a barrier", 2: "only some lanes of a warp reached an exchange"}
 
 
 class RaceError(AssertionError):
@@ -27,7 +27,7 @@ class ShimDevice:
         """NaN until it is filled (integers: -1)."""
         return np.full(shape, np.nan if np.dtype(dtype).kind == "f" else -1, dtype)
 
-    def launch(self, operation, kernel, dtype, grid, threads, arguments):
+    def launch(self, operation, kernel, dtype, grid, threads, arguments, shared=0):
         """Every schedule from the same contents of memory; what the last one left is the result."""
         arrays = [a for a in arguments if isinstance(a, np.ndarray)]
         before, first = [a.copy() for a in arrays], None
@@ -35,18 +35,18 @@ class ShimDevice:
         for schedule in self.schedules:
             for a, old in zip(arrays, before, strict=True):
                 restore(a, old)
-            self.run(kernel, dtype, grid, threads, arguments, SCHEDULES[schedule])
+            self.run(kernel, dtype, grid, threads, arguments, shared, SCHEDULES[schedule])
             after = [a.tobytes() for a in arrays]
             if first is not None and after != first:
                 raise RaceError(f"{kernel}: the schedule {schedule} gives other bits than {self.schedules[0]}")
             first = after
 
-    def run(self, kernel, dtype, grid, threads, arguments, schedule):
+    def run(self, kernel, dtype, grid, threads, arguments, shared, schedule):
         """One launch. The arrays are brought over and back, as to a GPU, so that AddressSanitizer knows where each ends."""
         brought = {key(a): bring(a) for a in arguments if isinstance(a, np.ndarray)}
         values = [ctypes.c_void_p(brought[key(a)].ctypes.data) if isinstance(a, np.ndarray) else number(a) for a in arguments]
         addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
-        error = getattr(self.libraries[dtype], f"run_{kernel}")(addresses, *grid, threads, schedule)
+        error = getattr(self.libraries[dtype], f"run_{kernel}")(addresses, *grid, threads, shared, schedule)
         if error:
             raise RaceError(f"{kernel}: {ERRORS[error]}")
         for a in arguments:

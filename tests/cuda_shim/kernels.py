@@ -2,12 +2,15 @@
 import sys
 from pathlib import Path
 
+from fused_layers import SMALL, unfused
 from kernel_passes import PRECISIONS, TINY, draws, loss_passes, passes, vectors_passes
 
 from cuda_shim.build import build, load
 from cuda_shim.device import SCHEDULES, ShimDevice
 from refmaml import kernels
-from refmaml.kernels.kernel_set import OPERATIONS
+from refmaml.kernels.kernel_set import FUSED, OPERATIONS
+from refmaml.kernels.launcher import VERSIONS, common
+from refmaml.layers import Conv2d, Linear
 from refmaml.oracles import cases
 
 KERNELS = Path(kernels.__file__).parent
@@ -15,29 +18,30 @@ KERNELS = Path(kernels.__file__).parent
 
 def texts():
     """{operation: its CUDA text}."""
-    return {operation: (KERNELS / operation / f"{operation}.cu").read_text() for operation in OPERATIONS}
+    return {operation: (KERNELS / operation / f"{operation}.cu").read_text() for operation in OPERATIONS + FUSED}
 
 
 def shim_device(folder, sanitize=False):
     """A device that runs every kernel file of the project, built into `folder`."""
-    common = (KERNELS / "common.cu").read_text()
-    libraries = {dtype: load(build(common, texts(), dtype, folder, sanitize)) for dtype in ("float32", "float64")}
+    libraries = {dtype: load(build(common(), texts(), dtype, folder, sanitize)) for dtype in ("float32", "float64")}
     return ShimDevice(libraries, ("shuffled",) if sanitize else tuple(SCHEDULES))
 
 
-def run_everything(folder):
-    """Every kernel under AddressSanitizer, which ends the process at the first access out of bounds."""
-    device = shim_device(folder, sanitize=True)
+def run_everything(device):
+    """Every kernel in both precisions."""
     k = kernels.cuda(device)
     for dtype in PRECISIONS:
         for case in [*cases.LAYERS, *TINY]:
-            for version in (1, 2):
+            for version in VERSIONS if isinstance(case.layer, Conv2d | Linear) else VERSIONS[-1:]:
                 passes(case, kernels.cuda(device, version), *draws(case, 2, False, dtype))
+        for case in SMALL:
+            passes(case, k, *draws(unfused(case), 2, False, dtype))
         for loss in cases.LOSSES:
             loss_passes(loss, k, dtype)
         vectors_passes(k, dtype, P=300)
-    print(len(device.launched), "kernels ran")
 
 
 if __name__ == "__main__":
-    run_everything(sys.argv[1])
+    sanitized = shim_device(sys.argv[1], sanitize=True)              # ends the process at the first access out of bounds
+    run_everything(sanitized)
+    print(len(sanitized.launched), "kernels ran")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = "nvidia-cuda-nvrtc"
-REASON = f"{PACKAGE} is not installed: pip install 'refmaml[cuda-check]' to compile the CUDA kernels for every GPU"
+REASON = f"{PACKAGE} is not installed: pip install 'refmaml[test]' brings it where there is one, to compile the CUDA kernels for every GPU"
 
 
 class Resources(NamedTuple):

@@ -1,0 +1,242 @@
+// Batch-norm, a piecewise linear activation and max-pooling in one go: see reference.py for the formulas, the arguments and their names.
+//
+// A block for each (task, channel): it brings the channel's M = N H W numbers to shared memory where they fit (else it reads them again),
+// adds up, and writes results once. Between the passes of three layers the normalised input, the activations and their adjoints would
+// go to memory and back; here they are computed anew from x, and only what the next layer reads is written.
+//
+//   v1  this. Not yet timed on a GPU.
+//
+// Windows of 1 x 1 (nothing is pooled) and 2 x 2 are compiled for themselves: no division by a window's extents is left.
+#define CHANNEL int N, int C, int H, int W, int Ho, int Wo, int kH, int kW, int held
+
+#define FOR_WINDOWS(pass, ...) \
+    if (kH == 1 && kW == 1) pass(Windows<1>{N, C, H, W, Ho, Wo, kH, kW}, __VA_ARGS__); \
+    else if (kH == 2 && kW == 2) pass(Windows<2>{N, C, H, W, Ho, Wo, kH, kW}, __VA_ARGS__); \
+    else pass(Windows<0>{N, C, H, W, Ho, Wo, kH, kW}, __VA_ARGS__)
+
+typedef signed char Winner;                             // the place p kW + q in its window
+
+// The extents; SIDE is that of a window where it is known when this is compiled, else 0.
+template <int SIDE> struct Windows {
+    int N, C, H, W, Ho, Wo, height_, width_;
+    enum { POOLED = SIDE != 1 };
+    __device__ __forceinline__ int height() const { return SIDE ? SIDE : height_; }
+    __device__ __forceinline__ int width() const { return SIDE ? SIDE : width_; }
+    __device__ __forceinline__ int pixels() const { return N * H * W; }
+    __device__ __forceinline__ int windows() const { return N * Ho * Wo; }
+    // Where window (image, a, b) of this block's channel lies in y, and where its pixel number `place` lies in an image.
+    __device__ __forceinline__ int in_y(Place at) const { return ((at.hi * C + blockIdx.x) * Ho + at.mid) * Wo + at.lo; }
+    __device__ __forceinline__ int pixel(Place at, int place) const
+    {
+        return POOLED ? (at.mid * height() + place / width()) * W + at.lo * width() + place % width() : at.mid * W + at.lo;
+    }
+};
+
+// The numbers of this block's channel: pixel l of image n at from[n step + l].
+struct Channel {
+    const real *from;
+    int step;
+    __device__ __forceinline__ real at(int n, int l) const { return from[n * step + l]; }
+};
+
+// The channel of `x`, copied to `room` if it is held there. A barrier must follow before anybody reads it.
+template <class Of> __device__ __forceinline__ Channel bring(const real *x, real *room, bool held, Of of)
+{
+    int L = of.H * of.W, c = blockIdx.x;
+    Channel far = {x + c * L, of.C * L};
+    if (!held) return far;
+    Place at = place_of(threadIdx.x, 1, L), by = place_of(blockDim.x, 1, L);
+    for (int e = threadIdx.x; e < of.pixels(); e += blockDim.x, at.advance(by, 1, L)) room[e] = far.at(at.hi, at.lo);
+    return {room, L};
+}
+
+// What is done for each pixel (n, l) of the channel, and for each window; in the same order by the same threads at every launch.
+#define EACH_PIXEL(at, of) \
+    for (Place at = place_of(threadIdx.x, 1, of.H * of.W), by_ = place_of(blockDim.x, 1, of.H * of.W); at.hi < of.N; \
+         at.advance(by_, 1, of.H * of.W))
+#define EACH_BOX(at, N, A, B) \
+    for (Place at = place_of(threadIdx.x, A, B), by_ = place_of(blockDim.x, A, B); at.hi < N; at.advance(by_, A, B))
+
+// u where u > 0, slope u elsewhere; NaN passes through, and 0 times infinity is 0.
+__device__ __forceinline__ real bent(real u, real slope) { return !(u <= 0) ? u : slope == 0 ? 0 : slope * u; }
+
+// f'(u) of the u that won, read off y = f(u).
+__device__ __forceinline__ real bend(real y, real slope) { return y <= 0 ? slope : 1; }
+
+// ---- forward: xh = s (x - <x>), y = the largest of bent(gamma xh + beta) --------------------------------------------------------
+
+template <class Of>
+__device__ void forward(Of of, real *y, Winner *place, real *mean, real *s, const real *x, real gamma, real beta, real eps, real slope,
+                        real *room, bool held, Parts &part)
+{
+    Channel xs = bring(x, room, held, of);
+    __syncthreads();
+    real sum[1] = {0}, square[1] = {0}, M = of.pixels();
+    EACH_PIXEL(at, of) sum[0] += xs.at(at.hi, at.lo);
+    block_sums(sum, part);
+    real mean_c = sum[0] / M;
+    EACH_PIXEL(at, of) {
+        real centred = xs.at(at.hi, at.lo) - mean_c;
+        square[0] += centred * centred;
+    }
+    block_sums(square, part);
+    real s_c = 1 / sqrt(square[0] / M + eps);
+    if (threadIdx.x == 0) mean[blockIdx.x] = mean_c, s[blockIdx.x] = s_c;
+    EACH_BOX(at, of.N, of.Ho, of.Wo) {
+        real best = 0;
+        int winner = 0;
+        for (int k = 0; k < (Of::POOLED ? of.height() * of.width() : 1); k++) {       // the first of equals; NaN wins over everything
+            real a = bent(gamma * (s_c * (xs.at(at.hi, of.pixel(at, k)) - mean_c)) + beta, slope);
+            if (k == 0 || a > best || (a != a && best == best)) best = a, winner = k;
+        }
+        y[of.in_y(at)] = best;
+        if (Of::POOLED) place[of.in_y(at)] = winner;
+    }
+}
+
+extern "C" __global__ void norm_act_pool_forward(OUTPUT(real, y), OUTPUT(Winner, place), OUTPUT(real, mean), OUTPUT(real, s),
+                                                 ARRAY(real, x), ARRAY(real, gamma), ARRAY(real, beta), CHANNEL, real eps, real slope)
+{
+    __shared__ Parts part;
+    ROOM(real, room);
+    FOR_WINDOWS(forward, OF_TASK(y), OF_TASK(place), OF_TASK(mean), OF_TASK(s), OF_TASK(x), OF_TASK(gamma)[blockIdx.x],
+                OF_TASK(beta)[blockIdx.x], eps, slope, room, held, part);
+}
+
+// ---- backward: du = f'(u) dy at the winners, 0 elsewhere; dx = s (dxh - <dxh> - xh <dxh xh>) with dxh = gamma du -----------------
+
+// The window that holds pixel (row, column), and whether that pixel won it; a rim that fills no whole window has none.
+template <class Of> struct Seat {
+    bool won;
+    int in_y;
+    __device__ __forceinline__ Seat(Of of, const Winner *place, Place pixel)
+    {
+        int a = Of::POOLED ? pixel.mid / of.height() : pixel.mid, b = Of::POOLED ? pixel.lo / of.width() : pixel.lo;
+        in_y = of.in_y({pixel.hi, a, b});
+        won = !Of::POOLED || (a < of.Ho && b < of.Wo
+                              && place[in_y] == (pixel.mid - a * of.height()) * of.width() + pixel.lo - b * of.width());
+    }
+};
+
+template <class Of>
+__device__ void backward(Of of, real *dx, real *dgamma, real *dbeta, const real *dy, const real *y, const Winner *place, const real *x,
+                         real mean, real s, real gamma, real slope, real *room, bool held, Parts &part)
+{
+    Channel xs = bring(x, room, held, of);
+    __syncthreads();
+    real sum[2] = {0, 0}, M = of.pixels();                           // of du, du xh
+    EACH_BOX(at, of.N, of.Ho, of.Wo) {
+        int i = of.in_y(at);
+        real du = bend(y[i], slope) * dy[i];
+        sum[0] += du;
+        sum[1] += du * (s * (xs.at(at.hi, of.pixel(at, Of::POOLED ? place[i] : 0)) - mean));
+    }
+    block_sums(sum, part);
+    if (threadIdx.x == 0) dbeta[blockIdx.x] = sum[0], dgamma[blockIdx.x] = sum[1];
+    real dxh_mean = gamma * sum[0] / M, incline = gamma * sum[1] / M;
+    EACH_BOX(at, of.N, of.H, of.W) {
+        Seat<Of> seat(of, place, at);
+        int l = at.mid * of.W + at.lo;
+        real dxh = seat.won ? gamma * (bend(y[seat.in_y], slope) * dy[seat.in_y]) : 0, xh = s * (xs.at(at.hi, l) - mean);
+        dx[(at.hi * of.C + blockIdx.x) * of.H * of.W + l] = s * (dxh - dxh_mean - xh * incline);
+    }
+}
+
+extern "C" __global__ void norm_act_pool_backward(OUTPUT(real, dx), OUTPUT(real, dgamma), OUTPUT(real, dbeta), ARRAY(real, dy),
+                                                  ARRAY(real, y), ARRAY(Winner, place), ARRAY(real, x), ARRAY(real, mean), ARRAY(real, s),
+                                                  ARRAY(real, gamma), CHANNEL, real slope)
+{
+    __shared__ Parts part;
+    ROOM(real, room);
+    int c = blockIdx.x;
+    FOR_WINDOWS(backward, OF_TASK(dx), OF_TASK(dgamma), OF_TASK(dbeta), OF_TASK(dy), OF_TASK(y), OF_TASK(place), OF_TASK(x),
+                OF_TASK(mean)[c], OF_TASK(s)[c], OF_TASK(gamma)[c], slope, room, held, part);
+}
+
+// ---- r_forward: rxh = s (rx - <rx> - xh <xh rx>), ry = f'(u) (rgamma xh + gamma rxh + rbeta) at the winners ---------------------
+
+// What a channel was normalised by, and its tangent.
+struct Norm {
+    real mean, s, rmean, incline;                                    // <x>, 1 / sqrt(var + eps), <rx>, <xh rx>
+    __device__ __forceinline__ real xh(real x) const { return s * (x - mean); }
+    __device__ __forceinline__ real rxh(real rx, real xh) const { return s * (rx - rmean - xh * incline); }
+    __device__ __forceinline__ real rs() const { return -s * s * incline; }
+};
+
+template <class Of>
+__device__ void r_forward(Of of, real *ry, real *rmean, real *incline, const real *rx, const real *y, const Winner *place, const real *x,
+                          Norm norm, real gamma, real rgamma, real rbeta, real slope, real *room, bool held, Parts &part)
+{
+    Channel xs = bring(x, room, held, of), rxs = bring(rx, room + of.pixels(), held, of);
+    __syncthreads();
+    real sum[2] = {0, 0}, M = of.pixels();                           // of rx, xh rx
+    EACH_PIXEL(at, of) {
+        real rx_i = rxs.at(at.hi, at.lo);
+        sum[0] += rx_i;
+        sum[1] += norm.xh(xs.at(at.hi, at.lo)) * rx_i;
+    }
+    block_sums(sum, part);
+    norm.rmean = sum[0] / M, norm.incline = sum[1] / M;
+    if (threadIdx.x == 0) rmean[blockIdx.x] = norm.rmean, incline[blockIdx.x] = norm.incline;
+    EACH_BOX(at, of.N, of.Ho, of.Wo) {
+        int i = of.in_y(at), l = of.pixel(at, Of::POOLED ? place[i] : 0);
+        real xh = norm.xh(xs.at(at.hi, l)), rxh = norm.rxh(rxs.at(at.hi, l), xh);
+        ry[i] = bend(y[i], slope) * (rgamma * xh + gamma * rxh + rbeta);
+    }
+}
+
+extern "C" __global__ void norm_act_pool_r_forward(OUTPUT(real, ry), OUTPUT(real, rmean), OUTPUT(real, incline), ARRAY(real, rx),
+                                                   ARRAY(real, y), ARRAY(Winner, place), ARRAY(real, x), ARRAY(real, mean), ARRAY(real, s),
+                                                   ARRAY(real, gamma), ARRAY(real, rgamma), ARRAY(real, rbeta), CHANNEL, real slope)
+{
+    __shared__ Parts part;
+    ROOM(real, room);
+    int c = blockIdx.x;
+    Norm norm = {OF_TASK(mean)[c], OF_TASK(s)[c], 0, 0};
+    FOR_WINDOWS(r_forward, OF_TASK(ry), OF_TASK(rmean), OF_TASK(incline), OF_TASK(rx), OF_TASK(y), OF_TASK(place), OF_TASK(x), norm,
+                OF_TASK(gamma)[c], OF_TASK(rgamma)[c], OF_TASK(rbeta)[c], slope, room, held, part);
+}
+
+// ---- r_backward: the product rule on each line of backward ------------------------------------------------------------------------
+
+template <class Of>
+__device__ void r_backward(Of of, real *rdx, real *rdgamma, real *rdbeta, const real *dy, const real *rdy, const real *y,
+                           const Winner *place, const real *x, const real *rx, Norm norm, real gamma, real rgamma, real slope, real *room,
+                           bool held, Parts &part)
+{
+    Channel xs = bring(x, room, held, of), rxs = bring(rx, room + of.pixels(), held, of);
+    __syncthreads();
+    real sum[5] = {0, 0, 0, 0, 0}, M = of.pixels();                  // of du, rdu, du xh, rdu xh, du rxh
+    EACH_BOX(at, of.N, of.Ho, of.Wo) {
+        int i = of.in_y(at), l = of.pixel(at, Of::POOLED ? place[i] : 0);
+        real xh = norm.xh(xs.at(at.hi, l)), rxh = norm.rxh(rxs.at(at.hi, l), xh);
+        real du = bend(y[i], slope) * dy[i], rdu = bend(y[i], slope) * rdy[i];
+        sum[0] += du, sum[1] += rdu, sum[2] += du * xh, sum[3] += rdu * xh, sum[4] += du * rxh;
+    }
+    block_sums(sum, part);
+    if (threadIdx.x == 0) rdgamma[blockIdx.x] = sum[3] + sum[4], rdbeta[blockIdx.x] = sum[1];
+    real dxh_mean = gamma * sum[0] / M, rdxh_mean = (rgamma * sum[0] + gamma * sum[1]) / M;
+    real incline = gamma * sum[2] / M, rincline = (rgamma * sum[2] + gamma * (sum[3] + sum[4])) / M;
+    EACH_BOX(at, of.N, of.H, of.W) {
+        Seat<Of> seat(of, place, at);
+        int l = at.mid * of.W + at.lo;
+        real xh = norm.xh(xs.at(at.hi, l)), rxh = norm.rxh(rxs.at(at.hi, l), xh);
+        real du = seat.won ? bend(y[seat.in_y], slope) * dy[seat.in_y] : 0, rdu = seat.won ? bend(y[seat.in_y], slope) * rdy[seat.in_y] : 0;
+        real inner = gamma * du - dxh_mean - xh * incline;
+        real rinner = rgamma * du + gamma * rdu - rdxh_mean - rxh * incline - xh * rincline;
+        rdx[(at.hi * of.C + blockIdx.x) * of.H * of.W + l] = norm.rs() * inner + norm.s * rinner;
+    }
+}
+
+extern "C" __global__ void norm_act_pool_r_backward(OUTPUT(real, rdx), OUTPUT(real, rdgamma), OUTPUT(real, rdbeta), ARRAY(real, dy),
+                                                    ARRAY(real, rdy), ARRAY(real, y), ARRAY(Winner, place), ARRAY(real, x),
+                                                    ARRAY(real, mean), ARRAY(real, s), ARRAY(real, rx), ARRAY(real, rmean),
+                                                    ARRAY(real, incline), ARRAY(real, gamma), ARRAY(real, rgamma), CHANNEL, real slope)
+{
+    __shared__ Parts part;
+    ROOM(real, room);
+    int c = blockIdx.x;
+    Norm norm = {OF_TASK(mean)[c], OF_TASK(s)[c], OF_TASK(rmean)[c], OF_TASK(incline)[c]};
+    FOR_WINDOWS(r_backward, OF_TASK(rdx), OF_TASK(rdgamma), OF_TASK(rdbeta), OF_TASK(dy), OF_TASK(rdy), OF_TASK(y), OF_TASK(place),
+                OF_TASK(x), OF_TASK(rx), norm, OF_TASK(gamma)[c], OF_TASK(rgamma)[c], slope, room, held, part);
+}

@@ -1,0 +1,85 @@
+"""Fused layers and the layers they stand for, for tests of kernels that do several layers at once."""
+from dataclasses import dataclass
+
+from kernel_passes import REFERENCE, draws, passes
+
+from refmaml import kernels
+from refmaml.kernels.kernel_set import FUSED, collect
+from refmaml.layers import BatchNorm2d, LeakyReLU, MaxPool2d, ReLU
+from refmaml.layers.norm_act_pool import NormActPool
+from refmaml.network import Sequential
+from refmaml.oracles.cases import LayerCase
+from refmaml.oracles.tolerance import relative_error, tolerance
+from refmaml.plan import fused_layers
+
+FUSED_REFERENCE = kernels.KernelSet("reference", {**REFERENCE.functions, **collect("reference", FUSED)})
+SMALL = [LayerCase(NormActPool(BatchNorm2d(3), 0.0, (2, 2)), (3, 5, 7)),
+         LayerCase(NormActPool(BatchNorm2d(2, gamma=False), 0.2), (2, 5, 3)),
+         LayerCase(NormActPool(BatchNorm2d(2, gamma=False, beta=False), 0.0), (2, 3, 4)),
+         LayerCase(NormActPool(BatchNorm2d(4), 1.0, (2, 3)), (4, 5, 7)),
+         LayerCase(NormActPool(BatchNorm2d(2, eps=0.1), 0.1, (3, 1)), (2, 8, 2)),
+         LayerCase(NormActPool(BatchNorm2d(4), 0.0), (4,)),
+         LayerCase(NormActPool(BatchNorm2d(1), 0.0, (2, 2)), (1, 2, 2)),
+         LayerCase(NormActPool(BatchNorm2d(1), 0.0, (1, 1)), (1, 1, 2))]
+# More numbers than one round of a block's threads, and than its shared memory holds.
+LARGE = [LayerCase(NormActPool(BatchNorm2d(2), 0.0, (2, 2)), (2, 19, 18)), LayerCase(NormActPool(BatchNorm2d(1), 0.0, (2, 2)), (1, 57, 60))]
+
+
+@dataclass(frozen=True)
+class Unfused:
+    """The layers that a NormActPool stands for, one after the other on the reference kernels, whatever kernel set it is given."""
+    layer: NormActPool
+
+    def chain(self):
+        bend = [] if self.layer.slope == 1 else [LeakyReLU(self.layer.slope) if self.layer.slope else ReLU()]
+        return [self.layer.norm, *bend, *([] if self.layer.window == (1, 1) else [MaxPool2d(self.layer.window)])]
+
+    def shapes(self):
+        return self.layer.shapes()
+
+    def forward(self, k, w, x):
+        kept = []
+        for layer in self.chain():
+            x, saved = layer.forward(REFERENCE, w, x)
+            kept.append(saved)
+        return x, kept
+
+    def backward(self, k, dw, w, kept, dy):
+        dys = []
+        for layer, saved in zip(reversed(self.chain()), reversed(kept), strict=True):
+            dys.append(dy)
+            dy = layer.backward(REFERENCE, dw, w, saved, dy)
+        kept.append(dys[::-1])
+        return dy
+
+    def r_forward(self, k, w, rw, kept, rx):
+        rkept = []
+        for layer, saved in zip(self.chain(), kept, strict=False):
+            rx, rsaved = layer.r_forward(REFERENCE, w, rw, saved, rx)
+            rkept.append(rsaved)
+        return rx, rkept
+
+    def r_backward(self, k, rdw, w, rw, kept, rkept, dy, rdy):
+        *saved, dys = kept
+        for layer, *of in list(zip(self.chain(), saved, rkept, dys, strict=True))[::-1]:
+            rdy = layer.r_backward(REFERENCE, rdw, w, rw, *of, rdy)
+        return rdy
+
+
+def unfused(case):
+    """The case of the layers that a fused layer stands for."""
+    return case._replace(layer=Unfused(case.layer))
+
+
+def errors(case, candidate, *how):
+    """{quantity: its error as a fraction of what it may be}: a fused layer on a kernel set against the layers it stands for, on what
+    `draws` gives for (tasks, shared, dtype)."""
+    inputs = draws(unfused(case), *how)
+    truth, values = passes(unfused(case), REFERENCE, *inputs), passes(case, candidate, *inputs)
+    limit = tolerance(inputs[2].dtype, inputs[2][0].size)
+    return {name: relative_error(values[name], truth[name]) / limit for name in truth}
+
+
+def fused(net, kernel_set):
+    """`net` on a kernel set, with its fused layers."""
+    return Sequential(fused_layers(net.layers, kernel_set), net.loss_function, net.input_shape, kernel_set)

@@ -1,0 +1,101 @@
+"""Mistakes planted in the texts of CUDA kernels, as one makes them: the checks that the kernels pass must catch each."""
+import numpy as np
+import pytest
+from cuda_shim.build import ABSENT, build, load
+from cuda_shim.device import RaceError, ShimDevice
+from cuda_shim.kernels import texts
+from fused_layers import FUSED_REFERENCE, LARGE, SMALL, errors
+from kernel_passes import DEEP, TILES, draws, worst
+from test_13_cuda_shim import sanitized
+
+from refmaml import kernels
+from refmaml.kernels.launcher import common
+from refmaml.layers import BatchNorm2d
+from refmaml.layers.norm_act_pool import NormActPool
+from refmaml.oracles import cases
+
+pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
+
+# {mistake: (what stands in the text, what stands there instead)}
+FUSED = {
+    "a channel is read before all of it is there": ("held, of);\n    __syncthreads();", "held, of);"),
+    "sums are overwritten while they are read": (f"    __syncthreads();{36 * ' '}// before the next sums", "//"),
+    "the tangent of s is left out": ("norm.rs() * inner + norm.s * rinner", "norm.s * rinner"),
+    "the last of equals wins": ("a > best ||", "a >= best ||"),
+    "a window's rim is taken for a winner": ("a < of.Ho && b < of.Wo\n", "b < of.Wo\n")}
+CONVOLUTIONS = {
+    "no barrier between a slice and the next": ("put(shared, buffer ^ 1);\n        __syncthreads();", "put(shared, buffer ^ 1);"),
+    "one buffer for both slices": ("loader.put(shared, buffer ^ 1)", "loader.put(shared, buffer)"),
+    "both halves are of the first product": ("two ? second : first", "first"),
+    "every part goes on to the end": ("begin + chunk < plan.depth ? begin + chunk : plan.depth", "plan.depth"),
+    "a tap too few under a stride": ("taps(r < k ? (k - 1 - r) / s + 1 : 0)", "taps(r < k ? (k - 1 - r) / s : 0)"),
+    "the borders of the wrong image": ("of.Ho,\n               of.Wo, of.H * of.W}", "of.H,\n               of.W, of.H * of.W}")}
+OVERRUNS = {
+    "norm_act_pool": ("e < of.pixels(); e += blockDim.x", "e <= of.pixels(); e += blockDim.x"),            # of the room for a channel
+    "conv2d": ("unsigned(column.column + step.column) < unsigned(plan.seen_columns)", "true")}             # beyond the border of an image
+SANITIZED = """
+import sys
+from test_14_cuda_mistakes import CASES, FUSED_CASES, OVERRUNS, agrees, with_mistake
+folder, operation = sys.argv[1:]
+broken = with_mistake(folder, operation, *OVERRUNS[operation], sanitize=True)
+for case in FUSED_CASES if operation == "norm_act_pool" else CASES:
+    agrees(case, broken)
+"""
+FUSED_CASES, CASES = (LARGE[0], SMALL[0], SMALL[3]), (cases.LAYERS[1], cases.LAYERS[3], *DEEP, TILES[0])
+
+
+def with_mistake(folder, operation, old, new, sanitize=False):
+    """The CUDA kernels of an operation with `new` for `old` in their text."""
+    shared, needed = common(), (operation, "bias", "vector")
+    assert shared.count(old) + texts()[operation].count(old) >= 1, old
+    library = build(shared.replace(old, new), {name: texts()[name].replace(old, new) for name in needed}, "float64", folder, sanitize)
+    return kernels.cuda(ShimDevice({"float64": load(library)}))
+
+
+def agrees(case, candidate):
+    if isinstance(case.layer, NormActPool):
+        assert max(errors(case, candidate, 2, False, np.float64).values()) <= 1
+    else:
+        assert worst(case, candidate, *draws(case, 2, False, np.float64))[0] <= 1
+
+
+@pytest.mark.parametrize("mistake", FUSED)
+def test_a_mistake_in_the_fused_kernels_is_caught(libraries, mistake):
+    broken = with_mistake(libraries, "norm_act_pool", *FUSED[mistake])
+    with pytest.raises((RaceError, AssertionError)):
+        for case in FUSED_CASES:
+            agrees(case, broken)
+        the_first_of_equals_wins(broken)
+
+
+@pytest.mark.parametrize("mistake", CONVOLUTIONS)
+def test_a_mistake_in_the_convolutions_is_caught(libraries, mistake):
+    broken = with_mistake(libraries, "conv2d", *CONVOLUTIONS[mistake])
+    with pytest.raises((RaceError, AssertionError)):
+        for case in CASES:
+            agrees(case, broken)
+
+
+@pytest.mark.parametrize("operation", OVERRUNS)
+def test_an_overrun_in_the_new_kernels_is_caught_by_the_sanitizer(libraries, operation):
+    result = sanitized(["-c", SANITIZED], libraries, operation)
+    assert result.returncode != 0 and "heap-buffer-overflow" in result.stderr, result.stdout + result.stderr[-2000:]
+
+
+def the_first_of_equals_wins(candidate):
+    x = np.where(np.arange(96) % 5 < 3, -1.0, 2.0).reshape(1, 2, 2, 4, 6)
+    layer = NormActPool(BatchNorm2d(2, gamma=False, beta=False), 0.0, (2, 3))
+    (_, ours), (_, truth) = (layer.forward(k, {}, x) for k in (candidate, FUSED_REFERENCE))
+    assert ours.place.dtype == np.int8 and np.array_equal(ours.place, truth.place) and len(np.unique(truth.place)) > 1
+
+
+def test_of_equals_the_first_wins(cuda):
+    the_first_of_equals_wins(cuda)
+
+
+def test_a_task_has_the_same_bits_whoever_travels_with_it(cuda):
+    for case in DEEP:
+        inputs = draws(case, 3, False, np.float32)
+        together = case.layer.forward(cuda, inputs[0], inputs[2])[0]
+        alone = case.layer.forward(cuda, {name: w[1:2] for name, w in inputs[0].items()}, inputs[2][1:2])[0]
+        assert np.array_equal(together[1:2], alone)
