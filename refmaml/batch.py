@@ -32,6 +32,11 @@ class Batch:
         """The arrays by name."""
         return vars(self).items()
 
+    @property
+    def sets(self):
+        """((x_support, y_support), (x_query, y_query))."""
+        return (self.x_support, self.y_support), (self.x_query, self.y_query)
+
     def __len__(self):
         """The number of tasks T."""
         return len(self.x_support)

@@ -10,7 +10,19 @@ class ArgumentError(RefmamlError, ValueError):
 
 
 class NonFiniteError(RefmamlError, FloatingPointError):
-    """A NaN or an infinity appeared; the text names the first place it was seen."""
+    """A NaN or an infinity appeared; the text names the first place it was seen, and the task, where it is one task's."""
+
+    def __init__(self, text, task=None):
+        super().__init__(text if task is None else f"{text} in task {task}")
+        self.text, self.task = text, task
+
+    def counted_from(self, start):
+        """The same of a task counted among all, where it was counted among those from number `start` on."""
+        return NonFiniteError(self.text, None if self.task is None else start + self.task)
+
+
+class OutOfMemoryError(RefmamlError, MemoryError):
+    """The GPU's memory does not hold even one task."""
 
 
 class DataError(RefmamlError, OSError):

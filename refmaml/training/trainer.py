@@ -1,12 +1,13 @@
 """The outer loop: sample tasks, take their meta-gradient, update, log; and again."""
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import nan
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from refmaml.errors import NonFiniteError, expect
+from refmaml.training.meta_step import MetaStep, brought, take, taken_back
 
 
 class Row(NamedTuple):
@@ -30,14 +31,16 @@ class Recipe:
 
     sample     step -> Batch; tasks come from counters, so a step's tasks do not depend on the steps before
     optimizer  of refmaml.training.optimizers; schedule gives its learning rate: step -> lr
-    chunk      how many tasks are in memory at once
+    chunk      how many tasks are in memory at once; None: as meta_gradient has it
+    take       (recipe, Progress) -> Step: see meta_step.py
     """
     net: Any
     method: Any
     optimizer: Any
     schedule: Any
     sample: Any
-    chunk: int = 8
+    chunk: int | None = 8
+    take: Any = take
 
     def start(self, theta):
         """Step 0, at the initial parameters theta (P,)."""
@@ -71,19 +74,13 @@ def advance(recipe, now):
     """The Progress one meta-step after `now`, which stays as it was. Raises NonFiniteError."""
     started, t = time.perf_counter(), now.step + 1
     try:
-        out = recipe.method.meta_gradient(recipe.net, now.meta, recipe.sample(now.step), chunk=recipe.chunk)
-        with np.errstate(all="ignore"):                   # an overflow is found and named, not warned about
-            meta, state = recipe.optimizer.update(now.meta, out.grad, now.state, t, recipe.schedule(now.step))
-        if not np.isfinite(meta).all():
-            raise NonFiniteError(f"the update: expected finite parameters, got {(~np.isfinite(meta)).sum()} "
-                                 "non-finite ones (a smaller lr may help)")
+        after = recipe.take(recipe, now)
     except NonFiniteError as error:
         raise NonFiniteError(f"meta-step {t}: {error}") from None
-    accuracy = nan if out.accuracy is None else float(out.accuracy)
-    norm = float(np.sqrt(np.square(out.grad, dtype=np.float64).sum()))
+    accuracy = nan if after.accuracy is None else after.accuracy
     seconds = now.seconds + time.perf_counter() - started
-    now.curve[now.step:] = [Row(t, float(out.loss), accuracy, norm, seconds)]
-    return Progress(meta, state, now.curve, t)
+    now.curve[now.step:] = [Row(t, after.loss, accuracy, after.norm, seconds)]
+    return Progress(after.meta, after.state, now.curve, t)
 
 
 def finished(now, steps, minutes):
@@ -101,7 +98,11 @@ def train(recipe, now, *, steps=None, minutes=None, show=None, save=None, save_e
     """
     expect(steps is not None or minutes is not None, "steps", "a number of steps, or of minutes", "neither")
     save, show = save or ignore, show or ignore
-    saved = time.monotonic()
+    kernels, home = recipe.net.kernels, isinstance(now.meta, np.ndarray)
+    saved, keep = time.monotonic(), save
+    if kernels.far:                                       # from here on meta and the optimiser's state stay on the GPU
+        recipe, now = replace(recipe, take=MetaStep()), brought(kernels, now)
+        save = lambda now: keep(taken_back(kernels, now))  # noqa: E731
     try:
         while not finished(now, steps, minutes):
             now = advance(recipe, now)
@@ -113,7 +114,7 @@ def train(recipe, now, *, steps=None, minutes=None, show=None, save=None, save_e
         save(now)
         raise
     save(now)
-    return now
+    return taken_back(kernels, now) if kernels.far and home else now
 
 
 def ignore(now):

@@ -1,0 +1,33 @@
+"""Where NumPy's arrays become those of a GPU: a net's vectors and tasks, in one copy, and what is checked on the way.
+
+Nothing to do where the kernels compute on NumPy's arrays. What comes back as NumPy's: KernelSet.as_came.
+"""
+import numpy as np
+
+
+def bring(net, vectors, *sets):
+    """(vectors, sets (x, y)) where the net's kernels compute; arrays of the GPU are taken as they are. Raises ArgumentError."""
+    if not net.kernels.far:
+        return vectors, sets
+    flat = [a for part in checked(net, *sets) for a in part]
+    brought = net.kernels.bring(*vectors, *flat)
+    parts = brought[len(vectors):]
+    return brought[:len(vectors)], tuple(zip(parts[::2], parts[1::2], strict=True))
+
+
+def checked(net, *sets):
+    """The sets (x, y) as a GPU's kernels take them, labels as int64. Raises ArgumentError.
+
+    Labels in CuPy's arrays are looked at here too, which is a wait; a kernel would read beyond its logits for one that is too large.
+    """
+    for x, y in sets:
+        net.check_set(x, y)
+    return tuple((x, y.astype(np.int64, copy=False) if y.dtype.kind in "iu" else y) for x, y in sets)
+
+
+def bring_pass(net, w, x, y):
+    """w, x, y of one pass where the net's kernels compute; if all are there already they were checked when they came."""
+    if not net.kernels.far or not any(isinstance(a, np.ndarray) for a in (w, x, y)):
+        return w, x, y
+    (w,), (xy,) = bring(net, (w,), (x, y))
+    return w, *xy
