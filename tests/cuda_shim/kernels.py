@@ -6,6 +6,7 @@ from kernel_passes import PRECISIONS, TINY, draws, loss_passes, passes, vectors_
 
 from cuda_shim.build import build, load
 from cuda_shim.device import SCHEDULES, ShimDevice
+from cuda_shim.strict import Cupy
 from refmaml import kernels
 from refmaml.kernels.kernel_set import OPERATIONS
 from refmaml.oracles import cases
@@ -23,6 +24,13 @@ def shim_device(folder, sanitize=False):
     common = (KERNELS / "common.cu").read_text()
     libraries = {dtype: load(build(common, texts(), dtype, folder, sanitize)) for dtype in ("float32", "float64")}
     return ShimDevice(libraries, ("shuffled",) if sanitize else tuple(SCHEDULES))
+
+
+def stand_in(device):
+    """A stand-in for the module cupy whose kernels run on a device of the shim, in one order of threads."""
+    def kernel(name, dtype, grid, threads, arguments):
+        device.run(name, dtype, grid, threads, arguments, SCHEDULES["forward"])
+    return Cupy(kernel)
 
 
 def run_everything(folder):
