@@ -1,5 +1,7 @@
-"""Work on the GPU recorded once and replayed: a CUDA graph. Launching a hundred kernels one by one from Python takes longer than a small net's
-arithmetic; launching them as one graph does not."""
+"""Work on the GPU recorded once and replayed: a CUDA graph. Launching a hundred kernels one by one from Python takes longer than a small
+net's arithmetic; launching them as one graph does not."""
+from contextlib import suppress
+
 import numpy as np
 
 from refmaml.kernels.transfer import Numbers, Parcel
@@ -31,8 +33,11 @@ class Graph:
             self.stream.begin_capture()
             try:
                 self.kept, self.numbers = self.work(function)
-            finally:
-                self.graph = self.stream.end_capture()
+            except BaseException:
+                with suppress(Exception):                      # the capture is over, whatever it came to; what went wrong first counts
+                    self.stream.end_capture()
+                raise
+            self.graph = self.stream.end_capture()
 
     def work(self, function):
         kept, small = function(*self.inputs)

@@ -150,7 +150,7 @@ REMEDIES = {
     "nvrtc": "NVRTC compiles the kernels: pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]') brings it",
     "NO_BINARY_FOR_GPU": "this CuPy or NVRTC does not know the GPU",
     "NoKernelImageForDevice": "this CuPy or NVRTC does not know the GPU",
-    "memory": "something else holds the GPU's memory"}
+    "out of memory": "something else holds the GPU's memory"}
 
 
 def first_line(error):

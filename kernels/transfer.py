@@ -17,8 +17,8 @@ class Parcel:
 
     def views(self, block):
         """The arrays in a block (size,) of uint8, NumPy's or CuPy's: views of its memory."""
-        ends = (start + prod(shape) * dtype.itemsize for start, (shape, dtype) in zip(self.starts, self.specs, strict=True))
-        return [block[start:end].view(dtype).reshape(shape) for start, end, (shape, dtype) in zip(self.starts, ends, self.specs, strict=True)]
+        return [block[start:start + prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+                for start, (shape, dtype) in zip(self.starts, self.specs, strict=True)]
 
     def load(self, block, arrays):
         """NumPy arrays of these shapes into a block on the host."""
@@ -37,7 +37,7 @@ def send(xp, arrays):
 
 
 class Numbers:
-    """A few small arrays of the GPU on their way back: one copy, one wait. Real numbers, integers below 2^53 and bools: they travel as float64."""
+    """A few small arrays of the GPU on their way back, in one copy, with one wait: real numbers, bools, integers below 2^53, as float64."""
 
     def __init__(self, xp, arrays):
         self.specs = [(a.shape, a.dtype) for a in arrays]

@@ -26,12 +26,16 @@ def refuse_non_finite(a, what):
 
 
 def require_finite(net, a, refuse):
-    """Call refuse(net, a as NumPy's) unless all of `a` is finite. A net that takes notes does not look: it notes whether it is."""
-    finite = net.kernels.xp.isfinite(a).all()
+    """Call refuse(net, a as NumPy's) unless all of `a` is finite; see `note`."""
+    note(net, net.kernels.xp.isfinite(a).all(), lambda: refuse(net, net.kernels.back(a)))
+
+
+def note(net, finite, refuse):
+    """Call refuse() unless `finite` (); or, on a net that takes notes, note it in net.seen."""
     if getattr(net, "seen", None) is not None:
         net.seen.append(finite)
     elif not finite:
-        refuse(net, net.kernels.back(a))
+        refuse()
 
 
 def refuse_vector(net, what, vector, advice="", wanted="numbers", task=None):

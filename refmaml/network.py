@@ -3,8 +3,8 @@
 Nothing here knows what any layer does. Tasks travel together: parameters are w (T, P), or (1, P) where all tasks share them, inputs
 x (T, N, ...), targets y (T, N, ...); losses come back as (T,), gradients and products as (T, P), a row per task.
 
-On kernels of a GPU all of it stays there. What comes in as a NumPy array is taken there, and what depends on a NumPy w, theta or v is
-returned as one; a Primal holds arrays of the GPU. Labels are checked on the way there, and not again: looking at them would be a wait.
+On a GPU all of it stays there. NumPy's arrays are taken there, and what depends on a NumPy w, theta or v is returned as one; a Primal holds
+arrays of the GPU. Labels are checked on the way there, and not again: looking at them would be a wait.
 """
 from copy import copy
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ import numpy as np
 from refmaml import kernels as kernel_sets
 from refmaml.boundary import bring_pass
 from refmaml.errors import expect
-from refmaml.finite import refuse_pass
+from refmaml.finite import note, refuse_pass
 from refmaml.layers.losses import CrossEntropy
 from refmaml.parameters import Parameters
 from refmaml.plan import plan
@@ -56,8 +56,8 @@ class Sequential:
         self.parameters = Parameters(self.layers)
         expect(self.num_params > 0, "layers", "at least one layer with parameters", f"{len(self.layers)} layers")
         self.first = min(self.parameters.layer_of.values())          # nothing before this layer needs a derivative
-        self.input_shape, self.outputs, self.sizes, self.chains = input_shape, {}, {}, {}      # found out once for each shape of an input
-        self.movers, self.seen = {}, None
+        self.outputs, self.sizes, self.chains, self.movers = {}, {}, {}, {}      # found out once for each shape or choice
+        self.input_shape, self.seen = input_shape, None
         if input_shape is not None:
             self.output_shape(tuple(input_shape))
 
@@ -112,8 +112,7 @@ class Sequential:
         """(P,) of bools where the kernels compute: what `adapts` selects and `frozen` does not. Found out, and taken there, once."""
         key = tuple(adapts), tuple(frozen)
         if key not in self.movers:
-            chosen = self.mask(adapts) & ~self.mask(frozen) if frozen else self.mask(adapts)
-            self.movers[key], = self.kernels.bring(chosen)
+            self.movers[key], = self.kernels.bring(self.mask(adapts) & ~self.mask(frozen) if frozen else self.mask(adapts))
         return self.movers[key]
 
     def output_shape(self, shape):
@@ -143,7 +142,7 @@ class Sequential:
         expect(len(w) in (1, len(x)), "w", lambda: f"a row for each of {len(x)} tasks, or one for all", lambda: f"{len(w)} rows")
 
     def check_set(self, x, y, values=True):
-        """Raise ArgumentError unless inputs and targets fit each other and the net; values: look at the targets' values too."""
+        """The same of inputs and targets alone; values: look at the targets' values too."""
         expect(x.ndim >= 3, "x", "shape (tasks, examples, ...)", lambda: f"{x.shape}")
         expect(x.dtype.kind in "fc", "x", "real numbers", lambda: f"dtype {x.dtype}")
         expect(x.shape[0] > 0 and x.shape[1] > 0, "x", "at least one task and one example", lambda: f"shape {x.shape}")
@@ -210,9 +209,7 @@ class Sequential:
             loss, loss_saved = self.loss_function.forward(self.kernels, z, y)
             grad, dys = self.backward(views, saved, self.loss_function.backward(self.kernels, loss_saved))
         accuracy = self.loss_function.accuracy(z, y)
-        if not keep:
-            saved = dys = loss_saved = None
-        return Primal(views, z, loss, accuracy, grad, saved, dys, loss_saved)
+        return Primal(views, z, loss, accuracy, grad, *((saved, dys, loss_saved) if keep else (None, None, None)))
 
     def unrolled(self, phi, rates, batch, order=2, recompute=False):
         """The inner loop from phi (1 or T, P) with step sizes A_k (P,), and the way back through it, as one kernel.
@@ -272,12 +269,11 @@ class Sequential:
             return chain.product(kept, v, gauss_newton=True)
         here, = self.kernels.bring(v)
         with np.errstate(all="ignore"):
-            rz, _ = self.r_forward(primal, here)
-            rdz = self.loss_function.r_backward(self.kernels, primal.loss_saved, rz)
+            rdz = self.loss_function.r_backward(self.kernels, primal.loss_saved, self.r_forward(primal, here)[0])
             return self.kernels.as_came(self.backward(primal.w, primal.saved, rdz)[0], v)
 
     def hessian(self, theta, x, y):
-        """The Hessian at theta (P,) of the mean loss over the tasks of x, y, as a scipy LinearOperator."""
+        """The Hessian at theta (P,) of the mean loss over the tasks of x, y, as a scipy LinearOperator, which takes NumPy's vectors."""
         from refmaml.operators import CurvatureOperator  # scipy is imported where it is used
         return CurvatureOperator(self, self.hvp, theta, x, y)
 
@@ -292,15 +288,11 @@ class Sequential:
         return xp.isfinite(primal.loss).all() & (xp.isfinite(primal.grad) if known is None else known).all()
 
     def watched(self):
-        """This net for one call: `require_finite` notes in `seen` whether a pass was finite, and does not look; on a GPU looking is a wait."""
+        """This net for one call: `require_finite` notes in `seen` whether a pass was finite, and does not look."""
         net = copy(self)
         net.seen = []
         return net
 
     def require_finite(self, primal, w, x, stage):
         """Raise NonFiniteError naming the first task and layer that left the finite numbers, if loss or gradient did."""
-        if self.seen is not None:
-            self.seen.append(self.finite(primal))
-            return
-        if not self.finite(primal):
-            refuse_pass(self, primal, w, x, stage)
+        note(self, self.finite(primal), lambda: refuse_pass(self, primal, w, x, stage))

@@ -3,6 +3,28 @@ import pytest
 
 
 @pytest.fixture(scope="session")
+def shim_libraries(tmp_path_factory):
+    """The CUDA kernels as g++ compiles them: {precision: library}."""
+    from cuda_shim.build import ABSENT
+    from cuda_shim.kernels import libraries
+    if ABSENT:
+        pytest.skip(ABSENT)
+    return libraries(tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.fixture
+def cupy(shim_libraries, monkeypatch):
+    """A stand-in for the module cupy, imported as cupy while the test runs; its counts start from nothing."""
+    import sys
+
+    from cuda_shim.device import ShimDevice
+    from cuda_shim.kernels import stand_in
+    module = stand_in(ShimDevice(shim_libraries))
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    return module
+
+
+@pytest.fixture(scope="session")
 def golden(tmp_path_factory):
     """A folder of golden vectors that nobody may write into."""
     from refmaml.golden import check

@@ -12,7 +12,7 @@ from refmaml.oracles.tolerance import relative_error, tolerance
 @pytest.fixture(scope="module")
 def cuda():
     try:
-        return kernels.cuda()
+        return kernels.cuda(xp=np)
     except (ImportError, RuntimeError) as reason:
         pytest.skip(str(reason))
 
@@ -22,7 +22,7 @@ def test_every_pass_of_every_layer_agrees_with_the_reference(cuda, dtype):
     for case in CUDA_CASES:
         for version in (1, 2) if isinstance(case.layer, (Conv2d, Linear)) else (2,):
             for tasks, shared in ((3, False), (2, True), (1, False)):
-                fraction, name = worst(case, kernels.cuda(version=version), *draws(case, tasks, shared, dtype))
+                fraction, name = worst(case, kernels.cuda(version=version, xp=np), *draws(case, tasks, shared, dtype))
                 assert fraction <= 1, f"{case}, v{version}, {name}: {fraction} of the tolerance"
 
 
@@ -49,7 +49,7 @@ def test_a_hundred_runs_give_the_same_bits(cuda, layer, shape):
 
 def test_cupy_s_arrays_are_used_where_they_are(cuda):
     cupy = pytest.importorskip("cupy")
-    rng, here = np.random.default_rng(0), kernels.cuda(xp=cupy)
+    rng, here = np.random.default_rng(0), kernels.cuda()
     x, w = rng.standard_normal((2, 3, 4, 6, 5)), rng.standard_normal((1, 7, 4, 3, 3))
     y, on_gpu = np.empty((2, 3, 7, 4, 3)), here.empty((2, 3, 7, 4, 3), np.float64)
     cuda.conv2d_forward(y, x, w, (1, 1), ((0, 0), (0, 0)))

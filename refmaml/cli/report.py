@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from refmaml.bars import watched
 from refmaml.version import __version__
 
 SECONDS_BETWEEN_LINES = 30
@@ -23,7 +24,7 @@ def progress(steps, quiet, title="", place=0):
     """
     if quiet:
         yield lambda now: None
-    elif sys.stderr.isatty():
+    elif watched():
         from tqdm import tqdm
         with tqdm(total=steps, unit="step", dynamic_ncols=True, desc=title or None, position=place) as bar:
             def show(now):

@@ -1,10 +1,10 @@
 """`refmaml verify`: climbs the derivative ladder and prints a table of errors against the tolerance that theory gives."""
 import json
-import sys
 from time import perf_counter
 
 import numpy as np
 
+from refmaml.bars import bar
 from refmaml.cli.kernels import NAMES, kernel_set
 from refmaml.errors import DataError
 from refmaml.version import __version__
@@ -45,8 +45,7 @@ def run(arguments):
 
 def progress(section, checks):
     """A bar while a section runs, where somebody watches."""
-    from tqdm import tqdm
-    return tqdm(checks, desc=section, unit=" checks", leave=False, disable=not sys.stderr.isatty())
+    return bar(checks, desc=section, unit=" checks", leave=False)
 
 
 def by_check(checks):

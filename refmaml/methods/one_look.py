@@ -1,4 +1,4 @@
-"""Work whose numbers are looked at once, at its end. On a GPU every look waits until all that was launched is done, and launching starts anew.
+"""Work whose numbers are looked at once, at its end. On a GPU every look waits until all that was launched is done.
 
 work(net, *arrays) -> (kept, small): a list of arrays that stay where the kernels compute, and {name: small array} for the host. It calls
 `net.require_finite` as it goes; on a GPU that takes a note, which comes back with the small arrays. Only where a note says that numbers

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from refmaml.bars import bar
 from refmaml.errors import DataError
 
 SETS = ("images_background", "images_evaluation")
@@ -49,12 +50,11 @@ def read_drawings(places, size, resample):
     resample  "lanczos" filters the picture as grey values; "nearest" keeps it black and white
     Nothing is unpacked to disk. Raises DataError, naming the file, where something is missing or damaged.
     """
-    from tqdm import tqdm
     images, names = [], []
     for place in places:
         with _opened(place) as (members, read):
             characters = _by_character(place, members)
-            for name in tqdm(sorted(characters), desc=f"reading {place.name}", disable=None, leave=False):
+            for name in bar(sorted(characters), desc=f"reading {place.name}", leave=False):
                 images.append([_decoded(place, member, read, size, resample) for member in characters[name]])
                 names.append(name)
     return {"images": np.array(images, np.uint8), "names": np.array(names)}

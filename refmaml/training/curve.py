@@ -1,6 +1,8 @@
 """The learning curve as a table and as a picture."""
 import csv
 import io
+import sys
+from importlib.util import find_spec
 from math import isnan
 
 import numpy as np
@@ -50,6 +52,14 @@ def tidy(axes, xlabel, ylabel):
     axes.set_axisbelow(True)
 
 
+def can_draw(path):
+    """Whether matplotlib is here; if not, a line on stderr says which picture there will not be."""
+    here = find_spec("matplotlib") is not None
+    if not here:
+        print(f"refmaml: no {path}: matplotlib draws it, and is not installed", file=sys.stderr)
+    return here
+
+
 def save_figure(path, figure):
     """A figure as PNG, by Agg whatever display there is. Raises DataError where `path` cannot be written."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -61,6 +71,8 @@ def save_figure(path, figure):
 
 def write_png(path, rows, title=""):
     """Loss, and accuracy where there is one, against the meta-step. Raises DataError."""
+    if not can_draw(path):
+        return
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
     values = {name: np.array([getattr(row, name) for row in rows], float) for name in Row._fields}

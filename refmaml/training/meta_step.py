@@ -1,6 +1,6 @@
 """One meta-step: the meta-gradient, the update, and the few numbers people see of it.
 
-On a GPU all of it happens there. A step's tasks go over in one copy, with the numbers of the optimiser that change from step to step; losses,
+On a GPU all of it happens there. A step's tasks go over in one copy, with the optimiser's numbers that change from step to step; losses,
 accuracies, the gradient's norm and whether all was finite come back in one. From the second step on it is one CUDA graph.
 """
 from dataclasses import replace

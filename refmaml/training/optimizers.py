@@ -3,9 +3,9 @@
     state        = optimizer.init(meta)                              arrays by name, of meta's shape and dtype
     meta, state  = optimizer.update(meta, grad, state, t, lr)        t = 1, 2, ...: which update this is
 
-which is step(meta, grad, state, factors(t, lr)): all that changes with t is a few numbers, so that the rest can be a CUDA graph. They may be
-numbers, or arrays (1,) of the vectors' own kind; xp is the module of the vectors. All return new arrays: an update that is interrupted has
-changed nothing.
+which is step(meta, grad, state, factors(t, lr)): all that changes with t is a few numbers, so that the rest can be a CUDA graph. They are
+numbers, or arrays (1,) of the vectors' own kind; xp is the module of the vectors. All return new arrays: an update that is interrupted
+has changed nothing.
 """
 from dataclasses import dataclass
 from math import cos, pi

@@ -102,7 +102,7 @@ def train(recipe, now, *, steps=None, minutes=None, show=None, save=None, save_e
     saved, keep = time.monotonic(), save
     if kernels.far:                                       # from here on meta and the optimiser's state stay on the GPU
         recipe, now = replace(recipe, take=MetaStep()), brought(kernels, now)
-        save = lambda now: keep(taken_back(kernels, now))  # noqa: E731
+        save = save if save is ignore else lambda now: keep(taken_back(kernels, now))
     try:
         while not finished(now, steps, minutes):
             now = advance(recipe, now)

@@ -21,9 +21,13 @@ def texts():
 
 def shim_device(folder, sanitize=False):
     """A device that runs every kernel file of the project, built into `folder`."""
+    return ShimDevice(libraries(folder, sanitize), ("shuffled",) if sanitize else tuple(SCHEDULES))
+
+
+def libraries(folder, sanitize=False):
+    """{precision: the project's kernels}, built into `folder`."""
     common = (KERNELS / "common.cu").read_text()
-    libraries = {dtype: load(build(common, texts(), dtype, folder, sanitize)) for dtype in ("float32", "float64")}
-    return ShimDevice(libraries, ("shuffled",) if sanitize else tuple(SCHEDULES))
+    return {dtype: load(build(common, texts(), dtype, folder, sanitize)) for dtype in ("float32", "float64")}
 
 
 def stand_in(device):

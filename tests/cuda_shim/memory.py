@@ -1,5 +1,6 @@
-"""The stand-in's memory: blocks from pools that give out again what came back, and work that is recorded instead of done."""
+"""The stand-in's memory and streams: blocks from pools that give out again what came back, and work that is recorded instead of done."""
 from collections import Counter, defaultdict
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -78,3 +79,37 @@ class Gpu:
         array = block.bytes[:size].view(dtype).reshape(shape)
         array[...] = np.nan if dtype.kind in "fc" else np.array(-1).astype(dtype)
         return array, block
+
+
+class CUDARuntimeError(RuntimeError):
+    """As cupy.cuda.runtime's."""
+
+
+class Stream:
+    """As cupy.cuda.Stream: begin_capture records what is launched, end_capture gives it as a Graph."""
+
+    def __init__(self, gpu, non_blocking=False):
+        self.gpu, self.non_blocking = gpu, non_blocking
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        return None
+
+    def synchronize(self):
+        self.gpu.count("wait")
+
+    def begin_capture(self):
+        if not self.non_blocking:
+            raise CUDARuntimeError("cudaErrorStreamCaptureImplicit: operation would make the legacy stream depend on a capturing one")
+        self.gpu.recording = []
+
+    def end_capture(self):
+        works, self.gpu.recording = self.gpu.recording, None
+        return SimpleNamespace(launch=lambda stream=None: self.replay(works), works=works)
+
+    def replay(self, works):
+        self.gpu.counts["graph"] += 1
+        for work in works:
+            work()

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from cuda_shim.memory import Gpu, MemoryPool, OutOfMemoryError
+from cuda_shim.memory import CUDARuntimeError, Gpu, MemoryPool, OutOfMemoryError, Stream
 
 
 def refused(a):
@@ -67,7 +67,8 @@ class Array:
             if isinstance(part, Array) and part.dtype.kind == "b":
                 self.gpu.count("wait")                   # how many there are decides the shape
         if any(isinstance(part, Array | np.ndarray | list) for part in parts):
-            return self.computed(lambda a, *_: a[indices(where)], *(part for part in parts if isinstance(part, Array)))
+            at = indices(where)
+            return self.computed(lambda a: a[at])
         host = self.host[where]
         return self.seen(host if isinstance(host, np.ndarray) else self.host[(*parts, ...)])
 
@@ -76,9 +77,8 @@ class Array:
         if any(isinstance(part, np.ndarray | list) for part in (where if isinstance(where, tuple) else (where,))):
             self.gpu.count("to the GPU")
 
-        def work():
-            self.host[indices(where)] = value
-        self.gpu.run(work)
+        host, at = self.host, indices(where)             # what is recorded holds no array: it may be freed, and its memory given out again
+        self.gpu.run(lambda: host.__setitem__(at, value))
 
     def astype(self, dtype, copy=True):
         return self if not copy and self.dtype == dtype else self.computed(lambda a: a.astype(dtype))
@@ -97,6 +97,9 @@ class Array:
     @property
     def real(self):
         return self
+
+    def __dlpack_device__(self):
+        return 2, 0                                      # a GPU, the first
 
     # ---- to the host -----------------------------------------------------------------------------------------------------------
 
@@ -149,6 +152,10 @@ def compute(gpu, function, *arrays, **options):
     return Array(gpu, array, block)
 
 
+def unary(name):
+    return lambda a: compute(a.gpu, getattr(operator, name), a)
+
+
 def binary(name):
     function = getattr(operator, name)
     return (lambda a, b: compute(a.gpu, function, a, b)), (lambda a, b: compute(a.gpu, function, b, a))
@@ -158,8 +165,8 @@ def in_place(name):
     function = getattr(operator, f"i{name}")
 
     def method(a, b):
-        b = operand(b)
-        a.gpu.run(lambda: function(a.host, b))
+        host, b = a.host, operand(b)
+        a.gpu.run(lambda: function(host, b))
         return a
     return method
 
@@ -172,41 +179,7 @@ for _name in ("add", "sub", "mul", "truediv", "pow", "and_", "or_", "matmul"):
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     setattr(Array, f"__{_name}__", binary(_name)[0])
 for _name in ("neg", "abs", "invert"):
-    setattr(Array, f"__{_name}__", lambda a, _function=getattr(operator, _name): compute(a.gpu, _function, a))
-
-
-class CUDARuntimeError(RuntimeError):
-    """As cupy.cuda.runtime's."""
-
-
-class Stream:
-    """As cupy.cuda.Stream: begin_capture records what is launched, end_capture gives it as a Graph."""
-
-    def __init__(self, gpu, non_blocking=False):
-        self.gpu, self.non_blocking = gpu, non_blocking
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        return None
-
-    def synchronize(self):
-        self.gpu.count("wait")
-
-    def begin_capture(self):
-        if not self.non_blocking:
-            raise CUDARuntimeError("cudaErrorStreamCaptureImplicit: operation would make the legacy stream depend on a capturing one")
-        self.gpu.recording = []
-
-    def end_capture(self):
-        works, self.gpu.recording = self.gpu.recording, None
-        return SimpleNamespace(launch=lambda stream=None: self.replay(works), works=works)
-
-    def replay(self, works):
-        self.gpu.counts["graph"] += 1
-        for work in works:
-            work()
+    setattr(Array, f"__{_name}__", unary(_name))
 
 
 class Cupy:
@@ -214,11 +187,10 @@ class Cupy:
 
     def __init__(self, kernel):
         self.gpu, self.ndarray, self.run_kernel = Gpu(), Array, kernel
-        self.float32, self.float64, self.int64, self.uint8 = np.float32, np.float64, np.int64, np.uint8
         gpu = self.gpu
         self.cuda = SimpleNamespace(
-            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError), MemoryPool=lambda: MemoryPool(gpu), using_allocator=self.using_allocator,
-            Stream=lambda non_blocking=False: Stream(gpu, non_blocking), get_current_stream=lambda: Stream(gpu),
+            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError), MemoryPool=lambda: MemoryPool(gpu),
+            using_allocator=self.using_allocator, Stream=lambda non_blocking=False: Stream(gpu, non_blocking), get_current_stream=lambda: Stream(gpu),
             alloc_pinned_memory=bytearray, runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1))
 
     @contextmanager
@@ -258,6 +230,9 @@ class Cupy:
         array[...] = a
         return Array(self.gpu, array, block)
 
+    def array(self, a):
+        return a.copy() if isinstance(a, Array) else self.asarray(a)
+
     def asnumpy(self, a):
         return a.get()
 
@@ -273,7 +248,7 @@ class Cupy:
     # ---- functions -------------------------------------------------------------------------------------------------------------
 
     def where(self, condition, a, b):
-        if not isinstance(a, Array) and not isinstance(b, Array):
+        if all(operand(x) is x for x in (a, b)):
             raise AssertionError("where of two numbers: which precision is meant is not said")
         return compute(self.gpu, np.where, condition, a, b)
 
@@ -304,7 +279,7 @@ class Cupy:
 
     # ---- kernels ---------------------------------------------------------------------------------------------------------------
 
-    def RawModule(self, code, options, backend):  # noqa: N802 (CuPy's name)
+    def RawModule(self, code, options, backend):
         dtype = {"-DREAL=float": "float32", "-DREAL=double": "float64"}[options[1]]
         return SimpleNamespace(get_function=lambda name: self.function(code, name, dtype))
 
