@@ -4,13 +4,22 @@ Nothing to do where the kernels compute on NumPy's arrays. What comes back as Nu
 """
 import numpy as np
 
+from refmaml.chunks import short
+from refmaml.errors import OutOfMemoryError
+
 
 def bring(net, vectors, *sets):
-    """(vectors, sets (x, y)) where the net's kernels compute; arrays of the GPU are taken as they are. Raises ArgumentError."""
+    """(vectors, sets (x, y)) where the net's kernels compute; arrays of the GPU are taken as they are.
+
+    Raises ArgumentError, OutOfMemoryError.
+    """
     if not net.kernels.far:
         return vectors, sets
     flat = [a for part in checked(net, *sets) for a in part]
-    brought = net.kernels.bring(*vectors, *flat)
+    try:
+        brought = net.kernels.bring(*vectors, *flat)
+    except net.kernels.out_of_memory as error:
+        raise OutOfMemoryError(f"the GPU's memory: expected room for the tasks themselves, got {short(error)}") from None
     parts = brought[len(vectors):]
     return brought[:len(vectors)], tuple(zip(parts[::2], parts[1::2], strict=True))
 

@@ -28,4 +28,9 @@ def attempt(kernels, work, start, stop):
     try:
         work(start, stop)
     except kernels.out_of_memory as error:
-        return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        return short(error)
+
+
+def short(error):
+    """What an exception says, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,6 +1,5 @@
 """The stand-in for CuPy that the engine is tried on where there is no GPU: it must notice what it is there for. And what rests on CuPy
 directly: arrays that travel together, CUDA graphs, and what is said where CuPy, the driver and NVRTC do not fit each other."""
-import importlib
 import sys
 from types import SimpleNamespace
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 from cuda_shim.build import ABSENT
 from cuda_shim.memory import OutOfMemoryError
+from cuda_shim.strict import PLAIN
 
 from refmaml import kernels
 from refmaml.kernels.graph import Graph
@@ -20,9 +20,9 @@ ONES = np.ones((2, 3))
 # ---- what it refuses ----------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("use", [
-    np.asarray, np.isfinite, np.sqrt, np.zeros_like, lambda a: np.concatenate([a, a]), lambda a: np.where(a > 0, a, a), lambda a: a + ONES,
-    lambda a: ONES * a, lambda a: a.__setitem__(..., ONES), lambda a: a.__iadd__(ONES), lambda a: list(a[ONES])],
-    ids=["asarray", "isfinite", "sqrt", "zeros_like", "concatenate", "where", "a + NumPy's", "NumPy's * a", "a[...] =", "a +=", "a[NumPy's]"])
+    np.asarray, np.isfinite, np.sqrt, np.zeros_like, lambda a: np.concatenate([a, a]), lambda a: np.where(a, a, a),
+    lambda a: a + ONES, lambda a: ONES * a, lambda a: a.__setitem__(..., ONES), lambda a: a.__iadd__(ONES), lambda a: list(a[ONES])],
+    ids=["asarray", "isfinite", "sqrt", "zeros_like", "concatenate", "where", "a + n", "n * a", "a[...] = n", "a += n", "a[n]"])
 def test_numpy_and_the_gpu_do_not_mix_unasked(cupy, use):
     with pytest.raises((TypeError, IndexError)):
         use(cupy.asarray(ONES))
@@ -87,8 +87,7 @@ def test_its_names_are_names_of_cupy(cupy, monkeypatch):
         assert hasattr(real, name), name
     for name in vars(cupy.cuda):
         assert hasattr(real.cuda, name), f"cuda.{name}"
-    array = cupy.asarray(ONES)
-    for name in (n for n in vars(type(array)) if n not in ("gpu", "host", "block", "computed", "seen", "looked_at", "__array_function__")):
+    for name in (*PLAIN, *(n for n in vars(cupy.ndarray) if not n.startswith("_") and n not in ("computed", "seen", "looked_at"))):
         assert hasattr(real.ndarray, name), f"ndarray.{name}"
 
 
@@ -237,7 +236,7 @@ def test_a_cupy_that_does_not_import_says_why_in_one_line(monkeypatch):
                 raise ImportError("CuPy is not correctly installed.\n\nlibcudart.so.13: cannot open shared object file")
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    with pytest.raises(ImportError, match="^the cuda kernels need a cupy that can be imported, got CuPy is not correctly installed.; [^\n]*$"):
+    with pytest.raises(ImportError, match="^the cuda kernels need a cupy that can be imported, got CuPy is not correctly[^\n]*$"):
         kernels.cuda()
 
 
@@ -251,8 +250,3 @@ def test_a_gpu_that_is_not_there_is_said_so(cupy, monkeypatch):
     monkeypatch.setattr(cupy.cuda, "runtime", SimpleNamespace(getDeviceCount=lambda: 0))
     with pytest.raises(RuntimeError, match="expected a GPU, got none; take"):
         kernels.cuda()
-
-
-def test_nothing_of_cupy_is_imported_before_a_gpu_is_asked_for():
-    importlib.import_module("refmaml.kernels.launcher")
-    assert "cupy" not in sys.modules

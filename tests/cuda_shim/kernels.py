@@ -1,4 +1,5 @@
 """The project's kernels on the shim: `python kernels.py FOLDER` runs them under AddressSanitizer (with its library preloaded)."""
+import re
 import sys
 from pathlib import Path
 
@@ -24,9 +25,12 @@ def shim_device(folder, sanitize=False):
     return ShimDevice(libraries(folder, sanitize), ("shuffled",) if sanitize else tuple(SCHEDULES))
 
 
-def libraries(folder, sanitize=False):
-    """{precision: the project's kernels}, built into `folder`."""
+def libraries(folder, sanitize=False, team=None):
+    """{precision: the project's kernels}, built into `folder`; with teams of so many threads, where they only have to be quick."""
     common = (KERNELS / "common.cu").read_text()
+    if team is not None:
+        common, replaced = re.subn(r"\bTEAM = \d+", f"TEAM = {team}", common)
+        assert replaced == 1
     return {dtype: load(build(common, texts(), dtype, folder, sanitize)) for dtype in ("float32", "float64")}
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from cuda_shim.memory import CUDARuntimeError, Gpu, MemoryPool, OutOfMemoryError, Stream
 
+PLAIN = ("sum", "mean", "all", "any", "max", "min", "argmax", "ravel", "swapaxes", "transpose")      # methods as NumPy's, a launch each
+
 
 def refused(a):
     raise TypeError(f"Unsupported type {type(a)}")
@@ -90,7 +92,7 @@ class Array:
         self[...] = value
 
     def __getattr__(self, name):
-        if name not in ("sum", "mean", "all", "any", "max", "min", "argmax", "ravel", "swapaxes", "transpose"):
+        if name not in PLAIN:
             raise AttributeError(name)
         return lambda *args, **options: self.computed(lambda a: getattr(a, name)(*args, **options))
 
@@ -190,8 +192,9 @@ class Cupy:
         gpu = self.gpu
         self.cuda = SimpleNamespace(
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError), MemoryPool=lambda: MemoryPool(gpu),
-            using_allocator=self.using_allocator, Stream=lambda non_blocking=False: Stream(gpu, non_blocking), get_current_stream=lambda: Stream(gpu),
-            alloc_pinned_memory=bytearray, runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1))
+            using_allocator=self.using_allocator, Stream=lambda non_blocking=False: Stream(gpu, non_blocking),
+            get_current_stream=lambda: Stream(gpu), alloc_pinned_memory=bytearray,
+            runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1))
 
     @contextmanager
     def using_allocator(self, malloc):
