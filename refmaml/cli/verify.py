@@ -36,7 +36,7 @@ def run(arguments):
         show(checks)
     failed = sum(not check.passed for check in rows)
     seconds = perf_counter() - started
-    worst = max((c.error / c.tolerance for c in rows), default=0)
+    worst = max((c.error / c.tolerance for c in rows if c.tolerance), default=0)        # one is 0 where no bit may differ
     print(f"\n{len(rows) - failed} passed, {failed} failed in {seconds:.0f} s; the largest error used {worst:.0%} of its tolerance")
     if arguments.json:
         write(arguments.json, rows, seconds)
