@@ -65,9 +65,9 @@ class KernelSet:
 
     def fetch(self, arrays):
         """A list of small arrays as NumPy's, which some may be already: from a GPU in one copy, with one wait."""
-        away = [a for a in arrays if not isinstance(a, np.ndarray)] if self.far else []
+        away = [a for a in arrays if self.far and not isinstance(a, np.ndarray | np.generic)]
         fetched = iter(Numbers(self.xp, away).fetch() if away else ())
-        return [next(fetched) if self.far and not isinstance(a, np.ndarray) else a for a in arrays]
+        return [next(fetched) if self.far and not isinstance(a, np.ndarray | np.generic) else a for a in arrays]
 
     def joined(self, arrays, axis=0):
         """The concatenation. CuPy's sends a table of addresses to the GPU where there are more than eight arrays; this sends nothing."""

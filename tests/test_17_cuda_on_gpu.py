@@ -5,8 +5,11 @@ from kernel_passes import CUDA_CASES, PRECISIONS, REFERENCE, draws, loss_passes,
 
 from refmaml import kernels
 from refmaml.layers import BatchNorm2d, Conv2d, Linear
-from refmaml.oracles import cases
+from refmaml.methods import MAML
+from refmaml.nets import conv4
+from refmaml.oracles import cases, kernel_checks
 from refmaml.oracles.tolerance import relative_error, tolerance
+from refmaml.training import Adam, Recipe, Schedule, train
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +58,42 @@ def test_cupy_s_arrays_are_used_where_they_are(cuda):
     cuda.conv2d_forward(y, x, w, (1, 1), ((0, 0), (0, 0)))
     here.conv2d_forward(on_gpu, cupy.asarray(x), cupy.asarray(w), (1, 1), ((0, 0), (0, 0)))
     assert isinstance(on_gpu, cupy.ndarray) and np.array_equal(cupy.asnumpy(on_gpu), y)
+
+
+# ---- the engine on its arrays ----------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def far(cuda):
+    return kernels.cuda()
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_every_method_agrees_with_the_reference_and_replays_to_the_bit(far, dtype):
+    for check in kernel_checks.methods_elsewhere(far, REFERENCE, dtype):
+        assert check.passed, check
+
+
+def test_a_replayed_training_step_has_the_bits_of_a_launched_one(far):
+    def trained(method):
+        recipe = Recipe(conv4(3, channels=4, image=(1, 14, 14), kernels=far), method, Adam(), Schedule(1e-3), lambda step: tasks[step], None)
+        return train(recipe, recipe.start(recipe.net.init(0)), steps=len(tasks))
+
+    class Launched(MAML):
+        replayable = False
+    tasks = [cases.tasks_for(conv4(3, channels=4, image=(1, 14, 14)), np.random.default_rng(s), 4).astype(np.float32) for s in range(6)]
+    one, other = trained(Launched(0.1, 2)), trained(MAML(0.1, 2))
+    assert np.array_equal(one.meta, other.meta) and [row.loss for row in one.rows] == [row.loss for row in other.rows]
+
+
+def test_with_too_little_memory_fewer_tasks_are_taken_at_once_with_the_same_bits(far):
+    net, pool = conv4(3, channels=16, image=(1, 28, 28), kernels=far), far.xp.get_default_memory_pool()
+    theta, batch = net.init(0), cases.tasks_for(net, np.random.default_rng(0), 16).astype(np.float32)
+    pool.free_all_blocks()
+    enough = MAML(0.1, 3).meta_gradient(net, theta, batch).grad
+    needed = pool.total_bytes()
+    pool.free_all_blocks()
+    pool.set_limit(size=needed // 2)
+    try:
+        assert np.array_equal(MAML(0.1, 3).meta_gradient(net, theta, batch).grad, enough)
+    finally:
+        pool.set_limit(size=0)

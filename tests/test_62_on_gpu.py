@@ -100,7 +100,7 @@ def test_numpy_in_is_numpy_out_with_the_same_bits_and_traces_too(cupy, cuda, met
     net, meta, batch = case(method)
     far, (there, *arrays) = net.with_kernels(cuda), cuda.bring(meta, *(a for part in batch.sets for a in part))
     here = method.meta_gradient(far, meta, batch, trace=True)
-    on_gpu = method.meta_gradient(far, there, rm.Batch(arrays[0], arrays[1], arrays[2], arrays[3]), trace=True)
+    on_gpu = method.meta_gradient(far, there, rm.Batch(*arrays), trace=True)
     assert type(here.grad) is np.ndarray and np.array_equal(here.grad, on_gpu.grad.get())
     exact = method.meta_gradient(net, meta, batch, trace=True)
     for name, steps in exact.trace.items():
@@ -109,6 +109,8 @@ def test_numpy_in_is_numpy_out_with_the_same_bits_and_traces_too(cupy, cuda, met
     counted(cupy)
     method.meta_gradient(far, meta, batch)
     assert counted(cupy) == {"to the GPU": 1, "to the host": 2}         # theta with the batch; the gradient, and the rest
+    method.meta_gradient(far, there, rm.Batch(*arrays))
+    assert counted(cupy) == {"to the host": 2}                          # which labels there are, and the rest
 
 
 def test_the_chunk_changes_no_bit(cupy, cuda):

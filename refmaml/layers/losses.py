@@ -46,9 +46,13 @@ class CrossEntropy:
         expect(targets.dtype.kind in "iu", "y", "integer labels", lambda: f"dtype {targets.dtype}")
         expect(targets.shape == examples, "y", f"shape {examples}, a label for each example", f"{targets.shape}")
 
-    def check_values(self, output_shape, targets):
+    def extremes(self, targets):
+        """What check_values has to know: the lowest and the highest label."""
+        return [targets.min(), targets.max()]
+
+    def check_values(self, output_shape, extremes):
         """Raise ArgumentError for a label that the outputs cannot name."""
-        low, high = int(targets.min()), int(targets.max())
+        low, high = map(int, extremes)
         expect(low >= 0 and high < output_shape[0], "y", f"labels in 0..{output_shape[0] - 1}",
                f"a label {low if low < 0 else high}")
 
@@ -102,7 +106,11 @@ class MSE:
         expect(targets.dtype.kind in "fc", "y", "real numbers", lambda: f"dtype {targets.dtype}")
         expect(targets.shape == wanted, "y", lambda: f"shape {wanted}, as the outputs", lambda: f"{targets.shape}")
 
-    def check_values(self, output_shape, targets):
+    def extremes(self, targets):
+        """Nothing: any real number is a target."""
+        return []
+
+    def check_values(self, output_shape, extremes):
         """Any real number is a target."""
 
     def scale(self, examples, outputs):

@@ -47,7 +47,7 @@ def newton_cg(net, theta, x, y, strength, moves, method, stage):
 
     Where CG meets negative curvature at once, d is the negative gradient; s halves until F falls by ARMIJO s <grad F, d>.
     """
-    phi = net.kernels.xp.broadcast_to(theta, (len(x), theta.shape[1]))
+    phi = net.kernels.xp.repeat(theta, len(x), axis=0)
     for k in range(method.inner_steps + 1):
         primal = net.primal(phi, x, y)
         net.require_finite(primal, phi, x, f"{stage}, Newton step {k}")

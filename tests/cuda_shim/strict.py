@@ -277,8 +277,8 @@ class Cupy:
             self.gpu.count("to the GPU")                 # a table of addresses
         return compute(self.gpu, lambda *hosts: np.concatenate(hosts, axis), *arrays)
 
-    def repeat(self, a, repeats):
-        return compute(self.gpu, lambda host: np.repeat(host, repeats), a)
+    def repeat(self, a, repeats, axis=None):
+        return compute(self.gpu, lambda host: np.repeat(host, repeats, axis), a)
 
     # ---- kernels ---------------------------------------------------------------------------------------------------------------
 
