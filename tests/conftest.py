@@ -25,9 +25,38 @@ def device(libraries):
 
 @pytest.fixture(scope="session")
 def cuda(device):
-    """The CUDA kernels on it."""
+    """The CUDA kernels on it, with NumPy's arrays."""
     from refmaml import kernels
     return kernels.cuda(device)
+
+
+SMALL = 32                       # threads of a team and of a block on the stand-in: a fiber costs what a number costs a hundred times over
+
+
+@pytest.fixture(scope="session")
+def quick_libraries(libraries):
+    """The CUDA kernels with small teams, {precision: library}, for tests of what launches them."""
+    from cuda_shim.build import ABSENT
+    if ABSENT:
+        pytest.skip(ABSENT)
+    from cuda_shim import kernels
+    return kernels.libraries(libraries, team=SMALL)
+
+
+@pytest.fixture
+def cupy(quick_libraries, monkeypatch):
+    """A stand-in for the module cupy, imported as cupy while the test runs. Teams are small: only the plain products (version=1) fit."""
+    import sys
+
+    from cuda_shim.device import ShimDevice
+    from cuda_shim.kernels import stand_in
+
+    from refmaml.kernels import launcher
+    module = stand_in(ShimDevice(quick_libraries))
+    for constant in ("THREADS", "TEAM"):
+        monkeypatch.setattr(launcher, constant, SMALL)
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    return module
 
 
 @pytest.fixture(scope="session")

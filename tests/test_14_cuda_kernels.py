@@ -158,7 +158,7 @@ class FarDevice:
 @pytest.mark.parametrize("case", [cases.LAYERS[1], cases.LAYERS[7], cases.LAYERS[16]], ids=str)
 def test_numpy_s_arrays_are_taken_to_the_device_and_back(cuda, device, case):
     inputs = draws(case, 3, True, np.float64)
-    here, far = passes(case, cuda, *inputs), passes(case, kernels.cuda(FarDevice(device)), *inputs)
+    here, far = passes(case, cuda, *inputs), passes(case, kernels.cuda(FarDevice(device), xp=np), *inputs)
     assert all(np.array_equal(here[name], far[name]) for name in here)
 
 
@@ -198,7 +198,7 @@ def test_a_driver_that_finds_no_gpu_is_named_in_one_line(monkeypatch):
         raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient\nmore")
     runtime = SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=none)
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
-    with pytest.raises(RuntimeError, match="expected a GPU, got cudaErrorInsufficientDriver.*insufficient; take"):
+    with pytest.raises(RuntimeError, match="expected a GPU, got cudaErrorInsufficientDriver.*insufficient; a newer driver, .*take"):
         rm.kernels.cuda()
     runtime.getDeviceCount = lambda: 0
     with pytest.raises(RuntimeError, match="expected a GPU, got none"):

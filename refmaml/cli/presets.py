@@ -17,7 +17,7 @@ DEFAULTS = {
     "bn_gamma": False, "bn_eps": 1e-3, "weight_gain": 1.0,
     "hidden": [40, 40], "context": 5, "loss_scale": "sum/K",
     "tasks": 32, "steps": None, "minutes": None, "optimizer": "adam", "lr": 1e-3, "adam_eps": 1e-8,
-    "schedule": "constant", "seed": 0, "dtype": "float32", "kernels": "auto", "chunk": 8,
+    "schedule": "constant", "seed": 0, "dtype": "float32", "kernels": "auto", "chunk": None,
     "eval_tasks": 600, "eval_steps": None, "eval_batch": None, "transductive": True,
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from refmaml.bars import installed
 from refmaml.cli import launch
 from refmaml.version import __version__
 
@@ -23,7 +24,7 @@ def progress(steps, quiet, title="", place=0):
     """
     if quiet:
         yield lambda now: None
-    elif launch.shown_on_terminal():
+    elif launch.shown_on_terminal() and installed():
         from tqdm import tqdm
         with tqdm(total=steps, unit="step", dynamic_ncols=True, desc=title or None, position=place) as bar:
             show = Bar(bar)

@@ -48,6 +48,11 @@ class Reptile(InnerLoop):
                repr(self.moment))
         expect(0 <= self.beta2 < 1, "beta2", "a number in [0, 1)", repr(self.beta2))
 
+    @property
+    def replayable(self):
+        """Mini-batches are dealt out on the host and taken over in every step."""
+        return self.inner_batch is None
+
     def mini_batches(self, examples):
         """The places of the support set that each inner step sees: shuffled, dealt out, shuffled again when used up."""
         size = self.inner_batch or examples
@@ -61,25 +66,29 @@ class Reptile(InnerLoop):
 
     def init(self, net, theta):
         """The meta-parameters: theta (P,), or (theta, v, n) (2P + 1,) where the moment is carried."""
-        return np.concatenate([theta, np.zeros_like(theta), theta[:1] * 0]) if self.moment == "carried" else theta
+        if self.moment == "fresh":
+            return theta
+        here, = net.kernels.bring(theta)
+        return net.kernels.as_came(net.kernels.joined([here, 0 * here, 0 * here[:1]]), theta)
 
     def descend(self, net, meta, x, y, trace=False):
-        """phi_0 .. phi_K, each (1 or T, P); without trace, phi_K alone. And v (T, P) and n after the last step."""
+        """phi_0 .. phi_K, each (1 or T, P); without trace, phi_K alone. And v (T, P) and n (1, 1) after the last step."""
         P = net.num_params
         phi, rates = self.start(net, meta[:P])
-        v, n = (meta[None, P:2 * P], meta[2 * P]) if self.moment == "carried" else (0, 0)
-        phis = [phi]
-        for k, (A, places) in enumerate(zip(rates, self.mini_batches(x.shape[1]), strict=True)):
+        v, n = (meta[None, P:2 * P], meta[None, 2 * P:]) if self.moment == "carried" else (0, 0)
+        phis, order = [phi], self.mini_batches(x.shape[1])
+        order = [slice(None)] * len(order) if self.inner_batch is None else net.kernels.bring(*order)
+        for k, (A, places) in enumerate(zip(rates, order, strict=True)):
             primal = net.primal(phis[-1], x[:, places], y[:, places], keep=False)
             net.require_finite(primal, phis[-1], x[:, places], f"support set, inner step {k}")
             step = g = primal.grad
             if self.optimizer == "adam":
                 v, n = self.beta2 * v + (1 - self.beta2) * g * g, self.beta2 * n + (1 - self.beta2)
-                step = g / (np.sqrt(v / n) + self.eps)
+                step = g / (net.kernels.xp.sqrt(v / n) + self.eps)
             phis = [*(phis if trace else []), phis[-1] - A * step]
         return phis, v, n
 
-    def adapt(self, net, meta, x, y):
+    def adapted(self, net, meta, x, y):
         """phi_K (T, P)."""
         return self.descend(net, meta, x, y)[0][-1]
 
@@ -87,5 +96,7 @@ class Reptile(InnerLoop):
         """meta - what each task ends at, (T, M); the query set only measures loss and accuracy."""
         phis, v, n = self.descend(net, meta, batch.x_support, batch.y_support, trace)
         after = query(net, phis[-1], batch)
-        end = phis[-1] if self.moment == "fresh" else np.concatenate([phis[-1], v, np.full((len(v), 1), n, v.dtype)], axis=1)
+        end = phis[-1]
+        if self.moment == "carried":
+            end = net.kernels.joined([end, v, net.kernels.xp.broadcast_to(n, (len(v), 1))], axis=1)
         return TaskGradients(after.loss, after.accuracy, meta - end, {"phi": phis} if trace else {})

@@ -4,7 +4,12 @@ from math import sqrt
 
 import numpy as np
 
+from refmaml.batch import Batch
+from refmaml.boundary import bring
+from refmaml.chunks import in_chunks
 from refmaml.errors import NonFiniteError, expect
+from refmaml.finite import require_finite
+from refmaml.methods.one_look import one_look
 from refmaml.training.ranks import ALONE
 
 # Held-out tasks come from a step no training reaches: regression tasks, which have no split, are new too.
@@ -47,32 +52,38 @@ def outputs(net, phi, batch, transductive):
         return net.forward(w, batch.x_query, keep=False)[0]
     alone = []
     for m in range(batch.x_query.shape[1]):
-        x = np.concatenate([batch.x_support, batch.x_query[:, m:m + 1]], axis=1)
+        x = net.kernels.joined([batch.x_support, batch.x_query[:, m:m + 1]], axis=1)
         alone.append(net.forward(w, x, keep=False)[0][:, -1:])
-    return np.concatenate(alone, axis=1)
+    return net.kernels.joined(alone, axis=1)
 
 
-def outcomes(net, phi, batch, transductive=True):
-    """At each task's own parameters phi (T, P): ("accuracy", (T,)) or, in a regression, ("loss", (T,))."""
+def judged(net, phi, batch, transductive):
+    """("accuracy", (T,)) or, in a regression, ("loss", (T,)) of the query sets at phi (T, P); where the kernels compute."""
     net.check(phi, batch.x_query, batch.y_query)
     with np.errstate(all="ignore"):                       # non-finite values are found below
         z = outputs(net, phi, batch, transductive)
         loss = net.loss_function.forward(net.kernels, z, batch.y_query)[0]
-    if not np.isfinite(loss).all():
-        raise NonFiniteError(f"query set: expected finite losses, got {(~np.isfinite(loss)).sum()} non-finite ones, the first",
-                             int((~np.isfinite(loss)).argmax()))
+    require_finite(net, loss, refuse_losses)
     accuracy = net.loss_function.accuracy(z, batch.y_query)
     return ("loss", loss) if accuracy is None else ("accuracy", accuracy)
+
+
+def refuse_losses(net, loss):
+    """Raise NonFiniteError naming the first task whose loss is not finite."""
+    bad = ~np.isfinite(loss)
+    raise NonFiniteError(f"query set: expected finite losses, got {bad.sum()} non-finite ones, the first", int(bad.argmax()))
 
 
 def evaluate(net, method, meta, sample, tasks, chunk=8, transductive=True, show=None, ranks=ALONE):
     """Adapt to each of `tasks` held-out tasks with `method`, then judge on its query set.
 
+    meta          NumPy's, or the GPU's where the net computes there
     sample        range of task numbers -> Batch
     transductive  whether query examples may see each other, in a batch-norm; see `outputs`
     show          where given, is called with the number of tasks done so far on this rank
     ranks         who computes them
-    Returns an Evaluation. The values do not depend on `chunk` or on ranks. Raises ArgumentError, NonFiniteError.
+    Returns an Evaluation. The values do not depend on `chunk` or on ranks; where the GPU's memory does not hold so many tasks, fewer are
+    taken. Raises ArgumentError, NonFiniteError, OutOfMemoryError.
     """
     return evaluate_each_way(net, method, meta, sample, tasks, (transductive,), chunk, show, ranks)[0]
 
@@ -81,19 +92,26 @@ def evaluate_each_way(net, method, meta, sample, tasks, ways, chunk=8, show=None
     """`evaluate` for each value of `transductive` in `ways`, after one adaptation: an Evaluation for each."""
     expect(isinstance(tasks, int) and tasks >= 2, "tasks", "an integer >= 2, as an interval needs two",
            repr(tasks))
-    mine = ranks.mine(tasks)
+    (here,), mine, parts = net.kernels.bring(meta), ranks.mine(tasks), []
+
+    def work(net, meta, *arrays):
+        batch = Batch(*arrays)
+        phi = method.adapted(net, meta, batch.x_support, batch.y_support)
+        figures = [judged(net, phi, batch, transductive) for transductive in ways]
+        return [], {f"{quantity} {i}": values for i, (quantity, values) in enumerate(figures)}
+
+    def take(start, stop):
+        _, sets = bring(net, (), *sample(mine[start:stop]).astype(meta.dtype).sets)
+        try:
+            _, figures = one_look(net, work, here, *sets[0], *sets[1])
+        except NonFiniteError as error:
+            raise error.counted_from(start) from None
+        parts.append(figures)
+        if show is not None:
+            show(stop)
 
     def judge():
-        parts = []
-        for start in range(0, len(mine), chunk):
-            batch = sample(mine[start:start + chunk]).astype(meta.dtype)
-            try:
-                phi = method.adapt(net, meta, batch.x_support, batch.y_support)
-                parts.append([outcomes(net, phi, batch, transductive) for transductive in ways])
-            except NonFiniteError as error:
-                raise error.counted_from(start) from None
-            if show is not None:
-                show(min(start + chunk, len(mine)))
+        in_chunks(net.kernels, len(mine), chunk, take)
         return parts
-    parts = [part for of_a_rank in ranks.gather(judge, len(mine)) for part in of_a_rank]
-    return [Evaluation(parts[0][i][0], np.concatenate([part[i][1] for part in parts]).astype(np.float64)) for i in range(len(ways))]
+    everybodys = [part for of_a_rank in ranks.gather(judge, len(mine)) for part in of_a_rank]
+    return [Evaluation(name.split()[0], np.concatenate([part[name] for part in everybodys]).astype(np.float64)) for name in everybodys[0]]

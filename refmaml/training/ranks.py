@@ -11,7 +11,6 @@ T P of them, beside the 10^3 and more operations that each of those numbers took
 """
 import signal
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 
 import numpy as np
 
@@ -85,21 +84,18 @@ class Ranks:
         gradients = []
 
         def of_my_tasks():
-            parts = []
-            for part in task_gradients(method, net, meta, batch, chunk) if batch is not None else ():
-                gradients.append(part.grad)
-                parts.append(replace(part, grad=None))
-            return parts
-        parts = [part for of_a_rank in self.gather(of_my_tasks, 0 if batch is None else len(batch)) for part in of_a_rank]
-        total = self.sum_in_task_order(np.zeros(meta.shape, meta.dtype), gradients)
-        return mean_over_tasks(net, net.kernels.xp.asarray(total), parts)
+            parts = task_gradients(method, net, meta, batch, chunk) if batch is not None else []
+            gradients.extend(grads for grads, _ in parts)
+            return [small for _, small in parts]
+        said = [small for of_a_rank in self.gather(of_my_tasks, 0 if batch is None else len(batch)) for small in of_a_rank]
+        return mean_over_tasks(net, meta, self.sum_in_task_order(np.zeros(meta.shape, meta.dtype), gradients), said)
 
     def sum_in_task_order(self, total, gradients):
         """total (P,) with all rows added to it of `gradients`, arrays (t, P), of rank 0, then of rank 1, ..."""
         if self.rank > 0:
             self.comm.Recv(total, source=self.rank - 1)
         for rows in gradients:
-            for row in in_main_memory(rows):
+            for row in rows:
                 total += row
         if self.rank < self.size - 1:
             self.comm.Send(total, dest=self.rank + 1)
@@ -176,8 +172,3 @@ def attempt(make):
         return make(), None
     except RefmamlError as error:
         return None, error
-
-
-def in_main_memory(a):
-    """An array as NumPy has it, where MPI and everybody's additions are the same: CuPy's are copied."""
-    return a.get() if hasattr(a, "get") else a
