@@ -68,16 +68,32 @@ def copies(arguments, dtype=None):
         return [copy(a) if isinstance(a, np.ndarray) else a for a in arguments]
 
 
-def error_of(call, kernels):
-    """(the largest relative error of any array it fills, the tolerance), the reference kernel in float64 being right."""
-    exact, fast = copies(call.arguments, np.float64), copies(call.arguments)
+def exact_of(call):
+    """The arguments as the reference kernel leaves them in float64."""
+    exact = copies(call.arguments, np.float64)
     reference().functions[call.kernel](*exact)
-    kernels.functions[call.kernel](*fast)
-    filled = [(e, f) for e, f, a in zip(exact, fast, call.arguments, strict=True) if isinstance(a, np.ndarray) and not np.array_equal(e, a)]
-    outputs = min(e.size for e, _ in filled)
+    return exact
+
+
+def filled_by(call, exact):
+    """Which of the arguments it fills."""
+    return [i for i, (e, a) in enumerate(zip(exact, call.arguments, strict=True)) if isinstance(a, np.ndarray) and not np.array_equal(e, a)]
+
+
+def error_against(call, exact, fast, dtype=np.float32):
+    """(the largest relative error of any array it fills, the tolerance in that precision); exact, fast: the arguments afterwards."""
+    filled = filled_by(call, exact)
+    outputs = min(exact[i].size for i in filled)
     inputs = sum(a.size for a in call.arguments if isinstance(a, np.ndarray))
     terms = operations(call) / 2 / outputs if is_product(call) else inputs / outputs
-    return max(relative_error(f, e) for e, f in filled), tolerance(np.float32, terms)
+    return max(relative_error(fast[i], exact[i]) for i in filled), tolerance(dtype, terms)
+
+
+def error_of(call, kernels):
+    """The same of a kernel set on NumPy's arrays."""
+    fast = copies(call.arguments)
+    kernels.functions[call.kernel](*fast)
+    return error_against(call, exact_of(call), fast)
 
 
 def repeated(run, seconds):

@@ -1,0 +1,39 @@
+"""refmaml itself on the GPU: launch by launch, and as a CUDA graph."""
+import numpy as np
+
+from refmaml import kernels
+from refmaml.batch import Batch
+
+
+def laid_out(workload, dtype, kernel_set):
+    """(net, theta, batch) on a kernel set, the arrays where it computes."""
+    net, asarray, batch = workload.net().with_kernels(kernel_set), kernel_set.xp.asarray, workload.batch(dtype)
+    return net, asarray(workload.theta(dtype)), Batch(*(asarray(a) for _, a in batch.named))
+
+
+def eager(workload, dtype, kernel_set=None):
+    """() -> the mean meta-gradient, an array of the kernel set's."""
+    net, theta, batch = laid_out(workload, dtype, kernel_set or kernels.cuda())
+    return lambda: workload.method.meta_gradient(net, theta, batch).grad
+
+
+def graph(workload, dtype, kernel_set=None):
+    """The same, captured once and replayed. Raises NotImplementedError where the engine has no such thing."""
+    raise NotImplementedError("the engine offers no CUDA graph yet")
+
+
+def fetch(gradient):
+    """A NumPy array of what a run returned."""
+    return gradient.get() if hasattr(gradient, "get") else np.asarray(gradient)
+
+
+def finish(gradient):
+    """Return once it is computed."""
+    import cupy
+    cupy.cuda.Device().synchronize()
+
+
+def peak():
+    """Bytes CuPy's pool holds, which is the most that was needed at once."""
+    import cupy
+    return cupy.get_default_memory_pool().total_bytes()
