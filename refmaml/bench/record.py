@@ -32,7 +32,8 @@ def meta_record(workload, results, roof=None):
     mine = ours.seconds.median if ours else None
     return {"workload": workload.name, "title": workload.title, "tasks": workload.tasks, "support": workload.support,
             "query": workload.query, "inner_steps": workload.inner_steps, "gflop": workload.gflop,
-            "sgemm_gflops" if sgemm else "roof_gflops": top, "of_sgemm" if sgemm else "of_roof": rate(workload.gflop, ours.seconds) / top if mine and top else None,
+            "sgemm_gflops" if sgemm else "roof_gflops": top,
+            "of_sgemm" if sgemm else "of_roof": rate(workload.gflop, ours.seconds) / top if mine and top else None,
             "times_as_fast_as": {name: seconds / mine for name, seconds in peers.items()} if mine else {},
             "over_the_fastest_peer": min(peers.values()) / mine if mine and peers else None,
             "results": [plain(r) | {"gflops": rate(workload.gflop if r.exact is not None else GFLOP, r.seconds)} for r in results]}

@@ -35,7 +35,6 @@ def run_on_gpu(arguments, gpu=None):
     """Measure, print, write; returns 1 if a kernel or a gradient of refmaml was wrong, else 0. gpu: a stand-in, in tests."""
     from refmaml.bench import workloads
     from refmaml.bench.gpu.roofs import roofs
-    from refmaml.bench.machine import installed
     from refmaml.bench.record import SCHEMA, plain
     from refmaml.training.files import make_folder
     only = arguments.only or SECTIONS
@@ -44,10 +43,8 @@ def run_on_gpu(arguments, gpu=None):
     chosen = workloads.named(arguments.workloads or workloads.DEFAULT)
     peers, absent = contestants(arguments.peers, "cuda")
     gpu, started = gpu or open_gpu(), perf_counter()
-    about = report.circumstances()
-    about["versions"] |= installed(LIBRARIES)
-    record = Record(make_folder(arguments.out) / "bench.json", {"schema": SCHEMA, **about, "kernel_set": "cuda", "device": gpu.about(),
-                                                                "absent": absent})
+    about = {"schema": SCHEMA, **about_device(gpu), "kernel_set": "cuda", "absent": absent}
+    record = Record(make_folder(arguments.out) / "bench.json", about)
     limits = roofs(gpu)
     record.value |= {"limits": plain(limits), "device_after_limits": gpu.about()}
     show_limits(limits, absent)
@@ -59,6 +56,14 @@ def run_on_gpu(arguments, gpu=None):
     record.write()
     print(f"\n{record.path}, after {record.value['seconds']:.0f} s")
     return int(not all(right))
+
+
+def about_device(gpu):
+    """{"versions", "machine", "device"}: what is measured, and with what."""
+    from refmaml.bench.machine import installed
+    about = report.circumstances()
+    about["versions"] |= installed(LIBRARIES)
+    return {**about, "device": gpu.about()}
 
 
 def open_gpu():

@@ -44,9 +44,11 @@ def run(arguments):
 
 
 def progress(section, checks):
-    """A bar while a section runs, where somebody watches."""
+    """A bar while a section runs, where somebody watches. (Else tqdm need not be installed.)"""
+    if not sys.stderr.isatty():
+        return checks
     from tqdm import tqdm
-    return tqdm(checks, desc=section, unit=" checks", leave=False, disable=not sys.stderr.isatty())
+    return tqdm(checks, desc=section, unit=" checks", leave=False)
 
 
 def by_check(checks):

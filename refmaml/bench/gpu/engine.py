@@ -1,4 +1,5 @@
-"""refmaml itself on the GPU: launch by launch, and as a CUDA graph."""
+"""refmaml itself on the GPU: launch by launch, and as a CUDA graph. Both return run(theta=None), from other parameters than the workload's
+where they are given; what it returns is an array of the kernel set's."""
 import numpy as np
 
 from refmaml import kernels
@@ -12,9 +13,12 @@ def laid_out(workload, dtype, kernel_set):
 
 
 def eager(workload, dtype, kernel_set=None):
-    """() -> the mean meta-gradient, an array of the kernel set's."""
+    """The mean meta-gradient, launch by launch."""
     net, theta, batch = laid_out(workload, dtype, kernel_set or kernels.cuda())
-    return lambda: workload.method.meta_gradient(net, theta, batch).grad
+
+    def run(other=None):
+        return workload.method.meta_gradient(net, theta if other is None else net.kernels.xp.asarray(other), batch).grad
+    return run
 
 
 def graph(workload, dtype, kernel_set=None):
