@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from refmaml.bench.gpu import engine
-from refmaml.bench.gpu.kernel_rows import DTYPES, bits, nets_on_gpu, recorded, versions
+from refmaml.bench.gpu.kernel_rows import DTYPES, bits, nets_on_gpu, on_device, recorded, versions
 from refmaml.bench.gpu.part import finished
-from refmaml.bench.kernel_table import copies
 from refmaml.bench.workloads import TABLE
 
 RUNS = 100
@@ -45,7 +44,7 @@ def small_nets():
 def kernel_bits(gpu, call, version, dtype, runs=RUNS):
     """Run one kernel on the same arguments again and again, and compare on the device."""
     kernel, xp = gpu.kernel_set(version).functions[call.kernel], gpu.xp
-    given = [gpu.bring(a) if isinstance(a, np.ndarray) else a for a in copies(call.arguments, dtype)]
+    given = on_device(gpu, call, dtype)
     kept = [a.copy() if isinstance(a, xp.ndarray) else a for a in given]
     first, different = None, None
     for _ in range(runs):

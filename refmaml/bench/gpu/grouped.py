@@ -44,12 +44,12 @@ def extents(call, tasks):
 
 
 class Seat:
-    """What the process can be asked."""
+    """What the process can be asked. device: "cuda"; on "cpu" the same convolutions are computed, and not timed."""
 
-    def __init__(self, name, kernels):
+    def __init__(self, name, device):
         import torch
         torch.backends.cudnn.benchmark = True
-        self.torch = torch
+        self.torch, self.device = torch, device
 
     def ready(self):
         """Once the library is loaded."""
@@ -59,19 +59,19 @@ class Seat:
         torch, (T, N, C, H, W) = self.torch, of.x
         (top, bottom), (left, right) = of.padding
         even = top == bottom and left == right
-        x = torch.randn(N, T * C, H, W, device="cuda")
+        x = torch.randn(N, T * C, H, W, device=self.device)
         x = x if even else torch.nn.functional.pad(x, (left, right, top, bottom))
-        w = torch.randn(T * of.w[1], *of.w[2:], device="cuda")
-        return x, w, torch.randn(N, T * of.y[2], *of.y[3:], device="cuda"), (top, left) if even else (0, 0)
+        w = torch.randn(T * of.w[1], *of.w[2:], device=self.device)
+        return x, w, torch.randn(N, T * of.y[2], *of.y[3:], device=self.device), (top, left) if even else (0, 0)
 
     def operation(self, kernel, of, padding, groups):
         """(x, w, dy) -> what the kernel fills."""
-        aten, stride = self.torch.ops.aten, list(of.stride)
+        aten, how = self.torch.ops.aten, (list(of.stride), list(padding), [1, 1], False, [0, 0], groups)
         if kernel == "conv2d_forward":
-            return lambda x, w, dy: aten.convolution(x, w, None, stride, list(padding), [1, 1], False, [0, 0], groups)
-        wanted = [kernel == "conv2d_backward_x", kernel == "conv2d_backward_w", False]
-        return lambda x, w, dy: aten.convolution_backward(dy, x, w, None, stride, list(padding), [1, 1], False, [0, 0], groups,
-                                                          wanted)[wanted.index(True) if True in wanted else 0]
+            return lambda x, w, dy: aten.convolution(x, w, None, *how)
+        place = ("conv2d_backward_x", "conv2d_backward_w").index(kernel)
+        wanted = [place == 0, place == 1, False]
+        return lambda x, w, dy: aten.convolution_backward(dy, x, w, None, *how, wanted)[place]
 
     def convolution(self, kernel, of, reduced, l2):
         """(Rotation, error) of one convolution."""
@@ -136,7 +136,7 @@ def library_rows(calls, l2, limit, environment=()):
         for call, tasks in kept:
             of = extents(call, tasks)
             for reduced in (False, True):
-                worker = worker if alive(worker) else Worker("cuDNN", "", environment, limit, Seat)
+                worker = worker if alive(worker) else Worker("cuDNN", "cuda", environment, limit, Seat)
                 shape = "x".join(map(str, max(of.x, of.y, of.w, key=np.prod)))
                 row = LibraryRow(call.net, call.kernel, tasks, shape, reduced, None, None)
                 try:

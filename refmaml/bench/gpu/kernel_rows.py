@@ -1,7 +1,8 @@
 """Kernels one by one on the calls that nets make, every version of the products, in both precisions: how near to the device's limits.
 
-A call is recorded on FEW tasks and grown to all of them by repeating those, so that the reference has little to compute, and so that every
-task's result has to have the bits of the first tasks'.
+A call is recorded on FEW tasks, and its real numbers are exchanged for noise: those of a net may add up to nothing but rounding, as the
+adjoint of a bias before a batch-norm does, and no error could be told. It is grown to all tasks by repeating the few, so that the reference
+has little to compute, and so that every task's result has to have the bits of the one it repeats.
 
     flop, bytes   what a call has to compute (products only) and to move, each array once
     floor         flop / the float32 or float64 roof, or bytes / the copy's rate: whichever takes longer. No kernel is faster, unless the
@@ -83,8 +84,23 @@ def versions(kernel):
 
 def recorded(nets):
     """[(a call on FEW tasks, how many tasks it is grown to)] of {name: (net, tasks, examples)}."""
-    return [(call, tasks) for name, (net, tasks, count) in nets.items()
+    rng = np.random.default_rng(0)
+    return [(call._replace(arguments=tuple(noise(rng, a) for a in call.arguments)), tasks) for name, (net, tasks, count) in nets.items()
             for call in chosen(record(name, net, *examples(net, FEW, count), reference()))]
+
+
+def noise(rng, a):
+    """Normal numbers in place of an array's real ones; anything else as it is."""
+    if not isinstance(a, np.ndarray) or a.dtype.kind != "f":
+        return a
+    out = np.empty_like(a)                               # the same order of memory
+    out[...] = rng.standard_normal(a.shape, a.dtype)
+    return out
+
+
+def on_device(gpu, call, dtype):
+    """The arguments as arrays of the device, in a precision."""
+    return [gpu.bring(a) if isinstance(a, np.ndarray) else a for a in copies(call.arguments, dtype)]
 
 
 def grown(xp, a, tasks):
@@ -105,12 +121,11 @@ def bits(xp, a):
 
 def kernel_row(gpu, roofs, call, exact, tasks, version, dtype):
     """Time one version of a kernel, after its results were looked at."""
-    kernel = gpu.kernel_set(version).functions[call.kernel]
-    arguments = [grown(gpu.xp, gpu.bring(a), tasks) if isinstance(a, np.ndarray) else a for a in copies(call.arguments, dtype)]
+    kernel, filled, few = gpu.kernel_set(version).functions[call.kernel], filled_by(call, exact), on_device(gpu, call, dtype)
+    kernel(*few)
+    error, limit = error_against(call, exact, [gpu.fetch(a) if i in filled else None for i, a in enumerate(few)], np.dtype(dtype))
+    arguments = [grown(gpu.xp, a, tasks) for a in on_device(gpu, call, dtype)]
     kernel(*arguments)
-    filled = filled_by(call, exact)
-    first = [gpu.fetch(a[:FEW]) if i in filled else None for i, a in enumerate(arguments)]
-    error, limit = error_against(call, exact, first, np.dtype(dtype))
     same = all(as_before(gpu.xp, arguments[i]) for i in filled if len(exact[i]) == FEW)
     timing = rotated(gpu, kernel, arguments)
     scale = tasks / FEW

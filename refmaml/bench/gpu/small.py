@@ -9,8 +9,7 @@ import sys
 import numpy as np
 
 from refmaml.bench.gpu import engine
-from refmaml.bench.gpu.kernel_rows import DTYPES, recorded, versions
-from refmaml.bench.kernel_table import copies
+from refmaml.bench.gpu.kernel_rows import DTYPES, on_device, recorded, versions
 from refmaml.bench.workloads import TABLE
 from refmaml.layers import (
     AvgPool2d,
@@ -51,8 +50,7 @@ def run_everything(gpu, nets):
     for call, _ in recorded(nets):
         for dtype in DTYPES:
             for version in versions(call.kernel):
-                gpu.kernel_set(version).functions[call.kernel](*(gpu.bring(a) if isinstance(a, np.ndarray) else a
-                                                                 for a in copies(call.arguments, dtype)))
+                gpu.kernel_set(version).functions[call.kernel](*on_device(gpu, call, dtype))
                 ran += 1
     gradient = gpu.fetch(engine.eager(TABLE["tiny"], np.float32, gpu.kernel_set())())
     gpu.wait()
