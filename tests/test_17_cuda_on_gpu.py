@@ -8,6 +8,8 @@ from refmaml.layers import BatchNorm2d, Conv2d, Linear
 from refmaml.oracles import cases
 from refmaml.oracles.tolerance import relative_error, tolerance
 
+pytestmark = pytest.mark.gpu
+
 
 @pytest.fixture(scope="module")
 def cuda():

@@ -19,10 +19,11 @@ def limited(command, seconds, environment=None, tell=None):
     lines = []
 
     def listen():
-        for line in process.stdout:
-            lines.append(line.rstrip("\n"))
-            if tell:
-                tell(lines[-1])
+        with process.stdout:
+            for line in process.stdout:
+                lines.append(line.rstrip("\n"))
+                if tell:
+                    tell(lines[-1])
     listener = Thread(target=listen, daemon=True)
     listener.start()
     try:
