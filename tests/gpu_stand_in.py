@@ -3,11 +3,19 @@ from itertools import chain, repeat
 
 import numpy as np
 
+import refmaml as rm
 from refmaml import kernels
+from refmaml.bench.gpu import roofs
+from refmaml.bench.kernel_table import reference_functions
+from refmaml.bench.timing import spread
 
 ABOUT = {"name": "stand-in", "compute_capability": (9, 0), "multiprocessors": 2, "l2_bytes": 4096, "memory_bytes": 1 << 30,
          "clock_khz": 1_000_000, "memory_clock_khz": 500_000, "memory_bus_bits": 64, "cuda_driver_api": 0, "cuda_runtime": 0,
          "cupy": "none"}
+
+SMALL = {"small": (rm.conv4(n_way=3, channels=4, image=(1, 8, 8)), 6, 3)}              # a net, tasks, examples
+LIMITS = {name: roofs.Roof(rate, None, spread([1.0])) for name, rate in
+          {"float32": 100.0, "float64": 50.0, "sgemm": 80.0, "dgemm": 90.0, "copy": 10.0}.items()}
 
 
 class StandIn:
@@ -19,7 +27,7 @@ class StandIn:
     xp, l2 = np, ABOUT["l2_bytes"]
 
     def __init__(self, kernel_sets=None, seconds=(1e-3,), launched=lambda *launch: None):
-        self.kernel_sets = kernel_sets or (lambda version: named_cuda(kernels.reference()))
+        self.kernel_sets = kernel_sets or (lambda version: right_kernels())
         self.clock = chain(seconds, repeat(seconds[-1]))
         self.launch, self.runs = launched, 0
 
@@ -47,6 +55,11 @@ class StandIn:
         pass
 
 
+def right_kernels():
+    """All reference kernels, those of several layers at once too."""
+    return kernels.KernelSet("cuda", reference_functions())
+
+
 def named_cuda(kernel_set, **replaced):
     """A kernel set that is called cuda, with some kernels exchanged."""
     return kernel_set.replace("cuda", **replaced)
@@ -54,7 +67,7 @@ def named_cuda(kernel_set, **replaced):
 
 def wrong_by_a_thousandth(name):
     """The reference kernels with one wrong."""
-    right = kernels.reference()
+    right = right_kernels()
 
     def wrong(out, *rest):
         right.functions[name](out, *rest)

@@ -45,6 +45,7 @@ DEVICE = Section("device", "what it is measured on", program("about"), 60)
 SECTIONS = (
     Section("ladder", "the derivative ladder on the cuda kernels, in float64 and float32", verify, 300),
     Section("tests", "the tests that need a GPU", program("suite", ROOT / "tests"), 300),
+    Section("numba", "the ladder on the Numba kernels", program("numba_ladder"), 300),
     Section("determinism", "the same bits in 100 runs of every kernel and of whole meta-gradients", program("determinism"), 240),
     Section("graph", "a replayed CUDA graph has the bits of launch by launch", program("replay"), 120),
     Section("sanitizer", "compute-sanitizer: memcheck, racecheck, initcheck", program("sanitizer"), 400),

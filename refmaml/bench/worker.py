@@ -73,7 +73,7 @@ class Seat:
     def peak(self):
         """Bytes at most so far over the start, or on the GPU."""
         if self.contestant.peak is not None:
-            return self.contestant.peak()
+            return self.contestant.peak(self.run)
         return None if self.start is None else memory("VmHWM") - self.start
 
 

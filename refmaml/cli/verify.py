@@ -44,11 +44,9 @@ def run(arguments):
 
 
 def progress(section, checks):
-    """A bar while a section runs, where somebody watches. (Else tqdm need not be installed.)"""
-    if not sys.stderr.isatty():
-        return checks
+    """A bar while a section runs, where somebody watches."""
     from tqdm import tqdm
-    return tqdm(checks, desc=section, unit=" checks", leave=False)
+    return tqdm(checks, desc=section, unit=" checks", leave=False, disable=not sys.stderr.isatty())
 
 
 def by_check(checks):

@@ -20,7 +20,8 @@ class Contestant(NamedTuple):
     Of those that compute on a GPU, whose work goes on when a call has returned:
     fetch    what a call returned -> the NumPy array
     finish   (what a call returned) -> returns once it is computed; None: a call that has returned is done
-    peak     () -> bytes of the GPU's memory its library held at most so far; None: the resident memory of its process is what counts
+    peak     (the prepared function) -> bytes of the GPU's memory its library held at most so far; None: the resident memory of its
+             process is what counts
     reduced  whether its products of float32 numbers are rounded to TF32, 10 bits: its error is told, and it is no peer of equal precision
     """
     name: str

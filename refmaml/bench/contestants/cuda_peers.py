@@ -63,7 +63,7 @@ def torch_done(gradients):
     torch.cuda.synchronize()
 
 
-def torch_peak():
+def torch_peak(run):
     """Bytes PyTorch's allocator held at most."""
     import torch
     return torch.cuda.max_memory_reserved()
@@ -94,7 +94,7 @@ def jax_done(gradient):
     gradient.block_until_ready()
 
 
-def jax_peak():
+def jax_peak(run):
     """Bytes JAX's allocator had given away at most, or None where it does not say."""
     import jax
     return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")

@@ -17,11 +17,22 @@ import numpy as np
 
 from refmaml.bench.gpu.rotation import Rotation, rotated
 from refmaml.bench.kernel_calls import examples, nets, record
-from refmaml.bench.kernel_table import chosen, copies, error_against, exact_of, filled_by, is_product, operations
-from refmaml.kernels import reference
+from refmaml.bench.kernel_table import (
+    chosen,
+    copies,
+    error_against,
+    exact_of,
+    filled_by,
+    fused_functions,
+    is_product,
+    operations,
+    reference_functions,
+)
+from refmaml.kernels import KernelSet, reference
 from refmaml.kernels.launcher import source
 
 FEW, TASKS = 2, 32
+TIES = 32                        # eps: how near the two largest of a window may be for a fused kernel, which rounds before it compares
 DTYPES = ("float32", "float64")
 LIBRARY = {"float32": "sgemm", "float64": "dgemm"}
 
@@ -86,7 +97,15 @@ def recorded(nets):
     """[(a call on FEW tasks, how many tasks it is grown to)] of {name: (net, tasks, examples)}."""
     rng = np.random.default_rng(0)
     return [(call._replace(arguments=tuple(noise(rng, a) for a in call.arguments)), tasks) for name, (net, tasks, count) in nets.items()
-            for call in chosen(record(name, net, *examples(net, FEW, count), reference()))]
+            for call in chosen(called(name, net, *examples(net, FEW, count)))]
+
+
+def called(name, net, x, y):
+    """The calls of a net layer by layer; then those of kernels for several layers, where there are any."""
+    calls, fused = record(name, net, x, y, reference()), fused_functions()
+    if fused:
+        calls += [c for c in record(name, net, x, y, KernelSet("fused", reference_functions())) if c.kernel in fused]
+    return calls
 
 
 def noise(rng, a):
@@ -123,7 +142,9 @@ def kernel_row(gpu, roofs, call, exact, tasks, version, dtype):
     """Time one version of a kernel, after its results were looked at."""
     kernel, filled, few = gpu.kernel_set(version).functions[call.kernel], filled_by(call, exact), on_device(gpu, call, dtype)
     kernel(*few)
-    error, limit = error_against(call, exact, [gpu.fetch(a) if i in filled else None for i, a in enumerate(few)], np.dtype(dtype))
+    undecided = TIES * np.finfo(dtype).eps if call.kernel in fused_functions() else 0.0
+    left = [gpu.fetch(a) if i in filled else None for i, a in enumerate(few)]
+    error, limit = error_against(call, exact, left, np.dtype(dtype), undecided)
     arguments = [grown(gpu.xp, a, tasks) for a in on_device(gpu, call, dtype)]
     kernel(*arguments)
     same = all(as_before(gpu.xp, arguments[i]) for i in filled if len(exact[i]) == FEW)

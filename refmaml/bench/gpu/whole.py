@@ -1,8 +1,9 @@
 """Whole meta-gradients of refmaml alone: what launching costs, what a Hessian-vector product takes beside a gradient, how exact float64 is.
 
     wall     seconds from the call until the result is there, by the host's clock
-    device   seconds between two events around the launches, by the device's; of a graph's replay that is what the device computes
-    launching   1 - device time of a replay / wall time: the part of a step in which the device waits for launches
+    device   seconds between two events around it, by the device's. Launch by launch that has gaps in which the device waits; of a graph,
+             launched alone, it is what the device computes
+    launching   1 - device time of the graph / wall time: the part of a step that is not computing
 """
 from time import perf_counter
 from typing import NamedTuple
@@ -59,9 +60,9 @@ def walls(gpu, run, repeats=REPEATS):
     return times
 
 
-def step(gpu, run):
-    """The Step of a run that launches by itself."""
-    device, _ = gpu.timings(run, REPEATS, graph=False)
+def step(gpu, run, launch=None):
+    """The Step of a run; launch: what of it the device's clock is to see, if not all."""
+    device, _ = gpu.timings(launch or run, REPEATS, graph=False)
     return Step(spread(walls(gpu, run)), spread(device))
 
 
@@ -84,7 +85,8 @@ def whole(gpu, workload):
     exact = distance(gpu.fetch(engine.eager(few, np.float64, kernel_set)()), reference_gradient(few))
     eager, graph, refused = step(gpu, engine.eager(workload, np.float32, kernel_set)), None, None
     try:
-        graph = step(gpu, engine.graph(workload, np.float32, kernel_set))
+        replayed = engine.graph(workload, np.float32, kernel_set)
+        graph = step(gpu, replayed, replayed.launch)
     except Exception as error:                           # there may be no graph here, for many reasons
         refused = said(error)
     return Whole(workload.name, exact, eager, graph, refused, *product_and_gradient(gpu, workload, kernel_set))
