@@ -22,7 +22,6 @@ from refmaml.cli import bench_gpu, main
 TINY = TABLE["tiny"]
 
 
-
 # ---- whole meta-gradients ----------------------------------------------------------------------------------------
 
 def test_launching_is_what_is_left_of_the_wall_time(monkeypatch):
