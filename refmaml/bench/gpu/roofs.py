@@ -52,7 +52,7 @@ def multiply_add(gpu, dtype, multiprocessors, nominal):
 def copy(gpu, nominal):
     """10^9 bytes a second."""
     x = gpu.bring(np.random.default_rng(0).standard_normal(COPIED // 4, np.float32))
-    y, pieces = gpu.xp.empty_like(x), COPIED // BYTES
+    y, pieces = gpu.xp.empty(x.shape, x.dtype), COPIED // BYTES
     grid = (-(-pieces // (AT_ONCE * THREADS)), 1, 1)
     times, _ = gpu.timings(lambda: gpu.launch("copy", "float32", grid, THREADS, [y, x, np.int32(pieces)]), REPEATS)
     took = spread(times)
@@ -63,7 +63,7 @@ def product(gpu, dtype, nominal):
     """10^9 operations a second of C = A B, 2 n^3 operations."""
     n, rng = MATRIX[dtype], np.random.default_rng(0)
     a, b = (gpu.bring(rng.standard_normal((n, n), np.float32).astype(dtype)) for _ in range(2))
-    c = gpu.xp.empty_like(a)
+    c = gpu.xp.empty(a.shape, a.dtype)
     times, _ = gpu.timings(lambda: gpu.xp.matmul(a, b, out=c), REPEATS, graph=False)
     took = spread(times)
     return Roof(2e-9 * n**3 / took.median, nominal, took)

@@ -27,7 +27,7 @@ def is_array(a):
     return hasattr(a, "nbytes") and hasattr(a, "shape") and a.shape != ()
 
 
-def rotated(gpu, kernel, arguments, repeats=REPEATS):
+def rotated(gpu, kernel, arguments):
     """The Rotation of kernel(*arguments), the arguments on the GPU; they are left as some calls leave them."""
     size = sum(a.nbytes for a in arguments if is_array(a))
     sets = [arguments, *([a.copy() if is_array(a) else a for a in arguments] for _ in range(sets_beyond(gpu.l2, size) - 1))]
@@ -35,5 +35,5 @@ def rotated(gpu, kernel, arguments, repeats=REPEATS):
     def run():
         for each in sets:
             kernel(*each)
-    times, graph = gpu.timings(run, repeats)
+    times, graph = gpu.timings(run, REPEATS)
     return Rotation(spread([t / len(sets) for t in times]), len(sets), size * len(sets), graph)

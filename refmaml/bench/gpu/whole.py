@@ -48,10 +48,10 @@ class Whole(NamedTuple):
                 "launching": {name: 1 - busy / step.wall.median for name, step in steps.items()} if busy else None}
 
 
-def walls(gpu, run, repeats=REPEATS):
+def walls(gpu, run):
     """Seconds of calls, each until it was done."""
     times = []
-    for _ in range(repeats):
+    for _ in range(REPEATS):
         gpu.wait()
         started = perf_counter()
         run()
@@ -70,7 +70,7 @@ def product_and_gradient(gpu, workload, kernel_set):
     """(Spread of a gradient, of a product, whether both were graphs)."""
     net, theta, batch = engine.laid_out(workload, np.float32, kernel_set)
     w = gpu.xp.ascontiguousarray(gpu.xp.broadcast_to(theta, (workload.tasks, len(theta))))
-    primal, v = net.primal(w, batch.x_support, batch.y_support), gpu.xp.ones_like(w)
+    primal, v = net.primal(w, batch.x_support, batch.y_support), gpu.xp.ones(w.shape, w.dtype)
     gradient, one = gpu.timings(lambda: net.gradient(w, batch.x_support, batch.y_support), REPEATS)
     product, other = gpu.timings(lambda: net.hvp(primal, v), REPEATS)
     if one != other:                                     # both the same way, or they are not to be compared
