@@ -1,4 +1,4 @@
-"""The device of the bench as it is on a GPU, `Gpu` itself, on a stand-in for CuPy: arrays that are not NumPy's, streams, graphs and events."""
+"""The bench's device as it is on a GPU, `Gpu` itself, on a stand-in for CuPy: arrays that are not NumPy's, streams, graphs, events."""
 import json
 from types import SimpleNamespace
 
@@ -8,6 +8,7 @@ from cuda_shim.build import ABSENT
 from gpu_stand_in import LIMITS, SMALL
 
 from refmaml.bench.gpu import determinism, device, kernel_rows, replay, roofs, rotation, small, whole
+from refmaml.bench.kernel_table import fused_functions
 from refmaml.bench.workloads import TABLE
 
 pytest.importorskip("cuda_shim.strict", reason="there is no stand-in for CuPy")
@@ -80,15 +81,18 @@ def test_kernels_and_bits_and_gradients_on_arrays_of_a_gpu(gpu, monkeypatch):
     calls = first_of_each(kernel_rows.recorded(SMALL))
     rows = list(kernel_rows.kernel_rows(gpu, LIMITS, calls))
     wrong = [row for row in rows if not row.right]
+    assert {row.kernel for row in rows} >= set(fused_functions())
     assert not wrong and all(row.timing.graph for row in rows)
     assert determinism.kernel_bits(gpu, calls[0][0], 1, "float32", 3).different == 0
     part = whole.whole(gpu, TABLE["sinusoid-1"].with_tasks(2))
     assert part.exact < 1e-12 and part.graph is not None and part.replayed, part.graph_refused
 
 
-def test_a_graph_has_the_bits_of_launches(gpu, tmp_path):
+def test_a_graph_has_the_bits_of_launches(gpu, tmp_path, monkeypatch):
+    monkeypatch.setitem(TABLE, "sinusoid-1", TABLE["sinusoid-1"].with_tasks(2))
+    monkeypatch.setattr(replay, "REPLAYS", 1)
     assert replay.main(tmp_path / "found.json", gpu, (("sinusoid-1", "float32"),)) == 0
-    assert determinism.gradient_bits(gpu, TABLE["sinusoid-1"].with_tasks(2), "float32", 2).digests
+    assert determinism.gradient_bits(gpu, TABLE["sinusoid-1"], "float32", 2).digests
 
 
 def test_limits_on_arrays_of_a_gpu(gpu, monkeypatch):

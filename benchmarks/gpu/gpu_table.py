@@ -72,7 +72,7 @@ def tests(found):
 
 
 def determinism(found):
-    other = sum(bool(row["different"]) for row in found["kernels"]) + sum(len(row["digests"]) > 1 for row in found["gradients"])
+    other = sum(bool(row["different"]) for row in found["kernels"]) + sum(len(row["digests"]) != 1 for row in found["gradients"])
     return f"{len(found['kernels'])} kernels, {len(found['gradients'])} meta-gradients, {other} with other bits"
 
 

@@ -3,7 +3,7 @@
     python -m refmaml.bench.gpu.determinism FILE.json
 """
 import sys
-from functools import reduce
+from functools import partial, reduce
 from hashlib import sha256
 from operator import or_
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refmaml.bench.gpu import engine
-from refmaml.bench.gpu.kernel_rows import DTYPES, bits, nets_on_gpu, on_device, recorded, versions
+from refmaml.bench.gpu.kernel_rows import DTYPES, attempt, bits, nets_on_gpu, on_device, recorded, versions
 from refmaml.bench.gpu.part import finished
 from refmaml.bench.workloads import TABLE
 
@@ -21,21 +21,23 @@ GRADIENTS = (("tiny", "float32"), ("tiny", "float64"), ("strided-1", "float32"),
 
 
 class KernelBits(NamedTuple):
-    """different: how many of the runs gave other bits than the first."""
+    """different: how many of the runs gave other bits than the first; -1 where it failed, and `reason` says why."""
     net: str
     kernel: str
     version: int | None
     dtype: str
     runs: int
     different: int
+    reason: str = ""
 
 
 class GradientBits(NamedTuple):
-    """digests: the sha256 of the different gradients."""
+    """digests: the sha256 of the different gradients; none where it failed."""
     workload: str
     dtype: str
     runs: int
     digests: list
+    reason: str = ""
 
 
 def small_nets():
@@ -75,14 +77,17 @@ def main(path, gpu, nets, gradients, runs=RUNS):
     record = {"kernels": [], "gradients": []}
     for call, _ in recorded(nets):
         for dtype in DTYPES:
-            record["kernels"] += [kernel_bits(gpu, call, version, dtype, runs)._asdict() for version in versions(call.kernel)]
-    bad = [row for row in record["kernels"] if row["different"]]
+            for version in versions(call.kernel):
+                failed = KernelBits(call.net, call.kernel, version, dtype, 0, -1)
+                row = attempt(partial(kernel_bits, gpu, call, version, dtype, runs), failed)
+                record["kernels"].append(row._asdict())
     for name, dtype in gradients:
-        record["gradients"].append(gradient_bits(gpu, TABLE[name], dtype, runs)._asdict())
+        row = attempt(partial(gradient_bits, gpu, TABLE[name], dtype, runs), GradientBits(name, dtype, 0, []))
+        record["gradients"].append(row._asdict())
         finished(path, record, None)
-    bad += [row for row in record["gradients"] if len(row["digests"]) > 1]
+    bad = [row for row in record["kernels"] if row["different"]] + [row for row in record["gradients"] if len(row["digests"]) != 1]
     for row in bad:
-        print("OTHER BITS:", row)
+        print("FAILED:" if row["reason"] else "OTHER BITS:", row)
     print(f"{len(record['kernels'])} kernels and {len(record['gradients'])} meta-gradients, {runs} times each: {len(bad)} with other bits")
     return finished(path, record, not bad)
 
