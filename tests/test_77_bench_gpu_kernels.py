@@ -4,6 +4,7 @@ from math import isclose
 
 import numpy as np
 import pytest
+from cuda_shim import nvrtc
 from cuda_shim.build import ABSENT, build, load
 from cuda_shim.device import ShimDevice
 from gpu_stand_in import LIMITS, SMALL, StandIn, named_cuda, right_kernels, wrong_by_a_thousandth
@@ -11,6 +12,7 @@ from gpu_stand_in import LIMITS, SMALL, StandIn, named_cuda, right_kernels, wron
 import refmaml as rm
 from refmaml import kernels
 from refmaml.bench.gpu import device, grouped, kernel_rows, roofs, rotation
+from refmaml.bench.gpu.small import PLANTED
 from refmaml.bench.kernel_calls import examples
 from refmaml.bench.kernel_calls import record as record_calls
 from refmaml.kernels.launcher import source
@@ -48,6 +50,15 @@ def test_a_copy_copies_everything_and_nothing_else(launched, pieces):
     y = np.full_like(x, np.nan)
     launched("copy", "float32", (-(-pieces // (roofs.AT_ONCE * 32)), 1, 1), 32, [y, x, np.int32(pieces)])
     assert np.array_equal(y[:4 * pieces], x[:4 * pieces]) and np.isnan(y[4 * pieces:]).all()
+
+
+@pytest.mark.skipif(nvrtc.library() is None, reason=nvrtc.REASON)
+@pytest.mark.parametrize("real", ["float", "double"])
+def test_the_kernels_of_the_limits_and_the_planted_ones_compile_for_a_gpu_without_spills(real):
+    compiler = nvrtc.Compiler(nvrtc.library())
+    for text in (device.ROOFS.read_text(), *PLANTED.values()):
+        for arch in ("sm_75", "sm_90", "sm_120"):
+            assert all(r.stack == r.spilled == 0 for r in compiler.compile(text, arch, real).values())
 
 
 def test_roofs_are_operations_and_bytes_over_the_time_measured(monkeypatch):
