@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refmaml.bench.gpu import engine
-from refmaml.bench.gpu.kernel_rows import DTYPES, attempt, bits, nets_on_gpu, on_device, recorded, versions
+from refmaml.bench.gpu.kernel_rows import DTYPES, FEW, attempt, bits, grown, nets_on_gpu, on_device, recorded, versions
 from refmaml.bench.gpu.part import finished
 from refmaml.bench.workloads import TABLE
 
@@ -45,10 +45,10 @@ def small_nets():
     return {name: (net, tasks, min(count, 5)) for name, (net, tasks, count) in nets_on_gpu().items() if name != "max-pool, query"}
 
 
-def kernel_bits(gpu, call, version, dtype, runs=RUNS):
-    """Run one kernel on the same arguments again and again, and compare on the device."""
+def kernel_bits(gpu, call, version, dtype, runs=RUNS, tasks=FEW):
+    """Run one kernel on the same arguments again and again, and compare on the device; of `tasks`, so that many blocks run at once."""
     kernel, xp = gpu.kernel_set(version).functions[call.kernel], gpu.xp
-    given = on_device(gpu, call, dtype)
+    given = [grown(xp, a, tasks) for a in on_device(gpu, call, dtype)]
     kept = [a.copy() if isinstance(a, xp.ndarray) else a for a in given]
     first, different = None, None
     for _ in range(runs):
@@ -75,11 +75,11 @@ def gradient_bits(gpu, workload, dtype, runs=RUNS):
 def main(path, gpu, nets, gradients, runs=RUNS):
     """Everything, into a file that grows."""
     record = {"kernels": [], "gradients": []}
-    for call, _ in recorded(nets):
+    for call, tasks in recorded(nets):
         for dtype in DTYPES:
             for version in versions(call.kernel):
                 failed = KernelBits(call.net, call.kernel, version, dtype, 0, -1)
-                row = attempt(partial(kernel_bits, gpu, call, version, dtype, runs), failed)
+                row = attempt(partial(kernel_bits, gpu, call, version, dtype, runs, tasks), failed)
                 record["kernels"].append(row._asdict())
     for name, dtype in gradients:
         row = attempt(partial(gradient_bits, gpu, TABLE[name], dtype, runs), GradientBits(name, dtype, 0, []))
