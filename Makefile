@@ -1,12 +1,14 @@
 # make demo   sets everything up, checks every derivative, trains on glyphs, leaves pictures in runs/demo
 # make test   sets everything up and runs the tests
 # Both need Python >= 3.11 and nothing else; everything they make is in .venv and runs.
+# make gpu    what only a GPU can show, into benchmarks/gpu/gpu.json. It makes no .venv and fetches nothing: it runs with PYTHON as it is,
+#             which needs NumPy, SciPy, CuPy and pytest. GPU="--only ladder tests" passes options on (GPU=--help lists them)
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test gpu lint clean
 
 demo: $(VENV)/installed
 	$(RUN)/refmaml verify --kernels reference
@@ -15,6 +17,9 @@ demo: $(VENV)/installed
 # One BLAS thread in each of the test processes: together they use every core already.
 test: $(VENV)/installed-test
 	OPENBLAS_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist worksteal
+
+gpu:
+	$(PYTHON) benchmarks/gpu/run.py $(GPU)
 
 lint: $(VENV)/installed-test
 	$(RUN)/pip install --quiet "ruff>=0.8"

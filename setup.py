@@ -9,4 +9,4 @@ engine = [p for p in find_packages(include=["refmaml", "refmaml.*"]) if not p.st
 kernels = ["refmaml.kernels"] + [f"refmaml.kernels.{p}" for p in find_packages("kernels")]
 
 setup(packages=engine + kernels, package_dir={"refmaml.kernels": "kernels"},
-      package_data={"refmaml.kernels": ["*.cu", "*/*.cu"]})
+      package_data={"refmaml.kernels": ["*.cu", "*/*.cu"], "refmaml.bench.gpu": ["*.cu"]})

@@ -11,6 +11,8 @@ from refmaml.oracles import cases, kernel_checks
 from refmaml.oracles.tolerance import relative_error, tolerance
 from refmaml.training import Adam, Recipe, Schedule, train
 
+pytestmark = pytest.mark.gpu
+
 
 @pytest.fixture(scope="module")
 def cuda():

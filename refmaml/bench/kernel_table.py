@@ -14,7 +14,7 @@ import numpy as np
 from refmaml.bench import cost
 from refmaml.bench.kernel_calls import examples, nets, record, weights
 from refmaml.bench.timing import Spread, spread, turn
-from refmaml.kernels import reference
+from refmaml.kernels import kernel_set, reference
 from refmaml.oracles.tolerance import relative_error, tolerance
 
 FLOP, BYTE = "flop", "byte"
@@ -39,7 +39,18 @@ class Row(NamedTuple):
 
 def arguments_by_name(call):
     """{name in the reference kernel's signature: argument}."""
-    return dict(zip(signature(reference().functions[call.kernel]).parameters, call.arguments, strict=True))
+    return dict(zip(signature(reference_functions()[call.kernel]).parameters, call.arguments, strict=True))
+
+
+def reference_functions():
+    """The reference kernels by name, and those of several layers at once that some sets have."""
+    return dict(reference().functions) | fused_functions()
+
+
+def fused_functions():
+    """The reference kernels of several layers at once."""
+    fused = getattr(kernel_set, "FUSED", ())
+    return kernel_set.collect("reference", fused) if fused else {}
 
 
 def operations(call):
@@ -68,16 +79,42 @@ def copies(arguments, dtype=None):
         return [copy(a) if isinstance(a, np.ndarray) else a for a in arguments]
 
 
-def error_of(call, kernels):
-    """(the largest relative error of any array it fills, the tolerance), the reference kernel in float64 being right."""
-    exact, fast = copies(call.arguments, np.float64), copies(call.arguments)
-    reference().functions[call.kernel](*exact)
-    kernels.functions[call.kernel](*fast)
-    filled = [(e, f) for e, f, a in zip(exact, fast, call.arguments, strict=True) if isinstance(a, np.ndarray) and not np.array_equal(e, a)]
-    outputs = min(e.size for e, _ in filled)
+def exact_of(call):
+    """The arguments as the reference kernel leaves them in float64."""
+    exact = copies(call.arguments, np.float64)
+    reference_functions()[call.kernel](*exact)
+    return exact
+
+
+def filled_by(call, exact):
+    """Which of the arguments it fills."""
+    return [i for i, (e, a) in enumerate(zip(exact, call.arguments, strict=True)) if isinstance(a, np.ndarray) and not np.array_equal(e, a)]
+
+
+def error_against(call, exact, fast, dtype=np.float32, undecided=0.0):
+    """(the largest relative error of any array it fills, the tolerance in that precision); exact, fast: the arguments afterwards.
+
+    undecided: the share of integers, who won a window, that may be others where values tie to within rounding
+    """
+    filled = filled_by(call, exact)
+    outputs = min(exact[i].size for i in filled)
     inputs = sum(a.size for a in call.arguments if isinstance(a, np.ndarray))
     terms = operations(call) / 2 / outputs if is_product(call) else inputs / outputs
-    return max(relative_error(f, e) for e, f in filled), tolerance(np.float32, terms)
+    return max(output_error(fast[i], exact[i], undecided) for i in filled), tolerance(dtype, terms)
+
+
+def output_error(value, exact, undecided):
+    """The relative error of one array; of integers none at all where so few are others."""
+    if exact.dtype.kind in "iu" and value.shape == exact.shape and np.mean(value != exact) <= undecided:
+        return 0.0
+    return relative_error(value, exact)
+
+
+def error_of(call, kernels):
+    """The same of a kernel set on NumPy's arrays."""
+    fast = copies(call.arguments)
+    kernels.functions[call.kernel](*fast)
+    return error_against(call, exact_of(call), fast)
 
 
 def repeated(run, seconds):

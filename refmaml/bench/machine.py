@@ -48,14 +48,20 @@ def limits(threads):
         ("sgemm", lambda n: product_rate(np.float32, n)), ("dgemm", lambda n: product_rate(np.float64, n)), ("copy", copy_bandwidth))}
 
 
-def versions():
-    """{library: its version, or None where it is not installed}, and what the products ran on."""
-    from threadpoolctl import threadpool_info
+def installed(names):
+    """{library: its version, or None where it is not installed}."""
     found = {"python": platform.python_version()}
-    for name in LIBRARIES:
+    for name in names:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = None
+    return found
+
+
+def versions():
+    """The libraries of the processor's bench, and what the products ran on."""
+    from threadpoolctl import threadpool_info
+    found = installed(LIBRARIES)
     blas = [f"{p['internal_api']} {p['version']}, {p.get('architecture', '')}" for p in threadpool_info() if p["user_api"] == "blas"]
     return found | {"blas": blas[0] if blas else None}

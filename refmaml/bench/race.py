@@ -37,6 +37,7 @@ class Result(NamedTuple):
     exact, rounded  the errors of its gradient in float64 and float32
     peak            bytes over the process's own start, see worker.py
     refused         why it was not timed
+    reduced         whether its products were of rounded numbers, so that it is no peer of equal precision
     """
     name: str
     title: str
@@ -49,17 +50,21 @@ class Result(NamedTuple):
     rounded: float | None = None
     peak: int | None = None
     refused: str | None = None
+    reduced: bool = False
 
 
-def tune(worker, workload, choices, seconds, turn):
+def tune(worker, workload, choices, seconds, turn, prepared=False):
     """(the best settings found, [(settings, seconds), ...]): one setting after the other is varied until the time is used up.
+
+    prepared: the first settings are what the worker was asked to prepare last.
 
     Who has no choice computes once all the same, so that what compiled code a library keeps on disk is there for the race.
     """
     started, tried = perf_counter(), []
 
     def measured(settings):
-        worker.ask("prepare", workload, settings)
+        if tried or not prepared:
+            worker.ask("prepare", workload, settings)
         tried.append((settings, min(worker.ask("turn", turn))))
         return tried[-1]
     best = measured(first_of(choices))
@@ -110,7 +115,7 @@ def warm_up(worker, workload, result, yardstick):
     if not find(result.name).checked:
         return result
     error = distance(gradient, yardstick)
-    return result._replace(rounded=error, refused=disagreement(error, "float32", rounded_limit(workload)))
+    return result._replace(rounded=error, refused=None if result.reduced else disagreement(error, "float32", rounded_limit(workload)))
 
 
 def attempt(function, result, *arguments):

@@ -35,7 +35,7 @@ def turn(run, seconds):
 
 
 def by_turns(takers, seconds, each, least=LEAST):
-    """{name: timings} of {name: (seconds) -> timings}, one after the other, round after round.
+    """{name: timings} of {name: (seconds) -> timings}, one after the other, round after round; who returns None has left, and has none.
 
     Each may use `seconds` in all, and gets at least `least` turns of `each` seconds. So whoever computes fast has many timings, whoever is
     slow has few, and what else the machine does meanwhile falls on all alike.
@@ -45,9 +45,13 @@ def by_turns(takers, seconds, each, least=LEAST):
     while waiting:
         for name in waiting:
             started = perf_counter()
-            times[name] += takers[name](each)
+            taken = takers[name](each)
+            if taken is None:
+                del times[name]
+                continue
+            times[name] += taken
             used[name] += perf_counter() - started
             turns[name] += 1
             sleep(PAUSE)
-        waiting = [name for name in waiting if turns[name] < least or used[name] * (1 + 1 / turns[name]) <= seconds]
+        waiting = [name for name in waiting if name in times and (turns[name] < least or used[name] * (1 + 1 / turns[name]) <= seconds)]
     return times

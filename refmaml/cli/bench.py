@@ -19,12 +19,14 @@ def add(subparsers):
         description="Times kernels one by one, whole meta-gradients by turns with the libraries that are installed (pip install "
         "'refmaml[bench]'), refmaml on one thread and on many, and its first call. Everybody's gradient is checked first; exit status 1 "
         "if one is wrong. Nothing else should run on the machine meanwhile.")
-    command.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="SECTION", help=f"some of {', '.join(SECTIONS)}")
+    command.add_argument("--only", nargs="+", choices=SECTIONS, metavar="SECTION",
+                         help=f"some of {', '.join(SECTIONS)} (on a GPU all but the last)")
     command.add_argument("--workloads", nargs="+", metavar="NAME", help="which meta-gradients (an unknown one lists them)")
     command.add_argument("--peers", nargs="*", metavar="NAME", help="beside which libraries (an unknown one lists them)")
     command.add_argument("--kernels", choices=KERNELS, default="cpu", help="what refmaml computes with")
     command.add_argument("--seconds", default="6", metavar="S", help="for each contestant on each workload (default 6)")
     command.add_argument("--busy", action="store_true", help="nobody's threads wait in a spin: where the machine has other work to do")
+    command.add_argument("--limit", default="120", metavar="S", help="on a GPU: for an answer of another library (default 120)")
     command.add_argument("--out", default="runs/bench", metavar="DIR", help="where bench.json and bench.png go (default runs/bench)")
     command.set_defaults(func=run)
 
@@ -37,9 +39,13 @@ def run(arguments):
     from refmaml.training.files import make_folder, write_json
     if arguments.kernels.endswith("cuda"):
         kernel_set(arguments.kernels)                    # without a GPU this says so, and not every process that is started
-    seconds = positive(arguments.seconds)
+    if arguments.kernels == "cuda":
+        from refmaml.cli.bench_gpu import run_on_gpu
+        return run_on_gpu(arguments)
+    arguments.only = arguments.only or SECTIONS
+    seconds = positive("--seconds", arguments.seconds)
     chosen = workloads.named(arguments.workloads or workloads.DEFAULT)
-    names, absent = contestants(arguments.peers)
+    names, absent = contestants(arguments.peers, arguments.kernels)
     require_threadpoolctl()
     out, started = make_folder(arguments.out), perf_counter()
     about = report.circumstances()
@@ -47,7 +53,7 @@ def run(arguments):
     about["limits"] = machine.limits(about["machine"]["cores"])
     show_limits(about["limits"], absent)
     with TemporaryDirectory() as folder:
-        record = sections(arguments, chosen, names, settings(arguments, seconds, folder), about["limits"])
+        record = sections(arguments, chosen, ["refmaml", "sgemm", *names], settings(arguments, seconds, folder), about["limits"])
     took = round(perf_counter() - started, 1)
     about |= {"kernel_set": arguments.kernels, "busy": arguments.busy, "absent": absent, "seconds": took}
     write_json(out / "bench.json", {"schema": SCHEMA, **about, **record})
@@ -64,13 +70,13 @@ def wrong(error, tolerance):
     return tolerance is not None and not error <= tolerance
 
 
-def positive(text):
+def positive(option, text):
     """The seconds as a number."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    expect(0 < value < float("inf"), "--seconds", "a finite number > 0", repr(text))
+    expect(0 < value < float("inf"), option, "a finite number > 0", repr(text))
     return value
 
 
@@ -82,14 +88,15 @@ def require_threadpoolctl():
         raise ArgumentError("threadpoolctl: expected it to be installed (pip install 'refmaml[bench]'), got nothing of that name") from None
 
 
-def contestants(peers):
-    """(names of all who take part, {name: why it does not}). Raises ArgumentError for an unknown one."""
-    from refmaml.bench.contestants import PEERS, find, missing
-    wanted = PEERS if peers is None else peers
+def contestants(given, kernels):
+    """(names of the peers that take part, {name: why it does not}). Raises ArgumentError for an unknown one."""
+    from refmaml.bench.contestants import find, missing, peers
+    known = peers(kernels)
+    wanted = known if given is None else given
     for name in wanted:
-        expect(name in PEERS, "--peers", f"some of {', '.join(PEERS)}", name)
-    absent = {name: reason for name in wanted if (reason := missing(find(name)))}
-    return ["refmaml", "sgemm", *(name for name in wanted if name not in absent)], absent
+        expect(name in known, "--peers", f"some of {', '.join(known)}", name)
+    absent = {name: reason for name in wanted if (reason := missing(find(name, kernels)))}
+    return [name for name in wanted if name not in absent], absent
 
 
 def settings(arguments, seconds, folder):
@@ -181,14 +188,14 @@ def show_race(part):
     print(f"\n{part['workload']}: {part['title']}, {part['tasks']} tasks, {part['gflop']:.3g} Gflop")
     for r in part["results"]:
         if r["refused"]:
-            print(f"  {r['name']:<12} refused: {r['refused']}")
+            print(f"  {r['name']:<20} refused: {r['refused']}")
             continue
         s = r["seconds"]
-        print(f"  {r['name']:<12} {1e3 * s['median']:9.2f} ms  ({1e3 * s['low']:.2f} to {1e3 * s['high']:.2f}, {s['count']} times) "
+        print(f"  {r['name']:<20} {1e3 * s['median']:9.2f} ms  ({1e3 * s['low']:.2f} to {1e3 * s['high']:.2f}, {s['count']} times) "
               f"{r['gflops']:8.2f} Gflop/s  {megabytes(r['peak']):>8}  {used(r)}")
     if part["over_the_fastest_peer"]:
         print(f"  refmaml is {part['over_the_fastest_peer']:.2f} times as fast as the fastest peer", end="")
-        print(f", and at {part['of_sgemm']:.0%} of sgemm's rate" if part["of_sgemm"] else "")
+        print(f", and at {part['of_sgemm']:.0%} of sgemm's rate" if part.get("of_sgemm") else "")
     sys.stdout.flush()
 
 

@@ -16,13 +16,13 @@ def missing():
 
 
 @contextmanager
-def float64():
-    """64-bit numbers, on the CPU, for as long as it lasts."""
+def float64(platform="cpu"):
+    """64-bit numbers, on the first device of that platform, for as long as it lasts."""
     import jax
     enable_x64 = getattr(jax, "enable_x64", None)
     if enable_x64 is None:                                # where it lives in older releases
         from jax.experimental import enable_x64
-    with enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+    with enable_x64(True), jax.default_device(jax.devices(platform)[0]):
         yield
 
 

@@ -22,7 +22,7 @@ def prepare(workload, dtype, batch_norm, threads):
     import torch
     torch_formulas.use_threads(threads)
     method = workload.method
-    named, tasks = torch_formulas.tensors(workload, dtype)
+    named, tasks = torch_formulas.tensors(workload, dtype, "cpu")
     module = make_module(named, torch_formulas.make_loss(workload.net(), batch_norm))
     optimizer = torch.optim.SGD(module.parameters(), lr=method.inner_lr)
 

@@ -9,8 +9,6 @@ a second time in another fused loop, rounded otherwise, so that none does. On th
 """
 from functools import partial, reduce
 
-import numpy as np
-
 from refmaml import layers
 from refmaml.oracles import autodiff
 from refmaml.oracles.jax_autodiff import framework
@@ -35,6 +33,14 @@ def conv2d(f, layer, w, x):
     filters = w["weight"].transpose(2, 3, 1, 0)
     y = patches.reshape(-1, patches.shape[-1]) @ filters.reshape(patches.shape[-1], -1)
     y = y.reshape(len(x), Ho, Wo, -1)
+    return y + w["bias"] if layer.bias else y
+
+
+def library_conv2d(f, layer, w, x):
+    """XLA's own: on a GPU it is cuDNN's."""
+    from jax import lax
+    _, stride, padding, _ = layer.geometry(tuple(x.shape[1:3]))
+    y = lax.conv_general_dilated(x, w["weight"], stride, padding, dimension_numbers=("NHWC", "OIHW", "NHWC"))
     return y + w["bias"] if layer.bias else y
 
 
@@ -70,15 +76,15 @@ FASTER = {layers.Conv2d: conv2d, layers.BatchNorm2d: batch_norm2d,
           layers.Flatten: lambda f, layer, w, x: (x.transpose(0, 3, 1, 2) if x.ndim == 4 else x).reshape(len(x), -1)}
 
 
-def meta_gradient(workload, dtype, unroll, over_tasks):
-    """A function without arguments that returns the mean meta-gradient (P,), compiled when first called.
+def meta_gradient(workload, dtype, unroll, over_tasks, convolution=conv2d):
+    """A function without arguments that returns the mean meta-gradient (P,), an array of JAX's, compiled when first called.
 
     over_tasks  (gradient of one task, tasks) -> gradients of all; unroll: as lax.scan's, of the inner steps
     """
     import jax
     from jax import numpy as jnp
     net, method, f = workload.net(), workload.method, framework()
-    forward = autodiff.FORWARD | FASTER
+    forward = autodiff.FORWARD | FASTER | {layers.Conv2d: convolution}
 
     def loss(phi, x, y):
         return autodiff.named_loss(f, net, phi, channels_last(x), y, forward, autodiff.LOSSES)
@@ -101,7 +107,13 @@ def meta_gradient(workload, dtype, unroll, over_tasks):
     theta = jax.tree.map(jnp.asarray, net.named(workload.theta(dtype)))
     batch = workload.batch(dtype)
     tasks = tuple(map(jnp.asarray, (batch.x_support, batch.y_support, batch.x_query, batch.y_query)))
-    return lambda: np.asarray(mean_gradient(theta, tasks))
+    return lambda: mean_gradient(theta, tasks)
+
+
+def vmapped(function, tasks):
+    """All tasks at once."""
+    import jax
+    return jax.vmap(function)(tasks)
 
 
 def unrolls(workload):

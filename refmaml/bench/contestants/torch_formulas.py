@@ -52,12 +52,12 @@ def make_loss(net, batch_norm):
     return lambda parameters, x, y: autodiff.named_loss(f, net, parameters, x, y, forward, losses)
 
 
-def tensors(workload, dtype):
-    """(the start by name, [x_support, y_support, x_query, y_query])."""
+def tensors(workload, dtype, device):
+    """(the start by name, [x_support, y_support, x_query, y_query]), on "cpu" or "cuda"."""
     import torch
     batch = workload.batch(dtype)
-    named = {name: torch.from_numpy(a.copy()) for name, a in workload.net().named(workload.theta(dtype)).items()}
-    return named, [torch.from_numpy(a) for a in (batch.x_support, batch.y_support, batch.x_query, batch.y_query)]
+    named = {name: torch.from_numpy(a.copy()).to(device) for name, a in workload.net().named(workload.theta(dtype)).items()}
+    return named, [torch.from_numpy(a).to(device) for a in (batch.x_support, batch.y_support, batch.x_query, batch.y_query)]
 
 
 def use_threads(threads):
@@ -68,4 +68,4 @@ def use_threads(threads):
 
 def flat(gradients):
     """Tensors in the order of the flat vector as one NumPy array (P,)."""
-    return np.concatenate([g.detach().numpy().ravel() for g in gradients])
+    return np.concatenate([g.detach().cpu().numpy().ravel() for g in gradients])

@@ -4,11 +4,17 @@ from refmaml.bench.contestants.contestant import OPENMP, Contestant
 
 
 def prepare(workload, dtype, batch_norm, threads):
-    """Tasks one after the other; their gradients are added up as they come."""
-    import torch
+    """On the processor, with so many threads."""
     torch_formulas.use_threads(threads)
+    run = mean_gradient(workload, dtype, batch_norm, "cpu")
+    return lambda: torch_formulas.flat(run())
+
+
+def mean_gradient(workload, dtype, batch_norm, device):
+    """() -> the mean meta-gradient, a tensor for each parameter. Tasks one after the other; their gradients are added up as they come."""
+    import torch
     loss, method = torch_formulas.make_loss(workload.net(), batch_norm), workload.method
-    named, tasks = torch_formulas.tensors(workload, dtype)
+    named, tasks = torch_formulas.tensors(workload, dtype, device)
 
     def task_gradient(x_support, y_support, x_query, y_query):
         start = {name: a.detach().requires_grad_() for name, a in named.items()}
@@ -22,7 +28,7 @@ def prepare(workload, dtype, batch_norm, threads):
         total = [torch.zeros_like(a) for a in named.values()]
         for task in zip(*tasks, strict=True):
             total = [a.add_(g) for a, g in zip(total, task_gradient(*task), strict=True)]
-        return torch_formulas.flat(total) / workload.tasks
+        return [a.div_(workload.tasks) for a in total]
     return run
 
 
