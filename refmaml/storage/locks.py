@@ -2,7 +2,6 @@
 import errno
 import os
 import re
-import socket
 from contextlib import contextmanager
 
 from refmaml.errors import DataError
@@ -53,7 +52,7 @@ def _taken(path):
                             f"{owner[0] if owner else 'another process'} is at work")
         if _is_at(fd, path):                              # whoever had it may have removed it before it was ours
             os.ftruncate(fd, 0)
-            os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+            os.pwrite(fd, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)
             return fd
         os.close(fd)
 
