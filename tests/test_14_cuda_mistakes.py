@@ -48,7 +48,8 @@ def with_mistake(folder, operation, old, new, sanitize=False):
     """The CUDA kernels of an operation with `new` for `old` in their text."""
     shared, needed = common(), (operation, "bias", "vector")
     assert shared.count(old) + texts()[operation].count(old) >= 1, old
-    library = build(shared.replace(old, new), {name: texts()[name].replace(old, new) for name in needed}, "float64", folder, sanitize)
+    changed = {name: texts()[name].replace(old, new) for name in needed}
+    library = build(shared.replace(old, new), changed, "float64", folder, sanitize, once=True)
     return kernels.cuda(ShimDevice({"float64": load(library)}))
 
 

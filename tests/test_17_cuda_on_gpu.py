@@ -1,9 +1,11 @@
 """The CUDA kernels on a GPU. Without one these tests are skipped, with the reason; they have not yet run on one."""
 import numpy as np
 import pytest
+from fused_layers import LARGE, SMALL, errors
 from kernel_passes import CUDA_CASES, PRECISIONS, REFERENCE, draws, loss_passes, passes, vectors_passes, worst
 
 from refmaml import kernels
+from refmaml.kernels.launcher import VERSIONS
 from refmaml.layers import BatchNorm2d, Conv2d, Linear
 from refmaml.methods import MAML
 from refmaml.nets import conv4
@@ -25,10 +27,17 @@ def cuda():
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_every_pass_of_every_layer_agrees_with_the_reference(cuda, dtype):
     for case in CUDA_CASES:
-        for version in (1, 2) if isinstance(case.layer, (Conv2d, Linear)) else (2,):
+        for version in VERSIONS if isinstance(case.layer, (Conv2d, Linear)) else VERSIONS[-1:]:
             for tasks, shared in ((3, False), (2, True), (1, False)):
                 fraction, name = worst(case, kernels.cuda(version=version, xp=np), *draws(case, tasks, shared, dtype))
                 assert fraction <= 1, f"{case}, v{version}, {name}: {fraction} of the tolerance"
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_fused_layers_agree_with_the_layers_they_stand_for(cuda, dtype):
+    for case in SMALL + LARGE:
+        found = errors(case, cuda, 3, False, dtype)
+        assert max(found.values()) <= 1, f"{case}: {found}"
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-OPTIONS = ("-x", "c++", "-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-ffp-contract=off", "-fno-gnu-unique", "-U_FORTIFY_SOURCE",
+OPTIONS = ("-x", "c++", "-std=c++17", "-g", "-fPIC", "-shared", "-ffp-contract=off", "-fno-gnu-unique", "-U_FORTIFY_SOURCE",
            "-Wall", "-Wno-unknown-pragmas")
 SANITIZER = ("-fsanitize=address", "-fsanitize-sections=cuda_shared")
 C_TYPE = {"float32": "float", "float64": "double"}
@@ -22,14 +22,14 @@ def kernel_names(source):
     return re.findall(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(', source)
 
 
-def build(common, sources, dtype, folder, sanitize=False):
+def build(common, sources, dtype, folder, sanitize=False, once=False):
     """{operation: CUDA text} and what they share, as a library for one precision: its path. The texts are compiled as they are, each in
-    a namespace of its own. Who comes second to the same text finds the library in `folder`."""
+    a namespace of its own. Who comes second to the same text finds the library in `folder`. once: it will do little, so do not optimise."""
     text = f'#include "cuda_shim.h"\n{common}\n'
     for operation, source in sources.items():
         exports = "\n".join(f"EXPORT({kernel})" for kernel in kernel_names(source))
         text += f'namespace {operation} {{\n#line 1 "{operation}.cu"\n{source}\n{exports}\n}}\n'
-    options = [*OPTIONS, *(SANITIZER if sanitize else ()), f"-I{HERE}", f"-DREAL={C_TYPE[dtype]}"]
+    options = [*OPTIONS, "-O0" if once or sanitize else "-O1", *(SANITIZER if sanitize else ()), f"-I{HERE}", f"-DREAL={C_TYPE[dtype]}"]
     name = hashlib.sha256("".join([text, (HERE / "cuda_shim.h").read_text(), *options]).encode()).hexdigest()[:16]
     library = Path(folder) / f"{name}.so"
     if not library.exists():
