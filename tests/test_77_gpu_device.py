@@ -11,7 +11,6 @@ from refmaml.bench.gpu import determinism, device, kernel_rows, replay, roofs, r
 from refmaml.bench.kernel_table import fused_functions
 from refmaml.bench.workloads import TABLE
 
-pytest.importorskip("cuda_shim.strict", reason="there is no stand-in for CuPy")
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 MILLISECONDS = 2.0
 ATTRIBUTES = {"L2CacheSize": 4096, "ComputeCapabilityMajor": 9, "ComputeCapabilityMinor": 0, "MultiProcessorCount": 2, "ClockRate": 10**6,

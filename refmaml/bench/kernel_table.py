@@ -49,8 +49,7 @@ def reference_functions():
 
 def fused_functions():
     """The reference kernels of several layers at once."""
-    fused = getattr(kernel_set, "FUSED", ())
-    return kernel_set.collect("reference", fused) if fused else {}
+    return kernel_set.collect("reference", kernel_set.FUSED)
 
 
 def operations(call):

@@ -4,6 +4,7 @@ import numpy as np
 
 from refmaml import kernels
 from refmaml.batch import Batch
+from refmaml.methods.recorded_gradient import RecordedGradient
 
 
 def laid_out(workload, dtype, kernel_set):
@@ -40,11 +41,7 @@ class Replayed:
 
 
 def graph(workload, dtype, kernel_set=None):
-    """The meta-gradient, recorded as a CUDA graph and replayed. Raises NotImplementedError where the engine has no such thing."""
-    try:
-        from refmaml.methods.recorded_gradient import RecordedGradient
-    except ModuleNotFoundError:
-        raise NotImplementedError("the engine offers no CUDA graph") from None
+    """The meta-gradient, recorded as a CUDA graph and replayed."""
     net, theta, batch = laid_out(workload, dtype, kernel_set or kernels.cuda())
     return Replayed(RecordedGradient(workload.method, net, theta, batch), theta, batch, net.kernels.xp)
 
