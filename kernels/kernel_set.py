@@ -2,9 +2,12 @@
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import accumulate
 from types import MappingProxyType
 
 import numpy as np
+
+from refmaml.kernels.transfer import Numbers, send
 
 OPERATIONS = ("conv2d", "linear", "bias", "batch_norm", "activation", "pooling", "film",
               "cross_entropy", "squared_error", "vector")
@@ -23,6 +26,8 @@ class KernelSet:
     def __init__(self, name, functions, xp=np, empty=None, chain=None):
         self.name, self.xp, self.empty, self.chain = name, xp, empty or xp.empty, chain
         self.functions = MappingProxyType(dict(functions))
+        self.far = xp is not np                                # whether arrays are elsewhere than NumPy's, so that looking at one is a wait
+        self.out_of_memory = xp.cuda.memory.OutOfMemoryError if self.far else ()
 
     def __getattr__(self, kernel):
         try:
@@ -39,6 +44,46 @@ class KernelSet:
         if unknown:
             raise AttributeError(f"kernel set {self.name!r} has no kernel {unknown[0]!r} to replace")
         return KernelSet(name or self.name, {**self.functions, **functions}, self.xp, self.empty)
+
+    # ---- between the host and where the kernels compute; nothing to do where that is the same --------------------------------------
+
+    def bring(self, *arrays):
+        """The arrays where the kernels compute: NumPy's go over together, in one copy."""
+        if not self.far:
+            return arrays
+        here = [a for a in arrays if isinstance(a, np.ndarray)]
+        sent = iter(send(self.xp, here) if here else ())
+        return tuple(next(sent) if isinstance(a, np.ndarray) else a for a in arrays)
+
+    def back(self, a):
+        """An array as NumPy's."""
+        return self.xp.asnumpy(a) if self.far else a
+
+    def as_came(self, a, like):
+        """`a` as NumPy's where `like` is: what a function was given decides what it returns."""
+        return self.back(a) if isinstance(like, np.ndarray) else a
+
+    def fetch(self, arrays):
+        """A list of small arrays as NumPy's, which some may be already: from a GPU in one copy, with one wait."""
+        away = [a for a in arrays if self.far and not isinstance(a, np.ndarray | np.generic)]
+        fetched = iter(Numbers(self.xp, away).fetch() if away else ())
+        return [next(fetched) if self.far and not isinstance(a, np.ndarray | np.generic) else a for a in arrays]
+
+    def joined(self, arrays, axis=0):
+        """The concatenation. CuPy's sends a table of addresses to the GPU where there are more than eight arrays; this sends nothing."""
+        if not self.far:
+            return np.concatenate(arrays, axis)
+        shape, ends = list(arrays[0].shape), [0, *accumulate(a.shape[axis] for a in arrays)]
+        shape[axis] = ends[-1]
+        out = self.xp.empty(tuple(shape), np.result_type(*(a.dtype for a in arrays)))
+        for start, end, a in zip(ends[:-1], ends[1:], arrays, strict=True):
+            out[(slice(None),) * axis + (slice(start, end),)] = a
+        return out
+
+    def free(self):
+        """Give memory that lies idle back to the GPU."""
+        if self.far:
+            self.xp.get_default_memory_pool().free_all_blocks()
 
 
 def collect(implementation):
@@ -76,18 +121,19 @@ def cpu(threads=None):
     return KernelSet("cpu", functions, empty=channels_last_in(memory), chain=partial(chain, memory=memory, threads=threads))
 
 
-def cuda(device=None, version=2, xp=np):
+def cuda(device=None, version=2, xp=None):
     """The CUDA C++ kernels, float32 and float64, on the current GPU. The same bits at every run.
 
     device   what runs the launches, if it is not CuPy (launcher.py says what it has to offer)
     version  of the convolutions and matrix products: 1, a thread for each result, or 2, in tiles
-    xp       what `empty` allocates: cupy's arrays stay on the GPU; numpy's are taken there and back at each launch, which is right but slow
+    xp       whose arrays a net computes with; None: the device's own, CuPy's, which stay on the GPU. numpy: its arrays are taken there and
+             back at each launch, which is right but slow: for looking at one kernel
 
-    Raises ImportError without CuPy and RuntimeError without a GPU, in one line.
+    Raises ImportError without CuPy; RuntimeError without a GPU, or where its driver, CuPy and NVRTC do not fit each other: in one line.
     """
     from refmaml.kernels.launcher import CupyDevice, Launcher
     launch = Launcher(device or CupyDevice(), version)
-    functions = {name: partial(kernel, launch) for name, kernel in collect("cuda").items()}
+    functions, xp = {name: partial(kernel, launch) for name, kernel in collect("cuda").items()}, xp or launch.xp
     return KernelSet("cuda", functions, xp, launch.empty if xp is launch.xp else xp.empty)
 
 

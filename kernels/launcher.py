@@ -109,6 +109,21 @@ class CupyDevice:
     def __init__(self):
         self.xp = cupy_with_gpu()
         self.kernels = {}
+        self.try_out()
+
+    def try_out(self):
+        """Compile and launch one small kernel: what does not fit together on this machine shows before any work is done.
+
+        Raises RuntimeError in one line.
+        """
+        try:
+            out, b = self.xp.empty((1, 1), np.float32), self.xp.full((1, 1), 3, np.float32)
+            Launcher(self).elements("vector", "vector_scale", [out], [b, b], 1)
+            product = float(out[0, 0])
+        except Exception as error:  # CuPy, the driver and NVRTC each have exceptions of their own
+            raise unusable(error) from None
+        if product != 9:
+            raise RuntimeError(f"the cuda kernels: expected 3 * 3 = 9 from the GPU, got {product}; {WAY_OUT}")
 
     def empty(self, shape, dtype):
         return self.xp.empty(shape, dtype)
@@ -126,17 +141,43 @@ class CupyDevice:
         return self.kernels[kernel, dtype]
 
 
+WAY_OUT = "take refmaml.kernels.cpu()"
+# What to do about it, by a word that CuPy's message has; the first that is found counts.
+REMEDIES = {
+    "InsufficientDriver": "a newer driver, or the CuPy for this one: pip install 'refmaml[cuda12]' in place of [cuda13]",
+    "UNSUPPORTED_PTX_VERSION": "NVRTC is newer than the driver: a newer driver, or pip install 'refmaml[cuda12]' in place of [cuda13]",
+    "UnsupportedPtxVersion": "NVRTC is newer than the driver: a newer driver, or pip install 'refmaml[cuda12]' in place of [cuda13]",
+    "nvrtc": "NVRTC compiles the kernels: pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]') brings it",
+    "NO_BINARY_FOR_GPU": "this CuPy or NVRTC does not know the GPU",
+    "NoKernelImageForDevice": "this CuPy or NVRTC does not know the GPU",
+    "out of memory": "something else holds the GPU's memory"}
+
+
+def first_line(error):
+    """The first line of an exception's text, and its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def unusable(error):
+    """The RuntimeError, one line, for whatever CuPy, the driver or NVRTC raised."""
+    said = first_line(error)
+    remedy = next((text + ", or " for word, text in REMEDIES.items() if word.lower() in said.lower()), "")
+    return RuntimeError(f"the cuda kernels: expected a GPU, got {said}; {remedy}{WAY_OUT}")
+
+
 def cupy_with_gpu():
     """The module cupy, where it finds a GPU. ImportError without cupy, RuntimeError without a GPU: one line each."""
     try:
         import cupy
-    except ImportError:
+    except ModuleNotFoundError:
         raise ImportError("the cuda kernels need cupy: pip install 'refmaml[cuda13]' (driver 580 or newer) or 'refmaml[cuda12]', "
-                          "or take refmaml.kernels.cpu()") from None
+                          f"or {WAY_OUT}") from None
+    except ImportError as error:
+        raise ImportError(f"the cuda kernels need a cupy that can be imported, got {first_line(error)}; {WAY_OUT}") from None
     try:
         count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise RuntimeError(f"the cuda kernels: expected a GPU, got {str(error).splitlines()[0]}; take refmaml.kernels.cpu()") from None
+    except Exception as error:
+        raise unusable(error) from None
     if count == 0:
-        raise RuntimeError("the cuda kernels: expected a GPU, got none; take refmaml.kernels.cpu()")
+        raise RuntimeError(f"the cuda kernels: expected a GPU, got none; {WAY_OUT}")
     return cupy

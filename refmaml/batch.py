@@ -37,6 +37,11 @@ class Batch:
         """Bytes of all arrays."""
         return sum(a.nbytes for _, a in self.named)
 
+    @property
+    def sets(self):
+        """((x_support, y_support), (x_query, y_query))."""
+        return (self.x_support, self.y_support), (self.x_query, self.y_query)
+
     def __len__(self):
         """The number of tasks T."""
         return len(self.x_support)

@@ -21,6 +21,10 @@ class NonFiniteError(RefmamlError, FloatingPointError):
         return NonFiniteError(self.text, None if self.task is None else start + self.task)
 
 
+class OutOfMemoryError(RefmamlError, MemoryError):
+    """The GPU's memory does not hold even one task."""
+
+
 class DataError(RefmamlError, OSError):
     """A data file or checkpoint is missing, foreign or corrupt."""
 

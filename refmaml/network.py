@@ -2,7 +2,11 @@
 
 Nothing here knows what any layer does. Tasks travel together: parameters are w (T, P), or (1, P) where all tasks share them, inputs
 x (T, N, ...), targets y (T, N, ...); losses come back as (T,), gradients and products as (T, P), a row per task.
+
+On a GPU all of it stays there. NumPy's arrays are taken there, and what depends on a NumPy w, theta or v is returned as one; a Primal holds
+arrays of the GPU. Labels are checked on the way there, and not again: looking at them would be a wait.
 """
+from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
@@ -10,7 +14,9 @@ from math import prod
 import numpy as np
 
 from refmaml import kernels as kernel_sets
-from refmaml.errors import NonFiniteError, expect
+from refmaml.boundary import bring_pass
+from refmaml.errors import expect
+from refmaml.finite import note, refuse_pass
 from refmaml.layers.losses import CrossEntropy
 from refmaml.parameters import Parameters
 from refmaml.plan import plan
@@ -22,7 +28,6 @@ class Primal:
 
     loss (T,), accuracy (T,) or None, grad (T, P), outputs z (T, N, D); the rest is what each layer saved, the adjoint dy of each
     layer's output, and what the loss saved; or, of a chain that ran as one kernel, what that kept.
-    finite: whether loss and gradient are.
     """
     w: list
     outputs: np.ndarray
@@ -34,12 +39,6 @@ class Primal:
     loss_saved: tuple
     chained: object = None
     gradient_is_finite: np.ndarray | None = None
-
-    @property
-    def finite(self):
-        """Whether loss and gradient are finite numbers in every task."""
-        known = self.gradient_is_finite
-        return bool(np.isfinite(self.loss).all() and (np.isfinite(self.grad) if known is None else known).all())
 
 
 class Sequential:
@@ -57,7 +56,8 @@ class Sequential:
         self.parameters = Parameters(self.layers)
         expect(self.num_params > 0, "layers", "at least one layer with parameters", f"{len(self.layers)} layers")
         self.first = min(self.parameters.layer_of.values())          # nothing before this layer needs a derivative
-        self.input_shape, self.outputs, self.sizes, self.chains = input_shape, {}, {}, {}      # found out once for each shape of an input
+        self.outputs, self.sizes, self.chains, self.movers = {}, {}, {}, {}      # found out once for each shape or choice
+        self.input_shape, self.seen = input_shape, None
         if input_shape is not None:
             self.output_shape(tuple(input_shape))
 
@@ -108,6 +108,13 @@ class Sequential:
         """(P,) of bools: the parameters that a tuple of names, wildcards or layer classes selects; see Parameters.mask."""
         return self.parameters.mask(patterns)
 
+    def moving(self, adapts, frozen=()):
+        """(P,) of bools where the kernels compute: what `adapts` selects and `frozen` does not. Found out, and taken there, once."""
+        key = tuple(adapts), tuple(frozen)
+        if key not in self.movers:
+            self.movers[key], = self.kernels.bring(self.mask(adapts) & ~self.mask(frozen) if frozen else self.mask(adapts))
+        return self.movers[key]
+
     def output_shape(self, shape):
         """The shape of the outputs for one input of `shape`; a layer that cannot take its input says so."""
         if shape not in self.outputs:
@@ -131,11 +138,18 @@ class Sequential:
     def check(self, w, x, y):
         """Raise ArgumentError unless parameters, inputs and targets fit each other and the net."""
         expect(w.ndim == 2 and w.shape[1] == self.num_params, "w", lambda: f"shape (tasks, {self.num_params})", lambda: f"{w.shape}")
+        self.check_set(x, y, values=not self.kernels.far)
+        expect(len(w) in (1, len(x)), "w", lambda: f"a row for each of {len(x)} tasks, or one for all", lambda: f"{len(w)} rows")
+
+    def check_set(self, x, y, values=True):
+        """The same of inputs and targets alone; values: look at the targets' values too."""
         expect(x.ndim >= 3, "x", "shape (tasks, examples, ...)", lambda: f"{x.shape}")
         expect(x.dtype.kind in "fc", "x", "real numbers", lambda: f"dtype {x.dtype}")
         expect(x.shape[0] > 0 and x.shape[1] > 0, "x", "at least one task and one example", lambda: f"shape {x.shape}")
-        expect(len(w) in (1, len(x)), "w", lambda: f"a row for each of {len(x)} tasks, or one for all", lambda: f"{len(w)} rows")
-        self.loss_function.check(self.output_shape(x.shape[2:]), y, x.shape[:2])
+        outputs = self.output_shape(x.shape[2:])
+        self.loss_function.check(outputs, y, x.shape[:2])
+        if values:
+            self.loss_function.check_values(outputs, self.loss_function.extremes(y))
 
     # ---- the passes -------------------------------------------------------------------------------------------------
 
@@ -149,7 +163,7 @@ class Sequential:
 
     def backward(self, w, saved, dz):
         """The gradient (T, P) from the outputs' adjoint dz, and the adjoint dy of each layer's output."""
-        grad = np.empty((len(dz), self.num_params), dz.dtype)
+        grad = self.kernels.xp.empty((len(dz), self.num_params), dz.dtype)
         dw, dys, dy = self.parameters.views(grad), [None] * len(self.layers), dz
         for i in range(len(self.layers) - 1, self.first - 1, -1):
             dys[i] = dy
@@ -165,7 +179,7 @@ class Sequential:
 
     def r_backward(self, primal, v, rsaved, rdz):
         """R{grad}: the tangent of `backward` along v, from the tangent rdz of the outputs' adjoint."""
-        product = np.empty((len(rdz), self.num_params), rdz.dtype)
+        product = self.kernels.xp.empty((len(rdz), self.num_params), rdz.dtype)
         rw, rdw, rdy = self.parameters.views(v), self.parameters.views(product), rdz
         for i in range(len(self.layers) - 1, self.first - 1, -1):
             rdy = self.layers[i].r_backward(self.kernels, rdw[i], primal.w[i], rw[i], primal.saved[i], rsaved[i],
@@ -176,15 +190,17 @@ class Sequential:
 
     def loss(self, w, x, y):
         """L(w; x, y) for each task, (T,): a forward pass and nothing kept."""
-        self.check(w, x, y)
+        here, x, y = bring_pass(self, w, x, y)
+        self.check(here, x, y)
         with np.errstate(all="ignore"):          # non-finite values are found and named, not warned about
-            z, _ = self.forward(self.parameters.views(w), x, keep=False)
-            return self.loss_function.forward(self.kernels, z, y)[0]
+            z, _ = self.forward(self.parameters.views(here), x, keep=False)
+            return self.kernels.as_came(self.loss_function.forward(self.kernels, z, y)[0], w)
 
     def primal(self, w, x, y, keep=True):
         """Loss and gradient for each task; keep=False drops what only R-passes would need."""
+        w, x, y = bring_pass(self, w, x, y)
         self.check(w, x, y)
-        chain = self.chain(x.shape[2:], np.result_type(w, x))
+        chain = self.chain(x.shape[2:], np.result_type(w.dtype, x.dtype))
         if chain is not None:
             return self.chained_primal(chain, w, x, y, keep)
         views = self.parameters.views(w)
@@ -193,9 +209,7 @@ class Sequential:
             loss, loss_saved = self.loss_function.forward(self.kernels, z, y)
             grad, dys = self.backward(views, saved, self.loss_function.backward(self.kernels, loss_saved))
         accuracy = self.loss_function.accuracy(z, y)
-        if not keep:
-            saved = dys = loss_saved = None
-        return Primal(views, z, loss, accuracy, grad, saved, dys, loss_saved)
+        return Primal(views, z, loss, accuracy, grad, *((saved, dys, loss_saved) if keep else (None, None, None)))
 
     def unrolled(self, phi, rates, batch, order=2, recompute=False):
         """The inner loop from phi (1 or T, P) with step sizes A_k (P,), and the way back through it, as one kernel.
@@ -203,7 +217,7 @@ class Sequential:
         A Primal of the query set, with lam_0 for its gradient; or, of order 1, lam_K. recompute: run the pass of each step again on the
         way back instead of keeping it. None where there is no such kernel, or where numbers overflowed: step by step, they are named.
         """
-        chain = self.chain(batch.x_support.shape[2:], np.result_type(phi, batch.x_support))
+        chain = self.chain(batch.x_support.shape[2:], np.result_type(phi.dtype, batch.x_support.dtype))
         if chain is None or batch.x_support.shape[2:] != batch.x_query.shape[2:]:
             return None
         sets = (batch.x_support, batch.y_support), (batch.x_query, batch.y_query)
@@ -213,7 +227,7 @@ class Sequential:
         support, query = ((x, y, self.loss_function.scale(x.shape[1], D)) for x, y in sets)
         out = chain.unrolled(phi, rates, support, query, order, len(rates) if order > 1 and not recompute else 1)
         after = self.primal_of(out, batch.y_query)
-        return after if after.finite else None
+        return after if self.finite(after) else None
 
     def chain(self, shape, dtype):
         """The net on inputs of `shape` as one kernel, or None: it has no plan, or the kernel set goes layer by layer."""
@@ -235,30 +249,31 @@ class Sequential:
 
     def gradient(self, w, x, y):
         """dL/dw for each task, (T, P)."""
-        return self.primal(w, x, y, keep=False).grad
+        return self.kernels.as_came(self.primal(w, x, y, keep=False).grad, w)
 
     def hvp(self, primal, v):
         """H v for each task, H = d^2 L / dw^2 at the primal's w; v is (T, P) or (1, P). Pearlmutter 1994."""
         if primal.chained is not None:
             chain, kept = primal.chained
             return chain.product(kept, v)
+        here, = self.kernels.bring(v)
         with np.errstate(all="ignore"):
-            rz, rsaved = self.r_forward(primal, v)
+            rz, rsaved = self.r_forward(primal, here)
             rdz = self.loss_function.r_backward(self.kernels, primal.loss_saved, rz)
-            return self.r_backward(primal, v, rsaved, rdz)
+            return self.kernels.as_came(self.r_backward(primal, here, rsaved, rdz), v)
 
     def gauss_newton_product(self, primal, v):
         """J' H_L J v for each task: J the Jacobian of the outputs, H_L the loss's Hessian in them. Schraudolph 2002."""
         if primal.chained is not None:
             chain, kept = primal.chained
             return chain.product(kept, v, gauss_newton=True)
+        here, = self.kernels.bring(v)
         with np.errstate(all="ignore"):
-            rz, _ = self.r_forward(primal, v)
-            return self.backward(primal.w, primal.saved,
-                                 self.loss_function.r_backward(self.kernels, primal.loss_saved, rz))[0]
+            rdz = self.loss_function.r_backward(self.kernels, primal.loss_saved, self.r_forward(primal, here)[0])
+            return self.kernels.as_came(self.backward(primal.w, primal.saved, rdz)[0], v)
 
     def hessian(self, theta, x, y):
-        """The Hessian at theta (P,) of the mean loss over the tasks of x, y, as a scipy LinearOperator."""
+        """The Hessian at theta (P,) of the mean loss over the tasks of x, y, as a scipy LinearOperator, which takes NumPy's vectors."""
         from refmaml.operators import CurvatureOperator  # scipy is imported where it is used
         return CurvatureOperator(self, self.hvp, theta, x, y)
 
@@ -267,23 +282,17 @@ class Sequential:
         from refmaml.operators import CurvatureOperator
         return CurvatureOperator(self, self.gauss_newton_product, theta, x, y)
 
+    def finite(self, primal):
+        """Whether loss and gradient are finite numbers in every task, where the kernels compute."""
+        xp, known = self.kernels.xp, primal.gradient_is_finite
+        return xp.isfinite(primal.loss).all() & (xp.isfinite(primal.grad) if known is None else known).all()
+
+    def watched(self):
+        """This net for one call: `require_finite` notes in `seen` whether a pass was finite, and does not look."""
+        net = copy(self)
+        net.seen = []
+        return net
+
     def require_finite(self, primal, w, x, stage):
         """Raise NonFiniteError naming the first task and layer that left the finite numbers, if loss or gradient did."""
-        if primal.finite:
-            return
-        refuse_non_finite(w, f"{stage}: the parameters")
-        refuse_non_finite(x, f"{stage}: the inputs")
-        with np.errstate(all="ignore"):
-            for i, (layer, wl) in enumerate(zip(self.layers, self.parameters.views(w), strict=True)):
-                x, _ = layer.forward(self.kernels, wl, x)
-                refuse_non_finite(x, f"{stage}: the outputs of layer {i} ({type(layer).__name__})")
-        refuse_non_finite(primal.loss, f"{stage}: the loss")
-        refuse_non_finite(primal.grad, f"{stage}: the gradient")
-
-
-def refuse_non_finite(a, what):
-    """Raise NonFiniteError if an array with a leading task axis holds NaN or infinity, naming its first such task."""
-    bad = ~np.isfinite(a.reshape(len(a), -1)).all(axis=1)
-    if bad.any():
-        task = int(bad.argmax())
-        raise NonFiniteError(f"{what}: expected finite numbers, got {int((~np.isfinite(a[task])).sum())} non-finite ones", task)
+        note(self, self.finite(primal), lambda: refuse_pass(self, primal, w, x, stage))

@@ -5,7 +5,7 @@ import numpy as np
 
 from refmaml import kernels as kernel_sets
 from refmaml.errors import expect
-from refmaml.network import refuse_non_finite
+from refmaml.finite import refuse_non_finite
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class Quadratic:
         """Every parameter: a quadratic has one block and no names."""
         expect(tuple(patterns) == ("*",), "patterns", "('*',): a quadratic has no named parameters", repr(patterns))
         return np.ones(self.num_params, bool)
+
+    def moving(self, adapts, frozen=()):
+        """(P,) of bools: what `adapts` selects, which is everything, and `frozen` does not."""
+        return self.mask(adapts) & ~self.mask(frozen) if frozen else self.mask(adapts)
 
     def name_of(self, place):
         return ""

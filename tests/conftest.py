@@ -3,6 +3,45 @@ import pytest
 
 
 @pytest.fixture(scope="session")
+def shim_libraries(tmp_path_factory):
+    """The CUDA kernels as g++ compiles them: {precision: library}."""
+    from cuda_shim.build import ABSENT
+    from cuda_shim.kernels import libraries
+    if ABSENT:
+        pytest.skip(ABSENT)
+    return libraries(tmp_path_factory.mktemp("kernels"))
+
+
+SMALL = 32                       # threads of a team and of a block on the stand-in: a fiber costs what a number costs a hundred times over
+
+
+@pytest.fixture(scope="session")
+def quick_libraries(tmp_path_factory):
+    """The same with small teams, for tests of what launches them."""
+    from cuda_shim.build import ABSENT
+    from cuda_shim.kernels import libraries
+    if ABSENT:
+        pytest.skip(ABSENT)
+    return libraries(tmp_path_factory.mktemp("quick"), team=SMALL)
+
+
+@pytest.fixture
+def cupy(quick_libraries, monkeypatch):
+    """A stand-in for the module cupy, imported as cupy while the test runs. Teams are small: only the plain products (version=1) fit."""
+    import sys
+
+    from cuda_shim.device import ShimDevice
+    from cuda_shim.kernels import stand_in
+
+    from refmaml.kernels import launcher
+    module = stand_in(ShimDevice(quick_libraries))
+    for constant in ("THREADS", "TEAM"):
+        monkeypatch.setattr(launcher, constant, SMALL)
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    return module
+
+
+@pytest.fixture(scope="session")
 def golden(tmp_path_factory):
     """A folder of golden vectors that nobody may write into."""
     from refmaml.golden import check

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cuda_shim.build import ABSENT, kernel_names
-from cuda_shim.kernels import shim_device, texts
+from cuda_shim.device import ShimDevice
+from cuda_shim.kernels import texts
 from kernel_passes import (
     CUDA_CASES,
     PRECISIONS,
@@ -35,8 +36,8 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
 
 @pytest.fixture(scope="module")
-def device(tmp_path_factory):
-    return shim_device(tmp_path_factory.mktemp("kernels"))
+def device(shim_libraries):
+    return ShimDevice(shim_libraries)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +173,7 @@ class FarDevice:
 @pytest.mark.parametrize("case", [cases.LAYERS[1], cases.LAYERS[7], cases.LAYERS[16]], ids=str)
 def test_numpy_s_arrays_are_taken_to_the_device_and_back(cuda, device, case):
     inputs = draws(case, 3, True, np.float64)
-    here, far = passes(case, cuda, *inputs), passes(case, kernels.cuda(FarDevice(device)), *inputs)
+    here, far = passes(case, cuda, *inputs), passes(case, kernels.cuda(FarDevice(device), xp=np), *inputs)
     assert all(np.array_equal(here[name], far[name]) for name in here)
 
 
@@ -212,7 +213,7 @@ def test_a_driver_that_finds_no_gpu_is_named_in_one_line(monkeypatch):
         raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient\nmore")
     runtime = SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=none)
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
-    with pytest.raises(RuntimeError, match="expected a GPU, got cudaErrorInsufficientDriver.*insufficient; take"):
+    with pytest.raises(RuntimeError, match="expected a GPU, got cudaErrorInsufficientDriver.*insufficient; a newer driver, .*take"):
         rm.kernels.cuda()
     runtime.getDeviceCount = lambda: 0
     with pytest.raises(RuntimeError, match="expected a GPU, got none"):

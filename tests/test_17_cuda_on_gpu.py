@@ -5,14 +5,17 @@ from kernel_passes import CUDA_CASES, PRECISIONS, REFERENCE, draws, loss_passes,
 
 from refmaml import kernels
 from refmaml.layers import BatchNorm2d, Conv2d, Linear
-from refmaml.oracles import cases
+from refmaml.methods import MAML
+from refmaml.nets import conv4
+from refmaml.oracles import cases, kernel_checks
 from refmaml.oracles.tolerance import relative_error, tolerance
+from refmaml.training import Adam, Recipe, Schedule, train
 
 
 @pytest.fixture(scope="module")
 def cuda():
     try:
-        return kernels.cuda()
+        return kernels.cuda(xp=np)
     except (ImportError, RuntimeError) as reason:
         pytest.skip(str(reason))
 
@@ -22,7 +25,7 @@ def test_every_pass_of_every_layer_agrees_with_the_reference(cuda, dtype):
     for case in CUDA_CASES:
         for version in (1, 2) if isinstance(case.layer, (Conv2d, Linear)) else (2,):
             for tasks, shared in ((3, False), (2, True), (1, False)):
-                fraction, name = worst(case, kernels.cuda(version=version), *draws(case, tasks, shared, dtype))
+                fraction, name = worst(case, kernels.cuda(version=version, xp=np), *draws(case, tasks, shared, dtype))
                 assert fraction <= 1, f"{case}, v{version}, {name}: {fraction} of the tolerance"
 
 
@@ -49,9 +52,48 @@ def test_a_hundred_runs_give_the_same_bits(cuda, layer, shape):
 
 def test_cupy_s_arrays_are_used_where_they_are(cuda):
     cupy = pytest.importorskip("cupy")
-    rng, here = np.random.default_rng(0), kernels.cuda(xp=cupy)
+    rng, here = np.random.default_rng(0), kernels.cuda()
     x, w = rng.standard_normal((2, 3, 4, 6, 5)), rng.standard_normal((1, 7, 4, 3, 3))
     y, on_gpu = np.empty((2, 3, 7, 4, 3)), here.empty((2, 3, 7, 4, 3), np.float64)
     cuda.conv2d_forward(y, x, w, (1, 1), ((0, 0), (0, 0)))
     here.conv2d_forward(on_gpu, cupy.asarray(x), cupy.asarray(w), (1, 1), ((0, 0), (0, 0)))
     assert isinstance(on_gpu, cupy.ndarray) and np.array_equal(cupy.asnumpy(on_gpu), y)
+
+
+# ---- the engine on its arrays ----------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def far(cuda):
+    return kernels.cuda()
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_every_method_agrees_with_the_reference_and_replays_to_the_bit(far, dtype):
+    for check in kernel_checks.methods_elsewhere(far, REFERENCE, dtype):
+        assert check.passed, check
+
+
+def test_a_replayed_training_step_has_the_bits_of_a_launched_one(far):
+    def trained(method):
+        recipe = Recipe(conv4(3, channels=4, image=(1, 14, 14), kernels=far), method, Adam(), Schedule(1e-3), lambda step: tasks[step], None)
+        return train(recipe, recipe.start(recipe.net.init(0)), steps=len(tasks))
+
+    class Launched(MAML):
+        replayable = False
+    tasks = [cases.tasks_for(conv4(3, channels=4, image=(1, 14, 14)), np.random.default_rng(s), 4).astype(np.float32) for s in range(6)]
+    one, other = trained(Launched(0.1, 2)), trained(MAML(0.1, 2))
+    assert np.array_equal(one.meta, other.meta) and [row.loss for row in one.rows] == [row.loss for row in other.rows]
+
+
+def test_with_too_little_memory_fewer_tasks_are_taken_at_once_with_the_same_bits(far):
+    net, pool = conv4(3, channels=16, image=(1, 28, 28), kernels=far), far.xp.get_default_memory_pool()
+    theta, batch = net.init(0), cases.tasks_for(net, np.random.default_rng(0), 16).astype(np.float32)
+    pool.free_all_blocks()
+    enough = MAML(0.1, 3).meta_gradient(net, theta, batch).grad
+    needed = pool.total_bytes()
+    pool.free_all_blocks()
+    pool.set_limit(size=needed // 2)
+    try:
+        assert np.array_equal(MAML(0.1, 3).meta_gradient(net, theta, batch).grad, enough)
+    finally:
+        pool.set_limit(size=0)

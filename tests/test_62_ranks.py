@@ -12,7 +12,7 @@ from refmaml.cli import launch, main
 from refmaml.errors import ArgumentError, DataError, NonFiniteError
 from refmaml.nets import mlp
 from refmaml.training import Adam, Recipe, Schedule, evaluate, train
-from refmaml.training.ranks import ALONE, Alone, Ranks, in_main_memory
+from refmaml.training.ranks import ALONE, Alone, Ranks
 
 METHODS = [MAML(0.01, 2), MetaSGD(0.01), Reptile(0.01), IMAML(2.0, 3), ERM()]
 TASKS = 5
@@ -110,11 +110,6 @@ def test_an_evaluation_has_the_same_values_on_any_number_of_ranks(size):
         return evaluate(net, METHODS[0], theta, tasks, 7, chunk=2, ranks=ranks)
     alone = judged(ALONE)
     assert all(out.quantity == "loss" and out.values.tolist() == alone.values.tolist() for out in on_ranks(size, judged))
-
-
-def test_what_a_gpu_holds_is_added_in_main_memory():
-    rows = np.ones((2, 3))
-    assert in_main_memory(rows) is rows and in_main_memory(SimpleNamespace(get=lambda: rows)) is rows
 
 
 def test_alone_and_ranks_have_the_same_face():

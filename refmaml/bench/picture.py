@@ -1,11 +1,13 @@
 """The picture of the bench: a panel for each workload, a bar for each contestant, the quartiles as whiskers."""
-from refmaml.training.curve import INK, save_figure, tidy
+from refmaml.training.curve import INK, can_draw, save_figure, tidy
 
 OURS, OTHERS, ACROSS = "#c8553d", "#8d99a6", 3
 
 
 def write_picture(path, meta):
     """meta: the list "meta" of the bench's record. Raises DataError where `path` cannot be written."""
+    if not can_draw(path):
+        return
     from matplotlib.figure import Figure
     columns = min(ACROSS, len(meta))
     rows = -(-len(meta) // columns)

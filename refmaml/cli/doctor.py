@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 from refmaml.cli import options, presets
+from refmaml.cli.kernels import kernel_set
 from refmaml.errors import ArgumentError, DataError, expect
 
 STATUS = {"right": 0, "wrong": 1, "inconclusive": 3}                # 2 is an error, as everywhere
-HOW = ("framework", "probes", "layout", "precision", "tol", "seed", "seconds")
+HOW = ("framework", "probes", "layout", "precision", "tol", "seed", "seconds", "kernels")
 FILES = ("json", "markdown", "junit")
 METHOD = ("method", "inner_lr", "inner_steps", "adapts", "frozen", "regularization", "cg_steps", "inner_solver", "inner_optimizer",
           "inner_batch")
@@ -37,6 +38,8 @@ def run(arguments):
         return print_dictionary(method, given.get("framework", "numpy"))
     expect(arguments.function is not None, "function", "FILE.py:FUNCTION", "nothing")
     how = {name: given[name] for name in HOW if name in given} | {"layout": layout(given.get("layout", []))}
+    if "kernels" in how:
+        how["kernels"] = kernel_set(how["kernels"])
     report = check_meta_gradient(load(arguments.function), method, net=net, **how)
     report.about["again"] = "refmaml doctor " + " ".join(quoted(word) for word in again(arguments))
     print(report)

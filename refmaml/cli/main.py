@@ -62,6 +62,9 @@ def attempt(argv, ranks):
     except RefmamlError as error:
         complain(ranks, as_typed(str(error)))
         return FAILED
+    except MemoryError as error:
+        print(f"refmaml: expected enough memory, got {(str(error) or 'none').splitlines()[0]}", file=sys.stderr)
+        return FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())      # for the flush at exit
         return READER_GONE

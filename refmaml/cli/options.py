@@ -118,7 +118,7 @@ SAVED = {
         "lr": (positive(), "its learning rate"),
         "schedule": (choice(("constant", "linear", "cosine")), "of the learning rate; linear, cosine: to 0"),
         "seed": (count(0), "of the initial parameters and of all tasks"),
-        "chunk": (count(1), "tasks in memory at once")},
+        "chunk": (count(1), "tasks in memory at once (default 8; on a GPU all that fit)")},
     "evaluation": {
         "eval_tasks": (count(2), "held-out tasks the result is measured on"),
         "eval_steps": (count(1), "inner steps there, where not --inner-steps")},

@@ -14,7 +14,7 @@ DEFAULTS = {
     "net": "conv4", "channels": 64, "downsample": "stride", "head": "mean", "bn_gamma": False,
     "hidden": [40, 40], "context": 5, "loss_scale": "sum/K",
     "tasks": 32, "steps": None, "minutes": None, "optimizer": "adam", "lr": 1e-3, "schedule": "constant",
-    "seed": 0, "dtype": "float32", "kernels": "auto", "chunk": 8, "eval_tasks": 600, "eval_steps": None,
+    "seed": 0, "dtype": "float32", "kernels": "auto", "chunk": None, "eval_tasks": 600, "eval_steps": None,
 }
 
 # Where neither --steps nor --minutes is given.

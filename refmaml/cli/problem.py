@@ -19,6 +19,8 @@ METHODS = {"maml": methods.MAML, "fomaml": methods.FirstOrderMAML, "anil": metho
            "maml++": methods.MAMLPlusPlus, "cavia": methods.CAVIA, "reptile": methods.Reptile,
            "imaml": methods.IMAML}
 
+ON_CPU, ON_GPU = 8, 100          # tasks at a time: to fill caches, and to fill a GPU with held-out tasks
+
 # The options that are fields of the method's dataclass, where it has them.
 FIELDS = {"inner_lr": "inner_lr", "inner_steps": "inner_steps", "adapts": "adapts", "frozen": "frozen",
           "regularization": "regularization", "cg_steps": "cg_steps", "inner_solver": "solver",
@@ -136,7 +138,7 @@ def make_recipe(config, net, method, distribution, ranks=ALONE):
     mine, sample = ranks.mine(config["tasks"]), sampler(distribution, config, config["train_shots"] or config["k_shot"])
     schedule = Schedule(config["lr"], config["schedule"], config["steps"])
     return Recipe(net, method, OPTIMIZERS[config["optimizer"]](), schedule,
-                  lambda step: sample(mine, step) if mine else None, config["chunk"], ranks)
+                  lambda step: sample(mine, step) if mine else None, at_once(config, net, None), ranks)
 
 
 def make_judge(config, net, method, meta_size, split="test", ranks=ALONE, **where):
@@ -144,7 +146,12 @@ def make_judge(config, net, method, meta_size, split="test", ranks=ALONE, **wher
     sample = sampler(make_tasks(config, split, **where), config, config["k_shot"])
     adapts = at_evaluation(method, config, meta_size, net)
     return lambda meta: evaluate(net, adapts, meta, lambda tasks: sample(tasks, HELD_OUT_STEP),
-                                 config["eval_tasks"], config["chunk"], ranks=ranks)
+                                 config["eval_tasks"], at_once(config, net, ON_GPU), ranks=ranks)
+
+
+def at_once(config, net, on_gpu):
+    """How many tasks at a time, where the options do not say: all that fit (None), or so many, on a GPU."""
+    return config["chunk"] or (on_gpu if net.kernels.far else ON_CPU)
 
 
 def check_fits(progress, fresh, place):

@@ -3,6 +3,7 @@ import platform
 import sys
 import time
 from contextlib import contextmanager
+from importlib.util import find_spec
 from math import isnan
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def progress(steps, quiet, title="", place=0):
     """
     if quiet:
         yield lambda now: None
-    elif launch.shown_on_terminal():
+    elif launch.shown_on_terminal() and find_spec("tqdm") is not None:
         from tqdm import tqdm
         with tqdm(total=steps, unit="step", dynamic_ncols=True, desc=title or None, position=place) as bar:
             show = Bar(bar)

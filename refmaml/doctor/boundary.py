@@ -19,12 +19,14 @@ CPU = 1                          # DLPack's number for it
 
 class Framework(NamedTuple):
     """name; array: NumPy array -> the framework's own, a copy; back: its array -> NumPy's, whatever became of its flags;
-    loss(net) -> loss(params, x, y) of one task, None where Engine does it; scope: what a call has to run inside of."""
+    loss(net) -> loss(params, x, y) of one task, None where Engine does it; scope: what a call has to run inside of;
+    kernels: what the net of a problem computes with, None: as it comes."""
     name: str
     array: Any
     back: Any
     loss: Any = None
     scope: Any = nullcontext
+    kernels: Any = None
 
 
 def framework(name):
@@ -121,10 +123,11 @@ def problem_of(case, lib, layout):
 
     def by_name(function):
         return lambda *arguments: {name: layout.theirs(name, a) for name, a in of_ours(function)(*arguments).items()}
+    net = case.net if lib.kernels is None else case.net.with_kernels(lib.kernels)
     if lib.loss is not None:
-        return Problem(case.name, case.method, case.net, lib.name, of_ours(lib.loss(case.net)))
-    engine = Engine(case.net, lib.array, lib.back)
-    return Problem(case.name, case.method, case.net, lib.name, of_ours(engine.loss), by_name(engine.gradient), by_name(engine.hvp))
+        return Problem(case.name, case.method, net, lib.name, of_ours(lib.loss(net)))
+    engine = Engine(net, lib.array, lib.back)
+    return Problem(case.name, case.method, net, lib.name, of_ours(engine.loss), by_name(engine.gradient), by_name(engine.hvp))
 
 
 # ---- coming back -----------------------------------------------------------------------------------------------------

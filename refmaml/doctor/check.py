@@ -23,7 +23,7 @@ INVISIBLE = 1e-6                 # a second-order term smaller than this, relati
 
 
 def check_meta_gradient(fn, method, *, net=None, batch=None, probes=None, framework="numpy", layout=None, seed=0, tol=None,
-                        precision=None, repeats=6, seconds=30.0):
+                        precision=None, repeats=6, seconds=30.0, kernels=None):
     """Whether a function's meta-gradient is right, and the name of its mistake if it is not: a Report.
 
     fn          fn(problem, params, batch) -> gradient: told what to differentiate, and given a loss in its own framework (problem.py);
@@ -37,12 +37,13 @@ def check_meta_gradient(fn, method, *, net=None, batch=None, probes=None, framew
     precision   "float64" or "float32"; None: float64, then float32
     repeats     how often the first probe is asked again at most, for noise, state and memory; 0: never
     seconds     how long to look for a name
+    kernels     the kernel set problem.net computes with, and so problem.loss, gradient and hvp in NumPy and CuPy; None: the reference
     Gradients that can be read are judged; what cannot raises ArgumentError in one line. Units: errors are relative, seconds are wall time.
     """
     started = perf_counter()
     expect(type(method).__name__ in methods, "method", "a method of refmaml, such as rm.MAML(0.1, 5)", lambda: type(method).__name__)
     expect(precision is None or precision in PRECISIONS, "precision", "float64 or float32", repr(precision))
-    examinee = Examinee(fn, framework_called(framework), Layout(layout))
+    examinee = Examinee(fn, framework_called(framework)._replace(kernels=kernels), Layout(layout))
     expect(examinee.told or net is not None, "net", "the net that a function of (params, batch) implements", "None")
     cases, left_out = probes_for(method, probes, seed) if examinee.told else ([], [])
     cases += [own_case(net, method, batch, seed)] if net is not None else []

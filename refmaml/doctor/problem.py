@@ -50,11 +50,11 @@ class Engine:
 
     def loss(self, params, x, y):
         """A number."""
-        return self.primal(params, x, y).loss[0]
+        return self.net.kernels.back(self.primal(params, x, y).loss)[0]
 
     def gradient(self, params, x, y):
         """{name: array}."""
-        return self.named(self.primal(params, x, y).grad)
+        return self.named(self.net.kernels.back(self.primal(params, x, y).grad))
 
     def hvp(self, params, x, y, v):
         """{name: array}: the Hessian of one task's loss at params, times v by name."""

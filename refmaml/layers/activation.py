@@ -24,7 +24,7 @@ class Activation:
         return y, x
 
     def backward(self, k, dw, w, x, dy, need_dx=True):
-        dx = k.empty(x.shape, np.result_type(x, dy))
+        dx = k.empty(x.shape, np.result_type(x.dtype, dy.dtype))
         k.activation_backward(dx, dy, x, self.function)
         return dx
 

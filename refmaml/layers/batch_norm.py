@@ -60,14 +60,14 @@ class BatchNorm2d:
     def forward(self, k, w, x):
         gamma, beta = self.affine(k, w, 1, x)
         x4 = rows(x)
-        y, xh = (k.empty(x4.shape, np.result_type(x, gamma, beta)) for _ in range(2))
+        y, xh = (k.empty(x4.shape, np.result_type(x.dtype, gamma.dtype, beta.dtype)) for _ in range(2))
         s = k.empty((len(x), self.num_features), y.dtype)
         k.batch_norm_forward(y, xh, s, x4, gamma, beta, self.eps)
         return y.reshape(x.shape), Normalised(xh, s)
 
     def backward(self, k, dw, w, saved, dy, need_dx=True):
         gamma, _ = self.affine(k, w, 1, dy)
-        dx = k.empty(saved.xh.shape, np.result_type(dy, saved.xh))
+        dx = k.empty(saved.xh.shape, np.result_type(dy.dtype, saved.xh.dtype))
         k.batch_norm_backward(dx, *self.gradients(k, dw, dx), rows(dy), *saved, gamma)
         return dx.reshape(dy.shape)
 

@@ -76,12 +76,12 @@ class Linear(Bilinear):
         return {"weight": weight, "bias": np.zeros(self.out_features)} if self.bias else {"weight": weight}
 
     def product(self, k, x, w):
-        y = k.empty((*x.shape[:2], w.shape[1]), np.result_type(x, w))
+        y = k.empty((*x.shape[:2], w.shape[1]), np.result_type(x.dtype, w.dtype))
         k.linear_forward(y, x, w)
         return y
 
     def product_dx(self, k, dy, w, x_shape):
-        dx = k.empty(x_shape, np.result_type(dy, w))
+        dx = k.empty(x_shape, np.result_type(dy.dtype, w.dtype))
         k.linear_backward_x(dx, dy, w)
         return dx
 
@@ -89,12 +89,12 @@ class Linear(Bilinear):
         k.linear_backward_w(dw, x, dy)
 
     def r_product(self, k, x, rx, w, rw):
-        ry = k.empty((*x.shape[:2], w.shape[1]), np.result_type(rx, w))
+        ry = k.empty((*x.shape[:2], w.shape[1]), np.result_type(rx.dtype, w.dtype))
         k.linear_r_forward(ry, x, rx, w, rw)
         return ry
 
     def r_product_dx(self, k, dy, rdy, w, rw, x_shape):
-        rdx = k.empty(x_shape, np.result_type(rdy, w))
+        rdx = k.empty(x_shape, np.result_type(rdy.dtype, w.dtype))
         k.linear_r_backward_x(rdx, dy, rdy, w, rw)
         return rdx
 
@@ -153,13 +153,13 @@ class Conv2d(Bilinear):
 
     def product(self, k, x, w):
         _, stride, padding, out = self.geometry(x.shape[3:])
-        y = k.empty((*x.shape[:2], self.out_channels, *out), np.result_type(x, w))
+        y = k.empty((*x.shape[:2], self.out_channels, *out), np.result_type(x.dtype, w.dtype))
         k.conv2d_forward(y, x, w, stride, padding)
         return y
 
     def product_dx(self, k, dy, w, x_shape):
         _, stride, padding, _ = self.geometry(x_shape[3:])
-        dx = k.empty(x_shape, np.result_type(dy, w))
+        dx = k.empty(x_shape, np.result_type(dy.dtype, w.dtype))
         k.conv2d_backward_x(dx, dy, w, stride, padding)
         return dx
 
@@ -169,13 +169,13 @@ class Conv2d(Bilinear):
 
     def r_product(self, k, x, rx, w, rw):
         _, stride, padding, out = self.geometry(x.shape[3:])
-        ry = k.empty((*x.shape[:2], self.out_channels, *out), np.result_type(rx, w))
+        ry = k.empty((*x.shape[:2], self.out_channels, *out), np.result_type(rx.dtype, w.dtype))
         k.conv2d_r_forward(ry, x, rx, w, rw, stride, padding)
         return ry
 
     def r_product_dx(self, k, dy, rdy, w, rw, x_shape):
         _, stride, padding, _ = self.geometry(x_shape[3:])
-        rdx = k.empty(x_shape, np.result_type(rdy, w))
+        rdx = k.empty(x_shape, np.result_type(rdy.dtype, w.dtype))
         k.conv2d_r_backward_x(rdx, dy, rdy, w, rw, stride, padding)
         return rdx
 

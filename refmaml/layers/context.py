@@ -25,7 +25,7 @@ class Context:
     def append(self, k, x, context):
         """[x, context]; context is (T, size) or (1, size)."""
         T, N, C, *rest = x.shape
-        y = k.empty((T, N, C + self.size, *rest), np.result_type(x, context))
+        y = k.empty((T, N, C + self.size, *rest), np.result_type(x.dtype, context.dtype))
         y[:, :, :C] = x
         y[:, :, C:] = context.reshape(len(context), 1, self.size, *(1 for _ in rest))
         return y
@@ -35,7 +35,7 @@ class Context:
         channels = dy.shape[2] - self.size
         appended = dy[:, :, channels:]
         dw["context"][...] = appended.sum(axis=(1, *range(3, dy.ndim)))
-        return np.ascontiguousarray(dy[:, :, :channels])
+        return dy[:, :, :channels].copy()
 
     def forward(self, k, w, x):
         return self.append(k, x, w["context"]), x.shape

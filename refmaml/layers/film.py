@@ -43,32 +43,36 @@ class FiLM:
         return {"context": np.zeros(self.size), "weight": rng.uniform(-a, a, (2 * C, self.size)),
                 "bias": np.concatenate([np.ones(C), np.zeros(C)])}
 
+    def halves(self, both):
+        """(gamma, beta), or their adjoints or tangents: views of both (T, 2 C)."""
+        return both[:, :self.num_features], both[:, self.num_features:]
+
     def modulation(self, k, weight, context):
         """weight @ context (1 or T, 2 C)."""
-        both = k.empty((max(len(weight), len(context)), 1, 2 * self.num_features), np.result_type(weight, context))
+        both = k.empty((max(len(weight), len(context)), 1, 2 * self.num_features), np.result_type(weight.dtype, context.dtype))
         k.linear_forward(both, context[:, None], weight)
         return both[:, 0]
 
     def modulation_dw(self, k, dweight, context, dboth):
         """dweight = dboth context', one per task."""
-        k.linear_backward_w(dweight, np.broadcast_to(context[:, None], (len(dboth), 1, self.size)), dboth[:, None])
+        k.linear_backward_w(dweight, k.xp.broadcast_to(context[:, None], (len(dboth), 1, self.size)), dboth[:, None])
 
     def modulation_dx(self, k, dboth, weight):
         """dcontext = weight' dboth (T, size)."""
-        dcontext = k.empty((len(dboth), 1, self.size), np.result_type(dboth, weight))
+        dcontext = k.empty((len(dboth), 1, self.size), np.result_type(dboth.dtype, weight.dtype))
         k.linear_backward_x(dcontext, dboth[:, None], weight)
         return dcontext[:, 0]
 
     def forward(self, k, w, x):
-        gamma, beta = np.split(self.modulation(k, w["weight"], w["context"]) + w["bias"], 2, axis=1)
-        y = k.empty(x.shape, np.result_type(x, gamma))
+        gamma, beta = self.halves(self.modulation(k, w["weight"], w["context"]) + w["bias"])
+        y = k.empty(x.shape, np.result_type(x.dtype, gamma.dtype))
         k.film_forward(rows(y), rows(x), gamma, beta)
         return y, Modulated(x, gamma)
 
     def both_gradients(self, k, dboth, saved, dy):
         """Fills dboth = [dgamma, dbeta] (T, 2 C) and returns dx."""
-        dx = k.empty(saved.x.shape, np.result_type(dy, saved.gamma))
-        k.film_backward(rows(dx), *np.split(dboth, 2, axis=1), rows(dy), rows(saved.x), saved.gamma)
+        dx = k.empty(saved.x.shape, np.result_type(dy.dtype, saved.gamma.dtype))
+        k.film_backward(rows(dx), *self.halves(dboth), rows(dy), rows(saved.x), saved.gamma)
         return dx
 
     def backward(self, k, dw, w, saved, dy, need_dx=True):
@@ -80,15 +84,15 @@ class FiLM:
     def r_forward(self, k, w, rw, saved, rx):
         rx = k.xp.zeros(saved.x.shape, saved.gamma.dtype) if rx is None else rx
         rboth = self.modulation(k, rw["weight"], w["context"]) + self.modulation(k, w["weight"], rw["context"])
-        rgamma, rbeta = np.split(rboth + rw["bias"], 2, axis=1)
-        ry = k.empty(rx.shape, np.result_type(rx, rgamma))
+        rgamma, rbeta = self.halves(rboth + rw["bias"])
+        ry = k.empty(rx.shape, np.result_type(rx.dtype, rgamma.dtype))
         k.film_r_forward(rows(ry), rows(saved.x), rows(rx), saved.gamma, rgamma, rbeta)
         return ry, Modulated(rx, rgamma)
 
     def r_backward(self, k, rdw, w, rw, saved, rsaved, dy, rdy, need_dx=True):
         rdx = k.empty(rdy.shape, rdy.dtype)
         rdboth, dboth = rdw["bias"], k.empty(rdw["bias"].shape, rdw["bias"].dtype)
-        k.film_r_backward(rows(rdx), *np.split(rdboth, 2, axis=1), rows(dy), rows(rdy),
+        k.film_r_backward(rows(rdx), *self.halves(rdboth), rows(dy), rows(rdy),
                           rows(saved.x), rows(rsaved.x), saved.gamma, rsaved.gamma)
         self.both_gradients(k, dboth, saved, dy)
         term = k.empty(rdw["weight"].shape, rdw["weight"].dtype)

@@ -41,11 +41,18 @@ class CrossEntropy:
         expect_reduction(self.reduction)
 
     def check(self, output_shape, targets, examples):
-        """Raise ArgumentError unless `targets` are integer labels (T, N) that the outputs can name."""
+        """Raise ArgumentError unless `targets` are integer labels (T, N)."""
         expect(len(output_shape) == 1, "net", "outputs of shape (classes,) for CrossEntropy", f"{output_shape}")
         expect(targets.dtype.kind in "iu", "y", "integer labels", lambda: f"dtype {targets.dtype}")
         expect(targets.shape == examples, "y", f"shape {examples}, a label for each example", f"{targets.shape}")
-        low, high = int(targets.min()), int(targets.max())
+
+    def extremes(self, targets):
+        """What check_values has to know: the lowest and the highest label."""
+        return [targets.min(), targets.max()]
+
+    def check_values(self, output_shape, extremes):
+        """Raise ArgumentError for a label that the outputs cannot name."""
+        low, high = map(int, extremes)
         expect(low >= 0 and high < output_shape[0], "y", f"labels in 0..{output_shape[0] - 1}",
                f"a label {low if low < 0 else high}")
 
@@ -98,6 +105,13 @@ class MSE:
         expect(len(output_shape) == 1, "net", "outputs of shape (D,) for MSE", lambda: f"{output_shape}")
         expect(targets.dtype.kind in "fc", "y", "real numbers", lambda: f"dtype {targets.dtype}")
         expect(targets.shape == wanted, "y", lambda: f"shape {wanted}, as the outputs", lambda: f"{targets.shape}")
+
+    def extremes(self, targets):
+        """Nothing: any real number is a target."""
+        return []
+
+    def check_values(self, output_shape, extremes):
+        """Any real number is a target."""
 
     def scale(self, examples, outputs):
         return self.factor * {"mean": 1 / (examples * outputs), "sum": 1.0, "sum/K": 1 / examples}[self.reduction]

@@ -7,6 +7,7 @@ from refmaml.errors import expect
 
 CONVERGED, MAXITER, NEGATIVE_CURVATURE, BREAKDOWN, NONFINITE = STATUSES = (
     "converged", "maxiter", "negative_curvature", "breakdown", "nonfinite")
+CODE = {status: number for number, status in enumerate(STATUSES)}
 
 
 class Solution(NamedTuple):
@@ -24,50 +25,67 @@ class Solution(NamedTuple):
     iterations: np.ndarray
 
 
-def dot(a, b):
+def dot(xp, a, b):
     """Row by row <a, b>, (T,)."""
-    return np.einsum("tp,tp->t", a, b)
+    return xp.einsum("tp,tp->t", a, b)
 
 
-def conjugate_gradients(product, b, maxiter, tol=1e-10):
+def quotient(xp, a, b, where):
+    """a / b where that is to be had, 0 elsewhere."""
+    return xp.where(where, a / xp.where(where, b, b.dtype.type(1)), b.dtype.type(0))
+
+
+def conjugate_gradients(product, b, maxiter, tol=1e-10, xp=np):
     """Solve A x = b for each row, with product(v) = A v row by row; b (T, P).
 
     x_0 = 0, r_0 = p_0 = b;  a_k = |r_k|^2 / p_k'A p_k,  x_{k+1} = x_k + a_k p_k,  r_{k+1} = r_k - a_k A p_k,
     p_{k+1} = r_{k+1} + (|r_{k+1}|^2 / |r_k|^2) p_k.        Hestenes & Stiefel 1952, eq. 3:1a-f.
 
     A finished system stands still while the others go on. maxiter >= 0; tol: relative to |b|.
+    xp: the module of b and of the products, numpy or cupy; status is NumPy's always. Whether to go on is looked at once an iteration.
     """
     expect(b.ndim == 2, "b", "shape (tasks, P)", f"{b.shape}")
     expect(maxiter >= 0, "maxiter", "an integer >= 0", repr(maxiter))
-    x, r, p = np.zeros_like(b), b.copy(), b.copy()
-    rr, goal = dot(r, r), (tol * np.sqrt(dot(b, b)))
-    residuals, iterations = [np.sqrt(rr)], np.zeros(len(b), int)
-    status = np.full(len(b), MAXITER, "<U18")
-    status[~np.isfinite(rr)] = NONFINITE
-    status[np.sqrt(rr) <= goal] = CONVERGED
+    x, r, p = xp.zeros(b.shape, b.dtype), b.copy(), b.copy()
+    rr = dot(xp, r, r)
+    goal = tol * xp.sqrt(rr)
+    residuals, iterations = [xp.sqrt(rr)], xp.zeros(len(b), int)
+    status = xp.full(len(b), CODE[MAXITER], np.int8)
+    end(status, ~xp.isfinite(rr), NONFINITE)
+    end(status, residuals[0] <= goal, CONVERGED)
     for _ in range(maxiter):
-        active = status == MAXITER
-        if not active.any():
+        if not going_on(xp, status):
             break
+        active = status == CODE[MAXITER]
         Ap = product(p)
-        curvature = dot(p, Ap)
-        fail(status, active & ~np.isfinite(curvature), NONFINITE)
-        fail(status, active & (curvature < 0), NEGATIVE_CURVATURE)
-        fail(status, active & (curvature == 0), BREAKDOWN)
-        active = status == MAXITER
-        a = np.divide(rr, curvature, out=np.zeros_like(rr), where=active)[:, None]
+        curvature = dot(xp, p, Ap)
+        end(status, active & ~xp.isfinite(curvature), NONFINITE)
+        end(status, active & (curvature < 0), NEGATIVE_CURVATURE)
+        end(status, active & (curvature == 0), BREAKDOWN)
+        active = status == CODE[MAXITER]
+        a = quotient(xp, rr, curvature, active)[:, None]
         on = active[:, None]
-        x = np.where(on, x + a * p, x)
-        r = np.where(on, r - a * Ap, r)
-        new = dot(r, r)
-        beta = np.divide(new, rr, out=np.zeros_like(rr), where=active)[:, None]
-        p, rr = np.where(on, r + beta * p, p), np.where(active, new, rr)
+        x = xp.where(on, x + a * p, x)
+        r = xp.where(on, r - a * Ap, r)
+        new = dot(xp, r, r)
+        beta = quotient(xp, new, rr, active)[:, None]
+        p, rr = xp.where(on, r + beta * p, p), xp.where(active, new, rr)
         iterations += active
-        residuals.append(np.sqrt(rr))
-        status[active & (residuals[-1] <= goal)] = CONVERGED
-    return Solution(x, np.array(residuals), status, iterations)
+        residuals.append(xp.sqrt(rr))
+        end(status, active & (residuals[-1] <= goal), CONVERGED)
+    return Solution(x, xp.stack(residuals), np.array(STATUSES)[on_host(xp, status)], iterations)
 
 
-def fail(status, where, reason):
+def end(status, where, reason):
     """Mark systems as ended for a reason."""
-    status[where] = reason
+    status[where] = CODE[reason]
+
+
+def on_host(xp, a):
+    """`a` as NumPy's."""
+    return a if xp is np else xp.asnumpy(a)
+
+
+def going_on(xp, status):
+    """Whether any system has not ended yet."""
+    return bool((on_host(xp, status) == CODE[MAXITER]).any())

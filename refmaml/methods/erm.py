@@ -1,8 +1,7 @@
 """ERM: no adaptation; the mean query loss of all tasks at theta itself (joint training)."""
 from dataclasses import dataclass
 
-import numpy as np
-
+from refmaml.methods.adapt import adapt
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
 from refmaml.methods.recursion import query
 
@@ -10,15 +9,17 @@ from refmaml.methods.recursion import query
 @dataclass(frozen=True)
 class ERM:
     """K = 0: M = g(theta), dM/dtheta = grad g(theta). The support set is not looked at."""
+    replayable = True                                        # what is launched depends on shapes alone: see one_look.py
     meta_gradient = meta_gradient
+    adapt = adapt
 
     def init(self, net, theta):
         """The meta-parameters (P,): theta itself."""
         return theta
 
-    def adapt(self, net, theta, x, y):
+    def adapted(self, net, theta, x, y):
         """theta for every task, (T, P)."""
-        return np.broadcast_to(theta, (len(x), len(theta)))
+        return net.kernels.xp.broadcast_to(theta, (len(x), len(theta)))
 
     def task_gradients(self, net, theta, batch, trace):
         """grad g(theta) for each task, (T, P)."""

@@ -1,10 +1,9 @@
 """iMAML: the meta-gradient at the solution of a proximal inner problem, by the implicit function theorem."""
 from dataclasses import dataclass
 
-import numpy as np
-
 from refmaml.errors import expect
-from refmaml.methods.conjugate_gradients import conjugate_gradients
+from refmaml.methods.adapt import adapt
+from refmaml.methods.conjugate_gradients import conjugate_gradients, quotient
 from refmaml.methods.fields import check_positive, check_steps
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
 from refmaml.methods.proximal import gradient_descent, newton_cg
@@ -38,7 +37,9 @@ class IMAML:
     cg_tol: float = 1e-10
     adapts: tuple = ("*",)
     frozen: tuple = ()
+    replayable = False                                       # CG and line search go on or not by what they find
     meta_gradient = meta_gradient
+    adapt = adapt
 
     def __post_init__(self):
         check_positive(regularization=self.regularization, inner_lr=self.inner_lr)
@@ -54,7 +55,7 @@ class IMAML:
         moves = step_sizes(net, 1, self.adapts, self.frozen, theta.dtype)
         return SOLVERS[self.solver](net, theta[None], x, y, self.regularization, moves, self, "support set")
 
-    def adapt(self, net, theta, x, y):
+    def adapted(self, net, theta, x, y):
         """phi* (T, P) for tasks with support sets x (T, N, ...), y (T, N, ...)."""
         return self.solve(net, theta, x, y)[0]
 
@@ -66,13 +67,13 @@ class IMAML:
 
         def product(v):                                                 # (I + H_aa / lambda) v
             return v + moves * net.hvp(support, v) / self.regularization
-        cg = conjugate_gradients(product, moves * after.grad, self.cg_steps, self.cg_tol)
+        xp = net.kernels.xp
+        cg = conjugate_gradients(product, moves * after.grad, self.cg_steps, self.cg_tol, xp)
         gradient = cg.x
-        if not moves.all():
+        if self.frozen or not net.mask(self.adapts).all():
             gradient = cg.x + (1 - moves) * (after.grad - net.hvp(support, cg.x) / self.regularization)
         report = {"cg_status": cg.status, "inner_residual": inner_residual,
-                  "cg_residual": np.divide(cg.residuals[-1], cg.residuals[0], out=np.zeros_like(cg.residuals[0]),
-                                           where=cg.residuals[0] > 0)}
+                  "cg_residual": quotient(xp, cg.residuals[-1], cg.residuals[0], cg.residuals[0] > 0)}
         kept = {"phi": [theta[None], phi], "query_grad": [after.grad], "u": [cg.x],
                 "cg_residuals": [row[:, None] for row in cg.residuals]} if trace else {}
         return TaskGradients(after.loss, after.accuracy, gradient, kept, report)

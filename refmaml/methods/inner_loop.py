@@ -1,6 +1,7 @@
 """What every method with K inner gradient steps shares: its step sizes, which parameters take them, and adaptation itself."""
 from dataclasses import dataclass
 
+from refmaml.methods.adapt import adapt
 from refmaml.methods.fields import check_positive, check_steps
 from refmaml.methods.meta_gradient import meta_gradient
 from refmaml.methods.recursion import descend, step_sizes
@@ -20,7 +21,9 @@ class InnerLoop:
     inner_steps: int = 1
     adapts: tuple = ("*",)
     frozen: tuple = ()
+    replayable = True                                        # what is launched depends on shapes alone: see one_look.py
     meta_gradient = meta_gradient
+    adapt = adapt
 
     def __post_init__(self):
         check_positive(inner_lr=self.inner_lr)
@@ -38,7 +41,7 @@ class InnerLoop:
         """1 where a parameter adapts, 0 elsewhere, (P,), in the precision of `like`."""
         return step_sizes(net, 1, self.adapts, self.frozen, like.real.dtype)
 
-    def adapt(self, net, meta, x, y):
+    def adapted(self, net, meta, x, y):
         """phi_K (T, P) for tasks with support sets x (T, N, ...), y (T, N, ...)."""
         phi, rates = self.start(net, meta)
         return descend(net, phi, rates, x, y, keep="last")[0][-1]

@@ -30,7 +30,9 @@ class MAMLPlusPlus(DifferentiatedLoop):
 
     def init(self, net, theta):
         """[theta, alpha], alpha step by step."""
-        return np.concatenate([theta, np.full(self.inner_steps * len(net.blocks), self.inner_lr, theta.dtype)])
+        k = net.kernels
+        here, = k.bring(theta)
+        return k.as_came(k.joined([here, k.xp.full(self.inner_steps * len(net.blocks), self.inner_lr, theta.dtype)]), theta)
 
     def unpack(self, net, meta):
         """(theta (P,), alpha (K, L)), two views; the same for a gradient."""
@@ -40,7 +42,7 @@ class MAMLPlusPlus(DifferentiatedLoop):
         """theta (1, P), and for each step every layer's alpha spread over its parameters."""
         theta, alpha = self.unpack(net, meta)
         lengths = [part.stop - part.start for part in net.blocks]
-        return theta[None], [self.adapting(net, meta) * np.repeat(row, lengths) for row in alpha]
+        return theta[None], [self.adapting(net, meta) * net.kernels.xp.repeat(row, lengths) for row in alpha]
 
     def task_gradients(self, net, meta, batch, trace):
         """[dM_t/dtheta, dM_t/dalpha] for each task, (T, P + L K); loss is M, accuracy that after the last step."""
@@ -52,8 +54,14 @@ class MAMLPlusPlus(DifferentiatedLoop):
         back = adjoint(net, support, rates, weights[-1] * after[-1].grad, injected,
                        of_rates=lambda dA: self.per_layer(net, dA), keep=trace)
         return TaskGradients(sum(v * g.loss for v, g in zip(weights, after, strict=True)), after[-1].accuracy,
-                             np.concatenate([back.lam[0], *back.rates], axis=1), traced(trace, phis, support, back))
+                             net.kernels.joined([back.lam[0], *back.rates], axis=1), traced(trace, phis, support, back))
 
     def per_layer(self, net, dA):
         """dA (T, P) summed over each layer that adapts, (T, L)."""
-        return np.add.reduceat(self.adapting(net, dA) * dA, [part.start for part in net.blocks], axis=1)
+        moved = self.adapting(net, dA) * dA
+        if not net.kernels.far:
+            return np.add.reduceat(moved, [part.start for part in net.blocks], axis=1)
+        sums = net.kernels.xp.empty((len(moved), len(net.blocks)), moved.dtype)      # CuPy's reduceat takes differences of running sums,
+        for l, part in enumerate(net.blocks):                                        # in which digits cancel
+            sums[:, l] = moved[:, part].sum(axis=1)
+        return sums

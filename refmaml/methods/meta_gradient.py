@@ -1,9 +1,14 @@
 """The mean over tasks of a method's task gradients, in chunks so that memory does not grow with their number."""
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from refmaml.batch import Batch
+from refmaml.boundary import bring
+from refmaml.chunks import in_chunks
 from refmaml.errors import ArgumentError, NonFiniteError, expect
+from refmaml.finite import refuse_vector, require_finite
+from refmaml.methods.one_look import one_look
 
 MEMORY, VECTORS = 3 << 23, 8      # numbers held at once, unless two tasks need more; vectors (P,) of a task alive at a time
 
@@ -40,55 +45,100 @@ def meta_gradient(method, net, meta, batch, *, chunk=None, trace=False):
     """Mean over the batch's tasks of the gradient of the loss after adaptation, d/dmeta (1/T) sum_t M_t(meta).
 
     meta (M,) as method.init made it; batch: tasks with support and query sets; chunk: how many tasks are in memory at once
-    (None: as many as fit into MEMORY).
+    (None: as many as fit into MEMORY; on a GPU all of them, and fewer if those do not fit).
     Gradients are added in task order, so the bits do not depend on `chunk`.
-    Raises ArgumentError for shapes that do not fit, NonFiniteError where numbers overflow, naming step, task and layer.
+    On a GPU meta and batch may be NumPy's arrays or CuPy's: grad and trace come back as meta came, all else as NumPy's.
+    Raises ArgumentError for shapes that do not fit, NonFiniteError where numbers overflow, naming step, task and layer, OutOfMemoryError.
     """
-    total, parts = np.zeros_like(meta), []
-    for part in task_gradients(method, net, meta, batch, chunk, trace):
-        net.kernels.vector_add_rows(total[None], part.grad)
-        parts.append(replace(part, grad=None))
-        del part                                             # its gradients, before the next chunk's come
-    return mean_over_tasks(net, total, parts)
+    batch = check_meta(method, net, meta, batch, chunk)
+    (here,), sets = bring(net, (meta,), *batch.sets)
+    kept, small = one_look(net, GradientWork(method, chunk, trace), here, *sets[0], *sets[1])
+    return concluded(net, meta, kept, small)
 
 
-def task_gradients(method, net, meta, batch, chunk=None, trace=False):
-    """The TaskGradients of the batch's tasks, chunk after chunk; arguments and errors as of meta_gradient."""
-    expect(chunk is None or (isinstance(chunk, int) and chunk >= 1), "chunk", "an integer >= 1, or None", lambda: repr(chunk))
-    batch = check_meta(method, net, meta, batch)
-    chunk = chunk or tasks_at_once(method, net, batch)
-    for start in range(0, len(batch), chunk):
-        try:
-            part = method.task_gradients(net, meta, batch if chunk >= len(batch) else batch[start:start + chunk], trace)
-            if not np.isfinite(part.grad).all():
-                refuse_overflow(net, part.grad)
-        except NonFiniteError as error:
-            raise error.counted_from(start) from None
-        yield part
-        del part                                             # its gradients, before the next chunk's come
+class GradientWork:
+    """work(net, meta, x_support, y_support, x_query, y_query) -> ([grad], {"loss", "accuracy" unless a regression, and the method's
+    reports: (T,) each}), as one_look.py wants it; with `trace` its dict is kept behind grad.
+
+    chunk   how many tasks at once; it falls where the GPU's memory ends
+    """
+
+    def __init__(self, method, chunk=None, trace=False):
+        self.method, self.chunk, self.trace = method, chunk, trace
+
+    def __call__(self, net, meta, *arrays):
+        k, batch = net.kernels, Batch(*arrays)
+        total = k.xp.zeros(meta.shape, meta.dtype)
+
+        def add(grad):
+            k.vector_add_rows(total[None], grad)
+            require_finite(net, total, lambda net, total: refuse_overflow(net, total, k.back(grad)))
+        small, trace = self.over_chunks(net, meta, batch, add)
+        return [total / len(batch), *trace], small
+
+    def over_chunks(self, net, meta, batch, use):
+        """(the (T,) for people, [the trace, if wanted]); use(gradients (t, M)) of chunk after chunk."""
+        k, parts = net.kernels, []
+        require_finite(net, meta, refuse_meta)
+
+        def take(start, stop):
+            some = batch if stop - start == len(batch) else batch[start:stop]
+            try:
+                part = self.method.task_gradients(net, meta, some, self.trace)
+                use(part.grad)
+            except NonFiniteError as error:
+                raise error.counted_from(start) from None
+            parts.append(TaskGradients(part.loss, part.accuracy, None, part.trace, part.report))
+        self.chunk = in_chunks(k, len(batch), self.chunk or tasks_at_once(self.method, net, batch), take)
+        trace = [joined(k, [(p.trace, len(p.loss)) for p in parts])] if self.trace else []
+        return {name: rows(k, [numbers(p)[name] for p in parts]) for name in numbers(parts[0])}, trace
 
 
-def mean_over_tasks(net, total, parts):
-    """The MetaGradient, from the sum of all tasks' gradients (M,), added in task order, and the rest of their TaskGradients in that order.
+class RowsWork(GradientWork):
+    """The same, but that the gradients are kept as they are, a list of arrays (t, M), for others to add up."""
 
-    Raises NonFiniteError where the sum overflowed."""
-    if not np.isfinite(total).all():
-        refuse_overflow(net, total)
-    losses = np.concatenate([p.loss for p in parts])
-    accuracies = None if parts[0].accuracy is None else np.concatenate([p.accuracy for p in parts])
-    report = {name: np.concatenate([p.report[name] for p in parts]) for name in parts[0].report}
-    return MetaGradient(losses.mean(), None if accuracies is None else accuracies.mean(), total / len(losses), losses,
-                        accuracies, report, joined([(p.trace, len(p.loss)) for p in parts]))
+    def __call__(self, net, meta, *arrays):
+        gradients = []
+
+        def keep(grad):
+            require_finite(net, grad, lambda net, grad: refuse_overflow(net, None, grad))
+            gradients.append(grad)
+        small, _ = self.over_chunks(net, meta, Batch(*arrays), keep)
+        return gradients, small
 
 
-def refuse_overflow(net, grad):
+def numbers(part):
+    """{name: (T,)} of what a chunk says for people."""
+    return {"loss": part.loss, **({} if part.accuracy is None else {"accuracy": part.accuracy}), **part.report}
+
+
+def rows(kernels, arrays):
+    """Arrays (t,) of chunks as one (T,); texts, as how a solver ended, are NumPy's everywhere."""
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.concatenate(arrays) if isinstance(arrays[0], np.ndarray) else kernels.joined(arrays)
+
+
+def concluded(net, meta, kept, small):
+    """The MetaGradient of what GradientWork left, its vectors as meta came."""
+    losses, accuracies = small.pop("loss"), small.pop("accuracy", None)
+    trace = {name: [net.kernels.as_came(a, meta) for a in steps] for part in kept[1:] for name, steps in part.items()}
+    return MetaGradient(losses.mean(), None if accuracies is None else accuracies.mean(), net.kernels.as_came(kept[0], meta), losses,
+                        accuracies, small, trace)
+
+
+def refuse_meta(net, meta):
+    """Raise NonFiniteError for meta-parameters that are not finite, naming the first."""
+    place = int((~np.isfinite(meta)).argmax())
+    raise NonFiniteError(f"theta: expected finite numbers, got {meta[place]} at entry {place}"
+                         f"{net.name_of(place) if place < net.num_params else ''}")
+
+
+def refuse_overflow(net, total, grads=None):
     """Raise NonFiniteError for gradients (T, M), or their sum (M,), that are not finite, naming the first task and parameter."""
-    bad = ~np.isfinite(grad)
-    task = int(bad.any(axis=1).argmax()) if bad.ndim == 2 else None    # None: each is finite, their sum is not
-    bad = bad if task is None else bad[task]
-    place = int(bad.argmax())
-    raise NonFiniteError(f"meta-gradient: expected finite numbers, got {bad.sum()} non-finite ones, the first at entry "
-                         f"{place}{net.name_of(place) if place < net.num_params else ''}", task)
+    bad = np.zeros(0, bool) if grads is None else ~np.isfinite(grads).all(axis=1)
+    task = int(bad.argmax()) if bad.any() else None                  # None: each is finite, their sum is not
+    refuse_vector(net, "meta-gradient", total if task is None else grads[task], task=task)
 
 
 def tasks_at_once(method, net, batch):
@@ -97,30 +147,30 @@ def tasks_at_once(method, net, batch):
     Where the inner loop is one kernel it is threads that hold activations, and tasks no more than their vectors."""
     steps = method.inner_steps if getattr(method, "kept", "last") == "passes" else 1
     held = (VECTORS + steps) * net.num_params + 2 * steps * net.activations(batch.x_support.shape[1:])
+    if net.kernels.far:
+        return len(batch)
     if getattr(method, "in_one_go", False) and hasattr(net, "chain") and net.chain(batch.x_support.shape[2:], batch.x_support.dtype):
         held = VECTORS * net.num_params
     most = max(2, MEMORY // held)
     return -(-len(batch) // -(-len(batch) // most))
 
 
-def check_meta(method, net, meta, batch):
-    """The batch in meta's precision; ArgumentError unless meta is finite and has the length the method gives it."""
-    M = len(method.init(net, np.zeros(net.num_params)))
-    expect(isinstance(meta, np.ndarray) and meta.shape == (M,), "theta" if net.num_params == M else "meta",
+def check_meta(method, net, meta, batch, chunk):
+    """The batch in meta's precision; ArgumentError unless meta has the length the method gives it and `chunk` is a number of tasks."""
+    xp = net.kernels.xp
+    expect(chunk is None or (isinstance(chunk, int) and chunk >= 1), "chunk", "an integer >= 1, or None", lambda: repr(chunk))
+    M = len(method.init(net, xp.zeros(net.num_params)))
+    expect(isinstance(meta, (np.ndarray, xp.ndarray)) and meta.shape == (M,), "theta" if net.num_params == M else "meta",
            f"an array of shape ({M},)", lambda: f"{type(meta).__name__} of shape {getattr(meta, 'shape', None)}")
     expect(meta.dtype.kind in "fc", "theta", "a float or complex dtype", lambda: str(meta.dtype))
-    if not np.isfinite(meta).all():
-        place = int((~np.isfinite(meta)).argmax())
-        raise NonFiniteError(f"theta: expected finite numbers, got {meta[place]} at entry {place}"
-                             f"{net.name_of(place) if place < net.num_params else ''}")
     if len(batch) == 0:
         raise ArgumentError("batch: expected at least one task, got none")
     return batch.astype(meta.real.dtype)
 
 
-def joined(traces):
+def joined(kernels, traces):
     """Traces of chunks, [({name: [array (t or 1, P), ...]}, t), ...], as one {name: [array (T, P), ...]}."""
-    def rows(a, t):
-        return np.broadcast_to(a, (t, *a.shape[1:]))
-    return {name: [np.concatenate([rows(trace[name][k], t) for trace, t in traces]) for k in range(len(values))]
+    def all_rows(a, t):
+        return kernels.xp.broadcast_to(a, (t, *a.shape[1:]))
+    return {name: [kernels.joined([all_rows(trace[name][k], t) for trace, t in traces]) for k in range(len(values))]
             for name, values in traces[0][0].items()}

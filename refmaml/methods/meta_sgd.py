@@ -1,8 +1,6 @@
 """Meta-SGD: MAML that learns a step size for every parameter along with theta."""
 from dataclasses import dataclass
 
-import numpy as np
-
 from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.methods.meta_gradient import TaskGradients
 from refmaml.methods.recursion import adjoint, descend, query, traced
@@ -21,7 +19,9 @@ class MetaSGD(DifferentiatedLoop):
 
     def init(self, net, theta):
         """[theta, A]."""
-        return np.concatenate([theta, self.adapting(net, theta) * theta.dtype.type(self.inner_lr)])
+        k = net.kernels
+        here, = k.bring(theta)
+        return k.as_came(k.joined([here, self.adapting(net, here) * theta.dtype.type(self.inner_lr)]), theta)
 
     def unpack(self, net, meta):
         """(theta, A), two views; the same for a gradient."""
@@ -38,5 +38,5 @@ class MetaSGD(DifferentiatedLoop):
         phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)
         after = query(net, phis[-1], batch)
         back = adjoint(net, support, rates, after.grad, of_rates=lambda dA: self.adapting(net, meta) * dA, keep=trace)
-        return TaskGradients(after.loss, after.accuracy, np.concatenate([back.lam[0], sum(back.rates)], axis=1),
+        return TaskGradients(after.loss, after.accuracy, net.kernels.joined([back.lam[0], sum(back.rates)], axis=1),
                              traced(trace, phis, support, back))

@@ -6,7 +6,7 @@ They hold one pass at a time, so memory does not grow with their steps.
 """
 import numpy as np
 
-from refmaml.methods.conjugate_gradients import conjugate_gradients, dot
+from refmaml.methods.conjugate_gradients import conjugate_gradients, dot, quotient
 
 ARMIJO, HALVINGS = 1e-4, 30          # sufficient decrease, and how often a step is halved before a task stands still
 
@@ -16,11 +16,16 @@ def objective_gradient(primal, phi, theta, strength, moves):
     return moves * (primal.grad + strength * (phi - theta))
 
 
-def relative_residual(gradient, phi, theta, strength):
-    """|grad F| / |lambda (phi - theta)|; 0 / 0 counts as 0."""
-    scale = strength * np.sqrt(dot(phi - theta, phi - theta))
-    size = np.sqrt(dot(gradient, gradient))
-    return np.divide(size, scale, out=np.where(size > 0, np.inf, 0.0).astype(size.dtype), where=scale > 0)
+def relative_residual(xp, gradient, phi, theta, strength):
+    """|grad F| / |lambda (phi - theta)|; 0 / 0 counts as 0, anything else / 0 as infinite."""
+    scale = strength * xp.sqrt(dot(xp, phi - theta, phi - theta))
+    size = xp.sqrt(dot(xp, gradient, gradient))
+    return xp.where((scale > 0) | ~(size > 0), quotient(xp, size, scale, scale > 0), size.dtype.type(np.inf))
+
+
+def settled(net, residual, tol):
+    """Whether every task's residual is down to tol. On a GPU to ask is to wait; only an exact 0 meets tol = 0, and nobody asks."""
+    return (tol > 0 or not net.kernels.far) and bool((residual <= tol).all())
 
 
 def gradient_descent(net, theta, x, y, strength, moves, method, stage):
@@ -30,8 +35,8 @@ def gradient_descent(net, theta, x, y, strength, moves, method, stage):
         primal = net.primal(phi, x, y)
         net.require_finite(primal, phi, x, f"{stage}, inner step {k}")
         gradient = objective_gradient(primal, phi, theta, strength, moves)
-        residual = relative_residual(gradient, phi, theta, strength)
-        if k == method.inner_steps or (k > 0 and (residual <= method.inner_tol).all()):
+        residual = relative_residual(net.kernels.xp, gradient, phi, theta, strength)
+        if k == method.inner_steps or (k > 0 and settled(net, residual, method.inner_tol)):
             return phi, primal, residual
         del primal
         phi = phi - method.inner_lr * gradient
@@ -42,13 +47,13 @@ def newton_cg(net, theta, x, y, strength, moves, method, stage):
 
     Where CG meets negative curvature at once, d is the negative gradient; s halves until F falls by ARMIJO s <grad F, d>.
     """
-    phi = np.broadcast_to(theta, (len(x), theta.shape[1]))
+    phi = net.kernels.xp.repeat(theta, len(x), axis=0)
     for k in range(method.inner_steps + 1):
         primal = net.primal(phi, x, y)
         net.require_finite(primal, phi, x, f"{stage}, Newton step {k}")
         gradient = objective_gradient(primal, phi, theta, strength, moves)
-        residual = relative_residual(gradient, phi, theta, strength)
-        if k == method.inner_steps or (k > 0 and (residual <= method.inner_tol).all()):
+        residual = relative_residual(net.kernels.xp, gradient, phi, theta, strength)
+        if k == method.inner_steps or (k > 0 and settled(net, residual, method.inner_tol)):
             return phi, primal, residual
         direction = newton_direction(net, primal, gradient, strength, moves, method.cg_steps)
         loss = primal.loss
@@ -60,8 +65,8 @@ def newton_direction(net, primal, gradient, strength, moves, cg_steps):
     """d with (H_f + lambda I) d = -grad F, by truncated CG; -grad F where CG could not take a single step."""
     def product(v):
         return moves * (net.hvp(primal, v) + strength * v)
-    solution = conjugate_gradients(product, -gradient, cg_steps)
-    return np.where((solution.iterations > 0)[:, None], solution.x, -gradient)
+    solution = conjugate_gradients(product, -gradient, cg_steps, xp=net.kernels.xp)
+    return net.kernels.xp.where((solution.iterations > 0)[:, None], solution.x, -gradient)
 
 
 def backtrack(net, loss, phi, direction, gradient, theta, x, y, strength):
@@ -70,14 +75,15 @@ def backtrack(net, loss, phi, direction, gradient, theta, x, y, strength):
     F's decrease is taken as a difference of losses plus the exact change of the proximal term, and within the loss's own
     rounding a step that does not raise F counts: near the solution no smaller decrease can be seen.
     """
-    slope, s = dot(gradient, direction), np.ones(len(phi), phi.dtype)
-    rounding = 8 * np.finfo(loss.dtype).eps * np.abs(loss)
+    xp = net.kernels.xp
+    slope, s = dot(xp, gradient, direction), xp.ones(len(phi), phi.dtype)
+    rounding = 8 * np.finfo(loss.dtype).eps * abs(loss)
     for _ in range(HALVINGS):
         step = s[:, None] * direction
-        proximal = strength * (dot(phi - theta, step) + dot(step, step) / 2)
+        proximal = strength * (dot(xp, phi - theta, step) + dot(xp, step, step) / 2)
         change = net.loss(phi + step, x, y) - loss + proximal
         too_long = ~(change <= ARMIJO * s * slope + rounding) & (s > 0)
         if not too_long.any():
             return phi + step
-        s = np.where(too_long, s / 2, s)
-    return phi + np.where(too_long, 0, s)[:, None] * direction
+        s = xp.where(too_long, s / 2, s)
+    return phi + xp.where(too_long, s.dtype.type(0), s)[:, None] * direction

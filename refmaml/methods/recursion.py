@@ -18,10 +18,7 @@ import numpy as np
 
 def step_sizes(net, inner_lr, adapts, frozen, dtype):
     """A (P,): inner_lr on the parameters that `adapts` selects and `frozen` does not, 0 elsewhere."""
-    chosen = net.mask(adapts)
-    if frozen:
-        chosen = chosen & ~net.mask(frozen)
-    return np.where(chosen, inner_lr, 0).astype(dtype)
+    return net.kernels.xp.full(net.num_params, inner_lr, dtype) * net.moving(adapts, frozen)
 
 
 def descend(net, phi, rates, x, y, keep="passes"):
@@ -44,14 +41,14 @@ def descend(net, phi, rates, x, y, keep="passes"):
 
 def step(net, a, A, b):
     """a - A * b, a row for each task; A (P,)."""
-    out = net.kernels.empty(b.shape, np.result_type(a, A, b))
+    out = net.kernels.empty(b.shape, np.result_type(a.dtype, A.dtype, b.dtype))
     net.kernels.vector_step(out, a, A[None], b)
     return out
 
 
 def scaled(net, A, b):
     """A * b, a row for each task; A (P,)."""
-    out = net.kernels.empty(b.shape, np.result_type(A, b))
+    out = net.kernels.empty(b.shape, np.result_type(A.dtype, b.dtype))
     net.kernels.vector_scale(out, A[None], b)
     return out
 
@@ -91,7 +88,7 @@ def adjoint(net, primals, rates, lam, injected=None, of_rates=None, keep=False):
     of_rates   what is wanted of each dM/dA_k (T, P), as a function of it; None: nothing
     keep       keep lam_1 .. lam_K and the products too
     """
-    lams, products, rate_gradients, one = [lam], [], [], np.ones(lam.shape[1], lam.dtype)
+    lams, products, rate_gradients, one = [lam], [], [], net.kernels.xp.ones(lam.shape[1], lam.dtype)
     for k in range(len(primals) - 1, -1, -1):
         primal = primals[k]
         if of_rates is not None:

@@ -38,6 +38,11 @@ class Reptile(InnerLoop):
         expect(self.optimizer in ("sgd", "adam"), "optimizer", "'sgd' or 'adam'", repr(self.optimizer))
         expect(0 <= self.beta2 < 1, "beta2", "a number in [0, 1)", repr(self.beta2))
 
+    @property
+    def replayable(self):
+        """Mini-batches are dealt out on the host and taken over in every step."""
+        return self.inner_batch is None
+
     def mini_batches(self, examples):
         """The places of the support set that each inner step sees: shuffled, dealt out, shuffled again when used up."""
         size = self.inner_batch or examples
@@ -52,18 +57,19 @@ class Reptile(InnerLoop):
     def descend(self, net, theta, x, y, trace=False):
         """phi_0 .. phi_K, each (1 or T, P); without trace, phi_K alone."""
         phi, rates = self.start(net, theta)
-        phis, v = [phi], 0
-        for k, (A, places) in enumerate(zip(rates, self.mini_batches(x.shape[1]), strict=True)):
+        phis, v, order = [phi], 0, self.mini_batches(x.shape[1])
+        order = [slice(None)] * len(order) if self.inner_batch is None else net.kernels.bring(*order)
+        for k, (A, places) in enumerate(zip(rates, order, strict=True)):
             primal = net.primal(phis[-1], x[:, places], y[:, places], keep=False)
             net.require_finite(primal, phis[-1], x[:, places], f"support set, inner step {k}")
             step = g = primal.grad
             if self.optimizer == "adam":
                 v = self.beta2 * v + (1 - self.beta2) * g * g
-                step = g / (np.sqrt(v / (1 - self.beta2 ** (k + 1))) + self.eps)
+                step = g / (net.kernels.xp.sqrt(v / (1 - self.beta2 ** (k + 1))) + self.eps)
             phis = [*(phis if trace else []), phis[-1] - A * step]
         return phis
 
-    def adapt(self, net, theta, x, y):
+    def adapted(self, net, theta, x, y):
         """phi_K (T, P)."""
         return self.descend(net, theta, x, y)[-1]
 

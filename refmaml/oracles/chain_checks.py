@@ -2,6 +2,7 @@
 import numpy as np
 
 from refmaml.batch import Batch
+from refmaml.boundary import bring
 from refmaml.layers import (
     MSE,
     AvgPool2d,
@@ -76,7 +77,8 @@ def rates_for(net, dtype):
 
 def unrolled(net, w, batch, order, recompute=False):
     """(query loss, lam_0): as one kernel where there is one, else step by step."""
-    rates = rates_for(net, w.dtype)
+    (w, *rates), sets = bring(net, (w, *rates_for(net, w.dtype)), *batch.sets)
+    batch = Batch(*sets[0], *sets[1])
     after = net.unrolled(w, rates, batch, order, recompute)
     if after:
         return after.loss, after.grad
@@ -89,9 +91,10 @@ def quantities(net, w, x, y, v):
     """All that a net computes of a loss: by name."""
     primal, batch = net.primal(w, x, y), tasks_of(x, y)
     loss, lam = unrolled(net, w, batch, 2)
-    return {"outputs": primal.outputs, "loss": primal.loss, "gradient": primal.grad, "gradient alone": net.gradient(w, x, y),
-            "H v": net.hvp(primal, v), "G v": net.gauss_newton_product(primal, v), "loss after inner steps": loss, "lam_0": lam,
-            "lam_0, recomputed": unrolled(net, w, batch, 2, recompute=True)[1], "lam_0, order 1": unrolled(net, w, batch, 1)[1]}
+    found = {"outputs": primal.outputs, "loss": primal.loss, "gradient": primal.grad, "gradient alone": net.gradient(w, x, y),
+             "H v": net.hvp(primal, v), "G v": net.gauss_newton_product(primal, v), "loss after inner steps": loss, "lam_0": lam,
+             "lam_0, recomputed": unrolled(net, w, batch, 2, recompute=True)[1], "lam_0, order 1": unrolled(net, w, batch, 1)[1]}
+    return {name: a if isinstance(a, np.ndarray) else net.kernels.back(a) for name, a in found.items()}
 
 
 def chain_check(name, net, kernels, dtype, shared):

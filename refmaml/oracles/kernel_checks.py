@@ -1,25 +1,33 @@
 """Rung 7: another kernel set against the reference kernels on the same inputs, in both precisions."""
 import numpy as np
 
+from refmaml.methods import IMAML
+from refmaml.methods.recorded_gradient import RecordedGradient
 from refmaml.oracles import cases
 from refmaml.oracles.chain_checks import chain_checks
 from refmaml.oracles.layer_checks import LayerProbe, empty_like, flat
 from refmaml.oracles.net_checks import describe, method_terms
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
+from refmaml.oracles.unrolled import fixed_rates
 
 
 def four_passes(probe, kernels, dtype):
     """{quantity: value} of a layer's passes on `kernels` with the probe's inputs in `dtype`."""
     def cast(a):
-        return {name: v.astype(dtype) for name, v in a.items()} if isinstance(a, dict) else a.astype(dtype)
+        return each(lambda v: kernels.bring(v.astype(dtype))[0], a)
     layer, w, rw, x, rx, dy, rdy = probe.layer, *map(cast, (probe.w, probe.rw, probe.x, probe.rx, probe.dy, probe.rdy))
     y, saved = layer.forward(kernels, w, x)
-    dw, rdw = empty_like(w, len(x), dtype), empty_like(w, len(x), dtype)
+    dw, rdw = (cast(empty_like(w, len(x), dtype)) for _ in range(2))
     dx = layer.backward(kernels, dw, w, saved, dy)
     ry, rsaved = layer.r_forward(kernels, w, rw, saved, rx)
     rdx = layer.r_backward(kernels, rdw, w, rw, saved, rsaved, dy, rdy)
-    out = {"y": y, "dx": dx, "ry": ry, "rdx": rdx}
-    return {**out, "dw": flat(dw), "rdw": flat(rdw)} if w else out
+    out = each(kernels.back, {"y": y, "dx": dx, "ry": ry, "rdx": rdx})
+    return {**out, "dw": flat(each(kernels.back, dw)), "rdw": flat(each(kernels.back, rdw))} if w else out
+
+
+def each(function, a):
+    """function of an array, or of every array of a dict."""
+    return {name: function(v) for name, v in a.items()} if isinstance(a, dict) else function(a)
 
 
 def layer_kernel_checks(case, kernels, reference, dtype, shared=False):
@@ -40,13 +48,39 @@ def method_kernel_check(method, net, meta, batch, kernels, dtype):
                  relative_error(fast, exact), tolerance(dtype, method_terms(method, net, batch)))
 
 
+def recorded_check(method, net, meta, batch, kernels, dtype):
+    """A meta-gradient replayed as a CUDA graph, for other numbers than it was recorded with, against launch by launch: no bit off."""
+    net, meta = net.with_kernels(kernels), meta.astype(dtype)
+    recorded = RecordedGradient(method, net, 0 * meta, batch)
+    return Check("7 kernels", f"{describe(method)} [{kernels.name}, {np.dtype(dtype).name}]", "dM/dmeta, replayed", "launch by launch",
+                 relative_error(recorded(meta, batch).grad, method.meta_gradient(net, meta, batch).grad), 0.0)
+
+
+def methods_elsewhere(kernels, reference, dtype):
+    """Every method where arrays are not NumPy's, and every one that can be a CUDA graph as one."""
+    smooth, K = cases.smooth_net(), {"inner_steps": 3, "regularization": 2.0}
+    given = [(method, cases.conv_net(context)) for method, context in cases.methods()]
+    given += [(method, smooth) for method in (*cases.reptiles(), IMAML(**K), IMAML(**K, solver="newton_cg"))]
+    for method, net in given:
+        net = net.with_kernels(reference)
+        theta, batch, _ = cases.method_case(net, fixed_rates(net, method))
+        meta = method.init(net, theta)
+        yield method_kernel_check(method, net, meta, batch, kernels, dtype)
+        if method.replayable:
+            yield recorded_check(method, net, meta, batch, kernels, dtype)
+
+
 def kernel_checks(kernels, reference):
-    """Every layer, nets that run as one kernel where the set can, and a second-order method on another kernel set."""
+    """Every layer, nets that run as one kernel where the set can, and methods on another kernel set: a second-order one, or where arrays
+    are not NumPy's every one."""
     rows = list(chain_checks(kernels))
     for dtype in (np.float32, np.float64):
         for case in cases.LAYERS:
             for shared in (False, True) if case.layer.shapes() else (False,):
                 rows += layer_kernel_checks(case, kernels, reference, dtype, shared)
+        if kernels.far:
+            rows += methods_elsewhere(kernels, reference, dtype)
+            continue
         net, (method, _) = cases.conv_net().with_kernels(reference), cases.methods()[0]
         theta, batch, _ = cases.method_case(net, [method.inner_lr] * method.inner_steps)
         rows.append(method_kernel_check(method, net, theta, batch, kernels, dtype))

@@ -1,6 +1,7 @@
 """Fetching one file from the web and believing it only by its checksum."""
 import hashlib
 
+from refmaml.bars import bar
 from refmaml.errors import DataError
 from refmaml.storage.atomic import atomic_write
 
@@ -14,12 +15,11 @@ def download(url, path, md5):
     md5  the published checksum, in hexadecimal
     Raises DataError, and leaves nothing behind, where the network fails or the checksum is another.
     """
-    from tqdm import tqdm
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file, _open(url) as answer, \
-                tqdm(desc=path.name, total=_length(answer), unit="B", unit_scale=True, disable=None) as bar:
-            _expect_md5(url, md5, _copy(url, answer, file, bar))
+                bar(desc=path.name, total=_length(answer), unit="B", unit_scale=True) as progress:
+            _expect_md5(url, md5, _copy(url, answer, file, progress))
     except DataError:
         raise
     except OSError as error:        # URLError, timeouts and full disks are all OSErrors
@@ -36,7 +36,7 @@ def _length(answer):
     return int(length) if length.isdecimal() else None
 
 
-def _copy(url, answer, file, bar):
+def _copy(url, answer, file, progress):
     """Copy everything and return its md5, in hexadecimal."""
     digest = hashlib.md5(usedforsecurity=False)
     size = 0
@@ -46,7 +46,7 @@ def _copy(url, answer, file, bar):
             raise DataError(f"{url}: expected at most {_LIMIT} bytes, got more")
         digest.update(chunk)
         file.write(chunk)
-        bar.update(len(chunk))
+        progress.update(len(chunk))
     return digest.hexdigest()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from refmaml.bars import bar
 from refmaml.errors import DataError
 from refmaml.storage.zips import open_regular, open_zip, require
 
@@ -68,13 +69,12 @@ def read_drawings(places, size, resample):
     resample  "lanczos" filters the picture as grey values; "nearest" keeps it black and white
     Nothing is unpacked to disk. Raises DataError, naming the file, where something is missing or damaged.
     """
-    from tqdm import tqdm
     tables, names = [], []
     for place in places:
         with _opened(place) as (members, read):
             characters = _by_character(place, members)
             table = np.empty((len(characters), DRAWINGS, size, size), np.uint8)
-            for row, name in enumerate(tqdm(sorted(characters), desc=f"reading {place.name}", disable=None, leave=False)):
+            for row, name in enumerate(bar(sorted(characters), desc=f"reading {place.name}", leave=False)):
                 for column, member in enumerate(characters[name]):
                     table[row, column] = _decoded(place, member, read, size, resample)
                 names.append(name)

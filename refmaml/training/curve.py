@@ -1,6 +1,8 @@
 """The learning curve as a table and as a picture."""
 import csv
 import io
+import sys
+from importlib.util import find_spec
 from math import isnan
 
 import numpy as np
@@ -81,6 +83,14 @@ def tidy(axes, xlabel, ylabel):
     axes.set_axisbelow(True)
 
 
+def can_draw(path):
+    """Whether matplotlib is here; if not, a line on stderr says which picture there will not be."""
+    here = find_spec("matplotlib") is not None
+    if not here:
+        print(f"refmaml: no {path}: matplotlib draws it, and is not installed", file=sys.stderr)
+    return here
+
+
 def save_figure(path, figure):
     """A figure as PNG, by Agg whatever display there is. Raises DataError where `path` cannot be written."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -96,6 +106,8 @@ def write_png(path, rows, title="", held_out=()):
     held_out  (step, Evaluation) of evaluations, drawn with their intervals
     Raises DataError.
     """
+    if not can_draw(path):
+        return
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
     values = {name: as_table(rows).column(name) for name in Row._fields}

@@ -3,7 +3,9 @@
     state        = optimizer.init(meta)                              arrays by name, of meta's shape and dtype
     meta, state  = optimizer.update(meta, grad, state, t, lr)        t = 1, 2, ...: which update this is
 
-Both return new arrays: an update that is interrupted has changed nothing.
+which is step(meta, grad, state, factors(t, lr)): all that changes with t is a few numbers, so that the rest can be a CUDA graph. They are
+numbers, or arrays (1,) of the vectors' own kind; xp is the module of the vectors. All return new arrays: an update that is interrupted
+has changed nothing.
 """
 from dataclasses import dataclass
 from math import cos, pi
@@ -21,8 +23,16 @@ class SGD:
         """No state at all."""
         return {}
 
-    def update(self, meta, grad, state, t, lr):
+    def factors(self, t, lr):
+        """(lr,)."""
+        return (lr,)
+
+    def step(self, meta, grad, state, factors, xp=np):
+        lr, = factors
         return meta - lr * grad, state
+
+    def update(self, meta, grad, state, t, lr):
+        return self.step(meta, grad, state, self.factors(t, lr))
 
 
 @dataclass(frozen=True)
@@ -43,13 +53,28 @@ class Adam:
 
     def init(self, meta):
         """m_0 = v_0 = 0."""
-        return {"m": np.zeros_like(meta), "v": np.zeros_like(meta)}
+        return {"m": nothing(meta), "v": nothing(meta)}
 
-    def update(self, meta, grad, state, t, lr):
+    def factors(self, t, lr):
+        """(lr, 1 - b1^t, 1 - b2^t)."""
+        return lr, 1 - self.beta1 ** t, 1 - self.beta2 ** t
+
+    def step(self, meta, grad, state, factors, xp=np):
+        lr, of_m, of_v = factors
         m = self.beta1 * state["m"] + (1 - self.beta1) * grad
         v = self.beta2 * state["v"] + (1 - self.beta2) * grad * grad
-        unbiased_m, unbiased_v = m / (1 - self.beta1 ** t), v / (1 - self.beta2 ** t)
-        return meta - lr * unbiased_m / (np.sqrt(unbiased_v) + self.eps), {"m": m, "v": v}
+        unbiased_m, unbiased_v = m / of_m, v / of_v
+        return meta - lr * unbiased_m / (xp.sqrt(unbiased_v) + self.eps), {"m": m, "v": v}
+
+    def update(self, meta, grad, state, t, lr):
+        return self.step(meta, grad, state, self.factors(t, lr))
+
+
+def nothing(like):
+    """Zeros of the same kind."""
+    out = like.copy()
+    out.fill(0)
+    return out
 
 
 OPTIMIZERS = {"adam": Adam, "sgd": SGD}

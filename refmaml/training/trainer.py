@@ -8,6 +8,7 @@ import numpy as np
 
 from refmaml.errors import DataError, NonFiniteError, expect
 from refmaml.training.ahead import ahead
+from refmaml.training.meta_step import MetaStep, brought, take, taken_back
 from refmaml.training.ranks import ALONE
 from refmaml.training.rows import Row, Rows
 
@@ -21,16 +22,18 @@ class Recipe:
 
     sample     step -> Batch; tasks come from counters, so a step's tasks do not depend on the steps before
     optimizer  of refmaml.training.optimizers; schedule gives its learning rate: step -> lr
-    chunk      how many tasks are in memory at once
+    chunk      how many tasks are in memory at once; None: as meta_gradient has it
     ranks      who computes them; `sample` gives those of this rank, or None where it has none
+    take       (recipe, Progress) -> Step: see meta_step.py
     """
     net: Any
     method: Any
     optimizer: Any
     schedule: Any
     sample: Any
-    chunk: int = 8
+    chunk: int | None = 8
     ranks: Any = ALONE
+    take: Any = take
 
     def start(self, theta):
         """Step 0, at the initial parameters theta (P,)."""
@@ -69,29 +72,13 @@ def advance(recipe, now):
     """The Progress one meta-step after `now`, which stays as it was. Raises NonFiniteError, naming step, task and layer."""
     started, t = time.perf_counter(), now.step + 1
     try:
-        out = recipe.ranks.meta_gradient(recipe.method, recipe.net, now.meta, recipe.sample(now.step), recipe.chunk)
-        with np.errstate(all="ignore"):                   # an overflow is found and named, not warned about
-            meta, state = recipe.optimizer.update(now.meta, out.grad, now.state, t, recipe.schedule(now.step))
-        for name, a in {"parameters": meta, **state}.items():
-            refuse_non_finite(recipe.net, name, a)
+        after = recipe.take(recipe, now)
     except NonFiniteError as error:
         raise NonFiniteError(f"meta-step {t}: {error}") from None
-    accuracy = nan if out.accuracy is None else float(out.accuracy)
-    norm = float(np.sqrt(np.square(out.grad, dtype=np.float64).sum()))
-    residual = float(out.report["cg_residual"].max()) if "cg_residual" in out.report else nan
+    accuracy = nan if after.accuracy is None else after.accuracy
     seconds = now.seconds + time.perf_counter() - started
-    now.curve.put(Row(t, float(out.loss), accuracy, norm, seconds, residual))
-    return Progress(meta, state, now.curve, t)
-
-
-def refuse_non_finite(net, name, a):
-    """Raise NonFiniteError for an update whose `name` (the parameters, or a part of the optimiser's state) has overflowed."""
-    bad = ~np.isfinite(a)
-    if bad.any():
-        place = int(bad.argmax())
-        where = net.name_of(place) if place < net.num_params else ""
-        raise NonFiniteError(f"the update: expected finite {name}, got {bad.sum()} non-finite ones, the first at entry {place}{where} "
-                             "(a smaller lr may help)")
+    now.curve.put(Row(t, after.loss, accuracy, after.norm, seconds, after.residual))
+    return Progress(after.meta, after.state, now.curve, t)
 
 
 def finished(now, steps, minutes):
@@ -112,6 +99,10 @@ def train(recipe, now, *, steps=None, minutes=None, show=None, save=None, save_e
     """
     expect(steps is not None or minutes is not None, "steps", "a number of steps, or of minutes", "neither")
     save, show = save or ignore, show or ignore
+    kernels, home, keep = recipe.net.kernels, isinstance(now.meta, np.ndarray), save
+    if kernels.far:                                       # from here on meta and the optimiser's state stay on the GPU
+        recipe, now = replace(recipe, take=MetaStep() if recipe.ranks.size == 1 else take), brought(kernels, now)
+        save = save if save is ignore else lambda now: keep(taken_back(kernels, now))
     try:
         with ahead(recipe.sample, steps) as sample:
             recipe, due = replace(recipe, sample=sample), time.monotonic() + save_every
@@ -124,7 +115,7 @@ def train(recipe, now, *, steps=None, minutes=None, show=None, save=None, save_e
     except KeyboardInterrupt:
         save(now)
         raise
-    return now
+    return taken_back(kernels, now) if kernels.far and home else now
 
 
 def save_on_the_way(save, now, save_every, trouble):

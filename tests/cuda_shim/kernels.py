@@ -1,4 +1,5 @@
 """The project's kernels on the shim: `python kernels.py FOLDER` runs them under AddressSanitizer (with its library preloaded)."""
+import re
 import sys
 from pathlib import Path
 
@@ -6,6 +7,7 @@ from kernel_passes import PRECISIONS, TINY, draws, loss_passes, passes, vectors_
 
 from cuda_shim.build import build, load
 from cuda_shim.device import SCHEDULES, ShimDevice
+from cuda_shim.strict import Cupy
 from refmaml import kernels
 from refmaml.kernels.kernel_set import OPERATIONS
 from refmaml.oracles import cases
@@ -20,9 +22,23 @@ def texts():
 
 def shim_device(folder, sanitize=False):
     """A device that runs every kernel file of the project, built into `folder`."""
+    return ShimDevice(libraries(folder, sanitize), ("shuffled",) if sanitize else tuple(SCHEDULES))
+
+
+def libraries(folder, sanitize=False, team=None):
+    """{precision: the project's kernels}, built into `folder`; with teams of so many threads, where they only have to be quick."""
     common = (KERNELS / "common.cu").read_text()
-    libraries = {dtype: load(build(common, texts(), dtype, folder, sanitize)) for dtype in ("float32", "float64")}
-    return ShimDevice(libraries, ("shuffled",) if sanitize else tuple(SCHEDULES))
+    if team is not None:
+        common, replaced = re.subn(r"\bTEAM = \d+", f"TEAM = {team}", common)
+        assert replaced == 1
+    return {dtype: load(build(common, texts(), dtype, folder, sanitize)) for dtype in ("float32", "float64")}
+
+
+def stand_in(device):
+    """A stand-in for the module cupy whose kernels run on a device of the shim, in one order of threads."""
+    def kernel(name, dtype, grid, threads, arguments):
+        device.run(name, dtype, grid, threads, arguments, SCHEDULES["forward"])
+    return Cupy(kernel)
 
 
 def run_everything(folder):

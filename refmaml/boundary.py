@@ -1,0 +1,46 @@
+"""Where NumPy's arrays become those of a GPU: a net's vectors and tasks, in one copy, and what is checked on the way.
+
+Nothing to do where the kernels compute on NumPy's arrays. What comes back as NumPy's: KernelSet.as_came.
+"""
+import numpy as np
+
+from refmaml.chunks import short
+from refmaml.errors import OutOfMemoryError
+
+
+def bring(net, vectors, *sets):
+    """(vectors, sets (x, y)) where the net's kernels compute; arrays of the GPU are taken as they are.
+
+    Raises ArgumentError, OutOfMemoryError.
+    """
+    if not net.kernels.far:
+        return vectors, sets
+    flat = [a for part in checked(net, *sets) for a in part]
+    try:
+        brought = net.kernels.bring(*vectors, *flat)
+    except net.kernels.out_of_memory as error:
+        raise OutOfMemoryError(f"the GPU's memory: expected room for the tasks themselves, got {short(error)}") from None
+    parts = brought[len(vectors):]
+    return brought[:len(vectors)], tuple(zip(parts[::2], parts[1::2], strict=True))
+
+
+def checked(net, *sets):
+    """The sets (x, y) as a GPU's kernels take them, labels as int64. Raises ArgumentError.
+
+    Labels in CuPy's arrays are looked at here too, all in one copy; a kernel would read beyond its logits for one that is too large.
+    """
+    for x, y in sets:
+        net.check_set(x, y, values=False)
+    loss, extremes = net.loss_function, [net.loss_function.extremes(y) for _, y in sets]
+    known = iter(net.kernels.fetch([a for part in extremes for a in part]))
+    for (x, _), part in zip(sets, extremes, strict=True):
+        loss.check_values(net.output_shape(x.shape[2:]), [next(known) for _ in part])
+    return tuple((x, y.astype(np.int64, copy=False) if y.dtype.kind in "iu" else y) for x, y in sets)
+
+
+def bring_pass(net, w, x, y):
+    """w, x, y of one pass where the net's kernels compute; if all are there already they were checked when they came."""
+    if not net.kernels.far or not any(isinstance(a, np.ndarray) for a in (w, x, y)):
+        return w, x, y
+    (w,), (xy,) = bring(net, (w,), (x, y))
+    return w, *xy

@@ -1,0 +1,30 @@
+"""A method's meta-gradient as a CUDA graph: recorded once, replayed for other meta-parameters and tasks of the same shapes."""
+from refmaml.boundary import checked
+from refmaml.errors import expect
+from refmaml.methods.meta_gradient import GradientWork, check_meta, concluded
+from refmaml.methods.one_look import Recorded
+
+
+class RecordedGradient:
+    """recorded = RecordedGradient(method, net, meta, batch);  recorded(meta, batch) is method.meta_gradient(net, meta, batch), to the bit.
+
+    net with the CUDA kernels; meta and batch NumPy's arrays or CuPy's, of which shapes and dtypes count. A batch of NumPy's goes over in
+    one copy; losses, accuracies and whether all was finite come back in one; grad comes as meta came.
+    Raises ArgumentError for a method that goes on or not by what it finds (iMAML; Reptile with mini-batches), and as meta_gradient does.
+    """
+
+    def __init__(self, method, net, meta, batch, chunk=None):
+        expect(net.kernels.far, "net", "one that computes on a GPU, net.with_kernels(rm.kernels.cuda())", repr(net.kernels))
+        expect(method.replayable, "method", "one whose launches do not depend on what it computes", repr(method))
+        self.method, self.net = method, net
+        self.recorded = Recorded(net, GradientWork(method, chunk), self.arrays(meta, batch))
+
+    def arrays(self, meta, batch):
+        batch = check_meta(self.method, self.net, meta, batch, None)
+        support, query = checked(self.net, *batch.sets)
+        return meta, *support, *query
+
+    def __call__(self, meta, batch):
+        arrays = self.arrays(meta, batch)
+        expect(self.recorded.fits(arrays), "batch", "the shapes and dtypes that were recorded", [(a.shape, str(a.dtype)) for a in arrays])
+        return concluded(self.net, meta, *self.recorded(*arrays))

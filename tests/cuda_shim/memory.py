@@ -1,0 +1,115 @@
+"""The stand-in's memory and streams: blocks from pools that give out again what came back, and work that is recorded instead of done."""
+from collections import Counter, defaultdict
+from types import SimpleNamespace
+
+import numpy as np
+
+
+class OutOfMemoryError(MemoryError):
+    """As cupy.cuda.memory's."""
+
+
+class Block:
+    """Bytes that go back to their pool with the last array in them."""
+
+    def __init__(self, pool, size):
+        self.pool, self.size = pool, size
+        self.bytes = pool.idle[size].pop() if pool.idle[size] else pool.fresh(size)
+        pool.gpu.held += size
+
+    def __del__(self):
+        self.pool.gpu.held -= self.size
+        self.pool.idle[self.size].append(self.bytes)
+
+
+class MemoryPool:
+    """As cupy.cuda.MemoryPool: what was freed is given out again, to whoever asks this pool."""
+
+    def __init__(self, gpu):
+        self.gpu, self.idle = gpu, defaultdict(list)
+
+    def fresh(self, size):
+        self.gpu.counts["malloc while capturing" if self.gpu.capturing else "malloc"] += 1
+        return np.empty(size, np.uint8)
+
+    def malloc(self, size):
+        if self.gpu.limit is not None and self.gpu.held + size > self.gpu.limit:
+            raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes (allocated so far: {self.gpu.held:,} bytes).")
+        return Block(self, size)
+
+    def free_all_blocks(self):
+        self.gpu.counts["free_all_blocks"] += 1
+        self.idle.clear()
+
+
+class Gpu:
+    """What there is one of: the pool in use, what is being recorded, and what was counted.
+
+    counts  "to the GPU", "to the host": copies; "wait": looks at a number without a copy of an array; "launch"; "malloc"
+    limit   bytes that may be held at a time; None: no limit
+    """
+
+    def __init__(self):
+        self.counts, self.limit, self.held, self.recording = Counter(), None, 0, None
+        self.default = self.pool = MemoryPool(self)
+
+    @property
+    def capturing(self):
+        return self.recording is not None
+
+    def count(self, what):
+        """Something that makes the host wait, or moves data: not while capturing."""
+        if self.capturing:
+            raise RuntimeError(f"the current stream is capturing, so a synchronous call is disallowed ({what})")
+        self.counts[what] += 1
+
+    def run(self, work):
+        """Do work on the GPU, or record it; while it is recorded nothing is computed."""
+        self.counts["launch"] += 1
+        if self.capturing:
+            self.recording.append(work)
+        else:
+            work()
+
+    def empty(self, shape, dtype):
+        """(array, block): what was never written is NaN, or -1."""
+        dtype = np.dtype(dtype)
+        size = int(np.prod(shape)) * dtype.itemsize
+        block = self.pool.malloc(size)
+        array = block.bytes[:size].view(dtype).reshape(shape)
+        array[...] = np.nan if dtype.kind in "fc" else np.array(-1).astype(dtype)
+        return array, block
+
+
+class CUDARuntimeError(RuntimeError):
+    """As cupy.cuda.runtime's."""
+
+
+class Stream:
+    """As cupy.cuda.Stream: begin_capture records what is launched, end_capture gives it as a Graph."""
+
+    def __init__(self, gpu, non_blocking=False):
+        self.gpu, self.non_blocking = gpu, non_blocking
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        return None
+
+    def synchronize(self):
+        self.gpu.count("wait")
+
+    def begin_capture(self):
+        if not self.non_blocking:
+            raise CUDARuntimeError("cudaErrorStreamCaptureImplicit: operation would make the legacy stream depend on a capturing one")
+        self.gpu.recording = []
+
+    def end_capture(self):
+        works, self.gpu.recording = self.gpu.recording, None
+        return SimpleNamespace(launch=lambda stream=None: self.replay(works), works=works)
+
+    def replay(self, works):
+        self.gpu.counts["graph"] += 1
+        for work in works:
+            work()
