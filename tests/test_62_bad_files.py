@@ -1,6 +1,7 @@
 """Files that somebody made to do harm: each is answered in one line, within a second, within 64 MB of its size, and nothing is lost."""
 import io
 import os
+import re
 import resource
 import struct
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from refmaml.cli import main
 from refmaml.errors import DataError
 from refmaml.golden import files as golden
+from refmaml.storage.npz import read_members
 from refmaml.tasks import Omniglot, drawings
 from refmaml.tasks.cache import cached
 from refmaml.training import Progress, Row, Rows
@@ -133,6 +135,20 @@ def test_a_bad_npz_is_refused_as_checkpoint_and_golden_file_and_built_anew_as_ca
     assert cached("thing", 1, lambda: None, lambda arrays: True)["numbers"].tolist() == [1, 2, 3]        # and was repaired
 
 
+@pytest.mark.parametrize("what, got", [
+    ("deflate bomb", "a compressed member meta.npy"), ("bzip2 bomb", "a member in compression 12"),
+    ("many members", "a table of contents of"), ("a name that leads out", "a member '../../meta.npy'"),
+    ("negative shape", "meta.npy of shape (-2, -4)"), ("8 TB", "meta.npy of shape (1099511627776,)"),
+    ("elements without size", "meta.npy of dtype <U0"), ("Fortran order", "not little-endian in C order"),
+    ("big-endian", "not little-endian in C order"),
+    ("object array", "meta.npy of dtype object"), ("a header of 4 GB", "with a header of 4294967295 bytes")])
+def test_each_rule_of_reading_arrays_is_the_one_that_refuses(tmp_path, what, got):
+    """Even where the array's name and kind are wanted: nothing else stands between it and whoever asked."""
+    (path := tmp_path / "bad.npz").write_bytes(ARRAYS[what])
+    with pytest.raises(ValueError, match=re.escape(got)):
+        read_members(path, re.compile(r"meta\.npy|state.*"), 1 << 30, "fuU")
+
+
 def test_a_cache_of_another_recipe_or_of_odd_arrays_is_built_anew(tmp_path):
     def ask(recipe, value, fits=lambda arrays: True):
         return cached("thing", recipe, lambda: {"numbers": np.full(3, value, np.uint8)}, fits)["numbers"][0]
@@ -193,7 +209,8 @@ ARCHIVES = {
 @pytest.mark.parametrize("what", ARCHIVES)
 def test_a_bad_archive_is_refused(tmp_path, what):
     (path := tmp_path / "images_background.zip").write_bytes(ARCHIVES[what])
-    answered(path, lambda p: drawings.read_drawings([p], 28, "nearest"))
+    line = answered(path, lambda p: drawings.read_drawings([p], 28, "nearest"))
+    assert "bzip2" not in what or "a member in compression 12" in line
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
