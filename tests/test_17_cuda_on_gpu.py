@@ -74,13 +74,15 @@ def test_every_method_agrees_with_the_reference_and_replays_to_the_bit(far, dtyp
 
 
 def test_a_replayed_training_step_has_the_bits_of_a_launched_one(far):
+    net = conv4(3, channels=4, image=(1, 14, 14), kernels=far)
+
     def trained(method):
-        recipe = Recipe(conv4(3, channels=4, image=(1, 14, 14), kernels=far), method, Adam(), Schedule(1e-3), lambda step: tasks[step], None)
+        recipe = Recipe(net, method, Adam(), Schedule(1e-3), lambda step: tasks[step], None)
         return train(recipe, recipe.start(recipe.net.init(0)), steps=len(tasks))
 
     class Launched(MAML):
         replayable = False
-    tasks = [cases.tasks_for(conv4(3, channels=4, image=(1, 14, 14)), np.random.default_rng(s), 4).astype(np.float32) for s in range(6)]
+    tasks = [cases.tasks_for(net, np.random.default_rng(step), 4).astype(np.float32) for step in range(6)]
     one, other = trained(Launched(0.1, 2)), trained(MAML(0.1, 2))
     assert np.array_equal(one.meta, other.meta) and [row.loss for row in one.rows] == [row.loss for row in other.rows]
 
