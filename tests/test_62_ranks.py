@@ -1,6 +1,7 @@
 """Tasks over ranks: whoever computes which, the bits are those of one process. Ranks are threads here; test_63 has real ones."""
 import math
 import signal
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -234,7 +235,7 @@ def test_minutes_are_those_of_the_first_rank():
 
 def ranks_here(rank, size, everybody=()):
     local = SimpleNamespace(rank=rank, size=size, allgather=lambda mine: [*everybody])
-    return Ranks(SimpleNamespace(rank=rank, size=size), local)
+    return Ranks(SimpleNamespace(rank=rank, size=size, allgather=lambda mine: [mine] * size), local)
 
 
 @pytest.mark.parametrize("cores, everybody, threads", [
@@ -260,6 +261,13 @@ def test_gpus_are_dealt_to_the_ranks_of_a_machine():
     assert taken == [0, 1, 0, 1, 0]
     launch.take_gpu(ranks_here(1, 2), SimpleNamespace(getDeviceCount=lambda: 0, setDevice=taken.append))
     assert len(taken) == 5
+
+
+def test_ranks_that_find_no_gpu_all_say_so_in_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)       # as if it were not installed
+    lines = on_ranks(2, lambda ranks: launch.share_of_machine(ranks, "cuda"))
+    assert [type(e) for e in lines] == [ArgumentError] * 2 and len(set(map(str, lines))) == 1
+    assert str(lines[0]).startswith("kernels: the cuda kernels need cupy: pip install ")
 
 
 @pytest.mark.parametrize("size, rank", launch.TOLD)
