@@ -23,9 +23,10 @@ class Batch:
     def __post_init__(self):
         for name, a in self.named:
             expect(hasattr(a, "shape") and len(a.shape) >= 2, name, "an array (tasks, examples, ...)",
-                   f"{type(a).__name__} of shape {getattr(a, 'shape', None)}")
-            expect(len(a) > 0, name, "at least one task", f"shape {a.shape}")
-            expect(len(a) == len(self.x_support), name, f"{len(self.x_support)} tasks as in x_support", f"{len(a)} tasks, shape {a.shape}")
+                   lambda a=a: f"{type(a).__name__} of shape {getattr(a, 'shape', None)}")
+            expect(len(a) > 0, name, "at least one task", lambda a=a: f"shape {a.shape}")
+            expect(len(a) == len(self.x_support), name, lambda: f"{len(self.x_support)} tasks as in x_support",
+                   lambda a=a: f"{len(a)} tasks, shape {a.shape}")
 
     @property
     def named(self):

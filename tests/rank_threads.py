@@ -9,11 +9,20 @@ PATIENCE = 60            # seconds; a rank that waits longer waits for ever
 
 
 class Room:
-    """Where `size` ranks meet."""
+    """Where `size` ranks meet. One of them computes at a time, as not all that they compute with may be called from several threads."""
 
     def __init__(self, size):
+        self.turn = threading.Lock()
         self.size, self.slots, self.meet = size, [None] * size, threading.Barrier(size, timeout=PATIENCE)
         self.mail = {(a, b): queue.Queue() for a in range(size) for b in range(size)}
+
+    def wait(self, wait, **options):
+        """wait(...), while others compute."""
+        self.turn.release()
+        try:
+            return wait(**options)
+        finally:
+            self.turn.acquire()
 
 
 class Comm:
@@ -23,7 +32,7 @@ class Comm:
         self.room, self.rank, self.size = room, rank, room.size
 
     def barrier(self):
-        self.room.meet.wait()
+        self.room.wait(self.room.meet.wait)
 
     def allgather(self, value):
         self.room.slots[self.rank] = value
@@ -39,7 +48,7 @@ class Comm:
         self.room.mail[self.rank, dest].put(array.copy())
 
     def Recv(self, array, source):
-        array[...] = self.room.mail[source, self.rank].get(timeout=PATIENCE)
+        array[...] = self.room.wait(self.room.mail[source, self.rank].get, timeout=PATIENCE)
 
     def Bcast(self, array, root):
         array[...] = self.allgather(array.copy() if self.rank == root else None)[root]
@@ -50,9 +59,10 @@ def on_ranks(size, run, kind=Ranks):
     room = Room(size)
 
     def attempt(rank):
-        try:
-            return run(kind(Comm(room, rank)))
-        except (Exception, KeyboardInterrupt) as error:
-            return error
+        with room.turn:
+            try:
+                return run(kind(Comm(room, rank)))
+            except (Exception, KeyboardInterrupt) as error:
+                return error
     with ThreadPoolExecutor(size) as pool:
         return list(pool.map(attempt, range(size)))

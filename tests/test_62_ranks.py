@@ -1,13 +1,15 @@
 """Tasks over ranks: whoever computes which, the bits are those of one process. Ranks are threads here; test_63 has real ones."""
 import math
 import signal
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from cuda_shim.build import ABSENT
 from rank_threads import on_ranks
 
-from refmaml import ERM, IMAML, MAML, Batch, MetaSGD, Reptile, Sinusoids
+from refmaml import ERM, IMAML, MAML, Batch, MetaSGD, Reptile, Sinusoids, kernels
 from refmaml.cli import launch, main
 from refmaml.errors import ArgumentError, DataError, NonFiniteError
 from refmaml.nets import mlp
@@ -110,6 +112,21 @@ def test_an_evaluation_has_the_same_values_on_any_number_of_ranks(size):
         return evaluate(net, METHODS[0], theta, tasks, 7, chunk=2, ranks=ranks)
     alone = judged(ALONE)
     assert all(out.quantity == "loss" and out.values.tolist() == alone.values.tolist() for out in on_ranks(size, judged))
+
+
+@pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
+@pytest.mark.parametrize("method", [MAML(0.01), IMAML(2.0, 2, cg_steps=2)], ids=lambda m: type(m).__name__)
+def test_ranks_that_compute_on_gpus_leave_the_bits_of_one(method, cupy):
+    computes = kernels.cuda(version=1)
+
+    def steps(ranks):
+        net, mine = mlp((1, 3, 1), "tanh", kernels=computes), ranks.mine(TASKS)
+        recipe = Recipe(net, method, Adam(), Schedule(1e-2), lambda step: tasks(mine, step) if mine else None, 2, ranks)
+        saved = []
+        train(recipe, recipe.start(net.init(0)), steps=2, save=saved.append)
+        return state(saved[-1])
+    alone = steps(ALONE)
+    assert on_ranks(2, steps) == [alone] * 2 and on_ranks(6, steps) == [alone] * 6
 
 
 def test_alone_and_ranks_have_the_same_face():
@@ -218,7 +235,7 @@ def test_minutes_are_those_of_the_first_rank():
 
 def ranks_here(rank, size, everybody=()):
     local = SimpleNamespace(rank=rank, size=size, allgather=lambda mine: [*everybody])
-    return Ranks(SimpleNamespace(rank=rank, size=size), local)
+    return Ranks(SimpleNamespace(rank=rank, size=size, allgather=lambda mine: [mine] * size), local)
 
 
 @pytest.mark.parametrize("cores, everybody, threads", [
@@ -244,6 +261,13 @@ def test_gpus_are_dealt_to_the_ranks_of_a_machine():
     assert taken == [0, 1, 0, 1, 0]
     launch.take_gpu(ranks_here(1, 2), SimpleNamespace(getDeviceCount=lambda: 0, setDevice=taken.append))
     assert len(taken) == 5
+
+
+def test_ranks_that_find_no_gpu_all_say_so_in_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)       # as if it were not installed
+    lines = on_ranks(2, lambda ranks: launch.share_of_machine(ranks, "cuda"))
+    assert [type(e) for e in lines] == [ArgumentError] * 2 and len(set(map(str, lines))) == 1
+    assert str(lines[0]).startswith("kernels: the cuda kernels need cupy: pip install ")
 
 
 @pytest.mark.parametrize("size, rank", launch.TOLD)

@@ -15,8 +15,8 @@ def python(code, cwd=ROOT):
 
 
 def test_importing_refmaml_loads_nothing_that_is_only_used_somewhere():
-    out = python("import sys, refmaml; print([m for m in ('scipy', 'matplotlib', 'tqdm', 'PIL', 'numba', 'argparse', 'torch', 'jax')"
-                 " if m in sys.modules])")
+    out = python("import sys, refmaml; print([m for m in ('scipy', 'matplotlib', 'tqdm', 'PIL', 'numba', 'argparse', 'torch', 'jax', "
+                 "'mpi4py', 'tensorboardX') if m in sys.modules])")
     assert out.stdout.strip() == "[]", out.stdout + out.stderr
 
 

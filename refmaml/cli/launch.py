@@ -131,8 +131,9 @@ def share_of_machine(ranks, kernels, threads=None):
 
     threads  what somebody asked for; None: as many as Numba is set to, by NUMBA_NUM_THREADS too; of several ranks each its share
     """
-    if ranks.size > 1 and kernels.endswith("cuda"):
-        take_gpu(ranks, gpus_of(kernels))
+    with ranks.together():
+        if ranks.size > 1 and kernels.endswith("cuda"):
+            take_gpu(ranks, gpus_of(kernels))
     if threads is None and ranks.size > 1 and "NUMBA_NUM_THREADS" not in os.environ:
         return threads_of(ranks, cores())
     return threads
@@ -160,12 +161,12 @@ def take_gpu(ranks, gpus):
 
 
 def gpus_of(kernels):
-    """The GPUs as the kernel set's library knows them. Raises ArgumentError where there is no such library."""
+    """The GPUs as the kernel set's library knows them. Raises ArgumentError without the library or a GPU."""
     try:
         if kernels == "cuda":
-            import cupy
-            return cupy.cuda.runtime
+            from refmaml.kernels.launcher import cupy_with_gpu
+            return cupy_with_gpu().cuda.runtime
         from numba import cuda
         return SimpleNamespace(getDeviceCount=lambda: len(cuda.gpus), setDevice=cuda.select_device)
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
         raise ArgumentError(f"kernels: {error}") from None

@@ -67,57 +67,44 @@ class GradientWork:
         self.method, self.chunk, self.trace = method, chunk, trace
 
     def __call__(self, net, meta, *arrays):
-        k, batch, parts = net.kernels, Batch(*arrays), []
-        require_finite(net, meta, refuse_meta)
+        k, batch = net.kernels, Batch(*arrays)
         total = k.xp.zeros(meta.shape, meta.dtype)
 
-        def add(start, stop):
+        def add(grad):
+            k.vector_add_rows(total[None], grad)
+            require_finite(net, total, lambda net, total: refuse_overflow(net, total, k.back(grad)))
+        small, trace = self.over_chunks(net, meta, batch, add)
+        return [total / len(batch), *trace], small
+
+    def over_chunks(self, net, meta, batch, use):
+        """(the (T,) for people, [the trace, if wanted]); use(gradients (t, M)) of chunk after chunk."""
+        k, parts = net.kernels, []
+        require_finite(net, meta, refuse_meta)
+
+        def take(start, stop):
             some = batch if stop - start == len(batch) else batch[start:stop]
             try:
                 part = self.method.task_gradients(net, meta, some, self.trace)
-                k.vector_add_rows(total[None], part.grad)
-                require_finite(net, total, lambda net, total: refuse_overflow(net, total, k.back(part.grad)))
+                use(part.grad)
             except NonFiniteError as error:
                 raise error.counted_from(start) from None
             parts.append(TaskGradients(part.loss, part.accuracy, None, part.trace, part.report))
-        self.chunk = in_chunks(k, len(batch), self.chunk or tasks_at_once(self.method, net, batch), add)
-        kept = [total / len(batch), *([joined(k, [(p.trace, len(p.loss)) for p in parts])] if self.trace else [])]
-        return kept, {name: rows(k, [numbers(p)[name] for p in parts]) for name in numbers(parts[0])}
+        self.chunk = in_chunks(k, len(batch), self.chunk or tasks_at_once(self.method, net, batch), take)
+        trace = [joined(k, [(p.trace, len(p.loss)) for p in parts])] if self.trace else []
+        return {name: rows(k, [numbers(p)[name] for p in parts]) for name in numbers(parts[0])}, trace
 
 
-def task_gradients(method, net, meta, batch, chunk=None):
-    """[(the gradients (t, M) of a chunk's tasks, what else is said of them by name, (t,) each), ...], NumPy's arrays, chunk after chunk.
+class RowsWork(GradientWork):
+    """The same, but that the gradients are kept as they are, a list of arrays (t, M), for others to add up."""
 
-    Arguments and errors as of meta_gradient.
-    """
-    batch = check_meta(method, net, meta, batch, chunk)
-    (here,), sets = bring(net, (meta,), *batch.sets)
-    batch, parts = Batch(*sets[0], *sets[1]), []
+    def __call__(self, net, meta, *arrays):
+        gradients = []
 
-    def work(net, meta, *arrays):
-        require_finite(net, meta, refuse_meta)
-        part = method.task_gradients(net, meta, Batch(*arrays), False)
-        require_finite(net, part.grad, lambda net, grads: refuse_overflow(net, None, grads))
-        return [part.grad], numbers(part)
-
-    def add(start, stop):
-        try:
-            kept, small = one_look(net, work, here, *(a[start:stop] for _, a in batch.named))
-        except NonFiniteError as error:
-            raise error.counted_from(start) from None
-        parts.append((net.kernels.back(kept[0]), small))
-    in_chunks(net.kernels, len(batch), chunk or tasks_at_once(method, net, batch), add)
-    return parts
-
-
-def mean_over_tasks(net, meta, total, said):
-    """The MetaGradient, from the sum of all tasks' gradients (M,), added in task order, and what else was said of them in that order.
-
-    Raises NonFiniteError where the sum overflowed.
-    """
-    require_finite(net, total, lambda net, total: refuse_vector(net, "meta-gradient", total))
-    small = {name: np.concatenate([part[name] for part in said]) for name in said[0]}
-    return concluded(net, meta, [total / len(small["loss"])], small)
+        def keep(grad):
+            require_finite(net, grad, lambda net, grad: refuse_overflow(net, None, grad))
+            gradients.append(grad)
+        small, _ = self.over_chunks(net, meta, Batch(*arrays), keep)
+        return gradients, small
 
 
 def numbers(part):
@@ -147,9 +134,9 @@ def refuse_meta(net, meta):
                          f"{net.name_of(place) if place < net.num_params else ''}")
 
 
-def refuse_overflow(net, total, grads):
+def refuse_overflow(net, total, grads=None):
     """Raise NonFiniteError for gradients (T, M), or their sum (M,), that are not finite, naming the first task and parameter."""
-    bad = ~np.isfinite(grads).all(axis=1)
+    bad = np.zeros(0, bool) if grads is None else ~np.isfinite(grads).all(axis=1)
     task = int(bad.argmax()) if bad.any() else None                  # None: each is finite, their sum is not
     refuse_vector(net, "meta-gradient", total if task is None else grads[task], task=task)
 

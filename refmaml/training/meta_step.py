@@ -17,7 +17,7 @@ from refmaml.methods.one_look import Recorded, one_look
 
 class Step(NamedTuple):
     """What one meta-step leaves: the next meta (M,) and state; the loss and accuracy (None for regression) before it, means over tasks;
-    the norm of the gradient; the largest residual that conjugate gradients left in a task (NaN for methods without them)."""
+    the norm of the gradient; the largest CG residual of a task (NaN for methods without)."""
     meta: Any
     state: dict
     loss: float
@@ -37,11 +37,19 @@ class StepWork:
     def __call__(self, net, factors, meta, *arrays):
         state, batch = dict(zip(self.names, arrays, strict=False)), arrays[len(self.names):]
         (grad,), small = self.gradient(net, meta, *batch)
-        xp = net.kernels.xp
-        factors = [factors[i:i + 1] for i in range(len(factors))] if net.kernels.far else factors
-        after, state = updated(net, self.optimizer, meta, grad, state, factors, xp)
+        after, state = updated(net, self.optimizer, factors, meta, grad, state)
         seen = {name: small[name] for name in ("loss", "accuracy", "cg_residual") if name in small}
-        return [after, *state.values()], seen | {"norm2": xp.square(grad, dtype=np.float64).sum()}
+        return [after, *state.values()], seen | {"norm2": net.kernels.xp.square(grad, dtype=np.float64).sum()}
+
+
+def updated(net, optimizer, factors, meta, grad, state):
+    """(next meta, next state), looked at for what is not finite; the factors where the kernels compute."""
+    factors = [factors[i:i + 1] for i in range(len(factors))] if net.kernels.far else factors
+    with np.errstate(all="ignore"):                       # an overflow is found and named, not warned about
+        after, state = optimizer.step(meta, grad, state, factors, net.kernels.xp)
+    for name, a in {"parameters": after, **state}.items():
+        require_finite(net, a, lambda net, a, name=name: refuse_vector(net, "the update", a, " (a smaller lr may help)", name))
+    return after, state
 
 
 class MetaStep:
@@ -65,7 +73,7 @@ class MetaStep:
         kept, small = run(net, vectors, batch.sets)
         accuracy = small.get("accuracy")
         return Step(kept[0], dict(zip(now.state, kept[1:], strict=True)), float(small["loss"].mean()),
-                    None if accuracy is None else float(accuracy.mean()), float(np.sqrt(small["norm2"])), residual(small))
+                    None if accuracy is None else float(accuracy.mean()), float(np.sqrt(small["norm2"])), largest_residual(small))
 
     def launch(self, net, vectors, sets):
         """The step, kernel by kernel."""
@@ -86,32 +94,25 @@ class MetaStep:
         return self.launch(net, vectors, sets) if self.too_large else self.recorded(*arrays)
 
 
-def updated(net, optimizer, meta, grad, state, factors, xp):
-    """(next meta, next state). Raises NonFiniteError, or notes it: finite.py."""
-    with np.errstate(all="ignore"):                       # an overflow is found and named, not warned about
-        after, state = optimizer.step(meta, grad, state, factors, xp)
-    for name, a in {"parameters": after, **state}.items():
-        require_finite(net, a, lambda net, a, name=name: refuse_vector(net, "the update", a, " (a smaller lr may help)", name))
-    return after, state
-
-
-def residual(figures):
-    """The largest residual of conjugate gradients among a step's figures by name."""
-    return float(figures["cg_residual"].max()) if "cg_residual" in figures else nan
+def largest_residual(small):
+    """Of what a method reports, the largest CG residual; NaN where it has none."""
+    return float(small["cg_residual"].max()) if "cg_residual" in small else nan
 
 
 def take(recipe, now):
     """One step by itself."""
-    return MetaStep()(recipe, now) if recipe.ranks.size == 1 else shared(recipe, now)
+    return MetaStep()(recipe, now) if recipe.ranks.size == 1 else take_together(recipe, now)
 
 
-def shared(recipe, now):
-    """One step with the tasks of several ranks, whose gradients are added in main memory: the vectors are NumPy's on every rank."""
-    out = recipe.ranks.meta_gradient(recipe.method, recipe.net, now.meta, recipe.sample(now.step), recipe.chunk)
-    factors = recipe.optimizer.factors(now.step + 1, recipe.schedule(now.step))
-    meta, state = updated(recipe.net, recipe.optimizer, now.meta, out.grad, now.state, factors, np)
-    return Step(meta, state, float(out.loss), None if out.accuracy is None else float(out.accuracy),
-                float(np.sqrt(np.square(out.grad, dtype=np.float64).sum())), residual(out.report))
+def take_together(recipe, now):
+    """One step of which each rank computes some tasks, kernel by kernel; every rank then makes the same update."""
+    net, optimizer = recipe.net, recipe.optimizer
+    out = recipe.ranks.meta_gradient(recipe.method, net, now.meta, recipe.sample(now.step), recipe.chunk)
+    factors = optimizer.factors(now.step + 1, recipe.schedule(now.step))
+    factors, = net.kernels.bring(np.array(factors, now.meta.dtype)) if net.kernels.far else (factors,)
+    meta, state = updated(net, optimizer, factors, now.meta, out.grad, now.state)
+    norm = float(np.sqrt(net.kernels.back(net.kernels.xp.square(out.grad, dtype=np.float64).sum())))
+    return Step(meta, state, float(out.loss), None if out.accuracy is None else float(out.accuracy), norm, largest_residual(out.report))
 
 
 def brought(kernels, now):

@@ -14,8 +14,10 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
+from refmaml.boundary import bring
 from refmaml.errors import NonFiniteError, RefmamlError
-from refmaml.methods.meta_gradient import mean_over_tasks, task_gradients
+from refmaml.methods.meta_gradient import RowsWork, check_meta, concluded, refuse_overflow
+from refmaml.methods.one_look import one_look
 
 # Ctrl-C, and what a batch system sends; mpiexec passes them on to every rank.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -81,17 +83,24 @@ class Ranks:
 
     def meta_gradient(self, method, net, meta, batch, chunk):
         """As Alone has it; `batch` is None on a rank without a task. The gradients of a rank's own tasks are kept until their turn."""
-        gradients = []
+        gradients, kernels = [], net.kernels
 
         def of_my_tasks():
-            parts = task_gradients(method, net, meta, batch, chunk) if batch is not None else []
-            gradients.extend(grads for grads, _ in parts)
-            return [small for _, small in parts]
-        said = [small for of_a_rank in self.gather(of_my_tasks, 0 if batch is None else len(batch)) for small in of_a_rank]
-        return mean_over_tasks(net, meta, self.sum_in_task_order(np.zeros(meta.shape, meta.dtype), gradients), said)
+            if batch is None:
+                return []
+            (here,), sets = bring(net, (meta,), *check_meta(method, net, meta, batch, chunk).sets)
+            rows, small = one_look(net, RowsWork(method, chunk), here, *sets[0], *sets[1])
+            gradients.extend(map(kernels.back, rows))
+            return [small]
+        parts = [part for of_a_rank in self.gather(of_my_tasks, 0 if batch is None else len(batch)) for part in of_a_rank]
+        total = self.sum_in_task_order(np.zeros(meta.shape, meta.dtype), gradients)
+        if not np.isfinite(total).all():                     # though each gradient is
+            refuse_overflow(net, total)
+        small = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return concluded(net, meta, kernels.bring(total / len(small["loss"])), small)
 
     def sum_in_task_order(self, total, gradients):
-        """total (P,) with all rows added to it of `gradients`, arrays (t, P), of rank 0, then of rank 1, ..."""
+        """total (P,) with all rows added to it of `gradients`, NumPy's (t, P), of rank 0, then of rank 1, ..."""
         if self.rank > 0:
             self.comm.Recv(total, source=self.rank - 1)
         for rows in gradients:

@@ -99,9 +99,9 @@ def train(recipe, now, *, steps=None, minutes=None, show=None, save=None, save_e
     """
     expect(steps is not None or minutes is not None, "steps", "a number of steps, or of minutes", "neither")
     save, show = save or ignore, show or ignore
-    kernels, home = recipe.net.kernels, isinstance(now.meta, np.ndarray)
-    if kernels.far and recipe.ranks.size == 1:            # from here on meta and the optimiser's state stay on the GPU
-        recipe, now, keep = replace(recipe, take=MetaStep()), brought(kernels, now), save
+    kernels, home, keep = recipe.net.kernels, isinstance(now.meta, np.ndarray), save
+    if kernels.far:                                       # from here on meta and the optimiser's state stay on the GPU
+        recipe, now = replace(recipe, take=MetaStep() if recipe.ranks.size == 1 else take), brought(kernels, now)
         save = save if save is ignore else lambda now: keep(taken_back(kernels, now))
     try:
         with ahead(recipe.sample, steps) as sample:
@@ -115,7 +115,7 @@ def train(recipe, now, *, steps=None, minutes=None, show=None, save=None, save_e
     except KeyboardInterrupt:
         save(now)
         raise
-    return taken_back(kernels, now) if home else now
+    return taken_back(kernels, now) if kernels.far and home else now
 
 
 def save_on_the_way(save, now, save_every, trouble):
