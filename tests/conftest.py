@@ -59,6 +59,13 @@ def cupy(quick_libraries, monkeypatch):
     return module
 
 
+@pytest.fixture
+def cuda(cupy):
+    """Its kernel set, where a file has no other."""
+    from refmaml import kernels
+    return kernels.cuda(version=1)
+
+
 @pytest.fixture(scope="session")
 def golden(tmp_path_factory):
     """A folder of golden vectors that nobody may write into."""

@@ -153,3 +153,13 @@ def test_float32_runs_in_float32_to_the_end():
         assert single.dtype == np.float32
         assert relative_error(single, method.meta_gradient(net, theta, batch).grad) \
             <= tolerance(np.float32, net_checks.method_terms(method, net, batch))
+
+
+def test_newton_cg_asks_for_passes_at_arrays_of_its_own(monkeypatch):
+    """Compiled kernels take no read-only array, which is what theta broadcast over tasks would be."""
+    net, rng = cases.smooth_net(), np.random.default_rng(0)
+    theta, batch, primal = cases.start(net, rng), cases.tasks_for(net, rng), net.primal
+    written = []
+    monkeypatch.setattr(net, "primal", lambda w, *rest, **options: written.append(w.flags.writeable) or primal(w, *rest, **options))
+    rm.IMAML(2.0, inner_steps=1, solver="newton_cg", cg_steps=2).meta_gradient(net, theta, batch)
+    assert len(written) == 3 and all(written)
