@@ -60,8 +60,8 @@ def cupy(quick_libraries, monkeypatch):
 
 
 @pytest.fixture
-def cuda(cupy):
-    """Its kernel set, where a file has no other."""
+def on_cupy(cupy):
+    """The CUDA kernels on its arrays."""
     from refmaml import kernels
     return kernels.cuda(version=1)
 

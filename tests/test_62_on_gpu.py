@@ -18,10 +18,10 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 # ---- meta-gradients -----------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("method", METHODS, ids=name_of)
-def test_every_method_stays_on_the_gpu_and_agrees_with_the_reference(cupy, cuda, method):
+def test_every_method_stays_on_the_gpu_and_agrees_with_the_reference(cupy, on_cupy, method):
     net, meta, batch = case(method)
-    exact, far = method.meta_gradient(net, meta, batch), net.with_kernels(cuda)
-    there, = cuda.bring(meta)
+    exact, far = method.meta_gradient(net, meta, batch), net.with_kernels(on_cupy)
+    there, = on_cupy.bring(meta)
     method.meta_gradient(far, there, batch)                 # which parameters adapt goes over once and stays
     counted(cupy)
     out = method.meta_gradient(far, there, batch)
@@ -40,9 +40,9 @@ def test_every_method_stays_on_the_gpu_and_agrees_with_the_reference(cupy, cuda,
 
 
 @pytest.mark.parametrize("method", [rm.MAML(**STEPS), rm.MetaSGD(**STEPS), rm.CAVIA(**STEPS)], ids=name_of)
-def test_numpy_in_is_numpy_out_with_the_same_bits_and_traces_too(cupy, cuda, method):
+def test_numpy_in_is_numpy_out_with_the_same_bits_and_traces_too(cupy, on_cupy, method):
     net, meta, batch = case(method)
-    far, (there, *arrays) = net.with_kernels(cuda), cuda.bring(meta, *(a for part in batch.sets for a in part))
+    far, (there, *arrays) = net.with_kernels(on_cupy), on_cupy.bring(meta, *(a for part in batch.sets for a in part))
     here = method.meta_gradient(far, meta, batch, trace=True)
     on_gpu = method.meta_gradient(far, there, rm.Batch(*arrays), trace=True)
     assert type(here.grad) is np.ndarray and np.array_equal(here.grad, on_gpu.grad.get())
@@ -57,32 +57,32 @@ def test_numpy_in_is_numpy_out_with_the_same_bits_and_traces_too(cupy, cuda, met
     assert counted(cupy) == {"to the host": 2}                          # which labels there are, and the rest
 
 
-def test_the_chunk_changes_no_bit(cupy, cuda):
+def test_the_chunk_changes_no_bit(cupy, on_cupy):
     method = rm.MAMLPlusPlus(**STEPS)
     net, meta, batch = case(method)
     batch = rm.Batch(*(np.repeat(a, 2, axis=0) for part in batch.sets for a in part))
-    grads = [method.meta_gradient(net.with_kernels(cuda), meta, batch, chunk=chunk).grad for chunk in (None, 3, 1)]
+    grads = [method.meta_gradient(net.with_kernels(on_cupy), meta, batch, chunk=chunk).grad for chunk in (None, 3, 1)]
     assert all(np.array_equal(grads[0], g) for g in grads)
 
 
-def test_a_look_too_many_is_noticed(cupy, cuda):
+def test_a_look_too_many_is_noticed(cupy, on_cupy):
     """Planted: a kernel that looks at a number of its own."""
     def linear_forward(y, x, w):
-        cuda.linear_forward(y, x, w)
+        on_cupy.linear_forward(y, x, w)
         assert float(y[0, 0, 0]) < 1e9
     with pytest.raises(AssertionError):
-        test_every_method_stays_on_the_gpu_and_agrees_with_the_reference(cupy, cuda.replace(linear_forward=linear_forward), METHODS[0])
+        test_every_method_stays_on_the_gpu_and_agrees_with_the_reference(cupy, on_cupy.replace(linear_forward=linear_forward), METHODS[0])
 
 
-def test_a_copy_too_many_is_noticed(cupy, cuda):
+def test_a_copy_too_many_is_noticed(cupy, on_cupy):
     """Planted: a kernel that fetches its weights."""
     def linear_forward(y, x, w):
-        cuda.linear_forward(y, x, cupy.asarray(w.get()))
+        on_cupy.linear_forward(y, x, cupy.asarray(w.get()))
     with pytest.raises(AssertionError):
-        test_every_method_stays_on_the_gpu_and_agrees_with_the_reference(cupy, cuda.replace(linear_forward=linear_forward), METHODS[0])
+        test_every_method_stays_on_the_gpu_and_agrees_with_the_reference(cupy, on_cupy.replace(linear_forward=linear_forward), METHODS[0])
 
 
-def test_an_implicit_conversion_is_noticed(cupy, cuda):
+def test_an_implicit_conversion_is_noticed(cupy, on_cupy):
     """Planted: a method that takes a NumPy function."""
     @dataclass(frozen=True)
     class Careless(rm.MAML):
@@ -90,18 +90,18 @@ def test_an_implicit_conversion_is_noticed(cupy, cuda):
             phi, rates = super().start(net, meta)
             return phi, [np.multiply(1, A) for A in rates]
     with pytest.raises(TypeError):
-        test_every_method_stays_on_the_gpu_and_agrees_with_the_reference(cupy, cuda, Careless(**STEPS))
+        test_every_method_stays_on_the_gpu_and_agrees_with_the_reference(cupy, on_cupy, Careless(**STEPS))
 
 
 # ---- what people call beside it -----------------------------------------------------------------------------------------------------
 
-def test_adaptation_losses_and_products_come_back_as_they_came(cupy, cuda):
+def test_adaptation_losses_and_products_come_back_as_they_came(cupy, on_cupy):
     method = rm.MAML(**STEPS)
     net, theta, batch = case(method)
-    far, (x, y), rng = net.with_kernels(cuda), batch.sets[0], np.random.default_rng(0)
+    far, (x, y), rng = net.with_kernels(on_cupy), batch.sets[0], np.random.default_rng(0)
     v = rng.standard_normal((len(x), net.num_params))
     w = np.repeat(theta[None], len(x), axis=0)
-    there, there_w, there_v, there_x, there_y = cuda.bring(theta, w, v, x, y)
+    there, there_w, there_v, there_x, there_y = on_cupy.bring(theta, w, v, x, y)
     calls = {"adapt": lambda net, theta, w, v, x, y: method.adapt(net, theta, x, y),
              "loss": lambda net, theta, w, v, x, y: net.loss(w, x, y),
              "gradient": lambda net, theta, w, v, x, y: net.gradient(w, x, y),
@@ -118,17 +118,17 @@ def test_adaptation_losses_and_products_come_back_as_they_came(cupy, cuda):
             assert relative_error(getattr(far, operator)(start, x, y) @ v[0], H @ v[0]) <= 1e-13
 
 
-def test_every_solver_adapts_as_the_reference_does(cupy, cuda):
+def test_every_solver_adapts_as_the_reference_does(cupy, on_cupy):
     for method in (rm.IMAML(**IMPLICIT), rm.Reptile(**STEPS), rm.ERM(), rm.CAVIA(**STEPS)):
         net, meta, batch = case(method)
         x, y = batch.sets[0]
-        assert relative_error(method.adapt(net.with_kernels(cuda), meta, x, y), method.adapt(net, meta, x, y)) <= 1e-13
+        assert relative_error(method.adapt(net.with_kernels(on_cupy), meta, x, y), method.adapt(net, meta, x, y)) <= 1e-13
 
 
-def test_labels_beyond_the_outputs_are_refused_before_a_kernel_reads_there(cupy, cuda):
+def test_labels_beyond_the_outputs_are_refused_before_a_kernel_reads_there(cupy, on_cupy):
     method = rm.MAML(**STEPS)
     net, theta, batch = case(method)
-    far, bad = net.with_kernels(cuda), batch.y_query.copy()
+    far, bad = net.with_kernels(on_cupy), batch.y_query.copy()
     bad[1, 0] = 3
     for query in (bad, cupy.asarray(bad)):
         wrong = rm.Batch(batch.x_support, batch.y_support, batch.x_query, query)
@@ -139,11 +139,11 @@ def test_labels_beyond_the_outputs_are_refused_before_a_kernel_reads_there(cupy,
                 call()
 
 
-def test_lists_and_other_libraries_arrays_are_refused_by_name(cupy, cuda):
+def test_lists_and_other_libraries_arrays_are_refused_by_name(cupy, on_cupy):
     method = rm.MAML(**STEPS)
     net, theta, batch = case(method)
     with pytest.raises(rm.ArgumentError, match=r"^theta: expected an array of shape \(\d+,\), got list"):
-        method.meta_gradient(net.with_kernels(cuda), list(theta), batch)
+        method.meta_gradient(net.with_kernels(on_cupy), list(theta), batch)
     with pytest.raises(rm.ArgumentError, match=r"^theta: expected an array of shape \(\d+,\), got Array"):
         method.meta_gradient(net, cupy.asarray(theta), batch)            # the GPU's on a net that computes with NumPy's
 
@@ -160,12 +160,12 @@ def non_finite_cases():
 
 
 @pytest.mark.parametrize("where", ["theta", "inputs", "weights"])
-def test_what_is_not_finite_is_named_as_the_reference_names_it(cupy, cuda, where):
+def test_what_is_not_finite_is_named_as_the_reference_names_it(cupy, on_cupy, where):
     net, trouble = non_finite_cases()
     meta, batch = trouble[where]
     method = replace(METHODS[0], adapts=("5.*",)) if where == "weights" else METHODS[0]
     said = []
-    far = net.with_kernels(cuda)
+    far = net.with_kernels(on_cupy)
     for act in (lambda: method.meta_gradient(net, meta, batch, chunk=1), lambda: method.meta_gradient(far, meta, batch, chunk=1),
                 lambda: RecordedGradient(method, far, np.zeros(len(meta)), batch, chunk=1)(meta, batch)):
         try:
@@ -180,24 +180,24 @@ def test_what_is_not_finite_is_named_as_the_reference_names_it(cupy, cuda, where
 # ---- graphs -------------------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m.replayable], ids=name_of)
-def test_a_replayed_gradient_has_the_bits_of_the_launched_one(cupy, cuda, method):
+def test_a_replayed_gradient_has_the_bits_of_the_launched_one(cupy, on_cupy, method):
     net, meta, batch = case(method)
-    far, (_, other, tasks) = net.with_kernels(cuda), case(method, seed=1)
+    far, (_, other, tasks) = net.with_kernels(on_cupy), case(method, seed=1)
     recorded = RecordedGradient(method, far, meta, batch, chunk=1)
     assert cupy.gpu.counts["malloc while capturing"] == 0
-    there, = cuda.bring(meta)
+    there, = on_cupy.bring(meta)
     for at, some in ((other, tasks), (there, batch), (other, tasks)):
         counted(cupy)
         out = recorded(at, some)
         assert counted(cupy) == {"to the GPU": 1, "to the host": 1 + isinstance(at, np.ndarray)}
         eager = method.meta_gradient(far, at, some)
-        assert np.array_equal(cuda.back(out.grad) if at is there else out.grad, cuda.back(eager.grad) if at is there else eager.grad)
+        assert np.array_equal(on_cupy.back(out.grad) if at is there else out.grad, on_cupy.back(eager.grad) if at is there else eager.grad)
         assert out.loss == eager.loss and out.accuracy == eager.accuracy and np.array_equal(out.task_losses, eager.task_losses)
 
 
-def test_methods_that_go_on_by_what_they_find_are_not_recorded(cupy, cuda):
+def test_methods_that_go_on_by_what_they_find_are_not_recorded(cupy, on_cupy):
     for method in METHODS:
         if not method.replayable:
             net, meta, batch = case(method)
             with pytest.raises(rm.ArgumentError, match="method: expected one whose launches do not depend on what it computes"):
-                RecordedGradient(method, net.with_kernels(cuda), meta, batch)
+                RecordedGradient(method, net.with_kernels(on_cupy), meta, batch)

@@ -35,8 +35,8 @@ def theta_of(recipe, dtype=np.float64):
     return recipe.net.init(0, dtype)
 
 
-def test_evaluation_takes_a_copy_over_and_one_back_for_each_chunk(cupy, cuda):
-    method, near, far = METHODS[0], mlp((1, 3, 1), "tanh"), mlp((1, 3, 1), "tanh", kernels=cuda)
+def test_evaluation_takes_a_copy_over_and_one_back_for_each_chunk(cupy, on_cupy):
+    method, near, far = METHODS[0], mlp((1, 3, 1), "tanh"), mlp((1, 3, 1), "tanh", kernels=on_cupy)
     theta = near.init(0, np.float64)
 
     def held_out(tasks):
@@ -44,15 +44,15 @@ def test_evaluation_takes_a_copy_over_and_one_back_for_each_chunk(cupy, cuda):
     exact = evaluate(near, method, theta, held_out, 5, chunk=2)
     evaluate(far, method, theta, held_out, 2)
     counted(cupy)
-    result = evaluate(far, method, cuda.bring(theta)[0], held_out, 5, chunk=2)
+    result = evaluate(far, method, on_cupy.bring(theta)[0], held_out, 5, chunk=2)
     assert counted(cupy) == {"to the GPU": 4, "to the host": 3}          # theta, and three chunks
     assert result.quantity == exact.quantity and relative_error(result.values, exact.values) <= 1e-13
 
 
 @pytest.mark.parametrize("method", [rm.MAML(**STEPS), rm.MAMLPlusPlus(**STEPS), rm.IMAML(**IMPLICIT)], ids=name_of)
 @pytest.mark.parametrize("optimizer", [Adam(), SGD()], ids=["adam", "sgd"])
-def test_training_is_a_copy_over_and_one_back_a_step_and_agrees_with_the_reference(cupy, cuda, method, optimizer):
-    seen, near, far = [], recipe(kernels.reference(), method, optimizer), recipe(cuda, method, optimizer)
+def test_training_is_a_copy_over_and_one_back_a_step_and_agrees_with_the_reference(cupy, on_cupy, method, optimizer):
+    seen, near, far = [], recipe(kernels.reference(), method, optimizer), recipe(on_cupy, method, optimizer)
     start = far.start(theta_of(far))
     counted(cupy)
     exact = train(near, near.start(theta_of(near)), steps=5)
@@ -65,14 +65,14 @@ def test_training_is_a_copy_over_and_one_back_a_step_and_agrees_with_the_referen
     assert all(s["to the GPU"] == 1 and 1 <= s["to the host"] <= 1 + looked and "wait" not in s for s, _ in seen[2:]), seen
 
 
-def test_a_replayed_step_has_the_bits_of_a_launched_one_and_resumes_to_the_bit(cupy, cuda, tmp_path):
+def test_a_replayed_step_has_the_bits_of_a_launched_one_and_resumes_to_the_bit(cupy, on_cupy, tmp_path):
     @dataclass(frozen=True)
     class Launched(rm.MAML):
         replayable = False
     graphs, saved = [], []
     for dtype in (np.float32, np.float64):
         graphs.clear()
-        launched, replayed = recipe(cuda, Launched(**STEPS), dtype=dtype), recipe(cuda, dtype=dtype)
+        launched, replayed = recipe(on_cupy, Launched(**STEPS), dtype=dtype), recipe(on_cupy, dtype=dtype)
         one = train(launched, launched.start(theta_of(launched, dtype)), steps=6)
         cupy.gpu.counts.clear()
         other = train(replayed, replayed.start(theta_of(replayed, dtype)), steps=4, save=saved.append,
@@ -87,9 +87,9 @@ def test_a_replayed_step_has_the_bits_of_a_launched_one_and_resumes_to_the_bit(c
         assert [row.loss for row in again.rows] == [row.loss for row in one.rows]
 
 
-def test_a_step_that_overflows_is_named_as_the_reference_names_it(cupy, cuda):
+def test_a_step_that_overflows_is_named_as_the_reference_names_it(cupy, on_cupy):
     said = []
-    for k in (kernels.reference(), cuda):
+    for k in (kernels.reference(), on_cupy):
         r = recipe(k, optimizer=SGD(), lr=1e200)
         with pytest.raises(rm.NonFiniteError, match="^meta-step 2: ") as raised:
             train(r, r.start(theta_of(r)), steps=5)
@@ -97,8 +97,8 @@ def test_a_step_that_overflows_is_named_as_the_reference_names_it(cupy, cuda):
     assert said[0] == said[1]
 
 
-def test_a_run_that_is_stopped_saves_numpy_s_arrays(cupy, cuda):
-    saved, r = [], recipe(cuda)
+def test_a_run_that_is_stopped_saves_numpy_s_arrays(cupy, on_cupy):
+    saved, r = [], recipe(on_cupy)
 
     def stop(now):
         if now.step == 3:
@@ -130,9 +130,9 @@ def many(tasks=8):
     return net, theta, rm.Batch(*(np.concatenate([a] * (tasks // 2)) for part in batch.sets for a in part))
 
 
-def test_with_too_little_memory_fewer_tasks_are_taken_at_once_and_the_bits_are_the_same(cupy, cuda):
+def test_with_too_little_memory_fewer_tasks_are_taken_at_once_and_the_bits_are_the_same(cupy, on_cupy):
     net, theta, batch = many()
-    far, method, sizes = net.with_kernels(cuda), METHODS[0], []
+    far, method, sizes = net.with_kernels(on_cupy), METHODS[0], []
     enough = method.meta_gradient(far, theta, batch)
     whole = needed(cupy, lambda: method.meta_gradient(far, theta, batch))
 
@@ -147,20 +147,20 @@ def test_with_too_little_memory_fewer_tasks_are_taken_at_once_and_the_bits_are_t
     assert sizes == [8, 4, 2, 2, 2, 2] and cupy.gpu.counts["free_all_blocks"] == 2
 
 
-def test_where_not_one_task_fits_it_is_one_clear_line(cupy, cuda):
+def test_where_not_one_task_fits_it_is_one_clear_line(cupy, on_cupy):
     net, theta, batch = many()
     cupy.gpu.limit = 10_000
     with pytest.raises(OutOfMemoryError, match=r"^the GPU's memory: expected room for the tasks themselves, got Out of memory [^\n]*$"):
-        METHODS[0].meta_gradient(net.with_kernels(cuda), theta, batch)
+        METHODS[0].meta_gradient(net.with_kernels(on_cupy), theta, batch)
     cupy.gpu.limit = 40_000
     with pytest.raises(OutOfMemoryError, match=r"^the GPU's memory: expected room for one task, got Out of memory allocating [\d,]+ bytes "
                        r"\(allocated so far: [\d,]+ bytes\) \(recompute=True, [^\n]*\)$"):
-        METHODS[0].meta_gradient(net.with_kernels(cuda), theta, batch)
+        METHODS[0].meta_gradient(net.with_kernels(on_cupy), theta, batch)
 
 
-def test_evaluation_with_too_little_memory_gives_the_same_values(cupy, cuda):
+def test_evaluation_with_too_little_memory_gives_the_same_values(cupy, on_cupy):
     net, theta, batch = many()
-    far = net.with_kernels(cuda)
+    far = net.with_kernels(on_cupy)
 
     def held_out(tasks):
         return batch[tasks.start:tasks.stop]
@@ -170,8 +170,8 @@ def test_evaluation_with_too_little_memory_gives_the_same_values(cupy, cuda):
     assert np.array_equal(evaluate(far, METHODS[0], theta, held_out, 8, chunk=8, show=done.append).values, values) and done == [4, 8]
 
 
-def test_a_graph_that_does_not_fit_beside_the_rest_is_done_without(cupy, cuda):
-    r, one, other = recipe(cuda), [], []
+def test_a_graph_that_does_not_fit_beside_the_rest_is_done_without(cupy, on_cupy):
+    r, one, other = recipe(on_cupy), [], []
     right = train(r, r.start(theta_of(r)), steps=4, show=lambda now: one.append(cupy.gpu.counts["graph"]))
     cupy.gpu.counts.clear()
 
@@ -185,17 +185,17 @@ def test_a_graph_that_does_not_fit_beside_the_rest_is_done_without(cupy, cuda):
 
 # ---- what refmaml verify asks of it -------------------------------------------------------------------------------------------------
 
-def test_the_checks_of_verify_pass_on_the_gpu_s_arrays_and_refuse_a_wrong_kernel(cupy, cuda):
+def test_the_checks_of_verify_pass_on_the_gpu_s_arrays_and_refuse_a_wrong_kernel(cupy, on_cupy):
     reference = kernels.reference()
 
     def wrong(y, x, w):
-        cuda.linear_forward(y, x, w)
+        on_cupy.linear_forward(y, x, w)
         y *= 1.001
     net = tiny().with_kernels(reference)
     theta, batch, _ = cases.method_case(net, fixed_rates(net, METHODS[0]))
-    for k, right in ((cuda, True), (cuda.replace(linear_forward=wrong), False)):
+    for k, right in ((on_cupy, True), (on_cupy.replace(linear_forward=wrong), False)):
         rows = kernel_checks.layer_kernel_checks(cases.LAYERS[5], k, reference, np.float32, shared=True)
         rows += chain_checks.chain_check("mlp", chain_checks.nets()["two-layer linear"], k, np.float64, shared=False)
         rows.append(kernel_checks.method_kernel_check(METHODS[0], net, theta, batch, k, np.float64))
         assert all(row.passed for row in rows) == right
-    assert kernel_checks.recorded_check(METHODS[0], net, theta, batch, cuda, np.float32).error == 0
+    assert kernel_checks.recorded_check(METHODS[0], net, theta, batch, on_cupy, np.float32).error == 0
