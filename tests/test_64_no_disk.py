@@ -183,7 +183,10 @@ def test_an_optimiser_whose_state_overflows_is_stopped_before_it_stands_still(ca
         def init(self, meta):
             return {"v": np.zeros_like(meta)}
 
-        def update(self, meta, grad, state, t, lr):
+        def factors(self, t, lr):
+            return ()
+
+        def step(self, meta, grad, state, factors, xp=np):
             return meta, {"v": np.where(np.arange(len(meta)) == 5, np.inf, 0).astype(meta.dtype)}
     recipe = Recipe(mlp((1, 5, 1)), MAML(0.01), SGD(), Schedule(1.0), lambda step: Sinusoids().sample(2, step=step))
     recipe = replace(recipe, optimizer=Steep())

@@ -81,10 +81,10 @@ def wrong_conjugate_gradients(product, b, iterations, old_residual, factor=1.0):
     """CG whose next direction starts from the residual before the step (old_residual), or whose steps are 1 / factor times too long."""
     x, r, p = np.zeros_like(b), b, b
     for _ in range(iterations):
-        Ap, rr = product(p), dot(r, r)
+        Ap, rr = product(p), dot(np, r, r)
         if not rr.all():
             break
-        a = (rr / (factor * dot(p, Ap)))[:, None]
+        a = (rr / (factor * dot(np, p, Ap)))[:, None]
         x, old, r = x + a * p, r, r - a * Ap
-        p = (old if old_residual else r) + (dot(r, r) / rr)[:, None] * p
+        p = (old if old_residual else r) + (dot(np, r, r) / rr)[:, None] * p
     return x

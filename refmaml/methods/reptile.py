@@ -83,7 +83,8 @@ class Reptile(InnerLoop):
             net.require_finite(primal, phis[-1], x[:, places], f"support set, inner step {k}")
             step = g = primal.grad
             if self.optimizer == "adam":
-                v, n = self.beta2 * v + (1 - self.beta2) * g * g, self.beta2 * n + (1 - self.beta2)
+                v = self.beta2 * v + (1 - self.beta2) * g * g
+                n = 1 - self.beta2 ** (k + 1) if self.moment == "fresh" else self.beta2 * n + (1 - self.beta2)
                 step = g / (net.kernels.xp.sqrt(v / n) + self.eps)
             phis = [*(phis if trace else []), phis[-1] - A * step]
         return phis, v, n
