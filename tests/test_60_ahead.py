@@ -2,6 +2,8 @@
 import hashlib
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -201,3 +203,34 @@ def test_arrays_from_elsewhere_are_saved_by_the_function_that_brings_them(tmp_pa
     away = trainer.Progress(Elsewhere(now.meta), {k: Elsewhere(a) for k, a in now.state.items()}, now.curve, 2)
     file_format.save(tmp_path / "c.npz", away, {}, as_numpy=lambda a: a.a)
     assert bits(file_format.load(tmp_path / "c.npz")[0]) == bits(now)
+
+
+def test_the_time_outside_the_engine_is_measured_where_the_engine_is(monkeypatch, tmp_path):
+    """A sampler that takes almost as long as the engine shows when it works in line, and hardly when it works ahead of the step."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks" / "reliability")
+    import outside
+
+    from refmaml.cli import options
+    make = outside.problem.make_recipe
+
+    def slow(*arguments):
+        recipe = make(*arguments)
+        return replace(recipe, method=Sleepy(recipe.method), sample=lambda step: time.sleep(0.06) or recipe.sample(step))
+    monkeypatch.setattr(outside.problem, "make_recipe", slow)
+    config = options.settle({"data": "sinusoid", "kernels": "reference"})
+    ahead_of, in_line = (outside.measure(config, {}, 0.6, 60, tmp_path, line)["outside"] for line in (False, True))
+    assert 0 < ahead_of < 0.2 < in_line < 0.6                # 60 ms beside four chunks of 20 ms and some arithmetic
+
+
+class Sleepy:
+    """A method whose gradients take a while in which another thread may work."""
+
+    def __init__(self, method):
+        self.method = method
+
+    def __getattr__(self, name):
+        return getattr(self.method, name)
+
+    def task_gradients(self, *arguments):
+        time.sleep(0.02)
+        return self.method.task_gradients(*arguments)

@@ -3,8 +3,8 @@
     python benchmarks/reliability/outside.py [--seconds 20] [--data-root DIR] [--kernels auto] [--out benchmarks/reliability]
 
 Trains as `refmaml train` does, into a folder, with a checkpoint every `--save-every` seconds, for each of: sinusoid, glyphs, and with
---data-root the preset maml-omniglot-5w1s. The engine is the meta-gradient and the outer update; all else of the loop's wall-clock time is
-outside. Each is measured twice: with the next step's tasks sampled in a thread, as always, and in line, for comparison.
+--data-root the preset maml-omniglot-5w1s. The engine is the tasks' gradients and the outer update; all else of the loop's wall-clock time
+is outside. Each is measured twice: with the next step's tasks sampled in a thread, as always, and in line, for comparison.
 """
 import argparse
 import json
@@ -59,7 +59,7 @@ def measure(config, where, seconds, save_every, folder, line):
     net, method = problem.make_net(config), problem.make_method(config)
     recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", **where))
     now = train(recipe, recipe.start(net.init(config["seed"], config["dtype"])), steps=3)       # compiled and warm
-    engine = Watched(recipe.method, "meta_gradient"), Watched(recipe.optimizer, "update")
+    engine = Watched(recipe.method, "task_gradients"), Watched(recipe.optimizer, "step")
     recipe = replace(recipe, method=engine[0], optimizer=engine[1])
     kept = RunFolder(folder, config)
     started, first = time.perf_counter(), now.step
@@ -68,6 +68,8 @@ def measure(config, where, seconds, save_every, folder, line):
         kept.seen = now
     with in_line(line):
         now = train(recipe, now, minutes=(now.seconds + seconds) / 60, show=see, save=kept.save, save_every=save_every)
+    if not all(e.seconds for e in engine):
+        raise RuntimeError("the engine was not called by the names it is watched under")
     wall, steps = time.perf_counter() - started, now.step - first
     return {"steps": steps, "ms_per_step": round(1e3 * wall / steps, 3), "outside": round(1 - sum(e.seconds for e in engine) / wall, 4)}
 
