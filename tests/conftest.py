@@ -80,3 +80,10 @@ def copy(golden, tmp_path):
     """One to damage."""
     from shutil import copytree
     return copytree(golden, tmp_path / "copy")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder, which the test is in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
