@@ -60,7 +60,7 @@ def main(argv=None, device=DEVICE, sections=SECTIONS):
     limits, out, tell = read_limits(arguments.limit, (device, *sections)), Path(arguments.out), told(arguments.quiet)
     make_folder(out.parent)
     chosen = [s._replace(limit=limits.get(s.name, s.limit)) for s in sections if s.name in (arguments.only or [s.name for s in sections])]
-    probe = run_section(device, limits.get(device.name, device.limit), surroundings(), tell)
+    probe = run_section(device, limits.get(device.name, device.limit), surroundings(), told(quiet=True))      # one line, not two
     if probe["exit_status"] == NO_GPU:
         print((probe["said"] or ["refmaml: expected a GPU, got none"])[-1], file=sys.stderr)
         return NO_GPU
