@@ -131,7 +131,7 @@ SAVED = {
         "adam_eps": (positive(), "Adam's epsilon"),
         "schedule": (choice(("constant", "linear", "cosine")), "of the learning rate; linear, cosine: to 0"),
         "seed": (count(0), "of the initial parameters and of all tasks"),
-        "chunk": (count(1), "tasks in memory at once (default 8; on a GPU all that fit)")},
+        "chunk": (count(1), "tasks in memory at once (default: as many as fit; held-out tasks 8, on a GPU 100)")},
     "evaluation": {
         "eval_tasks": (count(2), "held-out tasks the result is measured on"),
         "eval_steps": (count(1), "inner steps there, where not --inner-steps"),

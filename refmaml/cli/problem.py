@@ -19,7 +19,7 @@ METHODS = {"maml": methods.MAML, "fomaml": methods.FirstOrderMAML, "anil": metho
            "maml++": methods.MAMLPlusPlus, "cavia": methods.CAVIA, "reptile": methods.Reptile,
            "imaml": methods.IMAML}
 
-ON_CPU, ON_GPU = 8, 100          # tasks at a time: to fill caches, and to fill a GPU with held-out tasks
+ON_CPU, ON_GPU = 8, 100          # held-out tasks at a time: to fill caches, and to fill a GPU
 
 # The options that are fields of the method's dataclass, where it has them.
 FIELDS = {"inner_lr": "inner_lr", "inner_steps": "inner_steps", "adapts": "adapts", "frozen": "frozen",
@@ -150,7 +150,7 @@ def make_recipe(config, net, method, distribution, ranks=ALONE):
     expect(config["inner_moment"] != "carried" or config["optimizer"] == "sgd", "--optimizer", "sgd beside --inner-moment carried",
            config["optimizer"])
     return Recipe(net, method, make_optimizer(config), schedule,
-                  lambda step: sample(mine, step) if mine else None, at_once(config, net, None), ranks)
+                  lambda step: sample(mine, step) if mine else None, config["chunk"], ranks)
 
 
 def make_judge(config, net, method, meta_size, split="test", ranks=ALONE, **where):
@@ -164,12 +164,7 @@ def make_judges(config, net, method, meta_size, ways, split="test", ranks=ALONE,
     sample = sampler(make_tasks(config, split, **where), config, config["k_shot"])
     adapts = at_evaluation(method, config, meta_size, net)
     return lambda meta: evaluate_each_way(net, adapts, meta, lambda tasks: sample(tasks, HELD_OUT_STEP), config["eval_tasks"], ways,
-                                          at_once(config, net, ON_GPU), ranks=ranks)
-
-
-def at_once(config, net, on_gpu):
-    """How many tasks at a time, where the options do not say: all that fit (None), or so many, on a GPU."""
-    return config["chunk"] or (on_gpu if net.kernels.far else ON_CPU)
+                                          config["chunk"] or (ON_GPU if net.kernels.far else ON_CPU), ranks=ranks)
 
 
 def check_fits(progress, fresh, place):
