@@ -32,6 +32,15 @@ def test_a_configuration_file_gives_the_same_run_again_and_options_override_it(c
     assert configuration("--config", "first/config.json", "--lr", "0.5")["lr"] == 0.5
 
 
+def test_a_configuration_file_is_held_against_the_checkpoint_on_resume(capsys):
+    train("--steps", "2", "--out", "run")
+    train("--steps", "2", "--out", "other", "--lr", "0.002")
+    capsys.readouterr()
+    again = ["train", "--resume", "--out", "run", "--config"]
+    assert error_of(capsys, *again, "other/config.json") == "--lr: expected 0.001 as in run/checkpoint.npz, got 0.002"
+    assert main([*again, "run/config.json", "--steps", "3", "--quiet"]) == 0
+
+
 @pytest.mark.parametrize("content, message", [
     (None, "c.json: expected the config.json of a run, got No such file or directory"),
     ("{", "c.json: expected the config.json of a run, got no JSON"),

@@ -118,6 +118,22 @@ def test_the_table_lies_apart_from_the_runs_if_asked_with_thinned_curves(tiny, m
     assert float(rows[0]["loss"]) == pytest.approx((float(full[0]["loss"]) + float(full[1]["loss"])) / 2, rel=1e-12)
 
 
+def test_a_table_beside_the_runs_leaves_their_whole_curves(tiny, monkeypatch):
+    monkeypatch.setattr(cells, "THINNED", 2)
+    reproduce("--rows", "maml", "--protocols", "equal")
+    assert len((tiny / "runs/omniglot/equal/5w1s/maml/curve.csv").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 100000], ids=["empty", "cut off", "deep"])
+def test_a_damaged_result_is_one_line(tiny, capsys, content):
+    reproduce("--rows", "maml", "--protocols", "equal")
+    (tiny / "runs/omniglot/equal/5w1s/maml/result.json").write_text(content)
+    capsys.readouterr()
+    assert reproduce("--rows", "maml", "--protocols", "equal") == 2
+    err = capsys.readouterr().err
+    assert err == "refmaml: runs/omniglot/equal/5w1s/maml/result.json: expected a cell's result, got no JSON\n"
+
+
 def test_a_run_under_other_settings_is_not_gone_on_with(tiny, capsys, monkeypatch):
     reproduce("--rows", "maml", "--protocols", "equal")
     before = protocols.configuration

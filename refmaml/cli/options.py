@@ -1,13 +1,10 @@
 """The options that train and evaluate share: how each is read, and which values hold where nobody says."""
-import json
 from math import isfinite
 from typing import Any, NamedTuple
 
 from refmaml.cli import presets
 from refmaml.cli.kernels import NAMES
-from refmaml.errors import ArgumentError, DataError, expect
-
-MOST_OF_A_FILE = 1 << 20                                 # bytes of a config.json: what is longer is none
+from refmaml.errors import ArgumentError, expect
 
 
 class Kind(NamedTuple):
@@ -208,7 +205,7 @@ def settle(given):
 
     Raises ArgumentError and DataError for a file that is no configuration.
     """
-    given = presets.PRESETS.get(given.get("preset"), {}) | (of_file(given["config"]) if "config" in given else {}) | given
+    given = asked(given)
     data = given.get("data", presets.DEFAULTS["data"])
     net = given.get("net", presets.BY_DATA[data].get("net", presets.DEFAULTS["net"]))
     method = given.get("method", presets.DEFAULTS["method"])
@@ -217,14 +214,11 @@ def settle(given):
     return config if config["steps"] or config["minutes"] else config | {"steps": presets.STEPS}
 
 
-def of_file(path):
-    """The configuration in a run's config.json. Raises DataError, and ArgumentError for a value that is none."""
-    try:
-        with open(path, "rb") as file:
-            config = json.loads(file.read(MOST_OF_A_FILE))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: expected the config.json of a run, got {getattr(error, 'strerror', None) or 'no JSON'}") from None
-    return reread(config)
+def asked(given):
+    """The options given, on top of a preset's and of a file's that --config names. Raises ArgumentError and DataError for such a file."""
+    from refmaml.training.files import read_json
+    of_file = reread(read_json(given["config"], "the config.json of a run")) if "config" in given else {}
+    return presets.PRESETS.get(given.get("preset"), {}) | of_file | given
 
 
 def means_something(name, config):

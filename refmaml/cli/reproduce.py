@@ -70,13 +70,11 @@ def standing(cell):
 
 def write_table(folder):
     """Markdown, JSON and picture of all results in the folder of the table."""
-    import json
-
     from refmaml.cli.omniglot import picture, protocols, table
     from refmaml.cli.run_folder import RESULT
     from refmaml.training import files
     paths = [folder / p / c / r / RESULT for p in protocols.PROTOCOLS for c in protocols.COLUMNS for r in protocols.ROWS]
-    results = [json.loads(path.read_text()) for path in paths if path.exists()]
+    results = [files.read_json(path, "a cell's result") for path in paths if path.exists()]
     published = {row: {c: p._asdict() for c, p in columns.items()} for row, columns in protocols.PUBLISHED.items()}
     files.write_json(folder / f"{TABLE}.json", {"schema": 1, "published": published, "results": results})
     with files.durable_write(folder / f"{TABLE}.md") as file:

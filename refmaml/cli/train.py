@@ -2,7 +2,7 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from refmaml.cli import options, presets
+from refmaml.cli import options
 from refmaml.cli.run_folder import CHECKPOINT, PICTURE, RESULT, RunFolder, claimed, new_folder, refuse_finished, titled
 from refmaml.errors import ArgumentError, NonFiniteError, expect
 
@@ -146,8 +146,8 @@ def resumed(given, path):
     """(Progress, configuration) to go on from. Raises DataError, ArgumentError for a contradicting option."""
     from refmaml.training import checkpoint
     now, saved = checkpoint.load(path)
-    saved = options.reread(saved)
-    for name, value in (presets.PRESETS.get(given.get("preset"), {}) | given).items():
+    saved, given = options.reread(saved), options.asked(given)
+    for name, value in given.items():
         fixed = name not in ANEW or (name == "steps" and saved["schedule"] != "constant")
         if name in saved and fixed and value != saved[name]:
             raise ArgumentError(f"{options.flag(name)}: expected {saved[name]} as in {path}, got {value}")

@@ -7,6 +7,8 @@ from pathlib import Path
 from refmaml.errors import DataError
 from refmaml.storage.atomic import atomic_write, clear_parts
 
+MOST = 1 << 20                                           # bytes of JSON that we read: what is longer is none of ours
+
 
 @contextmanager
 def durable_write(path):
@@ -29,6 +31,15 @@ def write_json(path, value):
     """`value` as indented JSON. Raises DataError where `path` cannot be written."""
     with durable_write(path) as file:
         file.write((json.dumps(value, indent=2) + "\n").encode())
+
+
+def read_json(path, what):
+    """The value in a JSON file of at most MOST bytes; `what` it is, for who reads the DataError that is raised where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return json.loads(file.read(MOST))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: expected {what}, got {getattr(error, 'strerror', None) or 'no JSON'}") from None
 
 
 def sync_folder(path):

@@ -1,5 +1,4 @@
 """A cell of the table: a folder with its configuration, its run as far as it has come, and what it was judged to be worth."""
-import json
 import time
 from contextlib import ExitStack
 from math import inf
@@ -55,7 +54,7 @@ class Cell(NamedTuple):
     def result(self):
         """What `judge` wrote, or None."""
         path = self.folder / RESULT
-        return json.loads(path.read_text()) if path.exists() else None
+        return files.read_json(path, "a cell's result") if path.exists() else None
 
 
 def done(config, now):
@@ -101,7 +100,9 @@ def judge(cell, now, where):
 
 
 def publish(cell, now, result, table):
-    """The cell's configuration, its result and a thinned curve, in the folder of the table."""
+    """The cell's configuration, its result and a thinned curve, in the folder of the table, unless that is where the runs are."""
+    if table == cell.out:
+        return
     folder = files.make_folder(cell._replace(out=table).folder)
     files.write_json(folder / CONFIG, cell.configuration)
     files.write_json(folder / RESULT, result)
