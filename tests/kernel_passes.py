@@ -104,6 +104,11 @@ def vectors_passes(k, dtype, tasks=3, P=70_001):
         k.vector_add_rows(total, b)
         in_place = b.copy()
         k.vector_step(in_place, a_, rates_, in_place)
+        adapted, moment, seen = k.empty(b.shape, dtype), k.empty(b.shape, dtype), np.full((1, 1), 0.3, dtype)
+        k.vector_adam(adapted, moment, a_, rates_, b, rates_ * rates_, seen, 0.9, 1e-3)
+        again, over = k.empty(b.shape, dtype), b * b
+        k.vector_adam(again, over, a_, rates_, b, over, seen, 0.9, 1e-3)
+        out |= {f"{name} adam": adapted, f"{name} moment": moment, f"{name} adam again": again, f"{name} moment in place": over}
         out |= {f"{name} step": stepped, f"{name} scale": scaled, f"{name} sum": total, f"{name} in place": in_place}
     return out
 

@@ -1,10 +1,12 @@
 """Arithmetic on flat vectors in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator."""
+import math
+
 import numpy as np
 from numba import cuda
 
 from refmaml.kernels.numba_launcher import for_each
 
-__all__ = ["vector_step", "vector_scale", "vector_add_rows"]
+__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_adam"]
 
 
 @cuda.jit
@@ -32,6 +34,16 @@ def add_rows(total, a):
             total[0, i] += a[t, i]
 
 
+@cuda.jit
+def adam(out, v, a, rates, g, w, n, beta2, rest, eps):
+    """v = beta2 w + rest g g and out = a - rates g / (sqrt(v / n) + eps), a thread for each column, so that v may be w."""
+    t, i = cuda.blockIdx.y, cuda.grid(1)
+    if i < out.shape[1]:
+        here = g[t % len(g), i]
+        v[t, i] = beta2 * w[t % len(w), i] + rest * here * here
+        out[t, i] = a[t % len(a), i] - rates[t % len(rates), i] * (here / (math.sqrt(v[t, i] / n[0, 0]) + eps))
+
+
 def wide(a, out):
     """A row of rates as long as the rows of `out`."""
     return np.broadcast_to(a, (len(a), out.shape[1]))
@@ -50,3 +62,9 @@ def vector_scale(out, rates, b):
 def vector_add_rows(total, a):
     """total (1, P) += the rows of a (T, P), one after another."""
     for_each(add_rows, total.shape[1], [total], [a])
+
+
+def vector_adam(out, v, a, rates, g, w, n, beta2, eps):
+    """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w. See methods/reptile.py."""
+    beta2, rest, eps = (out.dtype.type(number) for number in (beta2, 1 - beta2, eps))
+    for_each(adam, out.shape[1], [out, v], [a, wide(rates, out), g, w, n], beta2, rest, eps)

@@ -1,7 +1,7 @@
 """Arithmetic on flat vectors of parameters, a row for each task: (T, P), or (1, P) where all tasks share it."""
 import numpy as np
 
-__all__ = ["vector_step", "vector_scale", "vector_add_rows"]
+__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_adam"]
 
 
 def vector_step(out, a, rates, b):
@@ -18,3 +18,9 @@ def vector_add_rows(total, a):
     """total (1, P) += the rows of a (T, P), one after another."""
     for row in a:
         total += row
+
+
+def vector_adam(out, v, a, rates, g, w, n, beta2, eps):
+    """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w. See methods/reptile.py."""
+    np.add(beta2 * w, (1 - beta2) * g * g, out=v)
+    np.subtract(a, rates * (g / (np.sqrt(v / n) + eps)), out=out)

@@ -22,6 +22,19 @@ extern "C" __global__ void vector_scale(OUTPUT(real, out), ARRAY(real, rates), A
     if (i < P) OF_TASK(out)[i] = OF_TASK(rates)[i] * OF_TASK(b)[i];
 }
 
+// v = beta2 w + rest g g and out = a - rates g / (sqrt(v / n) + eps), with rest = 1 - beta2 as the host rounds it; v may be w. Products are
+// rounded as in vector_step.
+extern "C" __global__ void vector_adam(OUTPUT(real, out), OUTPUT(real, v), ARRAY(real, a), ARRAY(real, rates), ARRAY(real, g),
+                                       ARRAY(real, w), ARRAY(real, n), int P, real beta2, real rest, real eps)
+{
+    int i = my_element();
+    if (i >= P) return;
+    real here = OF_TASK(g)[i], moment = product(beta2, OF_TASK(w)[i]) + product(product(rest, here), here);
+    real root = sqrt(moment / OF_TASK(n)[0]);
+    OF_TASK(v)[i] = moment;
+    OF_TASK(out)[i] = OF_TASK(a)[i] - product(OF_TASK(rates)[i], here / (root + eps));
+}
+
 // total[i] += the rows of a, one after another: one task's worth of threads goes through all T of them.
 extern "C" __global__ void vector_add_rows(OUTPUT(real, total), ARRAY(real, a), int T, int P)
 {

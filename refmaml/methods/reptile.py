@@ -7,7 +7,7 @@ from refmaml.errors import expect
 from refmaml.methods.fields import check_positive, check_steps
 from refmaml.methods.inner_loop import InnerLoop
 from refmaml.methods.meta_gradient import TaskGradients
-from refmaml.methods.recursion import query
+from refmaml.methods.recursion import query, step
 
 MOMENTS = ("fresh", "carried")
 
@@ -75,19 +75,27 @@ class Reptile(InnerLoop):
         """phi_0 .. phi_K, each (1 or T, P); without trace, phi_K alone. And v (T, P) and n (1, 1) after the last step."""
         P = net.num_params
         phi, rates = self.start(net, meta[:P])
-        v, n = (meta[None, P:2 * P], meta[None, 2 * P:]) if self.moment == "carried" else (0, 0)
+        v, n = (meta[None, P:2 * P], meta[None, 2 * P:]) if self.moment == "carried" else (0 * meta[None, :P], 0)
         phis, order = [phi], self.mini_batches(x.shape[1])
         order = [slice(None)] * len(order) if self.inner_batch is None else net.kernels.bring(*order)
         for k, (A, places) in enumerate(zip(rates, order, strict=True)):
             primal = net.primal(phis[-1], x[:, places], y[:, places], keep=False)
             net.require_finite(primal, phis[-1], x[:, places], f"support set, inner step {k}")
-            step = g = primal.grad
             if self.optimizer == "adam":
-                v = self.beta2 * v + (1 - self.beta2) * g * g
                 n = 1 - self.beta2 ** (k + 1) if self.moment == "fresh" else self.beta2 * n + (1 - self.beta2)
-                step = g / (net.kernels.xp.sqrt(v / n) + self.eps)
-            phis = [*(phis if trace else []), phis[-1] - A * step]
+                phi, v = self.adam_step(net, phis[-1], A, primal.grad, v, n)
+            else:
+                phi = step(net, phis[-1], A, primal.grad)
+            phis = [*(phis if trace else []), phi]
         return phis, v, n
+
+    def adam_step(self, net, phi, A, g, v, n):
+        """The next phi and v, (T, P) each."""
+        k = net.kernels
+        after, moment = (k.empty(g.shape, np.result_type(phi.dtype, A.dtype, g.dtype, v.dtype)) for _ in range(2))
+        n = n if self.moment == "carried" else k.xp.full((1, 1), n, v.dtype)
+        k.vector_adam(after, moment, phi, A[None], g, v, n, self.beta2, self.eps)
+        return after, moment
 
     def adapted(self, net, meta, x, y):
         """phi_K (T, P)."""
