@@ -149,6 +149,17 @@ def test_the_bits_depend_neither_on_threads_nor_on_chunks_nor_on_the_run(name):
         assert np.array_equal(np.concatenate([a[quantity] for a in alone]), value), quantity
 
 
+@pytest.mark.parametrize("name", ["strided conv4", "mlp"])
+def test_arrays_that_may_not_be_written_give_the_same_bits(name):
+    """As JAX's arrays are when NumPy sees them."""
+    net, given = NETS[name].with_kernels(CPU), probe(NETS[name], np.float64, False)[:4]
+    writable = quantities(net, *given)
+    for a in given:
+        a.flags.writeable = False
+    for quantity, value in quantities(net, *given).items():
+        assert np.array_equal(value, writable[quantity]), quantity
+
+
 def Always(operations, loss, memory, threads):
     """A chain that takes threads for however little work."""
     made = chain(operations, loss, memory, threads)

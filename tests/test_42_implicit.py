@@ -156,7 +156,7 @@ def test_float32_runs_in_float32_to_the_end():
 
 
 def test_newton_cg_asks_for_passes_at_arrays_of_its_own(monkeypatch):
-    """Compiled kernels take no read-only array, which is what theta broadcast over tasks would be."""
+    """Compiled kernels copy a read-only array every time, which is what theta broadcast over tasks would be."""
     net, rng = cases.smooth_net(), np.random.default_rng(0)
     theta, batch, primal = cases.start(net, rng), cases.tasks_for(net, rng), net.primal
     written = []

@@ -154,7 +154,8 @@ def parted(empty, dtype, *shapes):
 
 
 def dense(a, dtype):
-    return np.ascontiguousarray(a, dtype)
+    """`a` in the order of its axes; a copy of a read-only one, such as JAX's arrays are, as Numba would take it for another type."""
+    return np.require(a, dtype, "CW")
 
 
 def pixels_in_a_row(x, dtype):
