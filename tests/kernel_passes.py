@@ -102,12 +102,20 @@ def vectors_passes(k, dtype, tasks=3, P=70_001):
         k.vector_step(stepped, a_, rates_, b)
         k.vector_scale(scaled, rates_, b)
         k.vector_add_rows(total, b)
+        s = np.array([[0.3], [0], [-2]], dtype)
+        moved, pulled = k.empty(b.shape, dtype), k.empty(b.shape, dtype)
+        k.vector_move(moved, a_, s, np.where(s == 0, np.inf, b).astype(dtype))
+        k.vector_proximal_step(pulled, b, rates_, rates, a_, 0.7)
+        moved_b, moved_a = b.copy(), b.copy()
+        k.vector_move(moved_b, a_, s, moved_b)
+        k.vector_move(moved_a, moved_a, s, a)
+        out |= {f"{name} move": moved, f"{name} move in b": moved_b, f"{name} move in a": moved_a, f"{name} proximal": pulled}
         in_place = b.copy()
         k.vector_step(in_place, a_, rates_, in_place)
         adapted, moment, seen = k.empty(b.shape, dtype), k.empty(b.shape, dtype), np.full((1, 1), 0.3, dtype)
-        k.vector_adam(adapted, moment, a_, rates_, b, rates_ * rates_, seen, 0.9, 1e-3)
+        k.vector_adam_step(adapted, moment, a_, rates_, b, rates_ * rates_, seen, 0.9, 1e-3)
         again, over = k.empty(b.shape, dtype), b * b
-        k.vector_adam(again, over, a_, rates_, b, over, seen, 0.9, 1e-3)
+        k.vector_adam_step(again, over, a_, rates_, b, over, seen, 0.9, 1e-3)
         out |= {f"{name} adam": adapted, f"{name} moment": moment, f"{name} adam again": again, f"{name} moment in place": over}
         out |= {f"{name} step": stepped, f"{name} scale": scaled, f"{name} sum": total, f"{name} in place": in_place}
     return out

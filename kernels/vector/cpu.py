@@ -1,37 +1,51 @@
 """Arithmetic on flat vectors on a CPU: see reference.py. NumPy does it, a few rows or a piece of one at a time, so that the second
-operation finds what the first left in the second-level cache; threads take rows or pieces, or, for sums over rows, columns."""
+operation finds what the first left in the second-level cache; threads take pieces, or, for sums over rows, columns.
+
+Operations come in the reference's order: their bits are the reference's.
+"""
 import numpy as np
 
 from refmaml.kernels.threads import share
 
-__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_adam"]
+__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step"]
 
 LITTLE = 1 << 16         # numbers below which waking another thread costs more than it brings
-PIECE = 1 << 15         # numbers of a row worked on at a time
+PIECE = 1 << 15          # numbers of an array worked on at a time
 
 
-def of(a, part):
-    """Some rows; the only one where all tasks share it."""
-    return a[part] if len(a) > 1 else a
+def in_pieces(run, out, *others):
+    """run(spare, piece of out, pieces of the others), until all of out is done; spare: room for as much as the piece."""
+    T, P = out.shape
+    height, width = (max(1, PIECE // max(1, P)), P) if P <= PIECE else (1, PIECE)
+    across = max(1, -(-P // width)) if P else 0
+
+    def some(lo, hi):
+        room = np.empty((height, width), out.dtype)
+        for down, right in (divmod(i, across) for i in range(lo, hi)):
+            rows, columns = slice(down * height, (down + 1) * height), slice(right * width, (right + 1) * width)
+            first, *rest = (of(x, rows, columns) for x in (out, *others))
+            run(room[:first.shape[0], :first.shape[1]], first, *rest)
+    share(-(-T // height) * across, some, out.size < LITTLE)
+
+
+def of(x, rows, columns):
+    """A piece of an array, of which all rows or all columns may be one."""
+    return x[rows if len(x) > 1 else slice(None), columns if x.shape[1] > 1 else slice(None)]
 
 
 def vector_step(out, a, rates, b):
     """out = a - rates * b; out may be b."""
-    several = max(1, LITTLE // out.shape[1])
-
-    def rows(lo, hi):
-        for start in range(lo, hi, several):
-            part = slice(start, min(start + several, hi))
-            np.multiply(of(rates, part), of(b, part), out=out[part])
-            np.subtract(of(a, part), out[part], out=out[part])
-    share(len(out), rows, out.size < LITTLE)
+    def run(spare, out, a, rates, b):
+        np.multiply(rates, b, out=spare)
+        np.subtract(a, spare, out=out)
+    in_pieces(run, out, a, rates, b)
 
 
 def vector_scale(out, rates, b):
     """out = rates * b."""
-    def rows(lo, hi):
-        np.multiply(of(rates, slice(lo, hi)), of(b, slice(lo, hi)), out=out[lo:hi])
-    share(len(out), rows, out.size < LITTLE)
+    def run(spare, out, rates, b):
+        np.multiply(rates, b, out=out)
+    in_pieces(run, out, rates, b)
 
 
 def vector_add_rows(total, a):
@@ -42,28 +56,38 @@ def vector_add_rows(total, a):
     share(total.shape[1], columns, a.size < LITTLE)
 
 
-def vector_adam(out, v, a, rates, g, w, n, beta2, eps):
-    """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w. See methods/reptile.py."""
-    T, P = out.shape
-    pieces = -(-P // PIECE)
-
-    def run(lo, hi):
-        spare = np.empty(min(P, PIECE), out.dtype)
-        for t, k in (divmod(i, pieces) for i in range(lo, hi)):
-            part = slice(k * PIECE, min((k + 1) * PIECE, P))
-            adam(spare[:part.stop - part.start], n[0, 0], beta2, eps, *(x[t if len(x) > 1 else 0, part] for x in (out, v, a, rates, g, w)))
-    share(T * pieces, run, out.size < LITTLE)
+def vector_move(out, a, s, b):
+    """out = a + s b with a number s (T, 1) for each row, and a where s = 0, whatever b holds; out may be a or b."""
+    def run(spare, out, a, s, b):
+        with np.errstate(all="ignore"):
+            np.multiply(s, b, out=spare)
+            spare[s[:, 0] == 0] = 0
+            np.add(a, spare, out=out)
+    in_pieces(run, out, a, s, b)
 
 
-def adam(spare, n, beta2, eps, out, v, a, rates, g, w):
-    """A piece of it, in the reference's order, so that its bits are the reference's."""
-    np.multiply(g, 1 - beta2, out=spare)
-    np.multiply(spare, g, out=spare)
-    np.multiply(w, beta2, out=v)
-    np.add(v, spare, out=v)
-    np.divide(v, n, out=spare)
-    np.sqrt(spare, out=spare)
-    np.add(spare, eps, out=spare)
-    np.divide(g, spare, out=spare)
-    np.multiply(rates, spare, out=spare)
-    np.subtract(a, spare, out=out)
+def vector_proximal_step(out, a, rates, g, center, strength):
+    """out = a - rates (g + strength (a - center)); out may be g."""
+    def run(spare, out, a, rates, g, center):
+        np.subtract(a, center, out=spare)
+        np.multiply(spare, strength, out=spare)
+        np.add(g, spare, out=spare)
+        np.multiply(rates, spare, out=spare)
+        np.subtract(a, spare, out=out)
+    in_pieces(run, out, a, rates, g, center)
+
+
+def vector_adam_step(out, v, a, rates, g, w, n, beta2, eps):
+    """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w."""
+    def run(spare, out, v, a, rates, g, w, n):
+        np.multiply(g, 1 - beta2, out=spare)
+        np.multiply(spare, g, out=spare)
+        np.multiply(w, beta2, out=v)
+        np.add(v, spare, out=v)
+        np.divide(v, n, out=spare)
+        np.sqrt(spare, out=spare)
+        np.add(spare, eps, out=spare)
+        np.divide(g, spare, out=spare)
+        np.multiply(rates, spare, out=spare)
+        np.subtract(a, spare, out=out)
+    in_pieces(run, out, v, a, rates, g, w, n)

@@ -1,7 +1,7 @@
 """Arithmetic on flat vectors on a GPU: see reference.py for what is computed, vector.cu for how. Never run on one yet."""
 import numpy as np
 
-__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_adam"]
+__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step"]
 
 
 def wide(a, out):
@@ -24,7 +24,17 @@ def vector_add_rows(launch, total, a):
     launch.elements("vector", "vector_add_rows", [total], [a], len(a), total.shape[1])
 
 
-def vector_adam(launch, out, v, a, rates, g, w, n, beta2, eps):
-    """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w. See methods/reptile.py."""
+def vector_move(launch, out, a, s, b):
+    """out = a + s b with a number s (T, 1) for each row, and a where s = 0, whatever b holds; out may be a or b."""
+    launch.elements("vector", "vector_move", [out], [a, s, b], out.shape[1])
+
+
+def vector_proximal_step(launch, out, a, rates, g, center, strength):
+    """out = a - rates (g + strength (a - center)); out may be g."""
+    launch.elements("vector", "vector_proximal_step", [out], [a, wide(rates, out), g, center], out.shape[1], float(strength))
+
+
+def vector_adam_step(launch, out, v, a, rates, g, w, n, beta2, eps):
+    """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w."""
     numbers = out.shape[1], float(beta2), float(1 - beta2), float(eps)
-    launch.elements("vector", "vector_adam", [out, v], [a, wide(rates, out), g, w, n], *numbers)
+    launch.elements("vector", "vector_adam_step", [out, v], [a, wide(rates, out), g, w, n], *numbers)

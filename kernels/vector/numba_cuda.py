@@ -6,7 +6,7 @@ from numba import cuda
 
 from refmaml.kernels.numba_launcher import for_each
 
-__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_adam"]
+__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step"]
 
 
 @cuda.jit
@@ -35,7 +35,25 @@ def add_rows(total, a):
 
 
 @cuda.jit
-def adam(out, v, a, rates, g, w, n, beta2, rest, eps):
+def move(out, a, s, b):
+    """out = a + s b, a thread for each column; a row whose s is 0 stays, whatever b holds."""
+    t, i = cuda.blockIdx.y, cuda.grid(1)
+    if i < out.shape[1]:
+        s_t, a_ti = s[t % len(s), 0], a[t % len(a), i]
+        out[t, i] = a_ti + s_t * b[t % len(b), i] if s_t != 0 else a_ti
+
+
+@cuda.jit
+def proximal_step(out, a, rates, g, center, strength):
+    """out = a - rates (g + strength (a - center)), a thread for each column."""
+    t, i = cuda.blockIdx.y, cuda.grid(1)
+    if i < out.shape[1]:
+        here = a[t % len(a), i]
+        out[t, i] = here - rates[t % len(rates), i] * (g[t % len(g), i] + strength * (here - center[t % len(center), i]))
+
+
+@cuda.jit
+def adam_step(out, v, a, rates, g, w, n, beta2, rest, eps):
     """v = beta2 w + rest g g and out = a - rates g / (sqrt(v / n) + eps), a thread for each column, so that v may be w."""
     t, i = cuda.blockIdx.y, cuda.grid(1)
     if i < out.shape[1]:
@@ -64,7 +82,17 @@ def vector_add_rows(total, a):
     for_each(add_rows, total.shape[1], [total], [a])
 
 
-def vector_adam(out, v, a, rates, g, w, n, beta2, eps):
-    """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w. See methods/reptile.py."""
+def vector_move(out, a, s, b):
+    """out = a + s b with a number s (T, 1) for each row, and a where s = 0, whatever b holds; out may be a or b."""
+    for_each(move, out.shape[1], [out], [a, s, b])
+
+
+def vector_proximal_step(out, a, rates, g, center, strength):
+    """out = a - rates (g + strength (a - center)); out may be g."""
+    for_each(proximal_step, out.shape[1], [out], [a, wide(rates, out), g, center], out.dtype.type(strength))
+
+
+def vector_adam_step(out, v, a, rates, g, w, n, beta2, eps):
+    """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w."""
     beta2, rest, eps = (out.dtype.type(number) for number in (beta2, 1 - beta2, eps))
-    for_each(adam, out.shape[1], [out, v], [a, wide(rates, out), g, w, n], beta2, rest, eps)
+    for_each(adam_step, out.shape[1], [out, v], [a, wide(rates, out), g, w, n], beta2, rest, eps)

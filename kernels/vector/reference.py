@@ -1,7 +1,7 @@
 """Arithmetic on flat vectors of parameters, a row for each task: (T, P), or (1, P) where all tasks share it."""
 import numpy as np
 
-__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_adam"]
+__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step"]
 
 
 def vector_step(out, a, rates, b):
@@ -20,7 +20,20 @@ def vector_add_rows(total, a):
         total += row
 
 
-def vector_adam(out, v, a, rates, g, w, n, beta2, eps):
-    """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w. See methods/reptile.py."""
+def vector_move(out, a, s, b):
+    """out = a + s b with a number s (T, 1) for each row, and a where s = 0, whatever b holds; out may be a or b."""
+    with np.errstate(all="ignore"):
+        step = s * b
+    step[s[:, 0] == 0] = 0
+    np.add(a, step, out=out)
+
+
+def vector_proximal_step(out, a, rates, g, center, strength):
+    """out = a - rates (g + strength (a - center)); out may be g."""
+    np.subtract(a, rates * (g + strength * (a - center)), out=out)
+
+
+def vector_adam_step(out, v, a, rates, g, w, n, beta2, eps):
+    """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w."""
     np.add(beta2 * w, (1 - beta2) * g * g, out=v)
     np.subtract(a, rates * (g / (np.sqrt(v / n) + eps)), out=out)

@@ -22,10 +22,27 @@ extern "C" __global__ void vector_scale(OUTPUT(real, out), ARRAY(real, rates), A
     if (i < P) OF_TASK(out)[i] = OF_TASK(rates)[i] * OF_TASK(b)[i];
 }
 
-// v = beta2 w + rest g g and out = a - rates g / (sqrt(v / n) + eps), with rest = 1 - beta2 as the host rounds it; v may be w. Products are
-// rounded as in vector_step.
-extern "C" __global__ void vector_adam(OUTPUT(real, out), OUTPUT(real, v), ARRAY(real, a), ARRAY(real, rates), ARRAY(real, g),
-                                       ARRAY(real, w), ARRAY(real, n), int P, real beta2, real rest, real eps)
+// out = a + s b with a number s for each row, and a where s = 0, whatever b holds. Products are rounded as in vector_step.
+extern "C" __global__ void vector_move(OUTPUT(real, out), ARRAY(real, a), ARRAY(real, s), ARRAY(real, b), int P)
+{
+    int i = my_element();
+    real rate = OF_TASK(s)[0];
+    if (i < P) OF_TASK(out)[i] = OF_TASK(a)[i] + (rate == 0 ? real(0) : product(rate, OF_TASK(b)[i]));
+}
+
+// out = a - rates (g + strength (a - center)); likewise.
+extern "C" __global__ void vector_proximal_step(OUTPUT(real, out), ARRAY(real, a), ARRAY(real, rates), ARRAY(real, g), ARRAY(real, center),
+                                                int P, real strength)
+{
+    int i = my_element();
+    if (i >= P) return;
+    real here = OF_TASK(a)[i], slope = OF_TASK(g)[i] + product(strength, here - OF_TASK(center)[i]);
+    OF_TASK(out)[i] = here - product(OF_TASK(rates)[i], slope);
+}
+
+// v = beta2 w + rest g g and out = a - rates g / (sqrt(v / n) + eps), with rest = 1 - beta2 as the host rounds it; v may be w; likewise.
+extern "C" __global__ void vector_adam_step(OUTPUT(real, out), OUTPUT(real, v), ARRAY(real, a), ARRAY(real, rates), ARRAY(real, g),
+                                            ARRAY(real, w), ARRAY(real, n), int P, real beta2, real rest, real eps)
 {
     int i = my_element();
     if (i >= P) return;

@@ -6,9 +6,11 @@ import numpy as np
 from refmaml.batch import Batch
 from refmaml.kernels import KernelSet
 from refmaml.layers import AvgPool2d, BatchNorm2d, Context, Conv2d, CrossEntropy, FiLM, Flatten, LeakyReLU, Linear, Softplus, Tanh
-from refmaml.methods import MAML
+from refmaml.methods import IMAML, MAML, Reptile
 from refmaml.nets import conv4, mlp
 from refmaml.network import Sequential
+
+METHODS = (MAML(inner_lr=0.01, inner_steps=2), IMAML(2.0, inner_steps=1, cg_steps=1), Reptile(0.01, inner_steps=1, optimizer="adam"))
 
 
 class Call(NamedTuple):
@@ -43,7 +45,7 @@ def examples(net, tasks, count):
 
 def record(name, net, x, y, kernels):
     """The distinct calls of one gradient and one Hessian-vector product, kernel by kernel, every task with weights of its own; then those
-    of the kernels that only a meta-gradient calls."""
+    of the kernels that only a meta-gradient calls, each by the first of METHODS that does."""
     calls, known = {}, set()
 
     def noting(kernel, function):
@@ -57,8 +59,9 @@ def record(name, net, x, y, kernels):
                                      kernels.empty))
     w = weights(net, len(x))
     net.hvp(net.primal(w, x, y), np.ones_like(w))
-    known |= {kernel for kernel, _ in calls}
-    MAML(inner_lr=0.01, inner_steps=2).meta_gradient(net, w[0], Batch(x, y, x, y))
+    for method in METHODS:
+        known |= {kernel for kernel, _ in calls}
+        method.meta_gradient(net, w[0], Batch(x, y, x, y))
     return list(calls.values())
 
 

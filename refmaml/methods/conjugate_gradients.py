@@ -4,9 +4,11 @@ from typing import NamedTuple
 import numpy as np
 
 from refmaml.errors import expect
+from refmaml.kernels import reference
 
 CONVERGED, MAXITER, NEGATIVE_CURVATURE, BREAKDOWN, NONFINITE = STATUSES = (
     "converged", "maxiter", "negative_curvature", "breakdown", "nonfinite")
+REFERENCE = reference()
 CODE = {status: number for number, status in enumerate(STATUSES)}
 
 
@@ -35,15 +37,16 @@ def quotient(xp, a, b, where):
     return xp.where(where, a / xp.where(where, b, b.dtype.type(1)), b.dtype.type(0))
 
 
-def conjugate_gradients(product, b, maxiter, tol=1e-10, xp=np):
+def conjugate_gradients(product, b, maxiter, tol=1e-10, kernels=REFERENCE):
     """Solve A x = b for each row, with product(v) = A v row by row; b (T, P).
 
     x_0 = 0, r_0 = p_0 = b;  a_k = |r_k|^2 / p_k'A p_k,  x_{k+1} = x_k + a_k p_k,  r_{k+1} = r_k - a_k A p_k,
     p_{k+1} = r_{k+1} + (|r_{k+1}|^2 / |r_k|^2) p_k.        Hestenes & Stiefel 1952, eq. 3:1a-f.
 
-    A finished system stands still while the others go on. maxiter >= 0; tol: relative to |b|.
-    xp: the module of b and of the products, numpy or cupy; status is NumPy's always. Whether to go on is looked at once an iteration.
+    A finished system stands still, as its a_k is 0, while the others go on. maxiter >= 0; tol: relative to |b|.
+    kernels: of where b and the products are; status is NumPy's always. Whether to go on is looked at once an iteration.
     """
+    xp, move = kernels.xp, kernels.vector_move
     expect(b.ndim == 2, "b", "shape (tasks, P)", f"{b.shape}")
     expect(maxiter >= 0, "maxiter", "an integer >= 0", repr(maxiter))
     x, r, p = xp.zeros(b.shape, b.dtype), b.copy(), b.copy()
@@ -64,12 +67,11 @@ def conjugate_gradients(product, b, maxiter, tol=1e-10, xp=np):
         end(status, active & (curvature == 0), BREAKDOWN)
         active = status == CODE[MAXITER]
         a = quotient(xp, rr, curvature, active)[:, None]
-        on = active[:, None]
-        x = xp.where(on, x + a * p, x)
-        r = xp.where(on, r - a * Ap, r)
+        move(x, x, a, p)
+        move(r, r, -a, Ap)
         new = dot(xp, r, r)
-        beta = quotient(xp, new, rr, active)[:, None]
-        p, rr = xp.where(on, r + beta * p, p), xp.where(active, new, rr)
+        move(p, r, quotient(xp, new, rr, active)[:, None], p)
+        rr = xp.where(active, new, rr)
         iterations += active
         residuals.append(xp.sqrt(rr))
         end(status, active & (residuals[-1] <= goal), CONVERGED)

@@ -7,7 +7,7 @@ from refmaml.methods.conjugate_gradients import conjugate_gradients, quotient
 from refmaml.methods.fields import check_positive, check_steps
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
 from refmaml.methods.proximal import gradient_descent, newton_cg
-from refmaml.methods.recursion import query, step_sizes
+from refmaml.methods.recursion import query, step, step_sizes
 
 SOLVERS = {"gradient_descent": gradient_descent, "newton_cg": newton_cg}
 
@@ -66,9 +66,9 @@ class IMAML:
         after = query(net, phi, batch)
 
         def product(v):                                                 # (I + H_aa / lambda) v
-            return v + moves * net.hvp(support, v) / self.regularization
+            return step(net, v, -moves / self.regularization, net.hvp(support, v))
         xp = net.kernels.xp
-        cg = conjugate_gradients(product, moves * after.grad, self.cg_steps, self.cg_tol, xp)
+        cg = conjugate_gradients(product, moves * after.grad, self.cg_steps, self.cg_tol, net.kernels)
         gradient = cg.x
         if self.frozen or not net.mask(self.adapts).all():
             gradient = cg.x + (1 - moves) * (after.grad - net.hvp(support, cg.x) / self.regularization)

@@ -23,23 +23,28 @@ def relative_residual(xp, gradient, phi, theta, strength):
     return xp.where((scale > 0) | ~(size > 0), quotient(xp, size, scale, scale > 0), size.dtype.type(np.inf))
 
 
-def settled(net, residual, tol):
-    """Whether every task's residual is down to tol. On a GPU to ask is to wait; only an exact 0 meets tol = 0, and nobody asks."""
-    return (tol > 0 or not net.kernels.far) and bool((residual <= tol).all())
+def proximal_step(net, phi, A, grad, theta, strength):
+    """phi - A (grad f + lambda (phi - theta))."""
+    out = net.kernels.empty(grad.shape, grad.dtype)
+    net.kernels.vector_proximal_step(out, phi, A[None], grad, theta, strength)
+    return out
 
 
 def gradient_descent(net, theta, x, y, strength, moves, method, stage):
     """phi <- phi - alpha grad F(phi), inner_steps times or until |grad F| <= inner_tol |lambda (phi - theta)|."""
-    phi = theta
+    phi, A, asked = theta, method.inner_lr * moves, method.inner_tol > 0
     for k in range(method.inner_steps + 1):
-        primal = net.primal(phi, x, y)
+        last = k == method.inner_steps
+        primal = net.primal(phi, x, y, keep=last or asked)
         net.require_finite(primal, phi, x, f"{stage}, inner step {k}")
-        gradient = objective_gradient(primal, phi, theta, strength, moves)
-        residual = relative_residual(net.kernels.xp, gradient, phi, theta, strength)
-        if k == method.inner_steps or (k > 0 and settled(net, residual, method.inner_tol)):
-            return phi, primal, residual
+        if last or asked:
+            gradient = objective_gradient(primal, phi, theta, strength, moves)
+            residual = relative_residual(net.kernels.xp, gradient, phi, theta, strength)
+            if last or (k > 0 and (residual <= method.inner_tol).all()):
+                return phi, primal, residual
+        grad = primal.grad
         del primal
-        phi = phi - method.inner_lr * gradient
+        phi = proximal_step(net, phi, A, grad, theta, strength)
 
 
 def newton_cg(net, theta, x, y, strength, moves, method, stage):
@@ -53,7 +58,7 @@ def newton_cg(net, theta, x, y, strength, moves, method, stage):
         net.require_finite(primal, phi, x, f"{stage}, Newton step {k}")
         gradient = objective_gradient(primal, phi, theta, strength, moves)
         residual = relative_residual(net.kernels.xp, gradient, phi, theta, strength)
-        if k == method.inner_steps or (k > 0 and settled(net, residual, method.inner_tol)):
+        if k == method.inner_steps or (k > 0 and method.inner_tol > 0 and (residual <= method.inner_tol).all()):
             return phi, primal, residual
         direction = newton_direction(net, primal, gradient, strength, moves, method.cg_steps)
         loss = primal.loss
@@ -65,7 +70,7 @@ def newton_direction(net, primal, gradient, strength, moves, cg_steps):
     """d with (H_f + lambda I) d = -grad F, by truncated CG; -grad F where CG could not take a single step."""
     def product(v):
         return moves * (net.hvp(primal, v) + strength * v)
-    solution = conjugate_gradients(product, -gradient, cg_steps, xp=net.kernels.xp)
+    solution = conjugate_gradients(product, -gradient, cg_steps, kernels=net.kernels)
     return net.kernels.xp.where((solution.iterations > 0)[:, None], solution.x, -gradient)
 
 

@@ -94,7 +94,7 @@ class Reptile(InnerLoop):
         k = net.kernels
         after, moment = (k.empty(g.shape, np.result_type(phi.dtype, A.dtype, g.dtype, v.dtype)) for _ in range(2))
         n = n if self.moment == "carried" else k.xp.full((1, 1), n, v.dtype)
-        k.vector_adam(after, moment, phi, A[None], g, v, n, self.beta2, self.eps)
+        k.vector_adam_step(after, moment, phi, A[None], g, v, n, self.beta2, self.eps)
         return after, moment
 
     def adapted(self, net, meta, x, y):

@@ -2,7 +2,6 @@
 
 A section is a program that leaves a JSON file; whatever becomes of it (a crash, a hang, a driver that gives up) stays its own.
 """
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import NamedTuple
 
 from refmaml.bench.gpu.part import NOT_AVAILABLE
 from refmaml.bench.gpu.process import limited
-from refmaml.training.files import write_json
+from refmaml.errors import DataError
+from refmaml.training.files import read_json, write_json
 
 PASSED, FAILED, NOT_HERE, TIMED_OUT, NOT_RUN = "passed", "failed", "not available", "timed out", "not run"
 LEAST, KEPT_LINES = 5, 60        # seconds under which a section is not begun; lines of what it said that are kept
@@ -39,8 +39,8 @@ def run_section(section, limit, environment, tell):
         path = Path(folder) / section.file
         status, lines = limited(section.command(path), limit, environment, tell)
         try:
-            found = json.loads(path.read_text())
-        except (OSError, ValueError):
+            found = read_json(path, "a section's result")
+        except DataError:
             found = None
     reached = outcome(status)
     if reached in (PASSED, NOT_HERE) and found is None:
