@@ -1,6 +1,7 @@
 """What tests of the engine on a GPU's arrays share: methods, a tiny net, and what is counted."""
 import refmaml as rm
 from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, FiLM, Flatten, Linear, MaxPool2d, ReLU
+from refmaml.methods.proximal import HALVINGS
 from refmaml.network import Sequential
 from refmaml.oracles import cases
 from refmaml.oracles.unrolled import fixed_rates
@@ -41,8 +42,10 @@ def counted(cupy):
 
 
 def looks(method):
-    """How often a method must know what it computed before it can go on: at most, for iMAML's searches."""
+    """How often a method must know what it computed before it can go on, and how often it then sends what comes next: at most, for
+    iMAML's searches."""
     if not isinstance(method, rm.IMAML):
         return 0, 0
     outer = method.cg_steps + 1                             # CG asks once an iteration, and how it ended
-    return (outer, 0) if method.solver == "gradient_descent" else (outer + method.inner_steps * outer, method.inner_steps * 30)
+    searches = 0 if method.solver == "gradient_descent" else method.inner_steps
+    return outer + searches * (outer + HALVINGS), searches * (HALVINGS + 1)

@@ -163,3 +163,15 @@ def test_newton_cg_asks_for_passes_at_arrays_of_its_own(monkeypatch):
     monkeypatch.setattr(net, "primal", lambda w, *rest, **options: written.append(w.flags.writeable) or primal(w, *rest, **options))
     rm.IMAML(2.0, inner_steps=1, solver="newton_cg", cg_steps=2).meta_gradient(net, theta, batch)
     assert len(written) == 3 and all(written)
+
+
+def test_the_search_of_a_task_does_not_depend_on_the_others_and_goes_on_for_those_that_need_it(monkeypatch):
+    net, rng = cases.conv_net(), np.random.default_rng(1)
+    theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=4)
+    method, loss, sizes = rm.IMAML(0.5, inner_steps=3, solver="newton_cg", cg_steps=3), net.loss, []
+    monkeypatch.setattr(net, "loss", lambda w, *rest: sizes.append(len(w)) or loss(w, *rest))
+    together = method.adapted(net, theta, batch.x_support, batch.y_support)
+    assert 0 < min(sizes) < len(together)
+    for t in range(len(together)):
+        alone = method.adapted(net, theta, batch.x_support[t:t + 1], batch.y_support[t:t + 1])
+        assert relative_error(alone, together[t:t + 1]) <= 1e-12         # a step more or less would be seen in the first digits

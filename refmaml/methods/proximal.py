@@ -7,6 +7,7 @@ They hold one pass at a time, so memory does not grow with their steps.
 import numpy as np
 
 from refmaml.methods.conjugate_gradients import conjugate_gradients, dot, quotient
+from refmaml.methods.recursion import scaled, step
 
 ARMIJO, HALVINGS = 1e-4, 30          # sufficient decrease, and how often a step is halved before a task stands still
 
@@ -68,8 +69,8 @@ def newton_cg(net, theta, x, y, strength, moves, method, stage):
 
 def newton_direction(net, primal, gradient, strength, moves, cg_steps):
     """d with (H_f + lambda I) d = -grad F, by truncated CG; -grad F where CG could not take a single step."""
-    def product(v):
-        return moves * (net.hvp(primal, v) + strength * v)
+    def product(v):                                                     # H_aa v + lambda v, of a v that is 0 where nothing moves
+        return step(net, scaled(net, moves, net.hvp(primal, v)), -strength * moves, v)
     solution = conjugate_gradients(product, -gradient, cg_steps, kernels=net.kernels)
     return net.kernels.xp.where((solution.iterations > 0)[:, None], solution.x, -gradient)
 
@@ -80,15 +81,26 @@ def backtrack(net, loss, phi, direction, gradient, theta, x, y, strength):
     F's decrease is taken as a difference of losses plus the exact change of the proximal term, and within the loss's own
     rounding a step that does not raise F counts: near the solution no smaller decrease can be seen.
     """
-    xp = net.kernels.xp
-    slope, s = dot(xp, gradient, direction), xp.ones(len(phi), phi.dtype)
+    xp, T = net.kernels.xp, len(phi)
+    slope, pull, square = dot(xp, gradient, direction), dot(xp, phi - theta, direction), dot(xp, direction, direction)
     rounding = 8 * np.finfo(loss.dtype).eps * abs(loss)
+    s, trying = np.ones((T, 1), phi.dtype), np.arange(T)                # on the host; the tasks whose s is still too long
     for _ in range(HALVINGS):
-        step = s[:, None] * direction
-        proximal = strength * (dot(xp, phi - theta, step) + dot(xp, step, step) / 2)
-        change = net.loss(phi + step, x, y) - loss + proximal
-        too_long = ~(change <= ARMIJO * s * slope + rounding) & (s > 0)
-        if not too_long.any():
-            return phi + step
-        s = xp.where(too_long, s / 2, s)
-    return phi + xp.where(too_long, s.dtype.type(0), s)[:, None] * direction
+        s_, rows = net.kernels.bring(s[trying], trying)
+        phi_, d, x_, y_, loss_, slope_, pull_, square_, rounding_ = (
+            a if len(trying) == T else a[rows] for a in (phi, direction, x, y, loss, slope, pull, square, rounding))
+        proximal = strength * (s_[:, 0] * pull_ + s_[:, 0]**2 * square_ / 2)
+        change = net.loss(moved(net, phi_, s_, d), x_, y_) - loss_ + proximal
+        trying = trying[net.kernels.back(~(change <= ARMIJO * s_[:, 0] * slope_ + rounding_))]
+        if len(trying) == 0:
+            break
+        s[trying] /= 2
+    s[trying] = 0
+    return moved(net, phi, *net.kernels.bring(s), direction)
+
+
+def moved(net, phi, s, direction):
+    """phi + s d, s (T, 1)."""
+    out = net.kernels.empty(phi.shape, phi.dtype)
+    net.kernels.vector_move(out, phi, s, direction)
+    return out
