@@ -84,7 +84,7 @@ OWN = {"maml": {"method": "maml", **ONE_STEP}, "fomaml": {"method": "fomaml", **
        # What 20 minutes hold on two cores, so that its step size comes down to 0 within them.
        "reptile": {name: NICHOL[name] for name in ("method", "inner_optimizer", "inner_moment", "inner_lr", "inner_steps", "inner_batch",
                                                    "train_shots", "tasks", "optimizer", "lr", "schedule", "eval_steps", "eval_batch")}
-       | {"steps": 24000},
+       | {"steps": 20000},
        "imaml": {"method": "imaml", "regularization": 2.0, "cg_steps": 5, "inner_solver": "gradient_descent", "inner_lr": 0.1,
                  "inner_steps": 16},
        "imaml-hf": {"method": "imaml", "regularization": 2.0, "cg_steps": 5, **HESSIAN_FREE}}
