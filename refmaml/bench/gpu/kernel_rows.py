@@ -113,12 +113,12 @@ def called(name, net, x, y):
 
 
 def noise(rng, a):
-    """Normal numbers in place of an array's real ones; anything else as it is."""
+    """Normal numbers in place of an array's real ones, none below 0 where none were, as of a mean of squares; anything else as it is."""
     if not isinstance(a, np.ndarray) or a.dtype.kind != "f":
         return a
     out = np.empty_like(a)                               # the same order of memory
     out[...] = rng.standard_normal(a.shape, a.dtype)
-    return out
+    return np.abs(out, out=out) if (a >= 0).all() else out
 
 
 def on_device(gpu, call, dtype):
