@@ -16,8 +16,8 @@ PIECE = 1 << 15          # numbers of an array worked on at a time
 def in_pieces(run, out, *others):
     """run(spare, piece of out, pieces of the others), until all of out is done; spare: room for as much as the piece."""
     T, P = out.shape
-    height, width = (max(1, PIECE // max(1, P)), P) if P <= PIECE else (1, PIECE)
-    across = max(1, -(-P // width)) if P else 0
+    height, width = (PIECE // P, P) if P <= PIECE else (1, PIECE)
+    across = -(-P // width)
 
     def some(lo, hi):
         room = np.empty((height, width), out.dtype)

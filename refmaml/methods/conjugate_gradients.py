@@ -8,8 +8,8 @@ from refmaml.kernels import reference
 
 CONVERGED, MAXITER, NEGATIVE_CURVATURE, BREAKDOWN, NONFINITE = STATUSES = (
     "converged", "maxiter", "negative_curvature", "breakdown", "nonfinite")
-REFERENCE = reference()
 CODE = {status: number for number, status in enumerate(STATUSES)}
+REFERENCE = reference()
 
 
 class Solution(NamedTuple):

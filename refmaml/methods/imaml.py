@@ -63,10 +63,10 @@ class IMAML:
         """dM_t/dtheta for each task, (T, P)."""
         moves = step_sizes(net, 1, self.adapts, self.frozen, theta.dtype)
         phi, support, inner_residual = self.solve(net, theta, batch.x_support, batch.y_support)
-        after = query(net, phi, batch)
+        after, A = query(net, phi, batch), -moves / self.regularization
 
         def product(v):                                                 # (I + H_aa / lambda) v
-            return step(net, v, -moves / self.regularization, net.hvp(support, v))
+            return step(net, v, A, net.hvp(support, v))
         xp = net.kernels.xp
         cg = conjugate_gradients(product, moves * after.grad, self.cg_steps, self.cg_tol, net.kernels)
         gradient = cg.x

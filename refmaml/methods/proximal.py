@@ -69,8 +69,10 @@ def newton_cg(net, theta, x, y, strength, moves, method, stage):
 
 def newton_direction(net, primal, gradient, strength, moves, cg_steps):
     """d with (H_f + lambda I) d = -grad F, by truncated CG; -grad F where CG could not take a single step."""
+    A = -strength * moves
+
     def product(v):                                                     # H_aa v + lambda v, of a v that is 0 where nothing moves
-        return step(net, scaled(net, moves, net.hvp(primal, v)), -strength * moves, v)
+        return step(net, scaled(net, moves, net.hvp(primal, v)), A, v)
     solution = conjugate_gradients(product, -gradient, cg_steps, kernels=net.kernels)
     return net.kernels.xp.where((solution.iterations > 0)[:, None], solution.x, -gradient)
 
