@@ -5,8 +5,8 @@ from refmaml.cli import options
 from refmaml.errors import expect
 
 # What may differ from training. The method is among it: any method can adapt what another has trained.
-ANEW = ("data", "k_shot", "k_query", "rotations", "eval_rotations", "resample", "invert", "split_by", "split_seed", "train_classes",
-        "validation_classes", "loss_scale", "kernels", "seed", "chunk", "eval_steps", "eval_batch", "transductive",
+ANEW = ("data", "k_shot", "k_query", "support_order", "rotations", "eval_rotations", "resample", "invert", "split_by", "split_seed",
+        "train_classes", "validation_classes", "loss_scale", "kernels", "seed", "chunk", "eval_steps", "eval_batch", "transductive",
         *(name for name in options.SAVED["method"] if name not in ("context", "inner_moment")))
 
 
@@ -71,5 +71,5 @@ def reconfigured(saved, given):
     config = dict(saved)
     if given.get("method", saved["method"]) != saved["method"]:
         fresh = options.settle({"data": saved["data"], "net": saved["net"]} | given)
-        config |= {name: fresh[name] for name in ("loss_scale", *options.SAVED["method"]) if name in ANEW}
+        config |= {name: fresh[name] for name in ("loss_scale", "support_order", *options.SAVED["method"]) if name in ANEW}
     return config | {name: value for name, value in given.items() if name in config}

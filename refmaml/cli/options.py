@@ -66,7 +66,7 @@ def switch():
 
 # Where an option means something: {option: (another option, the values of that one)}.
 BELONGS = {
-    **{name: ("data", presets.IMAGES) for name in ("n_way", "rotations", "eval_rotations", "split")},
+    **{name: ("data", presets.IMAGES) for name in ("n_way", "support_order", "rotations", "eval_rotations", "split")},
     **{name: ("data", ("omniglot",)) for name in ("data_root", "download", "resample", "invert", "split_by", "split_seed",
                                                         "train_classes", "validation_classes")},
     **{name: ("data", ("linear",)) for name in ("dim", "rank")},
@@ -82,6 +82,7 @@ SAVED = {
         "k_shot": (count(1), "support examples per class"),
         "k_query": (count(1), "query examples per class"),
         "train_shots": (count(1), "support examples per class while training, where not --k-shot (Reptile)"),
+        "support_order": (choice(("by_class", "shuffled")), "how its examples stand, for mini-batches (Reptile's: shuffled)"),
         "rotations": (choice(("none", "per_task", "as_classes")), "quarter turns of the pictures"),
         "eval_rotations": (choice(("none", "per_task", "as_classes")), "those of held-out tasks, where not --rotations"),
         "resample": (choice(("lanczos", "nearest")), "Omniglot: how 105 pixels become 28"),

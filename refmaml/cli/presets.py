@@ -9,7 +9,7 @@ DEFAULTS = {
     "data": "glyphs", "rotations": "per_task", "eval_rotations": None,
     "resample": "lanczos", "invert": True,
     "split_by": "characters", "split_seed": 1, "train_classes": 1100, "validation_classes": 100,
-    "n_way": 5, "k_shot": 1, "k_query": 5, "train_shots": None, "dim": 20, "rank": 3,
+    "n_way": 5, "k_shot": 1, "k_query": 5, "train_shots": None, "support_order": "by_class", "dim": 20, "rank": 3,
     "method": "maml", "inner_lr": 0.4, "inner_steps": 1, "adapts": None, "frozen": None,
     "regularization": 2.0, "cg_steps": 5, "inner_solver": None, "inner_optimizer": None, "inner_batch": None,
     "inner_moment": None,
@@ -51,7 +51,7 @@ BY_METHOD = {
     "imaml": {"inner_steps": 16, "inner_lr": 0.1, "loss_scale": "mean", "frozen": None},
     # Nichol et al. 2018, their 1-shot 5-way Omniglot flags
     "reptile": {"inner_steps": 5, "inner_lr": 1e-3, "inner_optimizer": "adam", "inner_batch": 10,
-                "train_shots": 10, "tasks": 5, "optimizer": "sgd", "lr": 1.0, "schedule": "linear",
+                "train_shots": 10, "support_order": "shuffled", "tasks": 5, "optimizer": "sgd", "lr": 1.0, "schedule": "linear",
                 "frozen": None},
 }
 

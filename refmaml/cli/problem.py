@@ -130,7 +130,7 @@ def make_tasks(config, split, data_root=None, download=False):
 
 def sampler(distribution, config, shots):
     """(tasks, step) -> Batch with `shots` support examples per class, the query as configured."""
-    ways = {"n_way": config["n_way"]} if config["data"] in IMAGES else {}
+    ways = {name: config[name] for name in ("n_way", "support_order")} if config["data"] in IMAGES else {}
 
     def sample(tasks, step):
         return distribution.sample(tasks, k_shot=shots, k_query=config["k_query"], seed=config["seed"],

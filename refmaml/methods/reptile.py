@@ -26,8 +26,9 @@ class Reptile(InnerLoop):
                   (The authors' tasks come one after another and hand v on; here the tasks of a meta-step all start from the same.)
     inner_batch   examples in a mini-batch; None: the whole support set each step
     beta2, eps    of Adam
-    order_seed    draws the order in which mini-batches go through the support set's places; every task uses the same order,
-                  which loses nothing where the examples at those places are drawn at random
+    order_seed    draws the order in which mini-batches go through the support set's places; every task uses the same order, so what
+                  stands at those places should be shuffled task by task (FewShot.sample's support_order="shuffled"): class by class, the
+                  same labels come last in every task, and theta leans towards them
     Source: Nichol, Achiam, Schulman 2018, Algorithms 1 and 2, section 6.2 for Adam.
     """
     inner_steps: int = 5

@@ -7,6 +7,7 @@ from refmaml.tasks.checks import expect_choice, expect_count, expect_real_dtype
 from refmaml.tasks.streams import task_range, task_rngs
 
 ROTATIONS = ("none", "per_task", "as_classes")
+SUPPORT_ORDERS = ("by_class", "shuffled")
 
 
 class FewShot:
@@ -41,7 +42,7 @@ class FewShot:
         """The number of classes a task chooses from."""
         return len(self.images) * (4 if self.rotations == "as_classes" else 1)
 
-    def sample(self, tasks, n_way=5, k_shot=1, k_query=15, *, seed=0, step=0, dtype=np.float32):
+    def sample(self, tasks, n_way=5, k_shot=1, k_query=15, *, seed=0, step=0, dtype=np.float32, support_order="by_class"):
         """A Batch: x (T, N, 1, H, W) in [0, 1], y (T, N) int64 labels 0 .. n_way-1, class after class.
 
         tasks       how many, or which ones as a range
@@ -49,18 +50,25 @@ class FewShot:
         k_shot      pictures per class in the support: N = n_way * k_shot
         k_query     pictures per class in the query, none of them in the support: N = n_way * k_query
         seed, step  integers: the same two give the same task i, whatever `tasks` is
+        support_order  "by_class", or "shuffled": the same examples in an order drawn for each task, for a method whose mini-batches go
+                    through the support set; by class, their labels would come in one order in all tasks, and be learned
         Raises ArgumentError, also where the table has too few classes or examples.
         """
         tasks = task_range(tasks)
         self._expect_enough(n_way, k_shot, k_query)
         expect_real_dtype(dtype)
-        classes, turns, examples = self._draw(tasks, n_way, k_shot + k_query, seed, step)
+        expect_choice("support_order", support_order, SUPPORT_ORDERS)
+        places = n_way * k_shot if support_order == "shuffled" else 0
+        classes, turns, examples, order = self._draw(tasks, n_way, k_shot + k_query, places, seed, step)
         pictures = self.images[classes[:, :, None], examples]           # (T, n_way, k_shot + k_query, H, W)
         for quarters in (1, 2, 3):
             turned = turns == quarters
             pictures[turned] = np.rot90(pictures[turned], quarters, axes=(-2, -1))
-        return Batch(self._inputs(pictures[:, :, :k_shot], dtype), _labels(len(tasks), n_way, k_shot),
-                     self._inputs(pictures[:, :, k_shot:], dtype), _labels(len(tasks), n_way, k_query))
+        x, y = self._inputs(pictures[:, :, :k_shot], dtype), _labels(len(tasks), n_way, k_shot)
+        if support_order == "shuffled":
+            each = np.arange(len(tasks))[:, None]
+            x, y = x[each, order], y[each, order]
+        return Batch(x, y, self._inputs(pictures[:, :, k_shot:], dtype), _labels(len(tasks), n_way, k_query))
 
     def _expect_enough(self, n_way, k_shot, k_query):
         for name, value in (("n_way", n_way), ("k_shot", k_shot), ("k_query", k_query)):
@@ -69,19 +77,22 @@ class FewShot:
         expect(k_shot + k_query <= self.images.shape[1], "k_shot + k_query",
                f"at most the {self.images.shape[1]} examples of a class", k_shot + k_query)
 
-    def _draw(self, tasks, n_way, examples, seed, step):
-        """Row of the table (T, n_way), quarter turns (T, n_way), column of the table (T, n_way, examples)."""
+    def _draw(self, tasks, n_way, examples, places, seed, step):
+        """Row of the table (T, n_way), quarter turns (T, n_way), column of the table (T, n_way, examples), and an order of
+        so many places (T, places)."""
         classes = np.empty((len(tasks), n_way), np.int64)
         turns = np.zeros_like(classes)
         keys = np.empty((len(tasks), n_way, self.images.shape[1]))
+        order = np.empty((len(tasks), places), np.int64)
         for t, rng in enumerate(task_rngs(seed, step, tasks)):
             classes[t] = rng.choice(len(self), n_way, replace=False)
             keys[t] = rng.random(keys.shape[1:])
             if self.rotations == "per_task":
                 turns[t] = rng.integers(4, size=n_way)
+            order[t] = rng.permutation(places)                           # the last, so that it changes nothing else of a task
         if self.rotations == "as_classes":
             turns, classes = np.divmod(classes, len(self.images))
-        return classes, turns, keys.argsort(axis=-1)[..., :examples]     # the order of random keys: a shuffle
+        return classes, turns, keys.argsort(axis=-1)[..., :examples], order        # the order of random keys: a shuffle
 
     def _inputs(self, pictures, dtype):
         """uint8 (T, n_way, k, H, W) -> (T, n_way * k, 1, H, W) in [0, 1]."""

@@ -62,8 +62,9 @@ NICHOL = {"method": "reptile", "invert": False, "split_seed": 0, "train_classes"
           "rotations": "as_classes", "eval_rotations": "none",
           "padding": "same", "head": "flatten", "bn_gamma": True, "bn_eps": 1e-3, "frozen": [],
           "loss_scale": "mean", "inner_optimizer": "adam", "inner_moment": "carried", "inner_lr": 1e-3, "inner_steps": 5,
-          "inner_batch": 10, "train_shots": 10, "k_query": 1, "tasks": 5, "optimizer": "sgd", "lr": 1.0, "schedule": "linear",
-          "steps": 100000, "eval_steps": 50, "eval_batch": 5, "eval_tasks": 10000}
+          "inner_batch": 10, "train_shots": 10, "support_order": "shuffled", "k_query": 1,
+          "tasks": 5, "optimizer": "sgd", "lr": 1.0, "schedule": "linear", "steps": 100000,
+          "eval_steps": 50, "eval_batch": 5, "eval_tasks": 10000}
 # --classes 20 --inner-batch 20 --inner-iters 10 --meta-iters 200000 --eval-batch 10 --learning-rate 0.0005
 NICHOL_20_WAY = {"inner_batch": 20, "inner_steps": 10, "inner_lr": 5e-4, "steps": 200000, "eval_batch": 10}
 
@@ -83,7 +84,8 @@ ONE_STEP = {"inner_lr": 0.5, "inner_steps": 1, "eval_steps": 3}
 OWN = {"maml": {"method": "maml", **ONE_STEP}, "fomaml": {"method": "fomaml", **ONE_STEP},
        # What 20 minutes hold on two cores, so that its step size comes down to 0 within them.
        "reptile": {name: NICHOL[name] for name in ("method", "inner_optimizer", "inner_moment", "inner_lr", "inner_steps", "inner_batch",
-                                                   "train_shots", "tasks", "optimizer", "lr", "schedule", "eval_steps", "eval_batch")}
+                                                   "train_shots", "support_order", "tasks", "optimizer", "lr", "schedule",
+                                                   "eval_steps", "eval_batch")}
        | {"steps": 20000},
        "imaml": {"method": "imaml", "regularization": 2.0, "cg_steps": 5, "inner_solver": "gradient_descent", "inner_lr": 0.1,
                  "inner_steps": 16},
