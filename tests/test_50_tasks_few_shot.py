@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from refmaml.errors import ArgumentError
+from refmaml.methods import Reptile
 from refmaml.tasks.few_shot import ROTATIONS, FewShot
 
 CLASSES, EXAMPLES = 7, 6
@@ -73,6 +74,34 @@ def test_support_and_query_share_no_picture():
     assert (np.sort(np.concatenate(examples, axis=2), axis=2) == np.arange(EXAMPLES)).all()
 
 
+@pytest.mark.parametrize("rotations", ROTATIONS)
+def test_a_shuffled_support_set_is_the_same_examples_with_their_labels_in_an_order_of_each_task(rotations):
+    data = few_shot(rotations=rotations)
+    straight, shuffled = (data.sample(20, 5, 3, 2, seed=4, step=9, support_order=order) for order in ("by_class", "shuffled"))
+    assert np.array_equal(straight.x_query, shuffled.x_query) and np.array_equal(straight.y_query, shuffled.y_query)
+
+    def sorted_rows(batch):
+        rows = zip(batch.y_support.tolist(), *(a.tolist() for a in read(batch.x_support)), strict=True)
+        return [sorted(zip(*row, strict=True)) for row in rows]
+    assert sorted_rows(straight) == sorted_rows(shuffled)
+    assert len(set(map(tuple, shuffled.y_support.tolist()))) > 15                 # 15! / 3!^5 orders: hardly two alike
+    part = data.sample(range(7, 9), 5, 3, 2, seed=4, step=9, support_order="shuffled")
+    assert np.array_equal(part.x_support, shuffled.x_support[7:9]) and np.array_equal(part.y_support, shuffled.y_support[7:9])
+
+
+def test_mini_batches_of_shuffled_support_sets_have_every_label_equally_often():
+    """And of those by class, the same labels in each task: what a start for all tasks should not be told."""
+    tasks, n_way, k_shot = 400, 5, 3
+    places = np.concatenate(Reptile(0.1, inner_steps=3, inner_batch=5).mini_batches(n_way * k_shot)).reshape(3, 5)
+    by_class, shuffled = (few_shot().sample(tasks, n_way, k_shot, 1, support_order=order).y_support[:, places]
+                          for order in ("by_class", "shuffled"))
+    assert (by_class == by_class[:1]).all()
+    counts = np.stack([np.bincount(shuffled[:, k].ravel(), minlength=n_way) for k in range(3)])
+    # Hypergeometric counts, of smaller variance than the binomial 5 tasks (1/5) (4/5): none of the 15 is beyond five deviations.
+    assert abs(counts - tasks).max() < 5 * np.sqrt(5 * tasks * 0.16)
+    assert abs(np.stack([np.bincount(by_class[:, k].ravel(), minlength=n_way) for k in range(3)]) - tasks).max() >= tasks
+
+
 def test_rotations_are_what_their_names_say():
     turns = {option: read(few_shot(rotations=option).sample(60, 5, 1, 1).x_support)[0]
              for option in ROTATIONS}
@@ -102,7 +131,7 @@ def test_inversion_swaps_ink_and_background_exactly():
     ({"tasks": 0}, "tasks"), ({"n_way": 0}, "n_way"), ({"n_way": CLASSES + 1}, "n_way"),
     ({"n_way": 2.0}, "n_way"), ({"k_shot": 0}, "k_shot"), ({"k_query": -1}, "k_query"),
     ({"k_shot": 4, "k_query": 3}, r"k_shot \+ k_query"), ({"seed": -1}, "seed"),
-    ({"step": 2 ** 64}, "step"), ({"dtype": int}, "dtype")])
+    ({"step": 2 ** 64}, "step"), ({"dtype": int}, "dtype"), ({"support_order": "random"}, "support_order")])
 def test_a_sample_that_cannot_be_drawn_is_refused_in_one_line(bad, argument):
     with pytest.raises(ArgumentError, match=f"^{argument}: expected .*, got ") as error:
         few_shot().sample(**{"tasks": 2, "n_way": 3, "k_shot": 1, "k_query": 2, **bad})

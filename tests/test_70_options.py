@@ -78,6 +78,16 @@ def test_every_method_trains_whatever_the_data(method, data):
     assert np.isfinite(problem.make_judge(config, net, method, len(now.meta))(now.meta).mean)
 
 
+def test_support_sets_are_shuffled_for_reptile_unless_told_otherwise_and_for_no_other():
+    def labels(*argv):
+        config = configuration("--method", *argv, "--data", *GLYPHS)
+        return problem.sampler(problem.make_tasks(config, "train"), config, 4)(range(3), 0).y_support.tolist()
+    by_class, shuffled = labels("maml"), labels("reptile")
+    assert by_class == [sorted(task) for task in by_class] and by_class != shuffled
+    assert labels("reptile", "--support-order", "by_class") == by_class
+    assert labels("maml", "--support-order", "shuffled") == shuffled
+
+
 @pytest.mark.parametrize("argv, message", [
     (["--lr", "-1"], "--lr: expected a finite number > 0, got '-1'"),
     (["--lr", "nan"], "--lr: expected a finite number > 0, got 'nan'"),

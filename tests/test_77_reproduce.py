@@ -48,12 +48,13 @@ def test_the_published_knobs_are_those_of_the_published_code():
     assert (maml["inner_lr"], maml["loss_scale"], maml["tasks"], maml["steps"]) == (0.4, "sum/K", 32, 60000)
     assert maml["frozen"] == ["BatchNorm2d"] and not maml["bn_gamma"] and maml["eval_steps"] == 3
     assert (reptile["inner_moment"], reptile["rotations"], reptile["eval_rotations"]) == ("carried", "as_classes", "none")
+    assert (reptile["support_order"], maml["support_order"]) == ("shuffled", "by_class")
     wide = protocols.configuration("as-published", "maml", "20w1s")
     assert (wide["inner_lr"], wide["inner_steps"], wide["tasks"]) == (0.1, 5, 16)
 
 
 def test_under_the_equal_protocol_net_split_query_size_and_time_are_the_same_for_all():
-    shared = [name for name in (*options.SAVED["tasks"], *options.SAVED["net"], "minutes") if name != "train_shots"]
+    shared = [name for name in (*options.SAVED["tasks"], *options.SAVED["net"], "minutes") if name not in ("train_shots", "support_order")]
     for column in protocols.COLUMNS:
         first, *others = ({name: protocols.configuration("equal", row, column)[name] for name in shared} for row in protocols.ROWS)
         assert all(other == first for other in others)
