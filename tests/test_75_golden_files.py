@@ -185,6 +185,25 @@ def test_a_run_that_is_stopped_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_process_left_goes_with_the_next_one_and_what_a_living_one_writes_stays(tmp_path):
+    program = ("import sys, time; from pathlib import Path; from refmaml.golden.files import new_folder\n"
+               "with new_folder(sys.argv[1]) as part: (part / 'half').touch(); print(flush=True); time.sleep(60)")
+
+    def parts():
+        return sorted(path for path in tmp_path.iterdir() if path.name.endswith(".part"))
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path / "g"], stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        left, = parts()
+        with files.new_folder(tmp_path / "g") as mine:
+            assert parts() == sorted([left, mine])
+        shutil.rmtree(tmp_path / "g")
+        child.kill()
+    assert parts() == [left] and (left / "half").exists()
+    with files.new_folder(tmp_path / "g") as mine:
+        assert parts() == [mine]
+    assert os.listdir(tmp_path) == ["g"]
+
+
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["golden", str(tmp_path / "file" / "out")]) == 2

@@ -11,10 +11,7 @@ but its arrays.
 import hashlib
 import io
 import json
-import os
 import re
-import shutil
-import uuid
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from refmaml.errors import DataError, expect
+from refmaml.storage.atomic import atomic_folder
 from refmaml.storage.npz import read_members
 from refmaml.storage.zips import open_regular, read_small, require
 from refmaml.training.files import durable_write, unwritable, write_json
@@ -47,15 +45,11 @@ def new_folder(path):
     path = Path(path)
     expect(not path.exists() or (path.is_dir() and not any(path.iterdir())), "DIR", "a folder that does not exist yet, or an empty one",
            f"{path}, which holds something")
-    part = path.absolute().with_name(f".{path.absolute().name}.{uuid.uuid4().hex}.part")
     try:
-        part.mkdir(parents=True)
-        yield part
-        os.replace(part, path)
+        with atomic_folder(path.absolute()) as part:
+            yield part
     except OSError as error:
         raise unwritable(path, "folder", error) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_arrays(path, arrays):

@@ -1,11 +1,12 @@
-"""Writing a file so that nobody ever sees half of it, and clearing away the halves that killed processes left.
+"""Writing a file or a folder so that nobody ever sees half of it, and clearing away the halves that killed processes left.
 
-Until a file is whole it is a hidden one beside its place, .NAME.<32 hex digits>.part, which its writer keeps locked (flock). The
+Until it is whole it is a hidden one beside its place, .NAME.<32 hex digits>.part, which its writer keeps locked (flock). The
 kernel drops a lock when its owner dies, however it dies: a part that nobody has locked is litter, whatever the number of the process
 that left it, and a part that is locked belongs to somebody alive.
 """
 import os
 import re
+import shutil
 import uuid
 from contextlib import contextmanager, suppress
 
@@ -36,8 +37,24 @@ def atomic_write(path):
         part.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path):
+    """A folder that takes its place at `path`, where nothing or an empty folder is, when the block ends without an exception.
+
+    Until then, and after an exception, as with `atomic_write`. Raises OSError where it cannot be written.
+    """
+    clear_parts(path.parent, path.name)
+    part, fd = _new_part_folder(path)
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        os.close(fd)
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def clear_parts(folder, name=None):
-    """Remove the parts in `folder`, of one file or of all, that no living process is writing."""
+    """Remove the parts in `folder`, of one name or of all, that no living process is writing."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = _PART.fullmatch(entry.name)
@@ -48,7 +65,7 @@ def clear_parts(folder, name=None):
 def _new_part(path):
     """A new part of `path` and its open, locked file."""
     while True:
-        part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+        part = _part_of(path)
         file = open(part, "xb")                           # noqa: SIM115 (closed by whoever asked for it)
         try_lock(file.fileno(), wait=True)
         if part.exists():                                 # not cleared away in the moment before it was locked
@@ -56,11 +73,29 @@ def _new_part(path):
         file.close()
 
 
+def _new_part_folder(path):
+    """A new folder that is a part of `path`, and the descriptor that keeps it locked."""
+    while True:
+        part = _part_of(path)
+        part.mkdir(parents=True)
+        with suppress(FileNotFoundError):
+            fd = os.open(part, os.O_RDONLY)
+            try_lock(fd, wait=True)
+            if part.exists():
+                return part, fd
+            os.close(fd)
+
+
+def _part_of(path):
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+
+
 def _remove_unless_locked(part):
     with suppress(OSError):                               # gone meanwhile, or somebody else's
-        fd = os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        is_folder = os.path.isdir(part)
+        fd = os.open(part, (os.O_RDONLY if is_folder else os.O_RDWR) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         try:
             if try_lock(fd):
-                os.unlink(part)
+                shutil.rmtree(part) if is_folder else os.unlink(part)
         finally:
             os.close(fd)
