@@ -48,8 +48,9 @@ def test_what_cupy_computes_otherwise_or_not_at_all_is_not_there(cupy):
     (lambda cupy, a: a.get(), "to the host"), (lambda cupy, a: cupy.asnumpy(a), "to the host"), (lambda cupy, a: bool(a.all()), "wait"),
     (lambda cupy, a: float(a.sum()), "wait"), (lambda cupy, a: a[a > 0], "wait"), (lambda cupy, a: cupy.asarray(ONES), "to the GPU"),
     (lambda cupy, a: a.set(ONES), "to the GPU"), (lambda cupy, a: a[:, np.array([0, 1])], "to the GPU"),
-    (lambda cupy, a: cupy.stack([a] * 9), "to the GPU"), (lambda cupy, a: cupy.cuda.Stream().synchronize(), "wait")],
-    ids=["get", "asnumpy", "bool", "float", "mask", "asarray", "set", "places", "nine arrays", "synchronize"])
+    (lambda cupy, a: cupy.stack([a] * 9), "to the GPU"), (lambda cupy, a: cupy.repeat(a[0], [1, 2, 0]), "wait"),
+    (lambda cupy, a: cupy.cuda.Stream().synchronize(), "wait")],
+    ids=["get", "asnumpy", "bool", "float", "mask", "asarray", "set", "places", "nine arrays", "repeat", "synchronize"])
 def test_copies_and_waits_are_counted_and_refused_while_a_stream_is_capturing(cupy, use, what):
     a = cupy.asarray(ONES)
     cupy.gpu.counts.clear()
@@ -58,6 +59,15 @@ def test_copies_and_waits_are_counted_and_refused_while_a_stream_is_capturing(cu
     stream = cupy.cuda.Stream(non_blocking=True)
     stream.begin_capture()
     with pytest.raises(RuntimeError, match="capturing"):
+        use(cupy, a)
+
+
+@pytest.mark.parametrize("use", [lambda cupy, a: a @ a[0], lambda cupy, a: cupy.einsum("ij,ij->i", a, a)], ids=["matmul", "einsum"])
+def test_what_cupy_leaves_to_cublas_is_refused_while_a_stream_is_capturing(cupy, use):
+    a = cupy.asarray(ONES)
+    assert use(cupy, a).get().tolist() == [3, 3]
+    cupy.cuda.Stream(non_blocking=True).begin_capture()
+    with pytest.raises(NotImplementedError, match="cuBLAS"):
         use(cupy, a)
 
 

@@ -13,8 +13,7 @@ from refmaml.bench.workloads import TABLE
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 MILLISECONDS = 2.0
-ATTRIBUTES = {"L2CacheSize": 4096, "ComputeCapabilityMajor": 9, "ComputeCapabilityMinor": 0, "MultiProcessorCount": 2, "ClockRate": 10**6,
-              "MemoryClockRate": 500_000, "GlobalMemoryBusWidth": 64}
+ATTRIBUTES = {"L2CacheSize": 4096, "MultiProcessorCount": 2, "ClockRate": 10**6, "MemoryClockRate": 500_000, "GlobalMemoryBusWidth": 64}
 
 
 class Event:
@@ -37,7 +36,7 @@ def gpu(cupy, monkeypatch):
     for i, name in enumerate(names):
         setattr(cuda.runtime, f"cudaDevAttr{name}", i)
     cuda.runtime.deviceGetAttribute = lambda attribute, which: ATTRIBUTES[names[attribute]]
-    cuda.runtime.getDeviceProperties = lambda which: {"name": b"stand-in", "totalGlobalMem": 1}
+    cuda.runtime.getDeviceProperties = lambda which: {"name": b"stand-in", "totalGlobalMem": 1, "major": 9, "minor": 0}
     cuda.runtime.driverGetVersion = cuda.runtime.runtimeGetVersion = lambda: 13000
     cupy.__version__ = "14"
     cupy.matmul = lambda a, b, out: out.__setitem__(slice(None), a @ b)
@@ -51,6 +50,20 @@ def gpu(cupy, monkeypatch):
 def test_what_it_tells_of_itself_is_json(gpu):
     about = json.loads(json.dumps(gpu.about()))
     assert about["name"] == "stand-in" and about["compute_capability"] == [9, 0] and about["clock_khz"] == 10**6 and gpu.l2 == 4096
+
+
+def test_its_attributes_have_names_of_cupy(monkeypatch):
+    monkeypatch.undo()
+    real = pytest.importorskip("cupy")
+    for name in ATTRIBUTES:
+        assert hasattr(real.cuda.runtime, f"cudaDevAttr{name}"), name
+
+
+def test_before_a_run_is_timed_what_was_sent_on_another_stream_is_there(gpu, monkeypatch):
+    order = []
+    monkeypatch.setattr(gpu, "wait", lambda: order.append("wait"))
+    gpu.timings(lambda: order.append("run"), 1, graph=False)
+    assert order[0] == "wait" and set(order[1:]) == {"run"}
 
 
 def test_a_run_is_captured_and_replayed_and_timed_by_events(gpu, cupy):

@@ -117,13 +117,18 @@ def kept(path, probe):
         return {}
     try:
         sections = json.loads(path.read_text())["sections"]
-        earlier = sections["device"]["found"]["device"]["name"]
+        earlier = named(sections["device"])
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"--out: expected a new file or one that this command wrote, got {path}") from None
-    name = probe["found"]["device"]["name"] if probe["found"] else None
-    if name != earlier:
+    name = named(probe)
+    if name != earlier and None not in (name, earlier):
         raise DataError(f"--out: expected a file of {name}, got one of {earlier}: {path}")
     return sections
+
+
+def named(probe):
+    """The name of the device, None where its section came to no end."""
+    return probe["found"]["device"]["name"] if probe["found"] else None
 
 
 def digest():

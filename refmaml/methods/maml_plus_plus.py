@@ -41,8 +41,9 @@ class MAMLPlusPlus(DifferentiatedLoop):
     def start(self, net, meta):
         """theta (1, P), and for each step every layer's alpha spread over its parameters."""
         theta, alpha = self.unpack(net, meta)
-        lengths = [part.stop - part.start for part in net.blocks]
-        return theta[None], [self.adapting(net, meta) * net.kernels.xp.repeat(row, lengths) for row in alpha]
+        lengths, k = [part.stop - part.start for part in net.blocks], net.kernels
+        spread = (k.joined([k.xp.broadcast_to(row[l:l + 1], (n,)) for l, n in enumerate(lengths)]) for row in alpha)
+        return theta[None], [self.adapting(net, meta) * row for row in spread]         # (CuPy's repeat looks at its list, and so waits)
 
     def task_gradients(self, net, meta, batch, trace):
         """[dM_t/dtheta, dM_t/dalpha] for each task, (T, P + L K); loss is M, accuracy that after the last step."""

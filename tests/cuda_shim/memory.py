@@ -63,6 +63,11 @@ class Gpu:
             raise RuntimeError(f"the current stream is capturing, so a synchronous call is disallowed ({what})")
         self.counts[what] += 1
 
+    def cublas(self):
+        """A call of it: CuPy has none while capturing."""
+        if self.capturing:
+            raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
+
     def run(self, work):
         """Do work on the GPU, or record it; while it is recorded nothing is computed."""
         self.counts["launch"] += 1

@@ -142,6 +142,8 @@ def indices(where):
 
 def compute(gpu, function, *arrays, **options):
     """function(*arrays, **options) as a new array of the GPU."""
+    if function is operator.matmul:
+        gpu.cublas()
     hosts = [operand(a) for a in arrays]
     with np.errstate(all="ignore"):
         like = np.asarray(function(*hosts, **options))
@@ -265,8 +267,7 @@ class Cupy:
         return compute(self.gpu, lambda a: np.square(a, dtype=dtype), a)
 
     def einsum(self, text, *arrays):
-        if self.gpu.capturing:
-            raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
+        self.gpu.cublas()
         return compute(self.gpu, lambda *hosts: np.einsum(text, *hosts), *arrays)
 
     def stack(self, arrays):
@@ -278,6 +279,8 @@ class Cupy:
         return compute(self.gpu, lambda *hosts: np.concatenate(hosts, axis), *arrays)
 
     def repeat(self, a, repeats, axis=None):
+        if not isinstance(repeats, int):
+            self.gpu.count("wait")                       # the list goes over, and how many there are in all decides the shape
         return compute(self.gpu, lambda host: np.repeat(host, repeats, axis), a)
 
     # ---- kernels ---------------------------------------------------------------------------------------------------------------

@@ -35,8 +35,7 @@ class Gpu:
         """Name, compute capability, versions, clocks and sizes: what a result was measured on."""
         cuda = self.xp.cuda
         properties = cuda.runtime.getDeviceProperties(cuda.Device().id)
-        return {"name": properties["name"].decode(), "compute_capability": [self.attribute("ComputeCapabilityMajor"),
-                                                                            self.attribute("ComputeCapabilityMinor")],
+        return {"name": properties["name"].decode(), "compute_capability": [properties["major"], properties["minor"]],
                 "multiprocessors": self.attribute("MultiProcessorCount"), "l2_bytes": self.l2, "memory_bytes": properties["totalGlobalMem"],
                 "clock_khz": self.attribute("ClockRate"), "memory_clock_khz": self.attribute("MemoryClockRate"),
                 "memory_bus_bits": self.attribute("GlobalMemoryBusWidth"), "cuda_driver_api": cuda.runtime.driverGetVersion(),
@@ -73,8 +72,9 @@ class Gpu:
         """(seconds of each of `count` runs, whether they were replays of a graph), by events on the stream the runs are launched on.
 
         graph: the launches of a run are captured and replayed, so that no gap is left between them by whoever launches; a run that
-        cannot be captured is launched.
+        cannot be captured is launched. What it reads may have been sent on another stream, which this one does not wait for by itself.
         """
+        self.wait()
         with self.stream:
             for _ in range(NOT_COUNTED):
                 run()
