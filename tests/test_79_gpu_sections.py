@@ -1,6 +1,9 @@
 """The sections of `make gpu`: time limits, crashes, results in several calls; and what the README says of them."""
 import importlib.util
 import json
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from time import perf_counter, sleep
@@ -56,6 +59,33 @@ def test_a_program_that_hangs_is_ended_with_all_it_started(tmp_path):
         assert not alive(pid)
 
 
+NESTED = """
+import sys
+from refmaml.bench.gpu import process
+code = ("import os, subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
+        "open(sys.argv[1], 'w').write(f'{os.getpid()} {child.pid}'); print('started', flush=True); time.sleep(600)")
+process.limited([sys.executable, "-c", code, sys.argv[1]], 500, tell=lambda line: print(line, flush=True))
+"""
+
+
+def test_what_runs_under_a_limit_of_its_own_ends_with_the_outer_one(tmp_path):
+    status, lines = process.limited([sys.executable, "-c", NESTED, str(tmp_path / "pids")], 6)
+    assert status is None and lines == ["started"]
+    sleep(0.2)
+    assert not any(alive(pid) for pid in (tmp_path / "pids").read_text().split())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with who started it")
+def test_what_runs_under_a_limit_ends_with_who_set_it_however_that_ends(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", NESTED, str(tmp_path / "pids")], stdout=subprocess.PIPE) as outer:
+        outer.stdout.readline()
+        outer.kill()
+    sleep(0.2)
+    program, child = (tmp_path / "pids").read_text().split()
+    assert not alive(program)
+    os.kill(int(child), signal.SIGKILL)                   # what the program itself started, nobody told to go with it
+
+
 def alive(pid):
     """Whether a process is there and no zombie."""
     try:
@@ -65,7 +95,7 @@ def alive(pid):
 
 
 def test_a_program_that_is_not_there_has_a_shell_s_status():
-    assert process.limited(["/no/such/program"], 1)[0] == 127
+    assert process.limited(["/no/such/program"], 30) == (127, ["/no/such/program: No such file or directory"])
 
 
 # ---- sections ----------------------------------------------------------------------------------------------------
@@ -122,6 +152,14 @@ def test_a_failing_section_makes_the_status_1_and_other_calls_add_to_the_file(tm
     assert set(found["sections"]) == {"device", "good", "absent", "wrong", "last", "hang"} and found["sections"]["hang"]["limit"] == 6
     assert len({entry["code"] for entry in found["sections"].values()}) == 1
     assert "wrong            failed" in capsys.readouterr().out
+
+
+def test_a_device_that_could_not_tell_of_itself_stops_no_later_call(tmp_path, run):
+    out = tmp_path / "gpu.json"
+    broken = section("device", "raise AttributeError('no such name')")
+    run.main(["--out", str(out), "--quiet", "--only", "good"], broken, FIVE)
+    assert run.main(["--out", str(out), "--quiet", "--only", "last"], device(), FIVE) == 0
+    assert {"good", "last"} < set(read(out)["sections"])
 
 
 def test_results_of_another_device_are_not_mixed(tmp_path, run):
