@@ -1,9 +1,10 @@
 """`refmaml bench --kernels cuda` without a GPU, whole meta-gradients and the command: every check with the error it is there to find."""
 import json
 from argparse import Namespace
+from contextlib import ExitStack
 from functools import lru_cache
 from math import isclose
-from time import sleep
+from time import perf_counter, sleep
 
 import numpy as np
 import pytest
@@ -48,6 +49,7 @@ def test_without_a_graph_the_reason_is_kept():
 
 class Answering:
     """A worker whose answers are known: {method: answer, or an exception}."""
+    limit = 20
 
     def __init__(self, **answers):
         self.answers, self.asked = answers, []
@@ -55,7 +57,7 @@ class Answering:
     def send(self, method, *arguments):
         self.asked.append(method)
 
-    def receive(self):
+    def receive(self, limit=None):
         answer = self.answers[self.asked[-1]]
         if isinstance(answer, Exception):
             raise answer
@@ -125,7 +127,7 @@ def test_refmaml_has_to_be_right_to_a_billionth_of_a_thousandth(yardstick):
     assert gpu_race.after_exact(few, race.Result("torch-loop-cuda", "", {}), few * (1 + 1e-11)).refused is None
 
 
-@pytest.mark.parametrize("method", ["gradient", "prepare", "turn"])
+@pytest.mark.parametrize("method", ["gradient", "prepare", "turn", "peak"])
 def test_who_fails_is_out_and_the_others_go_on(yardstick, method):
     found = raced(**{"torch-compile-cuda": {method: WorkerError("torch-compile-cuda: no compiler")}, "torch-graph-cuda": {}})
     assert found["torch-compile-cuda"].refused == "torch-compile-cuda: no compiler" and found["torch-compile-cuda"].seconds is None
@@ -156,6 +158,20 @@ def test_a_worker_that_gives_no_answer_within_its_limit_is_ended():
         assert worker.process.exitcode == -9
         with pytest.raises(WorkerError, match="sleeper"):
             worker.ask("doze", 0)
+
+
+def test_workers_that_are_asked_together_have_one_limit_together():
+    names = ["first", "second", "third"]
+    with ExitStack() as stack:
+        workers = {name: stack.enter_context(Worker(name, limit=30, seat=Sleeper)) for name in names}
+        results = {name: race.Result(name, "", {}) for name in names}
+        gpu_race.everybody(workers, results, "doze", lambda name: (0,), lambda result, answer: result)
+        assert not any(result.refused for result in results.values())
+        for worker in workers.values():
+            worker.limit = 2
+        started = perf_counter()
+        gpu_race.everybody(workers, results, "doze", lambda name: (600,), lambda result, answer: result)
+        assert all("got none" in result.refused for result in results.values()) and perf_counter() - started < 4       # not 2 seconds each
 
 
 @pytest.mark.parametrize("layer", [rm.Conv2d(2, 3, 3, padding=1), rm.Conv2d(2, 3, 3, stride=2, padding="same")], ids=["even", "uneven"])

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -98,21 +99,26 @@ def test_a_graph_that_cannot_be_recorded_is_no_pass(tmp_path, monkeypatch):
 
 SANITIZER = """#!{python}
 import sys
-tool, program = sys.argv[2], sys.argv[7:]
 if "--version" in sys.argv:
     print("a stand-in"); sys.exit(0)
-print("========= COMPUTE-SANITIZER"); print("========= planted" if program[-1] == tool else "========= clean")
+tool, program = sys.argv[2], sys.argv[sys.argv.index("--print-limit") + 2:]
 finds, clean = {finds!r}, {clean!r}
-sys.exit({found} if (tool in finds if program[-1] == tool else tool not in clean) else 0)
+found = (tool in finds if program[-1] == tool else tool not in clean)
+print("========= COMPUTE-SANITIZER")
+if "no end" not in (finds, clean):
+    print("========= RACECHECK SUMMARY: 2 hazards displayed (2 errors, 0 warnings)" if tool == "racecheck" and found else
+          "========= ERROR SUMMARY: " + ("10 errors" if found else "0 errors"))
+sys.exit({status} if found else {otherwise})
 """
 
 
 @pytest.fixture
 def tool(tmp_path, monkeypatch):
-    """A compute-sanitizer that finds the planted mistakes `finds` names, and something in the kernels except with the tools in `clean`."""
-    def install(finds=sanitizer.TOOLS, clean=sanitizer.TOOLS):
+    """A compute-sanitizer that finds the planted mistakes `finds` names, and something in the kernels except with the tools in `clean`.
+    status: of a program in which it found something, which an access out of bounds ends; otherwise: of the others."""
+    def install(finds=sanitizer.TOOLS, clean=sanitizer.TOOLS, status=1, otherwise=0):
         path = tmp_path / "compute-sanitizer"
-        path.write_text(SANITIZER.format(python=sys.executable, finds=finds, clean=clean, found=sanitizer.FOUND))
+        path.write_text(SANITIZER.format(python=sys.executable, finds=finds, clean=clean, status=status, otherwise=otherwise))
         path.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     return install
@@ -123,14 +129,25 @@ PROGRAM = (sys.executable, "-c", "pass")
 
 @pytest.mark.parametrize(("installed", "status", "verdicts"), [
     ({}, 0, [True, True, True]),
-    ({"clean": ("memcheck", "initcheck")}, 1, [True, False, True]),
+    ({"clean": ("memcheck", "initcheck")}, 1, [True, False, True]), ({"clean": ("racecheck",), "status": 0}, 1, [False, True, False]),
+    ({"otherwise": 1}, part.NOT_AVAILABLE, [None, None, None]), ({"finds": "no end"}, part.NOT_AVAILABLE, [None, None, None]),
     ({"finds": ("memcheck",)}, 0, [True, None, None]),
-    ({"finds": ()}, part.NOT_AVAILABLE, [None, None, None])], ids=["all clean", "a race", "only memcheck works", "no tool works"])
+    ({"finds": ()}, part.NOT_AVAILABLE, [None, None, None])],
+    ids=["all clean", "a race", "what the program survives", "a program that fails under the tools", "no summary", "only memcheck works",
+         "no tool works"])
 def test_a_tool_is_believed_where_it_finds_what_was_planted(tmp_path, tool, installed, status, verdicts):
     tool(**installed)
     path = tmp_path / "found.json"
     assert sanitizer.main(path, program=PROGRAM) == status
     assert [row["passed"] for row in read(path)["tools"]] == verdicts
+
+
+def test_tools_that_hang_take_no_longer_than_all_may(tmp_path, tool):
+    tool()
+    (tmp_path / "compute-sanitizer").write_text(f"#!{sys.executable}\nimport time; time.sleep(600)")
+    started, path = perf_counter(), tmp_path / "found.json"
+    assert sanitizer.main(path, program=PROGRAM, seconds=3) == part.NOT_AVAILABLE and perf_counter() - started < 20
+    assert all("no end within its limit" in row["reason"] for row in read(path)["tools"])
 
 
 def test_without_the_tool_that_is_said(tmp_path, monkeypatch):

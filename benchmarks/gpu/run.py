@@ -51,7 +51,8 @@ SECTIONS = (
     Section("sanitizer", "compute-sanitizer: memcheck, racecheck, initcheck", program("sanitizer"), 400),
     Section("bench-kernels", "kernels beside the device's limits and cuDNN", bench("kernels"), 420, "bench.json"),
     Section("bench-ourselves", "launching, products over gradients, float64", bench("ourselves"), 180, "bench.json"),
-    Section("bench-meta", "whole meta-gradients beside PyTorch and JAX", bench("meta", "--seconds", "2"), 580, "bench.json"))
+    Section("bench-meta", "whole meta-gradients beside PyTorch and JAX", bench("meta", "--seconds", "2", "--limit", "60"), 580,
+            "bench.json"))
 
 
 def main(argv=None, device=DEVICE, sections=SECTIONS):

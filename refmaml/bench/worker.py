@@ -128,10 +128,10 @@ class Worker:
         with suppress(OSError):
             self.pipe.send((method, arguments))
 
-    def receive(self):
-        """The answer to what was asked by `send`."""
+    def receive(self, limit=None):
+        """The answer to what was asked by `send`. limit: what is left of the worker's own, in seconds."""
         try:
-            if not self.pipe.poll(self.limit):
+            if not self.pipe.poll(self.limit if limit is None else limit):
                 self.process.kill()
                 raise WorkerError(f"{self.name}: expected an answer within {self.limit:g} s, got none")
             ok, answer = self.pipe.recv()

@@ -81,6 +81,7 @@ def main(path, gpu, nets, gradients, runs=RUNS):
                 failed = KernelBits(call.net, call.kernel, version, dtype, 0, -1)
                 row = attempt(partial(kernel_bits, gpu, call, version, dtype, runs, tasks), failed)
                 record["kernels"].append(row._asdict())
+        finished(path, record, None)
     for name, dtype in gradients:
         row = attempt(partial(gradient_bits, gpu, TABLE[name], dtype, runs), GradientBits(name, dtype, 0, []))
         record["gradients"].append(row._asdict())
