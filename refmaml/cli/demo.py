@@ -13,7 +13,7 @@ COMMON = {"data": "glyphs", "n_way": 5, "k_shot": 1, "k_query": 3, "net": "conv4
 CONTESTANTS = {
     "untrained": ("untrained", {"method": "maml", "steps": 0}),
     "erm": ("ERM", {"method": "erm"}),
-    "reptile": ("Reptile", {"method": "reptile", "train_shots": 2, "k_query": 1, "inner_optimizer": "sgd",
+    "reptile": ("Reptile", {"method": "reptile", "train_shots": 2, "support_order": "by_class", "k_query": 1, "inner_optimizer": "sgd",
                             "inner_lr": 0.2, "inner_steps": 3, "frozen": [], "optimizer": "sgd", "lr": 1.0,
                             "schedule": "linear"}),
     "fomaml": ("first-order MAML", {"method": "fomaml"}),
