@@ -10,9 +10,9 @@ from threading import Thread
 # Runs in the new process before the program does. 1 is PR_SET_PDEATHSIG, which only Linux has.
 GUARD = """
 import ctypes, os, sys
-with_linux = getattr(ctypes.CDLL(None), "prctl", None)
-if with_linux:
-    with_linux(1, 9)                                  # SIGKILL
+prctl = getattr(ctypes.CDLL(None), "prctl", None)
+if prctl:
+    prctl(1, 9)                                       # SIGKILL
     if os.getppid() != int(sys.argv[1]):
         sys.exit(1)
 try:
