@@ -73,10 +73,11 @@ def test_the_readme_s_figures_are_those_of_the_committed_results():
         assert phrase.format(f"{worst:.0e}") in " ".join(readme.split())
     for result in committed("demo/demo.json")["results"].values():
         assert f"{100 * result['accuracy']:.1f} +- {100 * result['interval']:.1f} %" in readme
-    omniglot, at_two_hours = committed("omniglot/as-published/5w1s/maml/result.json"), committed("omniglot/at-two-hours.json")
-    assert f"{omniglot['steps']:,}" in readme and f"(step {at_two_hours['steps']:,})" in readme
+    omniglot, reptile = (committed(f"omniglot/as-published/5w1s/{row}/result.json") for row in ("maml", "reptile"))
+    at_two_hours = committed("omniglot/at-two-hours.json")
+    assert f"{omniglot['steps']:,}" in readme and f"(step {at_two_hours['steps']:,})" in readme and f"{reptile['steps']:,}" in readme
     assert f"{committed('ranks/ranks.json')['two_ranks_over_one']:.2f} times as fast" in readme
-    for judged in (*omniglot["evaluations"].values(), at_two_hours):
+    for judged in (*omniglot["evaluations"].values(), *reptile["evaluations"].values(), at_two_hours):
         assert f"{100 * judged['accuracy']:.1f} +- {100 * judged['interval']:.1f} %" in readme
 
 
