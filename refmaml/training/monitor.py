@@ -57,8 +57,9 @@ class Events:
     def __init__(self, folder, now, clock=time.monotonic):
         require_tensorboardx()
         from tensorboardX import SummaryWriter
+        own = f".{time.time_ns()}"                       # tensorboardX tells files apart by the second, and would write over one
         try:
-            self.writer = SummaryWriter(str(make_folder(folder)), purge_step=now.step + 1, flush_secs=5)
+            self.writer = SummaryWriter(str(make_folder(folder)), purge_step=now.step + 1, flush_secs=5, filename_suffix=own)
         except OSError as error:
             raise unwritable(folder, "folder", error) from error
         self.clock, self.due, self.last = clock, -inf, now
