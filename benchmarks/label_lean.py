@@ -15,11 +15,11 @@ import numpy as np
 
 from refmaml.bars import bar
 from refmaml.cli import options, problem, report
+from refmaml.cli.omniglot.cells import WAYS
 from refmaml.cli.run_folder import CHECKPOINT
 from refmaml.training import checkpoint, files
 from refmaml.training.evaluation import HELD_OUT_STEP, outputs
 
-WAYS = {"transductive": True, "one at a time": False}
 SHOWN = ("method", "support_order", "inner_batch", "n_way", "k_shot", "k_query", "seed")
 
 
