@@ -81,8 +81,10 @@ def test_one_two_and_four_ranks_leave_the_same_bits_and_one_result(folder):
 
 
 def test_what_is_wrong_on_all_ranks_is_said_once(folder):
+    lasting = ["--optimizer", "sgd", "--lr", "3e38", "--loss-scale", "sum", "--inner-lr", "1e-6"]
     for argv, line in ((["--lr", "-1"], "--lr: expected a finite number > 0, got '-1'"),
                        (["--inner-lr", "1e30", "--steps", "3"], "meta-step 1: "),
+                       ([*lasting, "--steps", "3", "--out", "far"], "meta-step 1: the update: "),
                        (["--resume", "--out", "x"], "x/checkpoint.npz: expected")):
         done = run(2, "train", *SMALL, "--quiet", *argv)
         assert done.returncode == 2 and done.stdout == ""
@@ -130,6 +132,30 @@ def test_a_signal_that_only_one_rank_gets_stops_all_after_the_same_step(folder):
     assert done.returncode == 128 + signal.SIGTERM
     assert done.stderr.startswith("refmaml: interrupted; saved; to go on: mpiexec -n 2 ") and done.stderr.count("\n") == 1
     assert checkpoint.load("run/checkpoint.npz")[0].step == 6
+
+
+LATE = """
+import os, signal, sys
+from mpi4py import MPI
+from refmaml.cli import main
+from refmaml.training import evaluation
+judged = evaluation.judged
+
+def stopped(*arguments):
+    if MPI.COMM_WORLD.rank == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return judged(*arguments)
+evaluation.judged = stopped
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
+def test_a_signal_while_held_out_tasks_are_judged_stops_all_in_good_order(folder):
+    (folder / "late.py").write_text(LATE)
+    done = run(2, "train", *SMALL, "--steps", "3", "--quiet", "--out", "run", module=["late.py"])
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stderr.startswith("refmaml: interrupted; saved; to go on: mpiexec -n 2 ") and done.stderr.count("\n") == 1
+    assert checkpoint.load("run/checkpoint.npz")[0].step == 3 and not (folder / "run" / "result.json").exists()
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -183,6 +183,36 @@ def test_without_tensorboardx_it_says_what_to_install_before_anything_is_made(fo
 
 
 @needs_tensorboardx
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_disk_that_fills_ends_the_events_and_not_the_run(folder, capsys):
+    clock = Clock()
+    events = Events(folder / "tb", progress(0), clock)
+    with open("/dev/full", "wb") as full:
+        records = events.writer._py_recordio_writer
+        records._writer.close()
+        records._writer = full
+        for step in range(1, 51):                         # more than wait in any queue
+            clock.now += EVERY
+            events(progress(step))
+        events.conclude(progress(50), RESULT)
+        events.close()
+        full.raw.close()                                  # what it holds back cannot be written
+    assert capsys.readouterr().err == (f"refmaml: {folder / 'tb'}: expected a folder that can be written, got No space left on device; "
+                                       "training goes on without events\n")
+
+
+@needs_tensorboardx
+def test_events_are_on_disk_within_seconds(folder):
+    clock = Clock()
+    events = Events(folder / "tb", progress(0), clock)
+    for step in (1, 2):
+        clock.now += EVERY
+        events(progress(step))
+    assert scalars(events_in("tb")).keys() == {1, 2}
+    events.close()
+
+
+@needs_tensorboardx
 def test_a_folder_for_events_that_cannot_be_written_is_one_line(folder):
     (folder / "file").touch()
     with pytest.raises(DataError, match="file/tb: expected a folder that can be written, got Not a directory"):

@@ -1,4 +1,6 @@
 """The options of the command line: what they make together, and the one line that answers what cannot be."""
+import json
+
 import numpy as np
 import pytest
 from command_line import REFERENCE, SMALL, configuration, error_of, left_in, train
@@ -126,6 +128,8 @@ def test_what_cannot_be_is_answered_with_one_line(capsys, folder, argv, message)
     (["evaluate", "nothing.npz"], "nothing.npz: expected a checkpoint, got no such file"),
     (["evaluate", "nothing.npz", "--tasks", "0"], "--tasks: expected an integer >= 1, got '0'"),
     (["train", "--n-way", "500"], "--n-way: expected at most the 483 classes"),
+    (["train", "--k-shot", "9" * 20], f"--k-shot: expected a smaller number, got '{'9' * 20}'"),
+    (["train", "--net", "mlp", "--data", "sinusoid", "--hidden", "2147483647", "2147483647"], "expected enough memory, got "),
     (["learn"], "argument COMMAND: invalid choice: 'learn'"),
     ([], "the following arguments are required: COMMAND")])
 def test_other_commands_answer_with_one_line_too(capsys, argv, message):
@@ -142,3 +146,16 @@ def test_an_output_that_cannot_be_written_is_said_before_training(capsys, folder
     (folder / "run" / "config.json").mkdir()
     message = error_of(capsys, "train", *SMALL, "--steps", "1000000", "--out", "run")
     assert message.startswith("run/config.json: expected a file that can be written, got ")
+
+
+@pytest.mark.parametrize("name, value", [("lr", 10 ** 400), ("k_shot", 10 ** 30), ("hidden", [10 ** 30]), ("inner_steps", 2 ** 31)])
+def test_a_number_in_a_file_that_no_run_could_have_is_one_line(capsys, folder, name, value):
+    (folder / "theirs.json").write_text(json.dumps({"data": "sinusoid", name: value}))
+    number = value[0] if isinstance(value, list) else value
+    message = error_of(capsys, "train", "--config", "theirs.json", "--out", "run")
+    assert message == f"{options.flag(name)}: expected a smaller number, got {value}" and str(number) in message
+    assert not (folder / "run").exists()
+
+
+def test_the_largest_seed_is_one():
+    assert configuration("--seed", str(2 ** 64 - 1))["seed"] == 2 ** 64 - 1

@@ -1,6 +1,10 @@
 """`refmaml reproduce omniglot`: its configurations, and a table of tiny runs that stops and goes on."""
 import csv
 import json
+import os
+import shlex
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,9 +123,10 @@ def test_the_table_lies_apart_from_the_runs_if_asked_with_thinned_curves(tiny, m
     assert float(rows[0]["loss"]) == pytest.approx((float(full[0]["loss"]) + float(full[1]["loss"])) / 2, rel=1e-12)
 
 
-def test_a_table_beside_the_runs_leaves_their_whole_curves(tiny, monkeypatch):
+@pytest.mark.parametrize("table", [[], ["--table", "./runs/../runs/omniglot"]], ids=["by default", "by another name"])
+def test_a_table_beside_the_runs_leaves_their_whole_curves(tiny, monkeypatch, table):
     monkeypatch.setattr(cells, "THINNED", 2)
-    reproduce("--rows", "maml", "--protocols", "equal")
+    reproduce("--rows", "maml", "--protocols", "equal", *table)
     assert len((tiny / "runs/omniglot/equal/5w1s/maml/curve.csv").read_text().splitlines()) == 5
 
 
@@ -133,6 +138,45 @@ def test_a_damaged_result_is_one_line(tiny, capsys, content):
     assert reproduce("--rows", "maml", "--protocols", "equal") == 2
     err = capsys.readouterr().err
     assert err == "refmaml: runs/omniglot/equal/5w1s/maml/result.json: expected a cell's result, got no JSON\n"
+
+
+def test_a_result_of_another_command_in_a_cells_folder_is_one_line(tiny, capsys):
+    reproduce("--rows", "maml", "--protocols", "equal")
+    folder = tiny / "runs/omniglot/equal/5w1s/maml"
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps({name: result[name] for name in ("steps", "seconds", "configuration")}))
+    capsys.readouterr()
+    for more in ([], ["--list"]):
+        assert reproduce("--rows", "maml", "--protocols", "equal", *more) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and "result.json: expected a cell's result, got another (remove it, and" in err
+    (folder / "result.json").unlink()
+    assert reproduce("--rows", "maml", "--protocols", "equal") == 0
+    again = json.loads((folder / "result.json").read_text())
+    assert {n: v for n, v in again.items() if n != "judged_in"} == {n: v for n, v in result.items() if n != "judged_in"}
+
+
+def test_a_checkpoint_that_another_net_left_is_not_gone_on_with(tiny, capsys):
+    reproduce("--rows", "maml", "--protocols", "equal")
+    path = tiny / "runs/omniglot/equal/5w1s/maml/checkpoint.npz"
+    now, config = checkpoint.load(path)
+    checkpoint.save(path, replace(now, state={}, step=2), config)
+    before = path.read_bytes()
+    capsys.readouterr()
+    assert reproduce("--rows", "maml", "--protocols", "equal") == 2
+    assert "and the optimiser state m, v, got" in capsys.readouterr().err and path.read_bytes() == before
+
+
+@pytest.mark.parametrize("signum, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_a_cell_is_judged_says_how_to_go_on(tiny, capsys, monkeypatch, signum, status):
+    make, chosen = problem.make_judges, ("--rows", "maml", "--protocols", "equal")
+    with monkeypatch.context() as patch:
+        patch.setattr(problem, "make_judges", lambda *a, **k: os.kill(os.getpid(), signum) or make(*a, **k))
+        assert reproduce(*chosen, "--out", "my runs") == status
+    said = capsys.readouterr().err
+    assert said == ("refmaml: interrupted; to go on: refmaml reproduce omniglot --protocols equal --columns 5w1s --rows maml "
+                    "--out 'my runs' --data-root .\n")
+    assert main(shlex.split(said.split("to go on: refmaml ")[1])) == 0 and "**" in capsys.readouterr().out
 
 
 def test_a_run_under_other_settings_is_not_gone_on_with(tiny, capsys, monkeypatch):

@@ -8,12 +8,14 @@ from importlib import import_module
 from refmaml.cli import launch
 from refmaml.cli.options import KINDS, flag
 from refmaml.errors import ArgumentError, RefmamlError
+from refmaml.say import say
 from refmaml.version import __version__
 
 # Modules of this package, in the order of --help; add(subparsers) of each sets `func`: arguments -> status.
 COMMANDS = ("verify", "train", "evaluate", "reproduce", "demo", "bench", "doctor", "golden")
 SHARED = ("train", "evaluate")                           # commands that several ranks can do together
 FAILED, READER_GONE = 2, 141                            # the latter as a shell reports SIGPIPE
+TOO_LARGE = ("Maximum allowed", "array is too big")     # how NumPy's ValueErrors begin for an array that no memory could hold
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,7 +45,7 @@ def main(argv=None):
         ranks = launch.launched()
     except ArgumentError as error:
         if launch.told(1) == 0:                         # once is enough
-            print(f"refmaml: {error}", file=sys.stderr)
+            say(f"refmaml: {error}")
         return FAILED
     with launch.watched(ranks), launch.first_speaks(ranks):
         return launch.leave(ranks, attempt(argv, ranks))
@@ -63,24 +65,41 @@ def attempt(argv, ranks):
         complain(ranks, as_typed(str(error)))
         return FAILED
     except MemoryError as error:
-        print(f"refmaml: expected enough memory, got {(str(error) or 'none').splitlines()[0]}", file=sys.stderr)
-        return FAILED
+        return out_of_memory(error)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())      # for the flush at exit
+        silence_stdout()
         return READER_GONE
+    except OSError as error:                            # of a place that none of our own lines is about, as a full disk behind stdout
+        complain(ranks, f"{error.filename or 'stdout'}: expected a place to read from or write to, got {error.strerror or error}")
+        if error.filename is None:
+            silence_stdout()
+        return FAILED
     except KeyboardInterrupt as stop:
-        print("; ".join(["refmaml: interrupted", *map(str, stop.args)]), file=sys.stderr)
+        say("; ".join(["refmaml: interrupted", *map(str, stop.args)]))
         return 128 + getattr(stop, "signum", signal.SIGINT)     # as a shell reports it
     except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(TOO_LARGE):
+            return out_of_memory(error)
         if ranks.size > 1:                              # above the traceback, which does not tell whose it is
             complain(ranks, f"{type(error).__name__}: {error}; this ends the run, checkpoints stay as they were saved")
         raise
 
 
+def silence_stdout():
+    """Nothing more to stdout, where it cannot be written: not what is flushed at exit either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def out_of_memory(error):
+    """Say what could not be had; the exit status."""
+    say(f"refmaml: expected enough memory, got {(str(error) or 'none').splitlines()[0]}")
+    return FAILED
+
+
 def complain(ranks, text):
     """A line on stderr: by the first rank where all know, by the one that failed where only that one does."""
     if ranks.agreed:
-        print(f"refmaml: {text}", file=sys.stderr)
+        say(f"refmaml: {text}")
     else:
         print(f"refmaml: rank {ranks.rank} of {ranks.size}: {text}", file=sys.__stderr__, flush=True)
 

@@ -24,10 +24,13 @@ def accept(condition, value):
     return value
 
 
-def count(least):
+def count(least, most=2**31 - 1):
     def read(value):
         number = int(value) if isinstance(value, str) else value
-        return accept(type(number) is int and number >= least, number)
+        accept(type(number) is int and number >= least, number)
+        if number > most:
+            raise OverflowError(number)
+        return number
     return Kind(read, f"an integer >= {least}")
 
 
@@ -88,7 +91,7 @@ SAVED = {
         "resample": (choice(("lanczos", "nearest")), "Omniglot: how 105 pixels become 28"),
         "invert": (switch(), "Omniglot: ink is 1 on 0"),
         "split_by": (choice(("characters", "alphabets")), "Omniglot: what is split into training and test"),
-        "split_seed": (count(0), "Omniglot: shuffles the characters before they are split"),
+        "split_seed": (count(0, 2**64 - 1), "Omniglot: shuffles the characters before they are split"),
         "train_classes": (count(1), "Omniglot: how many characters to train on"),
         "validation_classes": (count(0), "Omniglot: how many to validate on; the rest is held out"),
         "dim": (count(1), "linear: the length of x"),
@@ -128,7 +131,7 @@ SAVED = {
         "lr": (positive(), "its learning rate"),
         "adam_eps": (positive(), "Adam's epsilon"),
         "schedule": (choice(("constant", "linear", "cosine")), "of the learning rate; linear, cosine: to 0"),
-        "seed": (count(0), "of the initial parameters and of all tasks"),
+        "seed": (count(0, 2**64 - 1), "of the initial parameters and of all tasks"),
         "chunk": (count(1), "tasks in memory at once (default: as many as fit; held-out tasks 8, on a GPU 100)")},
     "evaluation": {
         "eval_tasks": (count(2), "held-out tasks the result is measured on"),
@@ -194,6 +197,8 @@ def read(name, value):
         return kind.read(value)
     except (ValueError, TypeError):
         raise ArgumentError(f"{flag(name)}: expected {kind.wanted}, got {value!r}") from None
+    except OverflowError:
+        raise ArgumentError(f"{flag(name)}: expected a smaller number, got {value!r}") from None
 
 
 def typed(arguments):

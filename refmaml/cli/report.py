@@ -1,6 +1,5 @@
 """What a command tells people while it works, and what it leaves for machines."""
 import platform
-import sys
 import time
 from contextlib import contextmanager
 from math import isnan
@@ -10,6 +9,7 @@ import numpy as np
 
 from refmaml.bars import installed
 from refmaml.cli import launch
+from refmaml.say import say
 from refmaml.version import __version__
 
 SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_DRAWINGS = 30, 0.1
@@ -63,8 +63,7 @@ class Lines:
     def __call__(self, now):
         if self.last is None or time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
             self.last = time.monotonic()
-            print(f"{self.title}step {now.step}{self.total}, {now.seconds:.0f} s: {figures(now)}",
-                  file=sys.stderr, flush=True)
+            say(f"{self.title}step {now.step}{self.total}, {now.seconds:.0f} s: {figures(now)}")
 
 
 def figures(now, over=20):

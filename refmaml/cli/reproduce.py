@@ -1,5 +1,6 @@
 """`refmaml reproduce omniglot`: published numbers, run again in one harness, and the table that comes of it."""
 import re
+import shlex
 import time
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def add(subparsers):
 def run(arguments):
     """Train, judge, and write the table after every cell."""
     from refmaml.cli.omniglot import cells
+    from refmaml.cli.stopping import stopping
     given = options.typed(arguments)
     out = Path(given.get("out", "runs/omniglot"))
     chosen = [cells.Cell(p, r, c, out) for p in arguments.protocols for c in arguments.columns for r in arguments.rows]
@@ -47,16 +49,18 @@ def run(arguments):
         if left > 0 and not (now and cells.done(cell.configuration, now)):
             now = cells.go_on(cell, left / 60, where, again(arguments, given), arguments.quiet)
         if now and now.step:
-            cells.publish(cell, now, cells.judge(cell, now, where), table)
-            write_table(table)
+            with stopping(f"to go on: {again(arguments, given)}"):
+                cells.publish(cell, now, cells.judge(cell, now, where), table)
+                write_table(table)
     print((table / f"{TABLE}.md").read_text() if (table / f"{TABLE}.md").exists() else "Nothing was run yet.")
 
 
 def again(arguments, given):
     """The command as it was typed, for who wants to go on."""
-    several = [f"--{name} {' '.join(getattr(arguments, name))}" for name in ("protocols", "columns", "rows")]
-    single = [f"{options.flag(name)} {given[name]}" for name in ("out", "data_root") if name in given]
-    return " ".join(["refmaml reproduce omniglot", *several, *single, *([f"--table {arguments.table}"] if arguments.table else [])])
+    several = [word for name in ("protocols", "columns", "rows") for word in (f"--{name}", *getattr(arguments, name))]
+    single = {**{options.flag(name): given[name] for name in ("out", "data_root") if name in given},
+              **({"--table": arguments.table} if arguments.table else {})}
+    return shlex.join(["refmaml", "reproduce", "omniglot", *several, *(word for pair in single.items() for word in pair)])
 
 
 def standing(cell):
@@ -71,10 +75,11 @@ def standing(cell):
 def write_table(folder):
     """Markdown, JSON and picture of all results in the folder of the table."""
     from refmaml.cli.omniglot import picture, protocols, table
+    from refmaml.cli.omniglot.cells import read_result
     from refmaml.cli.run_folder import RESULT
     from refmaml.training import files
     paths = [folder / p / c / r / RESULT for p in protocols.PROTOCOLS for c in protocols.COLUMNS for r in protocols.ROWS]
-    results = [files.read_json(path, "a cell's result") for path in paths if path.exists()]
+    results = [read_result(path) for path in paths if path.exists()]
     published = {row: {c: p._asdict() for c, p in columns.items()} for row, columns in protocols.PUBLISHED.items()}
     files.write_json(folder / f"{TABLE}.json", {"schema": 1, "published": published, "results": results})
     with files.durable_write(folder / f"{TABLE}.md") as file:

@@ -1,9 +1,10 @@
 """The folder of a training run: one process at a time writes to it, and nothing in it is ever half there."""
-import sys
+import os
 from pathlib import Path
 
 from refmaml.errors import DataError, expect
-from refmaml.storage.locks import sole_writer
+from refmaml.say import say
+from refmaml.storage.locks import is_ours, sole_writer
 
 CHECKPOINT, CURVE, PICTURE = "checkpoint.npz", "curve.csv", "curve.png"
 CONFIG, RESULT = "config.json", "result.json"
@@ -23,6 +24,8 @@ class RunFolder:
         """What a later process needs, and what people like to look at meanwhile. Raises DataError, saying what is there still."""
         from refmaml.training import checkpoint, files
         self.seen = now
+        if not is_ours(self.path):
+            raise DataError(f"{self.path}: expected the folder this run began in, got one that was removed, or that another process took")
         try:
             checkpoint.save(self.path / CHECKPOINT, now, self.config)
             self.kept = now.step
@@ -45,14 +48,17 @@ class RunFolder:
 
     def trouble(self, error):
         """Say that a save on the way failed; the next is tried in its time."""
-        print(f"refmaml: {error}; training goes on, and saving is tried again", file=sys.stderr, flush=True)
+        say(f"refmaml: {error}; training goes on, and saving is tried again")
 
     def diverged(self, error):
         """Leave the curve up to the step that overflowed, and the checkpoint as it is; the error with that said."""
-        self.write_curve()
-        self.draw_curve()
-        return type(error)(f"{error}; {self.path / CHECKPOINT} is as it was after step {self.kept}, "
-                           f"the curve goes to step {self.seen.step}")
+        try:
+            self.write_curve()
+            self.draw_curve()
+            curve = f"the curve goes to step {self.seen.step}"
+        except DataError as trouble:
+            curve = str(trouble)
+        return type(error)(f"{error}; {self.path / CHECKPOINT} is as it was after step {self.kept}, {curve}")
 
 
 def titled(config):
@@ -74,8 +80,10 @@ def new_folder(given, config):
 
 
 def refuse_finished(folder):
-    """Raise ArgumentError where a run lies in the folder already."""
-    expect(not (folder / CHECKPOINT).exists(), "--out", "a folder without a checkpoint, or --resume beside it", folder)
+    """Raise ArgumentError where a run lies in the folder already, or a file that a run would write over."""
+    expect(not os.path.exists(folder / CHECKPOINT), "--out", "a folder without a checkpoint, or --resume beside it", folder)
+    there = [name for name in (CONFIG, RESULT) if os.path.isfile(folder / name)]
+    expect(not there, "--out", "a folder that a run does not write over", f"{folder} with a {there and there[0]}")
 
 
 def claimed(folder, stack):

@@ -2,7 +2,7 @@
 import os
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -13,8 +13,8 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def stopping():
-    """Within, the first of SIGNALS raises Stopped, and later ones only say that what it started, saving, is not over yet.
+def stopping(*said):
+    """Within, the first of SIGNALS raises Stopped(*said), and later ones only say that what it started, saving, is not over yet.
 
     A signal that is ignored stays ignored (nohup). Elsewhere than in the main thread, which alone hears signals, nothing changes.
     """
@@ -26,9 +26,10 @@ def stopping():
     def hear(signum, frame):
         asked.append(signum)
         if len(asked) > 1:                                # a handler must not print: it may have interrupted a print
-            os.write(2, b"refmaml: still saving\n")
+            with suppress(OSError):                       # whoever reads may have been stopped by the same Ctrl-C
+                os.write(2, b"refmaml: still saving\n")
             return
-        stop = Stopped()
+        stop = Stopped(*said)
         stop.signum = signum
         raise stop
     before = {s: signal.getsignal(s) for s in SIGNALS}

@@ -1,4 +1,6 @@
 """`refmaml train`: meta-train a net; leave its checkpoint, learning curve and held-out result."""
+import os
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -37,8 +39,7 @@ def run(arguments):
         with ranks.together():
             problem.check_fits(now, start, CHECKPOINT)
             if ranks.rank == 0:
-                kept = opened(folder, given, config, now, arguments.resume, stack)
-                monitors = watching(kept, now, given, stack)
+                kept, monitors = opened(folder, given, config, now, arguments.resume, stack)
         result = trained(kept, recipe, now, judge, again(kept, ranks, given), minutes=config["minutes"], quiet=arguments.quiet,
                          monitors=monitors, save_every=given.get("save_every", 60.0))
         if ranks.rank == 0:
@@ -67,7 +68,7 @@ def begun(given, stack):
     expect("out" in given, "--out", "the folder of the run to go on with, beside --resume", "nothing")
     from refmaml.training.files import make_folder
     folder = Path(given["out"])
-    if (folder / CHECKPOINT).exists():
+    if os.path.exists(folder / CHECKPOINT):              # False for what no file system could hold, too
         claimed(make_folder(folder), stack)
     return *resumed(given, folder / CHECKPOINT), folder
 
@@ -88,13 +89,15 @@ class Bystander(RunFolder):
 
 
 def opened(folder, given, config, now, resume, stack):
-    """The run's folder, ours until the ExitStack `stack` closes, after a first save: what cannot be written is said before any work."""
+    """(The run's folder, ours until the ExitStack `stack` closes, what looks on), after a first save, which is the last of what may fail:
+    what cannot be written is said before any work, and then nothing is in the way of who tries again."""
     if folder is None:
         folder = claimed(new_folder(given, config), stack)
         refuse_finished(folder)
     kept = RunFolder(folder, config, now.step if resume else None)
+    monitors = watching(kept, now, given, stack)
     kept.save(now)
-    return kept
+    return kept, monitors
 
 
 def watching(kept, now, given, stack):
@@ -138,8 +141,8 @@ def trained(kept, recipe, now, then, again, *, minutes, quiet=False, title="", m
 def again(kept, ranks, given):
     """The command that goes on with a run."""
     from refmaml.cli import launch
-    place = f" --data-root {given['data_root']}" if "data_root" in given else ""
-    return f"{launch.program(ranks)} train --resume --out {kept.path}{place}"
+    place = ["--data-root", given["data_root"]] if "data_root" in given else []
+    return f"{launch.program(ranks)} train --resume --out {shlex.join([str(kept.path), *place])}"
 
 
 def resumed(given, path):
@@ -155,14 +158,14 @@ def resumed(given, path):
 
 
 def conclude(kept, result, monitors):
-    """One line for people, the held-out result with all that it depends on, and both in the pictures."""
+    """The held-out result with all that it depends on, the same in the pictures, and one line for people."""
     from refmaml.cli import report
     from refmaml.training import files
     config, now = kept.config, kept.seen
-    print(f"{titled(config)}: {result} over {len(result.values)} held-out tasks, "
-          f"after {now.step} steps in {now.seconds:.0f} s; see {kept.path}")
     about = {"steps": now.step, "seconds": round(now.seconds, 3), "configuration": config}
     files.write_json(kept.path / RESULT, report.record(result) | about | report.circumstances())
     kept.draw_curve([(now.step, result)])
     for monitor in monitors:
         monitor.conclude(now, result)
+    print(f"{titled(config)}: {result} over {len(result.values)} held-out tasks, "
+          f"after {now.step} steps in {now.seconds:.0f} s; see {kept.path}")

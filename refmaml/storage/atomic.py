@@ -7,6 +7,7 @@ that left it, and a part that is locked belongs to somebody alive.
 import os
 import re
 import shutil
+import stat
 import uuid
 from contextlib import contextmanager, suppress
 
@@ -20,12 +21,15 @@ def atomic_write(path):
     """A binary file that takes its place at `path` (a pathlib.Path) when the block ends without an exception.
 
     Until then it is a hidden file beside it, of a name no other process uses; after an exception it is gone. What killed processes
-    left of this file is cleared first. Raises OSError where the folder cannot be written, or the file at `path` is read-only: a rename
-    would replace it all the same, and whoever set it so did not want that.
+    left of this file is cleared first. Raises OSError where the folder cannot be written, or what is at `path` is a read-only file or no
+    file (/dev/null): a rename would replace it all the same, and nobody wants that.
     """
     with suppress(FileNotFoundError):
-        if not os.stat(path).st_mode & 0o222:
+        mode = os.stat(path).st_mode
+        if not mode & 0o222:
             raise PermissionError(13, "a read-only file")
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise OSError(22, "a device or a pipe")
     clear_parts(path.parent, path.name)
     part, file = _new_part(path)
     try:

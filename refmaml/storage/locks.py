@@ -2,7 +2,7 @@
 import errno
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from refmaml.errors import DataError
 
@@ -37,8 +37,18 @@ def sole_writer(folder):
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):                           # a folder that is read-only by now; what is on its way out says more
+            if _is_at(fd, path):                          # and not another's, who came after somebody had removed ours
+                path.unlink()
         os.close(fd)
+
+
+def is_ours(folder):
+    """Whether this process is the sole writer of `folder` still: nobody has removed the folder or its lock since."""
+    try:
+        return (folder / NAME).read_bytes() == _signature()
+    except OSError:
+        return False
 
 
 def _taken(path):
@@ -52,9 +62,14 @@ def _taken(path):
                             f"{owner[0] if owner else 'another process'} is at work")
         if _is_at(fd, path):                              # whoever had it may have removed it before it was ours
             os.ftruncate(fd, 0)
-            os.pwrite(fd, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)
+            os.pwrite(fd, _signature(), 0)
             return fd
         os.close(fd)
+
+
+def _signature():
+    """What stands in the lock of a folder that this process is in."""
+    return f"process {os.getpid()} on {os.uname().nodename}".encode()
 
 
 def _is_at(fd, path):

@@ -55,7 +55,7 @@ def load(path):
     except FileNotFoundError:
         raise DataError(f"{path}: expected a checkpoint, got no such file") from None
     except Exception as error:      # zipfile, NumPy's header parser and JSON raise all kinds on damaged bytes
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
         raise DataError(f"{path}: expected a checkpoint of refmaml train, got {reason[:300]}") from error
 
 

@@ -1,16 +1,17 @@
 """The learning curve as a table and as a picture."""
 import csv
 import io
-import sys
 from importlib.util import find_spec
 from math import isnan
 
 import numpy as np
 
+from refmaml.say import say
 from refmaml.training.files import durable_write
 from refmaml.training.rows import Row, Rows
 
 INK, POINTS = "#33383d", 1000
+DECADES = 250                                            # powers of ten that an axis can show, with a margin, in float64
 WIDTH, HEIGHT = 4.6, 3.4                                 # of a panel, inches
 # What a picture shows: {field of Row: (label, color, whether on a logarithmic axis)}.
 PANELS = {"loss": ("query loss after adaptation", "#2a6f97", False), "accuracy": ("query accuracy after adaptation", "#c8553d", False),
@@ -55,12 +56,12 @@ def draw(axes, steps, values, color, label=None, log=False):
     """
     if len(values) == 0:
         return
-    steps, values, center = np.asarray(steps), np.log10(values) if log else np.asarray(values), np.mean(values)
-    shown, window = slice(None, None, max(1, len(values) // POINTS)), max(1, len(values) // 20)
+    steps, values = np.asarray(steps), np.log10(values) if log else np.asarray(values)
+    center, shown, window = np.mean(values), slice(None, None, max(1, len(values) // POINTS)), max(1, len(values) // 20)
     mean = smoothed(values, window)
     spread = np.sqrt(np.maximum(0, smoothed((values - center) ** 2, window) - (mean - center) ** 2))
     steps, *curves = (a[shown] for a in (steps, values, mean, mean - spread, mean + spread))
-    values, mean, low, high = (10 ** a for a in curves) if log else curves
+    values, mean, low, high = (10 ** np.clip(a, -DECADES, DECADES) for a in curves) if log else curves
     axes.plot(steps, values, ".", color=color, alpha=0.25, markersize=3, markeredgewidth=0)
     axes.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)
     axes.plot(steps, mean, color=color, linewidth=1.8, label=label, solid_capstyle="round")
@@ -87,7 +88,7 @@ def can_draw(path):
     """Whether matplotlib is here; if not, a line on stderr says which picture there will not be."""
     here = find_spec("matplotlib") is not None
     if not here:
-        print(f"refmaml: no {path}: matplotlib draws it, and is not installed", file=sys.stderr)
+        say(f"refmaml: no {path}: matplotlib draws it, and is not installed")
     return here
 
 

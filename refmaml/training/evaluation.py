@@ -81,7 +81,7 @@ def evaluate(net, method, meta, sample, tasks, chunk=8, transductive=True, show=
     sample        range of task numbers -> Batch
     transductive  whether query examples may see each other, in a batch-norm; see `outputs`
     show          where given, is called with the number of tasks done so far on this rank
-    ranks         who computes them
+    ranks         who computes them; a Ctrl-C on one of several stops all
     Returns an Evaluation. The values do not depend on `chunk` or on ranks; where the GPU's memory does not hold so many tasks, fewer are
     taken. Raises ArgumentError, NonFiniteError, OutOfMemoryError.
     """
@@ -101,6 +101,7 @@ def evaluate_each_way(net, method, meta, sample, tasks, ways, chunk=8, show=None
         return [], {f"{quantity} {i}": values for i, (quantity, values) in enumerate(figures)}
 
     def take(start, stop):
+        ranks.stop_if_asked()
         _, sets = bring(net, (), *sample(mine[start:stop]).astype(meta.dtype).sets)
         try:
             _, figures = one_look(net, work, here, *sets[0], *sets[1])
@@ -113,5 +114,7 @@ def evaluate_each_way(net, method, meta, sample, tasks, ways, chunk=8, show=None
     def judge():
         in_chunks(net.kernels, len(mine), chunk, take)
         return parts
-    everybodys = [part for of_a_rank in ranks.gather(judge, len(mine)) for part in of_a_rank]
+    with ranks.interruptible():
+        everybodys = [part for of_a_rank in ranks.gather(judge, len(mine)) for part in of_a_rank]
+        ranks.go_on(False)                               # after a Ctrl-C that came while the others were waited for
     return [Evaluation(name.split()[0], np.concatenate([part[name] for part in everybodys]).astype(np.float64)) for name in everybodys[0]]

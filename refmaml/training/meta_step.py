@@ -110,7 +110,8 @@ def take_together(recipe, now):
     out = recipe.ranks.meta_gradient(recipe.method, net, now.meta, recipe.sample(now.step), recipe.chunk)
     factors = optimizer.factors(now.step + 1, recipe.schedule(now.step))
     factors, = net.kernels.bring(np.array(factors, now.meta.dtype)) if net.kernels.far else (factors,)
-    meta, state = updated(net, optimizer, factors, now.meta, out.grad, now.state)
+    with recipe.ranks.alike():
+        meta, state = updated(net, optimizer, factors, now.meta, out.grad, now.state)
     norm = float(np.sqrt(net.kernels.back(net.kernels.xp.square(out.grad, dtype=np.float64).sum())))
     return Step(meta, state, float(out.loss), None if out.accuracy is None else float(out.accuracy), norm, largest_residual(out.report))
 

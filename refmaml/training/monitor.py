@@ -2,18 +2,18 @@
 
 A monitor is called with each Progress, in the process that trains; how much of its time that may cost is bounded here.
 """
-import sys
 import time
 from importlib.util import find_spec
 from math import inf, isnan
 
 from refmaml.errors import ArgumentError, DataError
+from refmaml.say import say
 from refmaml.training.curve import write_png
 from refmaml.training.files import make_folder, unwritable
 
-# A picture is drawn EVERY so many seconds, or more seldom, so that drawing takes at most SHARE of the time.
+# A picture is drawn, and events are brought to disk, EVERY so many seconds; the picture more seldom, so that drawing takes at most SHARE.
 EVERY, SHARE = 5.0, 0.02
-# An event takes about 0.2 ms, half of it in a thread of its own: steps that follow the last one's event sooner than this have none.
+# An event takes some 0.2 ms: steps that follow the last one's event sooner than this have none.
 APART = 0.02
 TAGS = {"loss": "query/loss", "accuracy": "query/accuracy", "grad_norm": "gradient/norm", "cg_residual": "gradient/cg_residual"}
 
@@ -36,7 +36,7 @@ class Picture:
         try:
             write_png(self.path, now.rows, self.title)
         except DataError as error:
-            print(f"refmaml: {error}; training goes on without the picture", file=sys.stderr, flush=True)
+            say(f"refmaml: {error}; training goes on without the picture")
             self.due = inf
             return
         done = self.clock()
@@ -51,18 +51,24 @@ class Events:
     """Event files for TensorBoard in `folder`: query/loss and /accuracy, gradient/norm and /cg_residual, held-out/... at the end.
 
     Of a run that is resumed TensorBoard forgets the steps after `now` which an earlier process wrote.
-    Raises DataError where the folder cannot be written, ArgumentError without tensorboardX.
+    Raises DataError where they cannot be written at the beginning, ArgumentError without tensorboardX; later on (a disk that is full) it is
+    said once, and training goes on without events.
     """
 
     def __init__(self, folder, now, clock=time.monotonic):
         require_tensorboardx()
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
+        self.folder, self.clock, self.due, self.last = folder, clock, -inf, now
         own = f".{time.time_ns()}"                       # tensorboardX tells files apart by the second, and would write over one
         try:
-            self.writer = SummaryWriter(str(make_folder(folder)), purge_step=now.step + 1, flush_secs=5, filename_suffix=own)
+            # Not its SummaryWriter: the thread of that one dies of a full disk without a word, and the next events wait for it for ever.
+            self.writer = EventsWriter(str(make_folder(folder) / "events"), own)
+            self.writer.write_event(event(now.step + 1, session_log=SessionLog(status=SessionLog.START)))
+            self.writer.flush()
         except OSError as error:
             raise unwritable(folder, "folder", error) from error
-        self.clock, self.due, self.last = clock, -inf, now
+        self.flushed = clock()
 
     def __call__(self, now):
         self.last = now
@@ -76,10 +82,22 @@ class Events:
         self.add({tag: getattr(row, name) for name, tag in TAGS.items()}, now.step)
 
     def add(self, values, step):
-        """One event with {tag: value}, but for those that are NaN."""
+        """One event with {tag: value}, but for those that are NaN; on disk within seconds."""
         from tensorboardX.proto.summary_pb2 import Summary
         there = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if not isnan(value)]
-        self.writer.file_writer.add_summary(Summary(value=there), step)
+        self.unless_lost(lambda writer: writer.write_event(event(step, summary=Summary(value=there))))
+        if self.clock() - self.flushed >= EVERY:
+            self.unless_lost(lambda writer: writer.flush())
+            self.flushed = self.clock()
+
+    def unless_lost(self, act):
+        """act(writer); after an OSError, which is said, nothing more."""
+        try:
+            if self.writer is not None:
+                act(self.writer)
+        except OSError as error:
+            self.writer = None
+            say(f"refmaml: {unwritable(self.folder, 'folder', error)}; training goes on without events")
 
     def conclude(self, now, result):
         """The held-out Evaluation `result`."""
@@ -89,7 +107,13 @@ class Events:
         """The last step, if it was left out so far, and everything on disk."""
         if self.last is not None and self.last.step:
             self.write(self.last)
-        self.writer.close()
+        self.unless_lost(lambda writer: writer.close())
+
+
+def event(step, **content):
+    """An Event of TensorBoard's, of now."""
+    from tensorboardX.proto.event_pb2 import Event
+    return Event(wall_time=time.time(), step=step, **content)
 
 
 def require_tensorboardx():

@@ -10,6 +10,7 @@ gradients would be T P numbers to everybody; `benchmarks/ranks` has both measure
 T P of them, beside the 10^3 and more operations that each of those numbers took.
 """
 import signal
+import threading
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -36,7 +37,7 @@ class Alone:
         return method.meta_gradient(net, meta, batch, chunk=chunk)
 
     def gather(self, make, tasks=0):
-        """[make() of rank 0, of rank 1, ...], on every rank. Where some raise a RefmamlError, all raise the first of them.
+        """[make() of rank 0, of rank 1, ...], on every rank. Where some raise a RefmamlError or KeyboardInterrupt, all raise the first.
 
         tasks  how many make() works through on this rank, so that the task which a NonFiniteError names is counted among all
         """
@@ -54,9 +55,16 @@ class Alone:
         """A block that the first rank of each machine leaves before the others enter it: for what is made once and kept on disk."""
         return nullcontext()
 
-    def interruptible(self):
-        """A block in which Ctrl-C and its like wait for `go_on`, as a rank must not stop while another waits for it."""
+    def alike(self):
+        """A block in which all ranks compute the same from the same numbers, so that what one raises all do."""
         return nullcontext()
+
+    def interruptible(self):
+        """A block in which Ctrl-C and its like wait for `go_on` or `stop_if_asked`, as a rank must not stop while another waits for it."""
+        return nullcontext()
+
+    def stop_if_asked(self):
+        """KeyboardInterrupt on this rank after a Ctrl-C: for what `gather` makes, which then raises it on all."""
 
     def go_on(self, wish):
         """Whether to take another step: `wish`, as rank 0 has it. KeyboardInterrupt, with `signum`, on all ranks after a Ctrl-C on any."""
@@ -95,7 +103,8 @@ class Ranks:
         parts = [part for of_a_rank in self.gather(of_my_tasks, 0 if batch is None else len(batch)) for part in of_a_rank]
         total = self.sum_in_task_order(np.zeros(meta.shape, meta.dtype), gradients)
         if not np.isfinite(total).all():                     # though each gradient is
-            refuse_overflow(net, total)
+            with self.alike():
+                refuse_overflow(net, total)
         small = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return concluded(net, meta, kernels.bring(total / len(small["loss"])), small)
 
@@ -138,7 +147,9 @@ class Ranks:
         if failed:
             self.agreed, error = True, errors[failed[0]]
             everybody = len(failed) == self.size and len(set(map(str, errors))) == 1
-            raise error if everybody or isinstance(error, NonFiniteError) else type(error)(f"{error} (rank {failed[0]} of {self.size})")
+            if everybody or isinstance(error, NonFiniteError | KeyboardInterrupt):
+                raise error
+            raise type(error)(f"{error} (rank {failed[0]} of {self.size})")
 
     @contextmanager
     def first_before_others(self):
@@ -152,6 +163,9 @@ class Ranks:
 
     @contextmanager
     def interruptible(self):
+        if threading.current_thread() is not threading.main_thread():       # which alone hears signals
+            yield
+            return
         before = {s: signal.getsignal(s) for s in SIGNALS}
         heard = [s for s, handler in before.items() if handler not in (signal.SIG_IGN, None)]
         for s in heard:
@@ -166,18 +180,36 @@ class Ranks:
         """What a signal does."""
         self.heard = signum
 
+    @contextmanager
+    def alike(self):
+        try:
+            yield
+        except RefmamlError:
+            self.agreed = True
+            raise
+
+    def stop_if_asked(self):
+        if self.heard:
+            raise interrupt(self.heard)
+
     def go_on(self, wish):
         wishes, signals = zip(*self.comm.allgather((wish, self.heard)), strict=True)
         if any(signals):
-            self.agreed, stop = True, KeyboardInterrupt()
-            stop.signum = max(signals)
-            raise stop
+            self.agreed = True
+            raise interrupt(max(signals))
         return wishes[0]
 
 
+def interrupt(signum):
+    """The KeyboardInterrupt of a signal."""
+    stop = KeyboardInterrupt()
+    stop.signum = signum
+    return stop
+
+
 def attempt(make):
-    """(make(), None), or (None, the RefmamlError it raised)."""
+    """(make(), None), or (None, the RefmamlError or KeyboardInterrupt it raised)."""
     try:
         return make(), None
-    except RefmamlError as error:
+    except (RefmamlError, KeyboardInterrupt) as error:
         return None, error

@@ -1,4 +1,5 @@
 """A cell of the table: a folder with its configuration, its run as far as it has come, and what it was judged to be worth."""
+import os
 import time
 from contextlib import ExitStack
 from math import inf
@@ -8,7 +9,7 @@ from typing import NamedTuple
 from refmaml.cli import options, problem, report, train
 from refmaml.cli.omniglot import protocols
 from refmaml.cli.run_folder import CHECKPOINT, CONFIG, CURVE, PICTURE, RESULT, RunFolder, claimed
-from refmaml.errors import expect
+from refmaml.errors import DataError, expect
 from refmaml.training import Row, Rows, checkpoint, curve, files
 from refmaml.training.trainer import finished
 
@@ -17,6 +18,8 @@ FREE = ("chunk", "kernels")
 # How query examples are seen, {name: transductive}.
 WAYS = {"transductive": True, "one at a time": False}
 MOST_UNFINISHED = 600
+WRITTEN, NAMES = "a cell's result", {"protocol", "row", "column", "finished", "steps", "seconds", "tasks", "judged_in", "evaluations",
+                                          "configuration", "versions", "machine"}
 THINNED = 500                                            # rows of a curve that is kept beside the table
 
 
@@ -42,7 +45,7 @@ class Cell(NamedTuple):
     def so_far(self):
         """The Progress of its checkpoint, or None where there is none yet. Raises DataError, ArgumentError for another configuration."""
         path = self.folder / CHECKPOINT
-        if not path.exists():
+        if not os.path.exists(path):
             return None
         now, saved = checkpoint.load(path)
         saved, wanted = options.reread(saved), self.configuration
@@ -52,9 +55,17 @@ class Cell(NamedTuple):
         return now
 
     def result(self):
-        """What `judge` wrote, or None."""
+        """What `judge` wrote, or None. Raises DataError."""
         path = self.folder / RESULT
-        return files.read_json(path, "a cell's result") if path.exists() else None
+        return read_result(path) if os.path.exists(path) else None
+
+
+def read_result(path):
+    """What `judge` wrote. Raises DataError for anything else, such as the result of `refmaml train --resume` in a cell's folder."""
+    result = files.read_json(path, WRITTEN)
+    if not isinstance(result, dict) or not set(result) >= NAMES:
+        raise DataError(f"{path}: expected {WRITTEN}, got another (remove it, and the cell is judged again)")
+    return result
 
 
 def done(config, now):
@@ -69,8 +80,9 @@ def go_on(cell, minutes, where, again, quiet=False):
     recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", **where))
     with ExitStack() as stack:
         folder = claimed(files.make_folder(cell.folder), stack)
-        before = cell.so_far()
-        now = before or recipe.start(net.init(config["seed"], config["dtype"]))
+        before, start = cell.so_far(), recipe.start(net.init(config["seed"], config["dtype"]))
+        now = before or start
+        problem.check_fits(now, start, str(cell.folder / CHECKPOINT))
         kept = RunFolder(folder, config, before and before.step)
         kept.save(now)
         limit = min(config["minutes"] or inf, now.seconds / 60 + minutes)
@@ -101,7 +113,7 @@ def judge(cell, now, where):
 
 def publish(cell, now, result, table):
     """The cell's configuration, its result and a thinned curve, in the folder of the table, unless that is where the runs are."""
-    if table == cell.out:
+    if table.resolve() == cell.out.resolve():
         return
     folder = files.make_folder(cell._replace(out=table).folder)
     files.write_json(folder / CONFIG, cell.configuration)
