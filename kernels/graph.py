@@ -39,6 +39,12 @@ class Graph:
                 raise
             self.graph = self.stream.end_capture()
 
+    def __del__(self):
+        """The memory, too, where nothing was recorded in the end: CuPy's pool and its free blocks hold one another until it is told."""
+        self.graph = self.kept = self.numbers = self.inputs = self.block = None
+        if hasattr(self, "pool"):
+            self.pool.free_all_blocks()
+
     def work(self, function):
         kept, small = function(*self.inputs)
         return kept, Numbers(self.xp, small)
@@ -64,7 +70,11 @@ class Graph:
         made = self.xp.cuda.get_current_stream().record()
         with self.stream:
             self.stream.wait_event(made)                       # what the GPU's inputs hold may still be on its way there
-            self.put(inputs)
-            self.graph.launch(stream=self.stream)
-            kept = [a.copy() for a in self.kept]
-            return kept, self.numbers.fetch()
+            try:
+                self.put(inputs)
+                self.graph.launch(stream=self.stream)
+                kept = [a.copy() for a in self.kept]
+                return kept, self.numbers.fetch()
+            except BaseException:
+                self.stream.synchronize()                      # nobody may write to `staging` while it is on its way
+                raise

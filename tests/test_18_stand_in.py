@@ -1,6 +1,8 @@
 """The stand-in for CuPy that the engine is tried on where there is no GPU: it must notice what it is there for. And what rests on CuPy
 directly: arrays that travel together, CUDA graphs, and what is said where CuPy, the driver and NVRTC do not fit each other."""
+import gc
 import sys
+from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -204,6 +206,27 @@ def test_work_that_looks_cannot_be_recorded(cupy, look):
     with pytest.raises((RuntimeError, NotImplementedError), match="captur"):
         Graph(cupy, work, [np.ones((2, 2))])
     assert not cupy.gpu.capturing
+
+
+def leaked(cupy, work):
+    """Bytes that nobody can have again after a graph of this work has come and gone."""
+    before = cupy.gpu.counts["leaked"]
+    with suppress(ValueError):
+        graph = Graph(cupy, work, [np.ones(3)])
+        graph(np.zeros(3))
+        del graph
+    gc.collect()
+    return cupy.gpu.counts["leaked"] - before
+
+
+def test_a_graph_gives_its_memory_back_whether_or_not_it_came_to_one(cupy, monkeypatch):
+    def to_no_end(a):
+        b = a + 1
+        raise ValueError(b.shape)
+    works = [lambda a: ([a + 1], [a * 2]), to_no_end]
+    assert [leaked(cupy, work) for work in works] == [0, 0]
+    monkeypatch.delattr(Graph, "__del__")
+    assert all(leaked(cupy, work) > 0 for work in works)
 
 
 def test_a_graph_fits_arrays_of_the_shapes_and_dtypes_it_was_recorded_for(cupy):

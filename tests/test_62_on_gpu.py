@@ -194,6 +194,21 @@ def test_a_replayed_gradient_has_the_bits_of_the_launched_one(cupy, on_cupy, met
         assert out.loss == eager.loss and out.accuracy == eager.accuracy and np.array_equal(out.task_losses, eager.task_losses)
 
 
+def test_a_replay_looks_at_labels_on_the_gpu_only_where_the_loss_is_not_finite(cupy, on_cupy):
+    method = rm.MAML(**STEPS)
+    net, theta, batch = case(method)
+    recorded = RecordedGradient(method, net.with_kernels(on_cupy), theta, batch)
+    there = rm.Batch(*on_cupy.bring(*(a for pair in batch.sets for a in pair)))
+    counted(cupy)
+    recorded(theta, there)
+    assert counted(cupy) == {"to the GPU": 1, "to the host": 2}                # theta over; the gradient and the small arrays back
+    for bad in (3, -1):
+        labels = batch.y_query.copy()
+        labels[1, 0] = bad
+        with pytest.raises(rm.ArgumentError, match=rf"^y: expected labels in 0..2, got a label {bad}$"):
+            recorded(theta, rm.Batch(there.x_support, there.y_support, there.x_query, cupy.asarray(labels)))
+
+
 def test_methods_that_go_on_by_what_they_find_are_not_recorded(cupy, on_cupy):
     for method in METHODS:
         if not method.replayable:

@@ -46,10 +46,10 @@ SECTIONS = (
     Section("ladder", "the derivative ladder on the cuda kernels, in float64 and float32", verify, 300),
     Section("tests", "the tests that need a GPU", program("suite", ROOT / "tests"), 300),
     Section("numba", "the ladder on the Numba kernels", program("numba_ladder"), 300),
-    Section("determinism", "the same bits in 100 runs of every kernel and of whole meta-gradients", program("determinism"), 240),
+    Section("determinism", "the same bits in 100 runs of every kernel and of whole meta-gradients", program("determinism"), 400),
     Section("graph", "a replayed CUDA graph has the bits of launch by launch", program("replay"), 120),
     Section("sanitizer", "compute-sanitizer: memcheck, racecheck, initcheck", program("sanitizer"), 400),
-    Section("bench-kernels", "kernels beside the device's limits and cuDNN", bench("kernels"), 420, "bench.json"),
+    Section("bench-kernels", "kernels beside the device's limits and cuDNN", bench("kernels"), 550, "bench.json"),
     Section("bench-ourselves", "launching, products over gradients, float64", bench("ourselves"), 180, "bench.json"),
     Section("bench-meta", "whole meta-gradients beside PyTorch and JAX", bench("meta", "--seconds", "2", "--limit", "60"), 580,
             "bench.json"))

@@ -11,7 +11,9 @@ extern "C" __global__ void cross_entropy_forward(OUTPUT(real, loss), OUTPUT(real
             if (z_n[c] > largest || z_n[c] != z_n[c]) largest = z_n[c];       // NaN stays: nothing is larger than it
         for (int c = 0; c < C; c++) total += p_n[c] = exp(z_n[c] - largest);
         for (int c = 0; c < C; c++) p_n[c] /= total;
-        sum += log(total) - (z_n[OF_TASK(labels)[n]] - largest);
+        long long label = OF_TASK(labels)[n];
+        real z_label = label >= 0 && label < C ? z_n[label] : sqrt(real(-1));     // NaN for one that names no output
+        sum += log(total) - (z_label - largest);
     }
     sum = team_sum(sum);
     if (threadIdx.x == 0) OF_TASK(loss)[0] = scale * sum;

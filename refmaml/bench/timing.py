@@ -1,4 +1,5 @@
 """Timings by turns, and what they come to."""
+from math import ceil
 from time import perf_counter, sleep
 from typing import NamedTuple
 
@@ -6,6 +7,8 @@ import numpy as np
 
 LEAST = 3            # turns everybody gets, however slow
 DROP = 3             # of more timings than this in a turn the first is dropped: it finds threads asleep and caches cold
+SPAN = 2e-3          # seconds between two events on a GPU that make starting what is between them a small part
+MOST = 1000          # runs between two events
 PAUSE = 0.01         # seconds between turns, in which the threads of the last one go to sleep
 
 
@@ -22,6 +25,11 @@ def spread(times):
     """The Spread of some timings."""
     low, median, high = np.percentile(times, (25, 50, 75))
     return Spread(float(median), float(low), float(high), float(min(times)), len(times))
+
+
+def runs_between_events(seconds):
+    """How many runs of so many seconds go between two events: an idle GPU starts a graph some 10 us after the event in front of it."""
+    return max(1, min(MOST, ceil(SPAN / max(seconds, SPAN / MOST))))
 
 
 def turn(run, seconds):

@@ -1,6 +1,6 @@
 """A method's meta-gradient as a CUDA graph: recorded once, replayed for other meta-parameters and tasks of the same shapes."""
 from refmaml.boundary import checked
-from refmaml.errors import expect
+from refmaml.errors import NonFiniteError, expect
 from refmaml.methods.meta_gradient import GradientWork, check_meta, concluded
 from refmaml.methods.one_look import Recorded
 
@@ -9,7 +9,8 @@ class RecordedGradient:
     """recorded = RecordedGradient(method, net, meta, batch);  recorded(meta, batch) is method.meta_gradient(net, meta, batch), to the bit.
 
     net with the CUDA kernels; meta and batch NumPy's arrays or CuPy's, of which shapes and dtypes count. A batch of NumPy's goes over in
-    one copy; losses, accuracies and whether all was finite come back in one; grad comes as meta came.
+    one copy; losses, accuracies and whether all was finite come back in one; grad comes as meta came. Labels that are on the GPU already
+    are looked at only where the loss then is not finite.
     Raises ArgumentError for a method that goes on or not by what it finds (iMAML; Reptile with mini-batches), and as meta_gradient does.
     """
 
@@ -19,12 +20,17 @@ class RecordedGradient:
         self.method, self.net = method, net
         self.recorded = Recorded(net, GradientWork(method, chunk), self.arrays(meta, batch))
 
-    def arrays(self, meta, batch):
+    def arrays(self, meta, batch, look=True):
         batch = check_meta(self.method, self.net, meta, batch, None)
-        support, query = checked(self.net, *batch.sets)
+        support, query = checked(self.net, *batch.sets, look=look)
         return meta, *support, *query
 
     def __call__(self, meta, batch):
-        arrays = self.arrays(meta, batch)
+        arrays = self.arrays(meta, batch, look=False)
         expect(self.recorded.fits(arrays), "batch", "the shapes and dtypes that were recorded", [(a.shape, str(a.dtype)) for a in arrays])
-        return concluded(self.net, meta, *self.recorded(*arrays))
+        try:
+            kept, small = self.recorded(*arrays)
+        except NonFiniteError:
+            self.arrays(meta, batch)                      # where it was a label, that is what there is to say
+            raise
+        return concluded(self.net, meta, kept, small)

@@ -91,6 +91,8 @@ class MetaStep:
                 self.recorded = Recorded(net, self.work, arrays)
             except net.kernels.out_of_memory:
                 self.too_large = True
+            if self.too_large:                            # only now what was recorded so far is gone
+                net.kernels.free()
         return self.launch(net, vectors, sets) if self.too_large else self.recorded(*arrays)
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from refmaml import kernels
+from refmaml.bench.timing import runs_between_events
 from refmaml.kernels.launcher import PRECISIONS, CupyDevice
 
 ROOFS = Path(__file__).with_name("roofs.cu")
@@ -72,7 +73,8 @@ class Gpu:
         """(seconds of each of `count` runs, whether they were replays of a graph), by events on the stream the runs are launched on.
 
         graph: the launches of a run are captured and replayed, so that no gap is left between them by whoever launches; a run that
-        cannot be captured is launched. What it reads may have been sent on another stream, which this one does not wait for by itself.
+        cannot be captured is launched. Of short runs several are timed at once. What a run reads may have been sent on another stream,
+        which this one does not wait for by itself.
         """
         self.wait()
         with self.stream:
@@ -83,7 +85,8 @@ class Gpu:
             play = run if captured is None else partial(captured.launch, self.stream)
             for _ in range(NOT_COUNTED):
                 play()
-            times = [self.timed(play) for _ in range(count)]
+            together = runs_between_events(self.timed(play))
+            times = [self.timed(play, together) / together for _ in range(count)]
         return times, captured is not None
 
     def captured(self, run):
@@ -100,11 +103,12 @@ class Gpu:
             self.stream.synchronize()
             return None
 
-    def timed(self, play):
-        """Seconds between two events around it."""
+    def timed(self, play, count=1):
+        """Seconds between two events around so many of it."""
         before, after = self.xp.cuda.Event(), self.xp.cuda.Event()
         before.record(self.stream)
-        play()
+        for _ in range(count):
+            play()
         after.record(self.stream)
         after.synchronize()
         return self.xp.cuda.get_elapsed_time(before, after) / 1e3

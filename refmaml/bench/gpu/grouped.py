@@ -9,7 +9,7 @@ import numpy as np
 
 from refmaml.bench.gpu.rotation import REPEATS, Rotation, sets_beyond
 from refmaml.bench.kernel_table import arguments_by_name
-from refmaml.bench.timing import spread
+from refmaml.bench.timing import runs_between_events, spread
 from refmaml.bench.worker import Worker, WorkerError
 
 KERNELS = ("conv2d_forward", "conv2d_backward_x", "conv2d_backward_w")
@@ -95,20 +95,23 @@ class Seat:
 
     def timings(self, run):
         """(seconds of each run, whether they were replays of a graph), by events."""
-        torch, play, captured = self.torch, run, torch_graph(self.torch, run)
+        play, captured = run, torch_graph(self.torch, run)
         if captured is not None:
             play = captured.replay
         for _ in range(2):
             play()
-        times = []
-        for _ in range(REPEATS):
-            before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            before.record()
+        together = runs_between_events(self.timed(play, 1))
+        return [self.timed(play, together) / together for _ in range(REPEATS)], captured is not None
+
+    def timed(self, play, count):
+        """Seconds between two events around so many of it."""
+        before, after = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
+        before.record()
+        for _ in range(count):
             play()
-            after.record()
-            after.synchronize()
-            times.append(before.elapsed_time(after) / 1e3)
-        return times, captured is not None
+        after.record()
+        after.synchronize()
+        return before.elapsed_time(after) / 1e3
 
 
 def torch_graph(torch, run):
