@@ -23,9 +23,11 @@ THREADS = 256            # of a block whose threads each own a result
 TEAM = 128               # of a block whose threads add up one result together: a power of two
 TILE = 64                # rows and columns of a product that a block has (TILE in common.cu)
 LANES = 64               # threads of such a block from v3 on
-# Blocks of one task that, with those of some thirty others, fill a GPU: of fewer tiles the k's are dealt to several blocks, LEAST or more
-# to each. It does not depend on how many tasks travel together or on the GPU, so that a task's bits do not either.
-ENOUGH, LEAST = 16, 64
+# {blocks of one task: k's each must have}: where there are fewer tiles, the k's are dealt to several blocks. 16 of each of some thirty
+# tasks are 4 for each of an H200's 132 SMs, which have room for 6: worth it for short sums. What a part leaves is written and read once
+# more, by estimate as long as 40 k's take; so only long sums are dealt to more, lest an SM be idle at the end, or where tasks are few. None
+# of it depends on how many tasks travel together or on the GPU, so that a task's bits do not either.
+ENOUGH = {16: 64, 36: 512, 144: 2048}
 MOST_TASKS = 65535       # blocks along z
 VERSIONS = (1, 2, 3)     # of the products of matrices, the newest last
 MOST_NUMBERS = 2**31 - 1
@@ -43,6 +45,11 @@ def common():
 
 def in_blocks(count, threads):
     return max(1, -(-count // threads))
+
+
+def parts_of(tiles, depth):
+    """Of how many blocks each of a task's tiles is the work, where a result has `depth` terms."""
+    return max(1, *(min(in_blocks(blocks, tiles), depth // least) for blocks, least in ENOUGH.items()))
 
 
 class Launcher:
@@ -77,8 +84,7 @@ class Launcher:
             self.run(operation, f"{kernel}_v2", grid, THREADS, outputs, inputs, numbers)
         else:
             across, down = max(1, sum(-(-count // TILE) for count in columns)), in_blocks(rows, TILE)
-            self.in_parts(operation, f"{kernel}_v3", across, down, max(1, min(-(-ENOUGH // (across * down)), depth // LEAST)),
-                          *outputs, inputs, numbers)
+            self.in_parts(operation, f"{kernel}_v3", across, down, parts_of(across * down, depth), *outputs, inputs, numbers)
 
     def in_parts(self, operation, kernel, across, down, parts, out, inputs, numbers):
         """A product whose every tile is the work of `parts` blocks; what each leaves is added up in order."""

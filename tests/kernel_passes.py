@@ -16,8 +16,9 @@ LARGER = [cases.LayerCase(Conv2d(16, 24, 3, stride=2, padding="same"), (16, 15, 
           cases.LayerCase(MaxPool2d(2), (24, 13, 14))]
 TINY = [cases.LayerCase(Conv2d(1, 1, 1), (1, 1, 1)), cases.LayerCase(Conv2d(2, 1, 3, padding=1), (2, 1, 1)),
         cases.LayerCase(Linear(1, 1), (1,)), cases.LayerCase(BatchNorm2d(1), (1, 1, 2)), cases.LayerCase(MaxPool2d(1), (1, 1, 1))]
-# For kernels in blocks of threads: products whose every extent ends inside a tile, and others that fill more than one.
-TILES = [cases.LayerCase(Conv2d(3, 70, 3, stride=2, padding=1), (3, 9, 8)), cases.LayerCase(Conv2d(9, 5, 3), (9, 6, 7)),
+# For kernels in blocks of threads: products whose every extent ends inside a tile, and others that fill more than one. The second's dw has
+# rows of 72 numbers, four at a time together, and tasks an odd number apart, so that not all of them begin at 16 bytes.
+TILES = [cases.LayerCase(Conv2d(3, 70, 3, stride=2, padding=1), (3, 9, 8)), cases.LayerCase(Conv2d(8, 5, 3, bias=False), (8, 6, 7)),
          cases.LayerCase(Linear(90, 70), (90,))]
 # Sums so long that a few tiles are dealt to several blocks; a stride larger than the window, so that some pixels are never seen.
 DEEP = [cases.LayerCase(Conv2d(20, 6, 3, padding=1), (20, 8, 8)), cases.LayerCase(Conv2d(2, 3, (2, 3), stride=(3, 2)), (2, 8, 9))]

@@ -27,7 +27,7 @@ import refmaml as rm
 from refmaml import kernels
 from refmaml.cli import main
 from refmaml.kernels.kernel_set import FUSED, collect
-from refmaml.kernels.launcher import VERSIONS, Launcher
+from refmaml.kernels.launcher import VERSIONS, Launcher, parts_of
 from refmaml.layers import Conv2d, CrossEntropy, LeakyReLU, Linear, MaxPool2d, ReLU, Softplus, Tanh
 from refmaml.oracles import cases
 from refmaml.oracles.kernel_checks import method_kernel_check
@@ -131,6 +131,11 @@ def test_a_launch_says_which_limit_it_breaks(device):
     with pytest.raises(ValueError, match="vector_scale: expected at most 65535 tasks in a launch, got 65536"):
         a = np.zeros((65536, 1))
         Launcher(device).elements("vector", "vector_scale", [a], [a, a], 1)
+
+
+def test_short_sums_are_dealt_out_until_there_are_some_blocks_and_long_ones_further():
+    """Of 64 filters of 3 x 3 on 14 x 14 pixels: y of 5 images, dw of 5 and of 75; then y of 7 x 7 pixels, and a sum too short for two."""
+    assert [parts_of(*product) for product in ((16, 576), (9, 980), (9, 14700), (4, 576), (1, 127))] == [1, 2, 7, 4, 1]
 
 
 class Elsewhere(np.ndarray):

@@ -24,24 +24,33 @@ FUSED = {
     "the last of equals wins": ("a > best ||", "a >= best ||"),
     "a window's rim is taken for a winner": ("a < of.Ho && b < of.Wo\n", "b < of.Wo\n")}
 CONVOLUTIONS = {
-    "no barrier between a slice and the next": ("put(shared, buffer ^ 1);\n        __syncthreads();", "put(shared, buffer ^ 1);"),
-    "one buffer for both slices": ("loader.put(shared, buffer ^ 1)", "loader.put(shared, buffer)"),
-    "both halves are of the first product": ("two ? second : first", "first"),
+    "no barrier between a slice and the next": ("loader.tell(buffer);\n        __syncthreads();", "loader.tell(buffer);"),
+    "one buffer for both slices": ("loader.put(buffer ^ 1)", "loader.put(buffer)"),
+    "both halves are of the first product": ("pairs{first, second}", "pairs{first, first}"),
+    "the steps of two slices in one place": ("loader.tell(buffer);", "loader.tell(buffer ^ 1);"),
+    "a place beyond the upper border is seen": ("unsigned(column.row + step.row) < unsigned(plan.seen_rows)",
+                                                "column.row + step.row < plan.seen_rows"),
     "every part goes on to the end": ("begin + chunk < plan.depth ? begin + chunk : plan.depth", "plan.depth"),
     "a tap too few under a stride": ("taps(r < k ? (k - 1 - r) / s + 1 : 0)", "taps(r < k ? (k - 1 - r) / s : 0)"),
-    "the borders of the wrong image": ("of.Ho,\n               of.Wo, of.H * of.W}", "of.H,\n               of.W, of.H * of.W}")}
-OVERRUNS = {
-    "norm_act_pool": ("e < of.pixels(); e += blockDim.x", "e <= of.pixels(); e += blockDim.x"),            # of the room for a channel
-    "conv2d": ("unsigned(column.column + step.column) < unsigned(plan.seen_columns)", "true")}             # beyond the border of an image
+    "the borders of the wrong image": ("of.Ho,\n               of.Wo, of.H * of.W", "of.H,\n               of.W, of.H * of.W"),
+    "neighbours under a stride lie together": ("of.sH == 1 && of.sW == 1}", "true}"),
+    "any four neighbours lie together": ("plan.to_row % 4 == 0", "true")}
+OVERRUN, ASTRAY = "heap-buffer-overflow", "misaligned address"
+SEEN = {                                                # {mistake: (operation, the texts, what the sanitizer says)}
+    "beyond the room for a channel": ("norm_act_pool", "e < of.pixels(); e += blockDim.x", "e <= of.pixels(); e += blockDim.x", OVERRUN),
+    "beyond the border of an image": ("conv2d", "unsigned(column.column + step.column) < unsigned(plan.seen_columns)", "true", OVERRUN),
+    "beyond the last column": ("conv2d", "if (i >= plan.columns) continue;", "", OVERRUN),
+    "four at a time from anywhere": ("conv2d", "reinterpret_cast<unsigned long long>(out) % alignof(Quad) == 0", "true", ASTRAY)}
 SANITIZED = """
 import sys
-from test_14_cuda_mistakes import CASES, FUSED_CASES, OVERRUNS, agrees, with_mistake
-folder, operation = sys.argv[1:]
-broken = with_mistake(folder, operation, *OVERRUNS[operation], sanitize=True)
+from test_14_cuda_mistakes import CASES, FUSED_CASES, SEEN, agrees, with_mistake
+folder, mistake = sys.argv[1:]
+operation, old, new, _ = SEEN[mistake]
+broken = with_mistake(folder, operation, old, new, sanitize=True)
 for case in FUSED_CASES if operation == "norm_act_pool" else CASES:
     agrees(case, broken)
 """
-FUSED_CASES, CASES = (LARGE[0], SMALL[0], SMALL[3]), (cases.LAYERS[1], cases.LAYERS[3], *DEEP, TILES[0])
+FUSED_CASES, CASES = (LARGE[0], SMALL[0], SMALL[3]), (TILES[1], cases.LAYERS[1], cases.LAYERS[3], *DEEP, TILES[0])
 
 
 def with_mistake(folder, operation, old, new, sanitize=False):
@@ -77,10 +86,10 @@ def test_a_mistake_in_the_convolutions_is_caught(libraries, mistake):
             agrees(case, broken)
 
 
-@pytest.mark.parametrize("operation", OVERRUNS)
-def test_an_overrun_in_the_new_kernels_is_caught_by_the_sanitizer(libraries, operation):
-    result = sanitized(["-c", SANITIZED], libraries, operation)
-    assert result.returncode != 0 and "heap-buffer-overflow" in result.stderr, result.stdout + result.stderr[-2000:]
+@pytest.mark.parametrize("mistake", SEEN)
+def test_an_access_where_none_may_be_is_caught_by_the_sanitizer(libraries, mistake):
+    result = sanitized(["-c", SANITIZED], libraries, mistake)
+    assert result.returncode != 0 and SEEN[mistake][-1] in result.stderr, result.stdout + result.stderr[-2000:]
 
 
 def the_first_of_equals_wins(candidate):

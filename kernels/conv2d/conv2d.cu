@@ -6,9 +6,9 @@
 //   v2  implicit GEMM: tiles of 64 x 64 results of a matrix product (common.cu) whose one operand, the patches, is never stored: slices
 //       of it are gathered into shared memory. A number from memory serves 64 products. In backward_x with a stride most of what is
 //       gathered is 0: the places between positions.
-//   v3  8 x 8 results for each thread, slices fetched ahead, both products in one loop, no divisions inside it, few tiles shared out along k
-//       (deep_product.cu). backward_x goes by the remainders of a pixel's row and column: pixels with the same ones are seen through
-//       the same taps and no others, so that no zeros are multiplied. Not yet timed on a GPU.
+//   v3  8 x 8 results for each thread, slices fetched ahead, both products in one loop without divisions or branches, few tiles shared out
+//       along k (deep_product.cu). backward_x goes by the remainders of a pixel's row and column: pixels with the same ones are seen
+//       through the same taps and no others, so that no zeros are multiplied. Not yet timed on a GPU.
 #define GEOMETRY \
     int N, int C, int H, int W, int O, int Ho, int Wo, int kH, int kW, int sH, int sW, int top, int left, int pairs
 #define OPERANDS(a, b) ARRAY(real, a), ARRAY(real, b), ARRAY(real, a##2), ARRAY(real, b##2)
@@ -194,6 +194,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) conv2d_backward_w_v2(OUTPU
 struct Plan {
     Shape of;
     int rows, columns, depth, mid, lo, per_row, seen_rows, seen_columns, to_row;
+    bool in_order = true;
 };
 
 struct ForwardPlan : Plan {                             // rows o, columns (n, a, b), k = (c, p, q)
@@ -242,7 +243,7 @@ struct BackwardXPlan : Plan {
     Remainder down, across;
     __device__ __forceinline__ BackwardXPlan(Shape of, Remainder down, Remainder across)
         : Plan{of, of.C, of.N * down.count * across.count, of.O * down.taps * across.taps, down.taps, across.taps, of.kH * of.kW, of.Ho,
-               of.Wo, of.H * of.W}, down(down), across(across) {}
+               of.Wo, of.H * of.W, of.sH == 1 && of.sW == 1}, down(down), across(across) {}
     __device__ __forceinline__ Step step(Place k) const
     {
         int tap = (down.r + of.sH * k.mid) * of.kW + across.r + of.sW * k.lo;

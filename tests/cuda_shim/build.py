@@ -11,7 +11,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 OPTIONS = ("-x", "c++", "-std=c++17", "-g", "-fPIC", "-shared", "-ffp-contract=off", "-fno-gnu-unique", "-U_FORTIFY_SOURCE",
            "-Wall", "-Wno-unknown-pragmas")
-SANITIZER = ("-fsanitize=address", "-fsanitize-sections=cuda_shared")
+# A GPU reads and writes 16 bytes at once only where they are aligned.
+SANITIZER = ("-fsanitize=address,alignment", "-fno-sanitize-recover=alignment", "-fsanitize-sections=cuda_shared")
 C_TYPE = {"float32": "float", "float64": "double"}
 ABSENT = (None if sys.platform == "linux" and shutil.which("g++")
           else "the CUDA kernels run on the CPU where there is Linux with g++, which is not here")

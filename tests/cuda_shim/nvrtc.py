@@ -44,7 +44,7 @@ class Compiler:
         return major.value, minor.value
 
     def compile(self, text, arch, real):
-        options = [f"--gpu-architecture={arch}", "--std=c++17", f"-DREAL={real}", "--ptxas-options=-v"]
+        options = [f"--gpu-architecture={arch}", "--std=c++17", f"-DREAL={real}", "-ftz=true", "--ptxas-options=-v"]     # ftz: as CuPy does
         program = ctypes.c_void_p()
         self.nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None)
         given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
