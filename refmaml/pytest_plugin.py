@@ -7,6 +7,7 @@ Its arguments are those of refmaml.check_meta_gradient. It returns the Report wh
 "wrong" and skips it where it is "inconclusive". --refmaml-json FILE collects all reports.
 """
 import json
+import os
 
 import pytest
 
@@ -22,7 +23,10 @@ REPORTS = pytest.StashKey()
 
 
 def pytest_configure(config):
-    """One collector for the session."""
+    """One collector for the session. Raises UsageError where its file could not be written."""
+    path = config.getoption("--refmaml-json", default=None)
+    if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        raise pytest.UsageError(f"--refmaml-json: expected a file in a folder that exists, got {path}")
     config.pluginmanager.register(Collector(config), "refmaml_collector")
 
 

@@ -86,7 +86,7 @@ def load(text):
     sys.path.insert(0, str(path.resolve().parent))                  # as python FILE.py would find its neighbours
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:                        # a script's own sys.exit(0) is no verdict
         raise ArgumentError(f"function: expected {file} to import, got {type(error).__name__}: {error}".splitlines()[0]) from error
     found = getattr(module, name, None)
     expect(callable(found), "function", f"a function in {file}", lambda: f"{name!r}, which is not one" if found is not None else

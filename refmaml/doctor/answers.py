@@ -1,6 +1,7 @@
 """What the user's function may return, and what is made of it.
 
-A gradient: {name: array}, or one flat vector in the order of method.init. Alone; or (gradient, loss) or (gradient, loss, adapted); or a
+A gradient: {name: array}, or one flat vector, name after name in the order of params (or in that of method.init, which differs for
+MAML++). Alone; or (gradient, loss) or (gradient, loss, adapted); or a
 dict or an object with `grad` and, if it likes, any of the STAGES, which tell where a wrong gradient went wrong:
 
     loss         the query loss after adaptation, its mean over tasks or one for each task (T,)
@@ -13,8 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from refmaml.doctor.boundary import incoming
-from refmaml.errors import expect
+from refmaml.doctor.boundary import first_line, incoming
+from refmaml.errors import ArgumentError, expect
 
 STAGES = ("loss", "inner_grad", "phi", "adapted", "query_grad", "hvp")
 
@@ -22,11 +23,13 @@ STAGES = ("loss", "inner_grad", "phi", "adapted", "query_grad", "hvp")
 @dataclass(frozen=True)
 class Answer:
     """grad (M,) in our order and layout; dtype: what it came in; absent: names for which nothing (None) came;
-    stages: whatever else came, by name, as lists over steps of arrays (T, P), or the loss as an array."""
+    stages: whatever else came, by name, as lists over steps of arrays (T, P), or the loss as an array; unread: [(name, why)] of what came
+    and is none of that: a gradient can be judged without."""
     grad: np.ndarray
     dtype: type
     absent: tuple = ()
     stages: dict = field(default_factory=dict)
+    unread: tuple = ()
 
 
 def read(value, case, layout):
@@ -34,8 +37,16 @@ def read(value, case, layout):
     expect(value is not None, "function", "a gradient for each parameter", "None (is there a return statement?)")
     parts = pieces(value)
     grad, dtype, absent = gradient(parts.pop("grad"), case, layout)
-    stages = {name: stage(name, part, case, layout) for name, part in parts.items() if part is not None}
-    return Answer(grad, dtype, absent, stages)
+    stages, unread = {}, []
+    for name, part in parts.items():
+        if part is not None:
+            try:
+                stages[name] = stage(name, part, case, layout)
+            except ArgumentError:
+                raise
+            except Exception as error:                    # no arrays at all, as a dict of metrics
+                unread.append((name, first_line(error)))
+    return Answer(grad, dtype, absent, stages, tuple(unread))
 
 
 def pieces(value):
@@ -72,8 +83,10 @@ def gradient(value, case, layout):
         flat = incoming(value, "gradient")
         expect(flat.shape == case.meta.shape, "gradient", f"a flat vector of {len(case.meta)} numbers, or a dict by name",
                lambda: f"shape {flat.shape}")
-        finite(flat, case, "gradient")
-        return flat.astype(np.float64), flat.dtype.type, ()
+        readings = [name_after_name(flat, case, layout), flat.astype(np.float64)]
+        grad = min(readings, key=lambda g: np.abs(g - case.truth).max() if np.isfinite(g).all() else np.inf)
+        finite(grad, case, "gradient")
+        return grad, flat.dtype.type, ()
     expect(isinstance(value, dict), "gradient", "a dict {name: array} or a flat vector", lambda: described(value))
     names = ", ".join(case.shapes)
     unknown = [str(k) for k in value if k not in case.shapes]
@@ -87,6 +100,17 @@ def gradient(value, case, layout):
     flat = case.flat(full)
     finite(flat, case, "gradient")
     return flat, np.float32 if np.float32 in dtypes else np.float64, absent
+
+
+def name_after_name(flat, case, layout):
+    """The meta vector (M,) of a flat one with an array behind another in the order of params, each in the user's layout."""
+    named, start = {}, 0
+    for name, shape in case.shapes.items():
+        theirs = layout.theirs(name, np.empty(shape)).shape
+        stop = start + int(np.prod(shape))
+        named[name] = layout.ours(name, flat[start:stop].reshape(theirs).astype(np.float64))
+        start = stop
+    return case.flat(named)
 
 
 def named_array(name, value, shape, layout):

@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refmaml.batch import Batch
 from refmaml.doctor.answers import read
 from refmaml.doctor.boundary import first_line, outgoing, watched
 from refmaml.errors import ArgumentError, expect
 
 SETTLING, COUNTED, LEAK = 2, 4, 256       # calls before memory is looked at, calls it must grow in each of, bytes that count
 PATIENCE = 6.0                   # seconds after which a function is not asked again
+MOVES = 3
 
 
 class Examinee:
@@ -31,7 +33,7 @@ class Examinee:
             with watched(self.lib, params, batch):
                 try:
                     value = self.fn(*arguments)
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     raise ArgumentError(f"function: expected a gradient on the {case.name} probe, got {first_line(error)}"
                                         f"{place(error)}") from error
             return read(value, case, self.layout)
@@ -39,6 +41,18 @@ class Examinee:
     def alone(self, case):
         """The mean over tasks of the gradients that come back for one task at a time (M,)."""
         return np.mean([self.answer(case.with_(batch=case.batch[t:t + 1])).grad for t in range(len(case.batch))], axis=0)
+
+
+def elsewhere(examinee, case, seed=0):
+    """(case, Answer) on a user's own net at other parameters and tasks: each number up to a tenth away, kinks as far as in MOVES draws."""
+    rng, b = np.random.default_rng(seed), case.batch
+
+    def moved(a):
+        return a * rng.uniform(0.9, 1.1, a.shape) if a.dtype.kind == "f" else a
+    tried = [case.with_(meta=moved(case.meta), batch=Batch(moved(b.x_support), b.y_support, moved(b.x_query), b.y_query))
+             for _ in range(MOVES)]
+    there = max(tried, key=lambda other: other.margin).rounded(case.dtype)
+    return there, examinee.answer(there)
 
 
 def takes(fn):
@@ -68,12 +82,13 @@ class Repeated(NamedTuple):
     """What calling the function again on the same inputs showed.
 
     apart        max over calls of |g_i - g_1| in multiples of what rounding allows; identical: whether all bits agree
-    drifts       whether it moves on from call to call, as a carried state does, rather than to and fro, as noise does
+    drifts       whether it moves on from call to call, as a carried state does, rather than to and fro, as noise does; None: one more call
+                 does not tell
     grows        what memory grows by with every call: (number, unit), or None
     """
     apart: float
     identical: bool
-    drifts: bool
+    drifts: bool | None
     grows: tuple | None
 
 
@@ -124,7 +139,9 @@ def growth(held, unit, numbers):
 
 
 def drifting(steps):
-    """Whether consecutive changes point the same way."""
+    """Whether consecutive changes point the same way; None for less than two."""
+    if len(steps) < 2:
+        return None
     sizes = [np.linalg.norm(s) for s in steps]
     if not all(sizes):
         return any(sizes)                                   # it moved and came to rest, or the other way round

@@ -5,11 +5,12 @@ from functools import cached_property
 import numpy as np
 
 from refmaml.batch import Batch
-from refmaml.methods import CAVIA, IMAML, MetaSGD
+from refmaml.methods import CAVIA, IMAML, MetaSGD, Reptile
 from refmaml.oracles.kinks import net_margin
 
 RATES = "inner_lr."              # what the names of learned step sizes begin with
 TRIALS = 3                       # perturbations by one rounding each that the conditioning is measured with
+KINK = 30                        # roundings from which a choice may be flipped
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,23 +112,28 @@ class Case:
         zeros = {RATES + name for name in still}
         return zeros | (set(self.net.shapes) - still if isinstance(self.method, CAVIA) else set())
 
+    def moved(self, size, scale=np.abs):
+        """(M,) by how much the truth moves when every input number a is off by `size` scale(a) at most: the largest of TRIALS."""
+        rng, b, moved = np.random.default_rng(0), self.batch, np.zeros(len(self.meta))
+
+        def jitter(a):
+            return a + size * scale(a) * rng.uniform(-1, 1, a.shape) if a.dtype.kind == "f" else a
+        for _ in range(TRIALS):
+            batch = Batch(*map(jitter, (b.x_support, b.y_support, b.x_query, b.y_query)))
+            other = self.method.task_gradients(self.net, jitter(self.meta), batch, trace=False).grad.mean(axis=0)
+            moved = np.maximum(moved, np.abs(other - self.truth))
+        return moved
+
     @cached_property
     def noise(self):
         """{name: by how much the truth moves when every input number is off by one rounding of float64}: its conditioning."""
         if self.like is not None:
             return self.like.noise
-        rng, eps = np.random.default_rng(0), np.finfo(np.float64).eps
-
-        def jitter(a):
-            return a * (1 + eps * rng.uniform(-1, 1, a.shape)) if a.dtype.kind == "f" else a
-        moved = np.zeros(len(self.meta))
-        b = self.batch
-        for _ in range(TRIALS):
-            batch = Batch(*map(jitter, (b.x_support, b.y_support, b.x_query, b.y_query)))
-            other = self.method.task_gradients(self.net, jitter(self.meta), batch, trace=False).grad.mean(axis=0)
-            moved = np.maximum(moved, np.abs(other - self.truth))
-        least = eps * np.abs(self.truth).max()
-        return {name: max(moved[place].max(), eps * np.abs(self.truth[place]).max(), 0.05 * least)
+        eps = np.finfo(np.float64).eps
+        moved = self.moved(eps)
+        least = 0.05 * eps * np.abs(self.truth).max()
+        lost = eps * np.abs(self.meta) if isinstance(self.method, Reptile) else np.zeros(len(self.meta))      # in theta - phi_K
+        return {name: max(moved[place].max() + lost[place].max(), eps * np.abs(self.truth[place]).max(), least)
                 for name, place in self.places.items()}
 
     @property
@@ -164,7 +170,23 @@ class Case:
     @property
     def near_kink(self):
         """Whether rounding in the precision computed in may flip a choice."""
-        return self.margin < 30 * np.finfo(self.dtype).eps
+        return self.margin < KINK * np.finfo(self.dtype).eps
+
+    @cached_property
+    def flip(self):
+        """max of what choices that rounding may flip were seen to do, in multiples of what rounding itself allows; 1 at least. Zeros move
+        too: a blank image has its kinks at 0."""
+        moved = self.moved(2 * KINK * np.finfo(self.dtype).eps, scale=lambda a: np.abs(a).max())
+        return max(1.0, float((moved / self.allowed).max()))
+
+    @cached_property
+    def blur(self):
+        """The largest part of a tensor that rounding allows an error of, among tensors that are no rounding themselves; 0 where `tol` says
+        what is allowed."""
+        whole = np.abs(self.truth).max()
+        sizes = {name: np.abs(self.truth[place]).max() for name, place in self.places.items()}
+        return max((self.allowed[self.places[name]].max() / size for name, size in sizes.items()
+                    if size > 1e-3 * whole and self.tol is None), default=0.0)
 
     # ---- what a scale may be ---------------------------------------------------------------------------------------------
 

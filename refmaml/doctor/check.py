@@ -7,7 +7,7 @@ import numpy as np
 from refmaml.doctor import fit, structure
 from refmaml.doctor.bisection import bisect
 from refmaml.doctor.boundary import framework as framework_called
-from refmaml.doctor.calls import Examinee, repeat
+from refmaml.doctor.calls import Examinee, elsewhere, repeat
 from refmaml.doctor.dictionary import candidate
 from refmaml.doctor.layouts import Layout
 from refmaml.doctor.probes import own_case
@@ -19,6 +19,9 @@ from refmaml.version import __version__
 
 PRECISIONS = {"float64": np.float64, "float32": np.float32}
 TF32 = 2.0 ** 12                 # TF32 keeps 10 bits where float32 keeps 23; a right answer uses half of what is allowed at most
+KEPT = 30.0                      # how far a tenth's change takes the truth at least, in multiples of what rounding allows
+BLUR = 0.01                      # where rounding alone may be off by so much of a tensor, nothing is said to be right
+FLIPS = 10.0                     # how many times what flipped choices were seen to do is still taken for that
 INVISIBLE = 1e-6                 # a second-order term smaller than this, relative, is as good as absent
 
 
@@ -53,7 +56,7 @@ def check_meta_gradient(fn, method, *, net=None, batch=None, probes=None, framew
              "again": again(fn, method, framework, seed, net=net, batch=batch, probes=probes, layout=layout, tol=tol, precision=precision),
              "versions": {"refmaml": __version__, "python": platform.python_version(), "numpy": np.__version__}}
     remarks = [f"the {name} probe was left out: {why}" for name, why in left_out]
-    report = examine(examinee, cases, [precision] if precision else list(PRECISIONS), repeats, started + seconds, remarks)
+    report = examine(examinee, cases, [precision] if precision else list(PRECISIONS), repeats, seconds, remarks)
     return with_about(report, about | {"seconds": round(perf_counter() - started, 2)})
 
 
@@ -70,8 +73,8 @@ def with_about(report, about):
     return replace(report, about=about)
 
 
-def examine(examinee, cases, precisions, repeats, deadline, remarks):
-    """The Report on an examinee: precision after precision, until one is wrong."""
+def examine(examinee, cases, precisions, repeats, seconds, remarks):
+    """The Report on an examinee: precision after precision, until one is wrong, which is then named within so many seconds."""
     sittings = []
     for precision in precisions:
         seen = [sit(examinee, case, PRECISIONS[precision], earlier_right=bool(sittings)) for case in cases]
@@ -82,10 +85,21 @@ def examine(examinee, cases, precisions, repeats, deadline, remarks):
             again = repeat(examinee, case, answer, repeats) if repeats else None
             if again is not None and again.apart > 1:
                 return unsteady(again, sittings, remarks)
-            remarks += noticed(again, answer)
-        if any(sitting.verdict == WRONG for sitting, _, _ in seen) or named_at_a_kink(seen, deadline):
-            return diagnosed(examinee, seen, sittings, remarks, deadline)
+            remarks += noticed(again, answer, max(case.blur for _, case, _ in seen))
+        deadline, off = perf_counter() + seconds, any(sitting.verdict == WRONG for sitting, _, _ in seen)
+        found = [] if off else named_at_a_kink(seen, deadline)
+        if off or found:
+            return diagnosed(examinee, seen, sittings, remarks, deadline, found)
+        if precision == precisions[0] and any(kept_from_before(examinee, case) for sitting, case, _ in seen if case.own):
+            return wrong("right where it was asked first, wrong at other parameters and tasks: something is kept from the first call "
+                         "(a model loaded once, a batch, the answer itself)", "use each call's own params and batch", sittings, remarks)
     return passed(sittings, remarks)
+
+
+def kept_from_before(examinee, case):
+    """Whether what is right on a user's own net is wrong at other parameters and tasks."""
+    there, answer = elsewhere(examinee, case)
+    return fit.misfit_of_truth(there, answer.grad) > KEPT and not there.near_kink
 
 
 def sit(examinee, case, dtype, earlier_right):
@@ -104,8 +118,9 @@ def sit(examinee, case, dtype, earlier_right):
 def judge(case, misfit, earlier_right):
     """(verdict, remark) of a misfit."""
     if misfit <= 1:
-        return RIGHT, ""
-    if case.near_kink:
+        remark = f"so ill-conditioned that rounding allows errors of {case.blur:.0%}" if case.blur > BLUR else ""
+        return INCONCLUSIVE if remark and not earlier_right else RIGHT, remark
+    if case.near_kink and misfit <= FLIPS * case.flip:
         return INCONCLUSIVE, "a kink is nearer than rounding"
     if case.dtype is np.float32 and earlier_right and misfit <= TF32:
         return INCONCLUSIVE, "right in float64, off by as much as TF32 or another 10-bit format would be"
@@ -114,11 +129,13 @@ def judge(case, misfit, earlier_right):
 
 # ---- what is said ----------------------------------------------------------------------------------------------------
 
-def diagnosed(examinee, seen, sittings, remarks, deadline):
-    """The Report on a wrong gradient: its name, or else where it is wrong."""
-    usable = [(case, answer) for sitting, case, answer in seen if sitting.verdict != INCONCLUSIVE]
-    at_a_kink = all(sitting.verdict != WRONG for sitting, _, _ in seen)
-    found = name_it([(case, answer) for _, case, answer in seen] if at_a_kink else usable, lambda: deadline - perf_counter())
+def diagnosed(examinee, seen, sittings, remarks, deadline, found):
+    """The Report on a wrong gradient: its name, or else where it is wrong. found: what explains it, if it is wrong near a kink only."""
+    usable = [(case, answer) for sitting, case, answer in seen if found or sitting.verdict != INCONCLUSIVE]
+    if all(case.dtype is np.float64 and fit.misfit_of_truth(case.with_(dtype=np.float32), answer.grad) <= 1 for case, answer in usable):
+        return wrong("right to float32, not to float64: something inside is computed in float32", "no .float(), no float32 constants or "
+                     "step sizes; torch.set_default_dtype(torch.float64); jax_enable_x64", sittings, remarks)
+    found = found or name_it(usable, lambda: deadline - perf_counter())
     if found:
         first, *others = found
         how = "; and ".join(text for text in (m.repair(examinee.lib.name) for m in first.mistakes) if text)
@@ -134,9 +151,9 @@ def diagnosed(examinee, seen, sittings, remarks, deadline):
 
 
 def named_at_a_kink(seen, deadline):
-    """Whether what is off near a kink is off by a known mistake after all, to rounding: a flipped choice is never that."""
+    """[Explained] where what is off near a kink is off by a known mistake after all, to rounding: a flipped choice is never that."""
     near = [(case, answer) for sitting, case, answer in seen if sitting.verdict == INCONCLUSIVE and case.near_kink]
-    return bool(near) and bool(fit.explain([c for c, _ in near], [a.grad for _, a in near], lambda: deadline - perf_counter()))
+    return fit.explain([c for c, _ in near], [a.grad for _, a in near], lambda: deadline - perf_counter()) if near else []
 
 
 def name_it(usable, seconds_left):
@@ -149,18 +166,27 @@ def name_it(usable, seconds_left):
 
 def unsteady(again, sittings, remarks):
     """The Report on a function that answers differently when asked again."""
+    if again.drifts is None:
+        return wrong("the answer changes when asked again: state is carried over, or noise (it takes too long to be asked more often)",
+                     "start every call afresh, and draw from a seed given", sittings, remarks)
     if again.drifts:
-        return Report(WRONG, "the answer moves on from call to call: state is carried over (an optimiser, running statistics, "
-                      "parameters updated in place)", "start every call afresh", sittings=tuple(sittings), remarks=tuple(remarks))
-    return Report(WRONG, "the answer changes to and fro from call to call: noise (dropout, random batches, unseeded draws)",
-                  "draw nothing inside, or from a seed given", sittings=tuple(sittings), remarks=tuple(remarks))
+        return wrong("the answer moves on from call to call: state is carried over (an optimiser, running statistics, parameters "
+                     "updated in place)", "start every call afresh", sittings, remarks)
+    return wrong("the answer changes to and fro from call to call: noise (dropout, random batches, unseeded draws)",
+                 "draw nothing inside, or from a seed given", sittings, remarks)
 
 
-def noticed(again, answer):
-    """Remarks on a function that answers alike when asked again."""
+def wrong(what, how, sittings, remarks):
+    """The Report on a wrong gradient of which that is known."""
+    return Report(WRONG, what, how, sittings=tuple(sittings), remarks=tuple(remarks))
+
+
+def noticed(again, answer, blur):
+    """Remarks on a function that answers alike when asked again. blur: what rounding may be off by, as a part of a tensor."""
     out = []
     if answer.dtype is np.float32:
-        out.append("it returns float32 (given float64, that hides errors below 1e-6)")
+        out.append(f"it returns float32 (given float64, that hides errors of up to {blur:.0e} of a parameter's gradient)")
+    out += [f"what came as {name} is left aside, as it is no array: {why}" for name, why in answer.unread]
     if again is not None and not again.identical:
         out.append("repeated calls differ in their last bits: sums in a changing order")
     if again is not None and again.grows:
@@ -184,7 +210,8 @@ def passed(sittings, remarks):
     if unsure:
         tf32 = any("TF32" in s.remark for s in unsure)
         how = ("torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False; jax: default_matmul_precision highest"
-               if tf32 else "another seed, or float64")
+               if tf32 else "a smaller step size, or float64 inside and out" if "conditioned" in unsure[0].remark
+               else "another seed, or float64 inside and out")
         return Report(INCONCLUSIVE, f"{unsure[0].case}, {unsure[0].precision}: {unsure[0].remark}", how, sittings=tuple(sittings),
                       remarks=tuple(remarks))
     worst = max(s.worst.error for s in sittings if s.precision == sittings[0].precision)

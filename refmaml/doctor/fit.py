@@ -47,6 +47,8 @@ def fitted(case, g, c):
     if not np.isfinite(below) or below == 0:
         return Fitted(0.0, np.inf)
     s = float(a @ b / below)
+    if np.abs(s * b).max() <= ACCEPTED:                        # within rounding of 0, and so explained by anything
+        return Fitted(s, np.inf)
     larger = max(1.0, np.abs(s * c).max() / np.abs(case.truth).max())
     return Fitted(s, float(np.abs(a - s * b).max() / larger))
 
