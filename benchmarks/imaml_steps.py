@@ -1,8 +1,10 @@
-"""Why iMAML's published step size does not suit every net: python benchmarks/imaml_steps.py --data-root DIR [--run RUN ...] --out FILE
+"""Why iMAML has a shorter inner step on the net of the equal protocol.
 
-At the start of training, on TASKS training tasks, for the net of each protocol: the largest curvature of the support loss (power
-iteration), and for some inner step sizes how far the loop ends from the solution that the implicit gradient is meant for, and how well
-the published five iterations of conjugate gradients solve the outer system. --run adds the curves of runs, such as one that diverged.
+    python benchmarks/imaml_steps.py --data-root DIR --out FILE [RUN ...]
+
+On TASKS training tasks, at the start of each protocol's training and where each RUN (a folder) has come to: the largest curvature of the
+support loss at theta, by power iteration; and for some inner step sizes what the loop makes of the support loss, how far it ends from the
+solution that the implicit gradient is meant for, and how well five iterations of conjugate gradients solve the outer system there.
 """
 import argparse
 from dataclasses import replace
@@ -22,47 +24,55 @@ SHOWN = 25                                               # parts of a run's curv
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders of runs of iMAML")
     parser.add_argument("--data-root", required=True, help="the folder that holds Omniglot")
-    parser.add_argument("--run", nargs="*", default=[], help="folders of runs of iMAML")
     parser.add_argument("--out", required=True, help="where the result goes")
-    arguments = parser.parse_args(argv)
-    starts = {name: at_start(protocols.configuration(name, "imaml", "5w1s"), arguments.data_root) for name in protocols.PROTOCOLS}
-    files.write_json(arguments.out, {"schema": 1, "tasks": TASKS, "at_start": starts, "runs": [curve(run) for run in arguments.run],
-                                     **report.circumstances()})
+    given = parser.parse_args(argv)
+    starts = {name: at_start(protocols.configuration(name, "imaml", "5w1s"), given.data_root) for name in protocols.PROTOCOLS}
+    runs = [of_run(run, given.data_root) for run in given.runs]
+    files.write_json(given.out, {"schema": 1, "tasks": TASKS, "at_start": starts, "runs": runs, **report.circumstances()})
 
 
 def at_start(config, root):
-    """Curvature, and what each step size comes to."""
+    """What the inner loop does with the parameters that training begins with."""
+    return at(config, root, problem.make_net(config).init(config["seed"], config["dtype"]))
+
+
+def of_run(folder, root):
+    """A run as far as it came: its settings, medians over SHOWN parts of its curve, and the inner loop at its end."""
+    now, config = checkpoint.load(f"{folder}/{CHECKPOINT}")
+    columns = {name: np.array_split(now.rows.column(name), SHOWN) for name in ("step", "loss", "accuracy", "cg_residual")}
+    last = [int(part[-1]) for part in columns.pop("step")]
+    curve = {"up_to_step": last, **{name: [rounded(np.median(part)) for part in parts] for name, parts in columns.items()}}
+    return {"configuration": config, "curve": curve, "at_end": at(config, root, now.meta)}
+
+
+def at(config, root, theta):
+    """At theta: curvature, and what the inner loop comes to with each step size."""
     net, method = problem.make_net(config), problem.make_method(config)
-    recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", data_root=root))
-    theta, batch = net.init(config["seed"], config["dtype"]), recipe.sample(STEP)[:TASKS]
+    batch = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", data_root=root)).sample(STEP)[:TASKS]
     everything = np.ones(len(theta), theta.dtype)
     sharp = [sharpness(net, theta, batch[t:t + 1], everything, ITERATIONS) for t in range(TASKS)]
-    rows = [came_to(net, replace(method, inner_lr=lr), theta, batch) for lr in STEP_SIZES]
-    return {"weight_gain": config["weight_gain"], "sharpness": quartiles(sharp), "inner_steps": method.inner_steps,
-            "regularization": method.regularization, "step_sizes": rows}
+    before = net.loss(np.broadcast_to(theta, (TASKS, len(theta))), batch.x_support, batch.y_support)
+    return {"sharpness": quartiles(sharp), "support_loss": quartiles(before),
+            "step_sizes": [came_to(net, replace(method, inner_lr=lr), theta, batch) for lr in STEP_SIZES]}
 
 
 def came_to(net, method, theta, batch):
-    """One step size: what the inner loop leaves, and the outer solve."""
-    found = method.task_gradients(net, theta, batch, trace=False)
-    return {"inner_lr": method.inner_lr, "inner_residual": quartiles(found.report["inner_residual"]),
-            "cg_residual": quartiles(found.report["cg_residual"]),
-            "negative_curvature": int((found.report["cg_status"] == "negative_curvature").sum())}
-
-
-def curve(folder):
-    """A run as far as it came: its settings, and medians over SHOWN parts of it."""
-    now, config = checkpoint.load(f"{folder}/{CHECKPOINT}")
-    columns = {name: np.array_split(now.rows.column(name), SHOWN) for name in ("step", "loss", "accuracy", "cg_residual")}
-    last = columns.pop("step")
-    return {"configuration": config, "last_step": [int(part[-1]) for part in last],
-            **{name: [float(f"{np.median(part):.4g}") for part in parts] for name, parts in columns.items()}}
+    """One step size."""
+    phi, support, residual = method.solve(net, theta, batch.x_support, batch.y_support)
+    outer = method.task_gradients(net, theta, batch, trace=False).report
+    return {"inner_lr": method.inner_lr, "support_loss": quartiles(support.loss), "inner_residual": quartiles(residual),
+            "cg_residual": quartiles(outer["cg_residual"]), "negative_curvature": int((outer["cg_status"] == "negative_curvature").sum())}
 
 
 def quartiles(values):
     """[lower quartile, median, upper quartile]."""
-    return [float(f"{v:.4g}") for v in np.percentile(np.asarray(values, np.float64), (25, 50, 75))]
+    return [rounded(v) for v in np.percentile(np.asarray(values, np.float64), (25, 50, 75))]
+
+
+def rounded(value):
+    return float(f"{value:.4g}")
 
 
 if __name__ == "__main__":
