@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from patients import MAML, MAMLPP, K, maml, maml_plus_plus, reptile
+from patients import MAML, MAMLPP, K, average, maml, maml_plus_plus, one_task, reptile, tasks
 from wrong_patients import step_sizes
 
 import refmaml as rm
@@ -151,6 +151,16 @@ def test_a_flat_vector_is_read_in_the_order_of_params():
     theirs = behind_one_another(step_sizes(lambda name: 1.0))
     assert rm.check_meta_gradient(theirs, MAML, probes=("mlp",), layout={"*.weight": "IO"}, repeats=0)
     assert not rm.check_meta_gradient(lambda *a: behind_one_another(maml)(*a)[::-1], MAML, probes=("mlp",), repeats=0, seconds=1)
+
+
+@pytest.mark.parametrize("kept, name", [(slice(1, None), "the first task is left out"), (slice(-1), "the last task is left out")])
+def test_a_task_that_is_left_out_is_named_alone_and_with_another_mistake(kept, name):
+    def fn(problem, params, batch, h=None):
+        return average([one_task(problem, params, *task, h=h) for task in tasks(batch)[kept]])
+    report = rm.check_meta_gradient(fn, MAML, probes=("quadratic", "mlp"), repeats=0)
+    assert report.verdict == "wrong" and report.diagnosis.startswith(f"{name}, times ")
+    report = rm.check_meta_gradient(lambda *a: fn(*a, h=0.0), MAML, probes=("quadratic", "mlp"), repeats=0)
+    assert report.verdict == "wrong" and "first-order" in report.diagnosis and name in report.diagnosis
 
 
 # ---- calls ------------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ class Implicit:
     solver           "exact"; ("stopped", m): m iterations; ("beta", m): p = r_old + beta p; ("scaled", m, c): steps of |r|^2 / (c p'Ap)
     support, query   which set the inner and the outer loss are measured on
     kernels, query_kernels     a key of WRONG
-    tasks            "all", "first", "last": which tasks count
+    tasks            which tasks count, as in loop.py
     """
     inner: float = 1.0
     prox: bool = True

@@ -32,7 +32,7 @@ class Loop:
     kernels, query_kernels     a key of WRONG, or for the query "support statistics"
     places           Reptile: "method" or "all": its mini-batches; carry: whether its optimiser's state goes from task to task
     direction        Reptile: "displacement", "blend", "adapted", "query"
-    tasks            "all", "first", "last": which tasks count
+    tasks            "all", "first", "last", "not first", "not last": which tasks count
     """
     steps: int
     rate: float = 1.0
@@ -77,8 +77,9 @@ def task_rows(case, loop):
 
 
 def mean_over(rows, tasks):
-    """The mean over tasks, or (1/T) times the one task that counts."""
-    return {"all": rows.mean(axis=0), "first": rows[0] / len(rows), "last": rows[-1] / len(rows)}[tasks]
+    """The mean over tasks, or (1/T) times the sum over those that count."""
+    those = {"all": rows, "first": rows[:1], "last": rows[-1:], "not first": rows[1:], "not last": rows[:-1]}[tasks]
+    return those.sum(axis=0) / len(rows)
 
 
 # ---- forward ---------------------------------------------------------------------------------------------------------

@@ -57,6 +57,8 @@ def shared(method):
         Mistake("7", "support and query sets are swapped", {"support": "query", "query": "support"}, ROLES, True),
         Mistake("8", "only the first task counts", {"tasks": "first"}, TASKS, True),
         Mistake("8", "only the last task counts", {"tasks": "last"}, TASKS, True),
+        Mistake("8", "the first task is left out", {"tasks": "not first"}, TASKS),
+        Mistake("8", "the last task is left out", {"tasks": "not last"}, TASKS),
         Mistake("13", "every inner step takes the gradient at the initial parameters", {"base": "once"}, REBIND, True),
         Mistake("13", "every inner step starts from the initial parameters", {"base": "start"}, REBIND, True),
         Mistake("16", "one inner step too few", {"steps": K - 1} if K > 1 else none, STEPS, True),
