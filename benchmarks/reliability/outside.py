@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from refmaml.cli import options, problem
 from refmaml.cli.run_folder import RunFolder
+from refmaml.storage.locks import sole_writer
 from refmaml.training import train, trainer
 
 SCHEMA, GOAL = "refmaml-outside-1", 0.05
@@ -65,7 +66,7 @@ def measure(config, where, seconds, save_every, folder, line):
 
     def see(now):
         kept.seen = now
-    with waits_timed(line) as waits:
+    with sole_writer(folder), waits_timed(line) as waits:
         now = train(replace(recipe, take=step), now, minutes=(now.seconds + seconds) / 60, show=see, save=kept.save, save_every=save_every)
     wall, steps = time.perf_counter() - started, now.step - first
     return {"steps": steps, "ms_per_step": round(1e3 * wall / steps, 3), "outside": round(1 - (step.seconds - waits[0].seconds) / wall, 4)}
