@@ -1,5 +1,6 @@
 """What several files of tests share."""
 import os
+import signal
 
 import pytest
 
@@ -87,3 +88,9 @@ def folder(tmp_path, monkeypatch):
     """An empty folder, which the test is in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def pytest_configure(config):
+    """Ctrl-C as on a terminal: a shell has what it starts in the background ignore it, and a run that finds it ignored leaves it so."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
