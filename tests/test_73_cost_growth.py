@@ -1,6 +1,8 @@
 """The benchmark of how cost grows: that its clock of memory notices what it should, and that it leaves what it says."""
 import json
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,12 @@ def growth(monkeypatch):
     return cost_growth
 
 
+def alone(run, *args):
+    """run(*args) in a process of its own, as the benchmark measures: what threads of other tests free meanwhile would count too."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+        return fresh.submit(run, *args).result()
+
+
 def one_array():
     return np.ones(int(PLANTED), np.uint8)
 
@@ -37,10 +45,15 @@ def one_after_the_other(parts=10):
         np.ones(int(PLANTED / parts), np.uint8)
 
 
+def second_peak(make):
+    from cost_growth import peak_memory
+    peak_memory(make)                                              # a peak that is over, and memory that was freed, change nothing
+    return peak_memory(make)
+
+
 @pytest.mark.parametrize("make,low,high", [(one_array, 1.0, 1.0), (many_small_ones, 1.0, 1.25), (one_after_the_other, 0.1, 0.1)])
 def test_peak_memory_is_what_was_held_at_once(growth, make, low, high):
-    growth.peak_memory(make)                                       # a peak that is over, and memory that was freed, change nothing
-    assert low * PLANTED - SLACK <= growth.peak_memory(make) <= high * PLANTED + SLACK
+    assert low * PLANTED - SLACK <= alone(second_peak, make) <= high * PLANTED + SLACK
 
 
 class Hoarder(rm.MAML):
@@ -55,11 +68,15 @@ class HoarderForLater(rm.MAML):
         return super().task_gradients(net, *args)
 
 
+def measured_of(kind):
+    import cost_growth
+    cost_growth.METHODS["MAML, stored"] = lambda p: kind(0.01, p["inner_steps"])
+    return cost_growth.measure("MAML, stored", SMALL, "reference")
+
+
 @pytest.mark.parametrize("kind", [Hoarder, HoarderForLater])
-def test_fifty_megabytes_hidden_in_a_method_or_kept_with_its_net_are_noticed(growth, monkeypatch, kind):
-    honest = growth.measure("MAML, stored", SMALL, "reference")
-    monkeypatch.setitem(growth.METHODS, "MAML, stored", lambda p: kind(0.01, p["inner_steps"]))
-    hoarding = growth.measure("MAML, stored", SMALL, "reference")
+def test_fifty_megabytes_hidden_in_a_method_or_kept_with_its_net_are_noticed(growth, kind):
+    honest, hoarding = alone(measured_of, rm.MAML), alone(measured_of, kind)
     assert honest["peak_mb"] < 10 and abs((hoarding["peak_mb"] - honest["peak_mb"]) * 1e6 - PLANTED) < SLACK
 
 
