@@ -58,6 +58,14 @@ def test_what_is_kept_from_the_first_call_is_found_on_a_net_of_one_s_own(what, p
     assert report.verdict == "wrong" and "something is kept from the first call" in report.diagnosis
 
 
+def test_only_what_was_right_is_asked_elsewhere(monkeypatch):
+    """What was off at first is not said to be right there and kept from there."""
+    fn = first_kept(implements(net := net_of_mine(), METHOD, lambda named: {n: 1.01 * g for n, g in named.items()}), "answer")
+    monkeypatch.setattr(check, "judge", lambda case, misfit, earlier_right: ("inconclusive", "a kink is nearer than rounding"))
+    report = rm.check_meta_gradient(fn, METHOD, net=net, repeats=0)
+    assert report.verdict == "inconclusive" and "kept" not in report.diagnosis
+
+
 # ---- what rounding allows ---------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("method", [rm.Reptile(1e-3, K, optimizer="adam"), rm.Reptile(1e-5, K, optimizer="adam")])

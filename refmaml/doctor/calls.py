@@ -8,14 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refmaml.batch import Batch
 from refmaml.doctor.answers import read
 from refmaml.doctor.boundary import first_line, outgoing, watched
 from refmaml.errors import ArgumentError, expect
 
 SETTLING, COUNTED, LEAK = 2, 4, 256       # calls before memory is looked at, calls it must grow in each of, bytes that count
 PATIENCE = 6.0                   # seconds after which a function is not asked again
-MOVES = 3
+MOVES = 3                        # draws of another point, of which the one farthest from a kink is asked
 
 
 class Examinee:
@@ -43,15 +42,10 @@ class Examinee:
         return np.mean([self.answer(case.with_(batch=case.batch[t:t + 1])).grad for t in range(len(case.batch))], axis=0)
 
 
-def elsewhere(examinee, case, seed=0):
+def elsewhere(examinee, case):
     """(case, Answer) on a user's own net at other parameters and tasks: each number up to a tenth away, kinks as far as in MOVES draws."""
-    rng, b = np.random.default_rng(seed), case.batch
-
-    def moved(a):
-        return a * rng.uniform(0.9, 1.1, a.shape) if a.dtype.kind == "f" else a
-    tried = [case.with_(meta=moved(case.meta), batch=Batch(moved(b.x_support), b.y_support, moved(b.x_query), b.y_query))
-             for _ in range(MOVES)]
-    there = max(tried, key=lambda other: other.margin).rounded(case.dtype)
+    rng = np.random.default_rng(0)
+    there = max((case.nearby(rng, 0.1) for _ in range(MOVES)), key=lambda other: other.margin).rounded(case.dtype)
     return there, examinee.answer(there)
 
 

@@ -112,15 +112,20 @@ class Case:
         zeros = {RATES + name for name in still}
         return zeros | (set(self.net.shapes) - still if isinstance(self.method, CAVIA) else set())
 
-    def moved(self, size, scale=np.abs):
-        """(M,) by how much the truth moves when every input number a is off by `size` scale(a) at most: the largest of TRIALS."""
-        rng, b, moved = np.random.default_rng(0), self.batch, np.zeros(len(self.meta))
-
+    def nearby(self, rng, size, scale=np.abs):
+        """The same case with every input number a off by `size` scale(a) at most."""
         def jitter(a):
             return a + size * scale(a) * rng.uniform(-1, 1, a.shape) if a.dtype.kind == "f" else a
+        b = self.batch
+        batch = Batch(*map(jitter, (b.x_support, b.y_support, b.x_query, b.y_query)))
+        return self.with_(batch=batch, meta=jitter(self.meta))
+
+    def moved(self, size, scale=np.abs):
+        """(M,) by how much the truth moves when every input number a is off by `size` scale(a) at most: the largest of TRIALS."""
+        rng, moved = np.random.default_rng(0), np.zeros(len(self.meta))
         for _ in range(TRIALS):
-            batch = Batch(*map(jitter, (b.x_support, b.y_support, b.x_query, b.y_query)))
-            other = self.method.task_gradients(self.net, jitter(self.meta), batch, trace=False).grad.mean(axis=0)
+            there = self.nearby(rng, size, scale)
+            other = self.method.task_gradients(self.net, there.meta, there.batch, trace=False).grad.mean(axis=0)
             moved = np.maximum(moved, np.abs(other - self.truth))
         return moved
 

@@ -90,7 +90,8 @@ def examine(examinee, cases, precisions, repeats, seconds, remarks):
         found = [] if off else named_at_a_kink(seen, deadline)
         if off or found:
             return diagnosed(examinee, seen, sittings, remarks, deadline, found)
-        if precision == precisions[0] and any(kept_from_before(examinee, case) for sitting, case, _ in seen if case.own):
+        own = [case for sitting, case, _ in seen if case.own and sitting.verdict == RIGHT]
+        if precision == precisions[0] and any(kept_from_before(examinee, case) for case in own):
             return wrong("right where it was asked first, wrong at other parameters and tasks: something is kept from the first call "
                          "(a model loaded once, a batch, the answer itself)", "use each call's own params and batch", sittings, remarks)
     return passed(sittings, remarks)
