@@ -6,6 +6,7 @@ from time import perf_counter
 
 from refmaml.cli.kernels import kernel_set
 from refmaml.errors import ArgumentError, expect
+from refmaml.say import say
 
 SECTIONS = ("meta", "kernels", "ourselves", "startup")
 KERNELS = ("cpu", "cuda", "numba_cuda", "reference")     # functions of refmaml.kernels
@@ -105,7 +106,7 @@ def settings(arguments, seconds, folder):
     environment = {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "jax"),
                    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
     return Options(arguments.kernels, seconds, tune=seconds, busy=arguments.busy, environment=tuple(environment.items()),
-                   tell=lambda text: print(text, file=sys.stderr, flush=True))
+                   tell=say)
 
 
 def sections(arguments, chosen, names, options, limits):

@@ -1,5 +1,4 @@
 """`refmaml bench --kernels cuda`: kernels beside the GPU's own limits and cuDNN, meta-gradients beside PyTorch and JAX on that GPU."""
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -7,6 +6,7 @@ from time import perf_counter
 from refmaml.cli import report
 from refmaml.cli.bench import contestants, positive, show_race, wrong
 from refmaml.errors import ArgumentError, expect
+from refmaml.say import say
 
 SECTIONS = ("kernels", "ourselves", "meta")              # in this order: what needs nothing but refmaml comes first
 LIBRARIES = ("numpy", "scipy", "torch", "triton", "jax", "jaxlib", "jax-cuda13-plugin", "nvidia-cudnn-cu13", "nvidia-cublas")
@@ -82,7 +82,7 @@ def settings(seconds, folder):
     environment = {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
                    "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "jax")}
     return Options("cuda", seconds, tune=10 * seconds, environment=tuple(environment.items()),
-                   tell=lambda text: print(text, file=sys.stderr, flush=True))
+                   tell=say)
 
 
 # ---- the sections: each returns whether refmaml was right --------------------------------------------------------
