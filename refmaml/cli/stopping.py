@@ -1,10 +1,9 @@
 """Being asked to stop: Ctrl-C, SIGTERM and a terminal that closes end a command at a point where nothing is lost."""
 import os
 import signal
-import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+from refmaml.signals import heard_by
 
 
 class Stopped(KeyboardInterrupt):
@@ -12,15 +11,9 @@ class Stopped(KeyboardInterrupt):
     signum = signal.SIGINT
 
 
-@contextmanager
 def stopping(*said):
-    """Within, the first of SIGNALS raises Stopped(*said), and later ones only say that what it started, saving, is not over yet.
-
-    A signal that is ignored stays ignored (nohup). Elsewhere than in the main thread, which alone hears signals, nothing changes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """A block in which the first signal that asks to stop raises Stopped(*said), and later ones only say that what it started, saving, is
+    not over yet."""
     asked = []
 
     def hear(signum, frame):
@@ -32,12 +25,4 @@ def stopping(*said):
         stop = Stopped(*said)
         stop.signum = signum
         raise stop
-    before = {s: signal.getsignal(s) for s in SIGNALS}
-    heard = [s for s, handler in before.items() if handler not in (signal.SIG_IGN, None)]
-    for s in heard:
-        signal.signal(s, hear)
-    try:
-        yield
-    finally:
-        for s in heard:
-            signal.signal(s, before[s])
+    return heard_by(hear)

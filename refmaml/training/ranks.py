@@ -9,8 +9,6 @@ in task order, whoever computed which. That is P numbers from each rank to the n
 gradients would be T P numbers to everybody; `benchmarks/ranks` has both measured. The additions come one after another, as on one rank:
 T P of them, beside the 10^3 and more operations that each of those numbers took.
 """
-import signal
-import threading
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -19,9 +17,7 @@ from refmaml.boundary import bring
 from refmaml.errors import NonFiniteError, RefmamlError
 from refmaml.methods.meta_gradient import RowsWork, check_meta, concluded, refuse_overflow
 from refmaml.methods.one_look import one_look
-
-# Ctrl-C, and what a batch system sends; mpiexec passes them on to every rank.
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+from refmaml.signals import heard_by
 
 
 class Alone:
@@ -161,20 +157,8 @@ class Ranks:
             if self.local.rank == 0:
                 self.local.barrier()
 
-    @contextmanager
     def interruptible(self):
-        if threading.current_thread() is not threading.main_thread():       # which alone hears signals
-            yield
-            return
-        before = {s: signal.getsignal(s) for s in SIGNALS}
-        heard = [s for s, handler in before.items() if handler not in (signal.SIG_IGN, None)]
-        for s in heard:
-            signal.signal(s, self.note_signal)
-        try:
-            yield
-        finally:
-            for s in heard:
-                signal.signal(s, before[s])
+        return heard_by(self.note_signal)
 
     def note_signal(self, signum, frame=None):
         """What a signal does."""
