@@ -60,10 +60,10 @@ def at(config, root, theta):
 
 def came_to(net, method, theta, batch):
     """One step size."""
-    phi, support, residual = method.solve(net, theta, batch.x_support, batch.y_support)
-    outer = method.task_gradients(net, theta, batch, trace=False).report
-    return {"inner_lr": method.inner_lr, "support_loss": quartiles(support.loss), "inner_residual": quartiles(residual),
-            "cg_residual": quartiles(outer["cg_residual"]), "negative_curvature": int((outer["cg_status"] == "negative_curvature").sum())}
+    found = method.task_gradients(net, theta, batch, trace=True)
+    after, said = net.loss(found.trace["phi"][-1], batch.x_support, batch.y_support), found.report
+    return {"inner_lr": method.inner_lr, "support_loss": quartiles(after), "inner_residual": quartiles(said["inner_residual"]),
+            "cg_residual": quartiles(said["cg_residual"]), "negative_curvature": int((said["cg_status"] == "negative_curvature").sum())}
 
 
 def quartiles(values):

@@ -80,6 +80,7 @@ EQUAL = {"invert": True, "split_seed": 1, "train_classes": 1100, "validation_cla
          "padding": "same", "head": "flatten", "bn_gamma": True, "bn_eps": 1e-3, "frozen": [],
          "loss_scale": "mean", "tasks": 32, "steps": None, "minutes": 20.0}
 
+IMPLICIT = ("method", "regularization", "cg_steps", "adam_eps")
 ONE_STEP = {"inner_lr": 0.5, "inner_steps": 1, "eval_steps": 3}
 OWN = {"maml": {"method": "maml", **ONE_STEP}, "fomaml": {"method": "fomaml", **ONE_STEP},
        # What 20 minutes hold on two cores that others slow down, so that its step size comes down to 0 within them.
@@ -88,9 +89,8 @@ OWN = {"maml": {"method": "maml", **ONE_STEP}, "fomaml": {"method": "fomaml", **
                                                    "eval_steps", "eval_batch")}
        | {"steps": 14000},
        # A third of its published step size, with which the inner loop comes to diverge on this net (benchmarks/omniglot/README.md).
-       "imaml": {"method": "imaml", "regularization": 2.0, "cg_steps": 5, "inner_solver": "gradient_descent", "inner_lr": 0.03,
-                 "inner_steps": 16, "adam_eps": 1e-3},
-       "imaml-hf": {"method": "imaml", "regularization": 2.0, "cg_steps": 5, **HESSIAN_FREE, "adam_eps": 1e-3}}
+       "imaml": {name: RAJESWARAN[name] for name in (*IMPLICIT, "inner_solver", "inner_steps")} | {"inner_lr": 0.03},
+       "imaml-hf": {name: RAJESWARAN[name] for name in IMPLICIT} | HESSIAN_FREE}
 
 # {protocol: {row: what it has of its own}}, and what it does otherwise in 20-way columns.
 TABLES = {"as-published": {"maml": FINN | {"method": "maml"}, "fomaml": FINN | {"method": "fomaml"}, "reptile": NICHOL,
