@@ -43,6 +43,24 @@ def test_every_status_of_cg_is_told_apart_in_one_batch():
     assert np.isfinite(out.x).all() and (out.x[2:] == 0).all()
 
 
+@pytest.mark.parametrize("b", [1e30, np.inf])
+def test_what_overflows_before_the_first_iteration_is_no_solution(b):
+    out = rm.conjugate_gradients(times(np.stack([np.eye(3)] * 2).astype(np.float32)), np.float32([[b, b, b], [1, 1, 1]]), maxiter=5)
+    assert out.status.tolist() == ["nonfinite", "converged"] and (out.x[0] == 0).all()
+
+
+@pytest.mark.parametrize("theta, size", [(1e18, 4), (1e10, 1e6)])
+def test_a_solve_that_overflows_stops_with_its_task(theta, size):
+    """The loss is a finite number still; the square of the gradient, or of a product with a direction, is none in float32."""
+    net, rng = rm.mlp((1, 1)), np.random.default_rng(0)
+    x = rng.standard_normal((3, 4, 1)).astype(np.float32)
+    x[1:] *= size                                                    # task 0 is well
+    batch = rm.Batch(x, 0 * x, x, 0 * x)
+    with pytest.raises(rm.NonFiniteError, match="conjugate gradients.*overflow") as caught:
+        rm.IMAML(2.0, 1, 1e-20).meta_gradient(net, np.full(2, theta, np.float32), batch)
+    assert caught.value.task == 1
+
+
 def test_a_finished_system_stands_still_while_others_go_on():
     A = np.stack([np.eye(6), np.diag(np.arange(1.0, 7))])
     b = RNG.standard_normal((2, 6))
@@ -175,3 +193,25 @@ def test_the_search_of_a_task_does_not_depend_on_the_others_and_goes_on_for_thos
     for t in range(len(together)):
         alone = method.adapted(net, theta, batch.x_support[t:t + 1], batch.y_support[t:t + 1])
         assert relative_error(alone, together[t:t + 1]) <= 1e-12         # a step more or less would be seen in the first digits
+
+
+@pytest.mark.parametrize("method", [rm.IMAML(2.0, 60, 0.05, inner_tol=1e-2), rm.IMAML(2.0, 40, solver="newton_cg", inner_tol=5e-3, cg_steps=2)])
+def test_where_a_task_stops_early_does_not_depend_on_the_others(method):
+    net, rng = cases.smooth_net(), np.random.default_rng(0)
+    theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=4)
+    scale = np.linspace(0.1, 1, len(batch))[:, None, None, None, None]          # tasks that take more steps and fewer
+    batch = rm.Batch(scale * batch.x_support, batch.y_support, batch.x_query, batch.y_query)
+
+    def stopped(tasks):
+        return net.loss(method.adapt(net, theta, tasks.x_support, tasks.y_support), tasks.x_support, tasks.y_support)
+    some = [method.meta_gradient(net, theta, batch, chunk=chunk) for chunk in (1, len(batch))]
+    assert np.array_equal(some[0].grad, some[1].grad) and (some[0].report["inner_residual"] <= 1e-2).all()
+    assert np.array_equal(some[0].report["inner_residual"], some[1].report["inner_residual"])
+    assert np.array_equal(np.concatenate([stopped(batch[t:t + 1]) for t in range(len(batch))]), stopped(batch))
+
+
+@pytest.mark.parametrize("name", ["inner_tol", "cg_tol"])
+@pytest.mark.parametrize("value", [-1e-3, np.nan, "1e-3"])
+def test_a_tolerance_is_a_number_of_at_least_0(name, value):
+    with pytest.raises(rm.ArgumentError, match=f"{name}: expected a finite number >= 0, got"):
+        rm.IMAML(2.0, **{name: value})

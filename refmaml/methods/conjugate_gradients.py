@@ -19,7 +19,7 @@ class Solution(NamedTuple):
     maxiter              not yet, and no iteration left
     negative_curvature   a direction with p' A p < 0: A is not positive definite; x is the last iterate before it
     breakdown            p' A p = 0 with r not yet small: A is singular along p; x is the last iterate
-    nonfinite            NaN or infinity in b or in a product; x is the last finite iterate
+    nonfinite            NaN or infinity in b, in a product or in their squares; x is the last finite iterate
     """
     x: np.ndarray
     residuals: np.ndarray
@@ -34,7 +34,8 @@ def dot(xp, a, b):
 
 def quotient(xp, a, b, where):
     """a / b where that is to be had, 0 elsewhere."""
-    return xp.where(where, a / xp.where(where, b, b.dtype.type(1)), b.dtype.type(0))
+    with np.errstate(all="ignore"):                      # what overflows is found by who goes on with it
+        return xp.where(where, a / xp.where(where, b, b.dtype.type(1)), b.dtype.type(0))
 
 
 def conjugate_gradients(product, b, maxiter, tol=1e-10, kernels=REFERENCE):
@@ -55,7 +56,7 @@ def conjugate_gradients(product, b, maxiter, tol=1e-10, kernels=REFERENCE):
     residuals, iterations = [xp.sqrt(rr)], xp.zeros(len(b), int)
     status = xp.full(len(b), CODE[MAXITER], np.int8)
     end(status, ~xp.isfinite(rr), NONFINITE)
-    end(status, residuals[0] <= goal, CONVERGED)
+    end(status, (status == CODE[MAXITER]) & (residuals[0] <= goal), CONVERGED)
     for _ in range(maxiter):
         if not going_on(xp, status):
             break

@@ -1,10 +1,11 @@
 """iMAML: the meta-gradient at the solution of a proximal inner problem, by the implicit function theorem."""
 from dataclasses import dataclass
 
-from refmaml.errors import expect
+from refmaml.errors import NonFiniteError, expect
+from refmaml.finite import note
 from refmaml.methods.adapt import adapt
-from refmaml.methods.conjugate_gradients import conjugate_gradients, quotient
-from refmaml.methods.fields import check_positive, check_steps
+from refmaml.methods.conjugate_gradients import NONFINITE, conjugate_gradients, quotient
+from refmaml.methods.fields import check_positive, check_steps, check_tolerances
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
 from refmaml.methods.proximal import gradient_descent, newton_cg
 from refmaml.methods.recursion import query, step, step_sizes
@@ -20,7 +21,7 @@ class IMAML:
     Beyond the inner solve that costs one pass on the query set and a Hessian-vector product for each CG iteration, one more for H_ba u_a.
 
     regularization  lambda > 0
-    inner_steps     steps of the inner solver at most; inner_tol stops it earlier, at |grad F| <= inner_tol |lambda (phi - theta)|
+    inner_steps     steps of the inner solver at most; inner_tol stops it earlier in a task, at |grad F| <= inner_tol |lambda (phi - theta)|
     inner_lr        step size of solver="gradient_descent" (the paper's iMAML-GD)
     solver          or "newton_cg" (the paper's Hessian-free row: cg_steps CG iterations a step, then a line search)
     cg_steps        iterations of the outer solve at most; cg_tol its relative residual
@@ -43,6 +44,7 @@ class IMAML:
 
     def __post_init__(self):
         check_positive(regularization=self.regularization, inner_lr=self.inner_lr)
+        check_tolerances(inner_tol=self.inner_tol, cg_tol=self.cg_tol)
         check_steps(inner_steps=self.inner_steps, cg_steps=self.cg_steps)
         expect(self.solver in SOLVERS, "solver", f"one of {', '.join(SOLVERS)}", repr(self.solver))
 
@@ -69,6 +71,8 @@ class IMAML:
             return step(net, v, A, net.hvp(support, v))
         xp = net.kernels.xp
         cg = conjugate_gradients(product, moves * after.grad, self.cg_steps, self.cg_tol, net.kernels)
+        overflown = cg.status == NONFINITE
+        note(net, ~overflown.any(), lambda: refuse_solve(overflown))
         gradient = cg.x
         if self.frozen or not net.mask(self.adapts).all():
             gradient = cg.x + (1 - moves) * (after.grad - net.hvp(support, cg.x) / self.regularization)
@@ -77,3 +81,9 @@ class IMAML:
         kept = {"phi": [theta[None], phi], "query_grad": [after.grad], "u": [cg.x],
                 "cg_residuals": [row[:, None] for row in cg.residuals]} if trace else {}
         return TaskGradients(after.loss, after.accuracy, gradient, kept, report)
+
+
+def refuse_solve(overflown):
+    """Raise NonFiniteError for the first system whose solve left the finite numbers."""
+    raise NonFiniteError("conjugate gradients on (I + H/lambda) u = grad g: expected finite numbers, got an overflow in a product or a square",
+                         int(overflown.argmax()))

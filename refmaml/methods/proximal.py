@@ -24,6 +24,11 @@ def relative_residual(xp, gradient, phi, theta, strength):
     return xp.where((scale > 0) | ~(size > 0), quotient(xp, size, scale, scale > 0), size.dtype.type(np.inf))
 
 
+def solved(residual, k, method):
+    """Which tasks stand still from inner step k on, whatever the others do; theta itself is no answer."""
+    return (residual <= method.inner_tol) & (k > 0)
+
+
 def proximal_step(net, phi, A, grad, theta, strength):
     """phi - A (grad f + lambda (phi - theta))."""
     out = net.kernels.empty(grad.shape, grad.dtype)
@@ -32,7 +37,7 @@ def proximal_step(net, phi, A, grad, theta, strength):
 
 
 def gradient_descent(net, theta, x, y, strength, moves, method, stage):
-    """phi <- phi - alpha grad F(phi), inner_steps times or until |grad F| <= inner_tol |lambda (phi - theta)|."""
+    """phi <- phi - alpha grad F(phi), inner_steps times or, task by task, until |grad F| <= inner_tol |lambda (phi - theta)|."""
     phi, A, asked = theta, method.inner_lr * moves, method.inner_tol > 0
     for k in range(method.inner_steps + 1):
         last = k == method.inner_steps
@@ -41,11 +46,13 @@ def gradient_descent(net, theta, x, y, strength, moves, method, stage):
         if last or asked:
             gradient = objective_gradient(primal, phi, theta, strength, moves)
             residual = relative_residual(net.kernels.xp, gradient, phi, theta, strength)
-            if last or (k > 0 and (residual <= method.inner_tol).all()):
+            there = solved(residual, k, method)
+            if last or there.all():
                 return phi, primal, residual
         grad = primal.grad
         del primal
-        phi = proximal_step(net, phi, A, grad, theta, strength)
+        after = proximal_step(net, phi, A, grad, theta, strength)
+        phi = net.kernels.xp.where(there[:, None], phi, after) if asked else after
 
 
 def newton_cg(net, theta, x, y, strength, moves, method, stage):
@@ -59,12 +66,14 @@ def newton_cg(net, theta, x, y, strength, moves, method, stage):
         net.require_finite(primal, phi, x, f"{stage}, Newton step {k}")
         gradient = objective_gradient(primal, phi, theta, strength, moves)
         residual = relative_residual(net.kernels.xp, gradient, phi, theta, strength)
-        if k == method.inner_steps or (k > 0 and method.inner_tol > 0 and (residual <= method.inner_tol).all()):
+        there = solved(residual, k, method)
+        if k == method.inner_steps or (method.inner_tol > 0 and there.all()):
             return phi, primal, residual
         direction = newton_direction(net, primal, gradient, strength, moves, method.cg_steps)
         loss = primal.loss
         del primal
-        phi = backtrack(net, loss, phi, direction, gradient, theta, x, y, strength)
+        after = backtrack(net, loss, phi, direction, gradient, theta, x, y, strength)
+        phi = net.kernels.xp.where(there[:, None], phi, after) if method.inner_tol > 0 else after
 
 
 def newton_direction(net, primal, gradient, strength, moves, cg_steps):
