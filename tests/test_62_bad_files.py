@@ -84,6 +84,18 @@ def nested(levels=5):
     return data
 
 
+def one_in_the_other(members=130, size=1 << 20):
+    """Members stored in one another's data, each whole and with a right checksum: one megabyte that is read 130 times."""
+    names, data, sums = [f"state.m{i}.npy".encode() for i in range(members)], npy(np.zeros(size, np.uint8)), []
+    for name in reversed(names):
+        about = struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 33, zlib.crc32(data), len(data), len(data), len(name), 0)
+        whole = b"PK\x03\x04" + about + name + data
+        sums, data = [(name, about, len(whole)), *sums], npy(np.frombuffer(whole, np.uint8))
+    table = b"".join(b"PK\x01\x02\x14\0" + about + struct.pack("<HHHII", 0, 0, 0, 0, sums[0][2] - length) + name
+                     for name, about, length in sums)
+    return whole + table + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, members, members, len(table), len(whole), 0)
+
+
 # Bytes of an .npz that no reader of arrays may take: {what: bytes}.
 ARRAYS = {
     "empty": b"", "text": b"hello", "truncated": packed([("meta.npy", npy(np.zeros(1000)))])[:4000], "raw pickle": b"\x80\x04K\x01.",
@@ -91,7 +103,7 @@ ARRAYS = {
     "deflate bomb": packed([("meta.npy", npy(np.zeros(1 << 25, np.uint8)))], zipfile.ZIP_DEFLATED),
     "bzip2 bomb": packed([("meta.npy", npy(np.zeros(1 << 25, np.uint8)))], zipfile.ZIP_BZIP2),
     "nested zips": nested(), "zip in a zip, stored": packed([("meta.npy", nested(1))]),
-    "many members": packed([(f"state.m{i}.npy", b"") for i in range(30_000)]),
+    "many members": packed([(f"state.m{i}.npy", b"") for i in range(30_000)]), "one in the other": one_in_the_other(),
     "a name that leads out": packed([("../../meta.npy", npy(np.zeros(3)))]),
     "an absolute name": packed([("/etc/meta.npy", npy(np.zeros(3)))]),
     "a name of control characters": packed([("meta\x1b[2J\n.npy", npy(np.zeros(3)))]),
@@ -137,7 +149,7 @@ def test_a_bad_npz_is_refused_as_checkpoint_and_golden_file_and_built_anew_as_ca
 
 @pytest.mark.parametrize("what, got", [
     ("deflate bomb", "a compressed member meta.npy"), ("bzip2 bomb", "a member in compression 12"),
-    ("many members", "a table of contents of"), ("a name that leads out", "a member '../../meta.npy'"),
+    ("many members", "a table of contents of"), ("one in the other", "bytes in a file of"), ("a name that leads out", "a member '../../meta.npy'"),
     ("negative shape", "meta.npy of shape (-2, -4)"), ("8 TB", "meta.npy of shape (1099511627776,)"),
     ("elements without size", "meta.npy of dtype <U0"), ("Fortran order", "not little-endian in C order"),
     ("big-endian", "not little-endian in C order"),

@@ -28,6 +28,7 @@ def read_members(path, member, limit, kinds, most=None):
         for m in archive.infolist():
             require(member.fullmatch(m.filename), f"a member {m.filename[:80]!r}")
             require(m.compress_type == zipfile.ZIP_STORED, f"a compressed member {m.filename}")
+            require(m.file_size == m.compress_size, f"{m.filename} of {m.file_size} bytes stored in {m.compress_size}")
             allowed = (most or {}).get(m.filename.removesuffix(".npy"), limit)
             require(m.file_size <= allowed, f"{m.filename} of {m.file_size} bytes, where {allowed} is the limit")
         for m in archive.infolist():                      # every header before any of the numbers

@@ -1,8 +1,9 @@
 """Opening files and zip archives that somebody else may have made to do harm.
 
-Python's zipfile reads an archive's table of contents whole and makes an object of each entry, and unpacks bzip2 and LZMA without
-bounds. Here a table has a largest size, members are stored or deflated (which unpacks no further than asked), and only a regular file
-is opened: a pipe would wait for ever.
+Python's zipfile reads an archive's table of contents whole and makes an object of each entry, unpacks bzip2 and LZMA without bounds, and
+(before 3.11.8 and 3.12.2) lets members lie over one another, so that a small file holds the same bytes many times. Here a table has a largest
+size, members are stored or deflated (which unpacks no further than asked) and no more together than the file, and only a regular file is
+opened: a pipe would wait for ever.
 """
 import io
 import os
@@ -54,6 +55,8 @@ def open_zip(path, table, most=None):
             require(len({m.filename for m in members}) == len(members), "a member twice")
             for m in members:
                 require(m.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED), f"a member in compression {m.compress_type}")
+            size, packed = os.fstat(file.fileno()).st_size, sum(m.compress_size for m in members)
+            require(packed <= size, f"members of {packed} bytes in a file of {size}")
             total = sum(m.file_size for m in members)
             require(most is None or total <= most, f"members of {total} bytes, where {most} is the limit")
             yield archive
