@@ -124,6 +124,16 @@ def test_going_on_without_the_optimisers_state_would_be_noticed():
     assert not same_bits(train(recipe, forgetful, steps=20), whole)
 
 
+def test_two_runs_from_one_start_keep_their_curves():
+    recipe, other = sinusoid_recipe(), sinusoid_recipe(lr=1e-3)
+    begin = train(recipe, start(recipe), steps=2)
+    alone = train(recipe, train(recipe, start(recipe), steps=2), steps=7)
+    first, second = train(recipe, begin, steps=7), train(other, begin, steps=4)
+    assert same_bits(first, alone) and len(first.rows) == 7 and len(second.rows) == 4 and len(begin.rows) == 2
+    assert first.rows.table[:2].tobytes() == second.rows.table[:2].tobytes() == begin.rows.table.tobytes()
+    assert first.rows[3].loss != second.rows[3].loss and first.seconds > second.seconds > 0
+
+
 def test_ctrl_c_saves_whole_steps_only_and_goes_on_as_an_interrupt():
     recipe, saved = sinusoid_recipe(), []
     whole = train(recipe, start(recipe), steps=6)

@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from small_runs import ROOT, SMALL, left, python, run
 
 from refmaml.cli import main, run_folder
 from refmaml.errors import DataError
-from refmaml.storage.locks import sole_writer
+from refmaml.storage.locks import is_ours, sole_writer
 from refmaml.training import advance, checkpoint, trainer
 
 
@@ -166,6 +167,20 @@ def test_a_lock_is_gone_when_its_owner_is_killed_and_when_it_ends(tmp_path):
     with sole_writer(tmp_path):
         assert (tmp_path / ".lock").exists()
     assert not (tmp_path / ".lock").exists()
+
+
+def test_a_folder_stays_ours_when_the_machine_is_given_another_name(tmp_path, monkeypatch):
+    with sole_writer(tmp_path):
+        monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "another", "", "", "")))
+        assert is_ours(tmp_path)
+        (tmp_path / ".lock").write_text(f"process {os.getpid() + 1} on another")
+        assert not is_ours(tmp_path)
+
+
+def test_runs_that_lead_nowhere_are_one_line(capsys):
+    Path("runs").symlink_to("scratch/that/is/not/mounted")
+    assert main(["train", "--data", "sinusoid", "--steps", "1", "--quiet"]) == 2
+    assert re.fullmatch(r"refmaml: runs/sinusoid-maml: expected a folder that can be written, got .*\n", capsys.readouterr().err)
 
 
 def test_runs_without_a_folder_started_together_get_one_each(monkeypatch):

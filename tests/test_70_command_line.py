@@ -2,15 +2,17 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from command_line import SMALL, configuration, error_of, left_in, train
 
 import refmaml as rm
-from refmaml.cli import main, presets, problem
-from refmaml.training import advance, checkpoint, trainer
+from refmaml.cli import main, presets, problem, report
+from refmaml.training import Progress, Row, Rows, advance, checkpoint, trainer
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -55,6 +57,15 @@ def test_evaluate_adapts_with_another_method_and_other_steps(capsys):
 def test_without_out_every_run_gets_a_folder_of_its_own():
     assert train("--steps", "1") == train("--steps", "1") == 0
     assert sorted(os.listdir("runs")) == ["sinusoid-maml", "sinusoid-maml-2"]
+
+
+def test_a_run_that_goes_on_takes_its_time_left_from_its_own_steps(monkeypatch, capsys):
+    monkeypatch.setattr(report.launch, "shown_on_terminal", lambda: True)
+    with report.progress(60_000, False, done=50_000) as show:
+        show.bar.start_t -= 10                                          # began ten seconds ago, and took a hundred steps
+        show(Progress(np.zeros(1), {}, Rows.of(np.ones((50_100, len(Row._fields)))), 50_100))
+        assert re.search(r"50100/60000 \[00:1\d<1[67]:\d\d, +(10\.0|9\.\d)", str(show.bar))
+    capsys.readouterr()
 
 
 def test_away_from_a_terminal_progress_is_lines(capsys):

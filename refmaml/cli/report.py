@@ -16,17 +16,18 @@ SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_DRAWINGS = 30, 0.1
 
 
 @contextmanager
-def progress(steps, quiet, title="", place=0):
+def progress(steps, quiet, title="", place=0, done=0):
     """A function to call with each Progress: a bar on a terminal, a line now and then elsewhere.
 
     quiet         show nothing
     title, place  what to call the bar, and its line, where there are several
+    done          the steps of earlier processes, which say nothing of this one's speed
     """
     if quiet:
         yield lambda now: None
     elif launch.shown_on_terminal() and installed():
         from tqdm import tqdm
-        with tqdm(total=steps, unit="step", dynamic_ncols=True, desc=title or None, position=place) as bar:
+        with tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, desc=title or None, position=place) as bar:
             show = Bar(bar)
             yield show
             show.redraw()

@@ -123,7 +123,7 @@ def trained(kept, recipe, now, then, again, *, minutes, quiet=False, title="", m
     steps, ranks = kept.config["steps"], recipe.ranks
     with stopping():
         try:
-            with report.progress(steps, quiet or ranks.rank > 0, title) as show, ranks.interruptible():
+            with report.progress(steps, quiet or ranks.rank > 0, title, done=now.step) as show, ranks.interruptible():
                 def see(now):
                     kept.seen = now
                     for look in (show, *monitors):

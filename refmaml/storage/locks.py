@@ -3,6 +3,7 @@ import errno
 import os
 import re
 from contextlib import contextmanager, suppress
+from functools import cache
 
 from refmaml.errors import DataError
 
@@ -46,7 +47,7 @@ def sole_writer(folder):
 def is_ours(folder):
     """Whether this process is the sole writer of `folder` still: nobody has removed the folder or its lock since."""
     try:
-        return (folder / NAME).read_bytes() == _signature()
+        return (folder / NAME).read_bytes() == _signature(os.getpid())
     except OSError:
         return False
 
@@ -62,14 +63,15 @@ def _taken(path):
                             f"{owner[0] if owner else 'another process'} is at work")
         if _is_at(fd, path):                              # whoever had it may have removed it before it was ours
             os.ftruncate(fd, 0)
-            os.pwrite(fd, _signature(), 0)
+            os.pwrite(fd, _signature(os.getpid()), 0)
             return fd
         os.close(fd)
 
 
-def _signature():
-    """What stands in the lock of a folder that this process is in."""
-    return f"process {os.getpid()} on {os.uname().nodename}".encode()
+@cache
+def _signature(pid):
+    """What stands in the lock of a folder that this process is in, however often its machine is given another name meanwhile."""
+    return f"process {pid} on {os.uname().nodename}".encode()
 
 
 def _is_at(fd, path):

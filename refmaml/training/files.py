@@ -70,7 +70,7 @@ def make_folder(path, new=False):
             raise NotADirectoryError(20, "something that is no folder")
         clear_parts(path)
     except OSError as error:
-        if new and isinstance(error, FileExistsError):
+        if new and isinstance(error, FileExistsError) and os.path.lexists(path):      # and not a parent that is a link to nowhere
             raise
         raise unwritable(path, "folder", error) from error
     return path

@@ -64,7 +64,7 @@ class Progress:
 
     @property
     def rows(self):
-        """The curve up to this step. Successive steps share one table, which may already hold more."""
+        """The curve up to this step. Successive steps of a run share one table, which may already hold more."""
         return self.curve[:self.step]
 
 
@@ -77,8 +77,9 @@ def advance(recipe, now):
         raise NonFiniteError(f"meta-step {t}: {error}") from None
     accuracy = nan if after.accuracy is None else after.accuracy
     seconds = now.seconds + time.perf_counter() - started
-    now.curve.put(Row(t, after.loss, accuracy, after.norm, seconds, after.residual))
-    return Progress(after.meta, after.state, now.curve, t)
+    curve = now.curve if len(now.curve) == now.step else Rows(now.rows)      # a second run from the same start has a table of its own
+    curve.put(Row(t, after.loss, accuracy, after.norm, seconds, after.residual))
+    return Progress(after.meta, after.state, curve, t)
 
 
 def finished(now, steps, minutes):
