@@ -6,14 +6,16 @@ import shlex
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from refmaml import training
+from refmaml import cli, training
 from refmaml.cli import main, options, problem
 from refmaml.cli.omniglot import cells, protocols
 from refmaml.cli.reproduce import seconds
-from refmaml.training import checkpoint
+from refmaml.errors import NonFiniteError
+from refmaml.training import checkpoint, curve
 
 ROOT = Path(__file__).parent.parent
 TINY = {"data": "glyphs", "channels": 2, "tasks": 2, "eval_tasks": 4, "kernels": "reference", "minutes": None, "n_way": 3}
@@ -175,7 +177,7 @@ def test_a_signal_while_a_cell_is_judged_says_how_to_go_on(tiny, capsys, monkeyp
         assert reproduce(*chosen, "--out", "my runs") == status
     said = capsys.readouterr().err
     assert said == ("refmaml: interrupted; to go on: refmaml reproduce omniglot --protocols equal --columns 5w1s --rows maml "
-                    "--out 'my runs' --data-root .\n")
+                    "--out 'my runs' --data-root . --quiet\n")
     assert main(shlex.split(said.split("to go on: refmaml ")[1])) == 0 and "**" in capsys.readouterr().out
 
 
@@ -194,6 +196,68 @@ def test_what_is_judged_already_is_not_judged_again(tiny, monkeypatch):
     assert reproduce("--rows", "maml", "--protocols", "equal") == 0
 
 
+def test_a_cell_whose_settings_of_judging_changed_is_judged_again(tiny, monkeypatch):
+    reproduce("--rows", "maml", "--protocols", "equal")
+    before = protocols.configuration
+    monkeypatch.setattr(protocols, "configuration", lambda *cell: before(*cell) | {"eval_steps": 3})
+    assert reproduce("--rows", "maml", "--protocols", "equal") == 0
+    result = json.loads((tiny / "runs/omniglot/equal/5w1s/maml/result.json").read_text())
+    assert result["configuration"]["eval_steps"] == 3 and result["steps"] == 4
+
+
+def test_a_cell_that_diverges_is_judged_as_far_as_it_came_and_does_not_keep_the_others(tiny, capsys, monkeypatch):
+    before, judged = protocols.configuration, cells.judge
+    trained = ("--rows", "maml", "fomaml", "--protocols", "equal")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train", interrupted_after(2))
+        reproduce("--rows", "maml", "--protocols", "equal")              # a checkpoint of step 2
+    capsys.readouterr()
+
+    def overflown(recipe, now, train=training.train, **options):
+        if now.step == 2:
+            raise NonFiniteError("meta-step 3: planted")
+        return train(recipe, now, **options)
+    monkeypatch.setattr(training, "train", overflown)
+    assert reproduce(*trained) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("refmaml: meta-step 3: planted; ") and err.count("\n") == 1
+    assert "unfinished: step 2 of 4" in out and out.count("**") == 2          # and the other is finished
+    monkeypatch.setattr(cells, "judge", lambda *a: pytest.fail("not this one") if a[0].row == "maml" else judged(*a))
+    path = tiny / "runs/omniglot/equal/5w1s/maml/checkpoint.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+    monkeypatch.setattr(protocols, "configuration", lambda *cell: before(*cell) | {"eval_steps": 1})
+    assert reproduce(*trained) == 2 and "checkpoint.npz: expected" in capsys.readouterr().err
+    assert cells.Cell("equal", "fomaml", "5w1s", Path("runs/omniglot")).result()["configuration"]["eval_steps"] == 1
+
+
+def test_judging_takes_nothing_from_the_time_for_training(tiny, monkeypatch):
+    clock, go_on, judge, given = [0.0], cells.go_on, cells.judge, []
+
+    def trained(cell, minutes, *more):
+        given.append(minutes)
+        clock[0] += 60
+        return go_on(cell, minutes, *more)
+
+    def judged(*more):
+        clock[0] += 1e6
+        return judge(*more)
+    monkeypatch.setattr(cells, "go_on", trained)
+    monkeypatch.setattr(cells, "judge", judged)
+    monkeypatch.setattr(cli.reproduce, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    assert reproduce("--rows", "maml", "fomaml", "reptile", "--protocols", "equal", "--budget", "2m") == 0
+    assert given == [2.0, 1.0]
+
+
+def test_without_matplotlib_there_is_a_table_without_its_picture(tiny, monkeypatch, capsys):
+    reproduce("--rows", "maml", "--protocols", "equal")                  # draws the characters, which matplotlib does
+    monkeypatch.setattr(curve, "find_spec", lambda name: None)
+    (tiny / "runs/omniglot/table.png").unlink()
+    capsys.readouterr()
+    assert reproduce("--rows", "maml", "--protocols", "equal") == 0
+    assert capsys.readouterr().err == "refmaml: no runs/omniglot/table.png: matplotlib draws it, and is not installed\n"
+    assert not (tiny / "runs/omniglot/table.png").exists()
+
+
 def test_the_list_shows_how_far_each_cell_is_and_trains_nothing(tiny, capsys):
     reproduce("--rows", "maml", "--protocols", "equal")
     capsys.readouterr()
@@ -209,6 +273,9 @@ def test_a_budget_is_read_as_people_write_it(text, value):
 
 @pytest.mark.parametrize("argv, message", [
     (["--data-root", ".", "--budget", "soon"], "--budget: expected a time such as 2h, 90m, 1h30m or 20s, got 'soon'"),
+    (["--data-root", ".", "--budget", ""], "--budget: expected a time such as 2h, 90m, 1h30m or 20s, got ''"),
+    (["--data-root", "/dev"], "/dev: expected Omniglot's images_background.zip or the folder images_background, got neither "
+                              "(download=True fetches the archives)"),
     ([], "--data-root: expected the folder that holds Omniglot, got nothing")])
 def test_a_bad_call_is_answered_in_one_line(capsys, argv, message):
     assert main(["reproduce", "omniglot", *argv]) == 2

@@ -2,10 +2,12 @@
 import re
 import shlex
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from refmaml.cli import options
-from refmaml.errors import ArgumentError, expect
+from refmaml.errors import ArgumentError, NonFiniteError, RefmamlError, expect
+from refmaml.say import say
 
 TABLE = "table"                                          # .md, .json, .png
 ABOUT = ("Trains the cells of the Omniglot table one after another, each from where it is, and judges them on held-out characters. What is "
@@ -31,36 +33,52 @@ def add(subparsers):
 
 
 def run(arguments):
-    """Train, judge, and write the table after every cell."""
+    """Train, judge, and write the table after every cell. One cell's trouble is said and does not keep the others; then the status is 2."""
+    from refmaml.cli import problem
     from refmaml.cli.omniglot import cells
     from refmaml.cli.stopping import stopping
     given = options.typed(arguments)
     out = Path(given.get("out", "runs/omniglot"))
     chosen = [cells.Cell(p, r, c, out) for p in arguments.protocols for c in arguments.columns for r in arguments.rows]
-    budget = seconds(arguments.budget) if arguments.budget else float("inf")
+    left, troubles = float("inf") if arguments.budget is None else seconds(arguments.budget), []
     if arguments.list:
         return print("\n".join(standing(cell) for cell in chosen))
     where = {name: given[name] for name in ("data_root", "download") if name in given}
     expect("data_root" in where, "--data-root", "the folder that holds Omniglot", "nothing")
-    table, started = Path(arguments.table or out), time.monotonic()
+    problem.make_tasks(chosen[0].configuration, "train", **where)          # what no cell can do without is missing at once
+    table = Path(arguments.table or out)
     for cell in chosen:
-        left = budget - (time.monotonic() - started)
-        now = cell.so_far()
-        if left > 0 and not (now and cells.done(cell.configuration, now)):
-            now = cells.go_on(cell, left / 60, where, again(arguments, given), arguments.quiet)
-        if now and now.step:
-            with stopping(f"to go on: {again(arguments, given)}"):
-                cells.publish(cell, now, cells.judge(cell, now, where), table)
-                write_table(table)
+        with told(troubles, RefmamlError):
+            now, started = cell.so_far(), time.monotonic()
+            if left > 0 and not (now and cells.done(cell.configuration, now)):
+                with told(troubles, NonFiniteError):                      # what there was before it diverged is judged
+                    cells.go_on(cell, left / 60, where, again(arguments, given), arguments.quiet)
+                now, left = cell.so_far(), left - (time.monotonic() - started)
+            if now and now.step:
+                with stopping(f"to go on: {again(arguments, given)}"):
+                    cells.publish(cell, now, cells.judge(cell, now, where), table)
+                    write_table(table)
     print((table / f"{TABLE}.md").read_text() if (table / f"{TABLE}.md").exists() else "Nothing was run yet.")
+    return 2 if troubles else 0
+
+
+@contextmanager
+def told(troubles, kind):
+    """A block whose errors of a kind are said, and put into `troubles`."""
+    try:
+        yield
+    except kind as error:
+        say(f"refmaml: {error}")
+        troubles.append(error)
 
 
 def again(arguments, given):
     """The command as it was typed, for who wants to go on."""
     several = [word for name in ("protocols", "columns", "rows") for word in (f"--{name}", *getattr(arguments, name))]
     single = {**{options.flag(name): given[name] for name in ("out", "data_root") if name in given},
-              **({"--table": arguments.table} if arguments.table else {})}
-    return shlex.join(["refmaml", "reproduce", "omniglot", *several, *(word for pair in single.items() for word in pair)])
+              **{f"--{name}": getattr(arguments, name) for name in ("table", "budget") if getattr(arguments, name)}}
+    alone = [f"--{name}" for name, typed in (("download", "download" in given), ("quiet", arguments.quiet)) if typed]
+    return shlex.join(["refmaml", "reproduce", "omniglot", *several, *(word for pair in single.items() for word in pair), *alone])
 
 
 def standing(cell):

@@ -13,7 +13,7 @@ from refmaml.errors import DataError, expect
 from refmaml.training import Row, Rows, checkpoint, curve, files
 from refmaml.training.trainer import finished
 
-# What a run may have been started with otherwise: it changes no bit of it.
+# What a run may have been started with otherwise: it changes no bit of it, or what rounding changes.
 FREE = ("chunk", "kernels")
 # How query examples are seen, {name: transductive}.
 WAYS = {"transductive": True, "one at a time": False}
@@ -48,10 +48,9 @@ class Cell(NamedTuple):
         if not os.path.exists(path):
             return None
         now, saved = checkpoint.load(path)
-        saved, wanted = options.reread(saved), self.configuration
-        other = [name for name in wanted if name not in (*FREE, *options.SAVED["evaluation"]) and saved[name] != wanted[name]]
-        expect(not other, "--out", f"in {path} the protocol's {other and options.flag(other[0])} {other and wanted[other[0]]}",
-               other and saved[other[0]])
+        other = [name for name in differing(saved, self) if name not in options.SAVED["evaluation"]]
+        expect(not other, "--out", f"in {path} the protocol's {other and options.flag(other[0])} {other and self.configuration[other[0]]}",
+               other and options.reread(saved)[other[0]])
         return now
 
     def result(self):
@@ -66,6 +65,12 @@ def read_result(path):
     if not isinstance(result, dict) or not set(result) >= NAMES:
         raise DataError(f"{path}: expected {WRITTEN}, got another (remove it, and the cell is judged again)")
     return result
+
+
+def differing(saved, cell):
+    """The knobs whose values in a saved configuration are not the cell's of today."""
+    saved, wanted = options.reread(saved), cell.configuration
+    return [name for name in wanted if name not in FREE and saved[name] != wanted[name]]
 
 
 def done(config, now):
@@ -93,12 +98,12 @@ def go_on(cell, minutes, where, again, quiet=False):
 def judge(cell, now, where):
     """Accuracy on held-out characters, query examples seen together and one at a time; written beside the run, and returned.
 
-    An unfinished run is judged on MOST_UNFINISHED tasks at most; what was judged at this very step already is not judged again.
+    An unfinished run is judged on MOST_UNFINISHED tasks at most; what was judged so at this very step already is not judged again.
     """
     config, known = cell.configuration, cell.result()
     end = done(config, now)
     config |= {"eval_tasks": config["eval_tasks"] if end else min(config["eval_tasks"], MOST_UNFINISHED)}
-    if known and known["steps"] == now.step and known["tasks"] == config["eval_tasks"]:
+    if known and known["steps"] == now.step and known["tasks"] == config["eval_tasks"] and not differing(known["configuration"], cell):
         return known
     started, method, net = time.perf_counter(), problem.make_method(config), problem.make_net(config)
     judged = problem.make_judges(config, net, method, len(now.meta), WAYS.values(), **where)(now.meta)

@@ -1,6 +1,6 @@
 """The Omniglot table as a picture: a panel for each protocol and kind of task, a point for each method, the published one beside it."""
 from refmaml.cli.omniglot.protocols import COLUMNS, PROTOCOLS, PUBLISHED, ROWS
-from refmaml.training.curve import INK, save_figure, tidy
+from refmaml.training.curve import INK, can_draw, save_figure, tidy
 
 MEASURED, ALONE, PUBLISHED_AS = "#c8553d", "#5fa8d3", "#8d99a6"
 SHIFT = 0.2                                              # of the points of one method, up and down
@@ -8,6 +8,8 @@ SHIFT = 0.2                                              # of the points of one 
 
 def write_picture(path, results):
     """results: those of cells.judge. Raises DataError where `path` cannot be written."""
+    if not can_draw(path):
+        return
     from matplotlib.figure import Figure
     known = {(r["protocol"], r["column"], r["row"]): r for r in results}
     panels = [(p, c) for p in PROTOCOLS for c in COLUMNS if any(key[:2] == (p, c) for key in known)]
