@@ -69,6 +69,16 @@ def test_a_finished_system_stands_still_while_others_go_on():
     assert np.array_equal(together.x[0], alone.x[0]) and together.iterations.tolist()[0] == 1
 
 
+@pytest.mark.parametrize("P", [100, 10_000])
+def test_a_system_is_solved_to_the_same_bits_however_many_there_are(P):
+    rng = np.random.default_rng(0)
+    A, b = rng.uniform(1, 2, (3, P)).astype(np.float32), rng.standard_normal((3, P)).astype(np.float32)
+    together = rm.conjugate_gradients(lambda v: A * v, b, maxiter=3)
+    for t in range(3):
+        alone = rm.conjugate_gradients(lambda v, t=t: A[t:t + 1] * v, b[t:t + 1], maxiter=3)
+        assert np.array_equal(alone.x[0], together.x[t]) and np.array_equal(alone.residuals[:, 0], together.residuals[:, t])
+
+
 def test_no_iterations_give_zero_and_say_so():
     out = rm.conjugate_gradients(times(np.eye(2)[None]), np.ones((1, 2)), maxiter=0)
     assert out.status.tolist() == ["maxiter"] and (out.x == 0).all()
