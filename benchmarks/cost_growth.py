@@ -7,19 +7,16 @@ the trade-off of Rajeswaran et al. 2019 (iMAML), table 1 and figure 2, measured.
 glibc only: memory is read from /proc.
 """
 import argparse
-import ctypes
-import gc
-import re
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
 import refmaml as rm
+from refmaml.bench.memory import peak_memory
 from refmaml.cli.kernels import NAMES as KERNELS
 from refmaml.errors import expect
 
@@ -48,23 +45,6 @@ EXPONENT = "slope of the least-squares line through log(cost) over log(quantity)
 
 
 # ---- one point, in a process of its own --------------------------------------------------------------------------------
-
-def resident(what):
-    """Bytes of this process: "VmRSS" resident now, "VmHWM" at most since the last reset. proc(5): kept by each thread, summed up late."""
-    return 1024 * int(re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
-
-
-def peak_memory(run):
-    """Bytes by which run() raises the resident memory of this process at its peak. Raises ArgumentError but on Linux with glibc."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    expect(trim is not None, "system", "Linux with glibc, where peak memory can be reset", sys.platform)
-    gc.collect()
-    trim(0)                                             # else run() would be given freed memory that still counts as resident
-    Path("/proc/self/clear_refs").write_text("5")       # the peak is what is resident now
-    before = resident("VmRSS")
-    run()
-    return resident("VmHWM") - before
-
 
 def random_tasks(point, rng):
     """Noise in place of pictures: what a pass costs does not depend on them. One query image per class."""

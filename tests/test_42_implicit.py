@@ -205,7 +205,8 @@ def test_the_search_of_a_task_does_not_depend_on_the_others_and_goes_on_for_thos
         assert relative_error(alone, together[t:t + 1]) <= 1e-12         # a step more or less would be seen in the first digits
 
 
-@pytest.mark.parametrize("method", [rm.IMAML(2.0, 60, 0.05, inner_tol=1e-2), rm.IMAML(2.0, 40, solver="newton_cg", inner_tol=5e-3, cg_steps=2)])
+@pytest.mark.parametrize("method", [rm.IMAML(2.0, 60, 0.05, inner_tol=1e-2),
+                                    rm.IMAML(2.0, 40, solver="newton_cg", inner_tol=5e-3, cg_steps=2)])
 def test_where_a_task_stops_early_does_not_depend_on_the_others(method):
     net, rng = cases.smooth_net(), np.random.default_rng(0)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=4)

@@ -1,6 +1,8 @@
 """The cache and the download: a file is whole or absent, and a bad one is never believed."""
 import hashlib
 import os
+import sys
+from http.client import BadStatusLine, IncompleteRead, InvalidURL
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,16 @@ def test_a_download_with_another_checksum_is_refused_and_leaves_nothing(tmp_path
     with pytest.raises(DataError, match="expected a file of md5 0123, got md5 [0-9a-f]{32}$"):
         download(source.as_uri(), target, "0123")
     assert list(target.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("trouble", [InvalidURL("nonnumeric port: 'abc'"), BadStatusLine("<html>"), IncompleteRead(b"half", 100)])
+def test_a_proxy_that_is_none_and_an_answer_cut_short_are_one_clear_line(tmp_path, monkeypatch, trouble):
+    def met(url):
+        raise trouble
+    monkeypatch.setattr(sys.modules["refmaml.tasks.download"], "_open", met)
+    with pytest.raises(DataError, match="^.*target: expected to download it from http://.*, got .+") as error:
+        download("http://example.invalid/a", tmp_path / "target", "0123")
+    assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
 
 
 def test_a_download_that_cannot_be_reached_is_one_clear_line(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from refmaml.errors import ArgumentError
-from refmaml.tasks import Glyphs, glyphs, outlines, warps
+from refmaml.tasks import Glyphs, drawings, glyphs, outlines, warps
 from refmaml.tasks.streams import build_rng
 
 
@@ -129,3 +129,12 @@ def test_importing_the_tasks_loads_no_heavy_package():
             "print(sorted(heavy & set(sys.modules)))")
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_what_draws_and_reads_pictures_is_asked_for_in_one_line(monkeypatch, tmp_path):
+    from refmaml import errors
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
+    with pytest.raises(ArgumentError, match=r"^glyphs: expected matplotlib to be installed \(pip install matplotlib\), got nothing of"):
+        Glyphs()
+    with pytest.raises(ArgumentError, match=r"^Omniglot: expected PIL to be installed \(pip install pillow\), got nothing of that name"):
+        drawings.read_drawings([tmp_path], 28, "nearest")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from refmaml import errors
 from refmaml.cli import main
 from refmaml.errors import ArgumentError, DataError
 from refmaml.training import Evaluation, Progress, Row, monitor
@@ -92,6 +93,21 @@ def test_a_picture_that_cannot_be_written_is_said_at_once_but_ends_no_run_later(
         picture(progress(1))
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and said.endswith("; training goes on without the picture\n")
+    picture.conclude(progress(1), None)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_picture_that_is_lost_at_the_end_takes_no_result_with_it(folder, capsys, monkeypatch):
+    write = monitor.write_png
+
+    def lost(path, rows, title="", held_out=()):
+        if held_out:
+            raise DataError(f"{path}: expected a file that can be written, got planted")
+        write(path, rows, title)
+    monkeypatch.setattr(monitor, "write_png", lost)
+    assert main(["train", *SMALL, "--steps", "3", "--out", "run", "--plot", "seen.png"]) == 0
+    out, err = capsys.readouterr()
+    assert "held-out tasks" in out and err == "refmaml: seen.png: expected a file that can be written, got planted\n"
 
 
 def test_only_pngs_are_drawn(capsys):
@@ -173,7 +189,7 @@ def test_a_resumed_run_tells_tensorboard_which_steps_to_forget(capsys, monkeypat
 
 
 def test_without_tensorboardx_it_says_what_to_install_before_anything_is_made(folder, capsys, monkeypatch):
-    monkeypatch.setattr(monitor, "find_spec", lambda name: None)
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
     assert main(["train", *SMALL, "--steps", "2", "--out", "run", "--tensorboard", "tb"]) == 2
     assert capsys.readouterr().err == ("refmaml: --tensorboard: expected tensorboardX to be installed (pip install "
                                        "'refmaml[tensorboard]'), got nothing of that name\n")

@@ -15,7 +15,8 @@ from refmaml.bench.contestants import PEERS, find, missing
 from refmaml.bench.contestants.contestant import Contestant, chunks, first_of
 from refmaml.bench.kernel_calls import examples, nets
 from refmaml.bench.kernel_calls import record as record_calls
-from refmaml.bench.worker import Seat, Worker, WorkerError, memory
+from refmaml.bench.memory import resident
+from refmaml.bench.worker import Seat, Worker, WorkerError
 from refmaml.bench.workloads import DEFAULT, TABLE
 from refmaml.cli import main
 
@@ -140,7 +141,7 @@ def test_a_worker_that_dies_is_an_error_and_no_hang():
             worker.ask("turn", 0.0)
 
 
-@pytest.mark.skipif(memory("VmHWM") is None, reason="this system has no /proc/self/status")
+@pytest.mark.skipif(resident("VmHWM") is None, reason="this system has no /proc/self/status")
 def test_memory_is_what_was_touched_at_most_over_the_start():
     with Worker("sgemm") as worker:
         worker.ask("prepare", TINY, {})

@@ -46,7 +46,7 @@ def one_after_the_other(parts=10):
 
 
 def second_peak(make):
-    from cost_growth import peak_memory
+    from refmaml.bench.memory import peak_memory
     peak_memory(make)                                              # a peak that is over, and memory that was freed, change nothing
     return peak_memory(make)
 

@@ -14,7 +14,6 @@ import io
 import json
 import os
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 
+from refmaml.bench.memory import reset_peak, resident
 from refmaml.errors import DataError
 from refmaml.golden import files as golden
 from refmaml.storage import npz, zips
@@ -47,8 +47,11 @@ def checkpoint_files():
     yield "checkpoint.npz", lambda path: checkpoint.save(path, now, {"net": "mlp", "hidden": [4]})
 
 
+GOLDEN = {"theta": np.arange(4.0), "labels": np.arange(3)}
+
+
 def golden_files():
-    yield "mlp.npz", lambda path: golden.write_arrays(path, {"theta": np.arange(4.0), "labels": np.arange(3)})
+    yield "mlp.npz", lambda path: golden.write_arrays(path, GOLDEN)
 
 
 def cache_files():
@@ -70,15 +73,17 @@ def omniglot_files():
 
 
 def load_golden(path):
-    golden.read_arrays(path, {"sha256": "", "arrays": {}})
+    """Beside a manifest that says what the good file holds, under the damaged one's sha256: who does harm writes both."""
+    return golden.read_arrays(path, {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                                     "arrays": {name: golden.entry(a) for name, a in GOLDEN.items()}})
 
 
 def load_cache(path):
-    cache._load(path, "recipe")
+    return cache._load(path, "recipe")
 
 
 def load_omniglot(path):
-    drawings.read_drawings([path], 28, "nearest")
+    return drawings.read_drawings([path], 28, "nearest")
 
 
 LOADERS = {"checkpoint": (checkpoint_files, checkpoint.load), "golden": (golden_files, load_golden), "cache": (cache_files, load_cache),
@@ -164,24 +169,19 @@ def damaged(data, choose):
 
 # ---- watching ------------------------------------------------------------------------------------------------------------
 
-def peak():
-    """The most memory this process ever had, in bytes."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def escape(load, path, size):
-    """None, or what went wrong in one loading of a file."""
-    before, started = peak(), time.process_time()
+def tried(load, path, size):
+    """(whether a file was loaded, None or what went wrong)."""
+    before, started, loaded = reset_peak(), time.process_time(), False
     try:
-        load(path)
+        loaded = load(path) is not None
     except DataError as error:
         if "\n" in str(error):
-            return "a message of several lines"
+            return False, "a message of several lines"
     except BaseException as error:                        # whatever it is, it is what is looked for
-        return f"{type(error).__module__}.{type(error).__name__}"
+        return False, f"{type(error).__module__}.{type(error).__name__}"
     if time.process_time() - started > SECOND:
-        return "more than a second"
-    return "too much memory" if peak() - before > size + ROOM else None
+        return loaded, "more than a second"
+    return loaded, "too much memory" if resident("VmHWM") - before > size + ROOM else None
 
 
 def plant(name):
@@ -212,18 +212,18 @@ def fuzz(loader, seconds, choose, folder, executions=None):
         path = folder / name
         write(path)
         good.append((path, path.read_bytes()))
-        assert escape(load, path, 0) is None, f"{loader}: a good file is refused"
-    found, end, count = {}, time.monotonic() + seconds, 0
+        assert tried(load, path, len(good[-1][1])) == (True, None), f"{loader}: a good file is refused"
+    found, end, count, whole = {}, time.monotonic() + seconds, 0, 0
     while time.monotonic() < end and (executions is None or count < executions):
         path, data = choose.choice(good)
         data = damaged(data, choose)
         path.write_bytes(data)
-        what = escape(load, path, len(data))
-        count += 1
+        loaded, what = tried(load, path, len(data))
+        count, whole = count + 1, whole + loaded
         if what:
             found.setdefault(what, [0, hashlib.sha256(data).hexdigest()])[0] += 1
             (folder / f"escape-{loader}-{len(found)}").write_bytes(data)
-    return {"executions": count, "escapes": found}
+    return {"executions": count, "loaded": whole, "escapes": found}
 
 
 def guided(loader, seconds, folder):
@@ -244,7 +244,7 @@ def guided(loader, seconds, folder):
 
     def one(data):
         path.write_bytes(data)
-        what = escape(load, path, len(data))
+        what = tried(load, path, len(data))[1]
         if what:
             raise RuntimeError(what)
     for module in map(sys.modules.get, ("zipfile", "numpy.lib._format_impl", "tokenize", npz.__name__, zips.__name__, load.__module__)):

@@ -19,7 +19,7 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -94,9 +94,10 @@ def start(argv, clock=None, threads=None, naive=False):
         os._exit(70)
 
 
-def finish(child):
-    """How a process ended: its exit status, negative the signal that killed it."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def finish(child, how=0):
+    """How a process ended: its exit status, negative the signal that killed it; with os.WNOHANG None where it goes on."""
+    ended, status = os.waitpid(child, how)
+    return os.waitstatus_to_exitcode(status) if ended else None
 
 
 def visible(folder):
@@ -129,16 +130,17 @@ def trial(folder, whole, choose, extent, options):
     threads = choose.choice((1, 2, 4)) if options.kernels == "cpu" else None
     child = start(run, None if timed else Clock(choose.choice(operations)), threads, options.naive)
     if timed:
-        end, ended = time.monotonic() + choose.uniform(0, 1.1 * seconds), False
-        while time.monotonic() < end and not ended:
+        end, status = time.monotonic() + choose.uniform(0, 1.1 * seconds), None
+        while time.monotonic() < end and status is None:
             wrong += [state for state in [visible(folder)] if state not in ("none", "whole")]
-            ended = os.waitpid(child, os.WNOHANG)[0] == child
+            status = finish(child, os.WNOHANG)
             time.sleep(0.002)
-        with suppress(ProcessLookupError):
-            os.kill(child, 0 if ended else signal.SIGKILL)
-        status = 0 if ended else finish(child)
+        if status is None:
+            os.kill(child, signal.SIGKILL)
+            status = finish(child)
     else:
         status = finish(child)
+    wrong += [] if status in (0, -signal.SIGKILL) else [f"ended by itself with status {status}"]
     found = visible(folder)
     wrong += [f"after the kill: {found}"] if found not in ("none", "whole") else []
     parts = len(list(folder.glob(".*.part"))) if folder.exists() else 0

@@ -8,31 +8,21 @@ Who computes on a GPU tells what its library held there.
 import gc
 import multiprocessing
 import os
-import re
 from contextlib import contextmanager, nullcontext, suppress
 from hashlib import sha256
 from importlib import import_module
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
 from refmaml.bench.contestants import find
+from refmaml.bench.memory import resident
 from refmaml.bench.timing import turn
 from refmaml.errors import RefmamlError
 
 
 class WorkerError(RefmamlError, RuntimeError):
     """A contestant failed; the text is what it said."""
-
-
-def memory(field):
-    """Bytes, "VmRSS" (resident now) or "VmHWM" (at most so far), or None. (getrusage would count what the process was forked from.)"""
-    try:
-        found = re.search(rf"{field}:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    except OSError:
-        return None
-    return 1024 * int(found[1]) if found else None
 
 
 class Seat:
@@ -44,7 +34,7 @@ class Seat:
             import_module(module)
         self.contestant.first_use()
         gc.collect()
-        self.start, self.run = memory("VmRSS"), None
+        self.start, self.run = resident("VmRSS"), None
 
     def ready(self):
         """Once the libraries are loaded."""
@@ -74,7 +64,7 @@ class Seat:
         """Bytes at most so far over the start, or on the GPU."""
         if self.contestant.peak is not None:
             return self.contestant.peak(self.run)
-        return None if self.start is None else memory("VmHWM") - self.start
+        return None if self.start is None else resident("VmHWM") - self.start
 
 
 def precision(contestant, dtype):

@@ -85,5 +85,5 @@ class IMAML:
 
 def refuse_solve(overflown):
     """Raise NonFiniteError for the first system whose solve left the finite numbers."""
-    raise NonFiniteError("conjugate gradients on (I + H/lambda) u = grad g: expected finite numbers, got an overflow in a product or a square",
-                         int(overflown.argmax()))
+    raise NonFiniteError("conjugate gradients on (I + H/lambda) u = grad g: expected finite numbers, got an overflow in a product "
+                         "or a square", int(overflown.argmax()))

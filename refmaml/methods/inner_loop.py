@@ -1,4 +1,4 @@
-"""What every method with K inner gradient steps shares, iMAML's solver apart: step sizes, which parameters take them, and adaptation itself."""
+"""What every method with K inner gradient steps but iMAML shares: step sizes, which parameters take them, and adaptation."""
 from dataclasses import dataclass
 
 from refmaml.methods.adapt import adapt

@@ -1,9 +1,9 @@
 """Opening files and zip archives that somebody else may have made to do harm.
 
-Python's zipfile reads an archive's table of contents whole and makes an object of each entry, unpacks bzip2 and LZMA without bounds, and
-(before 3.11.8 and 3.12.2) lets members lie over one another, so that a small file holds the same bytes many times. Here a table has a largest
-size, members are stored or deflated (which unpacks no further than asked) and no more together than the file, and only a regular file is
-opened: a pipe would wait for ever.
+Python's zipfile reads an archive's table of contents whole and makes an object of each entry, unpacks bzip2 and LZMA without bounds,
+and (before 3.11.8 and 3.12.2) lets members lie over one another, so that a small file holds the same bytes many times. Here a table has
+a largest size, members are stored or deflated (which unpacks no further than asked) and no more together than the file, and only a
+regular file is opened: a pipe would wait for ever.
 """
 import io
 import os

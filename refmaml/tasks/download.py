@@ -15,6 +15,7 @@ def download(url, path, md5):
     md5  the published checksum, in hexadecimal
     Raises DataError, and leaves nothing behind, where the network fails or the checksum is another.
     """
+    from http.client import HTTPException  # takes as long to import as all tasks together
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file, _open(url) as answer, \
@@ -22,7 +23,7 @@ def download(url, path, md5):
             _expect_md5(url, md5, _copy(url, answer, file, progress))
     except DataError:
         raise
-    except OSError as error:        # URLError, timeouts and full disks are all OSErrors
+    except (OSError, HTTPException) as error:        # URLError, timeouts and full disks are all OSErrors; odd proxies and cut answers
         raise DataError(f"{path}: expected to download it from {url}, got {error}") from error
 
 

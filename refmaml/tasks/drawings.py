@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from refmaml.bars import bar
-from refmaml.errors import DataError
+from refmaml.errors import DataError, expect_installed
 from refmaml.storage.zips import open_regular, open_zip, require
 
 SETS = ("images_background", "images_evaluation")
@@ -67,8 +67,9 @@ def read_drawings(places, size, resample):
     """All characters of both sets: images (C, 20, size, size) uint8, ink 0 on 255, and names (C,), sorted.
 
     resample  "lanczos" filters the picture as grey values; "nearest" keeps it black and white
-    Nothing is unpacked to disk. Raises DataError, naming the file, where something is missing or damaged.
+    Nothing is unpacked to disk. Raises DataError, naming the file, where something is missing or damaged; ArgumentError without Pillow.
     """
+    expect_installed("Omniglot", "PIL", "pillow")
     tables, names = [], []
     for place in places:
         with _opened(place) as (members, read):

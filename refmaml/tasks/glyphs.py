@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from refmaml.errors import expect_installed
 from refmaml.tasks import outlines, warps
 from refmaml.tasks.cache import cached
 from refmaml.tasks.checks import expect_choice, expect_count
@@ -45,6 +46,7 @@ class Glyphs(FewShot):
 
 def _table(size, examples, seed):
     """Images, names and splits of all characters, from the cache if they are there."""
+    expect_installed("glyphs", "matplotlib", "matplotlib")               # whose fonts they are drawn with
     import matplotlib
     recipe = [Path(module).read_bytes() for module in (__file__, outlines.__file__, warps.__file__)]
     ingredients = (recipe, matplotlib.__version__, unicodedata.unidata_version, size, examples, seed)

@@ -3,10 +3,9 @@
 A monitor is called with each Progress, in the process that trains; how much of its time that may cost is bounded here.
 """
 import time
-from importlib.util import find_spec
 from math import inf, isnan
 
-from refmaml.errors import ArgumentError, DataError
+from refmaml.errors import DataError, expect_installed
 from refmaml.say import say
 from refmaml.training.curve import write_png
 from refmaml.training.files import make_folder, unwritable
@@ -33,18 +32,22 @@ class Picture:
         if self.clock() < self.due:
             return
         started = self.clock()
-        try:
-            write_png(self.path, now.rows, self.title)
-        except DataError as error:
-            say(f"refmaml: {error}; training goes on without the picture")
-            self.due = inf
-            return
+        self.draw(now, "; training goes on without the picture")
         done = self.clock()
-        self.due = done + max(EVERY, (done - started) * (1 - SHARE) / SHARE)
+        self.due = max(self.due, done + max(EVERY, (done - started) * (1 - SHARE) / SHARE))
+
+    def draw(self, now, regret, held_out=()):
+        """The curve so far; where it cannot be written that is said, and no other is drawn."""
+        try:
+            write_png(self.path, now.rows, self.title, held_out)
+        except DataError as error:
+            say(f"refmaml: {error}{regret}")
+            self.due = inf
 
     def conclude(self, now, result):
         """The whole curve, and the held-out Evaluation `result`."""
-        write_png(self.path, now.rows, self.title, [(now.step, result)])
+        if self.due < inf:
+            self.draw(now, "", [(now.step, result)])
 
 
 class Events:
@@ -118,6 +121,4 @@ def event(step, **content):
 
 def require_tensorboardx():
     """Raise ArgumentError unless tensorboardX is installed."""
-    if find_spec("tensorboardX") is None:
-        raise ArgumentError("tensorboard: expected tensorboardX to be installed (pip install 'refmaml[tensorboard]'), "
-                            "got nothing of that name")
+    expect_installed("tensorboard", "tensorboardX", "'refmaml[tensorboard]'")
