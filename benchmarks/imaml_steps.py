@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from refmaml.cli import problem, report
+from refmaml.cli import options, problem, report
 from refmaml.cli.omniglot import protocols
 from refmaml.cli.run_folder import CHECKPOINT
 from refmaml.doctor.cases import sharpness
+from refmaml.errors import NonFiniteError
 from refmaml.training import checkpoint, files
 
 TASKS, STEP, ITERATIONS = 16, 7, 30                      # how many tasks, of which meta-step; iterations of the power method
@@ -41,7 +42,8 @@ def at_start(config, root):
 def of_run(folder, root):
     """A run as far as it came: its settings, medians over SHOWN parts of its curve, and the inner loop at its end."""
     now, config = checkpoint.load(f"{folder}/{CHECKPOINT}")
-    columns = {name: np.array_split(now.rows.column(name), SHOWN) for name in ("step", "loss", "accuracy", "cg_residual")}
+    config, parts = options.reread(config), min(SHOWN, now.step)
+    columns = {name: np.array_split(now.rows.column(name), parts) for name in ("step", "loss", "accuracy", "cg_residual")}
     last = [int(part[-1]) for part in columns.pop("step")]
     curve = {"up_to_step": last, **{name: [rounded(np.median(part)) for part in parts] for name, parts in columns.items()}}
     return {"configuration": config, "curve": curve, "at_end": at(config, root, now.meta)}
@@ -59,8 +61,11 @@ def at(config, root, theta):
 
 
 def came_to(net, method, theta, batch):
-    """One step size."""
-    found = method.task_gradients(net, theta, batch, trace=True)
+    """One step size; "refused": what overflowed."""
+    try:
+        found = method.task_gradients(net, theta, batch, trace=True)
+    except NonFiniteError as error:
+        return {"inner_lr": method.inner_lr, "refused": str(error)}
     after, said = net.loss(found.trace["phi"][-1], batch.x_support, batch.y_support), found.report
     return {"inner_lr": method.inner_lr, "support_loss": quartiles(after), "inner_residual": quartiles(said["inner_residual"]),
             "cg_residual": quartiles(said["cg_residual"]), "negative_curvature": int((said["cg_status"] == "negative_curvature").sum())}

@@ -1,5 +1,5 @@
 """Evaluation and training on a GPU's arrays, little memory, and what verify asks: on the stand-in for CuPy, as in test_62."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from refmaml.oracles import cases, chain_checks, kernel_checks
 from refmaml.oracles.tolerance import relative_error
 from refmaml.oracles.unrolled import fixed_rates
 from refmaml.training import SGD, Adam, Schedule, checkpoint, evaluate, train
+from refmaml.training.meta_step import MetaStep
 from refmaml.training.trainer import Recipe
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
@@ -47,6 +48,17 @@ def test_evaluation_takes_a_copy_over_and_one_back_for_each_chunk(cupy, on_cupy)
     result = evaluate(far, method, on_cupy.bring(theta)[0], held_out, 5, chunk=2)
     assert counted(cupy) == {"to the GPU": 4, "to the host": 3}          # theta, and three chunks
     assert result.quantity == exact.quantity and relative_error(result.values, exact.values) <= 1e-13
+
+
+def test_a_step_of_one_s_own_is_taken_on_a_gpu_too(on_cupy):
+    plain, steps, calls = recipe(on_cupy), MetaStep(), []
+
+    def watched(recipe, now):
+        calls.append(now.step)
+        return steps(recipe, now)
+    start = plain.start(theta_of(plain))
+    assert train(replace(plain, take=watched), start, steps=4).meta.tobytes() == train(plain, start, steps=4).meta.tobytes()
+    assert calls == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("method", [rm.MAML(**STEPS), rm.MAMLPlusPlus(**STEPS), rm.IMAML(**IMPLICIT)], ids=name_of)

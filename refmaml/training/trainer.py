@@ -24,7 +24,7 @@ class Recipe:
     optimizer  of refmaml.training.optimizers; schedule gives its learning rate: step -> lr
     chunk      how many tasks are in memory at once; None: as meta_gradient has it
     ranks      who computes them; `sample` gives those of this rank, or None where it has none
-    take       (recipe, Progress) -> Step: see meta_step.py
+    take       (recipe, Progress) -> Step: see meta_step.py; on a GPU `train` has a MetaStep instead of the default, which replays a graph
     """
     net: Any
     method: Any
@@ -102,7 +102,8 @@ def train(recipe, now, *, steps=None, minutes=None, show=None, save=None, save_e
     save, show = save or ignore, show or ignore
     kernels, home, keep = recipe.net.kernels, isinstance(now.meta, np.ndarray), save
     if kernels.far:                                       # from here on meta and the optimiser's state stay on the GPU
-        recipe, now = replace(recipe, take=MetaStep() if recipe.ranks.size == 1 else take), brought(kernels, now)
+        replayed = MetaStep() if recipe.ranks.size == 1 and recipe.take is take else recipe.take
+        recipe, now = replace(recipe, take=replayed), brought(kernels, now)
         save = save if save is ignore else lambda now: keep(taken_back(kernels, now))
     try:
         with ahead(recipe.sample, steps) as sample:
