@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 from fused_layers import errors
-from kernel_passes import REFERENCE, draws, loss_passes, vectors_passes, worst
+from kernel_passes import REFERENCE, draws, loss_passes, vectors_passes, worst, worst_dot
 
 from refmaml import kernels
 from refmaml.layers import (
@@ -61,6 +61,7 @@ def compare(k, chosen):
         pairs = zip(loss_passes(loss, REFERENCE, np.float64), loss_passes(loss, k, np.float64), strict=True)
         fractions[str(loss)] = max(float(relative_error(b, a) / tolerance(float, 16)) for a, b in pairs)
     truth, values = (vectors_passes(s, np.float64, P=5) for s in (REFERENCE, k))
+    fractions["sums over rows"] = max(worst_dot(k, dtype, P=5) for dtype in (np.float64, np.float32))
     fractions["vectors"] = max(float(relative_error(values[name], truth[name]) / tolerance(float, 3)) for name in truth)
     return fractions
 

@@ -122,6 +122,24 @@ def vectors_passes(k, dtype, tasks=3, P=70_001):
     return out
 
 
+def dots(k, dtype, tasks=3, P=70_001):
+    """Sums over rows, rows of their own and one shared with all: {name: (values, exact values, the size that rounding is relative to)}."""
+    rng = np.random.default_rng(1)
+    a, b = (rng.standard_normal((tasks, P)).astype(dtype) for _ in range(2))
+    out = {}
+    for name, a_ in (("own", a), ("shared", a[:1])):
+        k.vector_dot(total := k.empty((tasks, 1), dtype), a_, b)
+        terms = a_.astype(np.longdouble) * b
+        out[name] = total[:, 0], terms.sum(axis=1), np.sqrt((terms**2).sum(axis=1))
+    return out
+
+
+def worst_dot(k, dtype, **sizes):
+    """The largest error of a sum over a row, as a fraction of what rounding may make of it: of P terms, and of P partial sums."""
+    P = sizes.get("P", 70_001)
+    return max(float((abs(value - exact) / size).max()) for value, exact, size in dots(k, dtype, **sizes).values()) / tolerance(dtype, P)
+
+
 def same_bits_from_any_order_of_memory(kernel_set):
     """Asserts that arrays in Fortran order, with gaps, and read-only give the bits of plain ones."""
     case = cases.LAYERS[3]

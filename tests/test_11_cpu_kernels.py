@@ -13,12 +13,14 @@ from kernel_passes import (
     PRECISIONS,
     REFERENCE,
     TINY,
+    dots,
     draws,
     loss_passes,
     passes,
     same_bits_from_any_order_of_memory,
     vectors_passes,
     worst,
+    worst_dot,
 )
 
 import refmaml as rm
@@ -95,6 +97,21 @@ def test_arithmetic_on_vectors_has_the_bits_of_the_reference_on_any_number_of_th
     for k in (CPU, kernels.cpu(threads=3)):
         for name, value in vectors_passes(k, dtype).items():
             assert np.array_equal(value, truth[name]), name
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_a_sum_over_a_row_has_the_same_bits_however_many_rows_and_threads_there_are(dtype):
+    assert worst_dot(REFERENCE, dtype) <= 1
+    for k in (REFERENCE, CPU, kernels.cpu(threads=3)):
+        for name, (value, *_) in dots(k, dtype).items():
+            assert np.array_equal(value, dots(REFERENCE, dtype)[name][0]), name
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((3, 70_001)).astype(dtype) for _ in range(2))
+    for k in (REFERENCE, CPU):
+        k.vector_dot(together := np.empty((3, 1), dtype), a, b)
+        for t in range(3):
+            k.vector_dot(alone := np.empty((1, 1), dtype), a[t:t + 1], b[t:t + 1])
+            assert alone[0] == together[t]
 
 
 @pytest.mark.parametrize("kernel", sorted(name for name in CPU.functions if not name.startswith("vector_")))

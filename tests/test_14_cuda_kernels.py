@@ -21,6 +21,7 @@ from kernel_passes import (
     same_bits_from_any_order_of_memory,
     vectors_passes,
     worst,
+    worst_dot,
 )
 
 import refmaml as rm
@@ -68,6 +69,18 @@ def test_arithmetic_on_vectors_has_the_bits_of_the_reference(cuda, dtype):
     truth = vectors_passes(REFERENCE, dtype, P=701)
     for name, value in vectors_passes(cuda, dtype, P=701).items():
         assert np.array_equal(value, truth[name]), name
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+@pytest.mark.parametrize("P", [1, 127, 128 * 8 + 1, 5000])
+def test_a_sum_over_a_row_is_exact_to_rounding_and_has_the_same_bits_for_one_task_and_for_several(cuda, dtype, P):
+    assert worst_dot(cuda, dtype, P=P) <= 1
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((3, P)).astype(dtype) for _ in range(2))
+    cuda.vector_dot(together := cuda.empty((3, 1), dtype), a, b)
+    for t in range(3):
+        cuda.vector_dot(alone := cuda.empty((1, 1), dtype), a[t:t + 1], b[t:t + 1])
+        assert alone[0] == together[t]
 
 
 def test_every_kernel_of_every_file_was_run_in_both_precisions(device):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from fused_layers import SMALL, unfused
-from kernel_passes import draws, loss_passes, passes, vectors_passes
+from kernel_passes import dots, draws, loss_passes, passes, vectors_passes
 
 import refmaml as rm
 from refmaml.kernels import kernel_set
@@ -68,6 +68,7 @@ def test_every_kernel_compiles_for_a_gpu(monkeypatch):
     for loss in cases.LOSSES[::3]:
         loss_passes(loss, k, np.float32)
     vectors_passes(k, np.float32, P=3)
+    dots(k, np.float32, P=3)
     assert len(compiled) > 25 and all(".entry" in ptx for ptx in compiled.values())
 
 

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 from fused_layers import LARGE, SMALL, errors
-from kernel_passes import CUDA_CASES, PRECISIONS, REFERENCE, draws, loss_passes, passes, vectors_passes, worst
+from kernel_passes import CUDA_CASES, PRECISIONS, REFERENCE, draws, loss_passes, passes, vectors_passes, worst, worst_dot
 
 from refmaml import kernels
 from refmaml.kernels.launcher import VERSIONS
@@ -48,6 +48,7 @@ def test_losses_and_vectors_agree_with_the_reference(cuda, dtype):
     truth = vectors_passes(REFERENCE, dtype)
     for name, value in vectors_passes(cuda, dtype).items():
         assert np.array_equal(value, truth[name]), name
+    assert max(worst_dot(cuda, dtype, P=P) for P in (1, 5000, 200_001)) <= 1
 
 
 @pytest.mark.parametrize("layer,shape", [(Conv2d(9, 70, 3, padding=1), (9, 14, 14)), (BatchNorm2d(5), (5, 14, 14))],

@@ -6,8 +6,9 @@ Operations come in the reference's order: their bits are the reference's.
 import numpy as np
 
 from refmaml.kernels.threads import share
+from refmaml.kernels.vector import reference
 
-__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step"]
+__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step", "vector_dot"]
 
 LITTLE = 1 << 16         # numbers below which waking another thread costs more than it brings
 PIECE = 1 << 15          # numbers of an array worked on at a time
@@ -91,3 +92,10 @@ def vector_adam_step(out, v, a, rates, g, w, n, beta2, eps):
         np.multiply(rates, spare, out=spare)
         np.subtract(a, spare, out=out)
     in_pieces(run, out, v, a, rates, g, w, n)
+
+
+def vector_dot(out, a, b):
+    """out (T, 1) = sum a b of each row."""
+    def rows(lo, hi):
+        reference.vector_dot(out[lo:hi], a[lo:hi] if len(a) > 1 else a, b[lo:hi] if len(b) > 1 else b)
+    share(len(out), rows, len(out) * a.shape[1] < LITTLE)

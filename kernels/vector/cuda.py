@@ -1,7 +1,12 @@
 """Arithmetic on flat vectors on a GPU: see reference.py for what is computed, vector.cu for how. Never run on one yet."""
 import numpy as np
 
-__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step"]
+from refmaml.kernels.launcher import TEAM, in_blocks
+
+__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step", "vector_dot"]
+
+
+MOST_PARTS, RUN = 64, 8         # blocks that a row's sum is dealt out to at most, and numbers a thread that make another worth while
 
 
 def wide(a, out):
@@ -38,3 +43,12 @@ def vector_adam_step(launch, out, v, a, rates, g, w, n, beta2, eps):
     """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w."""
     numbers = out.shape[1], float(beta2), float(1 - beta2), float(eps)
     launch.elements("vector", "vector_adam_step", [out, v], [a, wide(rates, out), g, w, n], *numbers)
+
+
+def vector_dot(launch, out, a, b):
+    """out (T, 1) = sum a b of each row: parts of it, which depend on the row's length alone, and their sum."""
+    P = a.shape[1]
+    parts = min(MOST_PARTS, in_blocks(P, RUN * TEAM))
+    sums = launch.empty((len(out), parts), out.dtype)
+    launch.teams("vector", "vector_dot", parts, [sums], [a, b], P)
+    launch.elements("vector", "vector_add_parts", [out], [sums], 1, parts)

@@ -6,7 +6,7 @@ from numba import cuda
 
 from refmaml.kernels.numba_launcher import for_each
 
-__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step"]
+__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step", "vector_dot"]
 
 
 @cuda.jit
@@ -62,6 +62,17 @@ def adam_step(out, v, a, rates, g, w, n, beta2, rest, eps):
         out[t, i] = a[t % len(a), i] - rates[t % len(rates), i] * (here / (math.sqrt(v[t, i] / n[0, 0]) + eps))
 
 
+@cuda.jit
+def dot(out, a, b):
+    """out = sum a b, a thread for each task, which takes one number after the other."""
+    t, i = cuda.blockIdx.y, cuda.grid(1)
+    if i == 0:
+        total = 0.0
+        for p in range(a.shape[1]):
+            total += a[t % len(a), p] * b[t % len(b), p]
+        out[t, 0] = total
+
+
 def wide(a, out):
     """A row of rates as long as the rows of `out`."""
     return np.broadcast_to(a, (len(a), out.shape[1]))
@@ -96,3 +107,8 @@ def vector_adam_step(out, v, a, rates, g, w, n, beta2, eps):
     """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w."""
     beta2, rest, eps = (out.dtype.type(number) for number in (beta2, 1 - beta2, eps))
     for_each(adam_step, out.shape[1], [out, v], [a, wide(rates, out), g, w, n], beta2, rest, eps)
+
+
+def vector_dot(out, a, b):
+    """out (T, 1) = sum a b of each row."""
+    for_each(dot, 1, [out], [a, b])

@@ -1,7 +1,7 @@
 """Arithmetic on flat vectors of parameters, a row for each task: (T, P), or (1, P) where all tasks share it."""
 import numpy as np
 
-__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step"]
+__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step", "vector_dot"]
 
 
 def vector_step(out, a, rates, b):
@@ -37,3 +37,9 @@ def vector_adam_step(out, v, a, rates, g, w, n, beta2, eps):
     """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w."""
     np.add(beta2 * w, (1 - beta2) * g * g, out=v)
     np.subtract(a, rates * (g / (np.sqrt(v / n) + eps)), out=out)
+
+
+def vector_dot(out, a, b):
+    """out (T, 1) = sum a b of each row; row by row, as NumPy's sums over one row and over several differ in their bits."""
+    for t in range(len(out)):
+        out[t, 0] = np.einsum("p,p->", a[t % len(a)], b[t % len(b)])

@@ -52,6 +52,15 @@ extern "C" __global__ void vector_adam_step(OUTPUT(real, out), OUTPUT(real, v), 
     OF_TASK(out)[i] = OF_TASK(a)[i] - product(OF_TASK(rates)[i], here / (root + eps));
 }
 
+// part[block] = the sum of a b over a block's share of the row: runs of TEAM numbers, gridDim.x of them apart.
+extern "C" __global__ void vector_dot(OUTPUT(real, part), ARRAY(real, a), ARRAY(real, b), int P)
+{
+    real sum = 0;
+    for (unsigned i = blockIdx.x * TEAM + threadIdx.x; i < P; i += gridDim.x * TEAM) sum += OF_TASK(a)[i] * OF_TASK(b)[i];
+    sum = team_sum(sum);
+    if (threadIdx.x == 0) OF_TASK(part)[blockIdx.x] = sum;
+}
+
 // total[i] += the rows of a, one after another: one task's worth of threads goes through all T of them.
 extern "C" __global__ void vector_add_rows(OUTPUT(real, total), ARRAY(real, a), int T, int P)
 {

@@ -5,7 +5,7 @@ import numpy as np
 
 from refmaml.doctor.loop import data
 from refmaml.doctor.wrong_kernels import WRONG
-from refmaml.methods.conjugate_gradients import conjugate_gradients, dot
+from refmaml.methods.conjugate_gradients import REFERENCE, conjugate_gradients, dot
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,10 @@ def wrong_conjugate_gradients(product, b, iterations, old_residual, factor=1.0):
     """CG whose next direction starts from the residual before the step (old_residual), or whose steps are 1 / factor times too long."""
     x, r, p = np.zeros_like(b), b, b
     for _ in range(iterations):
-        Ap, rr = product(p), dot(np, r, r)
+        Ap, rr = product(p), dot(REFERENCE, r, r)
         if not rr.all():
             break
-        a = (rr / (factor * dot(np, p, Ap)))[:, None]
+        a = (rr / (factor * dot(REFERENCE, p, Ap)))[:, None]
         x, old, r = x + a * p, r, r - a * Ap
-        p = (old if old_residual else r) + (dot(np, r, r) / rr)[:, None] * p
+        p = (old if old_residual else r) + (dot(REFERENCE, r, r) / rr)[:, None] * p
     return x

@@ -27,9 +27,11 @@ class Solution(NamedTuple):
     iterations: np.ndarray
 
 
-def dot(xp, a, b):
-    """Row by row <a, b>, (T,). NumPy is given one row at a time: how it adds up several depends on their number."""
-    return np.stack([np.einsum("p,p->", *rows) for rows in zip(a, b, strict=True)]) if xp is np else xp.einsum("tp,tp->t", a, b)
+def dot(kernels, a, b):
+    """Row by row <a, b>, (T,)."""
+    out = kernels.empty((len(a), 1), np.result_type(a.dtype, b.dtype))
+    kernels.vector_dot(out, a, b)
+    return out[:, 0]
 
 
 def quotient(xp, a, b, where):
@@ -51,7 +53,7 @@ def conjugate_gradients(product, b, maxiter, tol=1e-10, kernels=REFERENCE):
     expect(b.ndim == 2, "b", "shape (tasks, P)", f"{b.shape}")
     expect(maxiter >= 0, "maxiter", "an integer >= 0", repr(maxiter))
     x, r, p = xp.zeros(b.shape, b.dtype), b.copy(), b.copy()
-    rr = dot(xp, r, r)
+    rr = dot(kernels, r, r)
     goal = tol * xp.sqrt(rr)
     residuals, iterations = [xp.sqrt(rr)], xp.zeros(len(b), int)
     status = xp.full(len(b), CODE[MAXITER], np.int8)
@@ -62,7 +64,7 @@ def conjugate_gradients(product, b, maxiter, tol=1e-10, kernels=REFERENCE):
             break
         active = status == CODE[MAXITER]
         Ap = product(p)
-        curvature = dot(xp, p, Ap)
+        curvature = dot(kernels, p, Ap)
         end(status, active & ~xp.isfinite(curvature), NONFINITE)
         end(status, active & (curvature < 0), NEGATIVE_CURVATURE)
         end(status, active & (curvature == 0), BREAKDOWN)
@@ -70,7 +72,7 @@ def conjugate_gradients(product, b, maxiter, tol=1e-10, kernels=REFERENCE):
         a = quotient(xp, rr, curvature, active)[:, None]
         move(x, x, a, p)
         move(r, r, -a, Ap)
-        new = dot(xp, r, r)
+        new = dot(kernels, r, r)
         move(p, r, quotient(xp, new, rr, active)[:, None], p)
         rr = xp.where(active, new, rr)
         iterations += active

@@ -17,10 +17,11 @@ def objective_gradient(primal, phi, theta, strength, moves):
     return moves * (primal.grad + strength * (phi - theta))
 
 
-def relative_residual(xp, gradient, phi, theta, strength):
+def relative_residual(kernels, gradient, phi, theta, strength):
     """|grad F| / |lambda (phi - theta)|; 0 / 0 counts as 0, anything else / 0 as infinite."""
-    scale = strength * xp.sqrt(dot(xp, phi - theta, phi - theta))
-    size = xp.sqrt(dot(xp, gradient, gradient))
+    xp = kernels.xp
+    scale = strength * xp.sqrt(dot(kernels, phi - theta, phi - theta))
+    size = xp.sqrt(dot(kernels, gradient, gradient))
     return xp.where((scale > 0) | ~(size > 0), quotient(xp, size, scale, scale > 0), size.dtype.type(np.inf))
 
 
@@ -45,7 +46,7 @@ def gradient_descent(net, theta, x, y, strength, moves, method, stage):
         net.require_finite(primal, phi, x, f"{stage}, inner step {k}")
         if last or asked:
             gradient = objective_gradient(primal, phi, theta, strength, moves)
-            residual = relative_residual(net.kernels.xp, gradient, phi, theta, strength)
+            residual = relative_residual(net.kernels, gradient, phi, theta, strength)
             there = solved(residual, k, method)
             if last or there.all():
                 return phi, primal, residual
@@ -65,7 +66,7 @@ def newton_cg(net, theta, x, y, strength, moves, method, stage):
         primal = net.primal(phi, x, y)
         net.require_finite(primal, phi, x, f"{stage}, Newton step {k}")
         gradient = objective_gradient(primal, phi, theta, strength, moves)
-        residual = relative_residual(net.kernels.xp, gradient, phi, theta, strength)
+        residual = relative_residual(net.kernels, gradient, phi, theta, strength)
         there = solved(residual, k, method)
         if k == method.inner_steps or (method.inner_tol > 0 and there.all()):
             return phi, primal, residual
@@ -92,8 +93,8 @@ def backtrack(net, loss, phi, direction, gradient, theta, x, y, strength):
     F's decrease is taken as a difference of losses plus the exact change of the proximal term, and within the loss's own
     rounding a step that does not raise F counts: near the solution no smaller decrease can be seen.
     """
-    xp, T = net.kernels.xp, len(phi)
-    slope, pull, square = dot(xp, gradient, direction), dot(xp, phi - theta, direction), dot(xp, direction, direction)
+    T = len(phi)
+    slope, pull, square = (dot(net.kernels, a, direction) for a in (gradient, phi - theta, direction))
     rounding = 8 * np.finfo(loss.dtype).eps * abs(loss)
     s, trying = np.ones((T, 1), phi.dtype), np.arange(T)                # on the host; the tasks whose s is still too long
     for _ in range(HALVINGS):

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from fused_layers import SMALL, unfused
-from kernel_passes import PRECISIONS, TINY, draws, loss_passes, passes, vectors_passes
+from kernel_passes import PRECISIONS, TINY, dots, draws, loss_passes, passes, vectors_passes
 
 from cuda_shim.build import build, load
 from cuda_shim.device import SCHEDULES, ShimDevice
@@ -56,6 +56,7 @@ def run_everything(device):
         for loss in cases.LOSSES:
             loss_passes(loss, k, dtype)
         vectors_passes(k, dtype, P=300)
+        dots(k, dtype, P=1500)
 
 
 if __name__ == "__main__":
