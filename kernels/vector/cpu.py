@@ -1,52 +1,119 @@
-"""Arithmetic on flat vectors on a CPU: see reference.py. NumPy does it, a few rows or a piece of one at a time, so that the second
-operation finds what the first left in the second-level cache; threads take pieces, or, for sums over rows, columns.
+"""Arithmetic on flat vectors on a CPU: see reference.py. Each number is read once and written once; threads take pieces of the rows, or,
+for sums over rows, columns, and for sums along a row, rows.
 
-Operations come in the reference's order: their bits are the reference's.
+Operations come in the reference's order, and nothing is fused: their bits are the reference's.
 """
 import numpy as np
 
+from refmaml.kernels.compiled import compiled_on_one_thread
+from refmaml.kernels.inner import inner
 from refmaml.kernels.threads import share
 from refmaml.kernels.vector import reference
 
 __all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step", "vector_dot"]
 
 LITTLE = 1 << 16         # numbers below which waking another thread costs more than it brings
-PIECE = 1 << 15          # numbers of an array worked on at a time
+PIECE = 1 << 13          # numbers of a row that a thread takes at a time
+
+# ---- compiled, for pieces lo .. hi of all rows: what they fill, what they read (an array may have one row for all), numbers -------------
 
 
-def in_pieces(run, out, *others):
-    """run(spare, piece of out, pieces of the others), until all of out is done; spare: room for as much as the piece."""
-    T, P = out.shape
-    height, width = (PIECE // P, P) if P <= PIECE else (1, PIECE)
-    across = -(-P // width)
-
-    def some(lo, hi):
-        room = np.empty((height, width), out.dtype)
-        for down, right in (divmod(i, across) for i in range(lo, hi)):
-            rows, columns = slice(down * height, (down + 1) * height), slice(right * width, (right + 1) * width)
-            first, *rest = (of(x, rows, columns) for x in (out, *others))
-            run(room[:first.shape[0], :first.shape[1]], first, *rest)
-    share(-(-T // height) * across, some, out.size < LITTLE)
+@inner()
+def place(piece, P):
+    """(the row of a piece, where in it the piece begins and ends)."""
+    across = (P + PIECE - 1) // PIECE
+    begin = piece % across * PIECE
+    return piece // across, begin, min(begin + PIECE, P)
 
 
-def of(x, rows, columns):
-    """A piece of an array, of which all rows or all columns may be one."""
-    return x[rows if len(x) > 1 else slice(None), columns if x.shape[1] > 1 else slice(None)]
+@inner()
+def part(a, where):
+    """A piece of an array."""
+    t, begin, end = where
+    return a[t % len(a), begin:end]
 
+
+def step(lo, hi, outs, a_s, rates_s, b_s):
+    for piece in range(lo, hi):
+        at = place(piece, outs.shape[1])
+        out, a, rates, b = part(outs, at), part(a_s, at), part(rates_s, at), part(b_s, at)
+        for i in range(len(out)):
+            out[i] = a[i] - rates[i] * b[i]
+
+
+def scale(lo, hi, outs, rates_s, b_s):
+    for piece in range(lo, hi):
+        at = place(piece, outs.shape[1])
+        out, rates, b = part(outs, at), part(rates_s, at), part(b_s, at)
+        for i in range(len(out)):
+            out[i] = rates[i] * b[i]
+
+
+def move(lo, hi, outs, a_s, s_s, b_s):
+    for piece in range(lo, hi):
+        at = place(piece, outs.shape[1])
+        out, a, s, b = part(outs, at), part(a_s, at), s_s[at[0] % len(s_s), 0], part(b_s, at)
+        for i in range(len(out)):
+            out[i] = a[i] + (s * b[i] if s != 0 else abs(s))                 # 0, and not -0
+
+
+def proximal_step(lo, hi, outs, a_s, rates_s, g_s, center_s, strength):
+    for piece in range(lo, hi):
+        at = place(piece, outs.shape[1])
+        out, a, rates, g, center = part(outs, at), part(a_s, at), part(rates_s, at), part(g_s, at), part(center_s, at)
+        for i in range(len(out)):
+            out[i] = a[i] - rates[i] * (g[i] + strength * (a[i] - center[i]))
+
+
+def adam_step(lo, hi, outs, v_s, a_s, rates_s, g_s, w_s, n_s, beta2, rest, eps):
+    n = n_s[0, 0]
+    for piece in range(lo, hi):
+        at = place(piece, outs.shape[1])
+        out, v, a, rates, g, w = part(outs, at), part(v_s, at), part(a_s, at), part(rates_s, at), part(g_s, at), part(w_s, at)
+        for i in range(len(out)):
+            moment = beta2 * w[i] + rest * g[i] * g[i]
+            v[i] = moment
+            out[i] = a[i] - rates[i] * (g[i] / (np.sqrt(moment / n) + eps))
+
+
+def run(function, outputs, inputs, *numbers):
+    """The function on all pieces of all rows, in the precision of what it fills."""
+    (T, P), dtype = outputs[0].shape, outputs[0].dtype
+    filled = [a if a.dtype == dtype and a.flags.carray else np.empty(a.shape, dtype) for a in outputs]
+    arrays = [*filled, *(np.require(a, dtype, "CW") for a in inputs)]
+    types = ("int64", "int64", *["F[:,::1]"] * len(arrays), *["F"] * len(numbers))
+    some = compiled_on_one_thread(function, types, dtype)
+    share(T * -(-P // PIECE), lambda lo, hi: some(lo, hi, *arrays, *numbers), T * P < LITTLE)
+    for a, ready in zip(outputs, filled, strict=True):
+        if ready is not a:
+            a[...] = ready
+
+
+# ---- the kernels ------------------------------------------------------------------------------------------------------------------------
 
 def vector_step(out, a, rates, b):
     """out = a - rates * b; out may be b."""
-    def run(spare, out, a, rates, b):
-        np.multiply(rates, b, out=spare)
-        np.subtract(a, spare, out=out)
-    in_pieces(run, out, a, rates, b)
+    run(step, [out], [a, rates, b])
 
 
 def vector_scale(out, rates, b):
     """out = rates * b."""
-    def run(spare, out, rates, b):
-        np.multiply(rates, b, out=out)
-    in_pieces(run, out, rates, b)
+    run(scale, [out], [rates, b])
+
+
+def vector_move(out, a, s, b):
+    """out = a + s b with a number s (T, 1) for each row, and a where s = 0, whatever b holds; out may be a or b."""
+    run(move, [out], [a, s, b])
+
+
+def vector_proximal_step(out, a, rates, g, center, strength):
+    """out = a - rates (g + strength (a - center)); out may be g."""
+    run(proximal_step, [out], [a, rates, g, center], strength)
+
+
+def vector_adam_step(out, v, a, rates, g, w, n, beta2, eps):
+    """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w."""
+    run(adam_step, [out, v], [a, rates, g, w, n], beta2, 1 - beta2, eps)
 
 
 def vector_add_rows(total, a):
@@ -55,43 +122,6 @@ def vector_add_rows(total, a):
         for row in a:
             np.add(total[0, lo:hi], row[lo:hi], out=total[0, lo:hi])
     share(total.shape[1], columns, a.size < LITTLE)
-
-
-def vector_move(out, a, s, b):
-    """out = a + s b with a number s (T, 1) for each row, and a where s = 0, whatever b holds; out may be a or b."""
-    def run(spare, out, a, s, b):
-        with np.errstate(all="ignore"):
-            np.multiply(s, b, out=spare)
-            spare[s[:, 0] == 0] = 0
-            np.add(a, spare, out=out)
-    in_pieces(run, out, a, s, b)
-
-
-def vector_proximal_step(out, a, rates, g, center, strength):
-    """out = a - rates (g + strength (a - center)); out may be g."""
-    def run(spare, out, a, rates, g, center):
-        np.subtract(a, center, out=spare)
-        np.multiply(spare, strength, out=spare)
-        np.add(g, spare, out=spare)
-        np.multiply(rates, spare, out=spare)
-        np.subtract(a, spare, out=out)
-    in_pieces(run, out, a, rates, g, center)
-
-
-def vector_adam_step(out, v, a, rates, g, w, n, beta2, eps):
-    """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w."""
-    def run(spare, out, v, a, rates, g, w, n):
-        np.multiply(g, 1 - beta2, out=spare)
-        np.multiply(spare, g, out=spare)
-        np.multiply(w, beta2, out=v)
-        np.add(v, spare, out=v)
-        np.divide(v, n, out=spare)
-        np.sqrt(spare, out=spare)
-        np.add(spare, eps, out=spare)
-        np.divide(g, spare, out=spare)
-        np.multiply(rates, spare, out=spare)
-        np.subtract(a, spare, out=out)
-    in_pieces(run, out, v, a, rates, g, w, n)
 
 
 def vector_dot(out, a, b):
