@@ -251,7 +251,7 @@ def guided(loader, seconds, folder):
         for name, value in list(vars(module).items()) if module else ():
             if isinstance(value, types.FunctionType) and value.__module__ == module.__name__ and value is not load:
                 setattr(module, name, atheris.instrument_func(value))
-    atheris.Setup([sys.argv[0], str(folder / "corpus"), f"-max_total_time={int(seconds)}", "-verbosity=0"], one)
+    atheris.Setup([sys.argv[0], str(folder / "corpus"), f"-max_total_time={max(1, round(seconds))}", "-verbosity=0"], one)
     atheris.Fuzz()
     os._exit(0)
 
