@@ -4,6 +4,8 @@ import signal
 
 import pytest
 
+from refmaml.signals import SIGNALS
+
 
 @pytest.fixture(scope="session")
 def libraries(tmp_path_factory):
@@ -91,6 +93,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def pytest_configure(config):
-    """Ctrl-C as on a terminal: a shell has what it starts in the background ignore it, and a run that finds it ignored leaves it so."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Signals as on a terminal: a shell has what it starts in the background ignore Ctrl-C, nohup has it ignore that the terminal closes,
+    and a run that finds a signal ignored leaves it so."""
+    for signum in SIGNALS:
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
