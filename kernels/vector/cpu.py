@@ -5,6 +5,7 @@ Operations come in the reference's order, and nothing is fused: their bits are t
 """
 import numpy as np
 
+from refmaml.kernels.chain import vectors
 from refmaml.kernels.compiled import compiled_on_one_thread
 from refmaml.kernels.inner import inner
 from refmaml.kernels.threads import share
@@ -36,17 +37,13 @@ def part(a, where):
 def step(lo, hi, outs, a_s, rates_s, b_s):
     for piece in range(lo, hi):
         at = place(piece, outs.shape[1])
-        out, a, rates, b = part(outs, at), part(a_s, at), part(rates_s, at), part(b_s, at)
-        for i in range(len(out)):
-            out[i] = a[i] - rates[i] * b[i]
+        vectors.step(part(outs, at), part(a_s, at), part(rates_s, at), part(b_s, at))
 
 
 def scale(lo, hi, outs, rates_s, b_s):
     for piece in range(lo, hi):
         at = place(piece, outs.shape[1])
-        out, rates, b = part(outs, at), part(rates_s, at), part(b_s, at)
-        for i in range(len(out)):
-            out[i] = rates[i] * b[i]
+        vectors.multiply(part(outs, at), part(rates_s, at), part(b_s, at))
 
 
 def move(lo, hi, outs, a_s, s_s, b_s):
