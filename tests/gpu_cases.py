@@ -42,10 +42,7 @@ def counted(cupy):
 
 
 def looks(method):
-    """How often a method must know what it computed before it can go on, and how often it then sends what comes next: at most, for
-    iMAML's searches."""
-    if not isinstance(method, rm.IMAML):
-        return 0, 0
-    outer = method.cg_steps + 1                             # CG asks once an iteration, and how it ended
-    searches = 0 if method.solver == "gradient_descent" else method.inner_steps
-    return outer + searches * (outer + HALVINGS), searches * (HALVINGS + 1)
+    """How often a method must know what it computed before it can go on, and how often it then sends what comes next: at most, for the line
+    searches of iMAML's Newton steps."""
+    searches = method.inner_steps if getattr(method, "solver", None) == "newton_cg" else 0
+    return searches * HALVINGS, searches * (HALVINGS + 1)

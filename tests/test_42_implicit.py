@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import refmaml as rm
+from refmaml.methods.conjugate_gradients import REFERENCE, STATUSES, iterate
 from refmaml.oracles import cases, net_checks
 from refmaml.oracles.tolerance import relative_error, tolerance
 
@@ -77,6 +78,19 @@ def test_a_system_is_solved_to_the_same_bits_however_many_there_are(P):
     for t in range(3):
         alone = rm.conjugate_gradients(lambda v, t=t: A[t:t + 1] * v, b[t:t + 1], maxiter=3)
         assert np.array_equal(alone.x[0], together.x[t]) and np.array_equal(alone.residuals[:, 0], together.residuals[:, t])
+
+
+def test_iterations_that_nobody_looks_at_change_no_bit():
+    """What a CUDA graph records: all of them, though each system has ended, in whatever way, before."""
+    A = np.stack([np.eye(3), np.diag([1.0, 2, 2]), np.diag([1.0, 1, -1]), np.diag([1.0, -1, 0]), np.eye(3), np.eye(3), np.eye(3) * 1e300])
+    b = np.array([[1.0, 2, 3], [1, 1, 1], [0, 0, 1], [1, 1, 0], [np.nan, 0, 0], [0, 0, 0], [1e10, 0, 0]])
+    looked = rm.conjugate_gradients(times(A), b, maxiter=9, tol=1e-12)
+    blind = iterate(times(A), b, 9, 1e-12, REFERENCE, look=False)
+    assert len(looked.residuals) == 3 and len(blind.residuals) == 10
+    assert np.array_equal(looked.x, blind.x) and np.array_equal(looked.iterations, blind.iterations)
+    assert STATUSES[blind.status].tolist() == looked.status.tolist()
+    finite = looked.status != "nonfinite"
+    assert finite.sum() == 5 and np.array_equal(looked.residuals[-1, finite], blind.residuals[-1, finite])
 
 
 def test_no_iterations_give_zero_and_say_so():

@@ -26,8 +26,7 @@ def test_every_method_stays_on_the_gpu_and_agrees_with_the_reference(cupy, on_cu
     counted(cupy)
     out = method.meta_gradient(far, there, batch)
     seen, (more, sent) = counted(cupy), looks(method)
-    over = 1 + (getattr(method, "inner_batch", None) is not None)     # mini-batches are dealt on the host
-    assert over <= seen["to the GPU"] <= over + sent and 1 <= seen["to the host"] <= 1 + more and "wait" not in seen, seen
+    assert 1 <= seen["to the GPU"] <= 1 + sent and 1 <= seen["to the host"] <= 1 + more and "wait" not in seen, seen
     assert isinstance(out.grad, cupy.ndarray)
     limit = tolerance(np.float64, method_terms(method, net, batch))
     assert relative_error(out.grad.get(), exact.grad) <= limit and abs(out.loss - exact.loss) <= limit * abs(exact.loss)

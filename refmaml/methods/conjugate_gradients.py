@@ -6,9 +6,8 @@ import numpy as np
 from refmaml.errors import expect
 from refmaml.kernels import reference
 
-CONVERGED, MAXITER, NEGATIVE_CURVATURE, BREAKDOWN, NONFINITE = STATUSES = (
-    "converged", "maxiter", "negative_curvature", "breakdown", "nonfinite")
-CODE = {status: number for number, status in enumerate(STATUSES)}
+STATUSES = np.array(["converged", "maxiter", "negative_curvature", "breakdown", "nonfinite"])
+CONVERGED, MAXITER, NEGATIVE_CURVATURE, BREAKDOWN, NONFINITE = range(len(STATUSES))
 REFERENCE = reference()
 
 
@@ -41,7 +40,7 @@ def quotient(xp, a, b, where):
 
 
 def conjugate_gradients(product, b, maxiter, tol=1e-10, kernels=REFERENCE):
-    """Solve A x = b for each row, with product(v) = A v row by row; b (T, P).
+    """Solve A x = b for each row, with product(v) = A v row by row; b (T, P): the Solution, its status in words.
 
     x_0 = 0, r_0 = p_0 = b;  a_k = |r_k|^2 / p_k'A p_k,  x_{k+1} = x_k + a_k p_k,  r_{k+1} = r_k - a_k A p_k,
     p_{k+1} = r_{k+1} + (|r_{k+1}|^2 / |r_k|^2) p_k.        Hestenes & Stiefel 1952, eq. 3:1a-f.
@@ -49,26 +48,35 @@ def conjugate_gradients(product, b, maxiter, tol=1e-10, kernels=REFERENCE):
     A finished system stands still, as its a_k is 0, while the others go on. maxiter >= 0; tol: relative to |b|.
     kernels: of where b and the products are; status is NumPy's always. Whether to go on is looked at once an iteration.
     """
-    xp, move = kernels.xp, kernels.vector_move
     expect(b.ndim == 2, "b", "shape (tasks, P)", f"{b.shape}")
     expect(maxiter >= 0, "maxiter", "an integer >= 0", repr(maxiter))
+    solution = iterate(product, b, maxiter, tol, kernels, look=True)
+    return solution._replace(status=STATUSES[kernels.back(solution.status)])
+
+
+def iterate(product, b, maxiter, tol, kernels, look):
+    """The Solution, its status a number for each system, the place in STATUSES, and where b is.
+
+    look   whether to stop where no system goes on any more: on a GPU a wait in each iteration. Else all maxiter iterations are launched,
+           whatever they find, as a CUDA graph needs it: x has the same bits, and the last residuals are there again
+    """
+    xp, move = kernels.xp, kernels.vector_move
     x, r, p = xp.zeros(b.shape, b.dtype), b.copy(), b.copy()
     rr = dot(kernels, r, r)
     goal = tol * xp.sqrt(rr)
     residuals, iterations = [xp.sqrt(rr)], xp.zeros(len(b), int)
-    status = xp.full(len(b), CODE[MAXITER], np.int8)
-    end(status, ~xp.isfinite(rr), NONFINITE)
-    end(status, (status == CODE[MAXITER]) & (residuals[0] <= goal), CONVERGED)
+    status = xp.full(len(b), MAXITER, np.int8)
+    status = ended(xp, status, ~xp.isfinite(rr), NONFINITE)
+    status = ended(xp, status, residuals[0] <= goal, CONVERGED)
     for _ in range(maxiter):
-        if not going_on(xp, status):
+        if look and not (status == MAXITER).any():
             break
-        active = status == CODE[MAXITER]
         Ap = product(p)
         curvature = dot(kernels, p, Ap)
-        end(status, active & ~xp.isfinite(curvature), NONFINITE)
-        end(status, active & (curvature < 0), NEGATIVE_CURVATURE)
-        end(status, active & (curvature == 0), BREAKDOWN)
-        active = status == CODE[MAXITER]
+        status = ended(xp, status, ~xp.isfinite(curvature), NONFINITE)
+        status = ended(xp, status, curvature < 0, NEGATIVE_CURVATURE)
+        status = ended(xp, status, curvature == 0, BREAKDOWN)
+        active = status == MAXITER
         a = quotient(xp, rr, curvature, active)[:, None]
         move(x, x, a, p)
         move(r, r, -a, Ap)
@@ -77,20 +85,10 @@ def conjugate_gradients(product, b, maxiter, tol=1e-10, kernels=REFERENCE):
         rr = xp.where(active, new, rr)
         iterations += active
         residuals.append(xp.sqrt(rr))
-        end(status, active & (residuals[-1] <= goal), CONVERGED)
-    return Solution(x, xp.stack(residuals), np.array(STATUSES)[on_host(xp, status)], iterations)
+        status = ended(xp, status, residuals[-1] <= goal, CONVERGED)
+    return Solution(x, kernels.joined([row[None] for row in residuals]), status, iterations)
 
 
-def end(status, where, reason):
-    """Mark systems as ended for a reason."""
-    status[where] = CODE[reason]
-
-
-def on_host(xp, a):
-    """`a` as NumPy's."""
-    return a if xp is np else xp.asnumpy(a)
-
-
-def going_on(xp, status):
-    """Whether any system has not ended yet."""
-    return bool((on_host(xp, status) == CODE[MAXITER]).any())
+def ended(xp, status, where, reason):
+    """The status after those that still went on have ended, where they did, for a reason."""
+    return xp.where((status == MAXITER) & where, np.int8(reason), status)

@@ -1,10 +1,11 @@
 """iMAML: the meta-gradient at the solution of a proximal inner problem, by the implicit function theorem."""
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from refmaml.errors import NonFiniteError, expect
 from refmaml.finite import note
 from refmaml.methods.adapt import adapt
-from refmaml.methods.conjugate_gradients import NONFINITE, conjugate_gradients, quotient
+from refmaml.methods.conjugate_gradients import NONFINITE, STATUSES, iterate, quotient
 from refmaml.methods.fields import check_positive, check_steps, check_tolerances
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
 from refmaml.methods.proximal import gradient_descent, newton_cg
@@ -38,7 +39,7 @@ class IMAML:
     cg_tol: float = 1e-10
     adapts: tuple = ("*",)
     frozen: tuple = ()
-    replayable = False                                       # CG and line search go on or not by what they find
+    words = MappingProxyType({"cg_status": STATUSES})        # what the numbers of a report stand for
     meta_gradient = meta_gradient
     adapt = adapt
 
@@ -47,6 +48,11 @@ class IMAML:
         check_tolerances(inner_tol=self.inner_tol, cg_tol=self.cg_tol)
         check_steps(inner_steps=self.inner_steps, cg_steps=self.cg_steps)
         expect(self.solver in SOLVERS, "solver", f"one of {', '.join(SOLVERS)}", repr(self.solver))
+
+    @property
+    def replayable(self):
+        """What is launched depends on shapes alone, but for a solver that goes on or not by what it finds."""
+        return self.solver == "gradient_descent" and self.inner_tol == 0
 
     def init(self, net, theta):
         """The meta-parameters (P,): theta itself."""
@@ -70,7 +76,7 @@ class IMAML:
         def product(v):                                                 # (I + H_aa / lambda) v
             return step(net, v, A, net.hvp(support, v))
         xp = net.kernels.xp
-        cg = conjugate_gradients(product, moves * after.grad, self.cg_steps, self.cg_tol, net.kernels)
+        cg = iterate(product, moves * after.grad, self.cg_steps, self.cg_tol, net.kernels, look=not net.kernels.far)
         overflown = cg.status == NONFINITE
         note(net, ~overflown.any(), lambda: refuse_solve(overflown))
         gradient = cg.x

@@ -53,7 +53,7 @@ def meta_gradient(method, net, meta, batch, *, chunk=None, trace=False):
     batch = check_meta(method, net, meta, batch, chunk)
     (here,), sets = bring(net, (meta,), *batch.sets)
     kept, small = one_look(net, GradientWork(method, chunk, trace), here, *sets[0], *sets[1])
-    return concluded(net, meta, kept, small)
+    return concluded(method, net, meta, kept, small)
 
 
 class GradientWork:
@@ -113,18 +113,18 @@ def numbers(part):
 
 
 def rows(kernels, arrays):
-    """Arrays (t,) of chunks as one (T,); texts, as how a solver ended, are NumPy's everywhere."""
-    if len(arrays) == 1:
-        return arrays[0]
-    return np.concatenate(arrays) if isinstance(arrays[0], np.ndarray) else kernels.joined(arrays)
+    """Arrays (t,) of chunks as one (T,)."""
+    return arrays[0] if len(arrays) == 1 else kernels.joined(arrays)
 
 
-def concluded(net, meta, kept, small):
-    """The MetaGradient of what GradientWork left, its vectors as meta came."""
+def concluded(method, net, meta, kept, small):
+    """The MetaGradient of what GradientWork left, its vectors as meta came, reports in words where the method has words for them."""
     losses, accuracies = small.pop("loss"), small.pop("accuracy", None)
     trace = {name: [net.kernels.as_came(a, meta) for a in steps] for part in kept[1:] for name, steps in part.items()}
+    words = getattr(method, "words", {})
+    report = {name: words[name][a] if name in words else a for name, a in small.items()}
     return MetaGradient(losses.mean(), None if accuracies is None else accuracies.mean(), net.kernels.as_came(kept[0], meta), losses,
-                        accuracies, small, trace)
+                        accuracies, report, trace)
 
 
 def refuse_meta(net, meta):

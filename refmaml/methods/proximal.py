@@ -6,10 +6,11 @@ They hold one pass at a time, so memory does not grow with their steps.
 """
 import numpy as np
 
-from refmaml.methods.conjugate_gradients import conjugate_gradients, dot, quotient
+from refmaml.methods.conjugate_gradients import dot, iterate, quotient
 from refmaml.methods.recursion import scaled, step
 
 ARMIJO, HALVINGS = 1e-4, 30          # sufficient decrease, and how often a step is halved before a task stands still
+CG_TOL = 1e-10                       # relative residual at which a Newton direction is exact enough
 
 
 def objective_gradient(primal, phi, theta, strength, moves):
@@ -83,7 +84,7 @@ def newton_direction(net, primal, gradient, strength, moves, cg_steps):
 
     def product(v):                                                     # H_aa v + lambda v, of a v that is 0 where nothing moves
         return step(net, scaled(net, moves, net.hvp(primal, v)), A, v)
-    solution = conjugate_gradients(product, -gradient, cg_steps, kernels=net.kernels)
+    solution = iterate(product, -gradient, cg_steps, CG_TOL, net.kernels, look=not net.kernels.far)
     return net.kernels.xp.where((solution.iterations > 0)[:, None], solution.x, -gradient)
 
 

@@ -11,7 +11,7 @@ class RecordedGradient:
     net with the CUDA kernels; meta and batch NumPy's arrays or CuPy's, of which shapes and dtypes count. A batch of NumPy's goes over in
     one copy; losses, accuracies and whether all was finite come back in one; grad comes as meta came. Labels that are on the GPU already
     are looked at only where the loss then is not finite.
-    Raises ArgumentError for a method that goes on or not by what it finds (iMAML; Reptile with mini-batches), and as meta_gradient does.
+    Raises ArgumentError for a method that goes on or not by what it finds (iMAML with newton_cg or inner_tol), and as meta_gradient does.
     """
 
     def __init__(self, method, net, meta, batch, chunk=None):
@@ -33,4 +33,4 @@ class RecordedGradient:
         except NonFiniteError:
             self.arrays(meta, batch)                      # where it was a label, that is what there is to say
             raise
-        return concluded(self.net, meta, kept, small)
+        return concluded(self.method, self.net, meta, kept, small)

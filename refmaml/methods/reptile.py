@@ -49,11 +49,6 @@ class Reptile(InnerLoop):
                repr(self.moment))
         expect(0 <= self.beta2 < 1, "beta2", "a number in [0, 1)", repr(self.beta2))
 
-    @property
-    def replayable(self):
-        """Mini-batches are dealt out on the host and taken over in every step."""
-        return self.inner_batch is None
-
     def mini_batches(self, examples):
         """The places of the support set that each inner step sees: shuffled, dealt out, shuffled again when used up."""
         size = self.inner_batch or examples
@@ -64,6 +59,13 @@ class Reptile(InnerLoop):
         while len(deck) < self.inner_steps * size:
             deck = np.concatenate([deck, rng.permutation(examples)])
         return [deck[k * size:(k + 1) * size] for k in range(self.inner_steps)]
+
+    def places(self, net, examples):
+        """`mini_batches` where the net computes: they are the same in every meta-step."""
+        if self.inner_batch is None:
+            return [slice(None)] * self.inner_steps
+        key = "mini-batches", examples, self.inner_batch, self.inner_steps, self.order_seed
+        return net.once(key, lambda: self.mini_batches(examples))
 
     def init(self, net, theta):
         """The meta-parameters: theta (P,), or (theta, v, n) (2P + 1,) where the moment is carried."""
@@ -77,8 +79,7 @@ class Reptile(InnerLoop):
         P = net.num_params
         phi, rates = self.start(net, meta[:P])
         v, n = (meta[None, P:2 * P], meta[None, 2 * P:]) if self.moment == "carried" else (0 * meta[None, :P], 0)
-        phis, order = [phi], self.mini_batches(x.shape[1])
-        order = [slice(None)] * len(order) if self.inner_batch is None else net.kernels.bring(*order)
+        phis, order = [phi], self.places(net, x.shape[1])
         for k, (A, places) in enumerate(zip(rates, order, strict=True)):
             primal = net.primal(phis[-1], x[:, places], y[:, places], keep=False)
             net.require_finite(primal, phis[-1], x[:, places], f"support set, inner step {k}")

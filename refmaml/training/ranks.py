@@ -102,7 +102,7 @@ class Ranks:
             with self.alike():
                 refuse_overflow(net, total)
         small = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return concluded(net, meta, kernels.bring(total / len(small["loss"])), small)
+        return concluded(method, net, meta, kernels.bring(total / len(small["loss"])), small)
 
     def sum_in_task_order(self, total, gradients):
         """total (P,) with all rows added to it of `gradients`, NumPy's (t, P), of rank 0, then of rank 1, ..."""
