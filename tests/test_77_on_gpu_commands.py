@@ -104,7 +104,7 @@ def test_verify_holds_every_kernel_and_method_of_the_gpu_against_the_reference(c
     monkeypatch.setattr(ladder, "ladder", lambda k: [section for section in whole(k) if section[0] == "kernels: cuda"])
     assert run("verify", "--kernels", "cuda") == 0
     said = capsys.readouterr().out
-    assert said.count("replayed") == 4 and "CAVIA" in said and "IMAML, solver = newton_cg [cuda, float32]" in said and " 0 failed" in said
+    assert said.count("replayed") == 6 and "CAVIA" in said and "IMAML, solver = newton_cg [cuda, float32]" in said and " 0 failed" in said
 
 
 def test_without_numba_matplotlib_and_tqdm_it_trains_evaluates_and_says_which_picture_is_missing(cuda, tmp_path, monkeypatch, capsys):
