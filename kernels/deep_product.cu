@@ -43,7 +43,7 @@ struct Pair { const real *a, *b; };                     // the operands of one p
 // What one thread brings for each half of a slice. Of a, and of b where B_K_FIRST says that neighbours in k lie together in memory, one k
 // of EACH_HALF neighbouring rows or columns, 16 bytes in shared memory; of any other b one column and EACH_HALF k's.
 enum { EACH_HALF = SLICE / 2 };
-template <class T> struct __align__(EACH_HALF * sizeof(T)) Few { T of[EACH_HALF]; };
+template <class T> struct __align__(EACH_HALF * sizeof(T) < 16 ? EACH_HALF * sizeof(T) : 16) Few { T of[EACH_HALF]; };
 
 template <bool B_K_FIRST, bool TWO, class Plan> struct Loader {
     enum { OF_SLICE = TWO ? EACH_HALF : SLICE, SHIFT = TWO ? 0 : HALF };    // k's in a slice; rows from half to half
@@ -119,9 +119,10 @@ template <bool B_K_FIRST, bool TWO, class Plan> struct Loader {
     }
 };
 
-// A thread's results are four quarters: rows r .. r+3 and HALF + r .. , columns likewise, so that a warp's loads meet in no bank.
-__device__ __forceinline__ int my_row(int i) { return i / 4 * HALF + threadIdx.x / MINE * 4 + i % 4; }
-__device__ __forceinline__ int my_column(int j) { return j / 4 * HALF + threadIdx.x % MINE * 4 + j % 4; }
+// A thread's results are four quarters: rows r .. r+3 and HALF + r .. , columns likewise, so that a warp's loads meet in no bank. Threads
+// go in pairs down the rows: of 16 bytes each, a warp's load takes two requests where thread t ^ 1 or t ^ 2 wants what t does, else four.
+__device__ __forceinline__ int my_row(int i) { return i / 4 * HALF + (threadIdx.x / 16 * 2 + threadIdx.x % 2) * 4 + i % 4; }
+__device__ __forceinline__ int my_column(int j) { return j / 4 * HALF + threadIdx.x % 16 / 2 * 4 + j % 4; }
 
 __device__ __forceinline__ void load_mine(real (&mine)[MINE], const real *from, int first)
 {
@@ -144,7 +145,8 @@ __device__ __forceinline__ void add_slice(real (&sum)[MINE][MINE], const Shared 
     }
 }
 
-// The sum over k's begin .. end-1: slices one after the other, the next one always on its way.
+// The sum over k's begin .. end-1: slices one after the other, the next one always on its way. Also behind the last, where nothing is
+// brought any more: behind a branch of their own the loads could not be spread among the products.
 template <bool B_K_FIRST, bool TWO, class Plan>
 __device__ __forceinline__ void add_slices(real (&sum)[MINE][MINE], Shared &shared, Loader<B_K_FIRST, TWO, Plan> loader)
 {
@@ -156,7 +158,7 @@ __device__ __forceinline__ void add_slices(real (&sum)[MINE][MINE], Shared &shar
     __syncthreads();
     for (int buffer = 0; ; buffer ^= 1) {
         bool more = loader.k < loader.end;
-        if (more) loader.bring(buffer ^ 1);
+        loader.bring(buffer ^ 1);
         add_slice(sum, shared, buffer);
         if (!more) break;
         loader.put(buffer ^ 1);

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cuda_shim import nvrtc
+from cuda_shim import machine_code, nvrtc
 from cuda_shim.build import kernel_names
 from cuda_shim.kernels import texts
 
@@ -57,6 +57,47 @@ def test_the_budget_names_every_kernel_and_lets_its_largest_block_run_on_every_a
     assert set(BUDGET) == {name for text in texts().values() for name in kernel_names(text)}
     assert np.max(list(BUDGET.values())) * THREADS <= 65536
     assert np.max([registers for name, registers in BUDGET.items() if name.startswith("norm_act_pool")]) * MOST <= 65536
+
+
+# ---- the main loops of v3, of which each way through a kernel, with one product and with two, has its own --------------------------------
+
+A_SLICE = 512            # products of a thread: 8 x 8 of each of 8 k's
+LEAST = 0.7              # of a loop's instructions, and so of the arithmetic roof at best; "some 710 of which 512", deep_product.cu says
+
+
+@pytest.fixture(scope="module")
+def main_loops(compiler, tmp_path_factory):
+    """(text, architecture) -> {kernel: its main loops} of the convolutions' v3 in float32."""
+    tool = machine_code.disassembler()
+    if tool is None:
+        pytest.skip(machine_code.REASON)
+
+    def found(text, arch):
+        code = machine_code.machine_code(tool, compiler.cubin(text, arch, "float"), tmp_path_factory.mktemp(arch))
+        return {kernel: machine_code.main_loops(lines, A_SLICE) for kernel, lines in code.items() if kernel.endswith("v3")}
+    return found
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_120"])
+def test_most_instructions_of_the_main_loops_are_products(main_loops, arch):
+    loops = main_loops(source("conv2d"), arch)
+    assert sorted(loops) == ["conv2d_backward_w_v3", "conv2d_backward_x_v3", "conv2d_forward_v3"]
+    for kernel, ways in loops.items():
+        assert len(ways) == 2 and all(machine_code.share(way) >= LEAST for way in ways), (kernel, list(map(machine_code.share, ways)))
+
+
+def test_the_next_slice_is_fetched_among_the_products(main_loops):
+    """Planted: behind a branch of their own all loads come first."""
+    def spread(text):
+        return [machine_code.among(way, "LDG") for ways in main_loops(text, "sm_90").values() for way in ways]
+    behind = source("conv2d").replace("        loader.bring(buffer ^ 1);", "        if (more) loader.bring(buffer ^ 1);")
+    assert behind != source("conv2d") and min(spread(source("conv2d"))) > 0.05 and max(spread(behind)) == 0
+
+
+def test_a_loop_with_less_of_products_is_noticed(main_loops):
+    """Planted: the loop over a slice's k's not unrolled, so that 64 products share a jump and a count."""
+    rolled = source("conv2d").replace("#pragma unroll UNROLLED", "#pragma unroll 1")
+    assert rolled != source("conv2d") and not any(main_loops(rolled, "sm_90").values())
 
 
 def test_a_kernel_that_spills_and_one_that_does_not_compile_are_noticed(compiler):

@@ -30,7 +30,8 @@ def library():
 
 
 class Compiler:
-    """compile(text, "sm_90", "float") -> {kernel: Resources}; raises RuntimeError with the compiler's words where it refuses the text."""
+    """For a text, an architecture such as "sm_90" and "float" or "double":  compile -> {kernel: Resources},  cubin -> the machine code, bytes.
+    Both raise RuntimeError with the compiler's words where it refuses the text."""
 
     def __init__(self, path):
         for part in Path(path).parent.glob("libnvrtc-builtins.so.*"):        # NVRTC asks for it by name and does not look beside itself
@@ -44,23 +45,31 @@ class Compiler:
         return major.value, minor.value
 
     def compile(self, text, arch, real):
+        return resources(self.compiled(text, arch, real)[0])
+
+    def cubin(self, text, arch, real):
+        return self.compiled(text, arch, real)[1]
+
+    def compiled(self, text, arch, real):
+        """(the compiler's words, the machine code)."""
         options = [f"--gpu-architecture={arch}", "--std=c++17", f"-DREAL={real}", "-ftz=true", "--ptxas-options=-v"]     # ftz: as CuPy does
         program = ctypes.c_void_p()
         self.nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None)
         given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
         status = self.nvrtc.nvrtcCompileProgram(program, len(options), given)
-        log = self.log(program)
+        log, cubin = self.part(program, "ProgramLog").rstrip(b"\0").decode(), b"" if status else self.part(program, "CUBIN")
         self.nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
         if status:
             raise RuntimeError(f"{self.nvrtc.nvrtcGetErrorString(status).decode()}: {log}")
-        return resources(log)
+        return log, cubin
 
-    def log(self, program):
+    def part(self, program, name):
+        """What NVRTC has of a compiled program, bytes."""
         size = ctypes.c_size_t()
-        self.nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+        getattr(self.nvrtc, f"nvrtcGet{name}Size")(program, ctypes.byref(size))
         text = ctypes.create_string_buffer(size.value)
-        self.nvrtc.nvrtcGetProgramLog(program, text)
-        return text.value.decode()
+        getattr(self.nvrtc, f"nvrtcGet{name}")(program, text)
+        return text.raw
 
 
 def resources(log):
