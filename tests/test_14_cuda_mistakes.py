@@ -21,8 +21,9 @@ FUSED = {
     "a channel is read before all of it is there": ("held, of);\n    __syncthreads();", "held, of);"),
     "sums are overwritten while they are read": (f"    __syncthreads();{36 * ' '}// before the next sums", "//"),
     "the tangent of s is left out": ("norm.rs() * inner + norm.s * rinner", "norm.s * rinner"),
-    "the last of equals wins": ("a > best ||", "a >= best ||"),
-    "a window's rim is taken for a winner": ("a < of.Ho && b < of.Wo\n", "b < of.Wo\n")}
+    "the last of equals wins": ("a > best.a ||", "a >= best.a ||"),
+    "a window's rim is taken for a winner": ("(a >= of.Ho || b >= of.Wo)", "(b >= of.Wo)"),
+    "what is found again behind the last place counts": ("if (places[j].hi < N) keep(places[j],", "keep(places[j].hi < N ? places[j] : places[0],")}
 CONVOLUTIONS = {
     "no barrier between a slice and the next": ("loader.tell(buffer);\n        __syncthreads();", "loader.tell(buffer);"),
     "one buffer for both slices": ("loader.put(buffer ^ 1)", "loader.put(buffer)"),
@@ -37,7 +38,7 @@ CONVOLUTIONS = {
     "any four neighbours lie together": ("plan.to_row % 4 == 0", "true")}
 OVERRUN, ASTRAY = "heap-buffer-overflow", "misaligned address"
 SEEN = {                                                # {mistake: (operation, the texts, what the sanitizer says)}
-    "beyond the room for a channel": ("norm_act_pool", "e < of.pixels(); e += blockDim.x", "e <= of.pixels(); e += blockDim.x", OVERRUN),
+    "beyond the room for a channel": ("norm_act_pool", "room[at.hi * L + at.lo]", "room[at.hi * L + at.lo + 1]", OVERRUN),
     "beyond the border of an image": ("conv2d", "unsigned(column.column + step.column) < unsigned(plan.seen_columns)", "true", OVERRUN),
     "beyond the last column": ("conv2d", "if (i >= plan.columns) continue;", "", OVERRUN),
     "four at a time from anywhere": ("conv2d", "reinterpret_cast<unsigned long long>(out) % alignof(Quad) == 0", "true", ASTRAY)}

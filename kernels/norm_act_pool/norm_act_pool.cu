@@ -4,7 +4,11 @@
 // adds up, and writes results once. Between the passes of three layers the normalised input, the activations and their adjoints would
 // go to memory and back; here they are computed anew from x, and only what the next layer reads is written.
 //
-//   v1  this. Not yet timed on a GPU.
+// A thread works out AT_ONCE results before it keeps the first of them, be it in memory or in a sum. Loads may not pass a store, which
+// could be to what they read, so one after the other each would wait for memory by itself.
+//
+//   v1  one result after the other
+//   v2  AT_ONCE. Not yet timed on a GPU.
 //
 // Windows of 1 x 1 (nothing is pooled) and 2 x 2 are compiled for themselves: no division by a window's extents is left.
 #define CHANNEL int N, int C, int H, int W, int Ho, int Wo, int kH, int kW, int held
@@ -24,6 +28,9 @@ template <int SIDE> struct Windows {
     __device__ __forceinline__ int width() const { return SIDE ? SIDE : width_; }
     __device__ __forceinline__ int pixels() const { return N * H * W; }
     __device__ __forceinline__ int windows() const { return N * Ho * Wo; }
+    // Where pixel (image, a, b) of this block's channel lies in an image, and in x.
+    __device__ __forceinline__ int in_image(Place at) const { return at.mid * W + at.lo; }
+    __device__ __forceinline__ int in_x(Place at) const { return (at.hi * C + blockIdx.x) * H * W + in_image(at); }
     // Where window (image, a, b) of this block's channel lies in y, and where its pixel number `place` lies in an image.
     __device__ __forceinline__ int in_y(Place at) const { return ((at.hi * C + blockIdx.x) * Ho + at.mid) * Wo + at.lo; }
     __device__ __forceinline__ int pixel(Place at, int place) const
@@ -39,23 +46,43 @@ struct Channel {
     __device__ __forceinline__ real at(int n, int l) const { return from[n * step + l]; }
 };
 
+// keep(at, find(at)) for each place of a box of N x A x B, in the same order by the same threads at every launch. Behind the last place
+// the first of the four is found again, and not kept.
+enum { AT_ONCE = 4 };
+template <class Find, class Keep> __device__ __forceinline__ void each(int N, int A, int B, Find find, Keep keep)
+{
+    Place by = place_of(blockDim.x, A, B);
+    for (Place at = place_of(threadIdx.x, A, B); at.hi < N;) {
+        Place first = at, places[AT_ONCE];
+        decltype(find(at)) found[AT_ONCE];
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; j++, at.advance(by, A, B)) {
+            places[j] = at;
+            found[j] = find(at.hi < N ? at : first);
+        }
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; j++)
+            if (places[j].hi < N) keep(places[j], found[j]);
+    }
+}
+
+// What a place adds to COUNT sums.
+template <int COUNT> struct Terms { real of[COUNT]; };
+template <int COUNT> __device__ __forceinline__ void add(real (&sum)[COUNT], const Terms<COUNT> &terms)
+{
+#pragma unroll
+    for (int k = 0; k < COUNT; k++) sum[k] += terms.of[k];
+}
+
 // The channel of `x`, copied to `room` if it is held there. A barrier must follow before anybody reads it.
 template <class Of> __device__ __forceinline__ Channel bring(const real *x, real *room, bool held, Of of)
 {
     int L = of.H * of.W, c = blockIdx.x;
     Channel far = {x + c * L, of.C * L};
     if (!held) return far;
-    Place at = place_of(threadIdx.x, 1, L), by = place_of(blockDim.x, 1, L);
-    for (int e = threadIdx.x; e < of.pixels(); e += blockDim.x, at.advance(by, 1, L)) room[e] = far.at(at.hi, at.lo);
+    each(of.N, 1, L, [&](Place at) { return far.at(at.hi, at.lo); }, [&](Place at, real x) { room[at.hi * L + at.lo] = x; });
     return {room, L};
 }
-
-// What is done for each pixel (n, l) of the channel, and for each window; in the same order by the same threads at every launch.
-#define EACH_PIXEL(at, of) \
-    for (Place at = place_of(threadIdx.x, 1, of.H * of.W), by_ = place_of(blockDim.x, 1, of.H * of.W); at.hi < of.N; \
-         at.advance(by_, 1, of.H * of.W))
-#define EACH_BOX(at, N, A, B) \
-    for (Place at = place_of(threadIdx.x, A, B), by_ = place_of(blockDim.x, A, B); at.hi < N; at.advance(by_, A, B))
 
 // u where u > 0, slope u elsewhere; NaN passes through, and 0 times infinity is 0.
 __device__ __forceinline__ real bent(real u, real slope) { return !(u <= 0) ? u : slope == 0 ? 0 : slope * u; }
@@ -72,26 +99,27 @@ __device__ void forward(Of of, real *y, Winner *place, real *mean, real *s, cons
     Channel xs = bring(x, room, held, of);
     __syncthreads();
     real sum[1] = {0}, square[1] = {0}, M = of.pixels();
-    EACH_PIXEL(at, of) sum[0] += xs.at(at.hi, at.lo);
+    auto pixel = [&](Place at) { return xs.at(at.hi, at.lo); };
+    each(of.N, 1, of.H * of.W, pixel, [&](Place, real x) { sum[0] += x; });
     block_sums(sum, part);
     real mean_c = sum[0] / M;
-    EACH_PIXEL(at, of) {
-        real centred = xs.at(at.hi, at.lo) - mean_c;
-        square[0] += centred * centred;
-    }
+    each(of.N, 1, of.H * of.W, pixel, [&](Place, real x) { square[0] += (x - mean_c) * (x - mean_c); });
     block_sums(square, part);
     real s_c = 1 / sqrt(square[0] / M + eps);
     if (threadIdx.x == 0) mean[blockIdx.x] = mean_c, s[blockIdx.x] = s_c;
-    EACH_BOX(at, of.N, of.Ho, of.Wo) {
-        real best = 0;
-        int winner = 0;
+    struct Best { real a; int winner; };
+    auto largest = [&](Place at) {
+        Best best = {0, 0};
         for (int k = 0; k < (Of::POOLED ? of.height() * of.width() : 1); k++) {       // the first of equals; NaN wins over everything
             real a = bent(gamma * (s_c * (xs.at(at.hi, of.pixel(at, k)) - mean_c)) + beta, slope);
-            if (k == 0 || a > best || (a != a && best == best)) best = a, winner = k;
+            if (k == 0 || a > best.a || (a != a && best.a == best.a)) best = {a, k};
         }
-        y[of.in_y(at)] = best;
-        if (Of::POOLED) place[of.in_y(at)] = winner;
-    }
+        return best;
+    };
+    each(of.N, of.Ho, of.Wo, largest, [&](Place at, Best best) {
+        y[of.in_y(at)] = best.a;
+        if (Of::POOLED) place[of.in_y(at)] = best.winner;
+    });
 }
 
 extern "C" __global__ void norm_act_pool_forward(OUTPUT(real, y), OUTPUT(Winner, place), OUTPUT(real, mean), OUTPUT(real, s),
@@ -105,17 +133,19 @@ extern "C" __global__ void norm_act_pool_forward(OUTPUT(real, y), OUTPUT(Winner,
 
 // ---- backward: du = f'(u) dy at the winners, 0 elsewhere; dx = s (dxh - <dxh> - xh <dxh xh>) with dxh = gamma du -----------------
 
-// The window that holds pixel (row, column), and whether that pixel won it; a rim that fills no whole window has none.
+// The window that holds pixel (row, column), and whether that pixel won it. A rim that fills no whole window has none, and is shown another:
+// so that a load behind a seat need not wait to know who sits there.
 template <class Of> struct Seat {
     bool won;
     int in_y;
     __device__ __forceinline__ Seat(Of of, const Winner *place, Place pixel)
     {
         int a = Of::POOLED ? pixel.mid / of.height() : pixel.mid, b = Of::POOLED ? pixel.lo / of.width() : pixel.lo;
-        in_y = of.in_y({pixel.hi, a, b});
-        won = !Of::POOLED || (a < of.Ho && b < of.Wo
-                              && place[in_y] == (pixel.mid - a * of.height()) * of.width() + pixel.lo - b * of.width());
+        bool rim = Of::POOLED && (a >= of.Ho || b >= of.Wo);
+        in_y = of.in_y(rim ? Place{pixel.hi, 0, 0} : Place{pixel.hi, a, b});
+        won = !Of::POOLED || (!rim & (place[in_y] == (pixel.mid - a * of.height()) * of.width() + pixel.lo - b * of.width()));
     }
+    __device__ __forceinline__ real of(real du) const { return won ? du : 0; }
 };
 
 template <class Of>
@@ -125,21 +155,21 @@ __device__ void backward(Of of, real *dx, real *dgamma, real *dbeta, const real 
     Channel xs = bring(x, room, held, of);
     __syncthreads();
     real sum[2] = {0, 0}, M = of.pixels();                           // of du, du xh
-    EACH_BOX(at, of.N, of.Ho, of.Wo) {
+    auto terms = [&](Place at) {
         int i = of.in_y(at);
         real du = bend(y[i], slope) * dy[i];
-        sum[0] += du;
-        sum[1] += du * (s * (xs.at(at.hi, of.pixel(at, Of::POOLED ? place[i] : 0)) - mean));
-    }
+        return Terms<2>{du, du * (s * (xs.at(at.hi, of.pixel(at, Of::POOLED ? place[i] : 0)) - mean))};
+    };
+    each(of.N, of.Ho, of.Wo, terms, [&](Place, Terms<2> t) { add(sum, t); });
     block_sums(sum, part);
     if (threadIdx.x == 0) dbeta[blockIdx.x] = sum[0], dgamma[blockIdx.x] = sum[1];
     real dxh_mean = gamma * sum[0] / M, incline = gamma * sum[1] / M;
-    EACH_BOX(at, of.N, of.H, of.W) {
+    auto dx_of = [&](Place at) {
         Seat<Of> seat(of, place, at);
-        int l = at.mid * of.W + at.lo;
-        real dxh = seat.won ? gamma * (bend(y[seat.in_y], slope) * dy[seat.in_y]) : 0, xh = s * (xs.at(at.hi, l) - mean);
-        dx[(at.hi * of.C + blockIdx.x) * of.H * of.W + l] = s * (dxh - dxh_mean - xh * incline);
-    }
+        real dxh = gamma * seat.of(bend(y[seat.in_y], slope) * dy[seat.in_y]);
+        return s * (dxh - dxh_mean - s * (xs.at(at.hi, of.in_image(at)) - mean) * incline);
+    };
+    each(of.N, of.H, of.W, dx_of, [&](Place at, real a) { dx[of.in_x(at)] = a; });
 }
 
 extern "C" __global__ void norm_act_pool_backward(OUTPUT(real, dx), OUTPUT(real, dgamma), OUTPUT(real, dbeta), ARRAY(real, dy),
@@ -170,19 +200,20 @@ __device__ void r_forward(Of of, real *ry, real *rmean, real *incline, const rea
     Channel xs = bring(x, room, held, of), rxs = bring(rx, room + of.pixels(), held, of);
     __syncthreads();
     real sum[2] = {0, 0}, M = of.pixels();                           // of rx, xh rx
-    EACH_PIXEL(at, of) {
+    auto terms = [&](Place at) {
         real rx_i = rxs.at(at.hi, at.lo);
-        sum[0] += rx_i;
-        sum[1] += norm.xh(xs.at(at.hi, at.lo)) * rx_i;
-    }
+        return Terms<2>{rx_i, norm.xh(xs.at(at.hi, at.lo)) * rx_i};
+    };
+    each(of.N, 1, of.H * of.W, terms, [&](Place, Terms<2> t) { add(sum, t); });
     block_sums(sum, part);
     norm.rmean = sum[0] / M, norm.incline = sum[1] / M;
     if (threadIdx.x == 0) rmean[blockIdx.x] = norm.rmean, incline[blockIdx.x] = norm.incline;
-    EACH_BOX(at, of.N, of.Ho, of.Wo) {
+    auto ry_of = [&](Place at) {
         int i = of.in_y(at), l = of.pixel(at, Of::POOLED ? place[i] : 0);
         real xh = norm.xh(xs.at(at.hi, l)), rxh = norm.rxh(rxs.at(at.hi, l), xh);
-        ry[i] = bend(y[i], slope) * (rgamma * xh + gamma * rxh + rbeta);
-    }
+        return bend(y[i], slope) * (rgamma * xh + gamma * rxh + rbeta);
+    };
+    each(of.N, of.Ho, of.Wo, ry_of, [&](Place at, real a) { ry[of.in_y(at)] = a; });
 }
 
 extern "C" __global__ void norm_act_pool_r_forward(OUTPUT(real, ry), OUTPUT(real, rmean), OUTPUT(real, incline), ARRAY(real, rx),
@@ -207,25 +238,27 @@ __device__ void r_backward(Of of, real *rdx, real *rdgamma, real *rdbeta, const 
     Channel xs = bring(x, room, held, of), rxs = bring(rx, room + of.pixels(), held, of);
     __syncthreads();
     real sum[5] = {0, 0, 0, 0, 0}, M = of.pixels();                  // of du, rdu, du xh, rdu xh, du rxh
-    EACH_BOX(at, of.N, of.Ho, of.Wo) {
+    auto terms = [&](Place at) {
         int i = of.in_y(at), l = of.pixel(at, Of::POOLED ? place[i] : 0);
         real xh = norm.xh(xs.at(at.hi, l)), rxh = norm.rxh(rxs.at(at.hi, l), xh);
         real du = bend(y[i], slope) * dy[i], rdu = bend(y[i], slope) * rdy[i];
-        sum[0] += du, sum[1] += rdu, sum[2] += du * xh, sum[3] += rdu * xh, sum[4] += du * rxh;
-    }
+        return Terms<5>{du, rdu, du * xh, rdu * xh, du * rxh};
+    };
+    each(of.N, of.Ho, of.Wo, terms, [&](Place, Terms<5> t) { add(sum, t); });
     block_sums(sum, part);
     if (threadIdx.x == 0) rdgamma[blockIdx.x] = sum[3] + sum[4], rdbeta[blockIdx.x] = sum[1];
     real dxh_mean = gamma * sum[0] / M, rdxh_mean = (rgamma * sum[0] + gamma * sum[1]) / M;
     real incline = gamma * sum[2] / M, rincline = (rgamma * sum[2] + gamma * (sum[3] + sum[4])) / M;
-    EACH_BOX(at, of.N, of.H, of.W) {
+    auto rdx_of = [&](Place at) {
         Seat<Of> seat(of, place, at);
-        int l = at.mid * of.W + at.lo;
+        int l = of.in_image(at);
         real xh = norm.xh(xs.at(at.hi, l)), rxh = norm.rxh(rxs.at(at.hi, l), xh);
-        real du = seat.won ? bend(y[seat.in_y], slope) * dy[seat.in_y] : 0, rdu = seat.won ? bend(y[seat.in_y], slope) * rdy[seat.in_y] : 0;
+        real bent = bend(y[seat.in_y], slope), du = seat.of(bent * dy[seat.in_y]), rdu = seat.of(bent * rdy[seat.in_y]);
         real inner = gamma * du - dxh_mean - xh * incline;
         real rinner = rgamma * du + gamma * rdu - rdxh_mean - rxh * incline - xh * rincline;
-        rdx[(at.hi * of.C + blockIdx.x) * of.H * of.W + l] = norm.rs() * inner + norm.s * rinner;
-    }
+        return norm.rs() * inner + norm.s * rinner;
+    };
+    each(of.N, of.H, of.W, rdx_of, [&](Place at, real a) { rdx[of.in_x(at)] = a; });
 }
 
 extern "C" __global__ void norm_act_pool_r_backward(OUTPUT(real, rdx), OUTPUT(real, rdgamma), OUTPUT(real, rdbeta), ARRAY(real, dy),

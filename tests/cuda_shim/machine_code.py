@@ -1,7 +1,7 @@
 """What a kernel's main loop is made of: the machine code that NVRTC makes for a real GPU, taken apart by nvdisasm. Neither needs a GPU.
 
-A scheduler issues one instruction a cycle, so the share of multiply-adds among a loop's instructions is the most of the arithmetic roof that
-the loop can reach on that GPU, whatever waits are hidden.
+A scheduler issues one instruction a cycle, so the share of multiply-adds among a loop's instructions is the most of the arithmetic roof
+that the loop can reach on that GPU, whatever waits are hidden.
 """
 import re
 import subprocess

@@ -30,8 +30,8 @@ def library():
 
 
 class Compiler:
-    """For a text, an architecture such as "sm_90" and "float" or "double":  compile -> {kernel: Resources},  cubin -> the machine code, bytes.
-    Both raise RuntimeError with the compiler's words where it refuses the text."""
+    """For a text, an architecture such as "sm_90", and "float" or "double": compile -> {kernel: Resources}, cubin -> the machine code,
+    bytes. Both raise RuntimeError with the compiler's words where it refuses the text."""
 
     def __init__(self, path):
         for part in Path(path).parent.glob("libnvrtc-builtins.so.*"):        # NVRTC asks for it by name and does not look beside itself
