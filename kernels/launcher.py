@@ -113,7 +113,8 @@ class Launcher:
             a = self.xp.asarray(a)
         if a.dtype.kind == "f" and a.dtype != dtype:
             a = a.astype(dtype)
-        return a if len(a) == 0 or a[0].flags.c_contiguous else self.xp.ascontiguousarray(a)
+        in_order = len(a) == 0 or a.flags.c_contiguous or a[0].flags.c_contiguous      # the last is a view to make: only where it must be
+        return a if in_order else self.xp.ascontiguousarray(a)
 
 
 def task_step(a):

@@ -23,7 +23,8 @@ FUSED = {
     "the tangent of s is left out": ("norm.rs() * inner + norm.s * rinner", "norm.s * rinner"),
     "the last of equals wins": ("a > best.a ||", "a >= best.a ||"),
     "a window's rim is taken for a winner": ("(a >= of.Ho || b >= of.Wo)", "(b >= of.Wo)"),
-    "what is found again behind the last place counts": ("if (places[j].hi < N) keep(places[j],", "keep(places[j].hi < N ? places[j] : places[0],")}
+    "what is found again behind the last place counts": ("if (places[j].hi < N) keep(places[j],",
+                                                          "keep(places[j].hi < N ? places[j] : places[0],")}
 CONVOLUTIONS = {
     "no barrier between a slice and the next": ("loader.tell(buffer);\n        __syncthreads();", "loader.tell(buffer);"),
     "one buffer for both slices": ("loader.put(buffer ^ 1)", "loader.put(buffer)"),

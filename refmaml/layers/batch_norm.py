@@ -47,7 +47,7 @@ class BatchNorm2d:
     def affine(self, k, w, absent_gamma, like):
         """(gamma, beta) from the parameters; a missing gamma is `absent_gamma` (1, or 0 as a tangent), a missing beta 0."""
         def constant(value):
-            return k.xp.full((1, self.num_features), value, like.dtype)
+            return k.constant((1, self.num_features), value, like.dtype)
         return (w["weight"] if self.gamma else constant(absent_gamma),
                 w["bias"] if self.beta else constant(0))
 

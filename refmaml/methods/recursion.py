@@ -88,7 +88,7 @@ def adjoint(net, primals, rates, lam, injected=None, of_rates=None, keep=False):
     of_rates   what is wanted of each dM/dA_k (T, P), as a function of it; None: nothing
     keep       keep lam_1 .. lam_K and the products too
     """
-    lams, products, rate_gradients, one = [lam], [], [], net.kernels.xp.ones(lam.shape[1], lam.dtype)
+    lams, products, rate_gradients, one = [lam], [], [], net.kernels.constant(lam.shape[1:], 1, lam.dtype)
     for k in range(len(primals) - 1, -1, -1):
         primal = primals[k]
         if of_rates is not None:
