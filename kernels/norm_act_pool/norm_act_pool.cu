@@ -27,7 +27,6 @@ template <int SIDE> struct Windows {
     __device__ __forceinline__ int height() const { return SIDE ? SIDE : height_; }
     __device__ __forceinline__ int width() const { return SIDE ? SIDE : width_; }
     __device__ __forceinline__ int pixels() const { return N * H * W; }
-    __device__ __forceinline__ int windows() const { return N * Ho * Wo; }
     // Where pixel (image, a, b) of this block's channel lies in an image, and in x.
     __device__ __forceinline__ int in_image(Place at) const { return at.mid * W + at.lo; }
     __device__ __forceinline__ int in_x(Place at) const { return (at.hi * C + blockIdx.x) * H * W + in_image(at); }
