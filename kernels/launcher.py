@@ -86,10 +86,10 @@ class Launcher:
             across, down = max(1, sum(-(-count // TILE) for count in columns)), in_blocks(rows, TILE)
             self.in_parts(operation, f"{kernel}_v3", across, down, parts_of(across * down, depth), *outputs, inputs, numbers)
 
-    def in_parts(self, operation, kernel, across, down, parts, out, inputs, numbers):
+    def in_parts(self, operation, kernel, across, down, parts, out, inputs, numbers, threads=LANES):
         """A product whose every tile is the work of `parts` blocks; what each leaves is added up in order."""
         sums = out if parts == 1 else self.empty((len(out), parts, *out.shape[1:]), out.dtype)
-        self.run(operation, kernel, (across, down * parts), LANES, [sums], inputs, (*numbers, parts))
+        self.run(operation, kernel, (across, down * parts), threads, [sums], inputs, (*numbers, parts))
         if parts > 1:
             self.elements("vector", "vector_add_parts", [out], [sums], out[:1].size, parts)
 

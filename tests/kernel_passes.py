@@ -20,8 +20,10 @@ TINY = [cases.LayerCase(Conv2d(1, 1, 1), (1, 1, 1)), cases.LayerCase(Conv2d(2, 1
 # rows of 72 numbers, four at a time together, and tasks an odd number apart, so that not all of them begin at 16 bytes.
 TILES = [cases.LayerCase(Conv2d(3, 70, 3, stride=2, padding=1), (3, 9, 8)), cases.LayerCase(Conv2d(8, 5, 3, bias=False), (8, 6, 7)),
          cases.LayerCase(Linear(90, 70), (90,))]
-# Sums so long that a few tiles are dealt to several blocks; a stride larger than the window, so that some pixels are never seen.
-DEEP = [cases.LayerCase(Conv2d(20, 6, 3, padding=1), (20, 8, 8)), cases.LayerCase(Conv2d(2, 3, (2, 3), stride=(3, 2)), (2, 8, 9))]
+# Sums so long that a few tiles are dealt to several blocks; a stride larger than the window, so that some pixels are never seen; as many
+# taps as a dw by positions may have, and so many positions that they fall into parts.
+DEEP = [cases.LayerCase(Conv2d(20, 6, 3, padding=1), (20, 8, 8)), cases.LayerCase(Conv2d(2, 3, (2, 3), stride=(3, 2)), (2, 8, 9)),
+        cases.LayerCase(Conv2d(4, 5, 2), (4, 6, 7)), cases.LayerCase(Conv2d(1, 6, 3, padding=1), (1, 33, 32))]
 # Sums and results for more than one round of a team, and more than one block.
 ROUNDS = [cases.LayerCase(BatchNorm2d(2), (2, 9, 8)), cases.LayerCase(ReLU(), (3, 9, 8)), cases.LayerCase(MaxPool2d(2), (3, 19, 18))]
 CUDA_CASES = [*cases.LAYERS, *TINY, *TILES, *DEEP, *ROUNDS]

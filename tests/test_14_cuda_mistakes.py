@@ -36,11 +36,14 @@ CONVOLUTIONS = {
     "a tap too few under a stride": ("taps(r < k ? (k - 1 - r) / s + 1 : 0)", "taps(r < k ? (k - 1 - r) / s : 0)"),
     "the borders of the wrong image": ("of.Ho,\n               of.Wo, of.H * of.W", "of.H,\n               of.W, of.H * of.W"),
     "neighbours under a stride lie together": ("of.sH == 1 && of.sW == 1}", "true}"),
+    "positions of the next part count too": ("begin + chunk < depth ? begin + chunk : depth", "depth"),
+    "a second product is forgotten": ("if (pairs == 2) add_positions", "if (pairs == 3) add_positions"),
     "any four neighbours lie together": ("plan.to_row % 4 == 0", "true")}
 OVERRUN, ASTRAY = "heap-buffer-overflow", "misaligned address"
 SEEN = {                                                # {mistake: (operation, the texts, what the sanitizer says)}
     "beyond the room for a channel": ("norm_act_pool", "room[at.hi * L + at.lo]", "room[at.hi * L + at.lo + 1]", OVERRUN),
     "beyond the border of an image": ("conv2d", "unsigned(column.column + step.column) < unsigned(plan.seen_columns)", "true", OVERRUN),
+    "beyond the last filter": ("conv2d", "if (threadIdx.x == f && o + f < O)", "if (threadIdx.x == f)", OVERRUN),
     "beyond the last column": ("conv2d", "if (i >= plan.columns) continue;", "", OVERRUN),
     "four at a time from anywhere": ("conv2d", "reinterpret_cast<unsigned long long>(out) % alignof(Quad) == 0", "true", ASTRAY)}
 SANITIZED = """

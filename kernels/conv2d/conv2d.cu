@@ -8,7 +8,8 @@
 //       gathered is 0: the places between positions.
 //   v3  8 x 8 results for each thread, slices fetched ahead, both products in one loop without divisions or branches, few tiles shared out
 //       along k (deep_product.cu). backward_x goes by the remainders of a pixel's row and column: pixels with the same ones are seen
-//       through the same taps and no others, so that no zeros are multiplied. Not yet timed on a GPU.
+//       through the same taps and no others, so that no zeros are multiplied. Where filters have so few taps that a tile of columns would
+//       be mostly empty, as in a net's first layer, backward_w goes by positions (conv2d_backward_w_few). Not yet timed on a GPU.
 #define GEOMETRY \
     int N, int C, int H, int W, int O, int Ho, int Wo, int kH, int kW, int sH, int sW, int top, int left, int pairs
 #define OPERANDS(a, b) ARRAY(real, a), ARRAY(real, b), ARRAY(real, a##2), ARRAY(real, b##2)
@@ -296,4 +297,52 @@ extern "C" __global__ void __launch_bounds__(LANES) conv2d_backward_w_v3(OUTPUT(
     FILL_SHAPE;
     __shared__ Shared shared;
     DEEP(dw, dy, x, BackwardWPlan(of), blockIdx.x, true, O * C * kH * kW);
+}
+
+// ---- v3 of backward_w for at most FEW taps: a block for FILTERS filters and a part of the positions, a thread for some positions --------
+
+enum { FEW = 16, FILTERS = 4 };
+
+// sum[f][tap] += dy[o + f] x seen through the tap, over this thread's positions among begin .. end-1: FILTERS + taps loads for FILTERS
+// times as many products as there are taps.
+__device__ __forceinline__ void add_positions(real (&sum)[FILTERS][FEW], const real *x, const real *dy, Shape of, int o, int begin, int end)
+{
+    Place at = place_of(begin + threadIdx.x, of.Ho, of.Wo), by = place_of(blockDim.x, of.Ho, of.Wo);
+    for (int e = begin + threadIdx.x; e < end; e += blockDim.x, at.advance(by, of.Ho, of.Wo)) {
+        real dys[FILTERS];
+        Place tap = {0, 0, 0};
+#pragma unroll
+        for (int f = 0; f < FILTERS; f++)
+            dys[f] = o + f < of.O ? dy[((at.hi * of.O + o + f) * of.Ho + at.mid) * of.Wo + at.lo] : real(0);
+#pragma unroll
+        for (int k = 0; k < FEW; k++, tap.advance({0, 0, 1}, of.kH, of.kW)) {
+            if (k >= of.C * of.kH * of.kW) break;
+            real through = seen(x, at, tap, of);
+#pragma unroll
+            for (int f = 0; f < FILTERS; f++) sum[f][k] += dys[f] * through;
+        }
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(TEAM) conv2d_backward_w_few(OUTPUT(real, dw), OPERANDS(x, dy), GEOMETRY, int parts)
+{
+    FILL_SHAPE;
+    __shared__ Parts part;
+    int o = blockIdx.x * FILTERS, taps = C * kH * kW, depth = N * Ho * Wo, chunk = (depth + parts - 1) / parts, begin = blockIdx.y * chunk;
+    int end = begin + chunk < depth ? begin + chunk : depth;
+    real sum[FILTERS][FEW] = {};
+    add_positions(sum, OF_TASK(x), OF_TASK(dy), of, o, begin, end);
+    if (pairs == 2) add_positions(sum, OF_TASK(x2), OF_TASK(dy2), of, o, begin, end);
+    real *out = OF_TASK(dw) + (long long)blockIdx.y * O * taps;
+#pragma unroll
+    for (int k = 0; k < FEW; k++) {
+        if (k >= taps) break;
+        real of_filter[FILTERS];
+#pragma unroll
+        for (int f = 0; f < FILTERS; f++) of_filter[f] = sum[f][k];
+        block_sums(of_filter, part);
+#pragma unroll
+        for (int f = 0; f < FILTERS; f++)
+            if (threadIdx.x == f && o + f < O) out[(o + f) * taps + k] = of_filter[f];
+    }
 }

@@ -3,13 +3,24 @@ __all__ = ["conv2d_forward", "conv2d_backward_x", "conv2d_backward_w",
            "conv2d_r_forward", "conv2d_r_backward_x", "conv2d_r_backward_w"]
 
 
+from refmaml.kernels.launcher import TEAM, in_blocks
+
+FEW, FILTERS = 16, 4     # taps of a filter up to which dw goes by positions, and filters of a block that does (both in conv2d.cu)
+MOST_PARTS, POSITIONS = 4, 1024      # into how many parts the positions fall then, and how many each has at least
+
+
 def product(launch, kernel, matrix, out, first, second, x, y, w, stride, padding):
     """out = the product of the pair `first`, plus that of the pair `second` if it is not None; x, y and w say what the extents are.
 
     matrix  (rows, columns, depth) of the product as Launcher.product takes them
     """
-    extents = [*x.shape[1:], *y.shape[2:], *w.shape[3:], *stride, padding[0][0], padding[1][0]]
-    launch.product("conv2d", kernel, matrix, [out], [*first, *(second or first)], *extents, 2 if second else 1)
+    numbers = (*x.shape[1:], *y.shape[2:], *w.shape[3:], *stride, padding[0][0], padding[1][0], 2 if second else 1)
+    inputs, (rows, columns, depth) = [*first, *(second or first)], matrix
+    if kernel == "conv2d_backward_w" and launch.version >= 3 and columns[0] <= FEW:
+        parts = max(1, min(MOST_PARTS, depth // POSITIONS))
+        launch.in_parts("conv2d", f"{kernel}_few", in_blocks(rows, FILTERS), 1, parts, out, inputs, numbers, TEAM)
+    else:
+        launch.product("conv2d", kernel, matrix, [out], inputs, *numbers)
 
 
 def of_positions(y, w):
