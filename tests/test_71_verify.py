@@ -6,12 +6,14 @@ import pytest
 from refmaml import kernels
 from refmaml.cli import main
 from refmaml.oracles import ladder
+from refmaml.oracles.kernel_checks import kernel_checks
+from refmaml.oracles.tolerance import Check
 
 
 @pytest.fixture
 def short_ladder(monkeypatch):
     """The ladder's first, second and fifth section only: the rest is what tests 30 to 42 run."""
-    def short(kernel_set):
+    def short(kernel_set, whole=True):
         yield "layers and losses", ladder.layers(kernel_set)
         yield "closed forms", iter(ladder.closed_form_checks())
     monkeypatch.setattr(ladder, "ladder", short)
@@ -45,11 +47,51 @@ def test_the_ladder_holds_another_kernel_set_against_the_reference():
     def wrong(y, x, w):
         right.linear_forward(y, x, w)
         y *= 1.001
-    from refmaml.oracles.kernel_checks import kernel_checks
     assert all(check.passed for check in kernel_checks(right.replace("copy"), right))
     failed = [c for c in kernel_checks(right.replace("wrong", linear_forward=wrong), right) if not c.passed]
     assert any("Linear" in c.subject for c in failed) and any("MAML" in c.subject for c in failed)
     assert not any("MaxPool2d" in c.subject for c in failed)
+
+
+def test_a_kernel_that_raises_costs_its_own_rows_and_says_why():
+    right = kernels.reference()
+
+    def broken(*arguments):
+        raise RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access\nand more lines")
+    rows = list(kernel_checks(right.replace("broken", max_pool2d_gather=broken), right))
+    failed = [c for c in rows if not c.passed]
+    assert {c.quantity for c in failed} == {"raised"}
+    assert {c.oracle for c in failed} == {"RuntimeError: CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access"}
+    assert any("MaxPool2d" in c.subject for c in failed) and len(rows) - len(failed) > 100
+
+
+def test_only_rung_7_is_asked_for_where_there_is_one(capsys, monkeypatch):
+    monkeypatch.setattr("refmaml.cli.verify.kernel_set", lambda name: kernels.reference().replace("copy"))
+    monkeypatch.setattr(ladder, "kernel_checks", lambda kernels, reference: iter([Check("7 kernels", "s", "y", "o", 0.0, 1.0)]))
+    assert main(["verify", "--against-reference"]) == 0
+    said = capsys.readouterr().out
+    assert "kernels: copy" in said and "1 passed" in said and "layers and losses" not in said
+    monkeypatch.setattr("refmaml.cli.verify.kernel_set", lambda name: kernels.reference())
+    assert main(["verify", "--against-reference"]) == 2
+    assert "--against-reference: expected --kernels other than the reference kernels" in capsys.readouterr().err
+
+
+def test_what_ends_verify_leaves_the_rows_made_so_far(monkeypatch, tmp_path):
+    """A section of `make gpu` is killed at its limit."""
+    path = tmp_path / "rows.json"
+
+    def checks(kernels, reference):
+        yield Check("7 kernels", "first", "y", "o", 0.0, 1.0)
+        before = json.loads(path.read_text())
+        assert [row["subject"] for row in before["rows"]] == ["first"] and before["passed"] is None and not before["complete"]
+        yield Check("7 kernels", "second", "y", "o", 2.0, 1.0)
+        raise KeyboardInterrupt
+    monkeypatch.setattr("refmaml.cli.verify.SECONDS_BETWEEN_FILES", -1)
+    monkeypatch.setattr("refmaml.cli.verify.kernel_set", lambda name: kernels.reference().replace("copy"))
+    monkeypatch.setattr(ladder, "kernel_checks", checks)
+    assert main(["verify", "--against-reference", "--json", str(path)]) == 130
+    found = json.loads(path.read_text())
+    assert [row["subject"] for row in found["rows"]] == ["first", "second"] and found["passed"] is False and not found["complete"]
 
 
 def test_an_unwritable_file_is_one_clear_line(short_ladder, capsys, tmp_path):

@@ -101,7 +101,7 @@ def test_verify_holds_every_kernel_and_method_of_the_gpu_against_the_reference(c
     monkeypatch.setattr(kernel_checks.cases, "methods", lambda: [(rm.MAML(0.1, 1), False), (rm.CAVIA(0.1, 1), True)])
     monkeypatch.setattr(kernel_checks.cases, "reptiles", lambda: [])
     whole = ladder.ladder
-    monkeypatch.setattr(ladder, "ladder", lambda k: [section for section in whole(k) if section[0] == "kernels: cuda"])
+    monkeypatch.setattr(ladder, "ladder", lambda k, w: [section for section in whole(k, w) if section[0] == "kernels: cuda"])
     assert run("verify", "--kernels", "cuda") == 0
     said = capsys.readouterr().out
     assert said.count("replayed") == 6 and "CAVIA" in said and "IMAML, solver = newton_cg [cuda, float32]" in said and " 0 failed" in said

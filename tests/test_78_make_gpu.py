@@ -231,7 +231,7 @@ def test_a_wrong_kernel_fails_the_ladder_of_the_section(tmp_path, monkeypatch, k
     monkeypatch.setattr(kernel_checks, "chain_checks", lambda k: [])
     made = wrong_by_a_thousandth(kernel) if kernel else named_cuda(right_kernels())
     monkeypatch.setattr("refmaml.cli.verify.kernel_set", lambda name: made)
-    monkeypatch.setattr(ladder, "ladder", lambda k: [("kernels", iter(ladder.kernel_checks(k, kernels.reference())))])
+    monkeypatch.setattr(ladder, "ladder", lambda k, whole: [("kernels", iter(ladder.kernel_checks(k, kernels.reference())))])
     status = main(["verify", "--kernels", "cuda", "--json", str(tmp_path / "found.json")])
     found = read(tmp_path / "found.json")
     assert status == int(kernel is not None) and found["passed"] == (kernel is None)

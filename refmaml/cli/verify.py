@@ -6,11 +6,11 @@ import numpy as np
 
 from refmaml.bars import bar
 from refmaml.cli.kernels import NAMES, kernel_set
-from refmaml.errors import DataError
+from refmaml.errors import DataError, expect
 from refmaml.version import __version__
 
 PASSES = ("y", "loss", "dx", "dz", "dw", "ry", "rdx", "rdz", "rdw")
-SCHEMA = 1
+SCHEMA, SECONDS_BETWEEN_FILES = 1, 5
 
 
 def add(subparsers):
@@ -20,6 +20,7 @@ def add(subparsers):
                                     "complex step, closed forms and dense algebra. Exit status 1 if any check fails.")
     command.add_argument("--kernels", choices=NAMES, default="auto", help="the kernel set to verify")
     command.add_argument("--json", metavar="FILE", help="write every row here as well")
+    command.add_argument("--against-reference", action="store_true", help="only rung 7: these kernels against the reference kernels")
     command.add_argument("--all", action="store_true", help="a line for every check, not for every layer")
     command.set_defaults(func=run)
 
@@ -27,20 +28,42 @@ def add(subparsers):
 def run(arguments):
     """Print the table; returns 0 if every check passed, else 1."""
     from refmaml.oracles.ladder import ladder
-    started, rows = perf_counter(), []
-    for section, checks in ladder(kernel_set(arguments.kernels)):
+    kernels, rows = kernel_set(arguments.kernels), Rows(arguments.json)
+    expect(not (arguments.against_reference and kernels.name == "reference"), "--against-reference",
+           "--kernels other than the reference kernels themselves", "--kernels reference")
+    for section, checks in ladder(kernels, not arguments.against_reference):
         print(f"\n{section}")
-        checks = list(progress(section, checks))
-        rows += checks
+        checks = [rows.add(check) for check in progress(section, checks)]
         show = by_check if arguments.all or not any(c.rung[0] in "12" and c.quantity in PASSES for c in checks) else by_subject
         show(checks)
-    failed = sum(not check.passed for check in rows)
-    seconds = perf_counter() - started
-    worst = max((c.error / c.tolerance for c in rows if c.tolerance), default=0)        # one is 0 where no bit may differ
-    print(f"\n{len(rows) - failed} passed, {failed} failed in {seconds:.0f} s; the largest error used {worst:.0%} of its tolerance")
-    if arguments.json:
-        write(arguments.json, rows, seconds)
+    rows.write(complete=True)
+    failed = sum(not check.passed for check in rows.checks)
+    worst = max((c.error / c.tolerance for c in rows.checks if c.tolerance), default=0)        # one is 0 where no bit may differ
+    print(f"\n{len(rows.checks) - failed} passed, {failed} failed in {rows.seconds:.0f} s; "
+          f"the largest error used {worst:.0%} of its tolerance")
     return 1 if failed else 0
+
+
+class Rows:
+    """Every check so far, in a file, if there is to be one, that is written anew as they grow: whatever ends the run loses few of them."""
+
+    def __init__(self, path):
+        self.path, self.checks, self.started, self.written = path, [], perf_counter(), perf_counter()
+
+    @property
+    def seconds(self):
+        return perf_counter() - self.started
+
+    def add(self, check):
+        self.checks.append(check)
+        if perf_counter() - self.written > SECONDS_BETWEEN_FILES:
+            self.write(complete=False)
+        return check
+
+    def write(self, complete):
+        if self.path:
+            write(self.path, self.checks, self.seconds, complete)
+        self.written = perf_counter()
 
 
 def progress(section, checks):
@@ -76,11 +99,12 @@ def verdict(checks):
     return f"FAILED: {', '.join(bad)}" if bad else "ok"
 
 
-def write(path, rows, seconds):
-    """Every row as JSON, with versions and the machine."""
+def write(path, rows, seconds, complete):
+    """Every row as JSON, with versions and the machine; passed: None while there is more to come and nothing has failed."""
     import platform
     record = {"schema": SCHEMA, "refmaml": __version__, "numpy": np.__version__, "python": platform.python_version(),
-              "machine": platform.machine(), "seconds": round(seconds, 1), "passed": all(c.passed for c in rows),
+              "machine": platform.machine(), "seconds": round(seconds, 1), "complete": complete,
+              "passed": (complete or None) if all(c.passed for c in rows) else False,
               "rows": [{**{k: plain(v) for k, v in c._asdict().items()}, "passed": c.passed} for c in rows]}
     try:
         with open(path, "w") as file:

@@ -35,7 +35,7 @@ def layer_kernel_checks(case, kernels, reference, dtype, shared=False):
     probe = LayerProbe(case, reference, shared=shared)
     exact, fast = four_passes(probe, reference, np.float64), four_passes(probe, kernels, dtype)
     limit = probe.tolerance * np.finfo(dtype).eps / np.finfo(float).eps
-    subject = f"{case}{', shared' if shared else ''} [{kernels.name}, {np.dtype(dtype).name}]"
+    subject = on(kernels, f"{case}{', shared' if shared else ''}", dtype)
     return [Check("7 kernels", subject, name, "reference kernels", relative_error(fast[name], value), limit)
             for name, value in exact.items()]
 
@@ -44,7 +44,7 @@ def method_kernel_check(method, net, meta, batch, kernels, dtype):
     """A whole meta-gradient on `kernels` in `dtype` against the net's own kernels in float64."""
     exact = method.meta_gradient(net, meta, batch).grad
     fast = method.meta_gradient(net.with_kernels(kernels), meta.astype(dtype), batch).grad
-    return Check("7 kernels", f"{describe(method)} [{kernels.name}, {np.dtype(dtype).name}]", "dM/dmeta", "reference kernels",
+    return Check("7 kernels", on(kernels, describe(method), dtype), "dM/dmeta", "reference kernels",
                  relative_error(fast, exact), tolerance(dtype, method_terms(method, net, batch)))
 
 
@@ -52,8 +52,24 @@ def recorded_check(method, net, meta, batch, kernels, dtype):
     """A meta-gradient replayed as a CUDA graph, for other numbers than it was recorded with, against launch by launch: no bit off."""
     net, meta = net.with_kernels(kernels), meta.astype(dtype)
     recorded = RecordedGradient(method, net, 0 * meta, batch)
-    return Check("7 kernels", f"{describe(method)} [{kernels.name}, {np.dtype(dtype).name}]", "dM/dmeta, replayed", "launch by launch",
+    return Check("7 kernels", on(kernels, describe(method), dtype), "dM/dmeta, replayed", "launch by launch",
                  relative_error(recorded(meta, batch).grad, method.meta_gradient(net, meta, batch).grad), 0.0)
+
+
+def attempted(subject, checks, *arguments):
+    """The Check or Checks that checks(*arguments) makes; where it raises, a failed one that says so, and those after it go on. A kernel
+    that does not compile, or a driver that gives up, is to cost its own row and not all others'."""
+    try:
+        made = checks(*arguments)
+    except Exception as error:                           # NVRTC, the driver and CuPy each have exceptions of their own
+        said = (str(error).strip().splitlines() or [""])[0]
+        made = Check("7 kernels", subject, "raised", f"{type(error).__name__}: {said}"[:160], np.inf, 0.0)
+    return [made] if isinstance(made, Check) else made
+
+
+def on(kernels, subject, dtype):
+    """A subject's name in a row of rung 7."""
+    return f"{subject} [{kernels.name}, {np.dtype(dtype).name}]"
 
 
 def methods_elsewhere(kernels, reference, dtype):
@@ -64,24 +80,24 @@ def methods_elsewhere(kernels, reference, dtype):
     for method, net in given:
         net = net.with_kernels(reference)
         theta, batch, _ = cases.method_case(net, fixed_rates(net, method))
-        meta = method.init(net, theta)
-        yield method_kernel_check(method, net, meta, batch, kernels, dtype)
+        given, subject = (method, net, method.init(net, theta), batch, kernels, dtype), on(kernels, describe(method), dtype)
+        yield from attempted(subject, method_kernel_check, *given)
         if method.replayable:
-            yield recorded_check(method, net, meta, batch, kernels, dtype)
+            yield from attempted(subject, recorded_check, *given)
 
 
 def kernel_checks(kernels, reference):
     """Every layer, nets that run as one kernel where the set can, and methods on another kernel set: a second-order one, or where arrays
-    are not NumPy's every one."""
-    rows = list(chain_checks(kernels))
+    are not NumPy's every one. Yields each Check as it is made."""
+    yield from chain_checks(kernels)
     for dtype in (np.float32, np.float64):
         for case in cases.LAYERS:
             for shared in (False, True) if case.layer.shapes() else (False,):
-                rows += layer_kernel_checks(case, kernels, reference, dtype, shared)
+                yield from attempted(on(kernels, f"{case}{', shared' if shared else ''}", dtype), layer_kernel_checks, case, kernels,
+                                     reference, dtype, shared)
         if kernels.far:
-            rows += methods_elsewhere(kernels, reference, dtype)
+            yield from methods_elsewhere(kernels, reference, dtype)
             continue
         net, (method, _) = cases.conv_net().with_kernels(reference), cases.methods()[0]
         theta, batch, _ = cases.method_case(net, [method.inner_lr] * method.inner_steps)
-        rows.append(method_kernel_check(method, net, theta, batch, kernels, dtype))
-    return rows
+        yield from attempted(on(kernels, describe(method), dtype), method_kernel_check, method, net, theta, batch, kernels, dtype)
