@@ -7,6 +7,7 @@ from refmaml.oracles import cases
 from refmaml.oracles.chain_checks import chain_checks
 from refmaml.oracles.layer_checks import LayerProbe, empty_like, flat
 from refmaml.oracles.net_checks import describe, method_terms
+from refmaml.oracles.rows import attempted, on
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
 from refmaml.oracles.unrolled import fixed_rates
 
@@ -54,22 +55,6 @@ def recorded_check(method, net, meta, batch, kernels, dtype):
     recorded = RecordedGradient(method, net, 0 * meta, batch)
     return Check("7 kernels", on(kernels, describe(method), dtype), "dM/dmeta, replayed", "launch by launch",
                  relative_error(recorded(meta, batch).grad, method.meta_gradient(net, meta, batch).grad), 0.0)
-
-
-def attempted(subject, checks, *arguments):
-    """The Check or Checks that checks(*arguments) makes; where it raises, a failed one that says so, and those after it go on. A kernel
-    that does not compile, or a driver that gives up, is to cost its own row and not all others'."""
-    try:
-        made = checks(*arguments)
-    except Exception as error:                           # NVRTC, the driver and CuPy each have exceptions of their own
-        said = (str(error).strip().splitlines() or [""])[0]
-        made = Check("7 kernels", subject, "raised", f"{type(error).__name__}: {said}"[:160], np.inf, 0.0)
-    return [made] if isinstance(made, Check) else made
-
-
-def on(kernels, subject, dtype):
-    """A subject's name in a row of rung 7."""
-    return f"{subject} [{kernels.name}, {np.dtype(dtype).name}]"
 
 
 def methods_elsewhere(kernels, reference, dtype):

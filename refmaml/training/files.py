@@ -34,11 +34,11 @@ def write_json(path, value):
         file.write((json.dumps(value, indent=2) + "\n").encode())
 
 
-def read_json(path, what):
-    """The value in a JSON file of at most MOST bytes; `what` it is, for who reads the DataError that is raised where it cannot be read."""
+def read_json(path, what, most=MOST):
+    """The value in a JSON file of at most `most` bytes; `what` it is, for who reads the DataError, raised where it cannot be read."""
     try:
         with open(path, "rb") as file:
-            return json.loads(file.read(MOST))
+            return json.loads(file.read(most))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected {what}, got {getattr(error, 'strerror', None) or 'no JSON'}") from None
 

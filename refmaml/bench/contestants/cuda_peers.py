@@ -33,10 +33,12 @@ def vmap(reduced, workload, dtype):
 
 
 def compiled(reduced, workload, dtype):
-    """The same through torch.compile, in the mode that replays what it compiled as CUDA graphs."""
+    """The same through torch.compile, in the mode that replays what it compiled as CUDA graphs; for these shapes alone, as after other
+    ones it would compile for any."""
     import torch
     use_products(reduced)
-    return torch_vmap.mean_gradient(workload, dtype, "primitive", workload.tasks, "cuda", partial(torch.compile, mode="reduce-overhead"))
+    return torch_vmap.mean_gradient(workload, dtype, "primitive", workload.tasks, "cuda",
+                                    partial(torch.compile, mode="reduce-overhead", dynamic=False))
 
 
 def graph(reduced, workload, dtype):

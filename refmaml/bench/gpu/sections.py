@@ -16,6 +16,7 @@ from refmaml.training.files import read_json, write_json
 
 PASSED, FAILED, NOT_HERE, TIMED_OUT, NOT_RUN = "passed", "failed", "not available", "timed out", "not run"
 LEAST, KEPT_LINES = 5, 60        # seconds under which a section is not begun; lines of what it said that are kept
+MOST = 1 << 24                   # bytes of a section's result: some have half a megabyte
 
 
 class Section(NamedTuple):
@@ -39,7 +40,7 @@ def run_section(section, limit, environment, tell):
         path = Path(folder) / section.file
         status, lines = limited(section.command(path), limit, environment, tell)
         try:
-            found = read_json(path, "a section's result")
+            found = read_json(path, "a section's result", MOST)
         except DataError:
             found = None
     reached = outcome(status)

@@ -15,16 +15,23 @@ MARK = re.compile(r"\bmark\.gpu\b")
 
 
 class Outcomes:
-    """A plugin that notes what became of each test."""
+    """A plugin that notes what became of each test, in a file that grows: a crash costs no more than the test that crashed."""
 
-    def __init__(self):
-        self.tests, self.broken = {}, []
+    def __init__(self, path):
+        self.path, self.tests, self.broken = path, {}, []
 
     def pytest_runtest_logreport(self, report):
         known = self.tests.setdefault(report.nodeid, {"outcome": "passed", "seconds": 0.0})
         known["seconds"] = round(known["seconds"] + report.duration, 2)
         if report.outcome != "passed":
             known |= {"outcome": report.outcome, "said": said(report)}
+        if report.when == "teardown":
+            finished(self.path, self.record(), None, "it came to no end")
+
+    def record(self):
+        outcomes = [test["outcome"] for test in self.tests.values()]
+        counts = {outcome: outcomes.count(outcome) for outcome in ("passed", "failed", "skipped")}
+        return {"counts": counts, "tests": self.tests, "broken": self.broken}
 
     def pytest_collectreport(self, report):
         if report.failed:
@@ -46,15 +53,14 @@ def marked(folder):
 def main(path, folder, options=()):
     """Run them; the exit status is 0 where at least one ran, and all passed."""
     import pytest
-    plugin, files = Outcomes(), marked(folder)
+    plugin, files = Outcomes(path), marked(folder)
     if not files:
         return finished(path, {"tests": {}}, None, f"no file in {folder} has a test with the mark gpu")
-    pytest.main([*files, "-m", "gpu", "-W", "default", "-p", "no:cacheprovider", *options], plugins=[plugin])
-    outcomes = [test["outcome"] for test in plugin.tests.values()]
-    counts = {outcome: outcomes.count(outcome) for outcome in ("passed", "failed", "skipped")}
+    pytest.main([*files, "-m", "gpu", "-v", "-W", "default", "-p", "no:cacheprovider", *options], plugins=[plugin])
+    counts = plugin.record()["counts"]
     print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     right = bool(counts["passed"]) and not (counts["failed"] or counts["skipped"] or plugin.broken)
-    return finished(path, {"counts": counts, "tests": plugin.tests, "broken": plugin.broken}, right)
+    return finished(path, plugin.record(), right)
 
 
 if __name__ == "__main__":
