@@ -6,6 +6,7 @@ import numpy as np
 
 from refmaml.kernels.transfer import Numbers, Parcel
 
+ATTEMPTS = 4             # recordings, until one is made without memory that was not there before
 
 class Graph:
     """function(*arrays) -> (kept, small), recorded for arrays like `inputs` (NumPy's or CuPy's: their shapes and dtypes count).
@@ -15,7 +16,7 @@ class Graph:
 
     A graph's kernels know addresses: inputs are copied to the place they were recorded with, and all memory that the recording takes
     comes from a pool of its own that nobody else gets anything from for as long as the graph lives. The function runs once before it is
-    recorded, so that kernels are compiled and the pool holds what it needs: while recording nothing is allocated.
+    recorded, so that kernels are compiled and the pool holds what it needs: see `record`.
     """
 
     def __init__(self, xp, function, inputs):
@@ -30,6 +31,17 @@ class Graph:
             self.put(inputs)
             self.work(function)
             self.stream.synchronize()
+            self.record(function)
+
+    def record(self, function):
+        """Record it so that the pool does not grow meanwhile. A pool that finds no memory gives its free blocks back and tries again, but
+        what is free while recording is what a recorded kernel will write to. So where it grew it is done again: now it holds that, too.
+
+        Raises CuPy's OutOfMemoryError where it keeps growing.
+        """
+        for _ in range(ATTEMPTS):
+            self.graph, held = None, self.pool.total_bytes()
+            self.kept = self.numbers = None
             self.stream.begin_capture()
             try:
                 self.kept, self.numbers = self.work(function)
@@ -38,6 +50,9 @@ class Graph:
                     self.stream.end_capture()
                 raise
             self.graph = self.stream.end_capture()
+            if self.pool.total_bytes() == held:
+                return
+        raise self.xp.cuda.memory.OutOfMemoryError(self.pool.total_bytes() - held, self.pool.total_bytes())
 
     def __del__(self):
         """The memory, too, where nothing was recorded in the end: CuPy's pool and its free blocks hold one another until it is told."""

@@ -229,6 +229,24 @@ def test_a_graph_gives_its_memory_back_whether_or_not_it_came_to_one(cupy, monke
     assert all(leaked(cupy, work) > 0 for work in works)
 
 
+@pytest.mark.parametrize("sizes, recordings", [([7], 1), ([7, 900], 2), ([7, 900, 3000, 40_000, 500_000, 1], 4)])
+def test_what_was_recorded_while_the_pool_grew_is_recorded_again(cupy, sizes, recordings):
+    """Run by run the function wants so many bytes: first that before the recording. One that keeps growing is out of memory."""
+    runs = []
+
+    def work(a):
+        cupy.empty(sizes[min(len(runs), len(sizes) - 1)], np.uint8)
+        runs.append(1)
+        return [a + 1], []
+    if sizes[-1] == 1:
+        with pytest.raises(cupy.cuda.memory.OutOfMemoryError):
+            Graph(cupy, work, [np.ones(3)])
+    else:
+        graph = Graph(cupy, work, [np.ones(3)])
+        assert graph(np.full(3, 2.0))[0][0].get().tolist() == [3, 3, 3]
+    assert len(runs) == 1 + recordings
+
+
 def test_a_graph_fits_arrays_of_the_shapes_and_dtypes_it_was_recorded_for(cupy):
     graph = Graph(cupy, lambda a: ([a + 1], []), [np.ones(3)])
     assert graph.fits([np.zeros(3)]) and not graph.fits([np.zeros(4)]) and not graph.fits([np.zeros(3, np.float32)])

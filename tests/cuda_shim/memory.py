@@ -27,11 +27,15 @@ class MemoryPool:
     free it ("leaked", bytes)."""
 
     def __init__(self, gpu):
-        self.gpu, self.idle = gpu, defaultdict(list)
+        self.gpu, self.idle, self.total = gpu, defaultdict(list), 0
 
     def fresh(self, size):
         self.gpu.counts["malloc while capturing" if self.gpu.capturing else "malloc"] += 1
+        self.total += size
         return np.empty(size, np.uint8)
+
+    def total_bytes(self):
+        return self.total
 
     def __del__(self):
         self.gpu.counts["leaked"] += sum(len(block) for blocks in self.idle.values() for block in blocks)
@@ -43,6 +47,7 @@ class MemoryPool:
 
     def free_all_blocks(self):
         self.gpu.counts["free_all_blocks"] += 1
+        self.total -= sum(len(block) for blocks in self.idle.values() for block in blocks)
         self.idle.clear()
 
 
