@@ -86,13 +86,13 @@ def once(monkeypatch):
     monkeypatch.setattr(whole, "reference_gradient", reference_gradient)
 
 
-def raced(**others):
+def raced(tune=0.0, answering=Answering, **others):
     """{name: Result} of a race on the tiny workload: refmaml, who is right, and others."""
     right, few = reference_gradient(TINY), reference_gradient(agreement.few_tasks(TINY))
     good = {"gradient": few, "prepare": (right, 0.1), "turn": [0.01], "peak": 1}
-    workers = {"refmaml": Answering(**good | {"gradient": few}), **{name: Answering(**good | change) for name, change in others.items()}}
+    workers = {"refmaml": Answering(**good | {"gradient": few}), **{name: answering(**good | change) for name, change in others.items()}}
     workers["refmaml"].answers["gradient"] = few
-    options = race.Options("cuda", 0.0, 0.001, 0.0, tell=lambda text: None)
+    options = race.Options("cuda", 0.0, 0.001, tune, tell=lambda text: None)
     results = gpu_race.gpu_race(TINY, list(workers), options, workers.get)
     return {r.name: r for r in results}
 
@@ -132,6 +132,29 @@ def test_who_fails_is_out_and_the_others_go_on(yardstick, method):
     found = raced(**{"torch-compile-cuda": {method: WorkerError("torch-compile-cuda: no compiler")}, "torch-graph-cuda": {}})
     assert found["torch-compile-cuda"].refused == "torch-compile-cuda: no compiler" and found["torch-compile-cuda"].seconds is None
     assert found["torch-graph-cuda"].seconds is not None and found["refmaml"].seconds is not None
+
+
+class Choosy(Answering):
+    """Who is right at the first settings, and whose process others end."""
+
+    def receive(self, limit=None):
+        method, arguments = self.given
+        if method == "prepare" and arguments[1] != FIRST:
+            raise WorkerError("jax-vmap-cuda: expected an answer within 60 s, got none")
+        return super().receive(limit)
+
+    def send(self, method, *arguments):
+        self.given = method, arguments
+        super().send(method, *arguments)
+
+
+FIRST = {"convolution": "patches", "unroll": 1}
+
+
+def test_who_fails_at_other_settings_is_timed_at_the_first(yardstick):
+    found = raced(100, Choosy, **{"jax-vmap-cuda": {}})["jax-vmap-cuda"]
+    assert found.refused is None and found.settings == FIRST and found.seconds.median == 0.01
+    assert found.tried == (({"other settings": "jax-vmap-cuda: expected an answer within 60 s, got none"}, None),)
 
 
 def test_who_leaves_takes_no_more_turns():

@@ -141,7 +141,7 @@ def ourselves(found):
 
 def meta(found):
     """Refmaml beside the fastest peer."""
-    parts = [part for part in result(found, "bench-meta", "meta") if part["times_as_fast_as"]]
+    parts = [part for name in found if name.startswith("meta-") for part in result(found, name, "meta") if part["times_as_fast_as"]]
     if not parts:
         return []
     lines = ["| | refmaml | the fastest of PyTorch and JAX | times as fast | of the float32 roof | fastest with TF32 |",

@@ -60,6 +60,11 @@ def tuned(worker, workload, choices, options, yardstick, result):
     return warm_up(worker, workload, result, yardstick) if len(tried) > 1 else result
 
 
+def again(worker, workload, yardstick, result, reason):
+    """The Result at the first settings with another worker, after one that failed at others."""
+    return warm_up(worker, workload, result._replace(tried=(({"other settings": reason}, None),)), yardstick)
+
+
 def take_turns(workers, results, options):
     """{name: timings}; who fails is out."""
     def taker(name):
@@ -99,7 +104,11 @@ def gpu_race(workload, names, options, sit):
         for name in running(results):
             options.tell(f"{workload.name}: {name} tries its settings")
             result = results[name]._replace(settings=settings[name])
-            results[name] = attempt(tuned, result, workers[name], workload, choices[name], options, yardstick, result)
+            try:
+                results[name] = tuned(workers[name], workload, choices[name], options, yardstick, result)
+            except WorkerError as error:                 # the first settings were right: what others came to costs them, not these
+                workers[name] = stack.enter_context(sit(name))
+                results[name] = attempt(again, result, workers[name], workload, yardstick, result, str(error))
         options.tell(f"{workload.name}: {len(running(results))} take turns")
         times = take_turns({name: workers[name] for name in running(results)}, results, options)
         for name in running(results):

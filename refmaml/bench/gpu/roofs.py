@@ -49,9 +49,14 @@ def multiply_add(gpu, dtype, multiprocessors, nominal):
     return Roof(2e-9 * CHAINS * STEPS * rounds * blocks * THREADS / took.median, nominal, took)
 
 
+def noise(shape, seed=0):
+    """Normal numbers in float32, a million of them again and again: drawing a gigabyte takes seconds, in which a GPU waits."""
+    return np.resize(np.random.default_rng(seed).standard_normal(1 << 20, np.float32), shape)
+
+
 def copy(gpu, nominal):
     """10^9 bytes a second."""
-    x = gpu.bring(np.random.default_rng(0).standard_normal(COPIED // 4, np.float32))
+    x = gpu.bring(noise(COPIED // 4))
     y, pieces = gpu.xp.empty(x.shape, x.dtype), COPIED // BYTES
     grid = (-(-pieces // (AT_ONCE * THREADS)), 1, 1)
     times, _ = gpu.timings(lambda: gpu.launch("copy", "float32", grid, THREADS, [y, x, np.int32(pieces)]), REPEATS)
@@ -61,8 +66,8 @@ def copy(gpu, nominal):
 
 def product(gpu, dtype, nominal):
     """10^9 operations a second of C = A B, 2 n^3 operations."""
-    n, rng = MATRIX[dtype], np.random.default_rng(0)
-    a, b = (gpu.bring(rng.standard_normal((n, n), np.float32).astype(dtype)) for _ in range(2))
+    n = MATRIX[dtype]
+    a, b = (gpu.bring(noise((n, n), seed).astype(dtype)) for seed in range(2))
     c = gpu.xp.empty(a.shape, a.dtype)
     times, _ = gpu.timings(lambda: gpu.xp.matmul(a, b, out=c), REPEATS, graph=False)
     took = spread(times)
