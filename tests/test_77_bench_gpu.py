@@ -47,6 +47,9 @@ def test_without_a_graph_the_reason_is_kept():
         assert part["graph_refused"] and part["launching"] is None
 
 
+FIRST = {"convolution": "patches", "unroll": 1}                        # of JAX's settings
+
+
 class Answering:
     """A worker whose answers are known: {method: answer, or an exception}."""
     limit = 20
@@ -66,6 +69,9 @@ class Answering:
     def ask(self, method, *arguments):
         self.send(method, *arguments)
         return self.receive()
+
+    def leave(self):
+        pass
 
     def __enter__(self):
         return self
@@ -105,7 +111,20 @@ def yardstick(monkeypatch):
 def test_everybody_who_is_right_is_timed(yardstick):
     found = raced(**{"torch-graph-cuda": {}, "jax-vmap-cuda": {}})
     assert all(r.refused is None and r.seconds.median == 0.01 and r.peak == 1 for r in found.values())
-    assert found["jax-vmap-cuda"].settings == {"convolution": "patches", "unroll": 1}
+    assert found["jax-vmap-cuda"].settings == FIRST
+
+
+def test_all_are_told_to_leave_before_one_is_waited_for(yardstick):
+    order = []
+
+    class Leaving(Answering):
+        def leave(self):
+            order.append("told")
+
+        def __exit__(self, *exception):
+            order.append("waited for")
+    raced(answering=Leaving, **{"torch-graph-cuda": {}, "jax-vmap-cuda": {}})
+    assert order == ["told"] * 2 + ["waited for"] * 2
 
 
 def test_a_wrong_peer_is_refused_and_one_in_tf32_is_told_apart(yardstick):
@@ -146,9 +165,6 @@ class Choosy(Answering):
     def send(self, method, *arguments):
         self.given = method, arguments
         super().send(method, *arguments)
-
-
-FIRST = {"convolution": "patches", "unroll": 1}
 
 
 def test_who_fails_at_other_settings_is_timed_at_the_first(yardstick):

@@ -136,8 +136,12 @@ class Worker:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exception):
+    def leave(self):
+        """Let the process end, and do not wait for it: libraries take seconds to give a GPU back."""
         self.pipe.close()
+
+    def __exit__(self, *exception):
+        self.leave()
         self.process.join(timeout=5)
         if self.process.is_alive():
             self.process.kill()

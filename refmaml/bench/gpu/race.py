@@ -94,6 +94,7 @@ def gpu_race(workload, names, options, sit):
     exact = reference_gradient(few)
     with ExitStack() as stack:
         workers, other = {name: stack.enter_context(sit(name)) for name in names}, stack.enter_context(sit("refmaml"))
+        stack.callback(lambda: [worker.leave() for worker in (*workers.values(), other)])       # all at once, before any is waited for
         options.tell(f"{workload.name}: {len(names)} in float64, on {few.tasks} tasks")
         everybody(workers, results, "gradient", lambda name: (few, np.float64, settings[name]),
                   lambda result, gradient: after_exact(exact, result, gradient))
