@@ -8,6 +8,7 @@ from refmaml.kernels.transfer import Numbers, Parcel
 
 ATTEMPTS = 4             # recordings, until one is made without memory that was not there before
 
+
 class Graph:
     """function(*arrays) -> (kept, small), recorded for arrays like `inputs` (NumPy's or CuPy's: their shapes and dtypes count).
 

@@ -1,9 +1,8 @@
 """2-D convolution on a GPU: see reference.py for what is computed, conv2d.cu for how. Never run on one yet."""
+from refmaml.kernels.launcher import TEAM, in_blocks
+
 __all__ = ["conv2d_forward", "conv2d_backward_x", "conv2d_backward_w",
            "conv2d_r_forward", "conv2d_r_backward_x", "conv2d_r_backward_w"]
-
-
-from refmaml.kernels.launcher import TEAM, in_blocks
 
 FEW, FILTERS = 16, 4     # taps of a filter up to which dw goes by positions, and filters of a block that does (both in conv2d.cu)
 MOST_PARTS, POSITIONS = 4, 1024      # into how many parts the positions fall then, and how many each has at least

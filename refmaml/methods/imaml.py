@@ -25,7 +25,8 @@ class IMAML:
     inner_steps     steps of the inner solver at most; inner_tol stops it earlier in a task, at |grad F| <= inner_tol |lambda (phi - theta)|
     inner_lr        step size of solver="gradient_descent" (the paper's iMAML-GD)
     solver          or "newton_cg" (the paper's Hessian-free row: cg_steps CG iterations a step, then a line search)
-    cg_steps        iterations of the outer solve at most; cg_tol its relative residual
+    cg_steps        iterations of the outer solve at most; cg_tol its relative residual. On a GPU, where a look is a wait, all are launched:
+                    a solved system stands still
     adapts, frozen  which parameters adapt
     report: "cg_status", "cg_residual" (|b - A u| / |b|), "inner_residual" of each task. trace: phi, query gradient, u, CG residuals.
     Source: Rajeswaran, Finn, Kakade, Levine 2019, eq. 3-7 and Algorithms 1-2.
