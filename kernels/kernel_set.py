@@ -26,7 +26,7 @@ class KernelSet:
 
     def __init__(self, name, functions, xp=np, empty=None, chain=None):
         self.name, self.xp, self.empty, self.chain = name, xp, empty or xp.empty, chain
-        self.functions, self.constants = MappingProxyType(dict(functions)), {}
+        self.functions, self.known = MappingProxyType(dict(functions)), {}
         self.far = xp is not np                                # whether arrays are elsewhere than NumPy's, so that looking at one is a wait
         self.out_of_memory = xp.cuda.memory.OutOfMemoryError if self.far else ()
 
@@ -81,12 +81,15 @@ class KernelSet:
             out[(slice(None),) * axis + (slice(start, end),)] = a
         return out
 
+    def once(self, key, make):
+        """What make() returns, to be read only: made once for each key."""
+        if key not in self.known:
+            self.known[key] = make()
+        return self.known[key]
+
     def constant(self, shape, value, dtype):
-        """An array full of one number, to be read only: made once, as making it takes a launch like any other."""
-        key = shape, value, np.dtype(dtype)
-        if key not in self.constants:
-            self.constants[key] = self.xp.full(shape, value, dtype)
-        return self.constants[key]
+        """An array full of one number, made once: making it takes a launch like any other."""
+        return self.once(("full", shape, value, np.dtype(dtype)), lambda: self.xp.full(shape, value, dtype))
 
     def free(self):
         """Give memory that lies idle back to the GPU."""

@@ -51,15 +51,3 @@ class Numbers:
         """Those arrays as NumPy's, in the dtypes they had."""
         host = self.block.get()
         return [host[place].reshape(shape).astype(dtype) for place, (shape, dtype) in zip(self.places, self.specs, strict=True)]
-
-
-class Once:
-    """once(key, make): the NumPy arrays make() where the kernels compute; made, and taken there, once for each key."""
-
-    def __init__(self, kernels):
-        self.kernels, self.known = kernels, {}
-
-    def __call__(self, key, make):
-        if key not in self.known:
-            self.known[key] = self.kernels.bring(*make())
-        return self.known[key]

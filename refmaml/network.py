@@ -17,7 +17,6 @@ from refmaml import kernels as kernel_sets
 from refmaml.boundary import bring_pass
 from refmaml.errors import expect
 from refmaml.finite import note, refuse_pass
-from refmaml.kernels.transfer import Once
 from refmaml.layers.losses import CrossEntropy
 from refmaml.parameters import Parameters
 from refmaml.plan import fused_layers, plan
@@ -58,7 +57,7 @@ class Sequential:
         expect(self.num_params > 0, "layers", "at least one layer with parameters", f"{len(self.layers)} layers")
         self.first = min(self.parameters.layer_of.values())          # nothing before this layer needs a derivative
         self.passes = fused_layers(self.layers, self.kernels)        # the same, with what these kernels do at once
-        self.outputs, self.sizes, self.chains, self.once = {}, {}, {}, Once(self.kernels)    # found out once for each shape or choice
+        self.outputs, self.sizes, self.chains, self.movers = {}, {}, {}, {}      # found out once for each shape or choice
         self.input_shape, self.seen = input_shape, None
         if input_shape is not None:
             self.output_shape(tuple(input_shape))
@@ -112,9 +111,10 @@ class Sequential:
 
     def moving(self, adapts, frozen=()):
         """(P,) of bools where the kernels compute: what `adapts` selects and `frozen` does not. Found out, and taken there, once."""
-        def found():
-            return [self.mask(adapts) & ~self.mask(frozen) if frozen else self.mask(adapts)]
-        return self.once((tuple(adapts), tuple(frozen)), found)[0]
+        key = tuple(adapts), tuple(frozen)
+        if key not in self.movers:
+            self.movers[key], = self.kernels.bring(self.mask(adapts) & ~self.mask(frozen) if frozen else self.mask(adapts))
+        return self.movers[key]
 
     def output_shape(self, shape):
         """The shape of the outputs for one input of `shape`; a layer that cannot take its input says so."""

@@ -6,7 +6,6 @@ import numpy as np
 from refmaml import kernels as kernel_sets
 from refmaml.errors import expect
 from refmaml.finite import refuse_non_finite
-from refmaml.kernels.transfer import Once
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Quadratic:
     def __init__(self, num_params):
         expect(num_params >= 1, "num_params", "an integer >= 1", repr(num_params))
         self.num_params, self.kernels = num_params, kernel_sets.reference()
-        self.blocks, self.once = [slice(0, num_params)], Once(self.kernels)
+        self.blocks = [slice(0, num_params)]
 
     def init(self, seed=0, dtype=np.float64):
         """A standard normal start (P,)."""

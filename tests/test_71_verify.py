@@ -86,7 +86,7 @@ def test_what_ends_verify_leaves_the_rows_made_so_far(monkeypatch, tmp_path):
         assert [row["subject"] for row in before["rows"]] == ["first"] and before["passed"] is None and not before["complete"]
         yield Check("7 kernels", "second", "y", "o", 2.0, 1.0)
         raise KeyboardInterrupt
-    monkeypatch.setattr("refmaml.cli.verify.SECONDS_BETWEEN_FILES", -1)
+    monkeypatch.setattr("refmaml.cli.report.SECONDS_BETWEEN_FILES", -1)
     monkeypatch.setattr("refmaml.cli.verify.kernel_set", lambda name: kernels.reference().replace("copy"))
     monkeypatch.setattr(ladder, "kernel_checks", checks)
     assert main(["verify", "--against-reference", "--json", str(path)]) == 130

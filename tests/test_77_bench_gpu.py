@@ -273,7 +273,7 @@ def test_a_float64_gradient_beyond_a_millionth_of_a_millionth_makes_the_status_1
 
 
 def test_what_was_measured_before_the_bench_was_stopped_is_in_the_file(tmp_path, small, monkeypatch):
-    monkeypatch.setattr(bench_gpu, "SECONDS_BETWEEN_FILES", 0)
+    monkeypatch.setattr("refmaml.cli.report.SECONDS_BETWEEN_FILES", 0)
     rows = iter([1, 2, 3])
 
     def stopping(*arguments):

@@ -12,7 +12,7 @@ from gpu_stand_in import SMALL, StandIn, changing, named_cuda, right_kernels, wr
 
 import refmaml as rm
 from refmaml import kernels
-from refmaml.bench.gpu import determinism, engine, kernel_rows, part, replay, sanitizer, sections, small, suite
+from refmaml.bench.gpu import determinism, engine, kernel_rows, numba_ladder, part, replay, sanitizer, sections, small, suite
 from refmaml.bench.kernel_table import reference_functions
 from refmaml.cli import main
 
@@ -238,3 +238,12 @@ def test_a_wrong_kernel_fails_the_ladder_of_the_section(tmp_path, monkeypatch, k
     assert {"float32", "float64"} == {row["subject"].rpartition(", ")[2].rstrip("]") for row in found["rows"]
                                       if row["rung"] == "7 kernels" and "[cuda" in row["subject"]}
     assert sections.outcome(status) == ("failed" if kernel else "passed")
+
+
+def test_the_numba_section_starts_where_numpy_dropped_a_name_and_nobody_says_where_cuda_is(tmp_path, monkeypatch):
+    monkeypatch.delattr(np, "row_stack", raising=False)
+    monkeypatch.setattr(numba_ladder, "CUDA", tmp_path)
+    for environment, home in (({}, str(tmp_path)), ({"CUDA_HOME": "elsewhere"}, "elsewhere")):
+        monkeypatch.setattr(numba_ladder.os, "environ", environment)
+        numba_ladder.make_it_start()
+        assert np.row_stack is np.vstack and environment == {"CUDA_HOME": home}

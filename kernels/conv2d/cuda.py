@@ -13,13 +13,25 @@ def product(launch, kernel, matrix, out, first, second, x, y, w, stride, padding
 
     matrix  (rows, columns, depth) of the product as Launcher.product takes them
     """
+    inputs, numbers = given(first, second, x, y, w, stride, padding)
+    launch.product("conv2d", kernel, matrix, [out], inputs, *numbers)
+
+
+def given(first, second, x, y, w, stride, padding):
+    """(inputs, numbers) of every kernel of conv2d.cu."""
     numbers = (*x.shape[1:], *y.shape[2:], *w.shape[3:], *stride, padding[0][0], padding[1][0], 2 if second else 1)
-    inputs, (rows, columns, depth) = [*first, *(second or first)], matrix
-    if kernel == "conv2d_backward_w" and launch.version >= 3 and columns[0] <= FEW:
-        parts = max(1, min(MOST_PARTS, depth // POSITIONS))
-        launch.in_parts("conv2d", f"{kernel}_few", in_blocks(rows, FILTERS), 1, parts, out, inputs, numbers, TEAM)
+    return [*first, *(second or first)], numbers
+
+
+def product_dw(launch, dw, first, second, x, dy, stride, padding):
+    """`product` for dw, by positions where the filters have few taps."""
+    rows, (taps,), positions = matrix = of_filters(dw, dy)
+    if launch.version < 3 or taps > FEW:
+        product(launch, "conv2d_backward_w", matrix, dw, first, second, x, dy, dw, stride, padding)
     else:
-        launch.product("conv2d", kernel, matrix, [out], inputs, *numbers)
+        parts = max(1, min(MOST_PARTS, positions // POSITIONS))
+        launch.in_parts("conv2d", "conv2d_backward_w_few", in_blocks(rows, FILTERS), 1, parts, dw,
+                        *given(first, second, x, dy, dw, stride, padding), TEAM)
 
 
 def of_positions(y, w):
@@ -56,7 +68,7 @@ def conv2d_backward_x(launch, dx, dy, w, stride, padding):
 
 def conv2d_backward_w(launch, dw, x, dy, stride, padding):
     """dw = conv_dw(x, dy), one per task."""
-    product(launch, "conv2d_backward_w", of_filters(dw, dy), dw, (x, dy), None, x, dy, dw, stride, padding)
+    product_dw(launch, dw, (x, dy), None, x, dy, stride, padding)
 
 
 def conv2d_r_forward(launch, ry, x, rx, w, rw, stride, padding):
@@ -71,4 +83,4 @@ def conv2d_r_backward_x(launch, rdx, dy, rdy, w, rw, stride, padding):
 
 def conv2d_r_backward_w(launch, rdw, x, rx, dy, rdy, stride, padding):
     """rdw = conv_dw(rx, dy) + conv_dw(x, rdy), one per task."""
-    product(launch, "conv2d_backward_w", of_filters(rdw, dy), rdw, (rx, dy), (x, rdy), x, dy, rdw, stride, padding)
+    product_dw(launch, rdw, (rx, dy), (x, rdy), x, dy, stride, padding)

@@ -132,8 +132,8 @@ extern "C" __global__ void norm_act_pool_forward(OUTPUT(real, y), OUTPUT(Winner,
 
 // ---- backward: du = f'(u) dy at the winners, 0 elsewhere; dx = s (dxh - <dxh> - xh <dxh xh>) with dxh = gamma du -----------------
 
-// The window that holds pixel (row, column), and whether that pixel won it. A rim that fills no whole window has none, and is shown another:
-// so that a load behind a seat need not wait to know who sits there.
+// The window that holds pixel (row, column), and whether that pixel won it. A rim that fills no whole window has none, and is shown
+// another: so that a load behind a seat need not wait to know who sits there.
 template <class Of> struct Seat {
     bool won;
     int in_y;

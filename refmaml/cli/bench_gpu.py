@@ -10,26 +10,23 @@ from refmaml.say import say
 
 SECTIONS = ("kernels", "ourselves", "meta")              # in this order: what needs nothing but refmaml comes first
 LIBRARIES = ("numpy", "scipy", "torch", "triton", "jax", "jaxlib", "jax-cuda13-plugin", "nvidia-cudnn-cu13", "nvidia-cublas")
-SECONDS_BETWEEN_FILES = 5
 OURS = ("refmaml", "refmaml-graph")
 NO_ANSWER = "expected an answer within"                  # in the words of who was refused
 
 
 class Record:
-    """What was measured so far, in a file that is written anew as it grows: whoever stops the bench loses one row of it."""
+    """What was measured so far, in a file."""
 
     def __init__(self, path, about):
-        self.path, self.value, self.written = path, dict(about), 0.0
+        self.path, self.value, self.file = path, dict(about), report.Growing(self.write)
 
     def add(self, section, entry, now=False):
         self.value.setdefault(section, []).append(entry)
-        if now or perf_counter() - self.written > SECONDS_BETWEEN_FILES:
-            self.write()
+        self.file.grown(now)
 
     def write(self):
         from refmaml.training.files import write_json
         write_json(self.path, self.value)
-        self.written = perf_counter()
 
 
 def run_on_gpu(arguments, gpu=None):

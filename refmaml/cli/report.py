@@ -12,7 +12,23 @@ from refmaml.cli import launch
 from refmaml.say import say
 from refmaml.version import __version__
 
-SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_DRAWINGS = 30, 0.1
+SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_DRAWINGS, SECONDS_BETWEEN_FILES = 30, 0.1, 5
+
+
+class Growing:
+    """A file that is written anew as what it holds grows, now and then: whoever stops the command loses little of it.
+
+    write  writes the whole file
+    """
+
+    def __init__(self, write):
+        self.whole, self.written = write, time.perf_counter()
+
+    def grown(self, now=False):
+        """There is more to write; now: at once."""
+        if now or time.perf_counter() - self.written > SECONDS_BETWEEN_FILES:
+            self.whole()
+            self.written = time.perf_counter()
 
 
 @contextmanager

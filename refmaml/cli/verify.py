@@ -1,16 +1,19 @@
 """`refmaml verify`: climbs the derivative ladder and prints a table of errors against the tolerance that theory gives."""
 import json
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
 from refmaml.bars import bar
 from refmaml.cli.kernels import NAMES, kernel_set
+from refmaml.cli.report import Growing
 from refmaml.errors import DataError, expect
+from refmaml.storage.atomic import atomic_write
 from refmaml.version import __version__
 
 PASSES = ("y", "loss", "dx", "dz", "dw", "ry", "rdx", "rdz", "rdw")
-SCHEMA, SECONDS_BETWEEN_FILES = 1, 5
+SCHEMA = 1
 
 
 def add(subparsers):
@@ -36,7 +39,7 @@ def run(arguments):
         checks = [rows.add(check) for check in progress(section, checks)]
         show = by_check if arguments.all or not any(c.rung[0] in "12" and c.quantity in PASSES for c in checks) else by_subject
         show(checks)
-    rows.write(complete=True)
+    rows.end()
     failed = sum(not check.passed for check in rows.checks)
     worst = max((c.error / c.tolerance for c in rows.checks if c.tolerance), default=0)        # one is 0 where no bit may differ
     print(f"\n{len(rows.checks) - failed} passed, {failed} failed in {rows.seconds:.0f} s; "
@@ -45,10 +48,10 @@ def run(arguments):
 
 
 class Rows:
-    """Every check so far, in a file, if there is to be one, that is written anew as they grow: whatever ends the run loses few of them."""
+    """Every check so far, in a file if there is to be one."""
 
     def __init__(self, path):
-        self.path, self.checks, self.started, self.written = path, [], perf_counter(), perf_counter()
+        self.path, self.checks, self.complete, self.started, self.file = path, [], False, perf_counter(), Growing(self.write)
 
     @property
     def seconds(self):
@@ -56,14 +59,16 @@ class Rows:
 
     def add(self, check):
         self.checks.append(check)
-        if perf_counter() - self.written > SECONDS_BETWEEN_FILES:
-            self.write(complete=False)
+        self.file.grown()
         return check
 
-    def write(self, complete):
+    def end(self):
+        self.complete = True
+        self.write()
+
+    def write(self):
         if self.path:
-            write(self.path, self.checks, self.seconds, complete)
-        self.written = perf_counter()
+            write(self.path, self.checks, self.seconds, self.complete)
 
 
 def progress(section, checks):
@@ -107,8 +112,8 @@ def write(path, rows, seconds, complete):
               "passed": (complete or None) if all(c.passed for c in rows) else False,
               "rows": [{**{k: plain(v) for k, v in c._asdict().items()}, "passed": c.passed} for c in rows]}
     try:
-        with open(path, "w") as file:
-            json.dump(record, file, indent=1)
+        with atomic_write(Path(path)) as file:           # whoever kills a command may do so while it writes
+            file.write((json.dumps(record, indent=1) + "\n").encode())
     except OSError as error:
         raise DataError(f"--json: expected a file that can be written, got {path}: {error.strerror}") from None
 

@@ -65,7 +65,7 @@ class Reptile(InnerLoop):
         if self.inner_batch is None:
             return [slice(None)] * self.inner_steps
         key = "mini-batches", examples, self.inner_batch, self.inner_steps, self.order_seed
-        return net.once(key, lambda: self.mini_batches(examples))
+        return net.kernels.once(key, lambda: net.kernels.bring(*self.mini_batches(examples)))
 
     def init(self, net, theta):
         """The meta-parameters: theta (P,), or (theta, v, n) (2P + 1,) where the moment is carried."""

@@ -103,7 +103,7 @@ def chain_check(name, net, kernels, dtype, shared):
     w, x, y, v, margin = probe(net, dtype, shared)
     fast = quantities(net.with_kernels(kernels), w, x, y, v)
     exact = quantities(net, w.astype(float), x.astype(float), y if y.dtype.kind == "i" else y.astype(float), v.astype(float))
-    subject = on(kernels, f"{name}{', shared' if shared else ''}", dtype)
+    subject = on(kernels, name, dtype, shared)
     terms = {name: net_terms(net, EXAMPLES) * (3 * (STEPS + 1) if "lam" in name or "steps" in name else 1) for name in exact}
     return [Check("7 kernels", subject, quantity, "reference kernels", relative_error(fast[quantity], value),
                   tolerance(dtype, terms[quantity]), margin) for quantity, value in exact.items()]
@@ -114,5 +114,4 @@ def chain_checks(kernels):
     for dtype in (np.float32, np.float64):
         for name, net in nets().items():
             for shared in (False, True):
-                subject = on(kernels, f"{name}{', shared' if shared else ''}", dtype)
-                yield from attempted(subject, chain_check, name, net, kernels, dtype, shared)
+                yield from attempted(on(kernels, name, dtype, shared), chain_check, name, net, kernels, dtype, shared)

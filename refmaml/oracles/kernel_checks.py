@@ -36,7 +36,7 @@ def layer_kernel_checks(case, kernels, reference, dtype, shared=False):
     probe = LayerProbe(case, reference, shared=shared)
     exact, fast = four_passes(probe, reference, np.float64), four_passes(probe, kernels, dtype)
     limit = probe.tolerance * np.finfo(dtype).eps / np.finfo(float).eps
-    subject = on(kernels, f"{case}{', shared' if shared else ''}", dtype)
+    subject = on(kernels, case, dtype, shared)
     return [Check("7 kernels", subject, name, "reference kernels", relative_error(fast[name], value), limit)
             for name, value in exact.items()]
 
@@ -78,8 +78,7 @@ def kernel_checks(kernels, reference):
     for dtype in (np.float32, np.float64):
         for case in cases.LAYERS:
             for shared in (False, True) if case.layer.shapes() else (False,):
-                yield from attempted(on(kernels, f"{case}{', shared' if shared else ''}", dtype), layer_kernel_checks, case, kernels,
-                                     reference, dtype, shared)
+                yield from attempted(on(kernels, case, dtype, shared), layer_kernel_checks, case, kernels, reference, dtype, shared)
         if kernels.far:
             yield from methods_elsewhere(kernels, reference, dtype)
             continue

@@ -15,6 +15,6 @@ def attempted(subject, checks, *arguments):
     return [made] if isinstance(made, Check) else made
 
 
-def on(kernels, subject, dtype):
-    """A subject's name in a row of rung 7."""
-    return f"{subject} [{kernels.name}, {np.dtype(dtype).name}]"
+def on(kernels, subject, dtype, shared=False):
+    """A subject's name in a row of rung 7; shared: with parameters that all tasks share."""
+    return f"{subject}{', shared' if shared else ''} [{kernels.name}, {np.dtype(dtype).name}]"
