@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clock import Clock
 from PIL import Image
 
 from refmaml import errors
@@ -30,14 +31,6 @@ def folder(tmp_path, monkeypatch):
 def progress(steps, **more):
     rows = [Row(t, 2.0 / t, 0.1 * t, 3.0, 0.5 * t)._replace(**more) for t in range(1, steps + 1)]
     return Progress(np.zeros(2), {}, rows, steps)
-
-
-class Clock:
-    """Seconds that pass when told."""
-    now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 # ---- the picture -------------------------------------------------------------------------------------------

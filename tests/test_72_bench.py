@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clock import Clock
 
 import refmaml as rm
 from refmaml import kernels
@@ -52,23 +53,32 @@ def test_median_and_quartiles_of_known_timings():
     assert timing.spread([4.0, 1.0, 3.0, 2.0, 5.0]) == timing.Spread(3.0, 2.0, 4.0, 1.0, 5)
 
 
-def test_everybody_takes_turns_and_the_slow_get_their_least():
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(timing, "perf_counter", clock)
+    monkeypatch.setattr(timing, "sleep", clock.sleep)
+    return clock
+
+
+def test_everybody_takes_turns_and_the_slow_get_their_least(clock):
     order = []
 
     def taker(name, seconds):
         def take(each):
             order.append(name)
-            timing.sleep(seconds)
+            clock.sleep(seconds)
             return [seconds]
         return take
-    times = timing.by_turns({"fast": taker("fast", 0.001), "slow": taker("slow", 0.05)}, 0.06, 0.0)
-    assert len(times["slow"]) == timing.LEAST and len(times["fast"]) > timing.LEAST
-    assert order[:6] == ["fast", "slow"] * 3
+    times = timing.by_turns({"fast": taker("fast", 2**-10), "slow": taker("slow", 50 * 2**-10)}, 60.5 * 2**-10, 0.0)
+    assert times == {"fast": [2**-10] * 60, "slow": [50 * 2**-10] * timing.LEAST}       # who has used its seconds up has no more
+    assert order == ["fast", "slow"] * timing.LEAST + ["fast"] * (60 - timing.LEAST)
 
 
-def test_the_first_of_many_timings_of_a_turn_is_dropped():
-    delays = iter([0.2] + [0.0] * 10**6)
-    assert max(timing.turn(lambda: timing.sleep(next(delays)), 1.0)) < 0.2
+def test_the_first_of_many_timings_of_a_turn_is_dropped(clock):
+    delays = iter([0.25] + [2**-4] * 100)
+    assert timing.turn(lambda: clock.sleep(next(delays)), 1.0) == [2**-4] * 12
+    assert timing.turn(lambda: clock.sleep(0.5), 1.0) == [0.5] * 2                       # of few, none
 
 
 # ---- agreement ---------------------------------------------------------------------------------------------------

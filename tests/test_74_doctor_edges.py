@@ -2,12 +2,12 @@
 import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from clock import Clock
 from patients import MAML, MAMLPP, K, average, maml, maml_plus_plus, one_task, reptile, tasks
 from wrong_patients import step_sizes
 
@@ -183,9 +183,11 @@ def test_a_script_that_ends_itself_is_not_right(tmp_path, capsys, text, said):
     assert out == "" and said in err and err.count("\n") == 1
 
 
-def test_the_time_for_a_name_begins_with_the_search():
+def test_the_time_for_a_name_begins_with_the_search(monkeypatch):
+    monkeypatch.setattr(check, "perf_counter", clock := Clock())
+
     def slow(problem, params, batch):
-        time.sleep(0.25)
+        clock.sleep(0.25)
         return maml(problem, params, batch, h=0.0)
     report = rm.check_meta_gradient(slow, MAML, probes=("quadratic", "two-layer", "mlp"), repeats=1, seconds=0.5)
     assert report.diagnosis.startswith("first-order")

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from clock import Clock
 
 from refmaml import cli, training
 from refmaml.cli import main, options, problem
@@ -231,19 +232,19 @@ def test_a_cell_that_diverges_is_judged_as_far_as_it_came_and_does_not_keep_the_
 
 
 def test_judging_takes_nothing_from_the_time_for_training(tiny, monkeypatch):
-    clock, go_on, judge, given = [0.0], cells.go_on, cells.judge, []
+    clock, go_on, judge, given = Clock(), cells.go_on, cells.judge, []
 
     def trained(cell, minutes, *more):
         given.append(minutes)
-        clock[0] += 60
+        clock.sleep(60)
         return go_on(cell, minutes, *more)
 
     def judged(*more):
-        clock[0] += 1e6
+        clock.sleep(1e6)
         return judge(*more)
     monkeypatch.setattr(cells, "go_on", trained)
     monkeypatch.setattr(cells, "judge", judged)
-    monkeypatch.setattr(cli.reproduce, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(cli.reproduce, "time", SimpleNamespace(monotonic=clock))
     assert reproduce("--rows", "maml", "fomaml", "reptile", "--protocols", "equal", "--budget", "2m") == 0
     assert given == [2.0, 1.0]
 

@@ -52,11 +52,9 @@ def test_a_program_that_hangs_is_ended_with_all_it_started(tmp_path):
     code = (f"import os, subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
             f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}'); print('started', flush=True); time.sleep(600)")
     started = perf_counter()
-    status, lines = process.limited([sys.executable, "-c", code], 4)
-    assert status is None and lines == ["started"] and perf_counter() - started < 30
-    sleep(0.2)
-    for pid in pids.read_text().split():
-        assert not alive(pid)
+    status, lines = process.limited([sys.executable, "-c", code], 8)
+    assert status is None and lines == ["started"] and perf_counter() - started < 100
+    assert all(gone(pid) for pid in pids.read_text().split())
 
 
 NESTED = """
@@ -71,8 +69,7 @@ process.limited([sys.executable, "-c", code, sys.argv[1]], 500, tell=lambda line
 def test_what_runs_under_a_limit_of_its_own_ends_with_the_outer_one(tmp_path):
     status, lines = process.limited([sys.executable, "-c", NESTED, str(tmp_path / "pids")], 12)       # two interpreters start in it
     assert status is None and lines == ["started"]
-    sleep(0.2)
-    assert not any(alive(pid) for pid in (tmp_path / "pids").read_text().split())
+    assert all(gone(pid) for pid in (tmp_path / "pids").read_text().split())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with who started it")
@@ -80,18 +77,22 @@ def test_what_runs_under_a_limit_ends_with_who_set_it_however_that_ends(tmp_path
     with subprocess.Popen([sys.executable, "-c", NESTED, str(tmp_path / "pids")], stdout=subprocess.PIPE) as outer:
         outer.stdout.readline()
         outer.kill()
-    sleep(0.2)
     program, child = (tmp_path / "pids").read_text().split()
-    assert not alive(program)
+    assert gone(program)
     os.kill(int(child), signal.SIGKILL)                   # what the program itself started, nobody told to go with it
 
 
-def alive(pid):
-    """Whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+def gone(pid):
+    """Whether a process that was told to end does, or is a zombie, within ten seconds: of itself it would go on for minutes."""
+    end = perf_counter() + 10
+    while perf_counter() < end:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        sleep(0.02)
+    return False
 
 
 def test_a_program_that_is_not_there_has_a_shell_s_status():
