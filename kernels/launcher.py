@@ -34,13 +34,23 @@ MOST_NUMBERS = 2**31 - 1
 
 
 def source(operation):
-    """The CUDA text of an operation: what all share, then its own file."""
-    return common() + (HERE / operation / f"{operation}.cu").read_text()
+    """The CUDA text of an operation: what all share, then its own."""
+    return common() + own(operation)
 
 
 def common():
     """The CUDA text in front of every operation's own."""
-    return (HERE / "common.cu").read_text() + (HERE / "deep_product.cu").read_text()
+    return text_of([HERE / "common.cu", HERE / "deep_product.cu"])
+
+
+def own(operation):
+    """The CUDA text that only one operation needs: that of its name first, then what other .cu files lie beside it."""
+    return text_of(sorted((HERE / operation).glob("*.cu")))
+
+
+def text_of(files):
+    """One file after the other; compilers name the file and the line."""
+    return "".join(f'#line 1 "{path.name}"\n{path.read_text()}' for path in files)
 
 
 def in_blocks(count, threads):

@@ -9,7 +9,7 @@ from cuda_shim.build import kernel_names
 from cuda_shim.kernels import texts
 
 from refmaml.kernels.kernel_set import FUSED, OPERATIONS
-from refmaml.kernels.launcher import PRECISIONS, THREADS, source
+from refmaml.kernels.launcher import HERE, PRECISIONS, THREADS, source
 from refmaml.kernels.norm_act_pool.cuda import MOST
 
 # {kernel: [registers of a float32 thread, of a float64 thread]}: what none may exceed on any architecture.
@@ -50,6 +50,13 @@ def test_a_kernel_beyond_its_budget_is_named(compiler):
     assert found[name].spilled and set(over_budget(found, "float32")) == {name}
     tight = {**BUDGET, "norm_act_pool_forward": [found["norm_act_pool_forward"].registers - 1, 0]}
     assert set(over_budget(found, "float32", tight)) == {name, "norm_act_pool_forward"}
+
+
+def test_the_compiler_names_the_file_and_the_line_of_an_error(compiler):
+    planted, text = "struct ForwardPlan : NoSuchPlan {", (HERE / "conv2d" / "conv2d_deep.cu").read_text()
+    line = text[:text.index("struct ForwardPlan")].count("\n") + 1
+    with pytest.raises(RuntimeError, match=rf"conv2d_deep\.cu\({line}\): error"):
+        compiler.compile(source("conv2d").replace("struct ForwardPlan : Plan {", planted), "sm_90", "float")
 
 
 def test_the_budget_names_every_kernel_and_lets_its_largest_block_run_on_every_architecture():

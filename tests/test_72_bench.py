@@ -16,7 +16,6 @@ from refmaml.bench.contestants import PEERS, find, missing
 from refmaml.bench.contestants.contestant import Contestant, chunks, first_of
 from refmaml.bench.kernel_calls import examples, nets
 from refmaml.bench.kernel_calls import record as record_calls
-from refmaml.bench.memory import resident
 from refmaml.bench.worker import Seat, Worker, WorkerError
 from refmaml.bench.workloads import DEFAULT, TABLE
 from refmaml.cli import main
@@ -131,33 +130,6 @@ def test_every_peer_computes_the_reference_gradient_in_float64(name):
 def test_an_absent_library_is_a_reason():
     absent = Contestant("absent", "absent", ("no_such_library",), lambda w: {}, None)
     assert missing(absent) == "no_such_library: not installed; pip install 'refmaml[bench]' brings it"
-
-
-# ---- workers -----------------------------------------------------------------------------------------------------
-
-def test_a_worker_says_what_went_wrong_and_lives_on():
-    with Worker("refmaml", "reference") as worker:
-        with pytest.raises(WorkerError, match="refmaml: TypeError"):
-            worker.ask("prepare", TINY, {"no": "such setting"})
-        gradient, seconds = worker.ask("prepare", TINY, {})
-        assert gradient.shape == (TINY.net().num_params,) and seconds > 0
-        assert len(worker.ask("turn", 0.0)) == 1
-
-
-def test_a_worker_that_dies_is_an_error_and_no_hang():
-    with Worker("refmaml", "reference") as worker:
-        worker.process.terminate()
-        with pytest.raises(WorkerError, match="end of its process"):
-            worker.ask("turn", 0.0)
-
-
-@pytest.mark.skipif(resident("VmHWM") is None, reason="this system has no /proc/self/status")
-def test_memory_is_what_was_touched_at_most_over_the_start():
-    with Worker("sgemm") as worker:
-        worker.ask("prepare", TINY, {})
-        peak = worker.ask("peak")
-    matrices = 3 * 4 * 2048**2                    # and a while the float64 draws one of them is made from
-    assert matrices < peak < matrices + 2 * 8 * 2048**2
 
 
 # ---- settings ----------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """The project's kernels on the shim: `python kernels.py FOLDER` runs them under AddressSanitizer (with its library preloaded)."""
 import re
 import sys
-from pathlib import Path
 
 from fused_layers import SMALL, unfused
 from kernel_passes import PRECISIONS, TINY, dots, draws, loss_passes, passes, vectors_passes
@@ -11,16 +10,14 @@ from cuda_shim.device import SCHEDULES, ShimDevice
 from cuda_shim.strict import Cupy
 from refmaml import kernels
 from refmaml.kernels.kernel_set import FUSED, OPERATIONS
-from refmaml.kernels.launcher import VERSIONS, common
+from refmaml.kernels.launcher import VERSIONS, common, own
 from refmaml.layers import Conv2d, Linear
 from refmaml.oracles import cases
-
-KERNELS = Path(kernels.__file__).parent
 
 
 def texts():
     """{operation: its CUDA text}."""
-    return {operation: (KERNELS / operation / f"{operation}.cu").read_text() for operation in OPERATIONS + FUSED}
+    return {operation: own(operation) for operation in OPERATIONS + FUSED}
 
 
 def shim_device(folder, sanitize=False):
