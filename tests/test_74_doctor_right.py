@@ -1,4 +1,5 @@
 """What the doctor must not call wrong: right meta-gradients of every method in every framework; and what a right value can still hide."""
+
 import numpy as np
 import pytest
 from jax_patients import JAX_RIGHT
@@ -6,7 +7,10 @@ from patients import MAML, RIGHT, maml, tasks
 from torch_patients import TORCH_RIGHT, torch_maml, torch_norm
 
 import refmaml as rm
+from refmaml.doctor.cases import Case
+from refmaml.oracles import cases
 from refmaml.oracles.autodiff import why_not
+from refmaml.oracles.net_checks import truth_by_steps
 
 
 def title(pair):
@@ -194,3 +198,30 @@ def test_a_known_mistake_is_named_even_where_a_kink_lies_on_the_data():
     def other(params, given):
         return {n: g * (1 + 0.1 * np.sin(np.arange(g.size)).reshape(g.shape)) for n, g in flat(method)(params, given).items()}
     assert rm.check_meta_gradient(other, method, net=net, batch=batch, repeats=0, seconds=1).verdict == "inconclusive"
+
+
+# ---- what rounding takes ---------------------------------------------------------------------------------------------
+
+def known_for_sure():
+    """Examples whose probabilities are some 1e-10 from 0 and 1: p - 1 has lost most of its digits."""
+    rng, labels = np.random.default_rng(0), np.array([[0, 1, 1, 0]] * 3)
+    x = np.stack([1 - 2.0 * labels, rng.standard_normal(labels.shape)], axis=-1)
+    theta = np.array([12.0, 0.3, -12.0, 0.1, 0.2, -0.1])
+    return rm.Sequential([rm.Linear(2, 2)], rm.CrossEntropy(), (2,)), theta, rm.Batch(x, labels, x, labels)
+
+
+def far_from_0():
+    """Batch-norm takes a mean of a million off."""
+    net, rng = rm.Sequential([rm.Linear(3, 4), rm.BatchNorm2d(4), rm.Linear(4, 2)], rm.MSE(), (3,)), np.random.default_rng(0)
+    theta = cases.start(net, rng)
+    theta[net.parameters.slices["0.bias"]] += 1e6
+    return net, theta, cases.tasks_for(net, rng)
+
+
+@pytest.mark.parametrize("draw", [known_for_sure, far_from_0])
+def test_digits_that_cancel_on_the_way_are_no_mistake(draw):
+    """The complex step loses others than the engine does."""
+    net, theta, batch = draw()
+    case = Case("drawn", net, method := rm.MAML(0.01, 1), theta, batch)
+    off = np.abs(case.truth - truth_by_steps(method, net, theta, batch))
+    assert (off <= case.allowed).all() and off.max() > 1e-10 * np.abs(case.truth).max()

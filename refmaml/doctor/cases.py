@@ -1,16 +1,22 @@
 """A case: a net, a method, meta-parameters and tasks, with the true meta-gradient in float64 and how exactly it can be known."""
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from refmaml.batch import Batch
+from refmaml.errors import NonFiniteError
+from refmaml.layers import CrossEntropy
 from refmaml.methods import CAVIA, IMAML, MetaSGD, Reptile
 from refmaml.oracles.kinks import net_margin
 
 RATES = "inner_lr."              # what the names of learned step sizes begin with
 TRIALS = 3                       # perturbations by one rounding each that the conditioning is measured with
 KINK = 30                        # roundings from which a choice may be flipped
+NEARBY = 0.01                    # by so much inputs differ where float32 is tried: each time other roundings, the same cancellations
+LEAST = 100, 5                   # roundings of its own largest entry, and of the whole's, that a tensor may be off by in float64
+CANCELLED = 1000                 # roundings of the whole in a tensor that cancels: in a constant channel batch-norm divides by sqrt(1e-5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,32 +120,44 @@ class Case:
 
     def nearby(self, rng, size, scale=np.abs):
         """The same case with every input number a off by `size` scale(a) at most."""
-        def jitter(a):
-            return a + size * scale(a) * rng.uniform(-1, 1, a.shape) if a.dtype.kind == "f" else a
-        b = self.batch
-        batch = Batch(*map(jitter, (b.x_support, b.y_support, b.x_query, b.y_query)))
-        return self.with_(batch=batch, meta=jitter(self.meta))
+        off, b = jitter(rng, size, scale), self.batch
+        return self.with_(batch=Batch(*map(off, (b.x_support, b.y_support, b.x_query, b.y_query))), meta=off(self.meta))
 
     def moved(self, size, scale=np.abs):
-        """(M,) by how much the truth moves when every input number a is off by `size` scale(a) at most: the largest of TRIALS."""
+        """(M,) by how much the truth moves when every input number a, and every probability, is off by `size` scale(a) at most: the largest
+        of TRIALS."""
         rng, moved = np.random.default_rng(0), np.zeros(len(self.meta))
+        net = with_probabilities_off(self.net, jitter(rng, size, scale))
         for _ in range(TRIALS):
             there = self.nearby(rng, size, scale)
-            other = self.method.task_gradients(self.net, there.meta, there.batch, trace=False).grad.mean(axis=0)
+            other = self.method.task_gradients(net, there.meta, there.batch, trace=False).grad.mean(axis=0)
             moved = np.maximum(moved, np.abs(other - self.truth))
         return moved
 
+    def lost(self):
+        """(M,) what float32 loses of the gradient on the way: the most of TRIALS near by, where it flips no choice. Where batch-norm takes
+        a large mean off, say, digits are lost that no error of the inputs shows: a bias moves all alike."""
+        rng, lost = np.random.default_rng(1), np.zeros(len(self.meta))
+        for _ in range(TRIALS):
+            there = self.nearby(rng, NEARBY).rounded(np.float32)
+            with np.errstate(all="ignore"), suppress(NonFiniteError):
+                if not there.near_kink:
+                    single = there.method.meta_gradient(there.net, there.meta.astype(np.float32), there.batch.astype(np.float32)).grad
+                    lost = np.maximum(lost, np.abs(single - there.truth))
+        return lost
+
     @cached_property
     def noise(self):
-        """{name: by how much the truth moves when every input number is off by one rounding of float64}: its conditioning."""
+        """{name: by how much the truth moves when every input number is off by one rounding of float64, or what is lost on the way}: its
+        conditioning."""
         if self.like is not None:
             return self.like.noise
-        eps = np.finfo(np.float64).eps
-        moved = self.moved(eps)
-        least = 0.05 * eps * np.abs(self.truth).max()
+        eps, single = np.finfo(np.float64).eps, np.finfo(np.float32).eps
+        moved, whole = np.maximum(self.moved(eps), eps / single * self.lost()), np.abs(self.truth).max()
         lost = eps * np.abs(self.meta) if isinstance(self.method, Reptile) else np.zeros(len(self.meta))      # in theta - phi_K
-        return {name: max(moved[place].max() + lost[place].max(), eps * np.abs(self.truth[place]).max(), least)
-                for name, place in self.places.items()}
+        sizes = {name: np.abs(self.truth[place]).max() for name, place in self.places.items()}
+        least = {name: eps * whole * (0.05 if size > CANCELLED * eps * whole else CANCELLED) for name, size in sizes.items()}
+        return {name: max(moved[place].max() + lost[place].max(), eps * sizes[name], least[name]) for name, place in self.places.items()}
 
     @property
     def terms(self):
@@ -156,13 +174,15 @@ class Case:
         """(M,) how far each entry of a correct gradient may be off, by rounding alone, in the precision computed in.
 
         `noise` is what one rounding of every input does. Sums of n values add sqrt(n) roundings when those are independent (Higham 2002,
-        section 2.6); it is the largest of its tensor's entries and of TRIALS, which is the room for chance.
+        section 2.6); it is the largest of its tensor's entries and of TRIALS, which is the room for chance. Where few numbers cancel that
+        is too little still; in float64, where any mistake is millions of roundings, there is room for LEAST.
         """
-        factor = np.sqrt(self.terms) * np.finfo(self.dtype).eps / np.finfo(np.float64).eps
-        out = np.empty(len(self.meta))
+        eps, whole, out = np.finfo(self.dtype).eps, np.abs(self.truth).max(), np.empty(len(self.meta))
         for name, place in self.places.items():
-            size = np.abs(self.truth[place]).max()
-            out[place] = factor * self.noise[name] if self.tol is None or size == 0 else self.tol * size
+            size, roundings = np.abs(self.truth[place]).max(), self.noise[name] / np.finfo(np.float64).eps
+            if self.dtype is np.float64:
+                roundings = max(roundings, LEAST[0] * size, LEAST[1] * whole)
+            out[place] = np.sqrt(self.terms) * eps * roundings if self.tol is None or size == 0 else self.tol * size
         return out
 
     @cached_property
@@ -219,3 +239,26 @@ def sharpness(net, theta, batch, moves, steps=10):
         size = np.sqrt((v * v).sum(axis=1, keepdims=True))
         v = moves * net.hvp(primal, v / size)
     return float(np.sqrt((v * v).sum(axis=1)).max())
+
+
+def jitter(rng, size, scale):
+    """A function of an array a: its real numbers off by `size` scale(a) at most."""
+    return lambda a: a + size * scale(a) * rng.uniform(-1, 1, a.shape) if a.dtype.kind == "f" else a
+
+
+@dataclass(frozen=True)
+class ProbabilitiesOff(CrossEntropy):
+    """Cross-entropy whose probabilities are changed before they meet their labels."""
+    off: object = None
+
+    def forward(self, k, z, labels):
+        loss, saved = super().forward(k, z, labels)
+        return loss, saved._replace(p=self.off(saved.p))
+
+
+def with_probabilities_off(net, off):
+    """The net with its cross-entropy's probabilities off: where examples are known for sure, p - 1 has lost digits that no error of the
+    inputs shows. A squared error's targets are inputs themselves."""
+    if not isinstance(net.loss_function, CrossEntropy):
+        return net
+    return net.with_loss(ProbabilitiesOff(net.loss_function.reduction, off))

@@ -27,6 +27,7 @@ from refmaml.oracles.rows import attempted, on
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
 
 TASKS, EXAMPLES, STEPS, RATE = 3, 7, 2, 0.02
+CLEAR = 100              # roundings: what is further from a choice does not flip it
 
 
 def nets():
@@ -48,22 +49,26 @@ def nets():
         "two-layer linear": two_layer_linear(6, 2)}
 
 
-def probe(net, dtype, shared, seed=0):
-    """(w, x, y, v, margin), drawn until no choice is near, not on the way of some inner steps either: in `dtype`'s precision, as arrays
-    of `dtype`."""
-    rng, T = np.random.default_rng(seed), 1 if shared else TASKS
-    outputs = net.output_shape(net.input_shape)[0]
-    while True:
-        w = np.stack([cases.start(net, rng) for _ in range(T)]).astype(dtype)
-        x = rng.standard_normal((TASKS, EXAMPLES, *net.input_shape)).astype(dtype)
-        y = (rng.integers(0, outputs, (TASKS, EXAMPLES)) if isinstance(net.loss_function, CrossEntropy)
-             else rng.standard_normal((TASKS, EXAMPLES, outputs)).astype(dtype))
-        batch = tasks_of(x.astype(float), y)
-        phis, _ = descend(net, w.astype(float), rates_for(net, float), batch.x_support, batch.y_support, keep="phis")
-        margin = min(net_margin(net, phi, x.astype(float)) for phi in phis)
-        if margin > 100 * np.finfo(dtype).eps:
-            break
+def draw(net, dtype, shared, rng):
+    """(w, x, y, v, margin): margin is the distance from the nearest choice, also on the way of some inner steps; arrays of `dtype`."""
+    outputs, T = net.output_shape(net.input_shape)[0], 1 if shared else TASKS
+    w = np.stack([cases.start(net, rng) for _ in range(T)]).astype(dtype)
+    x = rng.standard_normal((TASKS, EXAMPLES, *net.input_shape)).astype(dtype)
+    y = (rng.integers(0, outputs, (TASKS, EXAMPLES)) if isinstance(net.loss_function, CrossEntropy)
+         else rng.standard_normal((TASKS, EXAMPLES, outputs)).astype(dtype))
+    batch = tasks_of(x.astype(float), y)
+    phis, _ = descend(net, w.astype(float), rates_for(net, float), batch.x_support, batch.y_support, keep="phis")
+    margin = min(net_margin(net, phi, x.astype(float)) for phi in phis)
     return w, x, y, rng.standard_normal((TASKS, net.num_params)).astype(dtype), margin
+
+
+def probe(net, dtype, shared, seed=0):
+    """What `draw` gives, drawn until no choice is so near that rounding in `dtype`'s precision flips it."""
+    rng = np.random.default_rng(seed)
+    while True:
+        *drawn, margin = draw(net, dtype, shared, rng)
+        if margin > CLEAR * np.finfo(dtype).eps:
+            return *drawn, margin
 
 
 def tasks_of(x, y):
