@@ -6,6 +6,7 @@ import refmaml as rm
 from refmaml import kernels
 from refmaml.oracles import cases
 from refmaml.oracles.kernel_checks import layer_kernel_checks
+from refmaml.oracles.kinks import layer_margin
 from refmaml.oracles.layer_checks import layer_checks, loss_checks
 
 K = kernels.reference()
@@ -44,6 +45,15 @@ def test_every_pass_in_float32_agrees_with_float64(case):
 def test_inputs_of_layers_with_kinks_are_drawn_away_from_them(case):
     margins = [c.margin for c in layer_checks(case, K)]
     assert all(cases.LAYER_MARGIN < margin < 1 for margin in margins)
+
+
+@pytest.mark.parametrize("layer, x, dead, margin", [
+    (rm.ReLU(), [[-4, 1], [2, 3]], False, 0.25), (rm.ReLU(), [[0, 1], [2, 3]], False, 0), (rm.ReLU(), [[0, 0], [0, 0]], False, 0),
+    (rm.MaxPool2d(2), [[4, 1], [3, 2]], False, 0.25), (rm.MaxPool2d(2), [[0, 0], [0, 0]], False, 0),
+    (rm.MaxPool2d(1), [[0, 0], [0, 0]], False, np.inf), (rm.MaxPool2d((1, 2)), [[4, 1], [0, 0]], True, 0.75),
+    (rm.MaxPool2d(2), [[0, 0], [0, 0]], True, np.inf), (rm.Tanh(), [[0, 0], [0, 0]], False, np.inf)])
+def test_the_distance_from_a_kink_is_known_for_zeros_too(layer, x, dead, margin):
+    assert layer_margin(layer, np.array(x, float)[None, None, None], dead) == margin
 
 
 @pytest.mark.parametrize("extent,stride,kernel", [(28, 2, 3), (7, 2, 3), (5, 1, 3), (6, 3, 2), (4, 1, 4)])
