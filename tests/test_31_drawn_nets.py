@@ -6,12 +6,13 @@ from drawn import drawing, layer_cases, methods, nets
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import refmaml as rm
 from refmaml import kernels
 from refmaml.doctor.cases import Case
 from refmaml.oracles import cases, chain_checks, complex_step, dense
 from refmaml.oracles.kernel_checks import layer_kernel_checks
 from refmaml.oracles.layer_checks import layer_checks
-from refmaml.oracles.net_checks import net_terms, truth_by_steps
+from refmaml.oracles.net_checks import imaml_dense_check, net_terms, reptile_check, truth_by_steps
 from refmaml.oracles.tolerance import tolerance
 
 REFERENCE, CPU = kernels.reference(), kernels.cpu()
@@ -101,6 +102,17 @@ def test_a_meta_gradient_is_the_complex_step_through_the_inner_loop(data):
     case = meta_case(data, context=data.draw(st.booleans()))
     truth = truth_by_steps(case.method, case.net, case.meta, case.batch)
     assert (np.abs(case.truth - truth) <= case.allowed).all()
+
+
+@drawing(30)
+@given(nets(), SEEDS, st.sampled_from([2.0, 20.0]), st.sampled_from(["gradient_descent", "newton_cg"]))
+def test_imaml_solves_the_dense_system_and_reptile_takes_its_steps(net, seed, regularization, solver):
+    theta, batch = cases.start(net, rng := np.random.default_rng(seed)), cases.tasks_for(net, rng)
+    imaml = rm.IMAML(regularization, inner_steps=3, inner_lr=0.01, cg_steps=300, cg_tol=1e-13, solver=solver)
+    assume(set(imaml.meta_gradient(net, theta, batch).report["cg_status"]) == {"converged"})          # I + H / lambda need not be definite
+    check = imaml_dense_check(imaml, net, theta, batch)
+    assert check.error <= LEEWAY * check.tolerance, check
+    assert (check := reptile_check(rm.Reptile(0.01, 3, inner_batch=2), net, theta, batch)).passed, check
 
 
 # ---- fast kernels against the reference ----------------------------------------------------------------------------------

@@ -90,18 +90,17 @@ def reptile_check(method, net, theta, batch):
 
 def imaml_dense_check(method, net, theta, batch):
     """iMAML against a dense Hessian and LAPACK, at the inner solution it found itself."""
-    moves = unrolled.masked(net, method)
-    truth = np.zeros_like(theta)
+    moves, truth, condition = unrolled.masked(net, method), np.zeros_like(theta), 1.0
     for t in range(len(batch)):
         task = batch[t:t + 1]
         phi = method.adapt(net, theta, task.x_support, task.y_support)[0]
         H = dense.hessian(net, phi, task.x_support, task.y_support)
         q = net.gradient(phi[None], task.x_query, task.y_query)[0]
         truth += dense.imaml_gradient(H, q, method.regularization, moves) / len(batch)
+        condition = max(condition, np.linalg.cond(np.eye(len(theta)) + H / method.regularization))
     value = method.meta_gradient(net, theta, batch).grad
     # CG stops at a relative residual of cg_tol; the error of its solution is at most that times A's condition number.
-    A = np.eye(len(theta)) + H / method.regularization
-    limit = tolerance(float, method_terms(method, net, batch)) + method.cg_tol * np.linalg.cond(A)
+    limit = tolerance(float, method_terms(method, net, batch)) + method.cg_tol * condition
     return Check("5 algebra", describe(method), "u", "dense H, LAPACK", relative_error(value, truth), limit)
 
 
