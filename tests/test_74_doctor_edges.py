@@ -16,6 +16,7 @@ from refmaml.cli import main
 from refmaml.doctor import check
 from refmaml.doctor.cases import Case
 from refmaml.doctor.probes import own_case
+from refmaml.errors import ArgumentError
 
 METHOD = rm.MAML(0.1, 2)
 ROOT = Path(__file__).parent.parent
@@ -130,6 +131,22 @@ def test_near_a_kink_an_error_that_no_flip_makes_is_wrong(monkeypatch):
         def fn(params, batch, factor=factor):
             return {n: (factor * g + (factor - 1)).astype(np.float32) for n, g in right(params, batch).items()}
         assert rm.check_meta_gradient(fn, METHOD, net=net, batch=batch, repeats=0, seconds=1).verdict == verdict
+
+
+def test_at_a_kink_a_right_answer_is_not_called_wrong():
+    """Windows tie, and who wins matters: what is allowed then explains any mistake, but none was made."""
+    net = rm.Sequential([rm.Conv2d(3, 9, (3, 2), (3, 1), (2, 1)), rm.Conv2d(9, 5, (2, 1), (2, 3), ((2, 1), (2, 1))), rm.LeakyReLU(0.2),
+                         rm.MaxPool2d(2, (3, 2)), rm.BatchNorm2d(5, eps=1e-3, beta=False), rm.SpatialMean(), rm.Linear(5, 2, False)],
+                        rm.MSE("sum/K", 0.5), (3, 4, 4))
+    report = rm.check_meta_gradient(implements(net, rm.MAML(0.01)), rm.MAML(0.01), net=net, repeats=0, seed=3)
+    assert report.sittings[0].margin == 0 and report.verdict == "inconclusive"
+
+
+def test_a_net_on_which_nothing_shows_is_refused():
+    net = rm.Sequential([rm.Linear(3, 4, False), rm.ReLU(), rm.Linear(4, 2, False)], rm.MSE(), (3,))
+    nothing = rm.Batch(*[np.zeros((2, 5, size)) for size in (3, 2, 3, 2)])
+    with pytest.raises(ArgumentError, match="net: expected one in which something depends on the parameters, got a meta-gradient of 0"):
+        rm.check_meta_gradient(implements(net, METHOD), METHOD, net=net, batch=nothing, repeats=0)
 
 
 def test_a_name_found_near_a_kink_is_not_looked_for_again(monkeypatch):

@@ -153,7 +153,8 @@ def diagnosed(examinee, seen, sittings, remarks, deadline, found):
 
 def named_at_a_kink(seen, deadline):
     """[Explained] where what is off near a kink is off by a known mistake after all, to rounding: a flipped choice is never that."""
-    near = [(case, answer) for sitting, case, answer in seen if sitting.verdict == INCONCLUSIVE and case.near_kink]
+    near = [(case, answer) for sitting, case, answer in seen
+            if sitting.verdict == INCONCLUSIVE and sitting.misfit > 1 and case.near_kink]
     return fit.explain([c for c, _ in near], [a.grad for _, a in near], lambda: deadline - perf_counter()) if near else []
 
 

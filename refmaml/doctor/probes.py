@@ -181,7 +181,7 @@ def meta_start(method, net, theta, rng):
 
 
 def own_case(net, method, batch, seed):
-    """The user's own net and method as they are, on their batch or on one drawn at random."""
+    """The user's own net and method as they are, on their batch or on one drawn at random. Raises ArgumentError where nothing shows."""
     rng = np.random.default_rng([seed, len(PROBES)])
     net = net.with_kernels(net.kernels)
     if batch is None:
@@ -189,4 +189,6 @@ def own_case(net, method, batch, seed):
         outputs, = net.output_shape(net.input_shape)
         batch = Batch(*normal_inputs(net, 2, max(outputs, 5), rng), *normal_inputs(net, 2, max(outputs, 5) + 2, rng))
     theta = net.init(rng, np.float64)
-    return Case("own net", net, method, meta_start(method, net, theta, rng), batch.astype(np.float64), own=True)
+    case = Case("own net", net, method, meta_start(method, net, theta, rng), batch.astype(np.float64), own=True)
+    expect(case.truth.any(), "net", "one in which something depends on the parameters", "a meta-gradient of 0 throughout: dead units?")
+    return case
