@@ -91,7 +91,7 @@ def meta_case(data, context=False):
     net = data.draw(nets(context))
     method, rng = data.draw(methods(net)), np.random.default_rng(data.draw(SEEDS))
     theta, sizes = cases.start(net, rng), {name: data.draw(st.integers(1, 5)) for name in ("tasks", "support", "query")}
-    case = Case("drawn", net, method, method.init(net, theta), cases.tasks_for(net, rng, **sizes))
+    case = Case("drawn", net, method, method.init(net, theta), cases.tasks_for(net, rng, **sizes), own=True)
     assume(case.margin > chain_checks.CLEAR * np.finfo(float).eps and np.abs(case.truth).max() > NOTHING)
     return case
 

@@ -222,6 +222,6 @@ def far_from_0():
 def test_digits_that_cancel_on_the_way_are_no_mistake(draw):
     """The complex step loses others than the engine does."""
     net, theta, batch = draw()
-    case = Case("drawn", net, method := rm.MAML(0.01, 1), theta, batch)
+    case = Case("drawn", net, method := rm.MAML(0.01, 1), theta, batch, own=True)
     off = np.abs(case.truth - truth_by_steps(method, net, theta, batch))
     assert (off <= case.allowed).all() and off.max() > 1e-10 * np.abs(case.truth).max()

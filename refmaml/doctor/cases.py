@@ -15,8 +15,7 @@ RATES = "inner_lr."              # what the names of learned step sizes begin wi
 TRIALS = 3                       # perturbations by one rounding each that the conditioning is measured with
 KINK = 30                        # roundings from which a choice may be flipped
 NEARBY = 0.01                    # by so much inputs differ where float32 is tried: each time other roundings, the same cancellations
-LEAST = 100, 5                   # roundings of its own largest entry, and of the whole's, that a tensor may be off by in float64
-CANCELLED = 1000                 # roundings of the whole in a tensor that cancels: in a constant channel batch-norm divides by sqrt(1e-5)
+CANCELLED = 1000                 # roundings of the whole gradient in what cancels: batch-norm divides a constant channel by sqrt(1e-5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,14 +173,13 @@ class Case:
         """(M,) how far each entry of a correct gradient may be off, by rounding alone, in the precision computed in.
 
         `noise` is what one rounding of every input does. Sums of n values add sqrt(n) roundings when those are independent (Higham 2002,
-        section 2.6); it is the largest of its tensor's entries and of TRIALS, which is the room for chance. Where few numbers cancel that
-        is too little still; in float64, where any mistake is millions of roundings, there is room for LEAST.
+        section 2.6); it is the largest of its tensor's entries and of TRIALS, which is the room for chance. A user's net may be such that
+        all of a channel cancels; there, in float64, where any mistake is millions of roundings, CANCELLED are allowed.
         """
-        eps, whole, out = np.finfo(self.dtype).eps, np.abs(self.truth).max(), np.empty(len(self.meta))
+        eps, out = np.finfo(self.dtype).eps, np.empty(len(self.meta))
+        least = CANCELLED * np.abs(self.truth).max() if self.own and self.dtype is np.float64 else 0
         for name, place in self.places.items():
-            size, roundings = np.abs(self.truth[place]).max(), self.noise[name] / np.finfo(np.float64).eps
-            if self.dtype is np.float64:
-                roundings = max(roundings, LEAST[0] * size, LEAST[1] * whole)
+            size, roundings = np.abs(self.truth[place]).max(), max(self.noise[name] / np.finfo(np.float64).eps, least)
             out[place] = np.sqrt(self.terms) * eps * roundings if self.tol is None or size == 0 else self.tol * size
         return out
 

@@ -137,8 +137,8 @@ def precision_check(method, net, theta, batch):
                  tolerance(np.float32, method_terms(method, net, batch)))
 
 
-def planted_errors(method, net, theta, batch, truth):
-    """What the check of MAML must refuse: {name: Check}, each of a wrong meta-gradient that has been published or shipped."""
+def wrong_gradients(method, net):
+    """Wrong meta-gradients of MAML that have been published or shipped: {name: function (net, meta, batch) -> gradient}."""
     class StepByStep(type(net)):
         def unrolled(self, *args, **options):                        # so that hvp is asked
             return None
@@ -164,7 +164,11 @@ def planted_errors(method, net, theta, batch, truth):
         one = replace(method, inner_steps=1)
         return np.mean([one.meta_gradient(net, phi[t], batch[t:t + 1]).grad for t in range(len(batch))], axis=0)
 
-    wrong = {"first-order gradient": gradient_of(cases.first_order_of(method)), "H doubled": gradient_of(method, on(Doubled)),
-             "H's sign flipped": gradient_of(method, on(Flipped)), "last step only": last_step_only,
-             "summed over tasks": lambda net, meta, batch: len(batch) * method.meta_gradient(net, meta, batch).grad}
-    return {name: meta_gradient_check(method, net, theta, batch, truth, candidate=f) for name, f in wrong.items()}
+    return {"first-order gradient": gradient_of(cases.first_order_of(method)), "H doubled": gradient_of(method, on(Doubled)),
+            "H's sign flipped": gradient_of(method, on(Flipped)), "last step only": last_step_only,
+            "summed over tasks": lambda net, meta, batch: len(batch) * method.meta_gradient(net, meta, batch).grad}
+
+
+def planted_errors(method, net, theta, batch, truth):
+    """What the check of MAML must refuse: {name: Check}, one for each of `wrong_gradients`."""
+    return {name: meta_gradient_check(method, net, theta, batch, truth, candidate=f) for name, f in wrong_gradients(method, net).items()}
