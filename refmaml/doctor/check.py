@@ -133,7 +133,7 @@ def judge(case, misfit, earlier_right):
 def diagnosed(examinee, seen, sittings, remarks, deadline, found):
     """The Report on a wrong gradient: its name, or else where it is wrong. found: what explains it, if it is wrong near a kink only."""
     usable = [(case, answer) for sitting, case, answer in seen if found or sitting.verdict != INCONCLUSIVE]
-    if all(case.dtype is np.float64 and fit.misfit_of_truth(case.with_(dtype=np.float32), answer.grad) <= 1 for case, answer in usable):
+    if all(right_to_float32(case, answer) for case, answer in usable):
         return wrong("right to float32, not to float64: something inside is computed in float32", "no .float(), no float32 constants or "
                      "step sizes; torch.set_default_dtype(torch.float64); jax_enable_x64", sittings, remarks)
     found = found or name_it(usable, lambda: deadline - perf_counter())
@@ -149,6 +149,12 @@ def diagnosed(examinee, seen, sittings, remarks, deadline, found):
     where = f"; {findings[0].text}" if findings else f"; first seen on the {worst[0].case} probe, in {worst[0].worst.name}"
     return Report(WRONG, f"no mistake of the dictionary{where}", "", (), tuple(f.text for f in findings),
                   tuple((f.stage, f.tensor) for f in findings), tuple(sittings), tuple(remarks))
+
+
+def right_to_float32(case, answer):
+    """Whether a float64 answer is what float32 would give, on a case where that says something."""
+    single = case.with_(dtype=np.float32)
+    return case.dtype is np.float64 and fit.misfit_of_truth(single, answer.grad) <= 1 and single.blur <= BLUR
 
 
 def named_at_a_kink(seen, deadline):

@@ -43,7 +43,8 @@ class Fitted(NamedTuple):
 def fitted(case, g, c):
     """s = <g, c> / <c, c> in units of what rounding allows, and max |g - s c| / allowed (of a larger gradient, allowed in proportion)."""
     a, b = g / case.allowed, c / case.allowed
-    below = b @ b
+    with np.errstate(over="ignore"):                           # a mistake that runs away explains nothing
+        below = b @ b
     if not np.isfinite(below) or below == 0:
         return Fitted(0.0, np.inf)
     s = float(a @ b / below)
