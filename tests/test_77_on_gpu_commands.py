@@ -94,6 +94,16 @@ def test_the_doctor_hands_out_cupy_s_arrays_and_derivatives_of_the_gpu(cuda):
     assert report.ok, report
 
 
+def test_the_doctor_judges_a_net_of_one_s_own_on_a_gpu(cuda):
+    net = rm.Sequential([rm.Linear(3, 4), rm.Tanh(), rm.Linear(4, 2)], rm.CrossEntropy(), (3,), kernels.cuda())
+    for factor, found in ((1.0, "right"), (1.5, "wrong")):
+        def gradient(problem, params, batch, factor=factor):
+            assert problem.net.kernels.far
+            grad = problem.method.meta_gradient(problem.net, problem.net.flat(params), rm.Batch(*batch)).grad
+            return problem.net.named(factor * grad)
+        assert rm.check_meta_gradient(gradient, rm.MAML(0.1, 2), net=net, probes=["two-layer"], repeats=0, seconds=5).verdict == found
+
+
 def test_verify_holds_every_kernel_and_method_of_the_gpu_against_the_reference(cuda, monkeypatch, capsys):
     """The section for --kernels cuda alone, on few cases: the ones before it are the reference's."""
     monkeypatch.setattr(kernel_checks.cases, "LAYERS", kernel_checks.cases.LAYERS[5:7])

@@ -40,12 +40,14 @@ def check_meta_gradient(fn, method, *, net=None, batch=None, probes=None, framew
     precision   "float64" or "float32"; None: float64, then float32
     repeats     how often the first probe is asked again at most, for noise, state and memory; 0: never
     seconds     how long to look for a name
-    kernels     the kernel set problem.net computes with, and so problem.loss, gradient and hvp in NumPy and CuPy; None: the reference
+    kernels     the kernel set problem.net computes with, and so problem.loss, gradient and hvp in NumPy and CuPy; None: that of a net of
+                the user's own on a GPU, or else the reference
     Gradients that can be read are judged; what cannot raises ArgumentError in one line. Units: errors are relative, seconds are wall time.
     """
     started = perf_counter()
     expect(type(method).__name__ in methods, "method", "a method of refmaml, such as rm.MAML(0.1, 5)", lambda: type(method).__name__)
     expect(precision is None or precision in PRECISIONS, "precision", "float64 or float32", repr(precision))
+    kernels = net.kernels if kernels is None and net is not None and net.kernels.far else kernels
     examinee = Examinee(fn, framework_called(framework)._replace(kernels=kernels), Layout(layout))
     expect(examinee.told or net is not None, "net", "the net that a function of (params, batch) implements", "None")
     cases, left_out = probes_for(method, probes, seed) if examinee.told else ([], [])
