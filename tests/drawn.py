@@ -90,7 +90,7 @@ class Grown:
 
 @st.composite
 def nets(draw, context=False):
-    """Convolutions with what may stand between them, in any order, or none; then a head."""
+    """Convolutions or linear layers, what may stand between them in any order, and a head."""
     images = draw(st.booleans())
     grown = Grown(draw(st.tuples(st.integers(1, 3), *[st.integers(2, 8)] * 2) if images else st.tuples(st.integers(1, 6))))
     for _ in range(draw(st.integers(1, 3))):

@@ -21,18 +21,13 @@ SINGLE, TRIALS, LEEWAY = np.finfo(np.float32).eps, 3, 30          # of some 2,40
 NOTHING = 1e-9           # results that are smaller are nothing but what rounding left of 0
 
 
-def exactly(*arrays):
-    """The same numbers in float64."""
-    return [a.astype(float) if a.dtype.kind == "f" else a for a in arrays]
-
-
 def noise(f, rng, inputs):
     """{quantity: by how much roundings in float32 move it}, the most of some trials near the inputs. A small net may be steep, or cancel to
     nearly nothing, which tolerances relative to the result do not know."""
     moved = []
     for _ in range(TRIALS):
         near = [(a * (1 + SINGLE * rng.uniform(-1, 1, a.shape))).astype(np.float32) if a.dtype.kind == "f" else a for a in inputs]
-        single, double = f(*near), f(*exactly(*near))
+        single, double = f(*near), f(*chain_checks.exactly(*near))
         moved.append({name: np.abs(single[name] - double[name]).max() for name in double})
     return {name: max(each[name] for each in moved) for name in moved[0]}
 
@@ -122,8 +117,8 @@ def chain_apart(net, fast, seed, dtype, shared):
     rng, *drawn = probed(net, seed, dtype, shared)
     quantities = partial(chain_checks.quantities, net)
     terms = 3 * (chain_checks.STEPS + 1) * net_terms(net, chain_checks.EXAMPLES)
-    return apart(chain_checks.quantities(net.with_kernels(fast), *drawn), quantities(*exactly(*drawn)), noise(quantities, rng, drawn),
-                 dtype, terms)
+    found, exact = chain_checks.quantities(net.with_kernels(fast), *drawn), quantities(*chain_checks.exactly(*drawn))
+    return apart(found, exact, noise(quantities, rng, drawn), dtype, terms)
 
 
 @drawing(60)

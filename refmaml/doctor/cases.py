@@ -152,11 +152,11 @@ class Case:
         if self.like is not None:
             return self.like.noise
         eps, single = np.finfo(np.float64).eps, np.finfo(np.float32).eps
-        moved, whole = np.maximum(self.moved(eps), eps / single * self.lost()), np.abs(self.truth).max()
-        lost = eps * np.abs(self.meta) if isinstance(self.method, Reptile) else np.zeros(len(self.meta))      # in theta - phi_K
-        sizes = {name: np.abs(self.truth[place]).max() for name, place in self.places.items()}
-        least = {name: eps * whole * (0.05 if size > CANCELLED * eps * whole else CANCELLED) for name, size in sizes.items()}
-        return {name: max(moved[place].max() + lost[place].max(), eps * sizes[name], least[name]) for name, place in self.places.items()}
+        moved = np.maximum(self.moved(eps), eps / single * self.lost())
+        least = 0.05 * eps * np.abs(self.truth).max()
+        taken_off = eps * np.abs(self.meta) if isinstance(self.method, Reptile) else np.zeros(len(self.meta))      # theta - phi_K
+        return {name: max(moved[place].max() + taken_off[place].max(), eps * np.abs(self.truth[place]).max(), least)
+                for name, place in self.places.items()}
 
     @property
     def terms(self):

@@ -71,6 +71,11 @@ def probe(net, dtype, shared, seed=0):
             return *drawn, margin
 
 
+def exactly(*arrays):
+    """The same numbers in float64; labels as they are."""
+    return [a.astype(float) if a.dtype.kind == "f" else a for a in arrays]
+
+
 def tasks_of(x, y):
     """The last examples of each task to adapt on, all of them to be judged on."""
     return Batch(x[:, 2:], y[:, 2:], x, y)
@@ -107,7 +112,7 @@ def chain_check(name, net, kernels, dtype, shared):
     """A net as one kernel against the reference kernels in float64 on the same numbers, a Check for each quantity."""
     w, x, y, v, margin = probe(net, dtype, shared)
     fast = quantities(net.with_kernels(kernels), w, x, y, v)
-    exact = quantities(net, w.astype(float), x.astype(float), y if y.dtype.kind == "i" else y.astype(float), v.astype(float))
+    exact = quantities(net, *exactly(w, x, y, v))
     subject = on(kernels, name, dtype, shared)
     terms = {name: net_terms(net, EXAMPLES) * (3 * (STEPS + 1) if "lam" in name or "steps" in name else 1) for name in exact}
     return [Check("7 kernels", subject, quantity, "reference kernels", relative_error(fast[quantity], value),
