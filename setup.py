@@ -3,10 +3,18 @@
 `kernels/` sits beside `refmaml/` so that a kernel engineer finds it at the top, and imports as `refmaml.kernels`:
 in a wheel through `package_dir`, in a checkout through the symbolic link `refmaml/kernels -> ../kernels`.
 """
+
 from setuptools import find_packages, setup
 
-engine = [p for p in find_packages(include=["refmaml", "refmaml.*"]) if not p.startswith("refmaml.kernels")]
+engine = [
+    p
+    for p in find_packages(include=["refmaml", "refmaml.*"])
+    if not p.startswith("refmaml.kernels")
+]
 kernels = ["refmaml.kernels"] + [f"refmaml.kernels.{p}" for p in find_packages("kernels")]
 
-setup(packages=engine + kernels, package_dir={"refmaml.kernels": "kernels"},
-      package_data={"refmaml.kernels": ["*.cu", "*/*.cu"], "refmaml.bench.gpu": ["*.cu"]})
+setup(
+    packages=engine + kernels,
+    package_dir={"refmaml.kernels": "kernels"},
+    package_data={"refmaml.kernels": ["*.cu", "*/*.cu"], "refmaml.bench.gpu": ["*.cu"]},
+)

@@ -6,6 +6,7 @@ From a base point one quantity grows at a time, for MAML with stored and with re
 the trade-off of Rajeswaran et al. 2019 (iMAML), table 1 and figure 2, measured. Writes cost_growth.json and cost_growth.png. Linux with
 glibc only: memory is read from /proc.
 """
+
 import argparse
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -22,11 +23,23 @@ from refmaml.errors import expect
 
 WAYS, CHUNK, REPEATS, MB = 5, 4, 5, 1e6
 BASE = {"inner_steps": 4, "tasks": 8, "shots": 1, "image": 28, "channels": 32, "cg_steps": 5}
-SWEEPS = {"inner_steps": [1, 2, 4, 8, 16], "tasks": [4, 8, 16, 32, 64], "shots": [1, 2, 5, 10, 20], "image": [28, 42, 56, 84],
-          "channels": [16, 32, 64, 128], "cg_steps": [1, 2, 5, 10, 20]}
+SWEEPS = {
+    "inner_steps": [1, 2, 4, 8, 16],
+    "tasks": [4, 8, 16, 32, 64],
+    "shots": [1, 2, 5, 10, 20],
+    "image": [28, 42, 56, 84],
+    "channels": [16, 32, 64, 128],
+    "cg_steps": [1, 2, 5, 10, 20],
+}
 QUICK_BASE, QUICK = BASE | {"tasks": 4, "channels": 4}, {"inner_steps": [4, 8], "cg_steps": [2, 5]}
-TITLES = {"inner_steps": "inner steps", "tasks": f"tasks, {CHUNK} at a time", "shots": "support shots per class",
-          "image": "height and width in pixels", "channels": "channels", "cg_steps": "CG iterations"}
+TITLES = {
+    "inner_steps": "inner steps",
+    "tasks": f"tasks, {CHUNK} at a time",
+    "shots": "support shots per class",
+    "image": "height and width in pixels",
+    "channels": "channels",
+    "cg_steps": "CG iterations",
+}
 
 # What a step or a CG iteration costs does not depend on their sizes, as long as numbers stay finite and no solve ends early: for that
 # I + H/lambda must be positive definite, and on noise the curvature H of this net grows with its channels.
@@ -34,35 +47,61 @@ METHODS = {
     "MAML, stored": lambda p: rm.MAML(0.01, p["inner_steps"]),
     "MAML, recomputed": lambda p: rm.MAML(0.01, p["inner_steps"], recompute=True),
     "first-order MAML": lambda p: rm.FirstOrderMAML(0.01, p["inner_steps"]),
-    "iMAML": lambda p: rm.IMAML(32.0 * p["channels"], p["inner_steps"], 1 / (32.0 * p["channels"]), cg_steps=p["cg_steps"], cg_tol=0.0),
-    "Reptile": lambda p: rm.Reptile(0.01, p["inner_steps"])}
+    "iMAML": lambda p: rm.IMAML(
+        32.0 * p["channels"],
+        p["inner_steps"],
+        1 / (32.0 * p["channels"]),
+        cg_steps=p["cg_steps"],
+        cg_tol=0.0,
+    ),
+    "Reptile": lambda p: rm.Reptile(0.01, p["inner_steps"]),
+}
 
-MEMORY = ("peak resident memory of a fresh process during one meta-gradient, less what was resident just before: imports done, parameters "
-          "and tasks made, kernels loaded by another net's meta-gradient with one inner step on one chunk of them, freed memory returned "
-          "to the system; 1 MB = 1e6 bytes, and Linux counts to within about 0.3 of them")
+MEMORY = (
+    "peak resident memory of a fresh process during one meta-gradient, less what was resident just before: imports done, parameters "
+    "and tasks made, kernels loaded by another net's meta-gradient with one inner step on one chunk of them, freed memory returned "
+    "to the system; 1 MB = 1e6 bytes, and Linux counts to within about 0.3 of them"
+)
 TIME = f"wall-clock time of one meta-gradient, the median of {REPEATS} in one process that has run it before"
 EXPONENT = "slope of the least-squares line through log(cost) over log(quantity), all points"
 
 
 # ---- one point, in a process of its own --------------------------------------------------------------------------------
 
+
 def random_tasks(point, rng):
     """Noise in place of pictures: what a pass costs does not depend on them. One query image per class."""
+
     def draw(shots):
         labels = np.tile(np.repeat(np.arange(WAYS), shots), (point["tasks"], 1))
-        return rng.standard_normal((*labels.shape, 1, point["image"], point["image"]), dtype=np.float32), labels
+        return rng.standard_normal(
+            (*labels.shape, 1, point["image"], point["image"]), dtype=np.float32
+        ), labels
+
     return rm.Batch(*draw(point["shots"]), *draw(1))
 
 
 def measure(name, point, kernels):
     """{"seconds", "peak_mb"} of one meta-gradient of a method at a point."""
+
     def a_net():
-        return rm.conv4(WAYS, point["channels"], (1, point["image"], point["image"]), kernels=getattr(rm.kernels, kernels)())
-    net, method, batch = a_net(), METHODS[name](point), random_tasks(point, np.random.default_rng(0))
+        return rm.conv4(
+            WAYS,
+            point["channels"],
+            (1, point["image"], point["image"]),
+            kernels=getattr(rm.kernels, kernels)(),
+        )
+
+    net, method, batch = (
+        a_net(),
+        METHODS[name](point),
+        random_tasks(point, np.random.default_rng(0)),
+    )
     theta = net.init(0)
 
     def run():
         return method.meta_gradient(net, theta, batch, chunk=CHUNK)
+
     # On a net of its own, since kernels may keep the memory they worked in for the next run of the same net: that is to be counted.
     replace(method, inner_steps=1).meta_gradient(a_net(), theta, batch[:CHUNK], chunk=CHUNK)
     memory = peak_memory(run)
@@ -78,6 +117,7 @@ def measure(name, point, kernels):
 
 # ---- all points ------------------------------------------------------------------------------------------------------
 
+
 def applies(name, quantity):
     """Only iMAML has CG iterations."""
     return quantity != "cg_steps" or name == "iMAML"
@@ -86,14 +126,32 @@ def applies(name, quantity):
 def measure_all(base, sweeps, kernels):
     """{quantity: {"values": [...], method: {"seconds": [...], "peak_mb": [...], and the exponent of each}}}."""
     from tqdm import tqdm
-    points = {quantity: [base | {quantity: value} for value in values] for quantity, values in sweeps.items()}
-    wanted = {key(name, point): (name, point) for quantity in sweeps for name in METHODS if applies(name, quantity)
-              for point in points[quantity]}                                  # the base point once, not once in every sweep
+
+    points = {
+        quantity: [base | {quantity: value} for value in values]
+        for quantity, values in sweeps.items()
+    }
+    wanted = {
+        key(name, point): (name, point)
+        for quantity in sweeps
+        for name in METHODS
+        if applies(name, quantity)
+        for point in points[quantity]
+    }  # the base point once, not once in every sweep
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as fresh:
         bar = tqdm(wanted.items(), unit="point", disable=not sys.stderr.isatty())
-        found = {k: fresh.submit(measure, name, point, kernels).result() for k, (name, point) in bar}
-    return {quantity: {"values": sweeps[quantity]} | {name: growth(sweeps[quantity], [found[key(name, p)] for p in points[quantity]])
-                                                      for name in METHODS if applies(name, quantity)} for quantity in sweeps}
+        found = {
+            k: fresh.submit(measure, name, point, kernels).result() for k, (name, point) in bar
+        }
+    return {
+        quantity: {"values": sweeps[quantity]}
+        | {
+            name: growth(sweeps[quantity], [found[key(name, p)] for p in points[quantity]])
+            for name in METHODS
+            if applies(name, quantity)
+        }
+        for quantity in sweeps
+    }
 
 
 def key(name, point):
@@ -104,7 +162,8 @@ def growth(values, results):
     """What was measured at each value, and the exponents a of cost ~ value^a."""
     series = {cost: [result[cost] for result in results] for cost in ("seconds", "peak_mb")}
     return {cost: [float(f"{x:.4g}") for x in xs] for cost, xs in series.items()} | {
-        f"{cost}_exponent": round(exponent(values, xs), 2) + 0.0 for cost, xs in series.items()}
+        f"{cost}_exponent": round(exponent(values, xs), 2) + 0.0 for cost, xs in series.items()
+    }
 
 
 def exponent(values, costs):
@@ -114,11 +173,18 @@ def exponent(values, costs):
 
 # ---- the picture -----------------------------------------------------------------------------------------------------
 
+
 def styles():
     """{method: how its line is drawn}, in the demo's colours where it has them; dashed: its memory is often iMAML's to the pixel."""
     from refmaml.cli.pictures import COLORS
-    return {"MAML, stored": {"color": COLORS["maml"]}, "MAML, recomputed": {"color": "#e09f3e", "linestyle": (0, (3, 1.5)), "zorder": 3},
-            "first-order MAML": {"color": COLORS["fomaml"]}, "iMAML": {"color": "#6d597a"}, "Reptile": {"color": COLORS["reptile"]}}
+
+    return {
+        "MAML, stored": {"color": COLORS["maml"]},
+        "MAML, recomputed": {"color": "#e09f3e", "linestyle": (0, (3, 1.5)), "zorder": 3},
+        "first-order MAML": {"color": COLORS["fomaml"]},
+        "iMAML": {"color": "#6d597a"},
+        "Reptile": {"color": COLORS["reptile"]},
+    }
 
 
 def draw(path, sweeps, title):
@@ -126,15 +192,31 @@ def draw(path, sweeps, title):
     from matplotlib.figure import Figure
 
     from refmaml.training.curve import INK, save_figure
+
     figure = Figure(figsize=(2.75 * len(sweeps), 6.4), dpi=150, layout="constrained")
     panels = figure.subplots(2, len(sweeps), sharey="row", squeeze=False)
     for row, cost, label in ((0, "seconds", "seconds"), (1, "peak_mb", "peak memory, MB")):
         for column, (quantity, sweep) in enumerate(sweeps.items()):
-            draw_panel(panels[row, column], sweep, cost, TITLES[quantity] if row else "", label if column == 0 else "")
+            draw_panel(
+                panels[row, column],
+                sweep,
+                cost,
+                TITLES[quantity] if row else "",
+                label if column == 0 else "",
+            )
         bottom, top = panels[row, 0].get_ylim()
-        panels[row, 0].set_ylim(bottom, top * (top / bottom) ** 0.35)           # room for the exponents above the lines
+        panels[row, 0].set_ylim(
+            bottom, top * (top / bottom) ** 0.35
+        )  # room for the exponents above the lines
     lines = panels[0, 0].get_lines()
-    figure.legend(lines, [line.get_label() for line in lines], loc="outside lower center", ncols=len(lines), frameon=False, labelcolor=INK)
+    figure.legend(
+        lines,
+        [line.get_label() for line in lines],
+        loc="outside lower center",
+        ncols=len(lines),
+        frameon=False,
+        labelcolor=INK,
+    )
     figure.suptitle(title, color=INK, fontsize=10)
     save_figure(path, figure)
 
@@ -144,12 +226,28 @@ def draw_panel(axes, sweep, cost, xlabel, ylabel):
     from matplotlib.ticker import NullFormatter, NullLocator
 
     from refmaml.training.curve import tidy
+
     axes.set_xscale("log")
     axes.set_yscale("log")
     for place, (name, style) in enumerate((n, s) for n, s in styles().items() if n in sweep):
-        axes.plot(sweep["values"], sweep[name][cost], marker="o", markersize=3.5, linewidth=1.6, label=name, **style)
-        axes.text(0.05, 0.97 - 0.065 * place, f"$n^{{{sweep[name][cost + '_exponent']:.2f}}}$", transform=axes.transAxes, va="top",
-                  fontsize=9, color=style["color"])
+        axes.plot(
+            sweep["values"],
+            sweep[name][cost],
+            marker="o",
+            markersize=3.5,
+            linewidth=1.6,
+            label=name,
+            **style,
+        )
+        axes.text(
+            0.05,
+            0.97 - 0.065 * place,
+            f"$n^{{{sweep[name][cost + '_exponent']:.2f}}}$",
+            transform=axes.transAxes,
+            va="top",
+            fontsize=9,
+            color=style["color"],
+        )
     tidy(axes, xlabel, ylabel)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter("{x:g}")
@@ -159,29 +257,65 @@ def draw_panel(axes, sweep, cost, xlabel, ylabel):
 
 # ---- the command -----------------------------------------------------------------------------------------------------
 
+
 def main(argv=None):
     """Measure, write the JSON and the picture."""
     from refmaml.cli.report import circumstances
     from refmaml.training.files import make_folder, write_json
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", default="runs/cost_growth", metavar="DIR", help="where to write (default runs/cost_growth)")
-    parser.add_argument("--kernels", choices=KERNELS, default="auto", help="what computes the layers")
-    parser.add_argument("--quick", action="store_true", help="a small net and few values of few quantities: to try the script out")
+    parser.add_argument(
+        "--out",
+        default="runs/cost_growth",
+        metavar="DIR",
+        help="where to write (default runs/cost_growth)",
+    )
+    parser.add_argument(
+        "--kernels", choices=KERNELS, default="auto", help="what computes the layers"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a small net and few values of few quantities: to try the script out",
+    )
     arguments = parser.parse_args(argv)
     base, sweeps = (QUICK_BASE, QUICK) if arguments.quick else (BASE, SWEEPS)
     out, started = make_folder(arguments.out), perf_counter()
     found = measure_all(base, sweeps, arguments.kernels)
-    net = {"net": "conv4, strided, mean over positions", "dtype": "float32", "ways": WAYS, "query_shots": 1, "chunk": CHUNK}
-    write_json(out / "cost_growth.json", {
-        "seconds": TIME, "peak_mb": MEMORY, "exponents": EXPONENT, "base": base, **net, "kernels": arguments.kernels,
-        "took_seconds": round(perf_counter() - started, 1), **circumstances(), "sweeps": found})
-    draw(out / "cost_growth.png", found, f"one {WAYS}-way meta-gradient: from {describe(base)} on, one quantity grows at a time")
+    net = {
+        "net": "conv4, strided, mean over positions",
+        "dtype": "float32",
+        "ways": WAYS,
+        "query_shots": 1,
+        "chunk": CHUNK,
+    }
+    write_json(
+        out / "cost_growth.json",
+        {
+            "seconds": TIME,
+            "peak_mb": MEMORY,
+            "exponents": EXPONENT,
+            "base": base,
+            **net,
+            "kernels": arguments.kernels,
+            "took_seconds": round(perf_counter() - started, 1),
+            **circumstances(),
+            "sweeps": found,
+        },
+    )
+    draw(
+        out / "cost_growth.png",
+        found,
+        f"one {WAYS}-way meta-gradient: from {describe(base)} on, one quantity grows at a time",
+    )
 
 
 def describe(base):
-    """"4 inner steps, 8 tasks, ..." of the base point."""
-    return (f"{base['inner_steps']} inner steps, {base['tasks']} tasks, {base['shots']} shot, {base['image']} x {base['image']} pixels, "
-            f"{base['channels']} channels, {base['cg_steps']} CG iterations")
+    """ "4 inner steps, 8 tasks, ..." of the base point."""
+    return (
+        f"{base['inner_steps']} inner steps, {base['tasks']} tasks, {base['shots']} shot, {base['image']} x {base['image']} pixels, "
+        f"{base['channels']} channels, {base['cg_steps']} CG iterations"
+    )
 
 
 if __name__ == "__main__":

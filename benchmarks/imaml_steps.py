@@ -6,6 +6,7 @@ On TASKS training tasks, at the start of each protocol's training and where each
 support loss at theta, by power iteration; and for some inner step sizes what the loop makes of the support loss, how far it ends from the
 solution that the implicit gradient is meant for, and how well five iterations of conjugate gradients solve the outer system there.
 """
+
 import argparse
 from dataclasses import replace
 
@@ -18,9 +19,13 @@ from refmaml.doctor.cases import sharpness
 from refmaml.errors import NonFiniteError
 from refmaml.training import checkpoint, files
 
-TASKS, STEP, ITERATIONS = 16, 7, 30                      # how many tasks, of which meta-step; iterations of the power method
+TASKS, STEP, ITERATIONS = (
+    16,
+    7,
+    30,
+)  # how many tasks, of which meta-step; iterations of the power method
 STEP_SIZES = (0.1, 0.03, 0.01)
-SHOWN = 25                                               # parts of a run's curve
+SHOWN = 25  # parts of a run's curve
 
 
 def main(argv=None):
@@ -29,9 +34,15 @@ def main(argv=None):
     parser.add_argument("--data-root", required=True, help="the folder that holds Omniglot")
     parser.add_argument("--out", required=True, help="where the result goes")
     given = parser.parse_args(argv)
-    starts = {name: at_start(protocols.configuration(name, "imaml", "5w1s"), given.data_root) for name in protocols.PROTOCOLS}
+    starts = {
+        name: at_start(protocols.configuration(name, "imaml", "5w1s"), given.data_root)
+        for name in protocols.PROTOCOLS
+    }
     runs = [of_run(run, given.data_root) for run in given.runs]
-    files.write_json(given.out, {"schema": 1, "tasks": TASKS, "at_start": starts, "runs": runs, **report.circumstances()})
+    files.write_json(
+        given.out,
+        {"schema": 1, "tasks": TASKS, "at_start": starts, "runs": runs, **report.circumstances()},
+    )
 
 
 def at_start(config, root):
@@ -43,21 +54,34 @@ def of_run(folder, root):
     """A run as far as it came: its settings, medians over SHOWN parts of its curve, and the inner loop at its end."""
     now, config = checkpoint.load(f"{folder}/{CHECKPOINT}")
     config, parts = options.reread(config), min(SHOWN, now.step)
-    columns = {name: np.array_split(now.rows.column(name), parts) for name in ("step", "loss", "accuracy", "cg_residual")}
+    columns = {
+        name: np.array_split(now.rows.column(name), parts)
+        for name in ("step", "loss", "accuracy", "cg_residual")
+    }
     last = [int(part[-1]) for part in columns.pop("step")]
-    curve = {"up_to_step": last, **{name: [rounded(np.median(part)) for part in parts] for name, parts in columns.items()}}
+    curve = {
+        "up_to_step": last,
+        **{name: [rounded(np.median(part)) for part in parts] for name, parts in columns.items()},
+    }
     return {"configuration": config, "curve": curve, "at_end": at(config, root, now.meta)}
 
 
 def at(config, root, theta):
     """At theta: curvature, and what the inner loop comes to with each step size."""
     net, method = problem.make_net(config), problem.make_method(config)
-    batch = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", data_root=root)).sample(STEP)[:TASKS]
+    batch = problem.make_recipe(
+        config, net, method, problem.make_tasks(config, "train", data_root=root)
+    ).sample(STEP)[:TASKS]
     everything = np.ones(len(theta), theta.dtype)
-    sharp = [sharpness(net, theta, batch[t:t + 1], everything, ITERATIONS) for t in range(TASKS)]
+    sharp = [sharpness(net, theta, batch[t : t + 1], everything, ITERATIONS) for t in range(TASKS)]
     before = net.loss(np.broadcast_to(theta, (TASKS, len(theta))), batch.x_support, batch.y_support)
-    return {"sharpness": quartiles(sharp), "support_loss": quartiles(before),
-            "step_sizes": [came_to(net, replace(method, inner_lr=lr), theta, batch) for lr in STEP_SIZES]}
+    return {
+        "sharpness": quartiles(sharp),
+        "support_loss": quartiles(before),
+        "step_sizes": [
+            came_to(net, replace(method, inner_lr=lr), theta, batch) for lr in STEP_SIZES
+        ],
+    }
 
 
 def came_to(net, method, theta, batch):
@@ -67,8 +91,13 @@ def came_to(net, method, theta, batch):
     except NonFiniteError as error:
         return {"inner_lr": method.inner_lr, "refused": str(error)}
     after, said = net.loss(found.trace["phi"][-1], batch.x_support, batch.y_support), found.report
-    return {"inner_lr": method.inner_lr, "support_loss": quartiles(after), "inner_residual": quartiles(said["inner_residual"]),
-            "cg_residual": quartiles(said["cg_residual"]), "negative_curvature": int((said["cg_status"] == "negative_curvature").sum())}
+    return {
+        "inner_lr": method.inner_lr,
+        "support_loss": quartiles(after),
+        "inner_residual": quartiles(said["inner_residual"]),
+        "cg_residual": quartiles(said["cg_residual"]),
+        "negative_curvature": int((said["cg_status"] == "negative_curvature").sum()),
+    }
 
 
 def quartiles(values):

@@ -8,15 +8,16 @@ of its inner loop went through support sets that stood class by class (--support
 
 RUN is the folder of a run on pictures. Each is judged on its own held-out tasks, the first ones.
 """
+
 import argparse
 from pathlib import Path
 
 import numpy as np
 
-from refmaml.bars import bar
 from refmaml.cli import options, problem, report
 from refmaml.cli.omniglot.cells import WAYS
 from refmaml.cli.run_folder import CHECKPOINT
+from refmaml.progress import bar
 from refmaml.training import checkpoint, files
 from refmaml.training.evaluation import HELD_OUT_STEP, outputs
 
@@ -29,7 +30,9 @@ def predictions(run, data_root, tasks):
     config = options.reread(saved)
     net = problem.make_net(config)
     method = problem.at_evaluation(problem.make_method(config), config, len(now.meta), net)
-    sample = problem.sampler(problem.make_tasks(config, "test", data_root), config, config["k_shot"])
+    sample = problem.sampler(
+        problem.make_tasks(config, "test", data_root), config, config["k_shot"]
+    )
     labels, given = [], {way: [] for way in WAYS}
     for start in bar(range(0, tasks, problem.ON_CPU), desc=str(run)):
         batch = sample(range(start, min(start + problem.ON_CPU, tasks)), HELD_OUT_STEP)
@@ -37,15 +40,22 @@ def predictions(run, data_root, tasks):
         labels.append(batch.y_query)
         for way, together in WAYS.items():
             given[way].append(outputs(net, phi, batch, together).argmax(axis=-1))
-    return now, config, np.concatenate(labels), {way: np.concatenate(parts) for way, parts in given.items()}
+    return (
+        now,
+        config,
+        np.concatenate(labels),
+        {way: np.concatenate(parts) for way, parts in given.items()},
+    )
 
 
 def lean(labels, given, n_way):
     """How often each label is given, and how often examples of each label are given it: fractions."""
     right = given == labels
-    return {"accuracy": float(right.mean()),
-            "given": [float((given == label).mean()) for label in range(n_way)],
-            "accuracy by label": [float(right[labels == label].mean()) for label in range(n_way)]}
+    return {
+        "accuracy": float(right.mean()),
+        "given": [float((given == label).mean()) for label in range(n_way)],
+        "accuracy by label": [float(right[labels == label].mean()) for label in range(n_way)],
+    }
 
 
 def main():
@@ -61,7 +71,9 @@ def main():
         leans = {way: lean(labels, g, config["n_way"]) for way, g in given.items()}
         found.append({"steps": now.step, **{name: config[name] for name in SHOWN}, **leans})
         print(run, *(f"{way}: {figures}" for way, figures in leans.items()), sep="\n  ")
-    files.write_json(arguments.out, {"tasks": arguments.tasks, "runs": found, **report.circumstances()})
+    files.write_json(
+        arguments.out, {"tasks": arguments.tasks, "runs": found, **report.circumstances()}
+    )
 
 
 if __name__ == "__main__":

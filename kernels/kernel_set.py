@@ -1,4 +1,5 @@
 """A kernel set: the functions of one implementation under one roof, passed as an argument and never chosen by a global."""
+
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -7,11 +8,23 @@ from types import MappingProxyType
 
 import numpy as np
 
-from refmaml.kernels.transfer import Numbers, send
+from refmaml.kernels.cuda_runtime.transfer import Numbers, send
 
-OPERATIONS = ("conv2d", "linear", "bias", "batch_norm", "activation", "pooling", "film",
-              "cross_entropy", "squared_error", "vector")
-FUSED = ("norm_act_pool",)           # several of these at once, for kernel sets that gain by it; refmaml/plan.py says where a net has them
+OPERATIONS = (
+    "conv2d",
+    "linear",
+    "bias",
+    "batch_norm",
+    "activation",
+    "pooling",
+    "film",
+    "cross_entropy",
+    "squared_error",
+    "vector",
+)
+FUSED = (
+    "norm_act_pool",
+)  # several of these at once, for kernel sets that gain by it; refmaml/execution/fusion.py says where a net has them
 
 
 class KernelSet:
@@ -27,14 +40,18 @@ class KernelSet:
     def __init__(self, name, functions, xp=np, empty=None, chain=None):
         self.name, self.xp, self.empty, self.chain = name, xp, empty or xp.empty, chain
         self.functions, self.known = MappingProxyType(dict(functions)), {}
-        self.far = xp is not np                                # whether arrays are elsewhere than NumPy's, so that looking at one is a wait
-        self.out_of_memory = xp.cuda.memory.OutOfMemoryError if self.far else ()
+        self.on_device = (
+            xp is not np
+        )  # whether arrays are elsewhere than NumPy's, so that looking at one is a wait
+        self.out_of_memory = xp.cuda.memory.OutOfMemoryError if self.on_device else ()
 
     def __getattr__(self, kernel):
         try:
             return self.__dict__["functions"][kernel]
         except KeyError:
-            raise AttributeError(f"kernel set {self.__dict__.get('name')!r} has no kernel {kernel!r}") from None
+            raise AttributeError(
+                f"kernel set {self.__dict__.get('name')!r} has no kernel {kernel!r}"
+            ) from None
 
     def __repr__(self):
         return f"KernelSet({self.name!r}, {len(self.functions)} kernels)"
@@ -43,36 +60,41 @@ class KernelSet:
         """A copy with some kernels exchanged: how another implementation, or a planted error, is tried out. It goes kernel by kernel."""
         unknown = sorted(set(functions) - set(self.functions))
         if unknown:
-            raise AttributeError(f"kernel set {self.name!r} has no kernel {unknown[0]!r} to replace")
+            raise AttributeError(
+                f"kernel set {self.name!r} has no kernel {unknown[0]!r} to replace"
+            )
         return KernelSet(name or self.name, {**self.functions, **functions}, self.xp, self.empty)
 
     # ---- between the host and where the kernels compute; nothing to do where that is the same --------------------------------------
 
     def bring(self, *arrays):
         """The arrays where the kernels compute: NumPy's go over together, in one copy."""
-        if not self.far:
+        if not self.on_device:
             return arrays
         here = [a for a in arrays if isinstance(a, np.ndarray)]
         sent = iter(send(self.xp, here) if here else ())
         return tuple(next(sent) if isinstance(a, np.ndarray) else a for a in arrays)
 
-    def back(self, a):
+    def to_host(self, a):
         """An array as NumPy's."""
-        return self.xp.asnumpy(a) if self.far else a
+        return self.xp.asnumpy(a) if self.on_device else a
 
-    def as_came(self, a, like):
+    def match_input(self, a, like):
         """`a` as NumPy's where `like` is: what a function was given decides what it returns."""
-        return self.back(a) if isinstance(like, np.ndarray) else a
+        return self.to_host(a) if isinstance(like, np.ndarray) else a
 
     def fetch(self, arrays):
         """A list of small arrays as NumPy's, which some may be already: from a GPU in one copy, with one wait."""
-        away = [a for a in arrays if self.far and not isinstance(a, np.ndarray | np.generic)]
+        away = [a for a in arrays if self.on_device and not isinstance(a, np.ndarray | np.generic)]
         fetched = iter(Numbers(self.xp, away).fetch() if away else ())
-        return [next(fetched) if self.far and not isinstance(a, np.ndarray | np.generic) else a for a in arrays]
+        return [
+            next(fetched) if self.on_device and not isinstance(a, np.ndarray | np.generic) else a
+            for a in arrays
+        ]
 
-    def joined(self, arrays, axis=0):
+    def concatenate(self, arrays, axis=0):
         """The concatenation. CuPy's sends a table of addresses to the GPU where there are more than eight arrays; this sends nothing."""
-        if not self.far:
+        if not self.on_device:
             return np.concatenate(arrays, axis)
         shape, ends = list(arrays[0].shape), [0, *accumulate(a.shape[axis] for a in arrays)]
         shape[axis] = ends[-1]
@@ -81,7 +103,7 @@ class KernelSet:
             out[(slice(None),) * axis + (slice(start, end),)] = a
         return out
 
-    def once(self, key, make):
+    def cached(self, key, make):
         """What make() returns, to be read only: made once for each key."""
         if key not in self.known:
             self.known[key] = make()
@@ -89,11 +111,13 @@ class KernelSet:
 
     def constant(self, shape, value, dtype):
         """An array full of one number, made once: making it takes a launch like any other."""
-        return self.once(("full", shape, value, np.dtype(dtype)), lambda: self.xp.full(shape, value, dtype))
+        return self.cached(
+            ("full", shape, value, np.dtype(dtype)), lambda: self.xp.full(shape, value, dtype)
+        )
 
     def free(self):
         """Give memory that lies idle back to the GPU."""
-        if self.far:
+        if self.on_device:
             self.xp.get_default_memory_pool().free_all_blocks()
 
 
@@ -120,16 +144,24 @@ def cpu(threads=None):
     Images are kept channels last in memory, whatever their shape says. Raises ImportError without Numba or SciPy.
     """
     if not importable("numba") or not importable("scipy"):
-        raise ImportError("the cpu kernels need numba and scipy: pip install numba scipy, or take refmaml.kernels.reference()")
-    from refmaml.kernels.chain.chain import chain
-    from refmaml.kernels.compiled import channels_last_in
-    from refmaml.kernels.memory import Memory
-    from refmaml.kernels.threads import on_threads
+        raise ImportError(
+            "the cpu kernels need numba and scipy: pip install numba scipy, or take refmaml.kernels.reference()"
+        )
+    from refmaml.kernels.numba_runtime.compiled import channels_last_in
+    from refmaml.kernels.numba_runtime.memory import Memory
+    from refmaml.kernels.numba_runtime.threads import on_threads
+    from refmaml.kernels.whole_net.whole_net import chain
+
     memory = Memory()
     functions = collect("cpu")
     if threads is not None:
         functions = {name: on_threads(kernel, threads) for name, kernel in functions.items()}
-    return KernelSet("cpu", functions, empty=channels_last_in(memory), chain=partial(chain, memory=memory, threads=threads))
+    return KernelSet(
+        "cpu",
+        functions,
+        empty=channels_last_in(memory),
+        chain=partial(chain, memory=memory, threads=threads),
+    )
 
 
 def cuda(device=None, version=3, xp=None):
@@ -142,9 +174,16 @@ def cuda(device=None, version=3, xp=None):
 
     Raises ImportError without CuPy; RuntimeError without a GPU, or where its driver, CuPy and NVRTC do not fit each other: in one line.
     """
-    from refmaml.kernels.launcher import CupyDevice, Launcher
+    from refmaml.kernels.cuda_runtime.launcher import CupyDevice, Launcher
+
     launch = Launcher(device or CupyDevice(), version)
-    functions, xp = {name: partial(kernel, launch) for name, kernel in collect("cuda", OPERATIONS + FUSED).items()}, xp or launch.xp
+    functions, xp = (
+        {
+            name: partial(kernel, launch)
+            for name, kernel in collect("cuda", OPERATIONS + FUSED).items()
+        },
+        xp or launch.xp,
+    )
     return KernelSet("cuda", functions, xp, launch.empty if xp is launch.xp else xp.empty)
 
 
@@ -154,10 +193,15 @@ def numba_cuda():
     They take CuPy's arrays and NumPy's, which are copied there and back. Raises ImportError without Numba and RuntimeError without a GPU.
     """
     if not importable("numba"):
-        raise ImportError("the numba_cuda kernels need numba: pip install numba, or take refmaml.kernels.reference()")
+        raise ImportError(
+            "the numba_cuda kernels need numba: pip install numba, or take refmaml.kernels.reference()"
+        )
     from numba import cuda as target
+
     if not target.is_available():
-        raise RuntimeError("the numba_cuda kernels: expected a GPU, got none; NUMBA_ENABLE_CUDASIM=1 runs them on Numba's simulator")
+        raise RuntimeError(
+            "the numba_cuda kernels: expected a GPU, got none; NUMBA_ENABLE_CUDASIM=1 runs them on Numba's simulator"
+        )
     return KernelSet("numba_cuda", collect("numba_cuda", OPERATIONS + FUSED))
 
 

@@ -1,12 +1,13 @@
 """refmaml: a hand-written reference for gradient-based meta-learning. Exact meta-gradients, no autodiff anywhere.
 
-    import refmaml as rm
-    net   = rm.conv4(n_way=5)
-    theta = net.init(seed=0)
-    batch = rm.Glyphs("train").sample(tasks=32, n_way=5, k_shot=1, k_query=15, seed=0)
-    out   = rm.MAML(inner_lr=0.4, inner_steps=1).meta_gradient(net, theta, batch)
-    out.loss, out.accuracy, out.grad
+import refmaml as rm
+net   = rm.conv4(n_way=5)
+theta = net.init(seed=0)
+batch = rm.Glyphs("train").sample(tasks=32, n_way=5, k_shot=1, k_query=15, seed=0)
+out   = rm.MAML(inner_lr=0.4, inner_steps=1).meta_gradient(net, theta, batch)
+out.loss, out.accuracy, out.grad
 """
+
 from refmaml import kernels
 from refmaml.batch import Batch
 from refmaml.errors import ArgumentError, DataError, NonFiniteError, RefmamlError
@@ -14,21 +15,37 @@ from refmaml.layers import *  # noqa: F403 (its __all__ is the list of layers an
 from refmaml.layers import __all__ as _layers
 from refmaml.methods import *  # noqa: F403 (its __all__ is the list of methods)
 from refmaml.methods import __all__ as _methods
-from refmaml.nets import conv4, mlp, two_layer_linear
+from refmaml.models import conv4, mlp, two_layer_linear
 from refmaml.network import Sequential
 from refmaml.quadratic import Quadratic
 from refmaml.tasks import *  # noqa: F403 (its __all__ is the list of task distributions)
 from refmaml.tasks import __all__ as _tasks
 from refmaml.version import __version__
 
-__all__ = ["__version__", "kernels", "Batch", "Sequential", "Quadratic", "conv4", "mlp", "two_layer_linear",
-           "RefmamlError", "ArgumentError", "NonFiniteError", "DataError", *_layers, *_methods, *_tasks,
-           "check_meta_gradient"]  # noqa: F405 (see __getattr__)
+__all__ = [
+    "__version__",
+    "kernels",
+    "Batch",
+    "Sequential",
+    "Quadratic",
+    "conv4",
+    "mlp",
+    "two_layer_linear",
+    "RefmamlError",
+    "ArgumentError",
+    "NonFiniteError",
+    "DataError",
+    *_layers,
+    *_methods,
+    *_tasks,
+    "check_meta_gradient",
+]
 
 
 def __getattr__(name):
     """rm.check_meta_gradient: the doctor is imported when somebody asks for it."""
     if name == "check_meta_gradient":
         from refmaml.doctor import check_meta_gradient
+
         return check_meta_gradient
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

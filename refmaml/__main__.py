@@ -1,4 +1,5 @@
 """`python -m refmaml`."""
+
 from refmaml.cli import main
 
 if __name__ == "__main__":

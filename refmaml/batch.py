@@ -1,4 +1,5 @@
 """A batch of tasks: the support set each task adapts on, and the query set it is judged on."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ class Batch:
     Labels are integers for cross-entropy, real numbers for squared error.
     Raises ArgumentError where the task axes differ or there is no task.
     """
+
     x_support: np.ndarray
     y_support: np.ndarray
     x_query: np.ndarray
@@ -22,11 +24,19 @@ class Batch:
 
     def __post_init__(self):
         for name, a in self.named:
-            expect(hasattr(a, "shape") and len(a.shape) >= 2, name, "an array (tasks, examples, ...)",
-                   lambda a=a: f"{type(a).__name__} of shape {getattr(a, 'shape', None)}")
+            expect(
+                hasattr(a, "shape") and len(a.shape) >= 2,
+                name,
+                "an array (tasks, examples, ...)",
+                lambda a=a: f"{type(a).__name__} of shape {getattr(a, 'shape', None)}",
+            )
             expect(len(a) > 0, name, "at least one task", lambda a=a: f"shape {a.shape}")
-            expect(len(a) == len(self.x_support), name, lambda: f"{len(self.x_support)} tasks as in x_support",
-                   lambda a=a: f"{len(a)} tasks, shape {a.shape}")
+            expect(
+                len(a) == len(self.x_support),
+                name,
+                lambda: f"{len(self.x_support)} tasks as in x_support",
+                lambda a=a: f"{len(a)} tasks, shape {a.shape}",
+            )
 
     @property
     def named(self):
@@ -54,7 +64,13 @@ class Batch:
 
     def astype(self, dtype):
         """The same batch with its inputs, and its targets where they are real numbers, in `dtype`."""
+
         def cast(a):
             return a.astype(dtype, copy=False) if a.dtype.kind == "f" else a
+
         arrays = [cast(a) for _, a in self.named]
-        return self if all(a is b for a, (_, b) in zip(arrays, self.named, strict=True)) else Batch(*arrays)
+        return (
+            self
+            if all(a is b for a, (_, b) in zip(arrays, self.named, strict=True))
+            else Batch(*arrays)
+        )

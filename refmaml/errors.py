@@ -1,4 +1,5 @@
 """What refmaml raises. Every message is one line: the argument's name, what was expected, what came."""
+
 from importlib.util import find_spec
 
 
@@ -33,9 +34,16 @@ class DataError(RefmamlError, OSError):
 def expect(condition, argument, expected, got):
     """Raise `ArgumentError` in the house's one form unless `condition` holds; texts that take time may be functions."""
     if not condition:
-        raise ArgumentError(f"{argument}: expected {expected() if callable(expected) else expected}, got {got() if callable(got) else got}")
+        raise ArgumentError(
+            f"{argument}: expected {expected() if callable(expected) else expected}, got {got() if callable(got) else got}"
+        )
 
 
 def expect_installed(argument, module, package):
     """Raise `ArgumentError` unless Python finds `module`, which `pip install package` brings."""
-    expect(find_spec(module) is not None, argument, f"{module} to be installed (pip install {package})", "nothing of that name")
+    expect(
+        find_spec(module) is not None,
+        argument,
+        f"{module} to be installed (pip install {package})",
+        "nothing of that name",
+    )

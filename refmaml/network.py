@@ -6,6 +6,7 @@ x (T, N, ...), targets y (T, N, ...); losses come back as (T,), gradients and pr
 On a GPU all of it stays there. NumPy's arrays are taken there, and what depends on a NumPy w, theta or v is returned as one; a Primal holds
 arrays of the GPU. Labels are checked on the way there, and not again: looking at them would be a wait.
 """
+
 from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
@@ -14,12 +15,12 @@ from math import prod
 import numpy as np
 
 from refmaml import kernels as kernel_sets
-from refmaml.boundary import bring_pass
 from refmaml.errors import expect
-from refmaml.finite import note, refuse_pass
+from refmaml.execution.device_transfer import bring_pass
+from refmaml.execution.fusion import fused_layers, plan
 from refmaml.layers.losses import CrossEntropy
+from refmaml.nonfinite import note, refuse_pass
 from refmaml.parameters import Parameters
-from refmaml.plan import fused_layers, plan
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Primal:
     loss (T,), accuracy (T,) or None, grad (T, P), outputs z (T, N, D); the rest is what each layer saved, the adjoint dy of each
     layer's output, and what the loss saved; or, of a chain that ran as one kernel, what that kept.
     """
+
     w: list
     outputs: np.ndarray
     loss: np.ndarray
@@ -54,10 +56,24 @@ class Sequential:
         self.layers, self.loss_function = tuple(layers), loss
         self.kernels = kernels if kernels is not None else kernel_sets.reference()
         self.parameters = Parameters(self.layers)
-        expect(self.num_params > 0, "layers", "at least one layer with parameters", f"{len(self.layers)} layers")
-        self.first = min(self.parameters.layer_of.values())          # nothing before this layer needs a derivative
-        self.passes = fused_layers(self.layers, self.kernels)        # the same, with what these kernels do at once
-        self.outputs, self.sizes, self.chains, self.movers = {}, {}, {}, {}      # found out once for each shape or choice
+        expect(
+            self.num_params > 0,
+            "layers",
+            "at least one layer with parameters",
+            f"{len(self.layers)} layers",
+        )
+        self.first = min(
+            self.parameters.layer_of.values()
+        )  # nothing before this layer needs a derivative
+        self.passes = fused_layers(
+            self.layers, self.kernels
+        )  # the same, with what these kernels do at once
+        self.outputs, self.sizes, self.chains, self.movers = (
+            {},
+            {},
+            {},
+            {},
+        )  # found out once for each shape or choice
         self.input_shape, self.seen = input_shape, None
         if input_shape is not None:
             self.output_shape(tuple(input_shape))
@@ -97,8 +113,12 @@ class Sequential:
         return self.parameters.flat(named, dtype)
 
     def name_of(self, place):
-        """" (0.weight)" for an entry of the flat vector: how error messages name it."""
-        return next(f" ({name})" for name, part in self.parameters.slices.items() if part.start <= place < part.stop)
+        """ " (0.weight)" for an entry of the flat vector: how error messages name it."""
+        return next(
+            f" ({name})"
+            for name, part in self.parameters.slices.items()
+            if part.start <= place < part.stop
+        )
 
     @property
     def blocks(self):
@@ -109,11 +129,13 @@ class Sequential:
         """(P,) of bools: the parameters that a tuple of names, wildcards or layer classes selects; see Parameters.mask."""
         return self.parameters.mask(patterns)
 
-    def moving(self, adapts, frozen=()):
+    def adapt_mask(self, adapts, frozen=()):
         """(P,) of bools where the kernels compute: what `adapts` selects and `frozen` does not. Found out, and taken there, once."""
         key = tuple(adapts), tuple(frozen)
         if key not in self.movers:
-            self.movers[key], = self.kernels.bring(self.mask(adapts) & ~self.mask(frozen) if frozen else self.mask(adapts))
+            (self.movers[key],) = self.kernels.to_device(
+                self.mask(adapts) & ~self.mask(frozen) if frozen else self.mask(adapts)
+            )
         return self.movers[key]
 
     def output_shape(self, shape):
@@ -132,21 +154,38 @@ class Sequential:
         """How many numbers the layers put out for inputs of `shape` (examples, ...)."""
         examples, shape = shape[0], tuple(shape[1:])
         if shape not in self.sizes:
-            outputs = accumulate(self.layers, lambda shape, layer: layer.output_shape(shape), initial=shape)
+            outputs = accumulate(
+                self.layers, lambda shape, layer: layer.output_shape(shape), initial=shape
+            )
             self.sizes[shape] = sum(map(prod, outputs)) - prod(shape)
         return examples * self.sizes[shape]
 
     def check(self, w, x, y):
         """Raise ArgumentError unless parameters, inputs and targets fit each other and the net."""
-        expect(w.ndim == 2 and w.shape[1] == self.num_params, "w", lambda: f"shape (tasks, {self.num_params})", lambda: f"{w.shape}")
-        self.check_set(x, y, values=not self.kernels.far)
-        expect(len(w) in (1, len(x)), "w", lambda: f"a row for each of {len(x)} tasks, or one for all", lambda: f"{len(w)} rows")
+        expect(
+            w.ndim == 2 and w.shape[1] == self.num_params,
+            "w",
+            lambda: f"shape (tasks, {self.num_params})",
+            lambda: f"{w.shape}",
+        )
+        self.check_set(x, y, values=not self.kernels.on_device)
+        expect(
+            len(w) in (1, len(x)),
+            "w",
+            lambda: f"a row for each of {len(x)} tasks, or one for all",
+            lambda: f"{len(w)} rows",
+        )
 
     def check_set(self, x, y, values=True):
         """The same of inputs and targets alone; values: look at the targets' values too."""
         expect(x.ndim >= 3, "x", "shape (tasks, examples, ...)", lambda: f"{x.shape}")
         expect(x.dtype.kind in "fc", "x", "real numbers", lambda: f"dtype {x.dtype}")
-        expect(x.shape[0] > 0 and x.shape[1] > 0, "x", "at least one task and one example", lambda: f"shape {x.shape}")
+        expect(
+            x.shape[0] > 0 and x.shape[1] > 0,
+            "x",
+            "at least one task and one example",
+            lambda: f"shape {x.shape}",
+        )
         outputs = self.output_shape(x.shape[2:])
         self.loss_function.check(outputs, y, x.shape[:2])
         if values:
@@ -168,14 +207,18 @@ class Sequential:
         dw, dys, dy = self.parameters.views(grad), [None] * len(self.layers), dz
         for i in range(len(self.layers) - 1, self.first - 1, -1):
             dys[i] = dy
-            dy = self.passes[i].backward(self.kernels, dw[i], w[i], saved[i], dy, need_dx=i > self.first)
+            dy = self.passes[i].backward(
+                self.kernels, dw[i], w[i], saved[i], dy, need_dx=i > self.first
+            )
         return grad, dys
 
     def r_forward(self, primal, v):
         """R{z}, the tangent of the outputs along parameters v, and what each layer saved of it."""
         rw, rsaved, rx = self.parameters.views(v), [None] * len(self.layers), None
         for i in range(self.first, len(self.layers)):
-            rx, rsaved[i] = self.passes[i].r_forward(self.kernels, primal.w[i], rw[i], primal.saved[i], rx)
+            rx, rsaved[i] = self.passes[i].r_forward(
+                self.kernels, primal.w[i], rw[i], primal.saved[i], rx
+            )
         return rx, rsaved
 
     def r_backward(self, primal, v, rsaved, rdz):
@@ -183,8 +226,17 @@ class Sequential:
         product = self.kernels.xp.empty((len(rdz), self.num_params), rdz.dtype)
         rw, rdw, rdy = self.parameters.views(v), self.parameters.views(product), rdz
         for i in range(len(self.layers) - 1, self.first - 1, -1):
-            rdy = self.passes[i].r_backward(self.kernels, rdw[i], primal.w[i], rw[i], primal.saved[i], rsaved[i],
-                                            primal.dys[i], rdy, need_dx=i > self.first)
+            rdy = self.passes[i].r_backward(
+                self.kernels,
+                rdw[i],
+                primal.w[i],
+                rw[i],
+                primal.saved[i],
+                rsaved[i],
+                primal.dys[i],
+                rdy,
+                need_dx=i > self.first,
+            )
         return product
 
     # ---- what the methods ask for -----------------------------------------------------------------------------------
@@ -193,9 +245,9 @@ class Sequential:
         """L(w; x, y) for each task, (T,): a forward pass and nothing kept."""
         here, x, y = bring_pass(self, w, x, y)
         self.check(here, x, y)
-        with np.errstate(all="ignore"):          # non-finite values are found and named, not warned about
+        with np.errstate(all="ignore"):  # non-finite values are found and named, not warned about
             z, _ = self.forward(self.parameters.views(here), x, keep=False)
-            return self.kernels.as_came(self.loss_function.forward(self.kernels, z, y)[0], w)
+            return self.kernels.match_input(self.loss_function.forward(self.kernels, z, y)[0], w)
 
     def primal(self, w, x, y, keep=True):
         """Loss and gradient for each task; keep=False drops what only R-passes would need."""
@@ -208,9 +260,18 @@ class Sequential:
         with np.errstate(all="ignore"):
             z, saved = self.forward(views, x)
             loss, loss_saved = self.loss_function.forward(self.kernels, z, y)
-            grad, dys = self.backward(views, saved, self.loss_function.backward(self.kernels, loss_saved))
+            grad, dys = self.backward(
+                views, saved, self.loss_function.backward(self.kernels, loss_saved)
+            )
         accuracy = self.loss_function.accuracy(z, y)
-        return Primal(views, z, loss, accuracy, grad, *((saved, dys, loss_saved) if keep else (None, None, None)))
+        return Primal(
+            views,
+            z,
+            loss,
+            accuracy,
+            grad,
+            *((saved, dys, loss_saved) if keep else (None, None, None)),
+        )
 
     def unrolled(self, phi, rates, batch, order=2, recompute=False):
         """The inner loop from phi (1 or T, P) with step sizes A_k (P,), and the way back through it, as one kernel.
@@ -218,7 +279,9 @@ class Sequential:
         A Primal of the query set, with lam_0 for its gradient; or, of order 1, lam_K. recompute: run the pass of each step again on the
         way back instead of keeping it. None where there is no such kernel, or where numbers overflowed: step by step, they are named.
         """
-        chain = self.chain(batch.x_support.shape[2:], np.result_type(phi.dtype, batch.x_support.dtype))
+        chain = self.chain(
+            batch.x_support.shape[2:], np.result_type(phi.dtype, batch.x_support.dtype)
+        )
         if chain is None or batch.x_support.shape[2:] != batch.x_query.shape[2:]:
             return None
         sets = (batch.x_support, batch.y_support), (batch.x_query, batch.y_query)
@@ -226,7 +289,9 @@ class Sequential:
             self.check(phi, x, y)
         D = self.output_shape(batch.x_support.shape[2:])[0]
         support, query = ((x, y, self.loss_function.scale(x.shape[1], D)) for x, y in sets)
-        out = chain.unrolled(phi, rates, support, query, order, len(rates) if order > 1 and not recompute else 1)
+        out = chain.unrolled(
+            phi, rates, support, query, order, len(rates) if order > 1 and not recompute else 1
+        )
         after = self.primal_of(out, batch.y_query)
         return after if self.finite(after) else None
 
@@ -241,52 +306,72 @@ class Sequential:
 
     def chained_primal(self, chain, w, x, y, keep):
         """`primal` by one kernel."""
-        out = chain.primal(w, x, y, self.loss_function.scale(x.shape[1], self.output_shape(x.shape[2:])[0]), keep)
+        out = chain.primal(
+            w, x, y, self.loss_function.scale(x.shape[1], self.output_shape(x.shape[2:])[0]), keep
+        )
         return self.primal_of(out, y, (chain, out.kept))
 
     def primal_of(self, out, y, chained=None):
         """What a kernel put out, as a Primal."""
-        return Primal(None, out.z, out.loss, self.loss_function.accuracy(out.z, y), out.grad, None, None, None, chained, out.finite)
+        return Primal(
+            None,
+            out.z,
+            out.loss,
+            self.loss_function.accuracy(out.z, y),
+            out.grad,
+            None,
+            None,
+            None,
+            chained,
+            out.finite,
+        )
 
     def gradient(self, w, x, y):
         """dL/dw for each task, (T, P)."""
-        return self.kernels.as_came(self.primal(w, x, y, keep=False).grad, w)
+        return self.kernels.match_input(self.primal(w, x, y, keep=False).grad, w)
 
     def hvp(self, primal, v):
         """H v for each task, H = d^2 L / dw^2 at the primal's w; v is (T, P) or (1, P). Pearlmutter 1994."""
         if primal.chained is not None:
             chain, kept = primal.chained
             return chain.product(kept, v)
-        here, = self.kernels.bring(v)
+        (here,) = self.kernels.to_device(v)
         with np.errstate(all="ignore"):
             rz, rsaved = self.r_forward(primal, here)
             rdz = self.loss_function.r_backward(self.kernels, primal.loss_saved, rz)
-            return self.kernels.as_came(self.r_backward(primal, here, rsaved, rdz), v)
+            return self.kernels.match_input(self.r_backward(primal, here, rsaved, rdz), v)
 
     def gauss_newton_product(self, primal, v):
         """J' H_L J v for each task: J the Jacobian of the outputs, H_L the loss's Hessian in them. Schraudolph 2002."""
         if primal.chained is not None:
             chain, kept = primal.chained
             return chain.product(kept, v, gauss_newton=True)
-        here, = self.kernels.bring(v)
+        (here,) = self.kernels.to_device(v)
         with np.errstate(all="ignore"):
-            rdz = self.loss_function.r_backward(self.kernels, primal.loss_saved, self.r_forward(primal, here)[0])
-            return self.kernels.as_came(self.backward(primal.w, primal.saved, rdz)[0], v)
+            rdz = self.loss_function.r_backward(
+                self.kernels, primal.loss_saved, self.r_forward(primal, here)[0]
+            )
+            return self.kernels.match_input(self.backward(primal.w, primal.saved, rdz)[0], v)
 
     def hessian(self, theta, x, y):
         """The Hessian at theta (P,) of the mean loss over the tasks of x, y, as a scipy LinearOperator, which takes NumPy's vectors."""
         from refmaml.operators import CurvatureOperator  # scipy is imported where it is used
+
         return CurvatureOperator(self, self.hvp, theta, x, y)
 
     def gauss_newton(self, theta, x, y):
         """The Gauss-Newton matrix at theta (P,) of the mean loss over tasks, as a scipy LinearOperator."""
         from refmaml.operators import CurvatureOperator
+
         return CurvatureOperator(self, self.gauss_newton_product, theta, x, y)
 
     def finite(self, primal):
         """Whether loss and gradient are finite numbers in every task, where the kernels compute."""
         xp, known = self.kernels.xp, primal.gradient_is_finite
-        return xp.isfinite(primal.loss).all() & (xp.isfinite(primal.grad) if known is None else known).all()
+        return (
+            xp.isfinite(primal.loss).all()
+            & (xp.isfinite(primal.grad) if known is None else known).all()
+        )
 
     def watched(self):
         """This net for one call: `require_finite` notes in `seen` whether a pass was finite, and does not look."""

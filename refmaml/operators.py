@@ -1,4 +1,5 @@
 """Curvature matrices as scipy LinearOperators: H @ v, scipy.sparse.linalg.eigsh(H), cg(H, b), without ever forming H."""
+
 from scipy.sparse.linalg import LinearOperator
 
 from refmaml.errors import expect
@@ -11,12 +12,19 @@ class CurvatureOperator(LinearOperator):
     """
 
     def __init__(self, net, product, theta, x, y):
-        expect(theta.shape == (net.num_params,), "theta", f"shape ({net.num_params},)", f"{theta.shape}")
+        expect(
+            theta.shape == (net.num_params,),
+            "theta",
+            f"shape ({net.num_params},)",
+            f"{theta.shape}",
+        )
         self.primal, self.product = net.primal(theta[None], x, y), product
         super().__init__(dtype=theta.dtype, shape=(net.num_params, net.num_params))
 
     def _matvec(self, v):
-        return self.product(self.primal, v.reshape(1, -1).astype(self.dtype, copy=False)).mean(axis=0)
+        return self.product(self.primal, v.reshape(1, -1).astype(self.dtype, copy=False)).mean(
+            axis=0
+        )
 
     def _adjoint(self):
         return self

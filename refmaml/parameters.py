@@ -1,4 +1,5 @@
 """One flat vector of parameters, and the same numbers as named arrays: two views of one memory."""
+
 from fnmatch import fnmatchcase
 from math import prod
 
@@ -47,10 +48,27 @@ class Parameters:
         Batch-norm's running statistics (torch's buffers) are left out: they are no parameters. Any other unknown, missing or
         misshapen name raises ArgumentError. dtype: that of the arrays unless given.
         """
-        named = {name: np.asarray(a) for name, a in named.items() if name.rpartition(".")[2] not in TORCH_BUFFERS}
-        unknown, missing = sorted(set(named) - set(self.shapes)), sorted(set(self.shapes) - set(named))
-        expect(not unknown, "named", f"the names {', '.join(self.shapes)}", f"an unknown name {unknown[:1]}")
-        expect(not missing, "named", f"the names {', '.join(self.shapes)}", f"nothing for {missing[:1]}")
+        named = {
+            name: np.asarray(a)
+            for name, a in named.items()
+            if name.rpartition(".")[2] not in TORCH_BUFFERS
+        }
+        unknown, missing = (
+            sorted(set(named) - set(self.shapes)),
+            sorted(set(self.shapes) - set(named)),
+        )
+        expect(
+            not unknown,
+            "named",
+            f"the names {', '.join(self.shapes)}",
+            f"an unknown name {unknown[:1]}",
+        )
+        expect(
+            not missing,
+            "named",
+            f"the names {', '.join(self.shapes)}",
+            f"nothing for {missing[:1]}",
+        )
         for name, a in named.items():
             expect(a.shape == self.shapes[name], name, f"shape {self.shapes[name]}", f"{a.shape}")
         flat = np.concatenate([named[name].ravel() for name in self.shapes])
@@ -62,7 +80,12 @@ class Parameters:
         A pattern is a parameter's name with wildcards ("0.weight", "*.bias"), a layer's class ("BatchNorm2d"), "head" (the last
         layer that has parameters), "body" (all others) or "context". A pattern that selects nothing raises ArgumentError.
         """
-        expect(isinstance(patterns, (tuple, list)), "patterns", "a tuple of names or wildcards", lambda: repr(patterns))
+        expect(
+            isinstance(patterns, (tuple, list)),
+            "patterns",
+            "a tuple of names or wildcards",
+            lambda: repr(patterns),
+        )
         patterns = tuple(patterns)
         if patterns not in self.masks:
             self.masks[patterns] = self.find(patterns)
@@ -73,7 +96,12 @@ class Parameters:
         chosen = np.zeros(self.size, bool)
         for pattern in patterns:
             hits = [full for full in self.shapes if self.matches(full, pattern)]
-            expect(hits, "patterns", f"a name, wildcard or layer class among {', '.join(self.shapes)}", repr(pattern))
+            expect(
+                hits,
+                "patterns",
+                f"a name, wildcard or layer class among {', '.join(self.shapes)}",
+                repr(pattern),
+            )
             for full in hits:
                 chosen[self.slices[full]] = True
         chosen.flags.writeable = False
@@ -85,8 +113,11 @@ class Parameters:
         head = max(self.layer_of.values())
         if pattern in ("head", "body"):
             return (layer == head) == (pattern == "head")
-        return (pattern == type(self.layers[layer]).__name__ or fnmatchcase(full, pattern)
-                or full.partition(".")[2] == pattern == "context")
+        return (
+            pattern == type(self.layers[layer]).__name__
+            or fnmatchcase(full, pattern)
+            or full.partition(".")[2] == pattern == "context"
+        )
 
     def init(self, rng, dtype):
         """A random start (P,): every layer's own initial values, drawn in order."""

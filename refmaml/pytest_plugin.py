@@ -6,17 +6,20 @@
 Its arguments are those of refmaml.check_meta_gradient. It returns the Report where the verdict is "right", fails the test where it is
 "wrong" and skips it where it is "inconclusive". --refmaml-json FILE collects all reports.
 """
+
 import json
 import os
 
 import pytest
 
-FIRST_LINE = 79                  # pytest's own summary shows no more of a failure than its first line, cut to the terminal's width
+FIRST_LINE = 79  # pytest's own summary shows no more of a failure than its first line, cut to the terminal's width
 
 
 def pytest_addoption(parser):
     """--refmaml-json FILE."""
-    parser.getgroup("refmaml").addoption("--refmaml-json", metavar="FILE", default=None, help="write every refmaml report there")
+    parser.getgroup("refmaml").addoption(
+        "--refmaml-json", metavar="FILE", default=None, help="write every refmaml report there"
+    )
 
 
 REPORTS = pytest.StashKey()
@@ -26,31 +29,38 @@ def pytest_configure(config):
     """One collector for the session. Raises UsageError where its file could not be written."""
     path = config.getoption("--refmaml-json", default=None)
     if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-        raise pytest.UsageError(f"--refmaml-json: expected a file in a folder that exists, got {path}")
+        raise pytest.UsageError(
+            f"--refmaml-json: expected a file in a folder that exists, got {path}"
+        )
     config.pluginmanager.register(Collector(config), "refmaml_collector")
 
 
 @pytest.fixture
 def refmaml_check(request, record_property):
     """check_meta_gradient as an assertion."""
+
     def check(fn, method, **options):
         from refmaml.doctor import check_meta_gradient
+
         report = check_meta_gradient(fn, method, **options)
         record_property("refmaml_verdict", report.verdict)
         record_property("refmaml_diagnosis", report.diagnosis)
-        request.node.stash.setdefault(REPORTS, []).append({"test": request.node.nodeid, **json.loads(report.to_json())})
+        request.node.stash.setdefault(REPORTS, []).append(
+            {"test": request.node.nodeid, **json.loads(report.to_json())}
+        )
         if report.verdict == "inconclusive":
             pytest.skip(first_line(report.verdict, report.diagnosis))
         if not report.ok:
             pytest.fail(f"{first_line(report.verdict, report.diagnosis)}\n{report}", pytrace=False)
         return report
+
     return check
 
 
 def first_line(verdict, diagnosis):
     """The verdict and as much of the diagnosis as fits on a line."""
     text = f"meta-gradient {verdict}: {diagnosis}"
-    return text if len(text) <= FIRST_LINE else f"{text[:FIRST_LINE - 3].rstrip()}..."
+    return text if len(text) <= FIRST_LINE else f"{text[: FIRST_LINE - 3].rstrip()}..."
 
 
 @pytest.hookimpl(wrapper=True)

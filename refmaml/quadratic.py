@@ -1,16 +1,18 @@
 """Quadratic losses in place of a network: every method's answer is then known in closed form."""
+
 from dataclasses import dataclass
 
 import numpy as np
 
 from refmaml import kernels as kernel_sets
 from refmaml.errors import expect
-from refmaml.finite import refuse_non_finite
+from refmaml.nonfinite import refuse_non_finite
 
 
 @dataclass(frozen=True)
 class QuadraticPrimal:
     """Loss, gradient and Hessian at w."""
+
     loss: np.ndarray
     grad: np.ndarray
     A: np.ndarray
@@ -31,10 +33,15 @@ class Quadratic:
 
     def mask(self, patterns):
         """Every parameter: a quadratic has one block and no names."""
-        expect(tuple(patterns) == ("*",), "patterns", "('*',): a quadratic has no named parameters", repr(patterns))
+        expect(
+            tuple(patterns) == ("*",),
+            "patterns",
+            "('*',): a quadratic has no named parameters",
+            repr(patterns),
+        )
         return np.ones(self.num_params, bool)
 
-    def moving(self, adapts, frozen=()):
+    def adapt_mask(self, adapts, frozen=()):
         """(P,) of bools: what `adapts` selects, which is everything, and `frozen` does not."""
         return self.mask(adapts) & ~self.mask(frozen) if frozen else self.mask(adapts)
 

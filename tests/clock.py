@@ -3,6 +3,7 @@
 
 class Clock:
     """Called, the time; `sleep` lets it pass."""
+
     now = 0.0
 
     def __call__(self):

@@ -1,4 +1,5 @@
 """What the tests of the command line share."""
+
 import argparse
 import csv
 
@@ -7,7 +8,18 @@ from refmaml.training import checkpoint
 
 # Other kernels would have to be compiled first.
 REFERENCE = ["--kernels", "reference"]
-SMALL = ["--data", "sinusoid", "--hidden", "4", "--tasks", "3", "--eval-tasks", "5", *REFERENCE, "--quiet"]
+SMALL = [
+    "--data",
+    "sinusoid",
+    "--hidden",
+    "4",
+    "--tasks",
+    "3",
+    "--eval-tasks",
+    "5",
+    *REFERENCE,
+    "--quiet",
+]
 
 
 def train(*more):

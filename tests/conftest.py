@@ -1,10 +1,11 @@
 """What several files of tests share."""
+
 import os
 import signal
 
 import pytest
 
-from refmaml.signals import SIGNALS
+from refmaml.interrupts import SIGNALS
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +21,11 @@ def libraries(tmp_path_factory):
 def device(libraries):
     """A stand-in for a GPU, with every CUDA kernel of the project."""
     from cuda_shim.build import ABSENT
+
     if ABSENT:
         pytest.skip(ABSENT)
     from cuda_shim.kernels import shim_device
+
     return shim_device(libraries)
 
 
@@ -30,19 +33,22 @@ def device(libraries):
 def cuda(device):
     """The CUDA kernels on it, with NumPy's arrays."""
     from refmaml import kernels
+
     return kernels.cuda(device)
 
 
-SMALL = 32                       # threads of a team and of a block on the stand-in: a fiber costs what a number costs a hundred times over
+SMALL = 32  # threads of a team and of a block on the stand-in: a fiber costs what a number costs a hundred times over
 
 
 @pytest.fixture(scope="session")
 def quick_libraries(libraries):
     """The CUDA kernels with small teams, {precision: library}, for tests of what launches them."""
     from cuda_shim.build import ABSENT
+
     if ABSENT:
         pytest.skip(ABSENT)
     from cuda_shim import kernels
+
     return kernels.libraries(libraries, team=SMALL)
 
 
@@ -54,7 +60,8 @@ def cupy(quick_libraries, monkeypatch):
     from cuda_shim.device import ShimDevice
     from cuda_shim.kernels import stand_in
 
-    from refmaml.kernels import launcher
+    from refmaml.kernels.cuda_runtime import launcher
+
     module = stand_in(ShimDevice(quick_libraries))
     for constant in ("THREADS", "TEAM"):
         monkeypatch.setattr(launcher, constant, SMALL)
@@ -66,6 +73,7 @@ def cupy(quick_libraries, monkeypatch):
 def on_cupy(cupy):
     """The CUDA kernels on its arrays."""
     from refmaml import kernels
+
     return kernels.cuda(version=1)
 
 
@@ -73,6 +81,7 @@ def on_cupy(cupy):
 def golden(tmp_path_factory):
     """A folder of golden vectors that nobody may write into."""
     from refmaml.golden import check
+
     folder = tmp_path_factory.mktemp("golden") / "vectors"
     check.write(folder, {"command": "test"})
     return folder
@@ -82,6 +91,7 @@ def golden(tmp_path_factory):
 def copy(golden, tmp_path):
     """One to damage."""
     from shutil import copytree
+
     return copytree(golden, tmp_path / "copy")
 
 
@@ -97,4 +107,6 @@ def pytest_configure(config):
     and a run that finds a signal ignored leaves it so."""
     for signum in SIGNALS:
         if signal.getsignal(signum) is signal.SIG_IGN:
-            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
+            signal.signal(
+                signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
+            )

@@ -1,4 +1,5 @@
 """Run with NUMBA_ENABLE_CUDASIM=1: every Numba CUDA kernel against the reference, as JSON. Kernels named as arguments are made wrong."""
+
 import json
 import sys
 
@@ -7,6 +8,7 @@ from fused_layers import errors
 from kernel_passes import REFERENCE, draws, loss_passes, vectors_passes, worst, worst_dot
 
 from refmaml import kernels
+from refmaml.execution.fused_layers import NormActPool
 from refmaml.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -22,16 +24,29 @@ from refmaml.layers import (
     Tanh,
 )
 from refmaml.layers.losses import MSE
-from refmaml.layers.norm_act_pool import NormActPool
 from refmaml.oracles.cases import LayerCase
 from refmaml.oracles.tolerance import relative_error, tolerance
 
-CASES = [LayerCase(Conv2d(2, 2, (2, 3), stride=(1, 2), padding=((0, 1), (2, 0))), (2, 3, 4)), LayerCase(Conv2d(1, 1, 1), (1, 1, 1)),
-         LayerCase(Linear(3, 2), (3,)), LayerCase(BatchNorm2d(2), (2, 2, 1)), LayerCase(BatchNorm2d(2, gamma=False), (2,)),
-         LayerCase(ReLU(), (2, 2, 1)), LayerCase(LeakyReLU(0.2), (3,)), LayerCase(Tanh(), (3,)), LayerCase(Softplus(), (3,)),
-         LayerCase(MaxPool2d(2), (1, 3, 2)), LayerCase(MaxPool2d((3, 2), stride=(1, 2)), (1, 4, 4)),
-         LayerCase(AvgPool2d((3, 2), stride=(1, 2)), (1, 4, 4)), LayerCase(FiLM(2, 1), (2,)), LayerCase(Context(1), (2,))]
-FUSED_CASES = [LayerCase(NormActPool(BatchNorm2d(2), 0.0, (2, 2)), (2, 3, 2)), LayerCase(NormActPool(BatchNorm2d(2), 0.2), (2,))]
+CASES = [
+    LayerCase(Conv2d(2, 2, (2, 3), stride=(1, 2), padding=((0, 1), (2, 0))), (2, 3, 4)),
+    LayerCase(Conv2d(1, 1, 1), (1, 1, 1)),
+    LayerCase(Linear(3, 2), (3,)),
+    LayerCase(BatchNorm2d(2), (2, 2, 1)),
+    LayerCase(BatchNorm2d(2, gamma=False), (2,)),
+    LayerCase(ReLU(), (2, 2, 1)),
+    LayerCase(LeakyReLU(0.2), (3,)),
+    LayerCase(Tanh(), (3,)),
+    LayerCase(Softplus(), (3,)),
+    LayerCase(MaxPool2d(2), (1, 3, 2)),
+    LayerCase(MaxPool2d((3, 2), stride=(1, 2)), (1, 4, 4)),
+    LayerCase(AvgPool2d((3, 2), stride=(1, 2)), (1, 4, 4)),
+    LayerCase(FiLM(2, 1), (2,)),
+    LayerCase(Context(1), (2,)),
+]
+FUSED_CASES = [
+    LayerCase(NormActPool(BatchNorm2d(2), 0.0, (2, 2)), (2, 3, 2)),
+    LayerCase(NormActPool(BatchNorm2d(2), 0.2), (2,)),
+]
 
 
 def watched(kernel_set, wrong):
@@ -44,8 +59,12 @@ def watched(kernel_set, wrong):
             kernel(out, *rest)
             if name in wrong:
                 out *= out.dtype.type(1.001)
+
         return call
-    return kernel_set.replace(**{name: watch(name, kernel) for name, kernel in kernel_set.functions.items()}), launched
+
+    return kernel_set.replace(
+        **{name: watch(name, kernel) for name, kernel in kernel_set.functions.items()}
+    ), launched
 
 
 def compare(k, chosen):
@@ -53,19 +72,38 @@ def compare(k, chosen):
     fractions = {}
     for case in chosen:
         for dtype, tasks, shared in ((np.float64, 2, False), (np.float32, 2, True)):
-            fractions[f"{case}, {np.dtype(dtype).name}"] = float(worst(case, k, *draws(case, tasks, shared, dtype))[0])
+            fractions[f"{case}, {np.dtype(dtype).name}"] = float(
+                worst(case, k, *draws(case, tasks, shared, dtype))[0]
+            )
     for case in FUSED_CASES:
         for dtype in (np.float64, np.float32):
-            fractions[f"{case}, {np.dtype(dtype).name}"] = max(errors(case, k, 2, dtype == np.float32, dtype).values())
+            fractions[f"{case}, {np.dtype(dtype).name}"] = max(
+                errors(case, k, 2, dtype == np.float32, dtype).values()
+            )
     for loss in (CrossEntropy("sum"), MSE(factor=0.5)):
-        pairs = zip(loss_passes(loss, REFERENCE, np.float64), loss_passes(loss, k, np.float64), strict=True)
-        fractions[str(loss)] = max(float(relative_error(b, a) / tolerance(float, 16)) for a, b in pairs)
+        pairs = zip(
+            loss_passes(loss, REFERENCE, np.float64), loss_passes(loss, k, np.float64), strict=True
+        )
+        fractions[str(loss)] = max(
+            float(relative_error(b, a) / tolerance(float, 16)) for a, b in pairs
+        )
     truth, values = (vectors_passes(s, np.float64, P=5) for s in (REFERENCE, k))
-    fractions["sums over rows"] = max(worst_dot(k, dtype, P=5) for dtype in (np.float64, np.float32))
-    fractions["vectors"] = max(float(relative_error(values[name], truth[name]) / tolerance(float, 3)) for name in truth)
+    fractions["sums over rows"] = max(
+        worst_dot(k, dtype, P=5) for dtype in (np.float64, np.float32)
+    )
+    fractions["vectors"] = max(
+        float(relative_error(values[name], truth[name]) / tolerance(float, 3)) for name in truth
+    )
     return fractions
 
 
 if __name__ == "__main__":
     k, launched = watched(kernels.numba_cuda(), sys.argv[1:])
-    print(json.dumps({"fractions": compare(k, CASES[:4] if sys.argv[1:] else CASES), "launched": sorted(launched)}))
+    print(
+        json.dumps(
+            {
+                "fractions": compare(k, CASES[:4] if sys.argv[1:] else CASES),
+                "launched": sorted(launched),
+            }
+        )
+    )

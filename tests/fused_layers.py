@@ -1,38 +1,55 @@
 """Fused layers and the layers they stand for, for tests of kernels that do several layers at once."""
+
 from dataclasses import dataclass
 
 from kernel_passes import REFERENCE, draws, passes
 
 from refmaml import kernels
+from refmaml.execution.fused_layers import NormActPool
+from refmaml.execution.fusion import fused_layers
 from refmaml.kernels.kernel_set import FUSED, collect
 from refmaml.layers import BatchNorm2d, LeakyReLU, MaxPool2d, ReLU
-from refmaml.layers.norm_act_pool import NormActPool
 from refmaml.network import Sequential
 from refmaml.oracles.cases import LayerCase
 from refmaml.oracles.tolerance import relative_error, tolerance
-from refmaml.plan import fused_layers
 
-FUSED_REFERENCE = kernels.KernelSet("reference", {**REFERENCE.functions, **collect("reference", FUSED)})
-SMALL = [LayerCase(NormActPool(BatchNorm2d(3), 0.0, (2, 2)), (3, 5, 7)),
-         LayerCase(NormActPool(BatchNorm2d(2, gamma=False), 0.2), (2, 5, 3)),
-         LayerCase(NormActPool(BatchNorm2d(2, gamma=False, beta=False), 0.0), (2, 3, 4)),
-         LayerCase(NormActPool(BatchNorm2d(4), 1.0, (2, 3)), (4, 5, 7)),
-         LayerCase(NormActPool(BatchNorm2d(2, eps=0.1), 0.1, (3, 1)), (2, 8, 2)),
-         LayerCase(NormActPool(BatchNorm2d(4), 0.0), (4,)),
-         LayerCase(NormActPool(BatchNorm2d(1), 0.0, (2, 2)), (1, 2, 2)),
-         LayerCase(NormActPool(BatchNorm2d(1), 0.0, (1, 1)), (1, 1, 2))]
+FUSED_REFERENCE = kernels.KernelSet(
+    "reference", {**REFERENCE.functions, **collect("reference", FUSED)}
+)
+SMALL = [
+    LayerCase(NormActPool(BatchNorm2d(3), 0.0, (2, 2)), (3, 5, 7)),
+    LayerCase(NormActPool(BatchNorm2d(2, gamma=False), 0.2), (2, 5, 3)),
+    LayerCase(NormActPool(BatchNorm2d(2, gamma=False, beta=False), 0.0), (2, 3, 4)),
+    LayerCase(NormActPool(BatchNorm2d(4), 1.0, (2, 3)), (4, 5, 7)),
+    LayerCase(NormActPool(BatchNorm2d(2, eps=0.1), 0.1, (3, 1)), (2, 8, 2)),
+    LayerCase(NormActPool(BatchNorm2d(4), 0.0), (4,)),
+    LayerCase(NormActPool(BatchNorm2d(1), 0.0, (2, 2)), (1, 2, 2)),
+    LayerCase(NormActPool(BatchNorm2d(1), 0.0, (1, 1)), (1, 1, 2)),
+]
 # More numbers than one round of a block's threads, and than its shared memory holds.
-LARGE = [LayerCase(NormActPool(BatchNorm2d(2), 0.0, (2, 2)), (2, 19, 18)), LayerCase(NormActPool(BatchNorm2d(1), 0.0, (2, 2)), (1, 57, 60))]
+LARGE = [
+    LayerCase(NormActPool(BatchNorm2d(2), 0.0, (2, 2)), (2, 19, 18)),
+    LayerCase(NormActPool(BatchNorm2d(1), 0.0, (2, 2)), (1, 57, 60)),
+]
 
 
 @dataclass(frozen=True)
 class Unfused:
     """The layers that a NormActPool stands for, one after the other on the reference kernels, whatever kernel set it is given."""
+
     layer: NormActPool
 
     def chain(self):
-        bend = [] if self.layer.slope == 1 else [LeakyReLU(self.layer.slope) if self.layer.slope else ReLU()]
-        return [self.layer.norm, *bend, *([] if self.layer.window == (1, 1) else [MaxPool2d(self.layer.window)])]
+        bend = (
+            []
+            if self.layer.slope == 1
+            else [LeakyReLU(self.layer.slope) if self.layer.slope else ReLU()]
+        )
+        return [
+            self.layer.norm,
+            *bend,
+            *([] if self.layer.window == (1, 1) else [MaxPool2d(self.layer.window)]),
+        ]
 
     def shapes(self):
         return self.layer.shapes()
@@ -82,4 +99,6 @@ def errors(case, candidate, *how):
 
 def fused(net, kernel_set):
     """`net` on a kernel set, with its fused layers."""
-    return Sequential(fused_layers(net.layers, kernel_set), net.loss_function, net.input_shape, kernel_set)
+    return Sequential(
+        fused_layers(net.layers, kernel_set), net.loss_function, net.input_shape, kernel_set
+    )

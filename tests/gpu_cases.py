@@ -1,4 +1,5 @@
 """What tests of the engine on a GPU's arrays share: methods, a tiny net, and what is counted."""
+
 import refmaml as rm
 from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, FiLM, Flatten, Linear, MaxPool2d, ReLU
 from refmaml.methods.proximal import HALVINGS
@@ -8,23 +9,50 @@ from refmaml.oracles.unrolled import fixed_rates
 
 STEPS = {"inner_lr": 0.1, "inner_steps": 2}
 IMPLICIT = {"regularization": 2.0, "inner_steps": 2, "inner_lr": 0.1, "cg_steps": 3}
-METHODS = [rm.MAML(**STEPS), rm.MAML(**STEPS, recompute=True), rm.FirstOrderMAML(**STEPS), rm.ANIL(**STEPS), rm.FirstOrderANIL(**STEPS),
-           rm.MetaSGD(**STEPS), rm.MAMLPlusPlus(**STEPS), rm.CAVIA(**STEPS), rm.ERM(), rm.Reptile(**STEPS),
-           rm.Reptile(**STEPS, inner_batch=4, optimizer="adam"), rm.IMAML(**IMPLICIT), rm.IMAML(**IMPLICIT, frozen=("BatchNorm2d",)),
-           rm.IMAML(**IMPLICIT, solver="newton_cg")]
+METHODS = [
+    rm.MAML(**STEPS),
+    rm.MAML(**STEPS, recompute=True),
+    rm.FirstOrderMAML(**STEPS),
+    rm.ANIL(**STEPS),
+    rm.FirstOrderANIL(**STEPS),
+    rm.MetaSGD(**STEPS),
+    rm.MAMLPlusPlus(**STEPS),
+    rm.CAVIA(**STEPS),
+    rm.ERM(),
+    rm.Reptile(**STEPS),
+    rm.Reptile(**STEPS, inner_batch=4, optimizer="adam"),
+    rm.IMAML(**IMPLICIT),
+    rm.IMAML(**IMPLICIT, frozen=("BatchNorm2d",)),
+    rm.IMAML(**IMPLICIT, solver="newton_cg"),
+]
 COUNTED = ("to the GPU", "to the host", "wait")
 
 
 def name_of(method):
-    return type(method).__name__ + "".join(f", {f}" for f in ("recompute", "inner_batch", "solver", "frozen") if getattr(method, f, None))
+    return type(method).__name__ + "".join(
+        f", {f}"
+        for f in ("recompute", "inner_batch", "solver", "frozen")
+        if getattr(method, f, None)
+    )
 
 
 def tiny(context=False):
     """Every kind of layer that a second-order method meets, as small as it gets. No bias before batch-norm: its gradient would be rounding
     alone, which Adam blows up to full steps."""
     film = [FiLM(2, 2)] if context else []
-    return Sequential([Conv2d(1, 2, 3, padding=1, bias=False), BatchNorm2d(2), *film, ReLU(), MaxPool2d(2), Flatten(), Linear(8, 3)],
-                      CrossEntropy(), (1, 4, 5))
+    return Sequential(
+        [
+            Conv2d(1, 2, 3, padding=1, bias=False),
+            BatchNorm2d(2),
+            *film,
+            ReLU(),
+            MaxPool2d(2),
+            Flatten(),
+            Linear(8, 3),
+        ],
+        CrossEntropy(),
+        (1, 4, 5),
+    )
 
 
 def case(method, seed=0):

@@ -1,4 +1,5 @@
 """A device without a GPU, for the tests of what is measured on one: NumPy's arrays, the reference kernels or others, given times."""
+
 from itertools import chain, repeat
 
 import numpy as np
@@ -9,13 +10,31 @@ from refmaml.bench.gpu import roofs
 from refmaml.bench.kernel_table import reference_functions
 from refmaml.bench.timing import spread
 
-ABOUT = {"name": "stand-in", "compute_capability": (9, 0), "multiprocessors": 2, "l2_bytes": 4096, "memory_bytes": 1 << 30,
-         "clock_khz": 1_000_000, "memory_clock_khz": 500_000, "memory_bus_bits": 64, "cuda_driver_api": 0, "cuda_runtime": 0,
-         "cupy": "none"}
+ABOUT = {
+    "name": "stand-in",
+    "compute_capability": (9, 0),
+    "multiprocessors": 2,
+    "l2_bytes": 4096,
+    "memory_bytes": 1 << 30,
+    "clock_khz": 1_000_000,
+    "memory_clock_khz": 500_000,
+    "memory_bus_bits": 64,
+    "cuda_driver_api": 0,
+    "cuda_runtime": 0,
+    "cupy": "none",
+}
 
-SMALL = {"small": (rm.conv4(n_way=3, channels=4, image=(1, 8, 8)), 6, 3)}              # a net, tasks, examples
-LIMITS = {name: roofs.Roof(rate, None, spread([1.0])) for name, rate in
-          {"float32": 100.0, "float64": 50.0, "sgemm": 80.0, "dgemm": 90.0, "copy": 10.0}.items()}
+SMALL = {"small": (rm.conv4(n_way=3, channels=4, image=(1, 8, 8)), 6, 3)}  # a net, tasks, examples
+LIMITS = {
+    name: roofs.Roof(rate, None, spread([1.0]))
+    for name, rate in {
+        "float32": 100.0,
+        "float64": 50.0,
+        "sgemm": 80.0,
+        "dgemm": 90.0,
+        "copy": 10.0,
+    }.items()
+}
 
 
 class StandIn:
@@ -24,6 +43,7 @@ class StandIn:
     kernel_sets  (version) -> a kernel set on NumPy's arrays
     seconds      of the timings, in the order they are asked for; the last again and again
     """
+
     xp, l2 = np, ABOUT["l2_bytes"]
 
     def __init__(self, kernel_sets=None, seconds=(1e-3,), launched=lambda *launch: None):
@@ -72,6 +92,7 @@ def wrong_by_a_thousandth(name):
     def wrong(out, *rest):
         right.functions[name](out, *rest)
         out *= out.dtype.type(1.001)
+
     return named_cuda(right, **{name: wrong})
 
 
@@ -83,4 +104,5 @@ def changing(name, every=7):
         right.functions[name](out, *rest)
         if next(calls) % every == every - 1:
             out[...] = np.nextafter(out, out.dtype.type(np.inf))
+
     return named_cuda(right, **{name: changed})

@@ -1,4 +1,5 @@
 """All that a kernel set computes for a layer, a loss or flat vectors, from given random inputs: what tests of fast kernels share."""
+
 import numpy as np
 
 from refmaml import kernels
@@ -8,33 +9,53 @@ from refmaml.oracles.tolerance import relative_error, tolerance
 
 REFERENCE = kernels.reference()
 PRECISIONS = [np.float32, np.float64]
-LARGER = [cases.LayerCase(Conv2d(16, 24, 3, stride=2, padding="same"), (16, 15, 14)),
-          cases.LayerCase(Conv2d(1, 32, 3, padding=1), (1, 20, 20)),
-          cases.LayerCase(Linear(90, 70), (90,)),
-          cases.LayerCase(BatchNorm2d(24), (24, 13, 14)),
-          cases.LayerCase(ReLU(), (24, 13, 14)),
-          cases.LayerCase(MaxPool2d(2), (24, 13, 14))]
-TINY = [cases.LayerCase(Conv2d(1, 1, 1), (1, 1, 1)), cases.LayerCase(Conv2d(2, 1, 3, padding=1), (2, 1, 1)),
-        cases.LayerCase(Linear(1, 1), (1,)), cases.LayerCase(BatchNorm2d(1), (1, 1, 2)), cases.LayerCase(MaxPool2d(1), (1, 1, 1))]
+LARGER = [
+    cases.LayerCase(Conv2d(16, 24, 3, stride=2, padding="same"), (16, 15, 14)),
+    cases.LayerCase(Conv2d(1, 32, 3, padding=1), (1, 20, 20)),
+    cases.LayerCase(Linear(90, 70), (90,)),
+    cases.LayerCase(BatchNorm2d(24), (24, 13, 14)),
+    cases.LayerCase(ReLU(), (24, 13, 14)),
+    cases.LayerCase(MaxPool2d(2), (24, 13, 14)),
+]
+TINY = [
+    cases.LayerCase(Conv2d(1, 1, 1), (1, 1, 1)),
+    cases.LayerCase(Conv2d(2, 1, 3, padding=1), (2, 1, 1)),
+    cases.LayerCase(Linear(1, 1), (1,)),
+    cases.LayerCase(BatchNorm2d(1), (1, 1, 2)),
+    cases.LayerCase(MaxPool2d(1), (1, 1, 1)),
+]
 # For kernels in blocks of threads: products whose every extent ends inside a tile, and others that fill more than one. The second's dw has
 # rows of 72 numbers, four at a time together, and tasks an odd number apart, so that not all of them begin at 16 bytes.
-TILES = [cases.LayerCase(Conv2d(3, 70, 3, stride=2, padding=1), (3, 9, 8)), cases.LayerCase(Conv2d(8, 5, 3, bias=False), (8, 6, 7)),
-         cases.LayerCase(Linear(90, 70), (90,))]
+TILES = [
+    cases.LayerCase(Conv2d(3, 70, 3, stride=2, padding=1), (3, 9, 8)),
+    cases.LayerCase(Conv2d(8, 5, 3, bias=False), (8, 6, 7)),
+    cases.LayerCase(Linear(90, 70), (90,)),
+]
 # Sums so long that a few tiles are dealt to several blocks; a stride larger than the window, so that some pixels are never seen; as many
 # taps as a dw by positions may have, and so many positions that they fall into parts.
-DEEP = [cases.LayerCase(Conv2d(20, 6, 3, padding=1), (20, 8, 8)), cases.LayerCase(Conv2d(2, 3, (2, 3), stride=(3, 2)), (2, 8, 9)),
-        cases.LayerCase(Conv2d(4, 5, 2), (4, 6, 7)), cases.LayerCase(Conv2d(1, 6, 3, padding=1), (1, 33, 32))]
+DEEP = [
+    cases.LayerCase(Conv2d(20, 6, 3, padding=1), (20, 8, 8)),
+    cases.LayerCase(Conv2d(2, 3, (2, 3), stride=(3, 2)), (2, 8, 9)),
+    cases.LayerCase(Conv2d(4, 5, 2), (4, 6, 7)),
+    cases.LayerCase(Conv2d(1, 6, 3, padding=1), (1, 33, 32)),
+]
 # Sums and results for more than one round of a team, and more than one block.
-ROUNDS = [cases.LayerCase(BatchNorm2d(2), (2, 9, 8)), cases.LayerCase(ReLU(), (3, 9, 8)), cases.LayerCase(MaxPool2d(2), (3, 19, 18))]
+ROUNDS = [
+    cases.LayerCase(BatchNorm2d(2), (2, 9, 8)),
+    cases.LayerCase(ReLU(), (3, 9, 8)),
+    cases.LayerCase(MaxPool2d(2), (3, 19, 18)),
+]
 CUDA_CASES = [*cases.LAYERS, *TINY, *TILES, *DEEP, *ROUNDS]
 
 
 def poisoned(kernel_set):
     """The same kernels on arrays that are NaN until they are filled (integers: -1)."""
+
     def empty(shape, dtype):
         a = kernel_set.empty(shape, dtype)
         a[...] = np.nan if a.dtype.kind == "f" else -1
         return a
+
     return kernels.KernelSet(kernel_set.name, kernel_set.functions, empty=empty)
 
 
@@ -46,7 +67,10 @@ def draws(case, tasks, shared, dtype):
         return rng.standard_normal(shape).astype(dtype)
 
     def parameters():
-        return {name: draw((1 if shared else tasks, *shape)) for name, shape in case.layer.shapes().items()}
+        return {
+            name: draw((1 if shared else tasks, *shape))
+            for name, shape in case.layer.shapes().items()
+        }
 
     w, rw = parameters(), parameters()
     x, rx = draw((tasks, cases.EXAMPLES, *case.shape)), draw((tasks, cases.EXAMPLES, *case.shape))
@@ -59,7 +83,7 @@ def gradients(case, tasks, dtype):
     sizes = {name: int(np.prod(shape)) for name, shape in case.layer.shapes().items()}
     matrix, out, start = np.full((tasks, sum(sizes.values()) + 1), np.nan, dtype), {}, 0
     for name, size in sizes.items():
-        out[name] = matrix[:, start:start + size].reshape(tasks, *case.layer.shapes()[name])
+        out[name] = matrix[:, start : start + size].reshape(tasks, *case.layer.shapes()[name])
         start += size
     return out
 
@@ -91,7 +115,9 @@ def loss_passes(loss, k, dtype):
     rng = np.random.default_rng(0)
     z, y = cases.loss_inputs(loss, rng)
     rz = rng.standard_normal(z.shape).astype(dtype)
-    value, saved = loss.forward(poisoned(k), z.astype(dtype), y if isinstance(loss, CrossEntropy) else y.astype(dtype))
+    value, saved = loss.forward(
+        poisoned(k), z.astype(dtype), y if isinstance(loss, CrossEntropy) else y.astype(dtype)
+    )
     return value, loss.backward(poisoned(k), saved), loss.r_backward(poisoned(k), saved, rz)
 
 
@@ -112,15 +138,34 @@ def vectors_passes(k, dtype, tasks=3, P=70_001):
         moved_b, moved_a = b.copy(), b.copy()
         k.vector_move(moved_b, a_, s, moved_b)
         k.vector_move(moved_a, moved_a, s, a)
-        out |= {f"{name} move": moved, f"{name} move in b": moved_b, f"{name} move in a": moved_a, f"{name} proximal": pulled}
+        out |= {
+            f"{name} move": moved,
+            f"{name} move in b": moved_b,
+            f"{name} move in a": moved_a,
+            f"{name} proximal": pulled,
+        }
         in_place = b.copy()
         k.vector_step(in_place, a_, rates_, in_place)
-        adapted, moment, seen = k.empty(b.shape, dtype), k.empty(b.shape, dtype), np.full((1, 1), 0.3, dtype)
+        adapted, moment, seen = (
+            k.empty(b.shape, dtype),
+            k.empty(b.shape, dtype),
+            np.full((1, 1), 0.3, dtype),
+        )
         k.vector_adam_step(adapted, moment, a_, rates_, b, rates_ * rates_, seen, 0.9, 1e-3)
         again, over = k.empty(b.shape, dtype), b * b
         k.vector_adam_step(again, over, a_, rates_, b, over, seen, 0.9, 1e-3)
-        out |= {f"{name} adam": adapted, f"{name} moment": moment, f"{name} adam again": again, f"{name} moment in place": over}
-        out |= {f"{name} step": stepped, f"{name} scale": scaled, f"{name} sum": total, f"{name} in place": in_place}
+        out |= {
+            f"{name} adam": adapted,
+            f"{name} moment": moment,
+            f"{name} adam again": again,
+            f"{name} moment in place": over,
+        }
+        out |= {
+            f"{name} step": stepped,
+            f"{name} scale": scaled,
+            f"{name} sum": total,
+            f"{name} in place": in_place,
+        }
     return out
 
 
@@ -139,15 +184,22 @@ def dots(k, dtype, tasks=3, P=70_001):
 def worst_dot(k, dtype, **sizes):
     """The largest error of a sum over a row, as a fraction of what rounding may make of it: of P terms, and of P partial sums."""
     P = sizes.get("P", 70_001)
-    return max(float((abs(value - exact) / size).max()) for value, exact, size in dots(k, dtype, **sizes).values()) / tolerance(dtype, P)
+    return max(
+        float((abs(value - exact) / size).max())
+        for value, exact, size in dots(k, dtype, **sizes).values()
+    ) / tolerance(dtype, P)
 
 
 def same_bits_from_any_order_of_memory(kernel_set):
     """Asserts that arrays in Fortran order, with gaps, and read-only give the bits of plain ones."""
     case = cases.LAYERS[3]
     inputs = draws(case, 3, False, np.float64)
-    strange = [{n: np.asfortranarray(a) for n, a in part.items()} if isinstance(part, dict) else np.repeat(part, 2, axis=-1)[..., ::2]
-               for part in inputs]
+    strange = [
+        {n: np.asfortranarray(a) for n, a in part.items()}
+        if isinstance(part, dict)
+        else np.repeat(part, 2, axis=-1)[..., ::2]
+        for part in inputs
+    ]
     for part in strange:
         for a in part.values() if isinstance(part, dict) else (part,):
             a.flags.writeable = False

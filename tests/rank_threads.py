@@ -1,11 +1,12 @@
 """Ranks as threads of one process, with what a communicator of mpi4py offers: for tests without MPI."""
+
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from refmaml.training.ranks import Ranks
+from refmaml.training.distributed import Ranks
 
-PATIENCE = 60            # seconds; a rank that waits longer waits for ever
+PATIENCE = 60  # seconds; a rank that waits longer waits for ever
 
 
 class Room:
@@ -13,7 +14,11 @@ class Room:
 
     def __init__(self, size):
         self.turn = threading.Lock()
-        self.size, self.slots, self.meet = size, [None] * size, threading.Barrier(size, timeout=PATIENCE)
+        self.size, self.slots, self.meet = (
+            size,
+            [None] * size,
+            threading.Barrier(size, timeout=PATIENCE),
+        )
         self.mail = {(a, b): queue.Queue() for a in range(size) for b in range(size)}
 
     def wait(self, wait, **options):
@@ -64,5 +69,6 @@ def on_ranks(size, run, kind=Ranks):
                 return run(kind(Comm(room, rank)))
             except (Exception, KeyboardInterrupt) as error:
                 return error
+
     with ThreadPoolExecutor(size) as pool:
         return list(pool.map(attempt, range(size)))

@@ -1,4 +1,5 @@
 """What the tests of runs share: a small run, what it leaves, and a process of its own."""
+
 import csv
 import os
 import subprocess
@@ -9,7 +10,19 @@ from refmaml.cli import main
 from refmaml.training import checkpoint
 
 ROOT = Path(__file__).parent.parent
-SMALL = ["--data", "sinusoid", "--hidden", "4", "--tasks", "3", "--eval-tasks", "5", "--kernels", "reference", "--quiet"]
+SMALL = [
+    "--data",
+    "sinusoid",
+    "--hidden",
+    "4",
+    "--tasks",
+    "3",
+    "--eval-tasks",
+    "5",
+    "--kernels",
+    "reference",
+    "--quiet",
+]
 
 
 def run(*more, out="run"):
@@ -20,10 +33,21 @@ def left(out):
     """A run's parameters, optimiser and curve, but for the seconds."""
     now, _ = checkpoint.load(f"{out}/checkpoint.npz")
     with open(f"{out}/curve.csv", newline="") as file:
-        return now.step, now.meta.tobytes(), {k: a.tobytes() for k, a in now.state.items()}, [row[:-1] for row in csv.reader(file)]
+        return (
+            now.step,
+            now.meta.tobytes(),
+            {k: a.tobytes() for k, a in now.state.items()},
+            [row[:-1] for row in csv.reader(file)],
+        )
 
 
 def python(code, *arguments, **options):
     """A process of its own."""
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "PYTHONPATH": str(ROOT)}, **options)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        **options,
+    )

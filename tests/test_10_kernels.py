@@ -1,4 +1,5 @@
 """The reference kernels by themselves: adjoint identities, precision, any strides, non-finite numbers."""
+
 import numpy as np
 import pytest
 
@@ -7,10 +8,16 @@ from refmaml.oracles.tolerance import relative_error, tolerance
 
 K = kernels.reference()
 RNG = np.random.default_rng(0)
-GEOMETRIES = [((3, 3), (1, 1), ((0, 0), (0, 0))), ((3, 3), (2, 2), ((0, 1), (0, 1))), ((2, 3), (1, 2), ((1, 0), (2, 1)))]
+GEOMETRIES = [
+    ((3, 3), (1, 1), ((0, 0), (0, 0))),
+    ((3, 3), (2, 2), ((0, 1), (0, 1))),
+    ((2, 3), (1, 2), ((1, 0), (2, 1))),
+]
 
 
-def conv_arrays(kernel, stride, padding, dtype=np.float64, T=2, N=3, C=2, O=4, H=6, W=7, shared=False):
+def conv_arrays(
+    kernel, stride, padding, dtype=np.float64, T=2, N=3, C=2, O=4, H=6, W=7, shared=False
+):
     (kH, kW), (sH, sW), ((t, b), (l, r)) = kernel, stride, padding
     out = (H + t + b - kH) // sH + 1, (W + l + r - kW) // sW + 1
     x = RNG.standard_normal((T, N, C, H, W)).astype(dtype)
@@ -30,7 +37,9 @@ def conv(x, w, dy, stride, padding):
 
 @pytest.mark.parametrize("kernel,stride,padding", GEOMETRIES)
 @pytest.mark.parametrize("shared", [False, True])
-def test_the_two_transposes_of_a_convolution_satisfy_the_adjoint_identity(kernel, stride, padding, shared):
+def test_the_two_transposes_of_a_convolution_satisfy_the_adjoint_identity(
+    kernel, stride, padding, shared
+):
     x, w, dy = conv_arrays(kernel, stride, padding, shared=shared)
     y, dx, dw = conv(x, w, dy, stride, padding)
     inner = np.sum(dy * y)
@@ -41,8 +50,11 @@ def test_the_two_transposes_of_a_convolution_satisfy_the_adjoint_identity(kernel
 
 def test_a_convolution_in_float32_stays_in_float32_and_agrees_with_float64():
     x, w, dy = conv_arrays(*GEOMETRIES[1])
-    for single, exact in zip(conv(*(a.astype("f") for a in (x, w, dy)), *GEOMETRIES[1][1:]), conv(x, w, dy, *GEOMETRIES[1][1:]),
-                             strict=True):
+    for single, exact in zip(
+        conv(*(a.astype("f") for a in (x, w, dy)), *GEOMETRIES[1][1:]),
+        conv(x, w, dy, *GEOMETRIES[1][1:]),
+        strict=True,
+    ):
         assert single.dtype == np.float32
         assert relative_error(single, exact) <= tolerance(np.float32, dy.size)
 
@@ -50,11 +62,18 @@ def test_a_convolution_in_float32_stays_in_float32_and_agrees_with_float64():
 @pytest.mark.parametrize("layout", ["fortran", "reversed", "every other", "broadcast"])
 def test_kernels_take_arrays_of_any_strides(layout):
     x, w, dy = conv_arrays(*GEOMETRIES[1])
-    strange = {"fortran": np.asfortranarray, "reversed": lambda a: a[::-1].copy()[::-1],
-               "every other": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
-               "broadcast": lambda a: np.broadcast_to(a[:1], a.shape)}[layout]
+    strange = {
+        "fortran": np.asfortranarray,
+        "reversed": lambda a: a[::-1].copy()[::-1],
+        "every other": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+        "broadcast": lambda a: np.broadcast_to(a[:1], a.shape),
+    }[layout]
     plain = (np.ascontiguousarray(strange(a)) for a in (x, w, dy))
-    for a, b in zip(conv(*map(strange, (x, w, dy)), *GEOMETRIES[1][1:]), conv(*plain, *GEOMETRIES[1][1:]), strict=True):
+    for a, b in zip(
+        conv(*map(strange, (x, w, dy)), *GEOMETRIES[1][1:]),
+        conv(*plain, *GEOMETRIES[1][1:]),
+        strict=True,
+    ):
         assert np.array_equal(a, b)
 
 
@@ -68,7 +87,10 @@ def test_kernels_leave_their_inputs_alone():
 @pytest.mark.parametrize("function", ["relu", "leaky", "softplus", "tanh"])
 def test_activations_pass_nan_on_and_survive_huge_inputs(function):
     from refmaml.kernels.activation import functions
-    f = {"relu": functions.leaky(0), "leaky": functions.leaky(0.1)}.get(function) or getattr(functions, function)
+
+    f = {"relu": functions.leaky(0), "leaky": functions.leaky(0.1)}.get(function) or getattr(
+        functions, function
+    )
     x = np.array([np.nan, -1e4, 1e4, -700.0, 700.0, 0.0])
     with np.errstate(under="ignore"):
         y = np.empty_like(x)
@@ -108,13 +130,16 @@ def test_cross_entropy_is_finite_for_any_finite_logits_and_its_gradient_sums_to_
 @pytest.mark.parametrize("offset,spread", [(0, 1e-20), (0, 1e20), (1e6, 1.0)])
 def test_batch_norm_is_accurate_at_any_scale_because_it_centres_before_it_squares(offset, spread):
     from math import fsum, sqrt
+
     x = offset + spread * RNG.standard_normal((1, 5, 1, 4))
     y, xh, s = np.empty_like(x), np.empty_like(x), np.empty((1, 1))
     eps = (1e-3 * spread) ** 2
     K.batch_norm_forward(y, xh, s, x, np.ones((1, 1)), np.zeros((1, 1)), eps)
     values = x.ravel().tolist()
     mean = fsum(values) / len(values)
-    exact = [(v - mean) / sqrt(fsum((u - mean) ** 2 for u in values) / len(values) + eps) for v in values]
+    exact = [
+        (v - mean) / sqrt(fsum((u - mean) ** 2 for u in values) / len(values) + eps) for v in values
+    ]
     # The mean is rounded at the size of the offset, which the division by the spread magnifies.
     assert relative_error(y.ravel(), exact) <= tolerance(float, x.size) * max(1, offset / spread)
 

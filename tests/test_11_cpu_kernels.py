@@ -2,6 +2,7 @@
 
 One thread for most of it, as the versions for many are the same code compiled again; that they agree to the bit is a test of its own.
 """
+
 import os
 import subprocess
 import sys
@@ -44,7 +45,9 @@ def test_every_pass_of_every_layer_agrees_with_the_reference(case, dtype):
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("loss", cases.LOSSES, ids=str)
 def test_every_pass_of_every_loss_agrees_with_the_reference(loss, dtype):
-    for a, b in zip(loss_passes(loss, REFERENCE, dtype), loss_passes(loss, CPU, dtype), strict=True):
+    for a, b in zip(
+        loss_passes(loss, REFERENCE, dtype), loss_passes(loss, CPU, dtype), strict=True
+    ):
         assert b.dtype == dtype and relative_error(b, a) <= tolerance(dtype, 16)
 
 
@@ -55,8 +58,10 @@ def test_in_float32_the_cpu_kernels_are_as_accurate_as_the_reference_on_a_net_of
     for seed in range(4):
         theta, batch = net.init(seed), data.sample(2, 5, 1, 1, seed=seed)
         exact = method.meta_gradient(net, theta.astype(np.float64), batch).grad
-        errors = [np.linalg.norm(method.meta_gradient(net.with_kernels(k), theta, batch).grad - exact)
-                  for k in (CPU, REFERENCE)]
+        errors = [
+            np.linalg.norm(method.meta_gradient(net.with_kernels(k), theta, batch).grad - exact)
+            for k in (CPU, REFERENCE)
+        ]
         ratios.append(errors[0] / errors[1])
     # Two roundings of one thing differ by chance; a lost digit is a factor of ten.
     assert np.median(ratios) < 3, ratios
@@ -87,7 +92,13 @@ print(len(seen), len(set(seen)))
 
 def test_the_bits_are_the_same_on_one_two_three_and_four_threads():
     environment = {**os.environ, "NUMBA_NUM_THREADS": "4", "OMP_WAIT_POLICY": "passive"}
-    result = subprocess.run([sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(
+        [sys.executable, "-c", THREADS],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert result.stdout.split() == ["6", "1"], result.stdout + result.stderr
 
 
@@ -110,31 +121,57 @@ def test_a_sum_over_a_row_has_the_same_bits_however_many_rows_and_threads_there_
     for k in (REFERENCE, CPU):
         k.vector_dot(together := np.empty((3, 1), dtype), a, b)
         for t in range(3):
-            k.vector_dot(alone := np.empty((1, 1), dtype), a[t:t + 1], b[t:t + 1])
+            k.vector_dot(alone := np.empty((1, 1), dtype), a[t : t + 1], b[t : t + 1])
             assert alone[0] == together[t]
 
 
-@pytest.mark.parametrize("kernel", sorted(name for name in CPU.functions if not name.startswith("vector_")))
+@pytest.mark.parametrize(
+    "kernel", sorted(name for name in CPU.functions if not name.startswith("vector_"))
+)
 def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught(kernel):
     def wrong(out, *rest):
         CPU.functions[kernel](out, *rest)
         out *= out.dtype.type(1.001)
+
     candidate, dtype = CPU.replace(**{kernel: wrong}), np.float32
     if kernel.startswith(("cross_entropy", "squared_error")):
         losses = [loss_passes(loss, REFERENCE, dtype) for loss in cases.LOSSES]
         wrongs = [loss_passes(loss, candidate, dtype) for loss in cases.LOSSES]
-        assert any(relative_error(b, a) > tolerance(dtype, 16) for x, y in zip(losses, wrongs, strict=True)
-                   for a, b in zip(x, y, strict=True))
+        assert any(
+            relative_error(b, a) > tolerance(dtype, 16)
+            for x, y in zip(losses, wrongs, strict=True)
+            for a, b in zip(x, y, strict=True)
+        )
     else:
-        assert any(worst(case, candidate, *draws(case, 2, False, dtype))[0] > 1 for case in cases.LAYERS)
+        assert any(
+            worst(case, candidate, *draws(case, 2, False, dtype))[0] > 1 for case in cases.LAYERS
+        )
 
 
-@pytest.mark.parametrize("layer", [ReLU(), LeakyReLU(0.2), Tanh(), Softplus(), MaxPool2d(2)], ids=str)
+@pytest.mark.parametrize(
+    "layer", [ReLU(), LeakyReLU(0.2), Tanh(), Softplus(), MaxPool2d(2)], ids=str
+)
 def test_nan_and_infinity_go_where_they_go_in_the_reference(layer):
-    x = np.array([np.nan, np.inf, -np.inf, -1e4, 1e4, 0.0, -0.0, 1.0]).repeat(8).reshape(2, 1, 2, 4, 4).swapaxes(0, 3).copy()
+    x = (
+        np.array([np.nan, np.inf, -np.inf, -1e4, 1e4, 0.0, -0.0, 1.0])
+        .repeat(8)
+        .reshape(2, 1, 2, 4, 4)
+        .swapaxes(0, 3)
+        .copy()
+    )
     with np.errstate(all="ignore"):
-        results = [passes(cases.LayerCase(layer, x.shape[2:]), k, {}, {}, x, x, *(2 * [layer.forward(REFERENCE, {}, x)[0]]))
-                   for k in (REFERENCE, CPU)]
+        results = [
+            passes(
+                cases.LayerCase(layer, x.shape[2:]),
+                k,
+                {},
+                {},
+                x,
+                x,
+                *(2 * [layer.forward(REFERENCE, {}, x)[0]]),
+            )
+            for k in (REFERENCE, CPU)
+        ]
     for name in results[0]:
         assert np.array_equal(*(np.isnan(r[name]) for r in results)), name
         assert np.array_equal(*(np.isinf(r[name]) for r in results)), name
@@ -146,7 +183,9 @@ def test_arrays_in_any_order_of_memory_and_read_only_give_the_same_bits():
 
 def test_complex_numbers_are_refused_with_the_way_out():
     x = np.zeros((1, 1, 2, 3, 3), complex)
-    with pytest.raises(TypeError, match=r"float32 and float64, got complex128; refmaml.kernels.reference\(\)"):
+    with pytest.raises(
+        TypeError, match=r"float32 and float64, got complex128; refmaml.kernels.reference\(\)"
+    ):
         ReLU().forward(CPU, {}, x)
 
 

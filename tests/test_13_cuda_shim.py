@@ -1,4 +1,5 @@
 """The equipment that runs CUDA kernels on the CPU: it must catch what it is there for. Each kernel here but the first has a mistake."""
+
 import os
 import subprocess
 import sys
@@ -109,7 +110,9 @@ def library(folder, sanitize=False):
 def run(loaded, kernel):
     """y of a kernel on x = 1 .. 64."""
     x, y = np.arange(1.0, 65), np.full(64, np.nan)
-    ShimDevice({"float64": loaded}).launch("planted", kernel, "float64", (1, 1, 1), 64, [y, x, np.int32(64)])
+    ShimDevice({"float64": loaded}).launch(
+        "planted", kernel, "float64", (1, 1, 1), 64, [y, x, np.int32(64)]
+    )
     return y
 
 
@@ -122,7 +125,10 @@ def test_a_kernel_without_mistakes_gives_its_result(loaded):
     assert np.array_equal(run(loaded, "reverse"), np.arange(64.0, 0, -1))
 
 
-@pytest.mark.parametrize("kernel", ["no_barrier", "barrier_too_few", "one_place_for_all", "a_warp_does_not_wait_for_another"])
+@pytest.mark.parametrize(
+    "kernel",
+    ["no_barrier", "barrier_too_few", "one_place_for_all", "a_warp_does_not_wait_for_another"],
+)
 def test_a_race_is_caught_as_the_schedules_disagree(loaded, kernel):
     with pytest.raises(RaceError, match=f"{kernel}: the schedule .* gives other bits than forward"):
         run(loaded, kernel)
@@ -134,7 +140,9 @@ def test_a_barrier_that_only_some_threads_reach_is_caught(loaded):
 
 
 def test_lanes_of_a_warp_exchange_what_they_hold(loaded):
-    assert np.array_equal(run(loaded, "sum_of_each_warp"), np.repeat([sum(range(1, 33)), sum(range(33, 65))], 32))
+    assert np.array_equal(
+        run(loaded, "sum_of_each_warp"), np.repeat([sum(range(1, 33)), sum(range(33, 65))], 32)
+    )
 
 
 def test_an_exchange_that_only_some_lanes_reach_is_caught(loaded):
@@ -143,7 +151,7 @@ def test_an_exchange_that_only_some_lanes_reach_is_caught(loaded):
 
 
 def test_shared_memory_that_nobody_wrote_is_nan_in_every_block(loaded):
-    run(loaded, "reverse")                                           # leaves its numbers behind
+    run(loaded, "reverse")  # leaves its numbers behind
     y = run(loaded, "reads_unwritten_memory")
     assert np.isnan(y[63]) and not np.isnan(y[:63]).any()
 
@@ -152,15 +160,30 @@ def sanitized(script, *arguments):
     runtime = sanitizer_library()
     if runtime is None:
         pytest.skip("g++ comes without AddressSanitizer here")
-    environment = {**os.environ, "LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0",
-                   "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
-    return subprocess.run([sys.executable, *script, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=300)
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": runtime,
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
+    }
+    return subprocess.run(
+        [sys.executable, *script, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
-@pytest.mark.parametrize("kernel,error", [("one_too_many", "heap-buffer-overflow"), ("beyond_shared_memory", "global-buffer-overflow")])
+@pytest.mark.parametrize(
+    "kernel,error",
+    [("one_too_many", "heap-buffer-overflow"), ("beyond_shared_memory", "global-buffer-overflow")],
+)
 def test_an_access_out_of_bounds_is_caught_with_its_line(tmp_path, kernel, error):
     result = sanitized(["-c", SANITIZED], tmp_path, kernel)
-    assert result.returncode != 0 and error in result.stderr and "planted.cu:" in result.stderr, result.stdout + result.stderr
+    assert result.returncode != 0 and error in result.stderr and "planted.cu:" in result.stderr, (
+        result.stdout + result.stderr
+    )
 
 
 def test_the_sanitizer_lets_a_kernel_without_mistakes_pass(tmp_path):
@@ -170,4 +193,6 @@ def test_the_sanitizer_lets_a_kernel_without_mistakes_pass(tmp_path):
 
 def test_no_kernel_of_the_project_leaves_its_arrays(tmp_path):
     result = sanitized([HERE / "cuda_shim" / "kernels.py"], tmp_path)
-    assert result.returncode == 0 and "kernels ran" in result.stdout, result.stdout + result.stderr[-3000:]
+    assert result.returncode == 0 and "kernels ran" in result.stdout, (
+        result.stdout + result.stderr[-3000:]
+    )

@@ -8,21 +8,25 @@ from fused_layers import FUSED_REFERENCE, LARGE, SMALL, errors, fused, unfused
 from kernel_passes import PRECISIONS, REFERENCE, draws, passes
 
 from refmaml import kernels
+from refmaml.execution.fused_layers import Identity, NormActPool
+from refmaml.execution.fusion import fused_layers
 from refmaml.kernels.norm_act_pool import cuda as launches
 from refmaml.layers import BatchNorm2d, Conv2d, Flatten, LeakyReLU, Linear, MaxPool2d, ReLU, Tanh
-from refmaml.layers.norm_act_pool import Absorbed, NormActPool
-from refmaml.nets import conv4
+from refmaml.models import conv4
 from refmaml.network import Sequential
 from refmaml.oracles import cases
-from refmaml.oracles.chain_checks import EXAMPLES, nets, probe
 from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import relative_error, tolerance
-from refmaml.plan import fused_layers
+from refmaml.oracles.whole_net_checks import EXAMPLES, nets, probe
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
-NETS = {"strided conv4": conv4(3, channels=3, image=(1, 10, 10)),
-        "max-pool conv4": conv4(3, channels=2, image=(1, 16, 17), downsample="max_pool", head="flatten", bn_gamma=True),
-        "flattened first": nets()["flattened first"]}
+NETS = {
+    "strided conv4": conv4(3, channels=3, image=(1, 10, 10)),
+    "max-pool conv4": conv4(
+        3, channels=2, image=(1, 16, 17), downsample="max_pool", head="flatten", bn_gamma=True
+    ),
+    "flattened first": nets()["flattened first"],
+}
 
 
 @pytest.mark.parametrize("kernel_set", ["reference", "cuda"])
@@ -30,7 +34,9 @@ NETS = {"strided conv4": conv4(3, channels=3, image=(1, 10, 10)),
 def test_every_pass_is_that_of_the_three_layers(request, kernel_set, case):
     candidate = FUSED_REFERENCE if kernel_set == "reference" else request.getfixturevalue("cuda")
     for dtype in PRECISIONS:
-        for tasks, shared in ((3, False), (2, True), (1, False)) if case not in LARGE else ((2, False),):
+        for tasks, shared in (
+            ((3, False), (2, True), (1, False)) if case not in LARGE else ((2, False),)
+        ):
             found = errors(case, candidate, tasks, shared, dtype)
             assert max(found.values()) <= 1, found
 
@@ -45,7 +51,15 @@ def test_a_channel_that_is_not_held_in_shared_memory_gives_the_same_bits(cuda, c
 
 
 def test_a_block_has_whole_warps_and_as_many_threads_as_a_channel_feeds():
-    assert [launches.threads(n) for n in (1, 20, 256, 257, 980, 3675, 58_800)] == [32, 32, 32, 32, 128, 512, 512]
+    assert [launches.threads(n) for n in (1, 20, 256, 257, 980, 3675, 58_800)] == [
+        32,
+        32,
+        32,
+        32,
+        128,
+        512,
+        512,
+    ]
 
 
 @pytest.mark.parametrize("window", [(1, 1), (2, 2), (3, 2)])
@@ -53,7 +67,7 @@ def test_a_block_has_whole_warps_and_as_many_threads_as_a_channel_feeds():
 def test_nan_and_infinity_go_where_they_go_in_the_three_layers(cuda, window, value):
     case = cases.LayerCase(NormActPool(BatchNorm2d(2), 0.0, window), (2, 6, 7))
     inputs = draws(unfused(case), 2, False, np.float64)
-    for which in (2, 4):                                             # in x, in dy
+    for which in (2, 4):  # in x, in dy
         strange = list(inputs)
         strange[which] = inputs[which].copy()
         strange[which][1, 2, 0, 0, 1] = value
@@ -61,38 +75,89 @@ def test_nan_and_infinity_go_where_they_go_in_the_three_layers(cuda, window, val
             truth, values = passes(unfused(case), REFERENCE, *strange), passes(case, cuda, *strange)
         for name in truth:
             assert np.array_equal(np.isnan(truth[name]), np.isnan(values[name])), name
-            assert np.isfinite(values[name][0]).all(), name          # the other task
+            assert np.isfinite(values[name][0]).all(), name  # the other task
         assert not np.isfinite(values["dx"]).all() and not np.isfinite(values["rdx"]).all()
 
 
-@pytest.mark.parametrize("dtype,shared", [(np.float64, False), (np.float32, True)], ids=["float64", "float32, shared weights"])
+@pytest.mark.parametrize(
+    "dtype,shared",
+    [(np.float64, False), (np.float32, True)],
+    ids=["float64", "float32, shared weights"],
+)
 @pytest.mark.parametrize("name", NETS)
-def test_whole_nets_agree_with_the_reference_in_loss_gradient_and_hessian_vector_products(device, name, shared, dtype):
+def test_whole_nets_agree_with_the_reference_in_loss_gradient_and_hessian_vector_products(
+    device, name, shared, dtype
+):
     net, once = NETS[name], ShimDevice(device.libraries, ("shuffled",))
     w, x, y, v, _ = probe(net, dtype, shared)
 
     def quantities(net, w, x, v):
         primal = net.primal(w, x, y)
-        return {"loss": primal.loss, "gradient": primal.grad, "H v": net.hvp(primal, v), "G v": net.gauss_newton_product(primal, v)}
-    exact, values = quantities(net, w.astype(float), x.astype(float), v.astype(float)), quantities(fused(net, kernels.cuda(once)), w, x, v)
+        return {
+            "loss": primal.loss,
+            "gradient": primal.grad,
+            "H v": net.hvp(primal, v),
+            "G v": net.gauss_newton_product(primal, v),
+        }
+
+    exact, values = (
+        quantities(net, w.astype(float), x.astype(float), v.astype(float)),
+        quantities(fused(net, kernels.cuda(once)), w, x, v),
+    )
     for quantity in exact:
-        assert relative_error(values[quantity], exact[quantity]) <= tolerance(dtype, net_terms(net, EXAMPLES)), quantity
+        assert relative_error(values[quantity], exact[quantity]) <= tolerance(
+            dtype, net_terms(net, EXAMPLES)
+        ), quantity
     launched = {kernel for kernel, _ in once.launched}
-    assert {f"norm_act_pool_{name}" for name in ("forward", "backward", "r_forward", "r_backward")} <= launched
+    assert {
+        f"norm_act_pool_{name}" for name in ("forward", "backward", "r_forward", "r_backward")
+    } <= launched
     assert not {"batch_norm_forward", "max_pool2d_forward"} & launched
 
 
 def test_layers_keep_their_places_and_parameters_their_names(cuda):
-    net = Sequential([BatchNorm2d(2), ReLU(), MaxPool2d(2), Conv2d(2, 3, 1), BatchNorm2d(3, gamma=False), Tanh(), BatchNorm2d(3),
-                      MaxPool2d(2, stride=1), BatchNorm2d(3), LeakyReLU(-0.5), BatchNorm2d(3), MaxPool2d((8, 16)), Flatten(), Linear(3, 2)],
-                     input_shape=(2, 20, 36))
+    net = Sequential(
+        [
+            BatchNorm2d(2),
+            ReLU(),
+            MaxPool2d(2),
+            Conv2d(2, 3, 1),
+            BatchNorm2d(3, gamma=False),
+            Tanh(),
+            BatchNorm2d(3),
+            MaxPool2d(2, stride=1),
+            BatchNorm2d(3),
+            LeakyReLU(-0.5),
+            BatchNorm2d(3),
+            MaxPool2d((8, 16)),
+            Flatten(),
+            Linear(3, 2),
+        ],
+        input_shape=(2, 20, 36),
+    )
     out = fused(net, cuda)
-    assert out.shapes == net.shapes and out.output_shape((2, 20, 36)) == net.output_shape((2, 20, 36))
+    assert out.shapes == net.shapes and out.output_shape((2, 20, 36)) == net.output_shape(
+        (2, 20, 36)
+    )
     kinds = [type(layer) for layer in out.layers]
-    assert kinds == [NormActPool, Absorbed, Absorbed, Conv2d, NormActPool, Tanh, NormActPool, MaxPool2d, NormActPool, LeakyReLU,
-                     NormActPool, MaxPool2d, Flatten, Linear]        # windows that overlap, a slope below 0, a window of 128 places
+    assert kinds == [
+        NormActPool,
+        Identity,
+        Identity,
+        Conv2d,
+        NormActPool,
+        Tanh,
+        NormActPool,
+        MaxPool2d,
+        NormActPool,
+        LeakyReLU,
+        NormActPool,
+        MaxPool2d,
+        Flatten,
+        Linear,
+    ]  # windows that overlap, a slope below 0, a window of 128 places
     assert out.layers[0] == NormActPool(BatchNorm2d(2), 0, (2, 2))
-    assert fused_layers(net.layers, REFERENCE) == net.layers         # a kernel set without such kernels
+    assert fused_layers(net.layers, REFERENCE) == net.layers  # a kernel set without such kernels
 
 
 @pytest.mark.parametrize("kernel", ["forward", "backward", "r_forward", "r_backward"])
@@ -100,5 +165,6 @@ def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught(cuda, kernel):
     def wrong(out, *rest):
         cuda.functions[f"norm_act_pool_{kernel}"](out, *rest)
         out *= out.dtype.type(1.001)
+
     candidate = cuda.replace(**{f"norm_act_pool_{kernel}": wrong})
     assert any(max(errors(case, candidate, 2, False, np.float32).values()) > 1 for case in SMALL)

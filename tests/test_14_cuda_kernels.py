@@ -1,4 +1,5 @@
 """The CUDA kernels on the CPU, through g++ and fibers: against the reference kernels, in both precisions, in three schedules of threads."""
+
 import re
 import sys
 from types import SimpleNamespace
@@ -27,8 +28,8 @@ from kernel_passes import (
 import refmaml as rm
 from refmaml import kernels
 from refmaml.cli import main
+from refmaml.kernels.cuda_runtime.launcher import VERSIONS, Launcher, parts_of
 from refmaml.kernels.kernel_set import FUSED, collect
-from refmaml.kernels.launcher import VERSIONS, Launcher, parts_of
 from refmaml.layers import Conv2d, CrossEntropy, LeakyReLU, Linear, MaxPool2d, ReLU, Softplus, Tanh
 from refmaml.oracles import cases
 from refmaml.oracles.kernel_checks import method_kernel_check
@@ -38,29 +39,40 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
 
 def test_the_set_offers_what_the_reference_offers_and_fused_kernels(cuda):
-    assert set(cuda.functions) == set(REFERENCE.functions) | set(collect("reference", FUSED)) and cuda.name == "cuda"
+    assert (
+        set(cuda.functions) == set(REFERENCE.functions) | set(collect("reference", FUSED))
+        and cuda.name == "cuda"
+    )
 
 
 @pytest.mark.parametrize("case", CUDA_CASES, ids=str)
 def test_every_pass_of_every_layer_agrees_with_the_reference(cuda, case):
     for dtype in PRECISIONS:
-        for tasks, shared in ((3, False), (2, True), (1, False)) if case not in (*TILES, *DEEP) else ((2, False),):
+        for tasks, shared in (
+            ((3, False), (2, True), (1, False)) if case not in (*TILES, *DEEP) else ((2, False),)
+        ):
             fraction, name = worst(case, cuda, *draws(case, tasks, shared, dtype))
             assert fraction <= 1, f"{name}: {fraction} of the tolerance"
 
 
 @pytest.mark.parametrize("version", VERSIONS[:-1])
-@pytest.mark.parametrize("case", [case for case in CUDA_CASES if isinstance(case.layer, (Conv2d, Linear))], ids=str)
+@pytest.mark.parametrize(
+    "case", [case for case in CUDA_CASES if isinstance(case.layer, (Conv2d, Linear))], ids=str
+)
 def test_earlier_versions_of_the_products_agree_with_the_reference_too(device, case, version):
     for dtype in PRECISIONS:
-        fraction, name = worst(case, kernels.cuda(device, version), *draws(case, 2, case in TINY, dtype))
+        fraction, name = worst(
+            case, kernels.cuda(device, version), *draws(case, 2, case in TINY, dtype)
+        )
         assert fraction <= 1, f"{name}: {fraction} of the tolerance"
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("loss", cases.LOSSES, ids=str)
 def test_every_pass_of_every_loss_agrees_with_the_reference(cuda, loss, dtype):
-    for a, b in zip(loss_passes(loss, REFERENCE, dtype), loss_passes(loss, cuda, dtype), strict=True):
+    for a, b in zip(
+        loss_passes(loss, REFERENCE, dtype), loss_passes(loss, cuda, dtype), strict=True
+    ):
         assert b.dtype == dtype and relative_error(b, a) <= tolerance(dtype, 16)
 
 
@@ -73,13 +85,15 @@ def test_arithmetic_on_vectors_has_the_bits_of_the_reference(cuda, dtype):
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("P", [1, 127, 128 * 8 + 1, 5000])
-def test_a_sum_over_a_row_is_exact_to_rounding_and_has_the_same_bits_for_one_task_and_for_several(cuda, dtype, P):
+def test_a_sum_over_a_row_is_exact_to_rounding_and_has_the_same_bits_for_one_task_and_for_several(
+    cuda, dtype, P
+):
     assert worst_dot(cuda, dtype, P=P) <= 1
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((3, P)).astype(dtype) for _ in range(2))
     cuda.vector_dot(together := cuda.empty((3, 1), dtype), a, b)
     for t in range(3):
-        cuda.vector_dot(alone := cuda.empty((1, 1), dtype), a[t:t + 1], b[t:t + 1])
+        cuda.vector_dot(alone := cuda.empty((1, 1), dtype), a[t : t + 1], b[t : t + 1])
         assert alone[0] == together[t]
 
 
@@ -98,12 +112,30 @@ def test_a_whole_second_order_meta_gradient_agrees_with_the_reference(cuda, dtyp
     assert check.passed, check
 
 
-@pytest.mark.parametrize("layer", [ReLU(), LeakyReLU(0.2), Tanh(), Softplus(), MaxPool2d(2)], ids=str)
+@pytest.mark.parametrize(
+    "layer", [ReLU(), LeakyReLU(0.2), Tanh(), Softplus(), MaxPool2d(2)], ids=str
+)
 def test_nan_and_infinity_go_where_they_go_in_the_reference(cuda, layer):
-    x = np.array([np.nan, np.inf, -np.inf, -1e4, 1e4, 0.0, -0.0, 1.0]).repeat(8).reshape(2, 1, 2, 4, 4).swapaxes(0, 3).copy()
+    x = (
+        np.array([np.nan, np.inf, -np.inf, -1e4, 1e4, 0.0, -0.0, 1.0])
+        .repeat(8)
+        .reshape(2, 1, 2, 4, 4)
+        .swapaxes(0, 3)
+        .copy()
+    )
     with np.errstate(all="ignore"):
-        results = [passes(cases.LayerCase(layer, x.shape[2:]), k, {}, {}, x, x, *(2 * [layer.forward(REFERENCE, {}, x)[0]]))
-                   for k in (REFERENCE, cuda)]
+        results = [
+            passes(
+                cases.LayerCase(layer, x.shape[2:]),
+                k,
+                {},
+                {},
+                x,
+                x,
+                *(2 * [layer.forward(REFERENCE, {}, x)[0]]),
+            )
+            for k in (REFERENCE, cuda)
+        ]
     for name in results[0]:
         assert np.array_equal(*(np.isnan(r[name]) for r in results)), name
         assert np.array_equal(*(np.isinf(r[name]) for r in results)), name
@@ -123,32 +155,50 @@ def test_what_lies_beside_a_gradient_in_its_matrix_is_left_alone(cuda):
 
 
 def test_complex_numbers_are_refused_with_the_way_out(cuda):
-    with pytest.raises(TypeError, match=r"float32 and float64, got complex128; refmaml.kernels.reference\(\)"):
+    with pytest.raises(
+        TypeError, match=r"float32 and float64, got complex128; refmaml.kernels.reference\(\)"
+    ):
         ReLU().forward(cuda, {}, np.zeros((1, 1, 2, 3, 3), complex))
 
 
-@pytest.mark.parametrize("kernel", sorted(name for name in REFERENCE.functions if not name.startswith("vector_")))
+@pytest.mark.parametrize(
+    "kernel", sorted(name for name in REFERENCE.functions if not name.startswith("vector_"))
+)
 def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught(cuda, kernel):
     def wrong(out, *rest):
         cuda.functions[kernel](out, *rest)
         out *= out.dtype.type(1.001)
+
     candidate, dtype = cuda.replace(**{kernel: wrong}), np.float32
     if kernel.startswith(("cross_entropy", "squared_error")):
-        assert any(relative_error(b, a) > tolerance(dtype, 16) for loss in cases.LOSSES
-                   for a, b in zip(loss_passes(loss, REFERENCE, dtype), loss_passes(loss, candidate, dtype), strict=True))
+        assert any(
+            relative_error(b, a) > tolerance(dtype, 16)
+            for loss in cases.LOSSES
+            for a, b in zip(
+                loss_passes(loss, REFERENCE, dtype),
+                loss_passes(loss, candidate, dtype),
+                strict=True,
+            )
+        )
     else:
-        assert any(worst(case, candidate, *draws(case, 2, False, dtype))[0] > 1 for case in cases.LAYERS)
+        assert any(
+            worst(case, candidate, *draws(case, 2, False, dtype))[0] > 1 for case in cases.LAYERS
+        )
 
 
 def test_a_launch_says_which_limit_it_breaks(device):
-    with pytest.raises(ValueError, match="vector_scale: expected at most 65535 tasks in a launch, got 65536"):
+    with pytest.raises(
+        ValueError, match="vector_scale: expected at most 65535 tasks in a launch, got 65536"
+    ):
         a = np.zeros((65536, 1))
         Launcher(device).elements("vector", "vector_scale", [a], [a, a], 1)
 
 
 def test_short_sums_are_dealt_out_until_there_are_some_blocks_and_long_ones_further():
     """Of 64 filters of 3 x 3 on 14 x 14 pixels: y of 5 images, dw of 5 and of 75; then y of 7 x 7 pixels, and a sum too short for two."""
-    assert [parts_of(*product) for product in ((16, 576), (9, 980), (9, 14700), (4, 576), (1, 127))] == [1, 2, 7, 4, 1]
+    assert [
+        parts_of(*product) for product in ((16, 576), (9, 980), (9, 14700), (4, 576), (1, 127))
+    ] == [1, 2, 7, 4, 1]
 
 
 class Elsewhere(np.ndarray):
@@ -160,7 +210,10 @@ class FarDevice:
 
     def __init__(self, device):
         self.device, self.xp, self.empty = device, self, device.empty
-        self.ndarray, self.ascontiguousarray = Elsewhere, lambda a: np.ascontiguousarray(a).view(Elsewhere)
+        self.ndarray, self.ascontiguousarray = (
+            Elsewhere,
+            lambda a: np.ascontiguousarray(a).view(Elsewhere),
+        )
 
     def asarray(self, a):
         return a.copy().view(Elsewhere)
@@ -176,7 +229,10 @@ class FarDevice:
 @pytest.mark.parametrize("case", [cases.LAYERS[1], cases.LAYERS[7], cases.LAYERS[16]], ids=str)
 def test_numpy_s_arrays_are_taken_to_the_device_and_back(cuda, device, case):
     inputs = draws(case, 3, True, np.float64)
-    here, far = passes(case, cuda, *inputs), passes(case, kernels.cuda(FarDevice(device), xp=np), *inputs)
+    here, far = (
+        passes(case, cuda, *inputs),
+        passes(case, kernels.cuda(FarDevice(device), xp=np), *inputs),
+    )
     assert all(np.array_equal(here[name], far[name]) for name in here)
 
 
@@ -199,13 +255,18 @@ def test_without_cupy_or_a_gpu_the_set_says_so_in_one_line(no_gpu):
     assert "\n" not in str(raised.value) and "refmaml.kernels.cpu()" in str(raised.value)
 
 
-@pytest.mark.parametrize("command", [["verify"], ["train", "--data", "sinusoid", "--out", "{out}"], ["bench", "--out", "{out}"]],
-                         ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "command",
+    [["verify"], ["train", "--data", "sinusoid", "--out", "{out}"], ["bench", "--out", "{out}"]],
+    ids=lambda words: words[0],
+)
 @pytest.mark.parametrize("name", ["cuda", "numba_cuda"])
 def test_without_a_gpu_every_command_says_so_in_one_line(no_gpu, command, name, tmp_path, capsys):
     assert main([word.format(out=tmp_path / "out") for word in command] + ["--kernels", name]) == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and re.match(f"refmaml: --kernels: the {name} kernels( need |: expected a GPU, got )", said), said
+    assert said.count("\n") == 1 and re.match(
+        f"refmaml: --kernels: the {name} kernels( need |: expected a GPU, got )", said
+    ), said
 
 
 def test_a_driver_that_finds_no_gpu_is_named_in_one_line(monkeypatch):
@@ -213,10 +274,16 @@ def test_a_driver_that_finds_no_gpu_is_named_in_one_line(monkeypatch):
         pass
 
     def none():
-        raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient\nmore")
+        raise CUDARuntimeError(
+            "cudaErrorInsufficientDriver: CUDA driver version is insufficient\nmore"
+        )
+
     runtime = SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=none)
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
-    with pytest.raises(RuntimeError, match="expected a GPU, got cudaErrorInsufficientDriver.*insufficient; a newer driver, .*take"):
+    with pytest.raises(
+        RuntimeError,
+        match="expected a GPU, got cudaErrorInsufficientDriver.*insufficient; a newer driver, .*take",
+    ):
         rm.kernels.cuda()
     runtime.getDeviceCount = lambda: 0
     with pytest.raises(RuntimeError, match="expected a GPU, got none"):
@@ -225,12 +292,19 @@ def test_a_driver_that_finds_no_gpu_is_named_in_one_line(monkeypatch):
 
 def test_an_unnamed_function_is_computed_by_its_own_callables(cuda):
     from refmaml.kernels.activation.functions import tanh
+
     x, y = np.linspace(-1, 1, 6).reshape(1, 2, 3), np.empty((1, 2, 3))
     cuda.activation_forward(y, x, tanh._replace(name=""))
     assert np.array_equal(y, np.tanh(x))
 
 
 def test_labels_may_be_integers_of_any_width(cuda):
-    z, labels = np.random.default_rng(0).standard_normal((2, 3, 4)), np.array([[0, 3, 1], [2, 2, 0]])
-    losses = [CrossEntropy().forward(cuda, z, labels.astype(dtype))[0] for dtype in (np.int64, np.int32, np.uint8)]
+    z, labels = (
+        np.random.default_rng(0).standard_normal((2, 3, 4)),
+        np.array([[0, 3, 1], [2, 2, 0]]),
+    )
+    losses = [
+        CrossEntropy().forward(cuda, z, labels.astype(dtype))[0]
+        for dtype in (np.int64, np.int32, np.uint8)
+    ]
     assert np.array_equal(losses[0], losses[1]) and np.array_equal(losses[0], losses[2])

@@ -1,4 +1,5 @@
 """Mistakes planted in the texts of CUDA kernels, as one makes them: the checks that the kernels pass must catch each."""
+
 import numpy as np
 import pytest
 from cuda_shim.build import ABSENT, build, load
@@ -9,43 +10,94 @@ from kernel_passes import DEEP, TILES, draws, worst
 from test_13_cuda_shim import sanitized
 
 from refmaml import kernels
-from refmaml.kernels.launcher import common
+from refmaml.execution.fused_layers import NormActPool
+from refmaml.kernels.cuda_runtime.launcher import common
 from refmaml.layers import BatchNorm2d
-from refmaml.layers.norm_act_pool import NormActPool
 from refmaml.oracles import cases
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
 # {mistake: (what stands in the text, what stands there instead)}
 FUSED = {
-    "a channel is read before all of it is there": ("held, of);\n    __syncthreads();", "held, of);"),
-    "sums are overwritten while they are read": (f"    __syncthreads();{36 * ' '}// before the next sums", "//"),
+    "a channel is read before all of it is there": (
+        "held, of);\n    __syncthreads();",
+        "held, of);",
+    ),
+    "sums are overwritten while they are read": (
+        f"    __syncthreads();{36 * ' '}// before the next sums",
+        "//",
+    ),
     "the tangent of s is left out": ("norm.rs() * inner + norm.s * rinner", "norm.s * rinner"),
     "the last of equals wins": ("a > best.a ||", "a >= best.a ||"),
     "a window's rim is taken for a winner": ("(a >= of.Ho || b >= of.Wo)", "(b >= of.Wo)"),
-    "what is found again behind the last place counts": ("if (places[j].hi < N) keep(places[j],",
-                                                          "keep(places[j].hi < N ? places[j] : places[0],")}
+    "what is found again behind the last place counts": (
+        "if (places[j].hi < N) keep(places[j],",
+        "keep(places[j].hi < N ? places[j] : places[0],",
+    ),
+}
 CONVOLUTIONS = {
-    "no barrier between a slice and the next": ("loader.tell(buffer);\n        __syncthreads();", "loader.tell(buffer);"),
+    "no barrier between a slice and the next": (
+        "loader.tell(buffer);\n        __syncthreads();",
+        "loader.tell(buffer);",
+    ),
     "one buffer for both slices": ("loader.put(buffer ^ 1)", "loader.put(buffer)"),
     "both halves are of the first product": ("pairs{first, second}", "pairs{first, first}"),
     "the steps of two slices in one place": ("loader.tell(buffer);", "loader.tell(buffer ^ 1);"),
-    "a place beyond the upper border is seen": ("unsigned(column.row + step.row) < unsigned(plan.seen_rows)",
-                                                "column.row + step.row < plan.seen_rows"),
-    "every part goes on to the end": ("begin + chunk < plan.depth ? begin + chunk : plan.depth", "plan.depth"),
-    "a tap too few under a stride": ("taps(r < k ? (k - 1 - r) / s + 1 : 0)", "taps(r < k ? (k - 1 - r) / s : 0)"),
-    "the borders of the wrong image": ("of.Ho,\n               of.Wo, of.H * of.W", "of.H,\n               of.W, of.H * of.W"),
+    "a place beyond the upper border is seen": (
+        "unsigned(column.row + step.row) < unsigned(plan.seen_rows)",
+        "column.row + step.row < plan.seen_rows",
+    ),
+    "every part goes on to the end": (
+        "begin + chunk < plan.depth ? begin + chunk : plan.depth",
+        "plan.depth",
+    ),
+    "a tap too few under a stride": (
+        "taps(r < k ? (k - 1 - r) / s + 1 : 0)",
+        "taps(r < k ? (k - 1 - r) / s : 0)",
+    ),
+    "the borders of the wrong image": (
+        "of.Ho,\n               of.Wo, of.H * of.W",
+        "of.H,\n               of.W, of.H * of.W",
+    ),
     "neighbours under a stride lie together": ("of.sH == 1 && of.sW == 1}", "true}"),
-    "positions of the next part count too": ("begin + chunk < depth ? begin + chunk : depth", "depth"),
-    "a second product is forgotten": ("if (pairs == 2) add_positions", "if (pairs == 3) add_positions"),
-    "any four neighbours lie together": ("plan.to_row % 4 == 0", "true")}
+    "positions of the next part count too": (
+        "begin + chunk < depth ? begin + chunk : depth",
+        "depth",
+    ),
+    "a second product is forgotten": (
+        "if (pairs == 2) add_positions",
+        "if (pairs == 3) add_positions",
+    ),
+    "any four neighbours lie together": ("plan.to_row % 4 == 0", "true"),
+}
 OVERRUN, ASTRAY = "heap-buffer-overflow", "misaligned address"
-SEEN = {                                                # {mistake: (operation, the texts, what the sanitizer says)}
-    "beyond the room for a channel": ("norm_act_pool", "room[at.hi * L + at.lo]", "room[at.hi * L + at.lo + 1]", OVERRUN),
-    "beyond the border of an image": ("conv2d", "unsigned(column.column + step.column) < unsigned(plan.seen_columns)", "true", OVERRUN),
-    "beyond the last filter": ("conv2d", "if (threadIdx.x == f && o + f < O)", "if (threadIdx.x == f)", OVERRUN),
+SEEN = {  # {mistake: (operation, the texts, what the sanitizer says)}
+    "beyond the room for a channel": (
+        "norm_act_pool",
+        "room[at.hi * L + at.lo]",
+        "room[at.hi * L + at.lo + 1]",
+        OVERRUN,
+    ),
+    "beyond the border of an image": (
+        "conv2d",
+        "unsigned(column.column + step.column) < unsigned(plan.seen_columns)",
+        "true",
+        OVERRUN,
+    ),
+    "beyond the last filter": (
+        "conv2d",
+        "if (threadIdx.x == f && o + f < O)",
+        "if (threadIdx.x == f)",
+        OVERRUN,
+    ),
     "beyond the last column": ("conv2d", "if (i >= plan.columns) continue;", "", OVERRUN),
-    "four at a time from anywhere": ("conv2d", "reinterpret_cast<unsigned long long>(out) % alignof(Quad) == 0", "true", ASTRAY)}
+    "four at a time from anywhere": (
+        "conv2d",
+        "reinterpret_cast<unsigned long long>(out) % alignof(Quad) == 0",
+        "true",
+        ASTRAY,
+    ),
+}
 SANITIZED = """
 import sys
 from test_14_cuda_mistakes import CASES, FUSED_CASES, SEEN, agrees, with_mistake
@@ -55,7 +107,10 @@ broken = with_mistake(folder, operation, old, new, sanitize=True)
 for case in FUSED_CASES if operation == "norm_act_pool" else CASES:
     agrees(case, broken)
 """
-FUSED_CASES, CASES = (LARGE[0], SMALL[0], SMALL[3]), (TILES[1], cases.LAYERS[1], cases.LAYERS[3], *DEEP, TILES[0])
+FUSED_CASES, CASES = (
+    (LARGE[0], SMALL[0], SMALL[3]),
+    (TILES[1], cases.LAYERS[1], cases.LAYERS[3], *DEEP, TILES[0]),
+)
 
 
 def with_mistake(folder, operation, old, new, sanitize=False):
@@ -94,14 +149,20 @@ def test_a_mistake_in_the_convolutions_is_caught(libraries, mistake):
 @pytest.mark.parametrize("mistake", SEEN)
 def test_an_access_where_none_may_be_is_caught_by_the_sanitizer(libraries, mistake):
     result = sanitized(["-c", SANITIZED], libraries, mistake)
-    assert result.returncode != 0 and SEEN[mistake][-1] in result.stderr, result.stdout + result.stderr[-2000:]
+    assert result.returncode != 0 and SEEN[mistake][-1] in result.stderr, (
+        result.stdout + result.stderr[-2000:]
+    )
 
 
 def the_first_of_equals_wins(candidate):
     x = np.where(np.arange(96) % 5 < 3, -1.0, 2.0).reshape(1, 2, 2, 4, 6)
     layer = NormActPool(BatchNorm2d(2, gamma=False, beta=False), 0.0, (2, 3))
     (_, ours), (_, truth) = (layer.forward(k, {}, x) for k in (candidate, FUSED_REFERENCE))
-    assert ours.place.dtype == np.int8 and np.array_equal(ours.place, truth.place) and len(np.unique(truth.place)) > 1
+    assert (
+        ours.place.dtype == np.int8
+        and np.array_equal(ours.place, truth.place)
+        and len(np.unique(truth.place)) > 1
+    )
 
 
 def test_of_equals_the_first_wins(cuda):
@@ -112,5 +173,7 @@ def test_a_task_has_the_same_bits_whoever_travels_with_it(cuda):
     for case in DEEP:
         inputs = draws(case, 3, False, np.float32)
         together = case.layer.forward(cuda, inputs[0], inputs[2])[0]
-        alone = case.layer.forward(cuda, {name: w[1:2] for name, w in inputs[0].items()}, inputs[2][1:2])[0]
+        alone = case.layer.forward(
+            cuda, {name: w[1:2] for name, w in inputs[0].items()}, inputs[2][1:2]
+        )[0]
         assert np.array_equal(together[1:2], alone)

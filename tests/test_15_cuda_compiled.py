@@ -1,4 +1,5 @@
 """The CUDA files compiled for real GPUs by NVRTC, which needs none: within their budget of registers, with no spills and no stack."""
+
 import json
 from pathlib import Path
 
@@ -8,8 +9,8 @@ from cuda_shim import machine_code, nvrtc
 from cuda_shim.build import kernel_names
 from cuda_shim.kernels import texts
 
+from refmaml.kernels.cuda_runtime.launcher import KERNELS, PRECISIONS, THREADS, source
 from refmaml.kernels.kernel_set import FUSED, OPERATIONS
-from refmaml.kernels.launcher import HERE, PRECISIONS, THREADS, source
 from refmaml.kernels.norm_act_pool.cuda import MOST
 
 # {kernel: [registers of a float32 thread, of a float64 thread]}: what none may exceed on any architecture.
@@ -29,7 +30,11 @@ def compiler():
 
 def over_budget(found, dtype, budget=BUDGET):
     """Of {kernel: Resources}, those that take more registers than they may, or any stack."""
-    return {kernel: r for kernel, r in found.items() if r.registers > budget[kernel][dtype == "float64"] or r.stack or r.spilled}
+    return {
+        kernel: r
+        for kernel, r in found.items()
+        if r.registers > budget[kernel][dtype == "float64"] or r.stack or r.spilled
+    }
 
 
 @pytest.mark.parametrize("arch,dtype", COMBINATIONS)
@@ -45,7 +50,9 @@ def test_every_file_compiles_within_its_budget(compiler, arch, dtype):
 def test_a_kernel_beyond_its_budget_is_named(compiler):
     """Too few registers are forced on one, so that it spills; to another too little is granted."""
     name = "norm_act_pool_r_backward"
-    hurried = source("norm_act_pool").replace(f"__global__ void {name}(", f"__global__ void __maxnreg__(24) {name}(")
+    hurried = source("norm_act_pool").replace(
+        f"__global__ void {name}(", f"__global__ void __maxnreg__(24) {name}("
+    )
     found = compiler.compile(hurried, "sm_90", "float")
     assert found[name].spilled and set(over_budget(found, "float32")) == {name}
     tight = {**BUDGET, "norm_act_pool_forward": [found["norm_act_pool_forward"].registers - 1, 0]}
@@ -53,23 +60,34 @@ def test_a_kernel_beyond_its_budget_is_named(compiler):
 
 
 def test_the_compiler_names_the_file_and_the_line_of_an_error(compiler):
-    planted, text = "struct ForwardPlan : NoSuchPlan {", (HERE / "conv2d" / "conv2d_deep.cu").read_text()
-    line = text[:text.index("struct ForwardPlan")].count("\n") + 1
-    with pytest.raises(RuntimeError, match=rf"conv2d_deep\.cu\({line}\): error"):
-        compiler.compile(source("conv2d").replace("struct ForwardPlan : Plan {", planted), "sm_90", "float")
+    planted, text = (
+        "struct ForwardPlan : NoSuchPlan {",
+        (KERNELS / "conv2d" / "conv2d_v3.cu").read_text(),
+    )
+    line = text[: text.index("struct ForwardPlan")].count("\n") + 1
+    with pytest.raises(RuntimeError, match=rf"conv2d_v3\.cu\({line}\): error"):
+        compiler.compile(
+            source("conv2d").replace("struct ForwardPlan : Plan {", planted), "sm_90", "float"
+        )
 
 
 def test_the_budget_names_every_kernel_and_lets_its_largest_block_run_on_every_architecture():
     """A block of 256 threads, or, of the fused kernels, of as many as theirs may have; an SM has 65536 registers."""
     assert set(BUDGET) == {name for text in texts().values() for name in kernel_names(text)}
     assert np.max(list(BUDGET.values())) * THREADS <= 65536
-    assert np.max([registers for name, registers in BUDGET.items() if name.startswith("norm_act_pool")]) * MOST <= 65536
+    assert (
+        np.max(
+            [registers for name, registers in BUDGET.items() if name.startswith("norm_act_pool")]
+        )
+        * MOST
+        <= 65536
+    )
 
 
 # ---- the main loops of v3, of which each way through a kernel, with one product and with two, has its own --------------------------------
 
-A_SLICE = 512            # products of a thread: 8 x 8 of each of 8 k's
-LEAST = 0.7              # of a loop's instructions, and so of the arithmetic roof at best; "some 710 of which 512", deep_product.cu says
+A_SLICE = 512  # products of a thread: 8 x 8 of each of 8 k's
+LEAST = 0.7  # of a loop's instructions, and so of the arithmetic roof at best; "some 710 of which 512", gemm_v3.cu says
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +98,15 @@ def main_loops(compiler, tmp_path_factory):
         pytest.skip(machine_code.REASON)
 
     def found(text, arch):
-        code = machine_code.machine_code(tool, compiler.cubin(text, arch, "float"), tmp_path_factory.mktemp(arch))
-        return {kernel: machine_code.main_loops(lines, A_SLICE) for kernel, lines in code.items() if kernel.endswith("v3")}
+        code = machine_code.machine_code(
+            tool, compiler.cubin(text, arch, "float"), tmp_path_factory.mktemp(arch)
+        )
+        return {
+            kernel: machine_code.main_loops(lines, A_SLICE)
+            for kernel, lines in code.items()
+            if kernel.endswith("v3")
+        }
+
     return found
 
 
@@ -90,15 +115,30 @@ def test_most_instructions_of_the_main_loops_are_products(main_loops, arch):
     loops = main_loops(source("conv2d"), arch)
     assert sorted(loops) == ["conv2d_backward_w_v3", "conv2d_backward_x_v3", "conv2d_forward_v3"]
     for kernel, ways in loops.items():
-        assert len(ways) == 2 and all(machine_code.share(way) >= LEAST for way in ways), (kernel, list(map(machine_code.share, ways)))
+        assert len(ways) == 2 and all(machine_code.share(way) >= LEAST for way in ways), (
+            kernel,
+            list(map(machine_code.share, ways)),
+        )
 
 
 def test_the_next_slice_is_fetched_among_the_products(main_loops):
     """Planted: behind a branch of their own all loads come first."""
+
     def spread(text):
-        return [machine_code.among(way, "LDG") for ways in main_loops(text, "sm_90").values() for way in ways]
-    behind = source("conv2d").replace("        loader.bring(buffer ^ 1);", "        if (more) loader.bring(buffer ^ 1);")
-    assert behind != source("conv2d") and min(spread(source("conv2d"))) > 0.05 and max(spread(behind)) == 0
+        return [
+            machine_code.among(way, "LDG")
+            for ways in main_loops(text, "sm_90").values()
+            for way in ways
+        ]
+
+    behind = source("conv2d").replace(
+        "        loader.bring(buffer ^ 1);", "        if (more) loader.bring(buffer ^ 1);"
+    )
+    assert (
+        behind != source("conv2d")
+        and min(spread(source("conv2d"))) > 0.05
+        and max(spread(behind)) == 0
+    )
 
 
 def test_a_loop_with_less_of_products_is_noticed(main_loops):
@@ -126,4 +166,7 @@ ptxas info    : Function properties for a
 ptxas info    : Used 64 registers, used 1 barriers, 8 bytes cumulative stack size, 4352 bytes smem
 ptxas info    : Compiling entry function 'b' for 'sm_90'
 ptxas info    : Used 10 registers, used 0 barriers"""
-    assert nvrtc.resources(log) == {"a": nvrtc.Resources(64, 8, 16, 4352), "b": nvrtc.Resources(10, 0, 0, 0)}
+    assert nvrtc.resources(log) == {
+        "a": nvrtc.Resources(64, 8, 16, 4352),
+        "b": nvrtc.Resources(10, 0, 0, 0),
+    }

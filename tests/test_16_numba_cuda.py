@@ -1,5 +1,6 @@
 """The Numba CUDA kernels on Numba's simulator, in a process of its own, which must be told before it imports Numba: every kernel against
 the reference on a few numbers. (The simulator starts an operating system's thread for each of the GPU's.)"""
+
 import json
 import os
 import subprocess
@@ -23,17 +24,30 @@ HERE = Path(__file__).parent
 
 def simulate(*arguments):
     """What `python cuda_simulator.py` prints, as JSON."""
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
-    result = subprocess.run([sys.executable, str(HERE / "cuda_simulator.py"), *arguments], env=environment, capture_output=True, text=True,
-                            timeout=300)
+    environment = {
+        **os.environ,
+        "NUMBA_ENABLE_CUDASIM": "1",
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
+    }
+    result = subprocess.run(
+        [sys.executable, str(HERE / "cuda_simulator.py"), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout)
 
 
 def test_every_kernel_agrees_with_the_reference_on_the_simulator():
     found = simulate()
-    assert not {what: fraction for what, fraction in found["fractions"].items() if not fraction <= 1}
-    assert set(found["launched"]) == set(kernel_set.collect("reference", kernel_set.OPERATIONS + kernel_set.FUSED))
+    assert not {
+        what: fraction for what, fraction in found["fractions"].items() if not fraction <= 1
+    }
+    assert set(found["launched"]) == set(
+        kernel_set.collect("reference", kernel_set.OPERATIONS + kernel_set.FUSED)
+    )
 
 
 def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught_on_the_simulator():
@@ -47,20 +61,33 @@ def test_every_kernel_compiles_for_a_gpu(monkeypatch):
     """The simulator runs Python, which knows no types; here they are inferred, and NVVM makes PTX of each kernel. Nothing is launched."""
     from numba import cuda, typeof
     from numba.cuda.cudadrv import nvvm
+
     if not nvvm.is_available():
-        pytest.skip("Numba finds no NVVM, a part of the CUDA toolkit: its kernels cannot be compiled here")
-    monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: SimpleNamespace(compute_capability=(9, 0)))
+        pytest.skip(
+            "Numba finds no NVVM, a part of the CUDA toolkit: its kernels cannot be compiled here"
+        )
+    monkeypatch.setattr(
+        "numba.cuda.dispatcher.get_current_device",
+        lambda: SimpleNamespace(compute_capability=(9, 0)),
+    )
     compiled = {}
 
     def compile_only(kernel, results, outputs, inputs, *numbers):
-        types = tuple(typeof(np.ascontiguousarray(a)) for a in (*outputs, *inputs)) + tuple(typeof(n) for n in numbers)
+        types = tuple(typeof(np.ascontiguousarray(a)) for a in (*outputs, *inputs)) + tuple(
+            typeof(n) for n in numbers
+        )
         if (kernel, types) not in compiled:
             compiled[kernel, types], _ = cuda.compile_ptx(kernel.py_func, types, cc=(9, 0))
         for a in outputs:
             a[...] = 1
+
     for operation in kernel_set.OPERATIONS + kernel_set.FUSED:
-        monkeypatch.setattr(import_module(f"refmaml.kernels.{operation}.numba_cuda"), "for_each", compile_only)
-    k = rm.kernels.KernelSet("numba_cuda", kernel_set.collect("numba_cuda", kernel_set.OPERATIONS + kernel_set.FUSED))
+        monkeypatch.setattr(
+            import_module(f"refmaml.kernels.{operation}.numba_cuda"), "for_each", compile_only
+        )
+    k = rm.kernels.KernelSet(
+        "numba_cuda", kernel_set.collect("numba_cuda", kernel_set.OPERATIONS + kernel_set.FUSED)
+    )
     for case in cases.LAYERS:
         passes(case, k, *draws(case, 1, False, np.float32))
     for case in SMALL[:1]:
@@ -74,8 +101,12 @@ def test_every_kernel_compiles_for_a_gpu(monkeypatch):
 
 def test_without_a_gpu_or_numba_the_set_says_so_in_one_line(monkeypatch):
     from numba import cuda
+
     monkeypatch.setattr(cuda, "is_available", lambda: False)
-    with pytest.raises(RuntimeError, match="^the numba_cuda kernels: expected a GPU, got none; NUMBA_ENABLE_CUDASIM=1 .*simulator$"):
+    with pytest.raises(
+        RuntimeError,
+        match="^the numba_cuda kernels: expected a GPU, got none; NUMBA_ENABLE_CUDASIM=1 .*simulator$",
+    ):
         rm.kernels.numba_cuda()
     monkeypatch.setattr(kernel_set, "importable", lambda module: False)
     with pytest.raises(ImportError, match="need numba"):

@@ -1,14 +1,25 @@
 """The CUDA kernels on a GPU. Without one these tests are skipped, with the reason; they have not yet run on one."""
+
 import numpy as np
 import pytest
 from fused_layers import LARGE, SMALL, errors
-from kernel_passes import CUDA_CASES, PRECISIONS, REFERENCE, draws, loss_passes, passes, vectors_passes, worst, worst_dot
+from kernel_passes import (
+    CUDA_CASES,
+    PRECISIONS,
+    REFERENCE,
+    draws,
+    loss_passes,
+    passes,
+    vectors_passes,
+    worst,
+    worst_dot,
+)
 
 from refmaml import kernels
-from refmaml.kernels.launcher import VERSIONS
+from refmaml.kernels.cuda_runtime.launcher import VERSIONS
 from refmaml.layers import BatchNorm2d, Conv2d, Linear
 from refmaml.methods import MAML
-from refmaml.nets import conv4
+from refmaml.models import conv4
 from refmaml.oracles import cases, kernel_checks
 from refmaml.oracles.tolerance import relative_error, tolerance
 from refmaml.training import Adam, Recipe, Schedule, train
@@ -29,7 +40,9 @@ def test_every_pass_of_every_layer_agrees_with_the_reference(cuda, dtype):
     for case in CUDA_CASES:
         for version in VERSIONS if isinstance(case.layer, (Conv2d, Linear)) else VERSIONS[-1:]:
             for tasks, shared in ((3, False), (2, True), (1, False)):
-                fraction, name = worst(case, kernels.cuda(version=version, xp=np), *draws(case, tasks, shared, dtype))
+                fraction, name = worst(
+                    case, kernels.cuda(version=version, xp=np), *draws(case, tasks, shared, dtype)
+                )
                 assert fraction <= 1, f"{case}, v{version}, {name}: {fraction} of the tolerance"
 
 
@@ -43,7 +56,9 @@ def test_fused_layers_agree_with_the_layers_they_stand_for(cuda, dtype):
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_losses_and_vectors_agree_with_the_reference(cuda, dtype):
     for loss in cases.LOSSES:
-        for a, b in zip(loss_passes(loss, REFERENCE, dtype), loss_passes(loss, cuda, dtype), strict=True):
+        for a, b in zip(
+            loss_passes(loss, REFERENCE, dtype), loss_passes(loss, cuda, dtype), strict=True
+        ):
             assert b.dtype == dtype and relative_error(b, a) <= tolerance(dtype, 16)
     truth = vectors_passes(REFERENCE, dtype)
     for name, value in vectors_passes(cuda, dtype).items():
@@ -51,8 +66,11 @@ def test_losses_and_vectors_agree_with_the_reference(cuda, dtype):
     assert max(worst_dot(cuda, dtype, P=P) for P in (1, 5000, 200_001)) <= 1
 
 
-@pytest.mark.parametrize("layer,shape", [(Conv2d(9, 70, 3, padding=1), (9, 14, 14)), (BatchNorm2d(5), (5, 14, 14))],
-                         ids=["convolution", "batch-norm"])
+@pytest.mark.parametrize(
+    "layer,shape",
+    [(Conv2d(9, 70, 3, padding=1), (9, 14, 14)), (BatchNorm2d(5), (5, 14, 14))],
+    ids=["convolution", "batch-norm"],
+)
 def test_a_hundred_runs_give_the_same_bits(cuda, layer, shape):
     case = cases.LayerCase(layer, shape)
     inputs = draws(case, 4, False, np.float32)
@@ -74,6 +92,7 @@ def test_cupy_s_arrays_are_used_where_they_are(cuda):
 
 # ---- the engine on its arrays ----------------------------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def far(cuda):
     return kernels.cuda()
@@ -93,15 +112,26 @@ def test_a_replayed_training_step_has_the_bits_of_a_launched_one(far):
         return train(recipe, recipe.start(recipe.net.init(0)), steps=len(tasks))
 
     class Launched(MAML):
-        replayable = False
-    tasks = [cases.tasks_for(net, np.random.default_rng(step), 4).astype(np.float32) for step in range(6)]
+        graph_capturable = False
+
+    tasks = [
+        cases.tasks_for(net, np.random.default_rng(step), 4).astype(np.float32) for step in range(6)
+    ]
     one, other = trained(Launched(0.1, 2)), trained(MAML(0.1, 2))
-    assert np.array_equal(one.meta, other.meta) and [row.loss for row in one.rows] == [row.loss for row in other.rows]
+    assert np.array_equal(one.meta, other.meta) and [row.loss for row in one.rows] == [
+        row.loss for row in other.rows
+    ]
 
 
 def test_with_too_little_memory_fewer_tasks_are_taken_at_once_with_the_same_bits(far):
-    net, pool = conv4(3, channels=16, image=(1, 28, 28), kernels=far), far.xp.get_default_memory_pool()
-    theta, batch = net.init(0), cases.tasks_for(net, np.random.default_rng(0), 16).astype(np.float32)
+    net, pool = (
+        conv4(3, channels=16, image=(1, 28, 28), kernels=far),
+        far.xp.get_default_memory_pool(),
+    )
+    theta, batch = (
+        net.init(0),
+        cases.tasks_for(net, np.random.default_rng(0), 16).astype(np.float32),
+    )
     pool.free_all_blocks()
     enough = MAML(0.1, 3).meta_gradient(net, theta, batch).grad
     needed = pool.total_bytes()

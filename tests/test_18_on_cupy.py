@@ -1,5 +1,6 @@
 """What rests on CuPy directly: arrays that travel together, CUDA graphs, and what is said where CuPy, the driver and NVRTC do not fit
 each other."""
+
 import gc
 import sys
 from contextlib import suppress
@@ -11,18 +12,25 @@ from cuda_shim.build import ABSENT
 from cuda_shim.memory import OutOfMemoryError
 
 from refmaml import kernels
-from refmaml.kernels.graph import Graph
-from refmaml.kernels.transfer import ALIGN, Numbers, Parcel, send
+from refmaml.kernels.cuda_runtime.graph import Graph
+from refmaml.kernels.cuda_runtime.transfer import ALIGN, Numbers, Parcel, send
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
 
 # ---- arrays that travel together ----------------------------------------------------------------------------------------------------
 
+
 def mixed():
     rng = np.random.default_rng(0)
-    return [rng.standard_normal((3, 5)).astype(np.float32), rng.integers(0, 9, (2, 1, 3)), np.float64(2.5).reshape(()),
-            rng.standard_normal((4, 6))[:, ::2], np.array([True, False]), np.empty((0, 3))]
+    return [
+        rng.standard_normal((3, 5)).astype(np.float32),
+        rng.integers(0, 9, (2, 1, 3)),
+        np.float64(2.5).reshape(()),
+        rng.standard_normal((4, 6))[:, ::2],
+        np.array([True, False]),
+        np.empty((0, 3)),
+    ]
 
 
 def test_arrays_of_all_kinds_go_over_in_one_copy(cupy):
@@ -40,28 +48,37 @@ def test_small_arrays_come_back_in_one_copy_with_their_dtypes(cupy):
     cupy.gpu.counts.clear()
     back = numbers.fetch()
     assert cupy.gpu.counts == {"to the host": 1}
-    assert all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(arrays, back, strict=True))
+    assert all(
+        a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(arrays, back, strict=True)
+    )
 
 
 def test_what_is_on_the_gpu_already_does_not_go_there_again(cupy):
     k, a = kernels.cuda(), np.ones(3)
-    there, = k.bring(a)
+    (there,) = k.to_device(a)
     cupy.gpu.counts.clear()
-    same, other = k.bring(there, 2 * a)
-    assert same is there and cupy.gpu.counts["to the GPU"] == 1 and np.array_equal(k.back(other), 2 * a)
-    assert isinstance(k.as_came(there, a), np.ndarray) and k.as_came(there, there) is there
+    same, other = k.to_device(there, 2 * a)
+    assert (
+        same is there
+        and cupy.gpu.counts["to the GPU"] == 1
+        and np.array_equal(k.to_host(other), 2 * a)
+    )
+    assert isinstance(k.match_input(there, a), np.ndarray) and k.match_input(there, there) is there
 
 
 def test_many_arrays_are_joined_without_a_table_of_addresses(cupy):
     k = kernels.cuda()
     parts = [np.full((2, i + 1), i, np.float32) for i in range(11)]
-    there = k.bring(*parts)
+    there = k.to_device(*parts)
     cupy.gpu.counts.clear()
-    joined = k.joined(there, axis=1)
-    assert "to the GPU" not in cupy.gpu.counts and np.array_equal(k.back(joined), np.concatenate(parts, 1))
+    joined = k.concatenate(there, axis=1)
+    assert "to the GPU" not in cupy.gpu.counts and np.array_equal(
+        k.to_host(joined), np.concatenate(parts, 1)
+    )
 
 
 # ---- graphs -------------------------------------------------------------------------------------------------------------------------
+
 
 def squares(a, b):
     """Work with temporaries of several sizes."""
@@ -79,22 +96,36 @@ def expected(a, b):
 def test_a_graph_replays_on_other_contents_and_touches_nothing_else(cupy):
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((2, 4, 3)), rng.standard_normal((2, 4, 5))
-    there, = send(cupy, [b[0]])
+    (there,) = send(cupy, [b[0]])
     graph, earlier = Graph(cupy, squares, [a[0], there]), []
     assert cupy.gpu.counts["malloc while capturing"] == 0
-    bystanders = [(cupy.full(shape, 3, np.float64), 3) for shape in ((4, 3), (4, 1), (4, 5), (5,), (), (4, 3))]
+    bystanders = [
+        (cupy.full(shape, 3, np.float64), 3) for shape in ((4, 3), (4, 1), (4, 5), (5,), (), (4, 3))
+    ]
     for i in (1, 0, 1):
-        there, = send(cupy, [b[i]])
+        (there,) = send(cupy, [b[i]])
         cupy.gpu.counts.clear()
         kept, small = graph(a[i], there)
-        assert cupy.gpu.counts["to the GPU"] == cupy.gpu.counts["to the host"] == cupy.gpu.counts["graph"] == 1 == cupy.gpu.counts["order"]
+        assert (
+            cupy.gpu.counts["to the GPU"]
+            == cupy.gpu.counts["to the host"]
+            == cupy.gpu.counts["graph"]
+            == 1
+            == cupy.gpu.counts["order"]
+        )
         assert cupy.gpu.counts["wait"] == 0
         earlier.append((kept, expected(a[i], b[i])[0]))
-        for x, y in zip([*kept, *small], [*expected(a[i], b[i])[0], *expected(a[i], b[i])[1]], strict=True):
+        for x, y in zip(
+            [*kept, *small], [*expected(a[i], b[i])[0], *expected(a[i], b[i])[1]], strict=True
+        ):
             assert np.array_equal(x if isinstance(x, np.ndarray) else x.get(), y)
         for kept, right in earlier:
-            assert all(np.array_equal(x.get(), y) for x, y in zip(kept, right, strict=True)), "an earlier result was overwritten"
-        assert all((x.get() == value).all() for x, value in bystanders), "somebody else's memory was overwritten"
+            assert all(np.array_equal(x.get(), y) for x, y in zip(kept, right, strict=True)), (
+                "an earlier result was overwritten"
+            )
+        assert all((x.get() == value).all() for x, value in bystanders), (
+            "somebody else's memory was overwritten"
+        )
 
 
 def test_a_graph_whose_memory_others_get_as_well_is_noticed(cupy, monkeypatch):
@@ -110,13 +141,22 @@ def test_a_graph_that_hands_out_its_own_arrays_is_noticed(cupy, monkeypatch):
         test_a_graph_replays_on_other_contents_and_touches_nothing_else(cupy)
 
 
-@pytest.mark.parametrize("look", [lambda cupy, a: bool(a.all()), lambda cupy, a: a.get(), lambda cupy, a: cupy.asarray(np.ones(2)),
-                                  lambda cupy, a: cupy.stack([a] * 9), lambda cupy, a: cupy.einsum("ij,ij->i", a, a)],
-                         ids=["bool", "get", "asarray", "nine arrays", "cuBLAS"])
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda cupy, a: bool(a.all()),
+        lambda cupy, a: a.get(),
+        lambda cupy, a: cupy.asarray(np.ones(2)),
+        lambda cupy, a: cupy.stack([a] * 9),
+        lambda cupy, a: cupy.einsum("ij,ij->i", a, a),
+    ],
+    ids=["bool", "get", "asarray", "nine arrays", "cuBLAS"],
+)
 def test_work_that_looks_cannot_be_recorded(cupy, look):
     def work(a):
         look(cupy, a)
         return [a], []
+
     with pytest.raises((RuntimeError, NotImplementedError), match="captur"):
         Graph(cupy, work, [np.ones((2, 2))])
     assert not cupy.gpu.capturing
@@ -137,13 +177,16 @@ def test_a_graph_gives_its_memory_back_whether_or_not_it_came_to_one(cupy, monke
     def to_no_end(a):
         b = a + 1
         raise ValueError(b.shape)
+
     works = [lambda a: ([a + 1], [a * 2]), to_no_end]
     assert [leaked(cupy, work) for work in works] == [0, 0]
     monkeypatch.delattr(Graph, "__del__")
     assert all(leaked(cupy, work) > 0 for work in works)
 
 
-@pytest.mark.parametrize("sizes, recordings", [([7], 1), ([7, 900], 2), ([7, 900, 3000, 40_000, 500_000, 1], 4)])
+@pytest.mark.parametrize(
+    "sizes, recordings", [([7], 1), ([7, 900], 2), ([7, 900, 3000, 40_000, 500_000, 1], 4)]
+)
 def test_what_was_recorded_while_the_pool_grew_is_recorded_again(cupy, sizes, recordings):
     """Run by run the function wants so many bytes: first that before the recording. One that keeps growing is out of memory."""
     runs = []
@@ -152,6 +195,7 @@ def test_what_was_recorded_while_the_pool_grew_is_recorded_again(cupy, sizes, re
         cupy.empty(sizes[min(len(runs), len(sizes) - 1)], np.uint8)
         runs.append(1)
         return [a + 1], []
+
     if sizes[-1] == 1:
         with pytest.raises(cupy.cuda.memory.OutOfMemoryError):
             Graph(cupy, work, [np.ones(3)])
@@ -163,33 +207,71 @@ def test_what_was_recorded_while_the_pool_grew_is_recorded_again(cupy, sizes, re
 
 def test_a_graph_fits_arrays_of_the_shapes_and_dtypes_it_was_recorded_for(cupy):
     graph = Graph(cupy, lambda a: ([a + 1], []), [np.ones(3)])
-    assert graph.fits([np.zeros(3)]) and not graph.fits([np.zeros(4)]) and not graph.fits([np.zeros(3, np.float32)])
+    assert (
+        graph.fits([np.zeros(3)])
+        and not graph.fits([np.zeros(4)])
+        and not graph.fits([np.zeros(3, np.float32)])
+    )
 
 
 # ---- CuPy, the driver and NVRTC -----------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("said,remedy", [
-    ("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version", "a newer driver, or the CuPy for"),
-    ("CUDA_ERROR_UNSUPPORTED_PTX_VERSION: the provided PTX was compiled with an unsupported toolchain.", "NVRTC is newer than"),
-    ("cudaErrorUnsupportedPtxVersion: the provided PTX was compiled with an unsupported toolchain.", "NVRTC is newer than"),
-    ("CuPy failed to load libnvrtc.so.13: OSError: libnvrtc.so.13: cannot open shared object file", "NVRTC compiles the kernels: pip"),
-    ("CUDA_ERROR_NO_BINARY_FOR_GPU: no kernel image is available for execution on the device", "this CuPy or NVRTC does not know"),
-    ("Out of memory allocating 512 bytes (allocated so far: 0 bytes).", "something else holds the GPU's memory"),
-    ("cudaErrorNoDevice: no CUDA-capable device is detected", "")])
+
+@pytest.mark.parametrize(
+    "said,remedy",
+    [
+        (
+            "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version",
+            "a newer driver, or the CuPy for",
+        ),
+        (
+            "CUDA_ERROR_UNSUPPORTED_PTX_VERSION: the provided PTX was compiled with an unsupported toolchain.",
+            "NVRTC is newer than",
+        ),
+        (
+            "cudaErrorUnsupportedPtxVersion: the provided PTX was compiled with an unsupported toolchain.",
+            "NVRTC is newer than",
+        ),
+        (
+            "CuPy failed to load libnvrtc.so.13: OSError: libnvrtc.so.13: cannot open shared object file",
+            "NVRTC compiles the kernels: pip",
+        ),
+        (
+            "CUDA_ERROR_NO_BINARY_FOR_GPU: no kernel image is available for execution on the device",
+            "this CuPy or NVRTC does not know",
+        ),
+        (
+            "Out of memory allocating 512 bytes (allocated so far: 0 bytes).",
+            "something else holds the GPU's memory",
+        ),
+        ("cudaErrorNoDevice: no CUDA-capable device is detected", ""),
+    ],
+)
 @pytest.mark.parametrize("where", ["getDeviceCount", "empty", "RawModule"])
-def test_what_does_not_fit_together_is_one_line_before_any_work(cupy, monkeypatch, where, said, remedy):
+def test_what_does_not_fit_together_is_one_line_before_any_work(
+    cupy, monkeypatch, where, said, remedy
+):
     def fail(*args, **options):
-        raise (OutOfMemoryError if "memory" in said else cupy.cuda.runtime.CUDARuntimeError)(f"{said}\nmore of it")
+        raise (OutOfMemoryError if "memory" in said else cupy.cuda.runtime.CUDARuntimeError)(
+            f"{said}\nmore of it"
+        )
+
     monkeypatch.setattr(cupy.cuda.runtime if where == "getDeviceCount" else cupy, where, fail)
     with pytest.raises(RuntimeError) as raised:
         kernels.cuda()
     text = str(raised.value)
-    assert "\n" not in text and text.startswith(f"the cuda kernels: expected a GPU, got {said}; {remedy}")
+    assert "\n" not in text and text.startswith(
+        f"the cuda kernels: expected a GPU, got {said}; {remedy}"
+    )
     assert text.endswith("take refmaml.kernels.cpu()")
 
 
 def test_a_gpu_that_computes_wrongly_is_refused(cupy, monkeypatch):
-    monkeypatch.setattr(cupy, "run_kernel", lambda name, dtype, grid, threads, arguments, shared: arguments[0].fill(8))
+    monkeypatch.setattr(
+        cupy,
+        "run_kernel",
+        lambda name, dtype, grid, threads, arguments, shared: arguments[0].fill(8),
+    )
     with pytest.raises(RuntimeError, match="expected 3 \\* 3 = 9 from the GPU, got 8"):
         kernels.cuda()
 
@@ -198,16 +280,24 @@ def test_a_cupy_that_does_not_import_says_why_in_one_line(monkeypatch):
     class Broken:
         def find_spec(self, name, path=None, target=None):
             if name == "cupy":
-                raise ImportError("CuPy is not correctly installed.\n\nlibcudart.so.13: cannot open shared object file")
+                raise ImportError(
+                    "CuPy is not correctly installed.\n\nlibcudart.so.13: cannot open shared object file"
+                )
+
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    with pytest.raises(ImportError, match="^the cuda kernels need a cupy that can be imported, got CuPy is not correctly[^\n]*$"):
+    with pytest.raises(
+        ImportError,
+        match="^the cuda kernels need a cupy that can be imported, got CuPy is not correctly[^\n]*$",
+    ):
         kernels.cuda()
 
 
 def test_without_cupy_it_says_which_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(ImportError, match=r"^the cuda kernels need cupy: pip install 'refmaml\[cuda13\]'[^\n]*$"):
+    with pytest.raises(
+        ImportError, match=r"^the cuda kernels need cupy: pip install 'refmaml\[cuda13\]'[^\n]*$"
+    ):
         kernels.cuda()
 
 

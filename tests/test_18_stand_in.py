@@ -11,18 +11,48 @@ ONES = np.ones((2, 3))
 
 # ---- what it refuses ----------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("use", [
-    np.asarray, np.isfinite, np.sqrt, np.zeros_like, lambda a: np.concatenate([a, a]), lambda a: np.where(a, a, a),
-    lambda a: a + ONES, lambda a: ONES * a, lambda a: a.__setitem__(..., ONES), lambda a: a.__iadd__(ONES), lambda a: list(a[ONES])],
-    ids=["asarray", "isfinite", "sqrt", "zeros_like", "concatenate", "where", "a + n", "n * a", "a[...] = n", "a += n", "a[n]"])
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        np.asarray,
+        np.isfinite,
+        np.sqrt,
+        np.zeros_like,
+        lambda a: np.concatenate([a, a]),
+        lambda a: np.where(a, a, a),
+        lambda a: a + ONES,
+        lambda a: ONES * a,
+        lambda a: a.__setitem__(..., ONES),
+        lambda a: a.__iadd__(ONES),
+        lambda a: list(a[ONES]),
+    ],
+    ids=[
+        "asarray",
+        "isfinite",
+        "sqrt",
+        "zeros_like",
+        "concatenate",
+        "where",
+        "a + n",
+        "n * a",
+        "a[...] = n",
+        "a += n",
+        "a[n]",
+    ],
+)
 def test_numpy_and_the_gpu_do_not_mix_unasked(cupy, use):
     with pytest.raises((TypeError, IndexError)):
         use(cupy.asarray(ONES))
 
 
 def test_functions_refuse_numpy_s_arrays_and_lists(cupy):
-    for use in (lambda: cupy.sqrt(ONES), lambda: cupy.asarray([1.0]), lambda: cupy.where(cupy.asarray(ONES) > 0, ONES, 0),
-                lambda: cupy.concatenate([cupy.asarray(ONES), ONES])):
+    for use in (
+        lambda: cupy.sqrt(ONES),
+        lambda: cupy.asarray([1.0]),
+        lambda: cupy.where(cupy.asarray(ONES) > 0, ONES, 0),
+        lambda: cupy.concatenate([cupy.asarray(ONES), ONES]),
+    ):
         with pytest.raises(TypeError, match="Unsupported type"):
             use()
 
@@ -36,25 +66,56 @@ def test_what_cupy_computes_otherwise_or_not_at_all_is_not_there(cupy):
 
 # ---- what it counts -----------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("use,what", [
-    (lambda cupy, a: a.get(), "to the host"), (lambda cupy, a: cupy.asnumpy(a), "to the host"), (lambda cupy, a: bool(a.all()), "wait"),
-    (lambda cupy, a: float(a.sum()), "wait"), (lambda cupy, a: a[a > 0], "wait"), (lambda cupy, a: cupy.asarray(ONES), "to the GPU"),
-    (lambda cupy, a: a.set(ONES), "to the GPU"), (lambda cupy, a: a[:, np.array([0, 1])], "to the GPU"),
-    (lambda cupy, a: cupy.stack([a] * 9), "to the GPU"), (lambda cupy, a: cupy.repeat(a[0], [1, 2, 0]), "wait"),
-    (lambda cupy, a: cupy.cuda.Stream().synchronize(), "wait")],
-    ids=["get", "asnumpy", "bool", "float", "mask", "asarray", "set", "places", "nine arrays", "repeat", "synchronize"])
+
+@pytest.mark.parametrize(
+    "use,what",
+    [
+        (lambda cupy, a: a.get(), "to the host"),
+        (lambda cupy, a: cupy.asnumpy(a), "to the host"),
+        (lambda cupy, a: bool(a.all()), "wait"),
+        (lambda cupy, a: float(a.sum()), "wait"),
+        (lambda cupy, a: a[a > 0], "wait"),
+        (lambda cupy, a: cupy.asarray(ONES), "to the GPU"),
+        (lambda cupy, a: a.set(ONES), "to the GPU"),
+        (lambda cupy, a: a[:, np.array([0, 1])], "to the GPU"),
+        (lambda cupy, a: cupy.stack([a] * 9), "to the GPU"),
+        (lambda cupy, a: cupy.repeat(a[0], [1, 2, 0]), "wait"),
+        (lambda cupy, a: cupy.cuda.Stream().synchronize(), "wait"),
+    ],
+    ids=[
+        "get",
+        "asnumpy",
+        "bool",
+        "float",
+        "mask",
+        "asarray",
+        "set",
+        "places",
+        "nine arrays",
+        "repeat",
+        "synchronize",
+    ],
+)
 def test_copies_and_waits_are_counted_and_refused_while_a_stream_is_capturing(cupy, use, what):
     a = cupy.asarray(ONES)
     cupy.gpu.counts.clear()
     use(cupy, a)
-    assert {name: n for name, n in cupy.gpu.counts.items() if name in ("to the GPU", "to the host", "wait")} == {what: 1}
+    assert {
+        name: n
+        for name, n in cupy.gpu.counts.items()
+        if name in ("to the GPU", "to the host", "wait")
+    } == {what: 1}
     stream = cupy.cuda.Stream(non_blocking=True)
     stream.begin_capture()
     with pytest.raises(RuntimeError, match="capturing"):
         use(cupy, a)
 
 
-@pytest.mark.parametrize("use", [lambda cupy, a: a @ a[0], lambda cupy, a: cupy.einsum("ij,ij->i", a, a)], ids=["matmul", "einsum"])
+@pytest.mark.parametrize(
+    "use",
+    [lambda cupy, a: a @ a[0], lambda cupy, a: cupy.einsum("ij,ij->i", a, a)],
+    ids=["matmul", "einsum"],
+)
 def test_what_cupy_leaves_to_cublas_is_refused_while_a_stream_is_capturing(cupy, use):
     a = cupy.asarray(ONES)
     assert use(cupy, a).get().tolist() == [3, 3]
@@ -85,9 +146,20 @@ def test_its_names_are_names_of_cupy(cupy, monkeypatch):
     monkeypatch.undo()
     real = pytest.importorskip("cupy")
     own = {"gpu", "run_kernel", "function"}
-    for name in (n for n in {**vars(cupy), **vars(type(cupy))} if not n.startswith("_") and n not in own | {"using_allocator"}):
+    for name in (
+        n
+        for n in {**vars(cupy), **vars(type(cupy))}
+        if not n.startswith("_") and n not in own | {"using_allocator"}
+    ):
         assert hasattr(real, name), name
     for name in vars(cupy.cuda):
         assert hasattr(real.cuda, name), f"cuda.{name}"
-    for name in (*PLAIN, *(n for n in vars(cupy.ndarray) if not n.startswith("_") and n not in ("computed", "seen", "looked_at"))):
+    for name in (
+        *PLAIN,
+        *(
+            n
+            for n in vars(cupy.ndarray)
+            if not n.startswith("_") and n not in ("computed", "seen", "looked_at")
+        ),
+    ):
         assert hasattr(real.ndarray, name), f"ndarray.{name}"

@@ -1,4 +1,5 @@
 """The checks are checked: errors planted in every layer and loss, one at a time, each of which the ladder must notice."""
+
 from dataclasses import fields
 
 import numpy as np
@@ -11,41 +12,56 @@ from refmaml.oracles.layer_checks import layer_checks, loss_checks
 K = kernels.reference()
 
 
-# ---- errors in a pass: a subclass of the layer, under the same name, with one pass bent -------------------------------------
+# ---- errors in a pass: a subclass of the layer, under the same name, with one wrong pass -------------------------------------
 
-def bent(layer, **passes):
+
+def with_wrong_pass(layer, **passes):
     """The same layer with some of its passes replaced."""
     kind = type(layer).__name__
-    return type(kind, (type(layer),), passes)(**{f.name: getattr(layer, f.name) for f in fields(layer)})
+    return type(kind, (type(layer),), passes)(
+        **{f.name: getattr(layer, f.name) for f in fields(layer)}
+    )
 
 
 def result_times(layer, name, place, factor):
     """`layer` with the result of one pass multiplied; place: its index in a tuple of results, None where there is one."""
-    def bent_pass(self, *args, **kwargs):
+
+    def wrong_pass(self, *args, **kwargs):
         out = getattr(super(type(self), self), name)(*args, **kwargs)
         if place is None:
             return None if out is None else out * factor
         return tuple(o * factor if i == place else o for i, o in enumerate(out))
-    return bent(layer, **{name: bent_pass})
+
+    return with_wrong_pass(layer, **{name: wrong_pass})
 
 
 def filled_times(layer, name, factor):
     """`layer` with the parameter gradients that a pass fills in multiplied."""
-    def bent_pass(self, k, dw, *args, **kwargs):
+
+    def wrong_pass(self, k, dw, *args, **kwargs):
         out = getattr(super(type(self), self), name)(k, dw, *args, **kwargs)
         for a in dw.values():
             a *= factor
         return out
-    return bent(layer, **{name: bent_pass})
+
+    return with_wrong_pass(layer, **{name: wrong_pass})
 
 
 def without(layer, name, place):
     """`layer` whose pass sees zeros in place of one argument: every term with that argument is dropped."""
-    def bent_pass(self, *args, **kwargs):
+
+    def wrong_pass(self, *args, **kwargs):
         args, a = list(args), args[place]
-        args[place] = {k: 0 * v for k, v in a.items()} if isinstance(a, dict) else None if a is None else 0 * a
+        args[place] = (
+            {k: 0 * v for k, v in a.items()}
+            if isinstance(a, dict)
+            else None
+            if a is None
+            else 0 * a
+        )
         return getattr(super(type(self), self), name)(*args, **kwargs)
-    return bent(layer, **{name: bent_pass})
+
+    return with_wrong_pass(layer, **{name: wrong_pass})
 
 
 # Arguments of the passes by place: r_forward(k, w, rw, saved, rx); r_backward(k, rdw, w, rw, saved, rsaved, dy, rdy).
@@ -82,7 +98,9 @@ def errors_of(case):
 PASS_ERRORS = [(case, name) for case in cases.LAYERS for name in errors_of(case)]
 
 
-@pytest.mark.parametrize("case,name", PASS_ERRORS, ids=[f"{case}-{name}" for case, name in PASS_ERRORS])
+@pytest.mark.parametrize(
+    "case,name", PASS_ERRORS, ids=[f"{case}-{name}" for case, name in PASS_ERRORS]
+)
 def test_an_error_planted_in_a_pass_is_caught(case, name):
     planted = case._replace(layer=errors_of(case)[name](case.layer))
     assert any(not c.passed for c in layer_checks(planted, K))
@@ -93,6 +111,7 @@ def test_every_layer_has_at_least_five_planted_errors():
 
 
 # ---- errors in a kernel: the mistakes people make in this very operation ------------------------------------------------------
+
 
 def flipped(w):
     return w[..., ::-1, ::-1]
@@ -136,36 +155,64 @@ def without_the_tangent_of_the_slope(rdx, rdgamma, rdbeta, dy, rdy, xh, s, rxh, 
 
 
 KERNEL_ERRORS = {
-    ("Conv2d", "convolution instead of correlation"):
-        {"conv2d_forward": lambda y, x, w, *g: K.conv2d_forward(y, x, flipped(w), *g)},
-    ("Conv2d", "dx with the kernel not turned round"):
-        {"conv2d_backward_x": lambda dx, dy, w, *g: K.conv2d_backward_x(dx, dy, flipped(w), *g)},
-    ("Conv2d", "a transposed kernel"):
-        {"conv2d_backward_w": lambda dw, x, dy, *g: (K.conv2d_backward_w(dw, x, dy, *g), dw.__setitem__(..., flipped(dw)))},
-    ("Conv2d", "a pad off by one in forward"):
-        {"conv2d_forward": lambda y, x, w, *g: K.conv2d_forward(y, shifted(x), w, *g)},
-    ("Conv2d", "a pad off by one in dw"):
-        {"conv2d_backward_w": lambda dw, x, dy, *g: K.conv2d_backward_w(dw, shifted(x), dy, *g)},
-    ("Conv2d", "weights of the first task for all"):
-        {"conv2d_backward_x": lambda dx, dy, w, *g: K.conv2d_backward_x(dx, dy, w[:1], *g)},
-    ("Linear", "x and dy of different tasks"):
-        {"linear_backward_w": lambda dw, x, dy: K.linear_backward_w(dw, x[::-1], dy)},
+    ("Conv2d", "convolution instead of correlation"): {
+        "conv2d_forward": lambda y, x, w, *g: K.conv2d_forward(y, x, flipped(w), *g)
+    },
+    ("Conv2d", "dx with the kernel not turned round"): {
+        "conv2d_backward_x": lambda dx, dy, w, *g: K.conv2d_backward_x(dx, dy, flipped(w), *g)
+    },
+    ("Conv2d", "a transposed kernel"): {
+        "conv2d_backward_w": lambda dw, x, dy, *g: (
+            K.conv2d_backward_w(dw, x, dy, *g),
+            dw.__setitem__(..., flipped(dw)),
+        )
+    },
+    ("Conv2d", "a pad off by one in forward"): {
+        "conv2d_forward": lambda y, x, w, *g: K.conv2d_forward(y, shifted(x), w, *g)
+    },
+    ("Conv2d", "a pad off by one in dw"): {
+        "conv2d_backward_w": lambda dw, x, dy, *g: K.conv2d_backward_w(dw, shifted(x), dy, *g)
+    },
+    ("Conv2d", "weights of the first task for all"): {
+        "conv2d_backward_x": lambda dx, dy, w, *g: K.conv2d_backward_x(dx, dy, w[:1], *g)
+    },
+    ("Linear", "x and dy of different tasks"): {
+        "linear_backward_w": lambda dw, x, dy: K.linear_backward_w(dw, x[::-1], dy)
+    },
     ("BatchNorm2d", "unbiased variance"): {"batch_norm_forward": unbiased_variance},
     ("BatchNorm2d", "statistics taken as constants"): {"batch_norm_backward": frozen_statistics},
     ("BatchNorm2d", "no projection along xh"): {"batch_norm_backward": without_the_projection},
     ("BatchNorm2d", "rs dropped"): {"batch_norm_r_backward": without_rs},
-    ("BatchNorm2d", "<dxh rxh> dropped"): {"batch_norm_r_backward": without_the_tangent_of_the_slope},
-    ("MaxPool2d", "gradient to the loser"):
-        {"max_pool2d_backward": lambda dx, winner, dy, window, stride:
-            K.max_pool2d_backward(dx, (winner + 1) % (window[0] * window[1]), dy, window, stride)},
-    ("MaxPool2d", "tangent pooled anew"):
-        {"max_pool2d_gather": lambda ry, winner, rx, *g: K.max_pool2d_forward(ry, np.empty_like(winner), rx, *g)},
-    ("AvgPool2d", "windows one column off"):
-        {"avg_pool2d_backward": lambda dx, dy, *g: (K.avg_pool2d_backward(dx, dy, *g), dx.__setitem__(..., shifted(dx)))},
-    ("Tanh", "second derivative dropped"):
-        {"activation_r_backward": lambda rdx, dy, rdy, x, rx, f: K.activation_r_backward(rdx, dy, rdy, x, rx, f._replace(ddf=None))},
-    ("FiLM", "dbeta dropped"):
-        {"film_backward": lambda dx, dgamma, dbeta, *a: (K.film_backward(dx, dgamma, dbeta, *a), dbeta.__setitem__(..., 0))},
+    ("BatchNorm2d", "<dxh rxh> dropped"): {
+        "batch_norm_r_backward": without_the_tangent_of_the_slope
+    },
+    ("MaxPool2d", "gradient to the loser"): {
+        "max_pool2d_backward": lambda dx, winner, dy, window, stride: K.max_pool2d_backward(
+            dx, (winner + 1) % (window[0] * window[1]), dy, window, stride
+        )
+    },
+    ("MaxPool2d", "tangent pooled anew"): {
+        "max_pool2d_gather": lambda ry, winner, rx, *g: K.max_pool2d_forward(
+            ry, np.empty_like(winner), rx, *g
+        )
+    },
+    ("AvgPool2d", "windows one column off"): {
+        "avg_pool2d_backward": lambda dx, dy, *g: (
+            K.avg_pool2d_backward(dx, dy, *g),
+            dx.__setitem__(..., shifted(dx)),
+        )
+    },
+    ("Tanh", "second derivative dropped"): {
+        "activation_r_backward": lambda rdx, dy, rdy, x, rx, f: K.activation_r_backward(
+            rdx, dy, rdy, x, rx, f._replace(ddf=None)
+        )
+    },
+    ("FiLM", "dbeta dropped"): {
+        "film_backward": lambda dx, dgamma, dbeta, *a: (
+            K.film_backward(dx, dgamma, dbeta, *a),
+            dbeta.__setitem__(..., 0),
+        )
+    },
 }
 
 
@@ -178,23 +225,42 @@ def test_an_error_planted_in_a_kernel_is_caught(where):
 
 
 LOSS_ERRORS = {
-    ("CrossEntropy", "the label's one forgotten"):
-        {"cross_entropy_backward": lambda dz, p, labels, scale: dz.__setitem__(..., scale * p)},
-    ("CrossEntropy", "probabilities taken as constants"):
-        {"cross_entropy_r_backward": lambda rdz, p, rz, scale: rdz.__setitem__(..., 0)},
-    ("CrossEntropy", "p p' dropped"):
-        {"cross_entropy_r_backward": lambda rdz, p, rz, scale: rdz.__setitem__(..., scale * p * rz)},
-    ("CrossEntropy", "loss times 1.001"):
-        {"cross_entropy_forward": lambda loss, p, z, y, scale: K.cross_entropy_forward(loss, p, z, y, 1.001 * scale)},
-    ("CrossEntropy", "gradient with the wrong sign"):
-        {"cross_entropy_backward": lambda dz, p, y, scale: K.cross_entropy_backward(dz, p, y, -scale)},
-    ("MSE", "the 2 forgotten"): {"squared_error_backward": lambda dz, e, scale: dz.__setitem__(..., scale * e)},
-    ("MSE", "the 2 forgotten in the Hessian"): {"squared_error_r_backward": lambda rdz, rz, scale: rdz.__setitem__(..., scale * rz)},
-    ("MSE", "half the sum"):
-        {"squared_error_forward": lambda loss, e, z, t, scale: K.squared_error_forward(loss, e, z, t, scale / 2)},
-    ("MSE", "target minus output"): {"squared_error_backward": lambda dz, e, scale: K.squared_error_backward(dz, -e, scale)},
-    ("MSE", "Hessian times 1.001"):
-        {"squared_error_r_backward": lambda rdz, rz, scale: K.squared_error_r_backward(rdz, rz, 1.001 * scale)},
+    ("CrossEntropy", "the label's one forgotten"): {
+        "cross_entropy_backward": lambda dz, p, labels, scale: dz.__setitem__(..., scale * p)
+    },
+    ("CrossEntropy", "probabilities taken as constants"): {
+        "cross_entropy_r_backward": lambda rdz, p, rz, scale: rdz.__setitem__(..., 0)
+    },
+    ("CrossEntropy", "p p' dropped"): {
+        "cross_entropy_r_backward": lambda rdz, p, rz, scale: rdz.__setitem__(..., scale * p * rz)
+    },
+    ("CrossEntropy", "loss times 1.001"): {
+        "cross_entropy_forward": lambda loss, p, z, y, scale: K.cross_entropy_forward(
+            loss, p, z, y, 1.001 * scale
+        )
+    },
+    ("CrossEntropy", "gradient with the wrong sign"): {
+        "cross_entropy_backward": lambda dz, p, y, scale: K.cross_entropy_backward(dz, p, y, -scale)
+    },
+    ("MSE", "the 2 forgotten"): {
+        "squared_error_backward": lambda dz, e, scale: dz.__setitem__(..., scale * e)
+    },
+    ("MSE", "the 2 forgotten in the Hessian"): {
+        "squared_error_r_backward": lambda rdz, rz, scale: rdz.__setitem__(..., scale * rz)
+    },
+    ("MSE", "half the sum"): {
+        "squared_error_forward": lambda loss, e, z, t, scale: K.squared_error_forward(
+            loss, e, z, t, scale / 2
+        )
+    },
+    ("MSE", "target minus output"): {
+        "squared_error_backward": lambda dz, e, scale: K.squared_error_backward(dz, -e, scale)
+    },
+    ("MSE", "Hessian times 1.001"): {
+        "squared_error_r_backward": lambda rdz, rz, scale: K.squared_error_r_backward(
+            rdz, rz, 1.001 * scale
+        )
+    },
 }
 
 

@@ -1,11 +1,12 @@
 """Rung 4: every method's meta-gradient against the complex step through the whole inner loop, and what the check refuses."""
+
 import numpy as np
 import pytest
 
 import refmaml as rm
 from refmaml.oracles import cases, net_checks, unrolled
 
-PROMISE = 1e-12          # what the README promises of every meta-gradient in float64
+PROMISE = 1e-12  # what the README promises of every meta-gradient in float64
 METHODS = cases.methods()
 
 
@@ -15,10 +16,16 @@ def case_of(method, context):
     return net, theta, batch, margin
 
 
-@pytest.mark.parametrize("method,context", METHODS, ids=lambda v: net_checks.describe(v) if not isinstance(v, bool) else "")
+@pytest.mark.parametrize(
+    "method,context",
+    METHODS,
+    ids=lambda v: net_checks.describe(v) if not isinstance(v, bool) else "",
+)
 def test_a_meta_gradient_is_the_derivative_of_the_loss_after_adaptation(method, context):
     net, theta, batch, margin = case_of(method, context)
-    check = net_checks.meta_gradient_check(method, net, method.init(net, theta), batch, margin=margin)
+    check = net_checks.meta_gradient_check(
+        method, net, method.init(net, theta), batch, margin=margin
+    )
     assert check.passed and check.error < PROMISE, check
 
 
@@ -41,7 +48,10 @@ def test_the_check_refuses_a_single_entry_that_is_off_by_a_millionth():
         grad = method.meta_gradient(net, meta, batch).grad
         grad[np.abs(grad).argmax()] *= 1 + 1e-6
         return grad
-    assert not net_checks.meta_gradient_check(method, net, theta, batch, truth, candidate=nearly).passed
+
+    assert not net_checks.meta_gradient_check(
+        method, net, theta, batch, truth, candidate=nearly
+    ).passed
 
 
 def test_cavia_differentiates_through_its_context_and_the_context_really_moves():
@@ -50,8 +60,12 @@ def test_cavia_differentiates_through_its_context_and_the_context_really_moves()
     out = method.meta_gradient(net, theta, batch, trace=True)
     context = net.mask(("context",))
     assert (out.grad[context] == 0).all() and (out.grad[~context] != 0).any()
-    assert (out.trace["phi"][0][:, context] == 0).all() and (out.trace["phi"][-1][:, context] != 0).all()
-    assert np.array_equal(out.trace["phi"][-1][:, ~context], np.repeat(theta[None, ~context], len(batch), 0))
+    assert (out.trace["phi"][0][:, context] == 0).all() and (
+        out.trace["phi"][-1][:, context] != 0
+    ).all()
+    assert np.array_equal(
+        out.trace["phi"][-1][:, ~context], np.repeat(theta[None, ~context], len(batch), 0)
+    )
     # lam_0 on the context is the derivative along its start: the complex step agrees there too.
     x, y = batch.x_support, batch.y_support
     A = method.inner_lr * context
@@ -59,10 +73,15 @@ def test_cavia_differentiates_through_its_context_and_the_context_really_moves()
     def M(start):
         phis = unrolled.inner_loop(net, start[None] * np.ones((len(batch), 1)), [A] * 5, x, y)
         return net.loss(phis[-1], batch.x_query, batch.y_query).mean()
+
     from refmaml.oracles import complex_step
+
     zeroed = np.where(context, 0, theta)
     v = context * np.random.default_rng(0).standard_normal(len(theta))
-    assert abs(out.trace["lam"][0].mean(axis=0) @ v / complex_step.directional(M, zeroed, v) - 1) < PROMISE
+    assert (
+        abs(out.trace["lam"][0].mean(axis=0) @ v / complex_step.directional(M, zeroed, v) - 1)
+        < PROMISE
+    )
 
 
 @pytest.mark.parametrize("method", cases.reptiles(), ids=net_checks.describe)
@@ -75,7 +94,10 @@ def test_reptile_is_its_definition_stepped_by_hand(method):
 
 def test_mini_batches_deal_out_every_example_before_any_comes_again():
     places = rm.Reptile(0.1, inner_steps=5, inner_batch=4).mini_batches(10)
-    assert sorted(np.concatenate(places)[:10]) == list(range(10)) and [len(p) for p in places] == [4] * 5
+    assert (
+        sorted(np.concatenate(places)[:10]) == list(range(10))
+        and [len(p) for p in places] == [4] * 5
+    )
 
 
 def test_anil_moves_the_head_only_and_differs_from_its_first_order_kin():
@@ -83,8 +105,12 @@ def test_anil_moves_the_head_only_and_differs_from_its_first_order_kin():
     head = net.mask(("head",))
     phi = rm.ANIL(0.3, 5).adapt(net, theta, batch.x_support, batch.y_support)
     assert (phi[:, ~head] == theta[~head]).all() and (phi[:, head] != theta[head]).all()
-    exact, first = (kind(0.3, 5).meta_gradient(net, theta, batch).grad for kind in (rm.ANIL, rm.FirstOrderANIL))
-    assert np.abs(exact - first)[~head].max() > 1e-3 * np.abs(exact).max()          # the mixed term reaches the body
+    exact, first = (
+        kind(0.3, 5).meta_gradient(net, theta, batch).grad for kind in (rm.ANIL, rm.FirstOrderANIL)
+    )
+    assert (
+        np.abs(exact - first)[~head].max() > 1e-3 * np.abs(exact).max()
+    )  # the mixed term reaches the body
 
 
 def test_memory_chunks_and_repeated_runs_do_not_change_a_bit():
@@ -95,12 +121,19 @@ def test_memory_chunks_and_repeated_runs_do_not_change_a_bit():
         whole = method.meta_gradient(net, meta, batch, chunk=7, trace=True)
         for chunk in (1, 2, 5):
             part = method.meta_gradient(net, meta, batch, chunk=chunk, trace=True)
-            assert np.array_equal(part.grad, whole.grad) and np.array_equal(part.task_losses, whole.task_losses)
-            assert all(np.array_equal(a, b) for name in whole.trace for a, b in zip(part.trace[name], whole.trace[name], strict=True))
+            assert np.array_equal(part.grad, whole.grad) and np.array_equal(
+                part.task_losses, whole.task_losses
+            )
+            assert all(
+                np.array_equal(a, b)
+                for name in whole.trace
+                for a, b in zip(part.trace[name], whole.trace[name], strict=True)
+            )
 
 
 def test_memory_does_not_grow_with_the_number_of_tasks():
     import tracemalloc
+
     net, rng = cases.conv_net(), np.random.default_rng(0)
     theta, peaks = cases.start(net, rng), []
     for tasks in (8, 64):
@@ -134,29 +167,68 @@ def test_losses_and_accuracies_are_those_of_the_adapted_parameters():
     out = method.meta_gradient(net, theta, batch)
     phi = method.adapt(net, theta, batch.x_support, batch.y_support)
     z, _ = net.forward(net.parameters.views(phi), batch.x_query)
-    assert np.array_equal(out.task_losses, net.loss(phi, batch.x_query, batch.y_query)) and out.loss == out.task_losses.mean()
+    assert (
+        np.array_equal(out.task_losses, net.loss(phi, batch.x_query, batch.y_query))
+        and out.loss == out.task_losses.mean()
+    )
     assert out.accuracy == (z.argmax(-1) == batch.y_query).mean()
 
 
 NET = cases.conv_net()
 THETA, BATCH, _ = cases.method_case(NET, [])
 REFUSED = [
-    (lambda: rm.MAML(0.1, 0), "inner_steps: expected an integer >= 1 (ERM is the method without adaptation), got 0"),
+    (
+        lambda: rm.MAML(0.1, 0),
+        "inner_steps: expected an integer >= 1 (ERM is the method without adaptation), got 0",
+    ),
     (lambda: rm.MAML(-0.1), "inner_lr: expected a finite number > 0, got -0.1"),
     (lambda: rm.MAML(float("nan")), "inner_lr: expected a finite number > 0, got nan"),
-    (lambda: rm.Reptile(0.1, optimizer="rmsprop"), "optimizer: expected 'sgd' or 'adam', got 'rmsprop'"),
-    (lambda: rm.Reptile(0.1, inner_batch=100).meta_gradient(NET, THETA, BATCH), "inner_batch: expected at most the 6 examples"),
+    (
+        lambda: rm.Reptile(0.1, optimizer="rmsprop"),
+        "optimizer: expected 'sgd' or 'adam', got 'rmsprop'",
+    ),
+    (
+        lambda: rm.Reptile(0.1, inner_batch=100).meta_gradient(NET, THETA, BATCH),
+        "inner_batch: expected at most the 6 examples",
+    ),
     (lambda: rm.IMAML(0), "regularization: expected a finite number > 0, got 0"),
-    (lambda: rm.IMAML(1.0, solver="lbfgs"), "solver: expected one of gradient_descent, newton_cg, got 'lbfgs'"),
-    (lambda: rm.MAMLPlusPlus(0.1, 3, loss_weights=(1,)), "loss_weights: expected 3 weights, one for each inner step"),
-    (lambda: rm.MAML(0.1).meta_gradient(NET, THETA[1:], BATCH), "theta: expected an array of shape (219,), got ndarray of shape (218,)"),
-    (lambda: rm.MetaSGD(0.1).meta_gradient(NET, THETA, BATCH), "meta: expected an array of shape (438,), got ndarray of shape (219,)"),
-    (lambda: rm.MAML(0.1).meta_gradient(NET, list(THETA), BATCH), "theta: expected an array of shape (219,), got list"),
-    (lambda: rm.MAML(0.1, frozen=("BatchNorm",)).meta_gradient(NET, THETA, BATCH), "patterns: expected a name, wildcard or layer class"),
-    (lambda: rm.CAVIA(0.1).meta_gradient(NET, THETA, BATCH), "patterns: expected a name, wildcard or layer class"),
-    (lambda: rm.MAML(0.1).meta_gradient(NET, THETA, BATCH, chunk=0), "chunk: expected an integer >= 1, or None, got 0"),
+    (
+        lambda: rm.IMAML(1.0, solver="lbfgs"),
+        "solver: expected one of gradient_descent, newton_cg, got 'lbfgs'",
+    ),
+    (
+        lambda: rm.MAMLPlusPlus(0.1, 3, loss_weights=(1,)),
+        "loss_weights: expected 3 weights, one for each inner step",
+    ),
+    (
+        lambda: rm.MAML(0.1).meta_gradient(NET, THETA[1:], BATCH),
+        "theta: expected an array of shape (219,), got ndarray of shape (218,)",
+    ),
+    (
+        lambda: rm.MetaSGD(0.1).meta_gradient(NET, THETA, BATCH),
+        "meta: expected an array of shape (438,), got ndarray of shape (219,)",
+    ),
+    (
+        lambda: rm.MAML(0.1).meta_gradient(NET, list(THETA), BATCH),
+        "theta: expected an array of shape (219,), got list",
+    ),
+    (
+        lambda: rm.MAML(0.1, frozen=("BatchNorm",)).meta_gradient(NET, THETA, BATCH),
+        "patterns: expected a name, wildcard or layer class",
+    ),
+    (
+        lambda: rm.CAVIA(0.1).meta_gradient(NET, THETA, BATCH),
+        "patterns: expected a name, wildcard or layer class",
+    ),
+    (
+        lambda: rm.MAML(0.1).meta_gradient(NET, THETA, BATCH, chunk=0),
+        "chunk: expected an integer >= 1, or None, got 0",
+    ),
     (lambda: BATCH[:0], "x_support: expected at least one task"),
-    (lambda: rm.Batch(BATCH.x_support, BATCH.y_support, BATCH.x_query[:1], BATCH.y_query), "x_query: expected 2 tasks as in x_support"),
+    (
+        lambda: rm.Batch(BATCH.x_support, BATCH.y_support, BATCH.x_query[:1], BATCH.y_query),
+        "x_query: expected 2 tasks as in x_support",
+    ),
 ]
 
 
@@ -173,14 +245,33 @@ def poisoned(batch, name, task, value):
     return rm.Batch(**arrays)
 
 
-@pytest.mark.parametrize("make,message", [
-    (lambda: rm.MAML(0.1, 2).meta_gradient(NET, np.where(np.arange(219) == 40, np.nan, THETA), BATCH),
-     "theta: expected finite numbers, got nan at entry 40 (1.weight)"),
-    (lambda: rm.MAML(0.1, 2).meta_gradient(NET, THETA, poisoned(BATCH, "x_support", 1, np.inf)),
-     "support set, inner step 0: the inputs: expected finite numbers, got 1 non-finite ones in task 1"),
-    (lambda: rm.MAML(0.1, 2).meta_gradient(NET, THETA, poisoned(BATCH, "x_query", 0, np.nan)),
-     "query set: the inputs: expected finite numbers, got 1 non-finite ones in task 0"),
-    (lambda: rm.MAML(1e200, 3).meta_gradient(NET, THETA, BATCH), "support set, inner step 1: the outputs of layer")])
+@pytest.mark.parametrize(
+    "make,message",
+    [
+        (
+            lambda: rm.MAML(0.1, 2).meta_gradient(
+                NET, np.where(np.arange(219) == 40, np.nan, THETA), BATCH
+            ),
+            "theta: expected finite numbers, got nan at entry 40 (1.weight)",
+        ),
+        (
+            lambda: rm.MAML(0.1, 2).meta_gradient(
+                NET, THETA, poisoned(BATCH, "x_support", 1, np.inf)
+            ),
+            "support set, inner step 0: the inputs: expected finite numbers, got 1 non-finite ones in task 1",
+        ),
+        (
+            lambda: rm.MAML(0.1, 2).meta_gradient(
+                NET, THETA, poisoned(BATCH, "x_query", 0, np.nan)
+            ),
+            "query set: the inputs: expected finite numbers, got 1 non-finite ones in task 0",
+        ),
+        (
+            lambda: rm.MAML(1e200, 3).meta_gradient(NET, THETA, BATCH),
+            "support set, inner step 1: the outputs of layer",
+        ),
+    ],
+)
 def test_non_finite_numbers_are_traced_to_the_first_place_they_appear(make, message):
     with pytest.raises(rm.NonFiniteError) as error:
         make()
@@ -190,8 +281,17 @@ def test_non_finite_numbers_are_traced_to_the_first_place_they_appear(make, mess
 def test_a_carried_moment_that_starts_at_zero_again_is_noticed():
     class Forgetful(rm.Reptile):
         def descend(self, net, meta, x, y, trace=False):
-            return super().descend(net, np.concatenate([meta[:net.num_params], 0 * meta[net.num_params:]]), x, y, trace)
+            return super().descend(
+                net,
+                np.concatenate([meta[: net.num_params], 0 * meta[net.num_params :]]),
+                x,
+                y,
+                trace,
+            )
+
     net, rng = cases.smooth_net(), np.random.default_rng(0)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=3)
-    check = net_checks.reptile_check(Forgetful(0.01, 5, optimizer="adam", moment="carried"), net, theta, batch)
+    check = net_checks.reptile_check(
+        Forgetful(0.01, 5, optimizer="adam", moment="carried"), net, theta, batch
+    )
     assert not check.passed and check.error > 1e-3

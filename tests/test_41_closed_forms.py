@@ -1,4 +1,5 @@
 """Rung 5: methods on quadratics, linear regression and the two-layer linear model, whose answers are known in closed form."""
+
 import numpy as np
 import pytest
 
@@ -18,8 +19,10 @@ def test_methods_agree_with_closed_forms(check):
 def test_the_implicit_jacobian_in_one_dimension_is_one_over_one_plus_curvature_over_lambda():
     for curvature, strength in [(1.0, 1.0), (3.0, 2.0), (0.1, 5.0)]:
         # 1 / (1 + f''/lambda) and lambda / (f'' + lambda) round differently: a few units in the last place.
-        assert relative_error(closed_forms.imaml_jacobian(np.array([[curvature]]), strength), [[1 / (1 + curvature / strength)]]) \
-            <= tolerance(float, 1)
+        assert relative_error(
+            closed_forms.imaml_jacobian(np.array([[curvature]]), strength),
+            [[1 / (1 + curvature / strength)]],
+        ) <= tolerance(float, 1)
 
 
 def test_maml_with_a_tiny_step_size_goes_over_into_erm_and_imaml_with_a_huge_lambda_too():
@@ -28,8 +31,17 @@ def test_maml_with_a_tiny_step_size_goes_over_into_erm_and_imaml_with_a_huge_lam
     erm = rm.ERM().meta_gradient(net, theta, batch).grad
     for small in (1e-3, 1e-5):
         # Both differ from ERM by a term proportional to alpha (or 1 / lambda) times curvatures up to 3, squared with distances.
-        assert relative_error(rm.MAML(small, 1).meta_gradient(net, theta, batch).grad, erm) < 30 * small
-        assert relative_error(rm.IMAML(1 / small, 20, solver="newton_cg").meta_gradient(net, theta, batch).grad, erm) < 30 * small
+        assert (
+            relative_error(rm.MAML(small, 1).meta_gradient(net, theta, batch).grad, erm)
+            < 30 * small
+        )
+        assert (
+            relative_error(
+                rm.IMAML(1 / small, 20, solver="newton_cg").meta_gradient(net, theta, batch).grad,
+                erm,
+            )
+            < 30 * small
+        )
 
 
 # ---- the theorem of Collins et al. 2022: who recovers the representation ----------------------------------------------------
@@ -46,17 +58,30 @@ def angle_after(method, steps=1500, seed=0):
     B = np.linalg.qr(model.basis + 0.3 * rng.standard_normal((DIM, RANK)))[0] / np.sqrt(ALPHA)
     theta = np.concatenate([B.T.ravel(), np.zeros(RANK)])
     for step in range(steps):
-        theta = theta - BETA * method.meta_gradient(net, theta, model.population(tasks=TASKS, seed=seed, step=step), chunk=TASKS).grad
+        theta = (
+            theta
+            - BETA
+            * method.meta_gradient(
+                net, theta, model.population(tasks=TASKS, seed=seed, step=step), chunk=TASKS
+            ).grad
+        )
     learned = net.named(theta)["0.weight"].T
-    return closed_forms.principal_angle(B, model.basis), closed_forms.principal_angle(learned, model.basis)
+    return closed_forms.principal_angle(B, model.basis), closed_forms.principal_angle(
+        learned, model.basis
+    )
 
 
-@pytest.mark.parametrize("method", [rm.MAML(ALPHA), rm.FirstOrderMAML(ALPHA), rm.ANIL(ALPHA), rm.FirstOrderANIL(ALPHA)],
-                         ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    "method",
+    [rm.MAML(ALPHA), rm.FirstOrderMAML(ALPHA), rm.ANIL(ALPHA), rm.FirstOrderANIL(ALPHA)],
+    ids=lambda m: type(m).__name__,
+)
 def test_adaptation_recovers_the_representation_on_population_losses(method):
     before, after = angle_after(method)
     assert before > 0.3
-    assert after < 1e-3 * before          # the theorem: the distance shrinks by a constant factor in every step
+    assert (
+        after < 1e-3 * before
+    )  # the theorem: the distance shrinks by a constant factor in every step
 
 
 def test_erm_does_not_recover_the_representation():

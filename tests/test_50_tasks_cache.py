@@ -1,4 +1,5 @@
 """The cache and the download: a file is whole or absent, and a bad one is never believed."""
+
 import hashlib
 import os
 import sys
@@ -22,6 +23,7 @@ def folder(tmp_path, monkeypatch):
 
 class Build:
     """A function that counts its calls and returns arrays."""
+
     calls = 0
 
     def __call__(self):
@@ -30,7 +32,9 @@ class Build:
 
 
 def ask(build, ingredients=("a", 1)):
-    arrays = cached("thing", ingredients, build, lambda arrays: arrays.keys() == {"numbers", "names"})
+    arrays = cached(
+        "thing", ingredients, build, lambda arrays: arrays.keys() == {"numbers", "names"}
+    )
     assert arrays["numbers"].dtype == np.uint8 and arrays["numbers"].tolist() == [0, 1, 2, 3, 4]
     assert arrays["names"].tolist() == ["a", "ξ"]
 
@@ -49,9 +53,18 @@ def test_other_ingredients_are_built_again():
     assert build.calls == 2
 
 
-@pytest.mark.parametrize("damage", [
-    lambda b: b"", lambda b: b[:-30], lambda b: b[:100] + b"\0" * 90 + b[190:], lambda b: b"\x93NUMPY junk",
-    lambda b: b"hello", lambda b: b"\x80\x04."], ids=["empty", "cut", "zeros", "no npz", "text", "pickle"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda b: b"",
+        lambda b: b[:-30],
+        lambda b: b[:100] + b"\0" * 90 + b[190:],
+        lambda b: b"\x93NUMPY junk",
+        lambda b: b"hello",
+        lambda b: b"\x80\x04.",
+    ],
+    ids=["empty", "cut", "zeros", "no npz", "text", "pickle"],
+)
 def test_a_damaged_cache_is_rebuilt_and_repaired(folder, damage):
     build = Build()
     ask(build)
@@ -73,6 +86,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(folder):
 def test_a_user_without_a_home_has_no_cache(monkeypatch):
     def no_home():
         raise RuntimeError("Could not determine home directory.")
+
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", no_home)
     ask(Build())
@@ -109,17 +123,27 @@ def test_a_download_with_another_checksum_is_refused_and_leaves_nothing(tmp_path
     assert list(target.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("trouble", [InvalidURL("nonnumeric port: 'abc'"), BadStatusLine("<html>"), IncompleteRead(b"half", 100)])
-def test_a_proxy_that_is_none_and_an_answer_cut_short_are_one_clear_line(tmp_path, monkeypatch, trouble):
+@pytest.mark.parametrize(
+    "trouble",
+    [InvalidURL("nonnumeric port: 'abc'"), BadStatusLine("<html>"), IncompleteRead(b"half", 100)],
+)
+def test_a_proxy_that_is_none_and_an_answer_cut_short_are_one_clear_line(
+    tmp_path, monkeypatch, trouble
+):
     def met(url):
         raise trouble
+
     monkeypatch.setattr(sys.modules["refmaml.tasks.download"], "_open", met)
-    with pytest.raises(DataError, match="^.*target: expected to download it from http://.*, got .+") as error:
+    with pytest.raises(
+        DataError, match="^.*target: expected to download it from http://.*, got .+"
+    ) as error:
         download("http://example.invalid/a", tmp_path / "target", "0123")
     assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []
 
 
 def test_a_download_that_cannot_be_reached_is_one_clear_line(tmp_path):
-    with pytest.raises(DataError, match="^.*target: expected to download it from file:.*, got ") as error:
+    with pytest.raises(
+        DataError, match="^.*target: expected to download it from file:.*, got "
+    ) as error:
         download((tmp_path / "absent").as_uri(), tmp_path / "target", "0123")
     assert "\n" not in str(error.value) and list(tmp_path.iterdir()) == []

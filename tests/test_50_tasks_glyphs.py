@@ -1,4 +1,5 @@
 """Glyphs: enough classes, no two alike, nothing cut off, neither trivial nor hopeless."""
+
 import unicodedata
 
 import numpy as np
@@ -29,7 +30,10 @@ def test_there_are_plenty_of_classes_in_every_split(splits):
 
 
 def test_no_script_is_in_two_splits(splits):
-    scripts = {split: {unicodedata.name(c).split()[0] for c in data.names} for split, data in splits.items()}
+    scripts = {
+        split: {unicodedata.name(c).split()[0] for c in data.names}
+        for split, data in splits.items()
+    }
     assert all(scripts[split] <= set(glyphs.SCRIPTS[split]) for split in scripts)
     assert not scripts["train"] & (scripts["validation"] | scripts["test"])
     assert not scripts["validation"] & scripts["test"]
@@ -37,14 +41,21 @@ def test_no_script_is_in_two_splits(splits):
 
 def test_no_two_characters_of_any_split_look_alike(splits):
     from scipy.ndimage import correlate1d
+
     font, canvas = outlines.open_faces()[0], outlines.Canvas(28)
     shapes = [outlines.outline(font, c) for data in splits.values() for c in data.names]
-    pictures = np.array([canvas.draw(0.7 * 28 * points + 14, codes) for points, codes in shapes], float)
+    pictures = np.array(
+        [canvas.draw(0.7 * 28 * points + 14, codes) for points, codes in shapes], float
+    )
     for axis in (1, 2):
         pictures = correlate1d(pictures, [1, 4, 6, 4, 1], axis, mode="wrap")
     n = len(pictures)
-    nearest = max(np.corrcoef(pictures.reshape(n, -1), np.rot90(pictures, turns, (1, 2)).reshape(n, -1))
-                  [:n, n:][np.triu_indices(n, 1)].max() for turns in range(4))
+    nearest = max(
+        np.corrcoef(pictures.reshape(n, -1), np.rot90(pictures, turns, (1, 2)).reshape(n, -1))[
+            :n, n:
+        ][np.triu_indices(n, 1)].max()
+        for turns in range(4)
+    )
     # The same definition by other code: equal to the rounding of a mean over 784 pixels.
     assert nearest <= glyphs.ALIKE + 784 * np.finfo(float).eps
 
@@ -55,7 +66,7 @@ def test_likeness_sees_a_quarter_turn_and_not_the_brightness():
     pictures = np.array([picture, np.rot90(picture), 0.5 * picture, rng.random((28, 28))])
     likeness = glyphs.likenesses(pictures)
     assert np.allclose(likeness[:3, :3], 1, rtol=0, atol=784 * np.finfo(float).eps)
-    assert likeness[3, :3].max() < 0.5          # of four chances, at 784 / 6 independent blurred pixels
+    assert likeness[3, :3].max() < 0.5  # of four chances, at 784 / 6 independent blurred pixels
     assert np.allclose(likeness, likeness.T, rtol=0, atol=784 * np.finfo(float).eps)
 
 
@@ -69,7 +80,9 @@ def test_pictures_depend_on_the_seed_and_on_their_character_alone(splits, tmp_pa
     monkeypatch.setattr(glyphs, "distinct_characters", lambda font: dict.fromkeys(few, "test"))
     drawn = {}
     for seed in (0, 1):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / str(seed)))     # not the table of all characters
+        monkeypatch.setenv(
+            "XDG_CACHE_HOME", str(tmp_path / str(seed))
+        )  # not the table of all characters
         drawn[seed] = Glyphs("test", seed=seed)
         assert drawn[seed].names == few
     assert np.array_equal(drawn[0].images, splits["test"].images[3:9:2])
@@ -80,7 +93,12 @@ def test_every_picture_has_ink_on_an_empty_border(splits):
     for data in splits.values():
         assert (data.images.max(axis=(2, 3)) > 128).all()
         assert (data.images.min(axis=(2, 3)) == 0).all()
-        edges = [data.images[..., 0, :], data.images[..., -1, :], data.images[..., 0], data.images[..., -1]]
+        edges = [
+            data.images[..., 0, :],
+            data.images[..., -1, :],
+            data.images[..., 0],
+            data.images[..., -1],
+        ]
         # A glyph may touch the last pixel of its picture, but it fills no whole side of it.
         assert all((edge == 0).any(axis=-1).all() for edge in edges)
 
@@ -97,7 +115,9 @@ def test_a_warped_outline_stays_inside_its_picture():
 
 def test_examples_of_a_class_differ(splits):
     images = splits["test"].images
-    assert all(len({picture.tobytes() for picture in pictures}) == len(pictures) for pictures in images)
+    assert all(
+        len({picture.tobytes() for picture in pictures}) == len(pictures) for pictures in images
+    )
 
 
 def test_the_nearest_neighbour_in_pixels_is_neither_lost_nor_done(splits):
@@ -114,9 +134,16 @@ def test_a_character_the_font_lacks_has_no_outline():
     assert outlines.outline(font, "一") is None and outlines.outline(font, " ") is None
 
 
-@pytest.mark.parametrize("options, argument", [
-    ({"split": "all"}, "split"), ({"size": 7}, "size"), ({"examples": 0}, "examples"), ({"seed": -1}, "seed"),
-    ({"rotations": "tilted"}, "rotations")])
+@pytest.mark.parametrize(
+    "options, argument",
+    [
+        ({"split": "all"}, "split"),
+        ({"size": 7}, "size"),
+        ({"examples": 0}, "examples"),
+        ({"seed": -1}, "seed"),
+        ({"rotations": "tilted"}, "rotations"),
+    ],
+)
 def test_an_option_that_makes_no_sense_is_refused(options, argument):
     with pytest.raises(ArgumentError, match=f"^{argument}: expected .*, got "):
         Glyphs(**options)
@@ -125,16 +152,28 @@ def test_an_option_that_makes_no_sense_is_refused(options, argument):
 def test_importing_the_tasks_loads_no_heavy_package():
     import subprocess
     import sys
-    code = ("import sys, refmaml.tasks; heavy = {'matplotlib', 'PIL', 'scipy', 'tqdm', 'urllib.request'}; "
-            "print(sorted(heavy & set(sys.modules)))")
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    code = (
+        "import sys, refmaml.tasks; heavy = {'matplotlib', 'PIL', 'scipy', 'tqdm', 'urllib.request'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == "[]"
 
 
 def test_what_draws_and_reads_pictures_is_asked_for_in_one_line(monkeypatch, tmp_path):
     from refmaml import errors
+
     monkeypatch.setattr(errors, "find_spec", lambda name: None)
-    with pytest.raises(ArgumentError, match=r"^glyphs: expected matplotlib to be installed \(pip install matplotlib\), got nothing of"):
+    with pytest.raises(
+        ArgumentError,
+        match=r"^glyphs: expected matplotlib to be installed \(pip install matplotlib\), got nothing of",
+    ):
         Glyphs()
-    with pytest.raises(ArgumentError, match=r"^Omniglot: expected PIL to be installed \(pip install pillow\), got nothing of that name"):
+    with pytest.raises(
+        ArgumentError,
+        match=r"^Omniglot: expected PIL to be installed \(pip install pillow\), got nothing of that name",
+    ):
         drawings.read_drawings([tmp_path], 28, "nearest")

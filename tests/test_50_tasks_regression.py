@@ -1,4 +1,5 @@
 """The distributions with real targets: shapes, formulas, and the same task whatever is sampled beside it."""
+
 from dataclasses import FrozenInstanceError, fields
 
 import numpy as np
@@ -7,9 +8,13 @@ import pytest
 from refmaml.errors import ArgumentError
 from refmaml.tasks import LinearRegression, Quadratics, Sinusoids, TwoLayerLinear
 
-SAMPLERS = {"sinusoids": Sinusoids().sample, "quadratics": Quadratics(4).sample,
-            "linear": LinearRegression(3).sample, "two_layer": TwoLayerLinear(6, 2, noise=0.1).sample,
-            "population": TwoLayerLinear(6, 2).population}
+SAMPLERS = {
+    "sinusoids": Sinusoids().sample,
+    "quadratics": Quadratics(4).sample,
+    "linear": LinearRegression(3).sample,
+    "two_layer": TwoLayerLinear(6, 2, noise=0.1).sample,
+    "population": TwoLayerLinear(6, 2).population,
+}
 EPS = np.finfo(float).eps
 
 
@@ -45,15 +50,25 @@ def test_every_array_has_the_dtype_asked_for_and_is_contiguous(sample):
 
 
 @pytest.mark.parametrize("sample", SAMPLERS.values(), ids=SAMPLERS)
-@pytest.mark.parametrize("bad", [{"tasks": 0}, {"tasks": 1, "seed": -1}, {"tasks": 1, "step": 0.5},
-                                 {"tasks": 1, "dtype": np.int32}, {"tasks": 1, "dtype": "nonsense"}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"tasks": 0},
+        {"tasks": 1, "seed": -1},
+        {"tasks": 1, "step": 0.5},
+        {"tasks": 1, "dtype": np.int32},
+        {"tasks": 1, "dtype": "nonsense"},
+    ],
+)
 def test_bad_arguments_are_named_in_one_line(sample, bad):
     with pytest.raises(ArgumentError, match=f"^{list(bad)[-1]}: expected .*, got ") as error:
         sample(**bad)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("sample", [SAMPLERS[name] for name in ("sinusoids", "linear", "two_layer")])
+@pytest.mark.parametrize(
+    "sample", [SAMPLERS[name] for name in ("sinusoids", "linear", "two_layer")]
+)
 def test_support_and_query_have_their_own_sizes_and_examples(sample):
     batch = sample(4, 3, 5)
     assert batch.x_support.shape[:2] == batch.y_support.shape[:2] == (4, 3)
@@ -72,7 +87,9 @@ def test_a_sinusoid_is_one_wave_of_an_allowed_amplitude_and_phase():
     for xs, ys in zip(x, y, strict=True):
         # A sin(x - phi) = a sin x - b cos x with a = A cos phi, b = A sin phi: two unknowns, 20 equations.
         (a, b), residual, *_ = np.linalg.lstsq(np.stack([np.sin(xs), -np.cos(xs)], 1), ys)
-        assert residual < 20 * (20 * EPS * 5) ** 2      # 20 squares of an error of 20 roundings of at most 5
+        assert (
+            residual < 20 * (20 * EPS * 5) ** 2
+        )  # 20 squares of an error of 20 roundings of at most 5
         assert 0.1 <= np.hypot(a, b) <= 5 and 0 <= np.arctan2(b, a) <= np.pi
 
 
@@ -82,7 +99,9 @@ def test_quadratics_are_symmetric_with_eigenvalues_in_their_interval():
     for a in (batch.x_support, batch.x_query):
         assert np.array_equal(a, a.transpose(0, 2, 1))
         s = np.linalg.eigvalsh(a)
-        rounding = 6 * 6 * 3.0 * EPS    # Weyl: eigenvalues move by |error|, at most P entries of P roundings
+        rounding = (
+            6 * 6 * 3.0 * EPS
+        )  # Weyl: eigenvalues move by |error|, at most P entries of P roundings
         assert s.min() > 0.5 - rounding and s.max() < 3.0 + rounding
     assert not np.isclose(batch.x_support, batch.x_query).any()
     assert not np.isclose(batch.y_support, batch.y_query).any()
@@ -93,7 +112,9 @@ def test_linear_regression_without_noise_is_solved_exactly_by_one_weight_vector(
     for xs, ys, xq, yq in zip(*arrays(batch), strict=True):
         w = np.linalg.lstsq(xs, ys)[0]
         # Least squares is backward stable: the error is eps times the condition number times the size.
-        assert abs(xq @ w - yq).max() < 8 * EPS * np.linalg.cond(xs) * abs(xq).max() * abs(w).sum() * 8
+        assert (
+            abs(xq @ w - yq).max() < 8 * EPS * np.linalg.cond(xs) * abs(xq).max() * abs(w).sum() * 8
+        )
 
 
 def test_noise_has_the_standard_deviation_asked_for():
@@ -104,7 +125,9 @@ def test_noise_has_the_standard_deviation_asked_for():
 
 def test_the_shared_basis_is_orthonormal_and_chosen_by_the_seed():
     data = TwoLayerLinear(10, 3, seed=1)
-    assert abs(data.basis.T @ data.basis - np.eye(3)).max() < 10 * EPS      # as random_orthonormal promises
+    assert (
+        abs(data.basis.T @ data.basis - np.eye(3)).max() < 10 * EPS
+    )  # as random_orthonormal promises
     assert np.array_equal(data.basis, TwoLayerLinear(10, 3, seed=1).basis)
     assert not np.allclose(data.basis, TwoLayerLinear(10, 3, seed=2).basis)
     with pytest.raises(ValueError, match="read-only"):
@@ -127,8 +150,12 @@ def test_a_population_loss_is_the_distance_of_weights():
     b = np.linspace(-1, 1, 6)[:, None]
     for x, y in zip(batch.x_query, batch.y_query, strict=True):
         true_weight = x.T @ y / 6
-        assert np.isclose(((x @ b - y) ** 2).mean(), ((b - true_weight) ** 2).sum(), rtol=20 * EPS, atol=0)
-        assert np.allclose(data.basis @ (data.basis.T @ true_weight), true_weight, rtol=0, atol=20 * EPS)
+        assert np.isclose(
+            ((x @ b - y) ** 2).mean(), ((b - true_weight) ** 2).sum(), rtol=20 * EPS, atol=0
+        )
+        assert np.allclose(
+            data.basis @ (data.basis.T @ true_weight), true_weight, rtol=0, atol=20 * EPS
+        )
 
 
 def test_the_population_and_the_samples_share_their_tasks():
@@ -139,13 +166,23 @@ def test_the_population_and_the_samples_share_their_tasks():
     assert abs(sampled.x_query @ true_weights - sampled.y_query).max() < 540 * EPS
 
 
-@pytest.mark.parametrize("build, argument", [
-    (lambda: Sinusoids(amplitude=(5, 1)), "amplitude"), (lambda: Sinusoids(phase=1.0), "phase"),
-    (lambda: Sinusoids(x_range=(0, np.inf)), "x_range"), (lambda: Quadratics(0), "dim"),
-    (lambda: Quadratics(2, eigenvalues=(0.0, 1.0)), "eigenvalues"), (lambda: Quadratics(2.5), "dim"),
-    (lambda: LinearRegression(True), "dim"), (lambda: LinearRegression(3, noise=-1), "noise"),
-    (lambda: LinearRegression(3, noise=np.nan), "noise"), (lambda: TwoLayerLinear(3, 4), "rank"),
-    (lambda: TwoLayerLinear(3, 0), "rank"), (lambda: TwoLayerLinear(3, 1, seed=-1), "seed")])
+@pytest.mark.parametrize(
+    "build, argument",
+    [
+        (lambda: Sinusoids(amplitude=(5, 1)), "amplitude"),
+        (lambda: Sinusoids(phase=1.0), "phase"),
+        (lambda: Sinusoids(x_range=(0, np.inf)), "x_range"),
+        (lambda: Quadratics(0), "dim"),
+        (lambda: Quadratics(2, eigenvalues=(0.0, 1.0)), "eigenvalues"),
+        (lambda: Quadratics(2.5), "dim"),
+        (lambda: LinearRegression(True), "dim"),
+        (lambda: LinearRegression(3, noise=-1), "noise"),
+        (lambda: LinearRegression(3, noise=np.nan), "noise"),
+        (lambda: TwoLayerLinear(3, 4), "rank"),
+        (lambda: TwoLayerLinear(3, 0), "rank"),
+        (lambda: TwoLayerLinear(3, 1, seed=-1), "seed"),
+    ],
+)
 def test_a_distribution_that_makes_no_sense_is_refused(build, argument):
     with pytest.raises(ArgumentError, match=f"^{argument}: expected .*, got "):
         build()

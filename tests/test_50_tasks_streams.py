@@ -1,4 +1,5 @@
 """Streams: the address (seed, step, task) of a task is all that its randomness depends on."""
+
 import numpy as np
 import pytest
 
@@ -13,14 +14,16 @@ def test_the_same_address_gives_the_same_numbers():
 
 def test_another_seed_step_or_task_gives_other_numbers():
     addresses = [(3, 5, 7), (4, 5, 7), (3, 6, 7), (3, 5, 8), (3, 7, 5), (5, 3, 7), (7, 5, 3)]
-    first = [task_rng(*address).integers(2 ** 63) for address in addresses]
-    first += [build_rng(3, 7).integers(2 ** 63), build_rng(3, 5).integers(2 ** 63)]
+    first = [task_rng(*address).integers(2**63) for address in addresses]
+    first += [build_rng(3, 7).integers(2**63), build_rng(3, 5).integers(2**63)]
     assert len(set(first)) == len(first)
 
 
 def test_moving_one_generator_gives_what_separate_generators_give():
     for task, rng in zip(range(4, 9), task_rngs(1, 2, range(4, 9)), strict=True):
-        rng.integers(4, dtype=np.uint32)        # leaves half a word buffered: it must not reach the next task
+        rng.integers(
+            4, dtype=np.uint32
+        )  # leaves half a word buffered: it must not reach the next task
         expected = task_rng(1, 2, task)
         expected.integers(4, dtype=np.uint32)
         assert np.array_equal(rng.standard_normal(10), expected.standard_normal(10))
@@ -34,7 +37,9 @@ def test_neighbouring_streams_are_uncorrelated():
     assert abs(correlations).max() < 5 / np.sqrt(1000)
 
 
-@pytest.mark.parametrize("address", [(-1, 0, 0), (0, -1, 0), (0, 0, 2 ** 64), (0, 0.5, 0), ("1", 0, 0)])
+@pytest.mark.parametrize(
+    "address", [(-1, 0, 0), (0, -1, 0), (0, 0, 2**64), (0, 0.5, 0), ("1", 0, 0)]
+)
 def test_an_address_outside_64_bits_is_refused(address):
     with pytest.raises(ArgumentError, match="expected an integer in"):
         task_rng(*address)

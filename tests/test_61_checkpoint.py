@@ -1,4 +1,5 @@
 """Checkpoints: whole or not at all, exact, and refused when anything about them is odd."""
+
 import io
 import os
 import signal
@@ -22,15 +23,20 @@ CONFIG = {"net": "mlp", "hidden": [4, 4], "lr": 1e-3, "frozen": None}
 def progress(steps=3):
     rng = np.random.default_rng(0)
     meta, m, v = rng.standard_normal((3, 6)).astype(np.float32)
-    meta[:2] = -0.0, 1e-45                                   # a negative zero, a subnormal number
+    meta[:2] = -0.0, 1e-45  # a negative zero, a subnormal number
     rows = [Row(t, 1 / t, float("nan"), 0.1 * t, 0.3 * t) for t in range(1, steps + 1)]
     return Progress(meta, {"m": m, "v": v}, rows, steps)
 
 
 def contents(p):
     """All that a Progress holds, as bytes."""
-    return (p.step, p.meta.dtype, p.meta.tobytes(), {k: a.tobytes() for k, a in p.state.items()},
-            np.array(p.rows).tobytes())
+    return (
+        p.step,
+        p.meta.dtype,
+        p.meta.tobytes(),
+        {k: a.tobytes() for k, a in p.state.items()},
+        np.array(p.rows).tobytes(),
+    )
 
 
 @pytest.fixture
@@ -46,7 +52,9 @@ def refusal(path, data=None):
     with pytest.raises(DataError) as caught:
         load(path)
     line = str(caught.value)
-    assert "\n" not in line and line.startswith(f"{path}: expected a checkpoint") and ", got " in line
+    assert (
+        "\n" not in line and line.startswith(f"{path}: expected a checkpoint") and ", got " in line
+    )
     return line
 
 
@@ -77,7 +85,9 @@ def header(text):
 def test_a_checkpoint_comes_back_bit_for_bit(path):
     now, config = load(path)
     assert contents(now) == contents(progress()) and config == CONFIG
-    assert now.meta.flags.writeable and isinstance(now.rows[0], Row) and type(now.rows[0].step) is int
+    assert (
+        now.meta.flags.writeable and isinstance(now.rows[0], Row) and type(now.rows[0].step) is int
+    )
 
 
 def test_an_optimiser_without_state_and_a_run_without_steps_come_back_too(tmp_path):
@@ -102,12 +112,12 @@ def test_cg_residuals_are_kept(tmp_path):
 def test_any_single_corrupt_byte_is_refused_or_changes_nothing(path):
     whole, refused = path.read_bytes(), 0
     for place in range(len(whole)):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1:])
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
         try:
             now, config = load(path)
         except DataError:
             refused += 1
-        else:                                                # a time stamp in the zip, say
+        else:  # a time stamp in the zip, say
             assert contents(now) == contents(progress()) and config == CONFIG, place
     assert refused > 0.7 * len(whole)
 
@@ -115,7 +125,7 @@ def test_any_single_corrupt_byte_is_refused_or_changes_nothing(path):
 def test_a_corrupt_byte_in_the_numbers_is_refused(path):
     whole = path.read_bytes()
     place = whole.index(progress().state["v"].tobytes()) + 5
-    assert "CRC" in refusal(path, whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1:])
+    assert "CRC" in refusal(path, whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
 
 
 def test_numbers_exchanged_under_a_valid_zip_are_refused_by_the_sha256(path):
@@ -137,20 +147,31 @@ def test_a_compressed_member_is_refused_before_it_is_unpacked(path):
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_member_twice_is_refused(path):
-    assert "a member twice" in refusal(path, packed([*members(path), ("meta.npy", np.zeros(6, np.float32))]))
+    assert "a member twice" in refusal(
+        path, packed([*members(path), ("meta.npy", np.zeros(6, np.float32))])
+    )
 
 
-@pytest.mark.parametrize("name", ["../meta.npy", "meta", "weights.npy", "state.M.npy", "state..npy"])
+@pytest.mark.parametrize(
+    "name", ["../meta.npy", "meta", "weights.npy", "state.M.npy", "state..npy"]
+)
 def test_a_member_of_an_odd_name_is_refused(path, name):
     assert "a member '" in refusal(path, packed([*members(path), (name, np.zeros(1))]))
 
 
-@pytest.mark.parametrize("text, got", [
-    ("(", "got "),                                           # tokenize.TokenError from NumPy's parser
-    ("{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776,)}", "of shape (1099511627776,) in"),
-    ("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}", "got "),
-    ("{'descr': '|O', 'fortran_order': False, 'shape': ()}", "of dtype object"),
-    ("{'descr': '<f8'}", "got ")])
+@pytest.mark.parametrize(
+    "text, got",
+    [
+        ("(", "got "),  # tokenize.TokenError from NumPy's parser
+        (
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776,)}",
+            "of shape (1099511627776,) in",
+        ),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}", "got "),
+        ("{'descr': '|O', 'fortran_order': False, 'shape': ()}", "of dtype object"),
+        ("{'descr': '<f8'}", "got "),
+    ],
+)
 def test_a_header_that_lies_is_refused(path, text, got):
     assert got in refusal(path, packed([("meta.npy", header(text))]))
 
@@ -159,14 +180,24 @@ def test_nothing_in_the_file_is_executed(path, tmp_path):
     class Payload:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "executed"),)
+
     array = io.BytesIO()
     np.save(array, np.array([Payload()], dtype=object), allow_pickle=True)
     refusal(path, packed([("meta.npy", array.getvalue())]))
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", b"PK\x03\x04", packed([]), packed([("meta.npy", b"")]),
-                                  packed([("meta.npy", np.ones(3))])])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"hello",
+        b"PK\x03\x04",
+        packed([]),
+        packed([("meta.npy", b"")]),
+        packed([("meta.npy", np.ones(3))]),
+    ],
+)
 def test_a_foreign_file_is_refused(path, data):
     refusal(path, data)
 
@@ -181,12 +212,19 @@ def test_a_file_beyond_the_limit_is_refused(path, monkeypatch):
     assert "where 100 is the limit" in refusal(path)
 
 
-@pytest.mark.parametrize("change, got", [
-    (lambda p: Progress(p.meta, p.state, p.curve, 2.0), "at step 2.0"),
-    (lambda p: Progress(p.meta.reshape(2, 3), p.state, p.curve, 3), "shape (2, 3)"),
-    (lambda p: Progress(p.meta, {"m": np.zeros(5, np.float32)}, p.curve, 3), "state.m float32 of shape (5,)"),
-    (lambda p: Progress(p.meta, {"m": np.zeros(6)}, p.curve, 3), "state.m float64"),
-    (lambda p: Progress(np.arange(6), {}, p.curve, 3), "dtype int64")])
+@pytest.mark.parametrize(
+    "change, got",
+    [
+        (lambda p: Progress(p.meta, p.state, p.curve, 2.0), "at step 2.0"),
+        (lambda p: Progress(p.meta.reshape(2, 3), p.state, p.curve, 3), "shape (2, 3)"),
+        (
+            lambda p: Progress(p.meta, {"m": np.zeros(5, np.float32)}, p.curve, 3),
+            "state.m float32 of shape (5,)",
+        ),
+        (lambda p: Progress(p.meta, {"m": np.zeros(6)}, p.curve, 3), "state.m float64"),
+        (lambda p: Progress(np.arange(6), {}, p.curve, 3), "dtype int64"),
+    ],
+)
 def test_a_well_sealed_file_that_makes_no_sense_is_refused(tmp_path, monkeypatch, change, got):
     monkeypatch.setattr(Progress, "rows", property(lambda p: p.curve))
     save(tmp_path / "c.npz", change(progress()), CONFIG)
@@ -204,11 +242,16 @@ def test_a_checkpoint_of_another_version_is_refused(path, monkeypatch):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(path, monkeypatch, broken):
     def fail(*arguments):
         raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(os, broken, fail)
-    with pytest.raises(DataError, match="checkpoint.npz: expected a file that can be .*, got No space left"):
+    with pytest.raises(
+        DataError, match="checkpoint.npz: expected a file that can be .*, got No space left"
+    ):
         save(path, progress(5), CONFIG)
     monkeypatch.undo()
-    assert contents(load(path)[0]) == contents(progress()) and os.listdir(path.parent) == [path.name]
+    assert contents(load(path)[0]) == contents(progress()) and os.listdir(path.parent) == [
+        path.name
+    ]
 
 
 def test_file_and_folder_are_on_disk_before_the_write_counts_as_done(tmp_path, monkeypatch):
@@ -221,11 +264,15 @@ def test_file_and_folder_are_on_disk_before_the_write_counts_as_done(tmp_path, m
 
 
 def test_a_killed_process_leaves_a_whole_checkpoint_and_its_litter_is_cleared(path):
-    program = ("import sys; import numpy as np; from refmaml.training import Progress; "
-               "from refmaml.training.checkpoint import save; print(flush=True)\n"
-               "while True: save(sys.argv[1], Progress(np.zeros(200_000), {}), {})")
+    program = (
+        "import sys; import numpy as np; from refmaml.training import Progress; "
+        "from refmaml.training.checkpoint import save; print(flush=True)\n"
+        "while True: save(sys.argv[1], Progress(np.zeros(200_000), {}), {})"
+    )
     for delay in (0.003, 0.011, 0.017):
-        with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE) as child:
+        with subprocess.Popen(
+            [sys.executable, "-c", program, path], stdout=subprocess.PIPE
+        ) as child:
             child.stdout.readline()
             time.sleep(delay)
             child.send_signal(signal.SIGKILL)
@@ -239,5 +286,10 @@ def test_clearing_litter_spares_other_files_and_what_a_living_process_writes(tmp
     for name in (litter, ".checkpoint.npz.1f.part", ".notes.part", "checkpoint.npz"):
         (tmp_path / name).touch()
     with durable_write(tmp_path / "curve.csv"):
-        make_folder(tmp_path)                                # the part of curve.csv is locked by its writer
-    assert sorted(os.listdir(tmp_path)) == [".checkpoint.npz.1f.part", ".notes.part", "checkpoint.npz", "curve.csv"]
+        make_folder(tmp_path)  # the part of curve.csv is locked by its writer
+    assert sorted(os.listdir(tmp_path)) == [
+        ".checkpoint.npz.1f.part",
+        ".notes.part",
+        "checkpoint.npz",
+        "curve.csv",
+    ]

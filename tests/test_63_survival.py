@@ -1,4 +1,5 @@
 """A run that is killed, stopped or run twice at once: what is left is whole, and says how to go on. And loaders that are fuzzed."""
+
 import json
 import os
 import random
@@ -30,14 +31,23 @@ def reliability(monkeypatch):
 
 # ---- killed --------------------------------------------------------------------------------------------------------------
 
+
 def harness(*arguments):
-    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "reliability" / "kill.py", *arguments], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "reliability" / "kill.py", *arguments],
+        capture_output=True,
+        text=True,
+    )
     return done.returncode, json.loads(done.stdout)
 
 
 def test_runs_killed_at_random_go_on_to_the_same_bits():
     status, record = harness("--kills", "6")
-    assert status == 0 and record["kills"] == 6 and record["corrupt"] == record["runs_with_something_wrong"] == 0
+    assert (
+        status == 0
+        and record["kills"] == 6
+        and record["corrupt"] == record["runs_with_something_wrong"] == 0
+    )
     assert record["at_a_file_operation"] > 0
 
 
@@ -50,19 +60,40 @@ def test_what_a_killed_process_left_goes_with_the_next_start():
     run("--steps", "2")
     for name in ("checkpoint.npz", "curve.png", "result.json"):
         Path("run", f".{name}.{'0' * 32}.part").write_bytes(b"half")
-    Path("run", ".lock").write_text("process 1 on elsewhere")                   # nobody holds it: its owner is dead
+    Path("run", ".lock").write_text("process 1 on elsewhere")  # nobody holds it: its owner is dead
     assert run("--resume", "--steps", "3") == 0
-    assert sorted(os.listdir("run")) == ["checkpoint.npz", "config.json", "curve.csv", "curve.png", "result.json"]
+    assert sorted(os.listdir("run")) == [
+        "checkpoint.npz",
+        "config.json",
+        "curve.csv",
+        "curve.png",
+        "result.json",
+    ]
 
 
 def test_going_on_with_other_threads_and_chunks_changes_no_bit(monkeypatch):
     """Numba's kernels; each part of the run is a process with another number of threads."""
+
     def part(out, steps, threads, chunk, *more):
         monkeypatch.setenv("NUMBA_NUM_THREADS", str(threads))
         code = "import sys; from refmaml.cli import main; sys.exit(main(sys.argv[1:]))"
-        argv = ["train", *SMALL[:-3], "--kernels", "cpu", "--quiet", "--out", out, "--steps", steps, "--chunk", chunk, *more]
+        argv = [
+            "train",
+            *SMALL[:-3],
+            "--kernels",
+            "cpu",
+            "--quiet",
+            "--out",
+            out,
+            "--steps",
+            steps,
+            "--chunk",
+            chunk,
+            *more,
+        ]
         with python(code, *argv) as child:
             assert child.wait() == 0, child.stderr.read()
+
     part("whole", 9, 1, 8)
     for threads, steps, chunk in ((2, 5, 1), (4, 9, 3)):
         part("parts", steps, threads, chunk, *["--resume"] * (steps > 5))
@@ -71,17 +102,22 @@ def test_going_on_with_other_threads_and_chunks_changes_no_bit(monkeypatch):
 
 # ---- stopped -------------------------------------------------------------------------------------------------------------
 
+
 def stop_at(monkeypatch, step, *signals):
     """Have signals come in the middle of a step."""
+
     def stopped(recipe, now):
         if now.step == step:
             for signum in signals:
                 os.kill(os.getpid(), signum)
         return advance(recipe, now)
+
     monkeypatch.setattr(trainer, "advance", stopped)
 
 
-@pytest.mark.parametrize("signum, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    "signum, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_saves_and_says_how_to_go_on(capsys, monkeypatch, signum, status):
     run("--steps", "6", out="whole")
     capsys.readouterr()
@@ -90,7 +126,10 @@ def test_a_signal_saves_and_says_how_to_go_on(capsys, monkeypatch, signum, statu
         stop_at(patch, 4, signum)
         assert run("--steps", "6") == status
     said = capsys.readouterr().err
-    assert said == "refmaml: interrupted; saved; to go on: refmaml train --resume --out run\n" and signal.getsignal(signum) == before
+    assert (
+        said == "refmaml: interrupted; saved; to go on: refmaml train --resume --out run\n"
+        and signal.getsignal(signum) == before
+    )
     assert checkpoint.load("run/checkpoint.npz")[0].step == 4
     assert main(said.split("to go on: refmaml ")[1].split()) == 0 and left("run") == left("whole")
 
@@ -104,6 +143,7 @@ def test_a_second_ctrl_c_while_saving_changes_nothing(capfd, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGTERM)
         save(*arguments)
+
     stop_at(monkeypatch, 3, signal.SIGINT)
     monkeypatch.setattr(checkpoint, "save", slow)
     assert run("--steps", "6") == 130
@@ -129,8 +169,9 @@ def test_ctrl_c_during_a_save_on_the_way_saves_again(monkeypatch):
         if len(writes) == 3:
             os.kill(os.getpid(), signal.SIGINT)
         return write(path)
+
     monkeypatch.setattr(checkpoint, "durable_write", interrupted)
-    monkeypatch.setattr(trainer, "APART", 0)              # saves after every step, however long one takes
+    monkeypatch.setattr(trainer, "APART", 0)  # saves after every step, however long one takes
     assert run("--steps", "50", "--save-every", "1e-9") == 130
     step = checkpoint.load("run/checkpoint.npz")[0].step
     assert len(writes) == 4 and step == len(left("run")[3]) - 1 > 0
@@ -138,10 +179,15 @@ def test_ctrl_c_during_a_save_on_the_way_saves_again(monkeypatch):
 
 # ---- two at once ---------------------------------------------------------------------------------------------------------
 
-def test_a_second_process_in_a_folder_gets_one_line_and_the_first_is_not_disturbed(capsys, monkeypatch):
+
+def test_a_second_process_in_a_folder_gets_one_line_and_the_first_is_not_disturbed(
+    capsys, monkeypatch
+):
     run("--steps", "2")
-    code = ("import sys, time; from pathlib import Path; from refmaml.storage.locks import sole_writer\n"
-            "with sole_writer(Path('run')): print('in', flush=True); sys.stdin.read()")
+    code = (
+        "import sys, time; from pathlib import Path; from refmaml.storage.locks import sole_writer\n"
+        "with sole_writer(Path('run')): print('in', flush=True); sys.stdin.read()"
+    )
     with python(code, stdin=subprocess.PIPE) as other:
         assert other.stdout.readline() == "in\n"
         before = sorted(os.listdir("run"))
@@ -158,8 +204,10 @@ def test_a_second_process_in_a_folder_gets_one_line_and_the_first_is_not_disturb
 
 
 def test_a_lock_is_gone_when_its_owner_is_killed_and_when_it_ends(tmp_path):
-    code = ("import sys; from pathlib import Path; from refmaml.storage.locks import sole_writer\n"
-            "with sole_writer(Path('.')): print('in', flush=True); sys.stdin.read()")
+    code = (
+        "import sys; from pathlib import Path; from refmaml.storage.locks import sole_writer\n"
+        "with sole_writer(Path('.')): print('in', flush=True); sys.stdin.read()"
+    )
     with python(code, stdin=subprocess.PIPE) as other:
         other.stdout.readline()
         with pytest.raises(DataError, match=f"process {other.pid} on"), sole_writer(tmp_path):
@@ -181,13 +229,18 @@ def test_a_folder_stays_ours_when_the_machine_is_given_another_name(tmp_path, mo
 def test_runs_that_lead_nowhere_are_one_line(capsys):
     Path("runs").symlink_to("scratch/that/is/not/mounted")
     assert main(["train", "--data", "sinusoid", "--steps", "1", "--quiet"]) == 2
-    assert re.fullmatch(r"refmaml: runs/sinusoid-maml: expected a folder that can be written, got .*\n", capsys.readouterr().err)
+    assert re.fullmatch(
+        r"refmaml: runs/sinusoid-maml: expected a folder that can be written, got .*\n",
+        capsys.readouterr().err,
+    )
 
 
 def test_runs_without_a_folder_started_together_get_one_each(monkeypatch):
     make, taken = run_folder.new_folder, []
     exists = Path.exists
-    monkeypatch.setattr(Path, "exists", lambda path: False if path.parent.name == "runs" else exists(path))     # as if asked at once
+    monkeypatch.setattr(
+        Path, "exists", lambda path: False if path.parent.name == "runs" else exists(path)
+    )  # as if asked at once
     for _ in range(3):
         taken.append(make({}, {"data": "sinusoid", "method": "maml"}).name)
     assert taken == ["sinusoid-maml", "sinusoid-maml-2", "sinusoid-maml-3"]
@@ -195,10 +248,12 @@ def test_runs_without_a_folder_started_together_get_one_each(monkeypatch):
 
 # ---- fuzzing -------------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("loader", ["checkpoint", "golden", "cache", "omniglot"])
 def test_a_few_hundred_damaged_files_let_nothing_escape(reliability, tmp_path, loader):
     import fuzz
+
     found = fuzz.fuzz(loader, 600, random.Random(1), tmp_path, executions=250)
     assert found["executions"] == 250 and not found["escapes"] and 0 < found["loaded"] < 250
 
@@ -206,6 +261,7 @@ def test_a_few_hundred_damaged_files_let_nothing_escape(reliability, tmp_path, l
 @pytest.mark.filterwarnings("ignore")
 def test_a_loader_that_lets_something_escape_is_found(reliability, tmp_path, monkeypatch):
     import fuzz
+
     monkeypatch.setattr(fuzz, "LOADERS", dict(fuzz.LOADERS))
     fuzz.plant("catch")
     found = fuzz.fuzz("checkpoint", 600, random.Random(1), tmp_path, executions=250)["escapes"]
@@ -214,9 +270,24 @@ def test_a_loader_that_lets_something_escape_is_found(reliability, tmp_path, mon
 
 def test_a_loader_that_unpacks_before_it_looks_is_found():
     """In a process of its own, whose memory has not been high before."""
-    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "reliability" / "fuzz.py", "--seconds", "3", "--loaders", "checkpoint",
-                           "--plant", "memory"], capture_output=True, text=True)
-    assert done.returncode == 1 and "too much memory" in json.loads(done.stdout)["loaders"]["checkpoint"]["escapes"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "benchmarks" / "reliability" / "fuzz.py",
+            "--seconds",
+            "3",
+            "--loaders",
+            "checkpoint",
+            "--plant",
+            "memory",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        done.returncode == 1
+        and "too much memory" in json.loads(done.stdout)["loaders"]["checkpoint"]["escapes"]
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -226,6 +297,7 @@ def test_a_loader_that_refuses_good_files_is_not_fuzzed(reliability, tmp_path, m
 
     def refuse(path):
         raise DataError("planted")
+
     monkeypatch.setitem(fuzz.LOADERS, loader, (fuzz.LOADERS[loader][0], refuse))
     with pytest.raises(AssertionError, match="a good file is refused"):
         fuzz.fuzz(loader, 600, random.Random(1), tmp_path, executions=1)

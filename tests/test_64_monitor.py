@@ -1,4 +1,5 @@
 """Looking on: a picture that is always whole and costs little, and event files that TensorBoard can read."""
+
 import math
 import struct
 import time
@@ -16,9 +17,23 @@ from refmaml.errors import ArgumentError, DataError
 from refmaml.training import Evaluation, Progress, Row, monitor
 from refmaml.training.monitor import APART, EVERY, SHARE, TAGS, Events, Picture
 
-SMALL = ["--data", "sinusoid", "--hidden", "4", "--tasks", "3", "--eval-tasks", "5", "--kernels", "reference", "--quiet"]
-needs_tensorboardx = pytest.mark.skipif(find_spec("tensorboardX") is None,
-                                        reason="tensorboardX is not installed: pip install 'refmaml[tensorboard]'")
+SMALL = [
+    "--data",
+    "sinusoid",
+    "--hidden",
+    "4",
+    "--tasks",
+    "3",
+    "--eval-tasks",
+    "5",
+    "--kernels",
+    "reference",
+    "--quiet",
+]
+needs_tensorboardx = pytest.mark.skipif(
+    find_spec("tensorboardX") is None,
+    reason="tensorboardX is not installed: pip install 'refmaml[tensorboard]'",
+)
 RESULT = Evaluation("accuracy", np.array([0.5, 1.0]))
 
 
@@ -35,6 +50,7 @@ def progress(steps, **more):
 
 # ---- the picture -------------------------------------------------------------------------------------------
 
+
 def drawings(monkeypatch, clock, cost, step_time, total):
     """The times at which a Picture is drawn, if drawing takes `cost` and meta-steps take `step_time` seconds, over `total`."""
     times = []
@@ -42,6 +58,7 @@ def drawings(monkeypatch, clock, cost, step_time, total):
     def draw(path, rows, title, held_out=()):
         times.append(clock.now)
         clock.now += cost
+
     monkeypatch.setattr(monitor, "write_png", draw)
     picture = Picture(Path("p.png"), "", progress(0), clock)
     times.clear()
@@ -67,6 +84,7 @@ def test_a_run_with_plot_draws_its_curve_at_once_and_at_the_end(folder):
         with Image.open(path) as picture:
             picture.load()
             return picture.size
+
     Picture(folder / "empty.png", "nothing yet", progress(0))
     assert main(["train", *SMALL, "--steps", "3", "--out", "run", "--plot", "seen.png"]) == 0
     assert size("seen.png") == size("run/curve.png") == size("empty.png")
@@ -75,8 +93,12 @@ def test_a_run_with_plot_draws_its_curve_at_once_and_at_the_end(folder):
 
 
 def test_a_picture_that_cannot_be_written_is_said_at_once_but_ends_no_run_later(folder, capsys):
-    assert main(["train", *SMALL, "--steps", "3", "--out", "run", "--plot", "nowhere/seen.png"]) == 2
-    assert capsys.readouterr().err.startswith("refmaml: nowhere/seen.png: expected a file that can be written, got ")
+    assert (
+        main(["train", *SMALL, "--steps", "3", "--out", "run", "--plot", "nowhere/seen.png"]) == 2
+    )
+    assert capsys.readouterr().err.startswith(
+        "refmaml: nowhere/seen.png: expected a file that can be written, got "
+    )
     clock = Clock()
     picture = Picture(folder / "p.png", "", progress(0), clock)
     (folder / "p.png").unlink()
@@ -97,28 +119,37 @@ def test_a_picture_that_is_lost_at_the_end_takes_no_result_with_it(folder, capsy
         if held_out:
             raise DataError(f"{path}: expected a file that can be written, got planted")
         write(path, rows, title)
+
     monkeypatch.setattr(monitor, "write_png", lost)
     assert main(["train", *SMALL, "--steps", "3", "--out", "run", "--plot", "seen.png"]) == 0
     out, err = capsys.readouterr()
-    assert "held-out tasks" in out and err == "refmaml: seen.png: expected a file that can be written, got planted\n"
+    assert (
+        "held-out tasks" in out
+        and err == "refmaml: seen.png: expected a file that can be written, got planted\n"
+    )
 
 
 def test_only_pngs_are_drawn(capsys):
     assert main(["train", *SMALL, "--steps", "3", "--plot", "curve.pdf"]) == 2
-    assert capsys.readouterr().err == "refmaml: --plot: expected a path that ends in .png, got 'curve.pdf'\n"
+    assert (
+        capsys.readouterr().err
+        == "refmaml: --plot: expected a path that ends in .png, got 'curve.pdf'\n"
+    )
 
 
 # ---- event files -------------------------------------------------------------------------------------------
 
+
 def events_in(folder):
     """Every event of the files in a folder. TFRecord: length, its checksum, that many bytes, their checksum."""
     from tensorboardX.proto.event_pb2 import Event
+
     found = []
-    for path in sorted(Path(folder).iterdir()):           # in the order in which TensorBoard reads them
+    for path in sorted(Path(folder).iterdir()):  # in the order in which TensorBoard reads them
         data, at = path.read_bytes(), 0
         while at < len(data):
-            length, = struct.unpack_from("<Q", data, at)
-            found.append(Event.FromString(data[at + 12:at + 12 + length]))
+            (length,) = struct.unpack_from("<Q", data, at)
+            found.append(Event.FromString(data[at + 12 : at + 12 + length]))
             at += length + 16
         assert at == len(data)
     return found
@@ -143,10 +174,16 @@ def test_events_hold_each_figure_of_each_step_and_the_held_out_result(folder):
     events.conclude(progress(3), RESULT)
     events.close()
     found = scalars(events_in("tb"))
-    assert found.keys() == {1, 2, 3} and found[2].keys() == set(TAGS.values()) - {"gradient/cg_residual"}
-    single = np.float32                                   # as TensorBoard keeps numbers
-    assert [found[s]["query/loss"] for s in (1, 2)] == [2.0, 1.0] and found[2]["query/accuracy"] == single(0.2)
-    assert found[3]["held-out/accuracy"] == 0.75 and found[3]["held-out/interval"] == single(RESULT.interval)
+    assert found.keys() == {1, 2, 3} and found[2].keys() == set(TAGS.values()) - {
+        "gradient/cg_residual"
+    }
+    single = np.float32  # as TensorBoard keeps numbers
+    assert [found[s]["query/loss"] for s in (1, 2)] == [2.0, 1.0] and found[2][
+        "query/accuracy"
+    ] == single(0.2)
+    assert found[3]["held-out/accuracy"] == 0.75 and found[3]["held-out/interval"] == single(
+        RESULT.interval
+    )
 
 
 @needs_tensorboardx
@@ -154,7 +191,11 @@ def test_a_cg_residual_has_its_event_and_a_regression_no_accuracy(folder):
     events = Events(folder / "tb", progress(0))
     events(progress(1, cg_residual=0.25, accuracy=math.nan))
     events.close()
-    assert scalars(events_in("tb"))[1] == {"query/loss": 2.0, "gradient/norm": 3.0, "gradient/cg_residual": 0.25}
+    assert scalars(events_in("tb"))[1] == {
+        "query/loss": 2.0,
+        "gradient/norm": 3.0,
+        "gradient/cg_residual": 0.25,
+    }
 
 
 @needs_tensorboardx
@@ -172,20 +213,32 @@ def test_of_quick_steps_some_have_events_and_the_last_always(folder):
 @needs_tensorboardx
 def test_a_resumed_run_tells_tensorboard_which_steps_to_forget(capsys, monkeypatch):
     second = time.time()
-    monkeypatch.setattr(time, "time", lambda: second)                              # both start in the same second
+    monkeypatch.setattr(time, "time", lambda: second)  # both start in the same second
     assert main(["train", *SMALL, "--steps", "4", "--out", "run", "--tensorboard", "tb"]) == 0
-    assert main(["train", "--resume", "--out", "run", "--steps", "6", "--quiet", "--tensorboard", "tb"]) == 0
+    assert (
+        main(
+            ["train", "--resume", "--out", "run", "--steps", "6", "--quiet", "--tensorboard", "tb"]
+        )
+        == 0
+    )
     events = events_in("tb")
-    assert sorted(scalars(events))[-1] == 6 and {"held-out/loss", "held-out/interval"} <= scalars(events)[6].keys()
+    assert (
+        sorted(scalars(events))[-1] == 6
+        and {"held-out/loss", "held-out/interval"} <= scalars(events)[6].keys()
+    )
     starts = [event.step for event in events if event.session_log.status == 1]
     assert starts == [1, 5]
 
 
-def test_without_tensorboardx_it_says_what_to_install_before_anything_is_made(folder, capsys, monkeypatch):
+def test_without_tensorboardx_it_says_what_to_install_before_anything_is_made(
+    folder, capsys, monkeypatch
+):
     monkeypatch.setattr(errors, "find_spec", lambda name: None)
     assert main(["train", *SMALL, "--steps", "2", "--out", "run", "--tensorboard", "tb"]) == 2
-    assert capsys.readouterr().err == ("refmaml: --tensorboard: expected tensorboardX to be installed (pip install "
-                                       "'refmaml[tensorboard]'), got nothing of that name\n")
+    assert capsys.readouterr().err == (
+        "refmaml: --tensorboard: expected tensorboardX to be installed (pip install "
+        "'refmaml[tensorboard]'), got nothing of that name\n"
+    )
     assert list(folder.iterdir()) == []
     with pytest.raises(ArgumentError):
         Events("tb", progress(0))
@@ -200,14 +253,16 @@ def test_a_disk_that_fills_ends_the_events_and_not_the_run(folder, capsys):
         records = events.writer._py_recordio_writer
         records._writer.close()
         records._writer = full
-        for step in range(1, 51):                         # more than wait in any queue
+        for step in range(1, 51):  # more than wait in any queue
             clock.now += EVERY
             events(progress(step))
         events.conclude(progress(50), RESULT)
         events.close()
-        full.raw.close()                                  # what it holds back cannot be written
-    assert capsys.readouterr().err == (f"refmaml: {folder / 'tb'}: expected a folder that can be written, got No space left on device; "
-                                       "training goes on without events\n")
+        full.raw.close()  # what it holds back cannot be written
+    assert capsys.readouterr().err == (
+        f"refmaml: {folder / 'tb'}: expected a folder that can be written, got No space left on device; "
+        "training goes on without events\n"
+    )
 
 
 @needs_tensorboardx
@@ -224,5 +279,7 @@ def test_events_are_on_disk_within_seconds(folder):
 @needs_tensorboardx
 def test_a_folder_for_events_that_cannot_be_written_is_one_line(folder):
     (folder / "file").touch()
-    with pytest.raises(DataError, match="file/tb: expected a folder that can be written, got Not a directory"):
+    with pytest.raises(
+        DataError, match="file/tb: expected a folder that can be written, got Not a directory"
+    ):
         Events("file/tb", progress(0))

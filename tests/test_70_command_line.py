@@ -1,4 +1,5 @@
 """The command line: what a run leaves, how it goes on, and the one line that answers what is wrong."""
+
 import csv
 import json
 import os
@@ -19,18 +20,27 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 # ---- what a run leaves -------------------------------------------------------------------------------------
 
+
 def test_train_leaves_checkpoint_curve_picture_configuration_and_result(capsys):
     assert train("--steps", "3", "--out", "run") == 0
-    assert sorted(os.listdir("run")) == sorted(["checkpoint.npz", "config.json", "curve.csv", "curve.png",
-                                                "result.json"])
+    assert sorted(os.listdir("run")) == sorted(
+        ["checkpoint.npz", "config.json", "curve.csv", "curve.png", "result.json"]
+    )
     with open("run/curve.csv", newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["1", "2", "3"]
     with open("run/result.json") as file:
         result = json.load(file)
-    assert result["tasks"] == 5 and result["steps"] == 3 and result["configuration"]["hidden"] == [4]
-    assert {"refmaml", "python", "numpy"} == result["versions"].keys() and result["machine"]["cores"] >= 1
+    assert (
+        result["tasks"] == 5 and result["steps"] == 3 and result["configuration"]["hidden"] == [4]
+    )
+    assert {"refmaml", "python", "numpy"} == result["versions"].keys() and result["machine"][
+        "cores"
+    ] >= 1
     out, err = capsys.readouterr()
-    assert f"loss {result['loss']:.4g} +- {result['interval']:.2g} over 5 held-out tasks, after 3 " in out
+    assert (
+        f"loss {result['loss']:.4g} +- {result['interval']:.2g} over 5 held-out tasks, after 3 "
+        in out
+    )
     assert err == "" and out.count("\n") == 1
 
 
@@ -49,8 +59,13 @@ def test_evaluate_adapts_with_another_method_and_other_steps(capsys):
         capsys.readouterr()
         assert main(["evaluate", "run/checkpoint.npz", "--tasks", "5", *more]) == 0
         return capsys.readouterr().out
-    outputs = [loss(), loss("--eval-steps", "5"), loss("--method", "erm"),
-               loss("--method", "maml", "--eval-steps", "5")]
+
+    outputs = [
+        loss(),
+        loss("--eval-steps", "5"),
+        loss("--method", "erm"),
+        loss("--method", "maml", "--eval-steps", "5"),
+    ]
     assert outputs[2].startswith("erm on sinusoid: loss") and len(set(outputs)) == 4
 
 
@@ -62,7 +77,7 @@ def test_without_out_every_run_gets_a_folder_of_its_own():
 def test_a_run_that_goes_on_takes_its_time_left_from_its_own_steps(monkeypatch, capsys):
     monkeypatch.setattr(report.launch, "shown_on_terminal", lambda: True)
     with report.progress(60_000, False, done=50_000) as show:
-        show.bar.start_t -= 10                                          # began ten seconds ago, and took a hundred steps
+        show.bar.start_t -= 10  # began ten seconds ago, and took a hundred steps
         show(Progress(np.zeros(1), {}, Rows.of(np.ones((50_100, len(Row._fields)))), 50_100))
         assert re.search(r"50100/60000 \[00:1\d<1[67]:\d\d, +(10\.0|9\.\d)", str(show.bar))
     capsys.readouterr()
@@ -79,6 +94,7 @@ def test_the_checkpoint_does_not_tell_where_the_data_lay(monkeypatch):
 
 # ---- going on ----------------------------------------------------------------------------------------------
 
+
 def test_ten_steps_resumed_to_twenty_are_twenty_bit_for_bit():
     train("--steps", "20", "--out", "whole")
     train("--steps", "10", "--out", "halves")
@@ -93,6 +109,7 @@ def test_a_run_stopped_by_ctrl_c_says_how_to_go_on_and_does(capsys, monkeypatch)
         if now.step == 4:
             raise KeyboardInterrupt
         return advance(recipe, now)
+
     capsys.readouterr()
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "advance", stop)
@@ -110,10 +127,14 @@ def test_the_same_command_with_resume_added_goes_on():
     assert checkpoint.load("run/checkpoint.npz")[0].step == 3
 
 
-@pytest.mark.parametrize("more, message", [
-    (["--lr", "0.5"], "--lr: expected 0.001 as in run/checkpoint.npz, got 0.5"),
-    (["--method", "erm"], "--method: expected maml as in run/checkpoint.npz, got erm"),
-    (["--steps", "9"], "--steps: expected 2 as in run/checkpoint.npz, got 9")])
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--lr", "0.5"], "--lr: expected 0.001 as in run/checkpoint.npz, got 0.5"),
+        (["--method", "erm"], "--method: expected maml as in run/checkpoint.npz, got erm"),
+        (["--steps", "9"], "--steps: expected 2 as in run/checkpoint.npz, got 9"),
+    ],
+)
 def test_resume_refuses_what_would_not_be_the_same_run(capsys, more, message):
     train("--steps", "2", "--out", "run", "--schedule", "linear")
     capsys.readouterr()
@@ -125,7 +146,9 @@ def test_a_finished_run_is_not_overwritten(capsys):
     before = left_in("run")
     capsys.readouterr()
     message = error_of(capsys, "train", *SMALL, "--out", "run")
-    assert message == "--out: expected a folder without a checkpoint, or --resume beside it, got run"
+    assert (
+        message == "--out: expected a folder without a checkpoint, or --resume beside it, got run"
+    )
     assert left_in("run") == before
 
 
@@ -137,15 +160,24 @@ def test_a_checkpoint_whose_parameters_are_another_nets_is_refused(capsys):
     for argv in (["evaluate", "run/checkpoint.npz"], ["train", "--resume", "--out", "run"]):
         assert "expected 22 meta-parameters of float32" in error_of(capsys, *argv)
     checkpoint.save("run/checkpoint.npz", now, config | {"optimizer": "sgd"})
-    assert "the optimiser state none, got 13 meta" in error_of(capsys, "evaluate", "run/checkpoint.npz")
+    assert "the optimiser state none, got 13 meta" in error_of(
+        capsys, "evaluate", "run/checkpoint.npz"
+    )
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"lr": -1}, "--lr: expected a finite number > 0, got -1"),
-    ({"net": "resnet"}, "--net: expected one of conv4, mlp, two_layer_linear, got 'resnet'"),
-    ({"steps": "many"}, "--steps: expected an integer >= 1, got 'many'"),
-    ({"surprise": 1}, f"configuration: expected some of the {len(presets.DEFAULTS)} options of this "
-                      "version, got others: surprise")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"lr": -1}, "--lr: expected a finite number > 0, got -1"),
+        ({"net": "resnet"}, "--net: expected one of conv4, mlp, two_layer_linear, got 'resnet'"),
+        ({"steps": "many"}, "--steps: expected an integer >= 1, got 'many'"),
+        (
+            {"surprise": 1},
+            f"configuration: expected some of the {len(presets.DEFAULTS)} options of this "
+            "version, got others: surprise",
+        ),
+    ],
+)
 def test_a_checkpoint_whose_configuration_is_not_ours_is_refused(capsys, change, message):
     train("--steps", "1", "--out", "run")
     now, config = checkpoint.load("run/checkpoint.npz")
@@ -157,7 +189,11 @@ def test_a_checkpoint_whose_configuration_is_not_ours_is_refused(capsys, change,
 def test_a_checkpoint_of_a_version_with_fewer_options_is_read_as_what_it_was():
     train("--steps", "1", "--out", "run")
     now, config = checkpoint.load("run/checkpoint.npz")
-    checkpoint.save("run/checkpoint.npz", now, {name: value for name, value in config.items() if name != "transductive"})
+    checkpoint.save(
+        "run/checkpoint.npz",
+        now,
+        {name: value for name, value in config.items() if name != "transductive"},
+    )
     assert main(["train", "--resume", "--out", "run", "--steps", "2", "--quiet"]) == 0
     assert checkpoint.load("run/checkpoint.npz")[1] == config | {"steps": 2}
 
@@ -166,15 +202,22 @@ def test_recomputed_activations_change_no_bit_of_a_run_and_may_be_asked_for_anew
     more = ("--inner-steps", "3")
     train("--steps", "4", "--out", "stored", *more)
     train("--steps", "2", "--out", "again", *more, "--recompute")
-    assert main(["train", "--resume", "--out", "again", "--steps", "4", "--recompute", "--quiet"]) == 0
+    assert (
+        main(["train", "--resume", "--out", "again", "--steps", "4", "--recompute", "--quiet"]) == 0
+    )
     assert left_in("again") == left_in("stored")
-    assert problem.make_method(configuration(*more), {"recompute": True}) == rm.MAML(0.4, 3, frozen=("BatchNorm2d",), recompute=True)
+    assert problem.make_method(configuration(*more), {"recompute": True}) == rm.MAML(
+        0.4, 3, frozen=("BatchNorm2d",), recompute=True
+    )
     capsys.readouterr()
-    assert error_of(capsys, "train", "--out", "x", "--method", "reptile", "--recompute") == \
-        "--recompute: expected --method maml or anil or meta-sgd or maml++ or cavia beside it, got --method reptile"
+    assert (
+        error_of(capsys, "train", "--out", "x", "--method", "reptile", "--recompute")
+        == "--recompute: expected --method maml or anil or meta-sgd or maml++ or cavia beside it, got --method reptile"
+    )
 
 
 # ---- as a program ------------------------------------------------------------------------------------------
+
 
 def test_help_lists_every_command(capsys):
     with pytest.raises(SystemExit) as stop:
@@ -196,7 +239,12 @@ def test_a_reader_who_leaves_ends_the_program_quietly():
 def test_the_demo_leaves_its_table_pictures_curves_and_figures(capsys):
     assert main(["demo", "--out", "demo", "--steps", "1", "--eval-tasks", "4", "--quiet"]) == 0
     names = ("untrained", "erm", "reptile", "fomaml", "maml")
-    assert set(os.listdir("demo")) == {"demo.json", "demo.png", "task.png", *(f"{n}.csv" for n in names)}
+    assert set(os.listdir("demo")) == {
+        "demo.json",
+        "demo.png",
+        "task.png",
+        *(f"{n}.csv" for n in names),
+    }
     with open("demo/demo.json") as file:
         results = json.load(file)["results"]
     assert [results[name]["steps"] for name in names] == [0, 1, 1, 1, 1]

@@ -1,4 +1,5 @@
 """`refmaml verify`: its table, its JSON and its exit status, with kernels that are right and with one that is not."""
+
 import json
 
 import pytest
@@ -13,9 +14,11 @@ from refmaml.oracles.tolerance import Check
 @pytest.fixture
 def short_ladder(monkeypatch):
     """The ladder's first, second and fifth section only: the rest is what tests 30 to 42 run."""
+
     def short(kernel_set, whole=True):
         yield "layers and losses", ladder.layers(kernel_set)
         yield "closed forms", iter(ladder.closed_form_checks())
+
     monkeypatch.setattr(ladder, "ladder", short)
 
 
@@ -28,12 +31,15 @@ def test_verify_prints_a_line_for_every_layer_and_exits_with_0(short_ladder, cap
     assert f"{len(record['rows'])} passed" in out and len(record["rows"]) > 250
 
 
-def test_verify_exits_with_1_and_names_the_pass_when_a_kernel_is_wrong(short_ladder, capsys, monkeypatch):
+def test_verify_exits_with_1_and_names_the_pass_when_a_kernel_is_wrong(
+    short_ladder, capsys, monkeypatch
+):
     right = kernels.reference()
 
     def wrong(dx, dy, w, stride, padding):
         right.conv2d_backward_x(dx, dy, w, stride, padding)
         dx *= 1.001
+
     monkeypatch.setattr(kernels, "reference", lambda: right.replace(conv2d_backward_x=wrong))
     assert main(["verify", "--kernels", "reference", "--all"]) == 1
     failed = [line for line in capsys.readouterr().out.splitlines() if "FAILED" in line]
@@ -47,8 +53,13 @@ def test_the_ladder_holds_another_kernel_set_against_the_reference():
     def wrong(y, x, w):
         right.linear_forward(y, x, w)
         y *= 1.001
+
     assert all(check.passed for check in kernel_checks(right.replace("copy"), right))
-    failed = [c for c in kernel_checks(right.replace("wrong", linear_forward=wrong), right) if not c.passed]
+    failed = [
+        c
+        for c in kernel_checks(right.replace("wrong", linear_forward=wrong), right)
+        if not c.passed
+    ]
     assert any("Linear" in c.subject for c in failed) and any("MAML" in c.subject for c in failed)
     assert not any("MaxPool2d" in c.subject for c in failed)
 
@@ -58,22 +69,34 @@ def test_a_kernel_that_raises_costs_its_own_rows_and_says_why():
 
     def broken(*arguments):
         raise RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access\nand more lines")
+
     rows = list(kernel_checks(right.replace("broken", max_pool2d_gather=broken), right))
     failed = [c for c in rows if not c.passed]
     assert {c.quantity for c in failed} == {"raised"}
-    assert {c.oracle for c in failed} == {"RuntimeError: CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access"}
+    assert {c.oracle for c in failed} == {
+        "RuntimeError: CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access"
+    }
     assert any("MaxPool2d" in c.subject for c in failed) and len(rows) - len(failed) > 100
 
 
 def test_only_rung_7_is_asked_for_where_there_is_one(capsys, monkeypatch):
-    monkeypatch.setattr("refmaml.cli.verify.kernel_set", lambda name: kernels.reference().replace("copy"))
-    monkeypatch.setattr(ladder, "kernel_checks", lambda kernels, reference: iter([Check("7 kernels", "s", "y", "o", 0.0, 1.0)]))
+    monkeypatch.setattr(
+        "refmaml.cli.verify.kernel_set", lambda name: kernels.reference().replace("copy")
+    )
+    monkeypatch.setattr(
+        ladder,
+        "kernel_checks",
+        lambda kernels, reference: iter([Check("7 kernels", "s", "y", "o", 0.0, 1.0)]),
+    )
     assert main(["verify", "--against-reference"]) == 0
     said = capsys.readouterr().out
     assert "kernels: copy" in said and "1 passed" in said and "layers and losses" not in said
     monkeypatch.setattr("refmaml.cli.verify.kernel_set", lambda name: kernels.reference())
     assert main(["verify", "--against-reference"]) == 2
-    assert "--against-reference: expected --kernels other than the reference kernels" in capsys.readouterr().err
+    assert (
+        "--against-reference: expected --kernels other than the reference kernels"
+        in capsys.readouterr().err
+    )
 
 
 def test_what_ends_verify_leaves_the_rows_made_so_far(monkeypatch, tmp_path):
@@ -83,18 +106,35 @@ def test_what_ends_verify_leaves_the_rows_made_so_far(monkeypatch, tmp_path):
     def checks(kernels, reference):
         yield Check("7 kernels", "first", "y", "o", 0.0, 1.0)
         before = json.loads(path.read_text())
-        assert [row["subject"] for row in before["rows"]] == ["first"] and before["passed"] is None and not before["complete"]
+        assert (
+            [row["subject"] for row in before["rows"]] == ["first"]
+            and before["passed"] is None
+            and not before["complete"]
+        )
         yield Check("7 kernels", "second", "y", "o", 2.0, 1.0)
         raise KeyboardInterrupt
+
     monkeypatch.setattr("refmaml.cli.report.SECONDS_BETWEEN_FILES", -1)
-    monkeypatch.setattr("refmaml.cli.verify.kernel_set", lambda name: kernels.reference().replace("copy"))
+    monkeypatch.setattr(
+        "refmaml.cli.verify.kernel_set", lambda name: kernels.reference().replace("copy")
+    )
     monkeypatch.setattr(ladder, "kernel_checks", checks)
     assert main(["verify", "--against-reference", "--json", str(path)]) == 130
     found = json.loads(path.read_text())
-    assert [row["subject"] for row in found["rows"]] == ["first", "second"] and found["passed"] is False and not found["complete"]
+    assert (
+        [row["subject"] for row in found["rows"]] == ["first", "second"]
+        and found["passed"] is False
+        and not found["complete"]
+    )
 
 
 def test_an_unwritable_file_is_one_clear_line(short_ladder, capsys, tmp_path):
-    assert main(["verify", "--kernels", "reference", "--json", str(tmp_path / "absent" / "rows.json")]) == 2
+    assert (
+        main(["verify", "--kernels", "reference", "--json", str(tmp_path / "absent" / "rows.json")])
+        == 2
+    )
     error = capsys.readouterr().err
-    assert error.startswith("refmaml: --json: expected a file that can be written") and error.count("\n") == 1
+    assert (
+        error.startswith("refmaml: --json: expected a file that can be written")
+        and error.count("\n") == 1
+    )

@@ -1,4 +1,5 @@
 """The bench's processes: what each says, what becomes of one that fails, dies or hangs."""
+
 from contextlib import ExitStack
 from time import perf_counter, sleep
 
@@ -11,7 +12,7 @@ from refmaml.bench.worker import Worker, WorkerError
 from refmaml.bench.workloads import TABLE
 
 TINY = TABLE["tiny"]
-PATIENCE = 120           # seconds in which a process starts and ends, whatever else the machine does
+PATIENCE = 120  # seconds in which a process starts and ends, whatever else the machine does
 
 
 def test_a_worker_says_what_went_wrong_and_lives_on():
@@ -35,7 +36,7 @@ def test_memory_is_what_was_touched_at_most_over_the_start():
     with Worker("sgemm") as worker:
         worker.ask("prepare", TINY, {})
         peak = worker.ask("peak")
-    matrices = 3 * 4 * 2048**2                    # and a while the float64 draws one of them is made from
+    matrices = 3 * 4 * 2048**2  # and a while the float64 draws one of them is made from
     assert matrices < peak < matrices + 2 * 8 * 2048**2
 
 
@@ -53,7 +54,9 @@ def test_a_worker_that_gives_no_answer_within_its_limit_is_ended():
     with Worker("sleeper", limit=PATIENCE, seat=Sleeper) as worker:
         worker.ask("doze", 0)
         worker.limit = 0.2
-        with pytest.raises(WorkerError, match=r"sleeper: expected an answer within 0.2 s, got none"):
+        with pytest.raises(
+            WorkerError, match=r"sleeper: expected an answer within 0.2 s, got none"
+        ):
             worker.ask("doze", 600)
         worker.process.join(PATIENCE)
         assert worker.process.exitcode == -9
@@ -64,12 +67,21 @@ def test_a_worker_that_gives_no_answer_within_its_limit_is_ended():
 def test_workers_that_are_asked_together_have_one_limit_together():
     names = ["first", "second", "third"]
     with ExitStack() as stack:
-        workers = {name: stack.enter_context(Worker(name, limit=PATIENCE, seat=Sleeper)) for name in names}
+        workers = {
+            name: stack.enter_context(Worker(name, limit=PATIENCE, seat=Sleeper)) for name in names
+        }
         results = {name: race.Result(name, "", {}) for name in names}
-        gpu_race.everybody(workers, results, "doze", lambda name: (0,), lambda result, answer: result)
+        gpu_race.all_workers(
+            workers, results, "doze", lambda name: (0,), lambda result, answer: result
+        )
         assert not any(result.refused for result in results.values())
         for worker in workers.values():
             worker.limit = 3
         started = perf_counter()
-        gpu_race.everybody(workers, results, "doze", lambda name: (600,), lambda result, answer: result)
-        assert all("got none" in result.refused for result in results.values()) and perf_counter() - started < 9       # not 3 seconds each
+        gpu_race.all_workers(
+            workers, results, "doze", lambda name: (600,), lambda result, answer: result
+        )
+        assert (
+            all("got none" in result.refused for result in results.values())
+            and perf_counter() - started < 9
+        )  # not 3 seconds each

@@ -1,4 +1,5 @@
 """The benchmark of how cost grows: that its clock of memory notices what it should, and that it leaves what it says."""
+
 import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -10,8 +11,10 @@ import pytest
 
 import refmaml as rm
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from Linux's /proc")
-PLANTED = 50e6          # bytes
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="peak memory is read from Linux's /proc"
+)
+PLANTED = 50e6  # bytes
 # Linux sums what threads hold only now and then, and freed memory given back to the system returns page by page: seen to differ by up
 # to 1.7 MB from run to run. The mistakes to be noticed (memory that is over, or held twice, or not seen at all) are 45 MB and more.
 SLACK = 3e6
@@ -22,6 +25,7 @@ SMALL = {"inner_steps": 2, "tasks": 4, "shots": 1, "image": 28, "channels": 4, "
 def growth(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
     import cost_growth
+
     return cost_growth
 
 
@@ -47,11 +51,15 @@ def one_after_the_other(parts=10):
 
 def second_peak(make):
     from refmaml.bench.memory import peak_memory
-    peak_memory(make)                                              # a peak that is over, and memory that was freed, change nothing
+
+    peak_memory(make)  # a peak that is over, and memory that was freed, change nothing
     return peak_memory(make)
 
 
-@pytest.mark.parametrize("make,low,high", [(one_array, 1.0, 1.0), (many_small_ones, 1.0, 1.25), (one_after_the_other, 0.1, 0.1)])
+@pytest.mark.parametrize(
+    "make,low,high",
+    [(one_array, 1.0, 1.0), (many_small_ones, 1.0, 1.25), (one_after_the_other, 0.1, 0.1)],
+)
 def test_peak_memory_is_what_was_held_at_once(growth, make, low, high):
     assert low * PLANTED - SLACK <= alone(second_peak, make) <= high * PLANTED + SLACK
 
@@ -70,6 +78,7 @@ class HoarderForLater(rm.MAML):
 
 def measured_of(kind):
     import cost_growth
+
     cost_growth.METHODS["MAML, stored"] = lambda p: kind(0.01, p["inner_steps"])
     return cost_growth.measure("MAML, stored", SMALL, "reference")
 
@@ -77,31 +86,56 @@ def measured_of(kind):
 @pytest.mark.parametrize("kind", [Hoarder, HoarderForLater])
 def test_fifty_megabytes_hidden_in_a_method_or_kept_with_its_net_are_noticed(growth, kind):
     honest, hoarding = alone(measured_of, rm.MAML), alone(measured_of, kind)
-    assert honest["peak_mb"] < 10 and abs((hoarding["peak_mb"] - honest["peak_mb"]) * 1e6 - PLANTED) < SLACK
+    assert (
+        honest["peak_mb"] < 10
+        and abs((hoarding["peak_mb"] - honest["peak_mb"]) * 1e6 - PLANTED) < SLACK
+    )
 
 
 def test_a_solve_that_ends_early_is_no_measurement_of_all_its_iterations(growth, monkeypatch):
-    monkeypatch.setitem(growth.METHODS, "iMAML", lambda p: rm.IMAML(100.0, 2, 0.01, cg_steps=5, cg_tol=1.0))
-    with pytest.raises(rm.ArgumentError, match="iMAML: expected every CG iteration to be run, got converged"):
+    monkeypatch.setitem(
+        growth.METHODS, "iMAML", lambda p: rm.IMAML(100.0, 2, 0.01, cg_steps=5, cg_tol=1.0)
+    )
+    with pytest.raises(
+        rm.ArgumentError, match="iMAML: expected every CG iteration to be run, got converged"
+    ):
         growth.measure("iMAML", SMALL, "reference")
 
 
 @pytest.mark.parametrize("power", [0, 1, 2])
 def test_exponents_are_those_of_powers(growth, power):
     values = [1, 2, 5, 16]
-    assert growth.exponent(values, [3.0 * n ** power for n in values]) == pytest.approx(power, abs=1e-12)
+    assert growth.exponent(values, [3.0 * n**power for n in values]) == pytest.approx(
+        power, abs=1e-12
+    )
 
 
 def test_a_quick_run_leaves_its_figures_with_all_they_depend_on(growth, tmp_path):
     growth.main(["--quick", "--kernels", "reference", "--out", str(tmp_path)])
     result = json.loads((tmp_path / "cost_growth.json").read_text())
     assert (tmp_path / "cost_growth.png").read_bytes().startswith(b"\x89PNG")
-    assert result["versions"]["refmaml"] == rm.__version__ and result["base"] == growth.QUICK_BASE and result["kernels"] == "reference"
+    assert (
+        result["versions"]["refmaml"] == rm.__version__
+        and result["base"] == growth.QUICK_BASE
+        and result["kernels"] == "reference"
+    )
     for quantity, values in growth.QUICK.items():
         sweep = result["sweeps"][quantity]
         assert sweep["values"] == values
-        assert sweep.keys() - {"values"} == ({"iMAML"} if quantity == "cg_steps" else growth.METHODS.keys())
-        assert all(x > 0 for name in sweep if name != "values" for cost in ("seconds", "peak_mb") for x in sweep[name][cost])
-    steps = {name: sweep["peak_mb"] for name, sweep in result["sweeps"]["inner_steps"].items() if name != "values"}
+        assert sweep.keys() - {"values"} == (
+            {"iMAML"} if quantity == "cg_steps" else growth.METHODS.keys()
+        )
+        assert all(
+            x > 0
+            for name in sweep
+            if name != "values"
+            for cost in ("seconds", "peak_mb")
+            for x in sweep[name][cost]
+        )
+    steps = {
+        name: sweep["peak_mb"]
+        for name, sweep in result["sweeps"]["inner_steps"].items()
+        if name != "values"
+    }
     added = {name: after - before for name, (before, after) in steps.items()}
     assert added["MAML, stored"] > 5 * max(x for name, x in added.items() if name != "MAML, stored")

@@ -1,4 +1,5 @@
 """The doctor's dictionary: every known mistake, planted in NumPy, PyTorch and JAX code, is called by its name, and by no other."""
+
 import pytest
 import torch_patients
 from jax_patients import JAX
@@ -7,12 +8,14 @@ from torch_patients import TORCH
 from wrong_patients_table import PATIENTS
 
 import refmaml as rm
+from refmaml.autodiff.formulas import why_not
 from refmaml.doctor.dictionary import dictionary
-from refmaml.oracles.autodiff import why_not
 
 
 def examined(patient, **options):
-    return rm.check_meta_gradient(patient.fn, patient.method, probes=patient.probes, repeats=0, **options)
+    return rm.check_meta_gradient(
+        patient.fn, patient.method, probes=patient.probes, repeats=0, **options
+    )
 
 
 def named(report, words):
@@ -34,7 +37,11 @@ def test_a_mistake_planted_in_numpy_is_named_in_float32(name):
 
 
 def test_at_least_forty_mistakes_in_at_least_thirty_rows_are_tried():
-    assert len(PATIENTS) >= 70 and len(list(PATIENTS)[::2]) >= 35 and len({patient.row for patient in PATIENTS.values()}) >= 30
+    assert (
+        len(PATIENTS) >= 70
+        and len(list(PATIENTS)[::2]) >= 35
+        and len({patient.row for patient in PATIENTS.values()}) >= 30
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +49,7 @@ def torch():
     if reason := why_not("torch"):
         pytest.skip(reason)
     import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield torch
@@ -54,7 +62,10 @@ def test_a_mistake_planted_in_torch_is_named(torch, name):
     named(report, TORCH[name].words)
 
 
-@pytest.mark.parametrize("name", ["create_graph forgotten", "losses_q[-1]", "backward inside", "evaluation mode", "torch's eps"])
+@pytest.mark.parametrize(
+    "name",
+    ["create_graph forgotten", "losses_q[-1]", "backward inside", "evaluation mode", "torch's eps"],
+)
 def test_a_mistake_planted_in_torch_is_named_in_float32(torch, name):
     named(examined(TORCH[name], framework="torch", precision="float32"), TORCH[name].words)
 
@@ -77,12 +88,15 @@ def test_what_looks_the_same_is_said_to():
     """With one inner step, differentiating the last one only is differentiating all, and Adam's first step has no derivative to lose."""
     anchor = examined(PATIENTS["imaml anchor"], precision="float64")
     assert len(anchor.ties) == 2 and any("CG ran for no iteration" in tie for tie in anchor.ties)
-    single = rm.check_meta_gradient(framework_free_sum, rm.MAML(0.1, 1), probes=("quadratic",), precision="float64", repeats=0)
+    single = rm.check_meta_gradient(
+        framework_free_sum, rm.MAML(0.1, 1), probes=("quadratic",), precision="float64", repeats=0
+    )
     assert "times B" in single.diagnosis
 
 
 def framework_free_sum(problem, params, batch):
     from patients import maml, times
+
     return times(len(batch.x_support), maml(problem, params, batch))
 
 
@@ -93,6 +107,12 @@ def test_every_name_in_the_dictionary_differs_from_the_others():
 
 
 def test_the_patients_share_no_code_with_the_doctor():
-    for module in ("patients.py", "wrong_patients.py", "wrong_patients_table.py", "torch_patients.py", "jax_patients.py"):
+    for module in (
+        "implementations.py",
+        "wrong_implementations.py",
+        "wrong_implementations_table.py",
+        "torch_implementations.py",
+        "jax_implementations.py",
+    ):
         with open(f"{torch_patients.__file__.rpartition('/')[0]}/{module}") as file:
             assert "refmaml.doctor" not in file.read().split('"""', 2)[2]

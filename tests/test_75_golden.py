@@ -1,4 +1,5 @@
 """Golden vectors: every array is what its formula says, by means that share no code with the passes that made it."""
+
 import json
 from pathlib import Path
 
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 KNOWN = problems()
 FILES = [(name, key) for name, problem in KNOWN.items() for key in problem.methods]
 NETS = [name for name, problem in KNOWN.items() if not isinstance(problem.net, Quadratic)]
-STEPWISE = tolerance(float, 4)                   # roundings of one step of a recursion, at most
+STEPWISE = tolerance(float, 4)  # roundings of one step of a recursion, at most
 
 
 def load(folder, name):
@@ -30,7 +31,13 @@ def case(folder, name, key):
     """(net, method, batch, the file's arrays, a relative tolerance)."""
     net, method = KNOWN[name].net, KNOWN[name].methods[key]
     batch = batch_of(load(folder, name))
-    return net, method, batch, load(folder, f"{name}.{key}"), tolerance(float, terms(net, method, batch))
+    return (
+        net,
+        method,
+        batch,
+        load(folder, f"{name}.{key}"),
+        tolerance(float, terms(net, method, batch)),
+    )
 
 
 def close(value, reference, limit=STEPWISE):
@@ -44,9 +51,12 @@ def along(function, at, direction):
 
 # ---- inputs ---------------------------------------------------------------------------------------------------------
 
+
 def test_inputs_and_step_sizes_are_exact_in_float32(golden):
     for name, problem in KNOWN.items():
-        given = list(load(golden, name).items())[:6] + [(key, load(golden, f"{name}.{key}")["meta"]) for key in problem.methods]
+        given = list(load(golden, name).items())[:6] + [
+            (key, load(golden, f"{name}.{key}")["meta"]) for key in problem.methods
+        ]
         for array_name, a in given:
             assert a.dtype.kind == "i" or np.array_equal(a, a.astype(np.float32)), array_name
 
@@ -54,10 +64,14 @@ def test_inputs_and_step_sizes_are_exact_in_float32(golden):
 def test_no_right_float32_implementation_meets_a_kink(golden):
     manifest = json.loads((golden / "manifest.json").read_text())
     margins = {name: problem["kink_margin"] for name, problem in manifest["problems"].items()}
-    assert all(margins[name] > MARGIN for name in ("conv", "strided", "film")) and margins["mlp"] is None
+    assert (
+        all(margins[name] > MARGIN for name in ("conv", "strided", "film"))
+        and margins["mlp"] is None
+    )
 
 
 # ---- formulas, each by an oracle -------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name, key", FILES)
 def test_every_inner_step_is_a_step_along_the_gradient_by_the_complex_step(golden, name, key):
@@ -71,7 +85,9 @@ def test_every_inner_step_is_a_step_along_the_gradient_by_the_complex_step(golde
         for _ in range(3):
             d = rng.standard_normal(phi.shape)
             derivative = along(lambda w, p=places: net.loss(w, x[:, p], y[:, p]), phi, d)
-            close((g * d).sum(axis=1), derivative, limit * np.sqrt(net.num_params))       # a product of two vectors may cancel
+            close(
+                (g * d).sum(axis=1), derivative, limit * np.sqrt(net.num_params)
+            )  # a product of two vectors may cancel
         step = g
         if getattr(method, "optimizer", "sgd") == "adam":
             v = method.beta2 * v + (1 - method.beta2) * g**2
@@ -83,9 +99,15 @@ def test_every_inner_step_is_a_step_along_the_gradient_by_the_complex_step(golde
 def test_inner_gradients_are_right_entry_by_entry(golden, name):
     net, method, batch, a, limit = case(golden, name, "maml-1")
     for t in range(len(batch)):
-        x, y = batch.x_support[t:t + 1], batch.y_support[t:t + 1]
-        truth = complex_step.gradient(lambda w, x=x, y=y: net.loss(w, np.broadcast_to(x, (len(w), *x.shape[1:])),
-                                                                   np.broadcast_to(y, (len(w), *y.shape[1:]))), a["phi"][0, t])
+        x, y = batch.x_support[t : t + 1], batch.y_support[t : t + 1]
+        truth = complex_step.gradient(
+            lambda w, x=x, y=y: net.loss(
+                w,
+                np.broadcast_to(x, (len(w), *x.shape[1:])),
+                np.broadcast_to(y, (len(w), *y.shape[1:])),
+            ),
+            a["phi"][0, t],
+        )
         close(a["inner_grad"][0, t], truth, limit)
 
 
@@ -95,12 +117,23 @@ def test_the_adjoint_recursion_holds_with_products_by_the_complex_step(golden, n
     if not isinstance(method, DifferentiatedLoop):
         return
     x, y = batch.x_support, batch.y_support
-    after = a["query_grads"] if "query_grads" in a else [0] * (method.inner_steps - 1) + [a["query_grad"]]
+    after = (
+        a["query_grads"]
+        if "query_grads" in a
+        else [0] * (method.inner_steps - 1) + [a["query_grad"]]
+    )
     weights = getattr(method, "loss_weights", None) or [1] * method.inner_steps
     close(a["lam"][-1], weights[-1] * after[-1])
     for k in range(method.inner_steps - 1, -1, -1):
-        close(a["hvp"][k], along(lambda w: net.gradient(w, x, y), a["phi"][k], a["A"][k] * a["lam"][k + 1]), limit)
-        close(a["lam"][k], a["lam"][k + 1] - a["hvp"][k] + (weights[k - 1] * after[k - 1] if k > 0 else 0))
+        close(
+            a["hvp"][k],
+            along(lambda w: net.gradient(w, x, y), a["phi"][k], a["A"][k] * a["lam"][k + 1]),
+            limit,
+        )
+        close(
+            a["lam"][k],
+            a["lam"][k + 1] - a["hvp"][k] + (weights[k - 1] * after[k - 1] if k > 0 else 0),
+        )
 
 
 @pytest.mark.parametrize("name, key", FILES)
@@ -110,9 +143,14 @@ def test_query_gradients_and_losses_are_those_at_the_last_point(golden, name, ke
 
     def loss(w):
         return net.loss(w, batch.x_query, batch.y_query)
-    close((a["query_grad"] * d).sum(axis=1), along(loss, a["phi"][-1], d), limit * np.sqrt(net.num_params))
+
+    close(
+        (a["query_grad"] * d).sum(axis=1),
+        along(loss, a["phi"][-1], d),
+        limit * np.sqrt(net.num_params),
+    )
     weights = getattr(method, "loss_weights", None) or [1]
-    losses = [loss(phi.astype(complex)).real for phi in a["phi"][-len(weights):]]
+    losses = [loss(phi.astype(complex)).real for phi in a["phi"][-len(weights) :]]
     close(a["task_losses"], sum(w * value for w, value in zip(weights, losses, strict=True)), limit)
 
 
@@ -132,27 +170,51 @@ def test_the_meta_gradient_is_what_its_formula_makes_of_the_intermediates(golden
         if isinstance(method, MetaSGD):
             parts.append(of_rates.sum(axis=0) * (a["meta"][P:] != 0))
         else:
-            parts += [of_rates[k][:, block].sum(axis=1, keepdims=True) for k in range(len(of_rates)) for block in net.blocks]
+            parts += [
+                of_rates[k][:, block].sum(axis=1, keepdims=True)
+                for k in range(len(of_rates))
+                for block in net.blocks
+            ]
     close(a["grad"], np.concatenate(parts, axis=1).mean(axis=0), limit)
     assert a["grad_float32"].dtype == np.float32
     close(a["grad_float32"], a["grad"], tolerance(np.float32, terms(net, method, batch)))
 
 
-@pytest.mark.parametrize("key, formula, arguments", [
-    ("maml-3", closed_forms.maml_gradient, (0.25, 3)), ("maml-1", closed_forms.maml_gradient, (0.25, 1)),
-    ("fomaml-3", closed_forms.first_order_gradient, (0.25, 3)), ("reptile-3", closed_forms.reptile_direction, (0.25, 3)),
-    ("imaml-solved", closed_forms.imaml_gradient, (2.0,))])
+@pytest.mark.parametrize(
+    "key, formula, arguments",
+    [
+        ("maml-3", closed_forms.maml_gradient, (0.25, 3)),
+        ("maml-1", closed_forms.maml_gradient, (0.25, 1)),
+        ("fomaml-3", closed_forms.first_order_gradient, (0.25, 3)),
+        ("reptile-3", closed_forms.reptile_direction, (0.25, 3)),
+        ("imaml-solved", closed_forms.imaml_gradient, (2.0,)),
+    ],
+)
 def test_on_quadratics_every_answer_is_the_closed_form(golden, key, formula, arguments):
     net, method, batch, a, limit = case(golden, "quadratic", key)
-    tasks = [QuadraticTask(*task) for task in zip(batch.x_support, batch.y_support, batch.x_query, batch.y_query, strict=True)]
-    close(a["grad"], np.mean([formula(task, a["meta"], *arguments) for task in tasks], axis=0), limit)
+    tasks = [
+        QuadraticTask(*task)
+        for task in zip(batch.x_support, batch.y_support, batch.x_query, batch.y_query, strict=True)
+    ]
+    close(
+        a["grad"], np.mean([formula(task, a["meta"], *arguments) for task in tasks], axis=0), limit
+    )
 
 
-@pytest.mark.parametrize("name, key", [("conv", "mamlpp-3"), ("conv", "meta-sgd-2-frozen-bn"), ("strided", "maml-3-frozen-bn"),
-                                       ("film", "cavia-2"), ("two-layer-linear", "anil-3"), ("mlp", "imaml-solved")])
+@pytest.mark.parametrize(
+    "name, key",
+    [
+        ("conv", "mamlpp-3"),
+        ("conv", "meta-sgd-2-frozen-bn"),
+        ("strided", "maml-3-frozen-bn"),
+        ("film", "cavia-2"),
+        ("two-layer-linear", "anil-3"),
+        ("mlp", "imaml-solved"),
+    ],
+)
 def test_whole_meta_gradients_are_the_complex_step_s_through_the_inner_loop(golden, name, key):
     net, method, batch, a, limit = case(golden, name, key)
-    if isinstance(method, IMAML):                 # the oracle's solver is gradient descent
+    if isinstance(method, IMAML):  # the oracle's solver is gradient descent
         method = IMAML(method.regularization, inner_lr=0.2)
     close(a["grad"], truth_by_steps(method, net, a["meta"], batch), limit)
 
@@ -171,7 +233,10 @@ def test_implicit_gradients_solve_their_system(golden, name, key):
         g = net.gradient(phi, x, y)
         close(a["phi"][k + 1], phi - method.inner_lr * (g + strength * (phi - a["meta"])), limit)
     for t in range(len(batch)):
-        A = np.eye(net.num_params) + dense_hessian(net, a["phi"][-1, t], x[t:t + 1], y[t:t + 1]) / strength
+        A = (
+            np.eye(net.num_params)
+            + dense_hessian(net, a["phi"][-1, t], x[t : t + 1], y[t : t + 1]) / strength
+        )
         b = a["query_grad"][t]
         iterates = [b * 0, *(best_in_krylov(A, b, m) for m in range(1, method.cg_steps + 1))]
         close(a["u"][t], iterates[-1], limit)
@@ -187,7 +252,7 @@ def best_in_krylov(A, b, m):
     V = b[:, None] / np.linalg.norm(b)
     for _ in range(m - 1):
         w = A @ V[:, -1]
-        for _ in range(2):                        # twice is enough for orthogonality to rounding
+        for _ in range(2):  # twice is enough for orthogonality to rounding
             w = w - V @ (V.T @ w)
         V = np.column_stack([V, w / np.linalg.norm(w)])
     return V @ np.linalg.solve(V.T @ A @ V, V.T @ b)
@@ -197,10 +262,16 @@ def best_in_krylov(A, b, m):
 def test_layer_passes_are_those_of_loops_and_the_complex_step(golden, name):
     net, a = KNOWN[name].net, load(golden, name)
     theta, v, x, T = a["theta"][None], a["v"][None], a["x_support"], len(a["x_support"])
-    limit = tolerance(float, max(terms(net, method, batch_of(a)) for method in KNOWN[name].methods.values()))
+    limit = tolerance(
+        float, max(terms(net, method, batch_of(a)) for method in KNOWN[name].methods.values())
+    )
     views, before = net.parameters.views(np.repeat(theta, T, axis=0)), x
     moved = net.parameters.views(complex_step.shifted(theta, v))
-    dys, moved_x, rng = adjoints(net, complex_step.shifted(theta, v), a), x.astype(complex), np.random.default_rng(0)
+    dys, moved_x, rng = (
+        adjoints(net, complex_step.shifted(theta, v), a),
+        x.astype(complex),
+        np.random.default_rng(0),
+    )
     for i, layer in enumerate(net.layers):
         y = a[f"y.{i}"]
         close(y, loops.forward(layer, views[i], before), limit)
@@ -211,8 +282,10 @@ def test_layer_passes_are_those_of_loops_and_the_complex_step(golden, name):
         close((a[f"dy.{i}"] * d).reshape(T, -1).sum(axis=1), rest, limit * np.sqrt(y[0].size))
         close(a[f"rdy.{i}"], complex_step.derivative(dys[i]), limit)
         before = y
-    H, G = (np.stack([matrix(net, theta[0], x[t:t + 1], a["y_support"][t:t + 1]) for t in range(T)])
-            for matrix in (dense.hessian, dense.gauss_newton))
+    H, G = (
+        np.stack([matrix(net, theta[0], x[t : t + 1], a["y_support"][t : t + 1]) for t in range(T)])
+        for matrix in (dense.hessian, dense.gauss_newton)
+    )
     close(a["support_hvp"], H @ v[0], limit)
     close(a["support_gnvp"], G @ v[0], limit)
 
@@ -220,7 +293,7 @@ def test_layer_passes_are_those_of_loops_and_the_complex_step(golden, name):
 def loss_from(net, i, y, a):
     """The loss as a function of the output of layer i."""
     views = net.parameters.views(a["theta"][None])
-    for layer, w in zip(net.layers[i + 1:], views[i + 1:], strict=True):
+    for layer, w in zip(net.layers[i + 1 :], views[i + 1 :], strict=True):
         y, _ = layer.forward(net.kernels, w, y)
     return net.loss_function.forward(net.kernels, y, a["y_support"])[0]
 
@@ -235,6 +308,7 @@ def adjoints(net, w, a):
 
 # ---- the guide ------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("name", list(KNOWN))
 def test_what_the_guide_says_of_wrong_hessians_is_so_on_every_net(golden, name):
     """A first-order gradient, H doubled, H's sign flipped: off by more than 5 % of the largest entry."""
@@ -247,5 +321,5 @@ def test_what_the_guide_says_of_wrong_hessians_is_so_on_every_net(golden, name):
 def test_the_guide_names_every_net_and_only_those(golden):
     guide = (ROOT / "docs" / "golden.md").read_text()
     assert all(f"| `{name}` |" in guide for name in KNOWN)
-    table = guide[guide.index("| net |"):].split("\n\n")[0]
+    table = guide[guide.index("| net |") :].split("\n\n")[0]
     assert table.count("\n| `") == len(KNOWN)

@@ -1,4 +1,5 @@
 """The folder of golden vectors: written whole or not at all, the same bytes each time, and refused when anything about it is odd."""
+
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ def load(folder, name):
 
 # ---- what stands in the files, read without NumPy's reader -----------------------------------------------------------
 
+
 def test_every_array_is_the_bytes_whose_sha256_the_manifest_states(golden):
     manifest = json.loads((golden / "manifest.json").read_text())
     for path, stated in manifest["files"].items():
@@ -37,12 +39,19 @@ def test_every_array_is_the_bytes_whose_sha256_the_manifest_states(golden):
             for name, entry in stated["arrays"].items():
                 data = archive.read(f"{name}.npy")
                 start = 10 + int.from_bytes(data[8:10], "little")
-                assert data[:8] == b"\x93NUMPY\x01\x00" and entry["dtype"].encode() in data[:start] and b"False" in data[:start]
-                assert hashlib.sha256(data[start:]).hexdigest() == entry["sha256"] and entry["meaning"]
+                assert (
+                    data[:8] == b"\x93NUMPY\x01\x00"
+                    and entry["dtype"].encode() in data[:start]
+                    and b"False" in data[:start]
+                )
+                assert (
+                    hashlib.sha256(data[start:]).hexdigest() == entry["sha256"] and entry["meaning"]
+                )
                 assert len(data) - start == int(np.prod(entry["shape"])) * int(entry["dtype"][2])
 
 
 # ---- the reader ------------------------------------------------------------------------------------------------------
+
 
 def verdict(capsys, folder):
     """(exit status, lines on stdout, the line on stderr) of refmaml golden --check."""
@@ -54,7 +63,9 @@ def verdict(capsys, folder):
 
 def test_what_was_written_passes(golden, capsys):
     status, out, _ = verdict(capsys, golden)
-    assert status == 0 and len(out) == 1 and "every sha256 as stated" in out[0] and ", 0 not" in out[0]
+    assert (
+        status == 0 and len(out) == 1 and "every sha256 as stated" in out[0] and ", 0 not" in out[0]
+    )
 
 
 def flip_a_bit(path, place=-1):
@@ -68,7 +79,11 @@ def bit_of_array(path, name):
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(f"{name}.npy")
     data = path.read_bytes()
-    start = info.header_offset + 30 + int.from_bytes(data[info.header_offset + 26:info.header_offset + 28], "little")
+    start = (
+        info.header_offset
+        + 30
+        + int.from_bytes(data[info.header_offset + 26 : info.header_offset + 28], "little")
+    )
     return start + info.file_size - 8
 
 
@@ -77,10 +92,17 @@ def rewrite(folder, path, change, restate=True):
     arrays = change(load(folder, path.removesuffix(".npz")))
     entry = files.write_arrays(folder / path, arrays)
     if restate:
+
         def edit(manifest):
             old = manifest["files"][path]["arrays"]
-            manifest["files"][path] = {**entry, "arrays": {n: {**e, "meaning": old.get(n, {}).get("meaning", "")}
-                                                           for n, e in entry["arrays"].items()}}
+            manifest["files"][path] = {
+                **entry,
+                "arrays": {
+                    n: {**e, "meaning": old.get(n, {}).get("meaning", "")}
+                    for n, e in entry["arrays"].items()
+                },
+            }
+
         edit_manifest(folder, edit)
 
 
@@ -100,30 +122,76 @@ def compress(folder):
 
 
 DAMAGE = {
-    "one bit flipped in an array": (lambda f: flip_a_bit(f / FILE, bit_of_array(f / FILE, "lam")), "CRC"),
-    "one bit flipped, as one who fixes the zip's own sums would leave it":
-        (lambda f: rewrite(f, FILE, lambda a: a | {"lam": np.nextafter(a["lam"], 1)}, restate=False), "array lam of sha256"),
-    "a wrong sha256 of an array": (lambda f: edit_manifest(f, lambda m: m["files"][FILE]["arrays"]["phi"].update(sha256="0" * 64)),
-                                   "array phi of sha256"),
-    "a wrong sha256 of a file": (lambda f: edit_manifest(f, lambda m: m["files"][FILE].update(sha256="0" * 64)), "sha256"),
-    "a missing array": (lambda f: rewrite(f, FILE, without("lam"), restate=False), "array ['lam'] in only one"),
-    "a missing array that the manifest does not miss": (lambda f: rewrite(f, FILE, without("lam")), "an array lam"),
-    "an array more": (lambda f: rewrite(f, FILE, lambda a: a | {"extra": a["lam"]}, restate=False), "array ['extra'] in only one"),
-    "a changed shape": (lambda f: rewrite(f, FILE, lambda a: a | {"lam": a["lam"].reshape(-1)}, restate=False), "array lam of shape"),
-    "another type": (lambda f: rewrite(f, FILE, lambda a: a | {"lam": a["lam"].astype(np.float16)}), "of dtype <f2"),
-    "another schema version": (lambda f: edit_manifest(f, lambda m: m.update(schema="refmaml-golden-2")), "schema 'refmaml-golden-2'"),
+    "one bit flipped in an array": (
+        lambda f: flip_a_bit(f / FILE, bit_of_array(f / FILE, "lam")),
+        "CRC",
+    ),
+    "one bit flipped, as one who fixes the zip's own sums would leave it": (
+        lambda f: rewrite(f, FILE, lambda a: a | {"lam": np.nextafter(a["lam"], 1)}, restate=False),
+        "array lam of sha256",
+    ),
+    "a wrong sha256 of an array": (
+        lambda f: edit_manifest(
+            f, lambda m: m["files"][FILE]["arrays"]["phi"].update(sha256="0" * 64)
+        ),
+        "array phi of sha256",
+    ),
+    "a wrong sha256 of a file": (
+        lambda f: edit_manifest(f, lambda m: m["files"][FILE].update(sha256="0" * 64)),
+        "sha256",
+    ),
+    "a missing array": (
+        lambda f: rewrite(f, FILE, without("lam"), restate=False),
+        "array ['lam'] in only one",
+    ),
+    "a missing array that the manifest does not miss": (
+        lambda f: rewrite(f, FILE, without("lam")),
+        "an array lam",
+    ),
+    "an array more": (
+        lambda f: rewrite(f, FILE, lambda a: a | {"extra": a["lam"]}, restate=False),
+        "array ['extra'] in only one",
+    ),
+    "a changed shape": (
+        lambda f: rewrite(f, FILE, lambda a: a | {"lam": a["lam"].reshape(-1)}, restate=False),
+        "array lam of shape",
+    ),
+    "another type": (
+        lambda f: rewrite(f, FILE, lambda a: a | {"lam": a["lam"].astype(np.float16)}),
+        "of dtype <f2",
+    ),
+    "another schema version": (
+        lambda f: edit_manifest(f, lambda m: m.update(schema="refmaml-golden-2")),
+        "schema 'refmaml-golden-2'",
+    ),
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "no such file"),
-    "a manifest that is no JSON": (lambda f: (f / "manifest.json").write_text("{"), "Expecting property name"),
+    "a manifest that is no JSON": (
+        lambda f: (f / "manifest.json").write_text("{"),
+        "Expecting property name",
+    ),
     "a manifest that is a list": (lambda f: (f / "manifest.json").write_text("[]"), "schema None"),
     "a missing file": (lambda f: (f / FILE).unlink(), f"{FILE} in only one"),
     "a file too many": (lambda f: (f / "stray.npz").write_bytes(b""), "stray.npz in only one"),
-    "a file name that leads out": (lambda f: edit_manifest(f, lambda m: m["files"].update({"../x.npz": {}})), "a file name"),
-    "half a file": (lambda f: (f / FILE).write_bytes((f / FILE).read_bytes()[:2000]), "not a zip file"),
+    "a file name that leads out": (
+        lambda f: edit_manifest(f, lambda m: m["files"].update({"../x.npz": {}})),
+        "a file name",
+    ),
+    "half a file": (
+        lambda f: (f / FILE).write_bytes((f / FILE).read_bytes()[:2000]),
+        "not a zip file",
+    ),
     "a compressed file": (compress, "a compressed member"),
-    "another step size in the manifest": (lambda f: edit_manifest(
-        f, lambda m: m["problems"]["mlp"]["methods"]["maml-3"]["fields"].update(inner_lr=0.5)), "this version's methods of mlp"),
-    "another order of parameters": (lambda f: edit_manifest(f, lambda m: m["problems"]["mlp"]["parameters"].reverse()),
-                                    "this version's parameters of mlp")}
+    "another step size in the manifest": (
+        lambda f: edit_manifest(
+            f, lambda m: m["problems"]["mlp"]["methods"]["maml-3"]["fields"].update(inner_lr=0.5)
+        ),
+        "this version's methods of mlp",
+    ),
+    "another order of parameters": (
+        lambda f: edit_manifest(f, lambda m: m["problems"]["mlp"]["parameters"].reverse()),
+        "this version's parameters of mlp",
+    ),
+}
 
 
 @pytest.mark.parametrize("what", DAMAGE)
@@ -141,6 +209,7 @@ def test_a_wrong_value_is_found_even_where_all_sums_agree_with_it(copy, capsys, 
         wrong = arrays[name].copy()
         wrong.flat[np.abs(wrong).argmax()] *= 1.001
         return arrays | {name: wrong}
+
     rewrite(copy, FILE, spoil)
     status, out, _ = verdict(capsys, copy)
     assert status == 1 and out[0].startswith(f"{FILE}: {name} is ") and ", 1 not" in out[-1]
@@ -148,52 +217,74 @@ def test_a_wrong_value_is_found_even_where_all_sums_agree_with_it(copy, capsys, 
 
 def test_an_engine_with_a_wrong_hessian_fails_the_check(golden, capsys, monkeypatch):
     right = Sequential.hvp
-    monkeypatch.setattr(Sequential, "hvp", lambda self, primal, v: (1 + 1e-9) * right(self, primal, v))
+    monkeypatch.setattr(
+        Sequential, "hvp", lambda self, primal, v: (1 + 1e-9) * right(self, primal, v)
+    )
     status, out, _ = verdict(capsys, golden)
     wrong = {line.split(":")[0] for line in out[:-1]}
     assert status == 1 and {"mlp.maml-3.npz", "conv.maml-3.npz", "conv.npz"} <= wrong
-    assert not any(path.startswith("quadratic") or ".fomaml" in path or ".erm" in path for path in wrong)
+    assert not any(
+        path.startswith("quadratic") or ".fomaml" in path or ".erm" in path for path in wrong
+    )
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
+
 def test_another_process_writes_the_same_bytes(golden, tmp_path):
     folder = tmp_path / "again"
-    subprocess.run([sys.executable, "-m", "refmaml", "golden", str(folder)], cwd=ROOT, check=True, capture_output=True,
-                   env=os.environ | {"PYTHONHASHSEED": "7", "OPENBLAS_NUM_THREADS": "1"})
+    subprocess.run(
+        [sys.executable, "-m", "refmaml", "golden", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        env=os.environ | {"PYTHONHASHSEED": "7", "OPENBLAS_NUM_THREADS": "1"},
+    )
     for path in golden.glob("*.npz"):
         assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
     first, second = (json.loads((f / "manifest.json").read_text()) for f in (golden, folder))
     assert first["files"] == second["files"] and first["problems"] == second["problems"]
-    assert {"refmaml", "python", "numpy"} == set(second["versions"]) and second["command"] == "refmaml golden DIR"
+    assert {"refmaml", "python", "numpy"} == set(second["versions"]) and second[
+        "command"
+    ] == "refmaml golden DIR"
 
 
 def test_nothing_is_written_over(golden, capsys):
     before = {path.name: path.stat().st_mtime_ns for path in golden.iterdir()}
     assert main(["golden", str(golden)]) == 2
-    assert capsys.readouterr().err == (f"refmaml: DIR: expected a folder that does not exist yet, or an empty one, got {golden}, "
-                                       "which holds something\n")
+    assert capsys.readouterr().err == (
+        f"refmaml: DIR: expected a folder that does not exist yet, or an empty one, got {golden}, "
+        "which holds something\n"
+    )
     assert before == {path.name: path.stat().st_mtime_ns for path in golden.iterdir()}
 
 
 def test_a_run_that_is_stopped_leaves_nothing(tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
+
     monkeypatch.setattr(files, "write_manifest", stop)
     monkeypatch.setattr(check, "problems", lambda: {"quadratic": KNOWN["quadratic"]})
     assert main(["golden", str(tmp_path / "out")]) == 130
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left_goes_with_the_next_one_and_what_a_living_one_writes_stays(tmp_path):
-    program = ("import sys, time; from pathlib import Path; from refmaml.golden.files import new_folder\n"
-               "with new_folder(sys.argv[1]) as part: (part / 'half').touch(); print(flush=True); time.sleep(60)")
+def test_what_a_killed_process_left_goes_with_the_next_one_and_what_a_living_one_writes_stays(
+    tmp_path,
+):
+    program = (
+        "import sys, time; from pathlib import Path; from refmaml.golden.files import new_folder\n"
+        "with new_folder(sys.argv[1]) as part: (part / 'half').touch(); print(flush=True); time.sleep(60)"
+    )
 
     def parts():
         return sorted(path for path in tmp_path.iterdir() if path.name.endswith(".part"))
-    with subprocess.Popen([sys.executable, "-c", program, tmp_path / "g"], stdout=subprocess.PIPE) as child:
+
+    with subprocess.Popen(
+        [sys.executable, "-c", program, tmp_path / "g"], stdout=subprocess.PIPE
+    ) as child:
         child.stdout.readline()
-        left, = parts()
+        (left,) = parts()
         with files.new_folder(tmp_path / "g") as mine:
             assert parts() == sorted([left, mine])
         shutil.rmtree(tmp_path / "g")
@@ -207,10 +298,14 @@ def test_what_a_killed_process_left_goes_with_the_next_one_and_what_a_living_one
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["golden", str(tmp_path / "file" / "out")]) == 2
-    assert capsys.readouterr().err == f"refmaml: {tmp_path / 'file' / 'out'}: expected a folder that can be written, got Not a directory\n"
+    assert (
+        capsys.readouterr().err
+        == f"refmaml: {tmp_path / 'file' / 'out'}: expected a folder that can be written, got Not a directory\n"
+    )
 
 
 # ---- the guide -------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
@@ -218,13 +313,27 @@ def reader(tmp_path_factory):
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed: the guide's reader is in C++")
     program = tmp_path_factory.mktemp("reader") / "read_golden"
-    subprocess.run(["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", ROOT / "docs" / "read_golden.cpp", "-o", program], check=True)
+    subprocess.run(
+        [
+            "g++",
+            "-std=c++17",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            ROOT / "docs" / "read_golden.cpp",
+            "-o",
+            program,
+        ],
+        check=True,
+    )
     return program
 
 
 def test_the_guide_s_reader_in_another_language_agrees(golden, reader):
     done = subprocess.run([reader, golden], capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.splitlines()[-1].startswith("right: the largest error is ")
+    assert done.returncode == 0 and done.stdout.splitlines()[-1].startswith(
+        "right: the largest error is "
+    )
 
 
 def test_the_guide_s_reader_notices_a_wrong_number(copy, reader):

@@ -1,4 +1,5 @@
 """Other libraries before the doctor: the README's table is the committed run's, adapters run, a crash stays alone."""
+
 import json
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import refmaml as rm
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "conformance"
-needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="the adapter is one of PyTorch, which is not installed")
+needs_torch = pytest.mark.skipif(
+    find_spec("torch") is None, reason="the adapter is one of PyTorch, which is not installed"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +32,10 @@ def percent(value):
 
 # ---- what was committed ----------------------------------------------------------------------------------------------
 
+
 def test_the_readme_has_every_line_of_the_table():
     from table import lines
+
     readme = (ROOT / "README.md").read_text()
     for line in lines(committed("conformance.json")):
         assert f"  {line}\n" in readme, line
@@ -38,61 +43,121 @@ def test_the_readme_has_every_line_of_the_table():
 
 def test_the_committed_table_is_that_of_the_committed_run():
     from table import markdown
+
     assert (FOLDER / "conformance.md").read_text() == markdown(committed("conformance.json"))
 
 
 def test_every_library_has_an_adapter_a_version_and_a_word_on_every_method():
     import run
     from table import METHODS
+
     record = committed("conformance.json")
-    assert len(record["libraries"]) + len(record["absent"]) == len(run.LIBRARIES) and record["machine"] and record["versions"]
+    assert (
+        len(record["libraries"]) + len(record["absent"]) == len(run.LIBRARIES)
+        and record["machine"]
+        and record["versions"]
+    )
     for library in record["libraries"]:
-        assert library["versions"] and set(METHODS) <= set(library["methods"]) and "failed" not in library
+        assert (
+            library["versions"]
+            and set(METHODS) <= set(library["methods"])
+            and "failed" not in library
+        )
         for result in library["methods"].values():
             assert result["verdict"] in ("right", "wrong", "absent") and result["diagnosis"]
 
 
 def test_the_readme_s_sentences_on_the_demonstrations_hold():
-    readme, found = " ".join((ROOT / "README.md").read_text().split()), committed("demonstrations.json")["found"]
-    norms = [found["fused norms"][name]["reverse over forward"][1] for name in ("batch_norm", "layer_norm")]
-    assert f"are {percent(norms[0])} and {percent(norms[1])} off under reverse over forward mode" in readme
+    readme, found = (
+        " ".join((ROOT / "README.md").read_text().split()),
+        committed("demonstrations.json")["found"],
+    )
+    norms = [
+        found["fused norms"][name]["reverse over forward"][1]
+        for name in ("batch_norm", "layer_norm")
+    ]
+    assert (
+        f"are {percent(norms[0])} and {percent(norms[1])} off under reverse over forward mode"
+        in readme
+    )
     stacked = found["jit and max"]["stack(...).max(axis=0)"]
-    assert f"a meta-gradient {percent(stacked['jit'])} off in float64" in readme and stacked["eager"] < 1e-14
-    assert all(errors["jit"] < 1e-14 for errors in found["jit and max, XLA without fusion"].values())
-    assert f"{found['cg']['with the new residual']:.0e} instead of {found['cg']['as released']:.0e}" in readme
+    assert (
+        f"a meta-gradient {percent(stacked['jit'])} off in float64" in readme
+        and stacked["eager"] < 1e-14
+    )
+    assert all(
+        errors["jit"] < 1e-14 for errors in found["jit and max, XLA without fusion"].values()
+    )
+    assert (
+        f"{found['cg']['with the new residual']:.0e} instead of {found['cg']['as released']:.0e}"
+        in readme
+    )
     for modes in found["fused norms"].values():
         assert modes["reverse over reverse"][2] < 1e-14 and modes["forward over reverse"][2] < 1e-14
-        assert all(modes[mode][0] > 1e-3 for mode in ("reverse over forward", "forward over forward", "third, all reverse"))
+        assert all(
+            modes[mode][0] > 1e-3
+            for mode in ("reverse over forward", "forward over forward", "third, all reverse")
+        )
 
 
 def test_what_is_said_of_learn2learn_s_own_tests_was_measured():
     readme, planted = (ROOT / "README.md").read_text(), committed("own_tests.json")["planted"]
     assert {name: result["doctor"] for name, result in planted.items()} == {
-        "nothing": "right", "the inner gradient detached": "wrong", "H doubled": "wrong", "H's sign flipped": "wrong"}
-    assert all(result["passed"] == 18 and result["failed"] == 0 for result in planted.values()) and "18 of 18" in readme
+        "nothing": "right",
+        "the inner gradient detached": "wrong",
+        "H doubled": "wrong",
+        "H's sign flipped": "wrong",
+    }
+    assert (
+        all(result["passed"] == 18 and result["failed"] == 0 for result in planted.values())
+        and "18 of 18" in readme
+    )
 
 
 # ---- the table -------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("result, expected", [
-    (None, "-"), ({"verdict": "absent"}, "-"), ({"verdict": "failed"}, "failed"),
-    ({"verdict": "right", "errors": {"float64": {"a": 2e-16, "b": 1.1e-15}, "float32": {"a": 3e-7}}}, "14 / 6"),
-    ({"verdict": "right", "errors": {"float64": {"a": 0.0}}}, "16"),
-    ({"verdict": "wrong", "errors": {"float64": {"a": 0.034, "b": 0.12}}}, "**wrong**, 12 % off"),
-    ({"verdict": "wrong", "errors": {"float64": {"a": 140.0}}}, "**wrong**, 140 times off")])
+
+@pytest.mark.parametrize(
+    "result, expected",
+    [
+        (None, "-"),
+        ({"verdict": "absent"}, "-"),
+        ({"verdict": "failed"}, "failed"),
+        (
+            {
+                "verdict": "right",
+                "errors": {"float64": {"a": 2e-16, "b": 1.1e-15}, "float32": {"a": 3e-7}},
+            },
+            "14 / 6",
+        ),
+        ({"verdict": "right", "errors": {"float64": {"a": 0.0}}}, "16"),
+        (
+            {"verdict": "wrong", "errors": {"float64": {"a": 0.034, "b": 0.12}}},
+            "**wrong**, 12 % off",
+        ),
+        ({"verdict": "wrong", "errors": {"float64": {"a": 140.0}}}, "**wrong**, 140 times off"),
+    ],
+)
 def test_a_cell_says_how_many_digits_are_right_or_how_far_off_it_is(result, expected):
     from table import cell
+
     assert cell(result) == expected
 
 
 # ---- running ---------------------------------------------------------------------------------------------------------
 
+
 @needs_torch
-@pytest.mark.parametrize("name", ["MAML", "first-order MAML", "ANIL", "Meta-SGD", "Reptile", "iMAML"])
+@pytest.mark.parametrize(
+    "name", ["MAML", "first-order MAML", "ANIL", "Meta-SGD", "Reptile", "iMAML"]
+)
 def test_the_adapter_of_the_pytorch_loop_is_right(name):
     from adapters.torch_loop import LIBRARY
     from worker import METHODS
-    report = rm.check_meta_gradient(LIBRARY.methods[name], METHODS[name], framework="torch", repeats=0, precision="float64")
+
+    report = rm.check_meta_gradient(
+        LIBRARY.methods[name], METHODS[name], framework="torch", repeats=0, precision="float64"
+    )
     assert report.ok, report
 
 
@@ -100,22 +165,36 @@ def test_the_adapter_of_the_pytorch_loop_is_right(name):
 def test_an_adapter_with_its_graph_cut_would_be_called_wrong():
     from adapters.torch_loop import LIBRARY
     from worker import METHODS
+
     cut = LIBRARY.methods["first-order MAML"]
-    report = rm.check_meta_gradient(cut, METHODS["MAML"], framework="torch", repeats=0, precision="float64")
+    report = rm.check_meta_gradient(
+        cut, METHODS["MAML"], framework="torch", repeats=0, precision="float64"
+    )
     assert report.verdict == "wrong" and "first-order" in report.diagnosis
 
 
-def test_a_library_that_crashes_leaves_what_it_had_done_and_takes_nobody_along(tmp_path, monkeypatch, capsys):
+def test_a_library_that_crashes_leaves_what_it_had_done_and_takes_nobody_along(
+    tmp_path, monkeypatch, capsys
+):
     import run
-    (tmp_path / "worker.py").write_text("import json, os, sys\n"
-                                        "json.dump({'name': 'x', 'versions': {'x': '1'}, 'methods': {}}, open(sys.argv[2], 'w'))\n"
-                                        "if sys.argv[1] == 'higher_loop':\n    sys.stderr.write('out of luck\\n'); os._exit(3)\n")
+
+    (tmp_path / "worker.py").write_text(
+        "import json, os, sys\n"
+        "json.dump({'name': 'x', 'versions': {'x': '1'}, 'methods': {}}, open(sys.argv[2], 'w'))\n"
+        "if sys.argv[1] == 'higher_loop':\n    sys.stderr.write('out of luck\\n'); os._exit(3)\n"
+    )
     monkeypatch.setattr(run, "HERE", tmp_path)
     monkeypatch.setattr(run, "find_spec", lambda name: None if name == "optax" else object())
     assert run.main(["--only", "higher", "betty", "optax", "--out", str(tmp_path / "out")]) == 0
     record = json.loads((tmp_path / "out" / "conformance.json").read_text())
-    assert [library.get("failed") for library in record["libraries"]] == ["exit status 3: out of luck", None]
-    assert record["absent"] == {"optax": "optax is not installed"} and "ended early" in capsys.readouterr().out
+    assert [library.get("failed") for library in record["libraries"]] == [
+        "exit status 3: out of luck",
+        None,
+    ]
+    assert (
+        record["absent"] == {"optax": "optax is not installed"}
+        and "ended early" in capsys.readouterr().out
+    )
 
 
 def test_an_unknown_library_is_one_clear_line(tmp_path):

@@ -1,4 +1,5 @@
 """`refmaml bench --kernels cuda` without a GPU, whole meta-gradients and the command: every check with the error it is there to find."""
+
 import json
 from argparse import Namespace
 from functools import lru_cache
@@ -23,6 +24,7 @@ TINY = TABLE["tiny"]
 
 # ---- whole meta-gradients ----------------------------------------------------------------------------------------
 
+
 def test_launching_is_what_is_left_of_the_wall_time(monkeypatch):
     class Graph:
         def __call__(self):
@@ -30,13 +32,18 @@ def test_launching_is_what_is_left_of_the_wall_time(monkeypatch):
 
         def launch(self):
             launched.append("alone")
+
     launched = []
     monkeypatch.setattr(engine, "graph", lambda *arguments: Graph())
     monkeypatch.setattr(whole, "walls", lambda gpu, run: [4e-3] * 3)
     found = whole.whole(StandIn(seconds=(1e-3,)), TINY)
     part = record.plain(found)
     assert found.exact < 1e-14 and found.replayed and part["product_over_gradient"] == 1.0
-    assert part["launching"] == {"eager": 0.75, "graph": 0.75} and part["graph_refused"] is None and set(launched) == {"alone"}
+    assert (
+        part["launching"] == {"eager": 0.75, "graph": 0.75}
+        and part["graph_refused"] is None
+        and set(launched) == {"alone"}
+    )
 
 
 def test_without_a_graph_the_reason_is_kept():
@@ -45,11 +52,12 @@ def test_without_a_graph_the_reason_is_kept():
         assert part["graph_refused"] and part["launching"] is None
 
 
-FIRST = {"convolution": "patches", "unroll": 1}                        # of JAX's settings
+FIRST = {"convolution": "patches", "unroll": 1}  # of JAX's settings
 
 
 class Answering:
     """A worker whose answers are known: {method: answer, or an exception}."""
+
     limit = 20
 
     def __init__(self, **answers):
@@ -94,7 +102,10 @@ def raced(tune=0.0, answering=Answering, **others):
     """{name: Result} of a race on the tiny workload: refmaml, who is right, and others."""
     right, few = reference_gradient(TINY), reference_gradient(agreement.few_tasks(TINY))
     good = {"gradient": few, "prepare": (right, 0.1), "turn": [0.01], "peak": 1}
-    workers = {"refmaml": Answering(**good | {"gradient": few}), **{name: answering(**good | change) for name, change in others.items()}}
+    workers = {
+        "refmaml": Answering(**good | {"gradient": few}),
+        **{name: answering(**good | change) for name, change in others.items()},
+    }
     workers["refmaml"].answers["gradient"] = few
     options = race.Options("cuda", 0.0, 0.001, tune, tell=lambda text: None)
     results = gpu_race.gpu_race(TINY, list(workers), options, workers.get)
@@ -108,7 +119,9 @@ def yardstick(monkeypatch):
 
 def test_everybody_who_is_right_is_timed(yardstick):
     found = raced(**{"torch-graph-cuda": {}, "jax-vmap-cuda": {}})
-    assert all(r.refused is None and r.seconds.median == 0.01 and r.peak == 1 for r in found.values())
+    assert all(
+        r.refused is None and r.seconds.median == 0.01 and r.peak == 1 for r in found.values()
+    )
     assert found["jax-vmap-cuda"].settings == FIRST
 
 
@@ -121,19 +134,30 @@ def test_all_are_told_to_leave_before_one_is_waited_for(yardstick):
 
         def __exit__(self, *exception):
             order.append("waited for")
+
     raced(answering=Leaving, **{"torch-graph-cuda": {}, "jax-vmap-cuda": {}})
     assert order == ["told"] * 2 + ["waited for"] * 2
 
 
 def test_a_wrong_peer_is_refused_and_one_in_tf32_is_told_apart(yardstick):
     right, few = reference_gradient(TINY), reference_gradient(agreement.few_tasks(TINY))
-    found = raced(**{"torch-loop-cuda": {"gradient": 1.001 * few}, "torch-vmap-cuda": {"prepare": (1.2 * right, 0.1)},
-                     "torch-graph-cuda-tf32": {"prepare": (1.2 * right, 0.1), "turn": [0.001]}})
-    assert "float64 is 1.0e-03 off" in found["torch-loop-cuda"].refused and "float32 is 2.0e-01 off" in found["torch-vmap-cuda"].refused
+    found = raced(
+        **{
+            "torch-loop-cuda": {"gradient": 1.001 * few},
+            "torch-vmap-cuda": {"prepare": (1.2 * right, 0.1)},
+            "torch-graph-cuda-tf32": {"prepare": (1.2 * right, 0.1), "turn": [0.001]},
+        }
+    )
+    assert (
+        "float64 is 1.0e-03 off" in found["torch-loop-cuda"].refused
+        and "float32 is 2.0e-01 off" in found["torch-vmap-cuda"].refused
+    )
     reduced = found["torch-graph-cuda-tf32"]
     assert reduced.refused is None and reduced.reduced and isclose(reduced.rounded, 0.2)
     part = record.meta_record(TINY, list(found.values()), 1000.0)
-    assert part["over_the_fastest_peer"] is None and part["times_as_fast_as"] == {}          # nobody of equal precision is left
+    assert (
+        part["over_the_fastest_peer"] is None and part["times_as_fast_as"] == {}
+    )  # nobody of equal precision is left
     assert isclose(part["of_roof"], TINY.gflop / 0.01 / 1000)
 
 
@@ -141,13 +165,24 @@ def test_refmaml_has_to_be_right_to_a_billionth_of_a_thousandth(yardstick):
     few = reference_gradient(agreement.few_tasks(TINY))
     close = gpu_race.after_exact(few, race.Result("refmaml", "", {}), few * (1 + 1e-11))
     assert "1.0e-11 off, expected at most 1e-12" in close.refused
-    assert gpu_race.after_exact(few, race.Result("torch-loop-cuda", "", {}), few * (1 + 1e-11)).refused is None
+    assert (
+        gpu_race.after_exact(few, race.Result("torch-loop-cuda", "", {}), few * (1 + 1e-11)).refused
+        is None
+    )
 
 
 @pytest.mark.parametrize("method", ["gradient", "prepare", "turn", "peak"])
 def test_who_fails_is_out_and_the_others_go_on(yardstick, method):
-    found = raced(**{"torch-compile-cuda": {method: WorkerError("torch-compile-cuda: no compiler")}, "torch-graph-cuda": {}})
-    assert found["torch-compile-cuda"].refused == "torch-compile-cuda: no compiler" and found["torch-compile-cuda"].seconds is None
+    found = raced(
+        **{
+            "torch-compile-cuda": {method: WorkerError("torch-compile-cuda: no compiler")},
+            "torch-graph-cuda": {},
+        }
+    )
+    assert (
+        found["torch-compile-cuda"].refused == "torch-compile-cuda: no compiler"
+        and found["torch-compile-cuda"].seconds is None
+    )
     assert found["torch-graph-cuda"].seconds is not None and found["refmaml"].seconds is not None
 
 
@@ -168,23 +203,35 @@ class Choosy(Answering):
 def test_who_fails_at_other_settings_is_timed_at_the_first(yardstick):
     found = raced(100, Choosy, **{"jax-vmap-cuda": {}})["jax-vmap-cuda"]
     assert found.refused is None and found.settings == FIRST and found.seconds.median == 0.01
-    assert found.tried == (({"other settings": "jax-vmap-cuda: expected an answer within 60 s, got none"}, None),)
+    assert found.tried == (
+        ({"other settings": "jax-vmap-cuda: expected an answer within 60 s, got none"}, None),
+    )
 
 
 def test_who_leaves_takes_no_more_turns():
-    assert by_turns({"stays": lambda s: [s], "leaves": lambda s: None}, 0.0, 0.5) == {"stays": [0.5] * 3}
+    assert by_turns({"stays": lambda s: [s], "leaves": lambda s: None}, 0.0, 0.5) == {
+        "stays": [0.5] * 3
+    }
 
 
-@pytest.mark.parametrize("layer", [rm.Conv2d(2, 3, 3, padding=1), rm.Conv2d(2, 3, 3, stride=2, padding="same")], ids=["even", "uneven"])
+@pytest.mark.parametrize(
+    "layer",
+    [rm.Conv2d(2, 3, 3, padding=1), rm.Conv2d(2, 3, 3, stride=2, padding="same")],
+    ids=["even", "uneven"],
+)
 def test_jax_s_own_convolution_is_the_one_of_patches(layer):
     pytest.importorskip("jax", reason="JAX is not installed")
-    from refmaml.bench.contestants import jax_formulas
-    from refmaml.oracles.jax_autodiff import float64, framework
+    from refmaml.autodiff import jax_formulas
+    from refmaml.autodiff.jax_autodiff import float64, framework
+
     rng = np.random.default_rng(0)
     w = {"weight": rng.standard_normal((3, 2, 3, 3)), "bias": rng.standard_normal(3)}
     with float64():
-        one, other = (np.asarray(f(framework(), layer, w, rng_x)) for rng_x in [rng.standard_normal((4, 6, 5, 2))]
-                      for f in (jax_formulas.conv2d, jax_formulas.library_conv2d))
+        one, other = (
+            np.asarray(f(framework(), layer, w, rng_x))
+            for rng_x in [rng.standard_normal((4, 6, 5, 2))]
+            for f in (jax_formulas.conv2d, jax_formulas.library_conv2d)
+        )
     assert one.shape == other.shape and np.abs(one - other).max() < 1e-14
 
 
@@ -192,11 +239,17 @@ def test_peers_on_a_gpu_have_names_of_their_own_and_say_their_precision():
     assert not set(peers("cuda")) & set(peers("cpu"))
     for name in peers("cuda"):
         contestant = find(name, "cuda")
-        assert contestant.name == name and contestant.reduced == name.endswith(cuda_peers.TF32) and contestant.finish and contestant.peak
+        assert (
+            contestant.name == name
+            and contestant.reduced == name.endswith(cuda_peers.TF32)
+            and contestant.finish
+            and contestant.peak
+        )
         assert set(contestant.choices(TINY)) <= {"convolution", "unroll"}
 
 
 # ---- the command -------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def small(monkeypatch):
@@ -206,17 +259,40 @@ def small(monkeypatch):
 
 
 def options(tmp_path, *only, workloads=("tiny",), peers=()):
-    return Namespace(only=only, workloads=list(workloads), peers=list(peers), seconds="1e-9", limit="20", out=str(tmp_path))
+    return Namespace(
+        only=only,
+        workloads=list(workloads),
+        peers=list(peers),
+        seconds="1e-9",
+        limit="20",
+        out=str(tmp_path),
+    )
 
 
 def test_the_command_leaves_a_record_of_kernels_and_of_itself(tmp_path, small, capsys):
     assert bench_gpu.run_on_gpu(options(tmp_path, "kernels", "ourselves"), StandIn()) == 0
     found = json.loads((tmp_path / "bench.json").read_text())
-    assert {"schema", "versions", "machine", "device", "kernel_set", "absent", "limits", "device_after_limits", "kernels", "ourselves",
-            "seconds"} == set(found)
+    assert {
+        "schema",
+        "versions",
+        "machine",
+        "device",
+        "kernel_set",
+        "absent",
+        "limits",
+        "device_after_limits",
+        "kernels",
+        "ourselves",
+        "seconds",
+    } == set(found)
     row = found["kernels"][0]
-    assert set(row) == {*kernel_rows.KernelRow._fields, "right"} and set(row["timing"]) == set(rotation.Rotation._fields)
-    assert set(row["timing"]["seconds"]) == set(Spread._fields) and found["ourselves"][0]["exact"] < 1e-12
+    assert set(row) == {*kernel_rows.KernelRow._fields, "right"} and set(row["timing"]) == set(
+        rotation.Rotation._fields
+    )
+    assert (
+        set(row["timing"]["seconds"]) == set(Spread._fields)
+        and found["ourselves"][0]["exact"] < 1e-12
+    )
     printed = capsys.readouterr().out
     assert "conv2d_forward v1" in printed and "float64 is" in printed and "WRONG" not in printed
 
@@ -234,13 +310,16 @@ def test_a_float64_gradient_beyond_a_millionth_of_a_millionth_makes_the_status_1
     assert bench_gpu.run_on_gpu(options(tmp_path, "ourselves"), gpu) == 1
 
 
-def test_what_was_measured_before_the_bench_was_stopped_is_in_the_file(tmp_path, small, monkeypatch):
+def test_what_was_measured_before_the_bench_was_stopped_is_in_the_file(
+    tmp_path, small, monkeypatch
+):
     monkeypatch.setattr("refmaml.cli.report.SECONDS_BETWEEN_FILES", 0)
     rows = iter([1, 2, 3])
 
     def stopping(*arguments):
         yield next(kernel_rows_of(*arguments))
         raise KeyboardInterrupt
+
     kernel_rows_of = kernel_rows.kernel_rows
     monkeypatch.setattr(kernel_rows, "kernel_rows", stopping)
     with pytest.raises(KeyboardInterrupt):
@@ -248,23 +327,51 @@ def test_what_was_measured_before_the_bench_was_stopped_is_in_the_file(tmp_path,
     assert len(json.loads((tmp_path / "bench.json").read_text())["kernels"]) == 1 and next(rows)
 
 
-def test_a_peer_that_cannot_run_here_is_refused_and_no_error(tmp_path, small, yardstick, monkeypatch):
+def test_a_peer_that_cannot_run_here_is_refused_and_no_error(
+    tmp_path, small, yardstick, monkeypatch
+):
     monkeypatch.setattr(bench_gpu, "OURS", ("refmaml",))
-    right = {"gradient": reference_gradient(agreement.few_tasks(TINY)), "peak": 5,
-             "prepare": (reference_gradient(TINY), 0.1), "turn": [0.5]}
+    right = {
+        "gradient": reference_gradient(agreement.few_tasks(TINY)),
+        "peak": 5,
+        "prepare": (reference_gradient(TINY), 0.1),
+        "turn": [0.5],
+    }
     import refmaml.bench.worker as workers
-    monkeypatch.setattr(workers, "Worker", lambda name, *rest: Answering(**right) if name == "refmaml" else
-                        Answering(gradient=WorkerError(f"{name}: no GPU")))
+
+    monkeypatch.setattr(
+        workers,
+        "Worker",
+        lambda name, *rest: (
+            Answering(**right)
+            if name == "refmaml"
+            else Answering(gradient=WorkerError(f"{name}: no GPU"))
+        ),
+    )
     monkeypatch.setattr("refmaml.bench.contestants.missing", lambda contestant: None)
-    assert bench_gpu.run_on_gpu(options(tmp_path, "meta", peers=["torch-graph-cuda"]), StandIn()) == 0
-    part, = json.loads((tmp_path / "bench.json").read_text())["meta"]
-    assert [r["refused"] for r in part["results"]] == [None, "torch-graph-cuda: no GPU"] and part["results"][0]["peak"] == 5
+    assert (
+        bench_gpu.run_on_gpu(options(tmp_path, "meta", peers=["torch-graph-cuda"]), StandIn()) == 0
+    )
+    (part,) = json.loads((tmp_path / "bench.json").read_text())["meta"]
+    assert [r["refused"] for r in part["results"]] == [None, "torch-graph-cuda: no GPU"] and part[
+        "results"
+    ][0]["peak"] == 5
 
 
-@pytest.mark.parametrize(("given", "message"), [
-    (["--only", "startup"], "--only: expected some of kernels, ourselves, meta with --kernels cuda, got startup"),
-    (["--peers", "higher"], f"--peers: expected some of {', '.join(cuda_peers.NAMES)}, got higher"),
-    (["--limit", "0"], "--limit: expected a finite number > 0, got '0'")])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            ["--only", "startup"],
+            "--only: expected some of kernels, ourselves, meta with --kernels cuda, got startup",
+        ),
+        (
+            ["--peers", "higher"],
+            f"--peers: expected some of {', '.join(cuda_peers.NAMES)}, got higher",
+        ),
+        (["--limit", "0"], "--limit: expected a finite number > 0, got '0'"),
+    ],
+)
 def test_bad_input_is_one_line(given, message, capsys, monkeypatch):
     monkeypatch.setattr("refmaml.cli.bench.kernel_set", lambda name: None)
     assert main(["bench", "--kernels", "cuda", *given]) == 2

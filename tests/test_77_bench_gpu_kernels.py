@@ -1,4 +1,5 @@
 """`refmaml bench --kernels cuda` without a GPU, kernels and roofs: arithmetic on a device whose times are given, planted errors."""
+
 import re
 from math import isclose
 
@@ -15,20 +16,26 @@ from refmaml.bench.gpu import device, grouped, kernel_rows, roofs, rotation
 from refmaml.bench.gpu.small import PLANTED
 from refmaml.bench.kernel_calls import examples
 from refmaml.bench.kernel_calls import record as record_calls
-from refmaml.kernels.launcher import source
+from refmaml.kernels.cuda_runtime.launcher import source
 
 needs_compiler = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
 
 # ---- the device's limits -----------------------------------------------------------------------------------------
 
+
 @pytest.fixture(scope="module")
 def launched(tmp_path_factory):
     """(kernel, dtype, grid, threads, arguments) of roofs.cu on the CPU, in three orders of threads."""
     folder = tmp_path_factory.mktemp("roofs")
-    libraries = {dtype: load(build("", {"roofs": device.ROOFS.read_text()}, dtype, folder)) for dtype in ("float32", "float64")}
+    libraries = {
+        dtype: load(build("", {"roofs": device.ROOFS.read_text()}, dtype, folder))
+        for dtype in ("float32", "float64")
+    }
     shim = ShimDevice(libraries)
-    return lambda *launch: shim.launch("roofs", *launch, 0)                # no shared memory beyond what kernels declare
+    return lambda *launch: shim.launch(
+        "roofs", *launch, 0
+    )  # no shared memory beyond what kernels declare
 
 
 @needs_compiler
@@ -38,7 +45,7 @@ def test_a_thread_does_as_many_multiply_adds_as_are_counted(launched, dtype):
     y = np.arange(2 * threads, dtype=dtype)
     begin = y.copy()
     launched("multiply_add", dtype, (2, 1, 1), threads, [y, real(1), real(1), np.int32(rounds)])
-    steps = rounds * roofs.STEPS                         # each adds 1 to each chain
+    steps = rounds * roofs.STEPS  # each adds 1 to each chain
     assert np.array_equal(y, sum(begin + c + steps for c in range(roofs.CHAINS)))
 
 
@@ -47,8 +54,10 @@ def test_a_thread_does_as_many_multiply_adds_as_are_counted(launched, dtype):
 def test_a_copy_copies_everything_and_nothing_else(launched, pieces):
     x = np.random.default_rng(0).standard_normal(4 * pieces + 8).astype(np.float32)
     y = np.full_like(x, np.nan)
-    launched("copy", "float32", (-(-pieces // (roofs.AT_ONCE * 32)), 1, 1), 32, [y, x, np.int32(pieces)])
-    assert np.array_equal(y[:4 * pieces], x[:4 * pieces]) and np.isnan(y[4 * pieces:]).all()
+    launched(
+        "copy", "float32", (-(-pieces // (roofs.AT_ONCE * 32)), 1, 1), 32, [y, x, np.int32(pieces)]
+    )
+    assert np.array_equal(y[: 4 * pieces], x[: 4 * pieces]) and np.isnan(y[4 * pieces :]).all()
 
 
 @pytest.mark.skipif(nvrtc.library() is None, reason=nvrtc.REASON)
@@ -57,40 +66,69 @@ def test_the_kernels_of_the_limits_and_the_planted_ones_compile_for_a_gpu_withou
     compiler = nvrtc.Compiler(nvrtc.library())
     for text in (device.ROOFS.read_text(), *PLANTED.values()):
         for arch in ("sm_75", "sm_90", "sm_120"):
-            assert all(r.stack == r.spilled == 0 for r in compiler.compile(text, arch, real).values())
+            assert all(
+                r.stack == r.spilled == 0 for r in compiler.compile(text, arch, real).values()
+            )
 
 
 def test_roofs_are_operations_and_bytes_over_the_time_measured(monkeypatch):
     monkeypatch.setattr(roofs, "COPIED", 1 << 16)
     monkeypatch.setattr(roofs, "MATRIX", {"float32": 16, "float64": 8})
     grids = {}
-    found = roofs.roofs(StandIn(seconds=(2e-3,), launched=lambda kernel, dtype, grid, *rest: grids.update({(kernel, dtype): grid})))
-    threads = 2 * roofs.BLOCKS * roofs.THREADS           # two multiprocessors
+    found = roofs.roofs(
+        StandIn(
+            seconds=(2e-3,),
+            launched=lambda kernel, dtype, grid, *rest: grids.update({(kernel, dtype): grid}),
+        )
+    )
+    threads = 2 * roofs.BLOCKS * roofs.THREADS  # two multiprocessors
     assert grids["multiply_add", "float32"] == (2 * roofs.BLOCKS, 1, 1)
-    assert isclose(found["float32"].rate, threads * 2 * roofs.CHAINS * roofs.STEPS * roofs.ROUNDS["float32"] / 2e-3 / 1e9)
-    assert isclose(found["copy"].rate, 2 * 65536 / 2e-3 / 1e9) and isclose(found["dgemm"].rate, 2 * 8**3 / 2e-3 / 1e9)
-    assert found["float32"].nominal == 2 * 128 * 2 * 1 and found["float64"].nominal == 2 * 64 * 2       # lanes, multiprocessors, GHz
-    assert isclose(found["copy"].nominal, 2 * 0.5 * 64 / 8) and found["float32"].seconds.count == roofs.REPEATS >= 30
+    assert isclose(
+        found["float32"].rate,
+        threads * 2 * roofs.CHAINS * roofs.STEPS * roofs.ROUNDS["float32"] / 2e-3 / 1e9,
+    )
+    assert isclose(found["copy"].rate, 2 * 65536 / 2e-3 / 1e9) and isclose(
+        found["dgemm"].rate, 2 * 8**3 / 2e-3 / 1e9
+    )
+    assert (
+        found["float32"].nominal == 2 * 128 * 2 * 1 and found["float64"].nominal == 2 * 64 * 2
+    )  # lanes, multiprocessors, GHz
+    assert (
+        isclose(found["copy"].nominal, 2 * 0.5 * 64 / 8)
+        and found["float32"].seconds.count == roofs.REPEATS >= 30
+    )
 
 
 # ---- rotation ----------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("size", [1, 1000, 4096, 10**6])
 def test_sets_together_are_twice_the_cache_unless_they_are_too_many(size):
     count = rotation.sets_beyond(l2 := 1 << 16, size)
-    assert 2 <= count <= rotation.MOST_SETS and (count * size >= 2 * l2 or count == rotation.MOST_SETS)
+    assert 2 <= count <= rotation.MOST_SETS and (
+        count * size >= 2 * l2 or count == rotation.MOST_SETS
+    )
 
 
 def test_a_run_is_one_launch_on_each_set_and_a_time_its_share():
     seen = []
     a = np.arange(512, dtype=np.float64)
-    timing = rotation.rotated(StandIn(seconds=(4.0, 8.0)), lambda x, n: seen.append((x.ctypes.data, x.copy(), n)), [a, 7])
+    timing = rotation.rotated(
+        StandIn(seconds=(4.0, 8.0)), lambda x, n: seen.append((x.ctypes.data, x.copy(), n)), [a, 7]
+    )
     assert timing.sets == 2 and timing.rotated == 2 * a.nbytes == 2 * StandIn.l2 and timing.graph
-    assert len({place for place, _, _ in seen}) == 2 and all(np.array_equal(x, a) and n == 7 for _, x, n in seen)
-    assert timing.seconds.least == 2.0 and timing.seconds.median == 4.0 and timing.seconds.count == rotation.REPEATS >= 30
+    assert len({place for place, _, _ in seen}) == 2 and all(
+        np.array_equal(x, a) and n == 7 for _, x, n in seen
+    )
+    assert (
+        timing.seconds.least == 2.0
+        and timing.seconds.median == 4.0
+        and timing.seconds.count == rotation.REPEATS >= 30
+    )
 
 
 # ---- kernels -----------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def calls():
@@ -100,36 +138,65 @@ def calls():
 def test_versions_are_those_the_kernels_text_defines():
     for operation in ("conv2d", "linear"):
         defined = set(re.findall(rf"{operation}_backward_w_v(\d+)", source(operation)))
-        assert kernel_rows.versions(f"{operation}_forward") == sorted(map(int, defined)) and len(defined) > 1
+        assert (
+            kernel_rows.versions(f"{operation}_forward") == sorted(map(int, defined))
+            and len(defined) > 1
+        )
     assert kernel_rows.versions("bias_forward") == [None]
 
 
 def test_every_version_and_precision_of_every_call_is_a_row(calls):
     rows = list(kernel_rows.kernel_rows(StandIn(), LIMITS, calls))
-    expected = {(call.kernel, version, dtype) for call, _ in calls for version in kernel_rows.versions(call.kernel)
-                for dtype in ("float32", "float64")}
+    expected = {
+        (call.kernel, version, dtype)
+        for call, _ in calls
+        for version in kernel_rows.versions(call.kernel)
+        for dtype in ("float32", "float64")
+    }
     assert {(row.kernel, row.version, row.dtype) for row in rows} == expected
-    assert {row.kernel for row in rows} == {call.kernel for call, _ in calls} and all(row.right for row in rows)
+    assert {row.kernel for row in rows} == {call.kernel for call, _ in calls} and all(
+        row.right for row in rows
+    )
 
 
 def test_a_row_s_floor_is_the_roof_that_takes_longer(calls):
-    call = next(call for call, _ in calls if call.kernel == "conv2d_forward" and call.arguments[0].shape[3] > 2)
+    call = next(
+        call
+        for call, _ in calls
+        if call.kernel == "conv2d_forward" and call.arguments[0].shape[3] > 2
+    )
     exact, tasks = kernel_rows.exact_of(call), 6
     row = kernel_rows.kernel_row(StandIn(seconds=(1e-3,)), LIMITS, call, exact, tasks, 2, "float32")
     y, x, w = call.arguments[:3]
     per_launch = 1e-3 / row.timing.sets
-    assert row.flop == 2 * tasks * y[0].size * w[0, 0].size and row.bytes == 4 * tasks * (y[0].size + x[0].size + w[0].size)
-    assert isclose(row.gflops, row.flop / per_launch / 1e9) and isclose(row.gbytes, row.bytes / per_launch / 1e9)
+    assert row.flop == 2 * tasks * y[0].size * w[0, 0].size and row.bytes == 4 * tasks * (
+        y[0].size + x[0].size + w[0].size
+    )
+    assert isclose(row.gflops, row.flop / per_launch / 1e9) and isclose(
+        row.gbytes, row.bytes / per_launch / 1e9
+    )
     floors = {"flop": row.flop / 100e9, "byte": row.bytes / 10e9}
-    assert row.bound == max(floors, key=floors.get) and isclose(row.fraction, max(floors.values()) / per_launch)
+    assert row.bound == max(floors, key=floors.get) and isclose(
+        row.fraction, max(floors.values()) / per_launch
+    )
     assert isclose(row.of_library, row.gflops / 80)
-    double = kernel_rows.kernel_row(StandIn(seconds=(1e-3,)), LIMITS, call, exact, tasks, 2, "float64")
-    assert double.bytes == 2 * row.bytes and isclose(double.of_library, double.gflops / 90) and double.tolerance < 1e-12
+    double = kernel_rows.kernel_row(
+        StandIn(seconds=(1e-3,)), LIMITS, call, exact, tasks, 2, "float64"
+    )
+    assert (
+        double.bytes == 2 * row.bytes
+        and isclose(double.of_library, double.gflops / 90)
+        and double.tolerance < 1e-12
+    )
 
 
 @pytest.mark.parametrize("name", ["conv2d_forward", "linear_backward_w", "batch_norm_backward"])
 def test_a_wrong_kernel_is_a_row_that_is_not_right(calls, name):
-    rows = kernel_rows.kernel_rows(StandIn(lambda version: wrong_by_a_thousandth(name)), LIMITS, [c for c in calls if c[0].kernel == name])
+    rows = kernel_rows.kernel_rows(
+        StandIn(lambda version: wrong_by_a_thousandth(name)),
+        LIMITS,
+        [c for c in calls if c[0].kernel == name],
+    )
     assert not any(row.right for row in rows)
 
 
@@ -140,18 +207,33 @@ def test_a_kernel_wrong_in_the_last_task_alone_is_not_right(calls):
         right.conv2d_forward(y, *rest)
         if len(y) > kernel_rows.FEW:
             y[-1, 0, 0] = np.nextafter(y[-1, 0, 0], 1)
-    rows = list(kernel_rows.kernel_rows(StandIn(lambda version: named_cuda(right, conv2d_forward=wrong)), LIMITS,
-                                        [c for c in calls if c[0].kernel == "conv2d_forward"]))
-    assert rows and all(row.error <= row.tolerance and not row.same and not row.right for row in rows)
+
+    rows = list(
+        kernel_rows.kernel_rows(
+            StandIn(lambda version: named_cuda(right, conv2d_forward=wrong)),
+            LIMITS,
+            [c for c in calls if c[0].kernel == "conv2d_forward"],
+        )
+    )
+    assert rows and all(
+        row.error <= row.tolerance and not row.same and not row.right for row in rows
+    )
 
 
 def test_a_kernel_that_fails_is_a_row_and_the_others_go_on(calls):
     def broken(*arguments):
         raise RuntimeError("CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES\nmore")
-    rows = list(kernel_rows.kernel_rows(StandIn(lambda version: named_cuda(right_kernels(), bias_forward=broken)), LIMITS, calls))
+
+    rows = list(
+        kernel_rows.kernel_rows(
+            StandIn(lambda version: named_cuda(right_kernels(), bias_forward=broken)), LIMITS, calls
+        )
+    )
     failed = [row for row in rows if isinstance(row, kernel_rows.Failed)]
     assert {row.kernel for row in failed} == {"bias_forward"} and len(rows) > len(failed)
-    assert {row.reason for row in failed} == {"RuntimeError: CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"} and not any(row.right for row in failed)
+    assert {row.reason for row in failed} == {
+        "RuntimeError: CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"
+    } and not any(row.right for row in failed)
 
 
 def test_a_device_that_answers_no_more_ends_the_table(calls):
@@ -164,19 +246,36 @@ def test_a_device_that_answers_no_more_ends_the_table(calls):
 
 def test_grown_arrays_repeat_the_first_tasks():
     a = np.arange(6).reshape(2, 3)
-    assert np.array_equal(kernel_rows.grown(np, a, 5), a[[0, 1, 0, 1, 0]]) and kernel_rows.grown(np, a[:1], 5).shape == (1, 3)
+    assert np.array_equal(kernel_rows.grown(np, a, 5), a[[0, 1, 0, 1, 0]]) and kernel_rows.grown(
+        np, a[:1], 5
+    ).shape == (1, 3)
 
 
 # ---- cuDNN -------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("layer", [rm.Conv2d(2, 3, 3, padding=1), rm.Conv2d(2, 3, 3, stride=2, padding="same")], ids=["even", "uneven"])
+
+@pytest.mark.parametrize(
+    "layer",
+    [rm.Conv2d(2, 3, 3, padding=1), rm.Conv2d(2, 3, 3, stride=2, padding="same")],
+    ids=["even", "uneven"],
+)
 @pytest.mark.parametrize("kernel", grouped.KERNELS)
 def test_the_library_is_asked_for_the_same_convolution(kernel, layer):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    net = rm.Sequential([rm.Conv2d(1, 2, 1), layer, rm.Flatten(), rm.Linear(3 * layer.output_shape((2, 6, 6))[1] ** 2, 2)],
-                        input_shape=(1, 6, 6))
-    call = next(c for c in record_calls("n", net, *examples(net, 2, 3), kernels.reference())
-                if c.kernel == kernel and grouped.extents(c, 2).w[1] == 3)
+    net = rm.Sequential(
+        [
+            rm.Conv2d(1, 2, 1),
+            layer,
+            rm.Flatten(),
+            rm.Linear(3 * layer.output_shape((2, 6, 6))[1] ** 2, 2),
+        ],
+        input_shape=(1, 6, 6),
+    )
+    call = next(
+        c
+        for c in record_calls("n", net, *examples(net, 2, 3), kernels.reference())
+        if c.kernel == kernel and grouped.extents(c, 2).w[1] == 3
+    )
     of, seat = grouped.extents(call, 2), grouped.Seat("cuDNN", "cpu")
     x, w, dy, padding = seat.arrays(of)
     value = seat.operation(kernel, of, padding, 2)(x, w, dy)
@@ -186,13 +285,28 @@ def test_the_library_is_asked_for_the_same_convolution(kernel, layer):
 
     def ours(a, channels):
         return np.moveaxis(a.double().numpy().reshape(N, T, channels, *a.shape[2:]), 1, 0)
-    arrays = {"x": ours(x, C), "w": w.double().numpy().reshape(T, *of.w[1:]), "y": ours(dy, of.y[2])}
+
+    arrays = {
+        "x": ours(x, C),
+        "w": w.double().numpy().reshape(T, *of.w[1:]),
+        "y": ours(dy, of.y[2]),
+    }
     borders = tuple((p, p) for p in padding)
-    out = np.empty_like(arrays[{"conv2d_forward": "y", "conv2d_backward_x": "x", "conv2d_backward_w": "w"}[kernel]])
-    given = [a for name, a in arrays.items() if a.shape != out.shape or name not in ("y" if kernel == "conv2d_forward" else kernel[-1])]
+    out = np.empty_like(
+        arrays[{"conv2d_forward": "y", "conv2d_backward_x": "x", "conv2d_backward_w": "w"}[kernel]]
+    )
+    given = [
+        a
+        for name, a in arrays.items()
+        if a.shape != out.shape or name not in ("y" if kernel == "conv2d_forward" else kernel[-1])
+    ]
     order = given if kernel != "conv2d_backward_x" else [arrays["y"], arrays["w"]]
     kernels.reference().functions[kernel](out, *order[:2], of.stride, borders)
     theirs = value.double().numpy()
-    theirs = theirs.reshape(out.shape) if kernel == "conv2d_backward_w" else np.moveaxis(theirs.reshape(N, T, *out.shape[2:]), 1, 0)
+    theirs = (
+        theirs.reshape(out.shape)
+        if kernel == "conv2d_backward_w"
+        else np.moveaxis(theirs.reshape(N, T, *out.shape[2:]), 1, 0)
+    )
     assert np.abs(theirs - out).max() < 1e-5 * np.abs(out).max()
     assert torch.backends.cudnn.benchmark

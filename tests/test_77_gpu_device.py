@@ -1,4 +1,5 @@
 """The bench's device as it is on a GPU, `Gpu` itself, on a stand-in for CuPy: arrays that are not NumPy's, streams, graphs, events."""
+
 import json
 from types import SimpleNamespace
 
@@ -7,13 +8,28 @@ import pytest
 from cuda_shim.build import ABSENT
 from gpu_stand_in import LIMITS, SMALL
 
-from refmaml.bench.gpu import determinism, device, kernel_rows, replay, roofs, rotation, small, whole
+from refmaml.bench.gpu import (
+    determinism,
+    device,
+    kernel_rows,
+    replay,
+    roofs,
+    rotation,
+    small,
+    whole,
+)
 from refmaml.bench.kernel_table import fused_functions
 from refmaml.bench.workloads import TABLE
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 MILLISECONDS = 2.0
-ATTRIBUTES = {"L2CacheSize": 4096, "MultiProcessorCount": 2, "ClockRate": 10**6, "MemoryClockRate": 500_000, "GlobalMemoryBusWidth": 64}
+ATTRIBUTES = {
+    "L2CacheSize": 4096,
+    "MultiProcessorCount": 2,
+    "ClockRate": 10**6,
+    "MemoryClockRate": 500_000,
+    "GlobalMemoryBusWidth": 64,
+}
 
 
 class Event:
@@ -36,20 +52,36 @@ def gpu(cupy, monkeypatch):
     for i, name in enumerate(names):
         setattr(cuda.runtime, f"cudaDevAttr{name}", i)
     cuda.runtime.deviceGetAttribute = lambda attribute, which: ATTRIBUTES[names[attribute]]
-    cuda.runtime.getDeviceProperties = lambda which: {"name": b"stand-in", "totalGlobalMem": 1, "major": 9, "minor": 0}
+    cuda.runtime.getDeviceProperties = lambda which: {
+        "name": b"stand-in",
+        "totalGlobalMem": 1,
+        "major": 9,
+        "minor": 0,
+    }
     cuda.runtime.driverGetVersion = cuda.runtime.runtimeGetVersion = lambda: 13000
     cupy.__version__ = "14"
     cupy.matmul = lambda a, b, out: out.__setitem__(slice(None), a @ b)
     monkeypatch.setattr(device, "nvidia_smi", dict)
-    monkeypatch.setattr(kernel_rows, "versions", lambda kernel: [1 if kernel.startswith(("conv2d", "linear")) else None])
+    monkeypatch.setattr(
+        kernel_rows,
+        "versions",
+        lambda kernel: [1 if kernel.startswith(("conv2d", "linear")) else None],
+    )
     gpu = device.Gpu()
-    gpu.kernel_set = lambda version=None: device.Gpu.kernel_set(gpu, 1)              # with its small teams the others do not run
+    gpu.kernel_set = lambda version=None: device.Gpu.kernel_set(
+        gpu, 1
+    )  # with its small teams the others do not run
     return gpu
 
 
 def test_what_it_tells_of_itself_is_json(gpu):
     about = json.loads(json.dumps(gpu.about()))
-    assert about["name"] == "stand-in" and about["compute_capability"] == [9, 0] and about["clock_khz"] == 10**6 and gpu.l2 == 4096
+    assert (
+        about["name"] == "stand-in"
+        and about["compute_capability"] == [9, 0]
+        and about["clock_khz"] == 10**6
+        and gpu.l2 == 4096
+    )
 
 
 def test_its_attributes_have_names_of_cupy(monkeypatch):
@@ -70,17 +102,20 @@ def test_a_run_is_captured_and_replayed_and_timed_by_events(gpu, cupy):
     a = cupy.zeros(4, np.float32)
     times, graph = gpu.timings(lambda: a.__iadd__(np.float32(1)), 5)
     assert graph and times == [MILLISECONDS / 1e3] * 5
-    assert float(a.sum()) / 4 == device.NOT_COUNTED + device.NOT_COUNTED + 1 + 5     # what is captured is not run
+    assert (
+        float(a.sum()) / 4 == device.NOT_COUNTED + device.NOT_COUNTED + 1 + 5
+    )  # what is captured is not run
 
 
 def test_of_short_runs_several_go_between_two_events(gpu, cupy, monkeypatch):
     """Starting a graph on an idle GPU takes some 10 us, which a timing of one run would count."""
-    a, start, each = cupy.zeros(4, np.float32), 1e-2, 5e-2                             # milliseconds
+    a, start, each = cupy.zeros(4, np.float32), 1e-2, 5e-2  # milliseconds
     seen = [2 * device.NOT_COUNTED]
 
     def elapsed(before, after):
         runs, seen[0] = float(a.sum()) / 4 - seen[0], float(a.sum()) / 4
         return start + runs * each
+
     monkeypatch.setattr(gpu.xp.cuda, "get_elapsed_time", elapsed)
     times, _ = gpu.timings(lambda: a.__iadd__(np.float32(1)), 5)
     assert all(each / 1e3 < t < 1.02 * each / 1e3 for t in times) and seen[0] > 5 * 10
@@ -90,7 +125,7 @@ def test_a_run_that_cannot_be_captured_is_launched(gpu, cupy):
     a, seen = cupy.ones(4, np.float32), []
     times, graph = gpu.timings(lambda: seen.append(float(a.sum())), 3)
     assert not graph and len(times) == 3 and len(seen) == 3 + 1 + 2 * device.NOT_COUNTED
-    assert gpu.timings(lambda: None, 1)[1]               # and the stream is as it was
+    assert gpu.timings(lambda: None, 1)[1]  # and the stream is as it was
 
 
 def first_of_each(calls):

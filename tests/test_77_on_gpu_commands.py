@@ -1,4 +1,5 @@
 """The commands with --kernels cuda, on the stand-in for CuPy: what they leave, what they do without, what they say where they cannot."""
+
 import json
 import sys
 
@@ -13,8 +14,25 @@ from refmaml.oracles import kernel_checks, ladder
 from refmaml.training import checkpoint
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
-SMALL_RUN = ["--data", "sinusoid", "--hidden", "3", "--tasks", "3", "--k-shot", "4", "--k-query", "4", "--eval-tasks", "4",
-             "--dtype", "float64", "--inner-steps", "2", "--quiet"]
+SMALL_RUN = [
+    "--data",
+    "sinusoid",
+    "--hidden",
+    "3",
+    "--tasks",
+    "3",
+    "--k-shot",
+    "4",
+    "--k-query",
+    "4",
+    "--eval-tasks",
+    "4",
+    "--dtype",
+    "float64",
+    "--inner-steps",
+    "2",
+    "--quiet",
+]
 
 
 @pytest.fixture
@@ -32,19 +50,35 @@ def run(*words):
 def test_training_leaves_what_the_reference_leaves_and_goes_on_to_the_bit(cuda, tmp_path):
     folders = {name: tmp_path / name for name in ("reference", "cuda", "stopped")}
     for name in ("reference", "cuda"):
-        assert run("train", *SMALL_RUN, "--steps", 4, "--kernels", name, "--out", folders[name]) == 0
-    assert cuda.gpu.counts["graph"] == 3                    # of four steps all but the first
-    assert run("train", *SMALL_RUN, "--steps", 2, "--kernels", "cuda", "--out", folders["stopped"]) == 0
+        assert (
+            run("train", *SMALL_RUN, "--steps", 4, "--kernels", name, "--out", folders[name]) == 0
+        )
+    assert cuda.gpu.counts["graph"] == 3  # of four steps all but the first
+    assert (
+        run("train", *SMALL_RUN, "--steps", 2, "--kernels", "cuda", "--out", folders["stopped"])
+        == 0
+    )
     assert run("train", "--resume", "--steps", 4, "--quiet", "--out", folders["stopped"]) == 0
     saved = {name: checkpoint.load(folder / "checkpoint.npz") for name, folder in folders.items()}
     exact, far, resumed = (saved[name][0] for name in ("reference", "cuda", "stopped"))
     assert np.abs(far.meta - exact.meta).max() < 1e-12 and far.meta.dtype == exact.meta.dtype
-    assert np.array_equal(far.meta, resumed.meta) and all(np.array_equal(far.state[n], resumed.state[n]) for n in exact.state)
-    configurations = [{k: v for k, v in saved[name][1].items() if k != "kernels"} for name in ("reference", "cuda")]
+    assert np.array_equal(far.meta, resumed.meta) and all(
+        np.array_equal(far.state[n], resumed.state[n]) for n in exact.state
+    )
+    configurations = [
+        {k: v for k, v in saved[name][1].items() if k != "kernels"}
+        for name in ("reference", "cuda")
+    ]
     assert configurations[0] == configurations[1] and list(far.state) == list(exact.state)
-    with np.load(folders["reference"] / "checkpoint.npz") as a, np.load(folders["cuda"] / "checkpoint.npz") as b:
+    with (
+        np.load(folders["reference"] / "checkpoint.npz") as a,
+        np.load(folders["cuda"] / "checkpoint.npz") as b,
+    ):
         assert [(n, a[n].dtype) for n in a.files] == [(n, b[n].dtype) for n in b.files]
-    losses = [json.loads((folders[name] / "result.json").read_text())["loss"] for name in ("reference", "cuda")]
+    losses = [
+        json.loads((folders[name] / "result.json").read_text())["loss"]
+        for name in ("reference", "cuda")
+    ]
     assert abs(losses[0] - losses[1]) < 1e-12
 
 
@@ -52,7 +86,19 @@ def test_evaluation_gives_what_the_reference_gives(cuda, tmp_path):
     run("train", *SMALL_RUN, "--steps", 1, "--kernels", "reference", "--out", tmp_path / "run")
     results = []
     for name in ("reference", "cuda"):
-        assert run("evaluate", tmp_path / "run" / "checkpoint.npz", "--tasks", 6, "--kernels", name, "--json", tmp_path / "r.json") == 0
+        assert (
+            run(
+                "evaluate",
+                tmp_path / "run" / "checkpoint.npz",
+                "--tasks",
+                6,
+                "--kernels",
+                name,
+                "--json",
+                tmp_path / "r.json",
+            )
+            == 0
+        )
         results.append(json.loads((tmp_path / "r.json").read_text())["loss"])
     assert abs(results[0] - results[1]) < 1e-12
 
@@ -70,9 +116,23 @@ def wrong(problem, params, batch):
     first = rm.FirstOrderMAML(problem.method.inner_lr, problem.method.inner_steps)
     return problem.net.named(first.meta_gradient(problem.net, problem.net.flat(params), rm.Batch(*batch)).grad)
 """)
-    check = ("--method", "maml", "--inner-steps", 2, "--probes", "two-layer", "--precision", "float64", "--kernels", "cuda")
+    check = (
+        "--method",
+        "maml",
+        "--inner-steps",
+        2,
+        "--probes",
+        "two-layer",
+        "--precision",
+        "float64",
+        "--kernels",
+        "cuda",
+    )
     before = cuda.gpu.counts["launch"]
-    assert run("doctor", f"{tmp_path / 'mine.py'}:right", *check) == 0 and cuda.gpu.counts["launch"] > before
+    assert (
+        run("doctor", f"{tmp_path / 'mine.py'}:right", *check) == 0
+        and cuda.gpu.counts["launch"] > before
+    )
     assert run("doctor", f"{tmp_path / 'mine.py'}:wrong", *check) == 1
     assert "first-order" in capsys.readouterr().out
 
@@ -83,41 +143,78 @@ def test_the_doctor_hands_out_cupy_s_arrays_and_derivatives_of_the_gpu(cuda):
         assert all(isinstance(a, cuda.ndarray) for a in (*params.values(), x, xq))
         total = None
         for t in range(len(x)):
-            phi = {n: params[n] - problem.method.inner_lr * g for n, g in problem.gradient(params, x[t], y[t]).items()}
+            phi = {
+                n: params[n] - problem.method.inner_lr * g
+                for n, g in problem.gradient(params, x[t], y[t]).items()
+            }
             lam = problem.gradient(phi, xq[t], yq[t])
             product = problem.hvp(params, x[t], y[t], lam)
             lam = {n: (lam[n] - problem.method.inner_lr * product[n]) / len(x) for n in lam}
             total = lam if total is None else {n: total[n] + lam[n] for n in lam}
         return total
-    report = rm.check_meta_gradient(gradient, rm.MAML(0.1), framework="cupy", probes=["two-layer"], precision="float64", repeats=0,
-                                    kernels=kernels.cuda())
+
+    report = rm.check_meta_gradient(
+        gradient,
+        rm.MAML(0.1),
+        framework="cupy",
+        probes=["two-layer"],
+        precision="float64",
+        repeats=0,
+        kernels=kernels.cuda(),
+    )
     assert report.ok, report
 
 
 def test_the_doctor_judges_a_net_of_one_s_own_on_a_gpu(cuda):
-    net = rm.Sequential([rm.Linear(3, 4), rm.Tanh(), rm.Linear(4, 2)], rm.CrossEntropy(), (3,), kernels.cuda())
+    net = rm.Sequential(
+        [rm.Linear(3, 4), rm.Tanh(), rm.Linear(4, 2)], rm.CrossEntropy(), (3,), kernels.cuda()
+    )
     for factor, found in ((1.0, "right"), (1.5, "wrong")):
+
         def gradient(problem, params, batch, factor=factor):
-            assert problem.net.kernels.far
-            grad = problem.method.meta_gradient(problem.net, problem.net.flat(params), rm.Batch(*batch)).grad
+            assert problem.net.kernels.on_device
+            grad = problem.method.meta_gradient(
+                problem.net, problem.net.flat(params), rm.Batch(*batch)
+            ).grad
             return problem.net.named(factor * grad)
-        assert rm.check_meta_gradient(gradient, rm.MAML(0.1, 2), net=net, probes=["two-layer"], repeats=0, seconds=5).verdict == found
+
+        assert (
+            rm.check_meta_gradient(
+                gradient, rm.MAML(0.1, 2), net=net, probes=["two-layer"], repeats=0, seconds=5
+            ).verdict
+            == found
+        )
 
 
-def test_verify_holds_every_kernel_and_method_of_the_gpu_against_the_reference(cuda, monkeypatch, capsys):
+def test_verify_holds_every_kernel_and_method_of_the_gpu_against_the_reference(
+    cuda, monkeypatch, capsys
+):
     """The section for --kernels cuda alone, on few cases: the ones before it are the reference's."""
     monkeypatch.setattr(kernel_checks.cases, "LAYERS", kernel_checks.cases.LAYERS[5:7])
     monkeypatch.setattr(kernel_checks, "chain_checks", lambda k: [])
-    monkeypatch.setattr(kernel_checks.cases, "methods", lambda: [(rm.MAML(0.1, 1), False), (rm.CAVIA(0.1, 1), True)])
+    monkeypatch.setattr(
+        kernel_checks.cases, "methods", lambda: [(rm.MAML(0.1, 1), False), (rm.CAVIA(0.1, 1), True)]
+    )
     monkeypatch.setattr(kernel_checks.cases, "reptiles", lambda: [])
     whole = ladder.ladder
-    monkeypatch.setattr(ladder, "ladder", lambda k, w: [section for section in whole(k, w) if section[0] == "kernels: cuda"])
+    monkeypatch.setattr(
+        ladder,
+        "ladder",
+        lambda k, w: [section for section in whole(k, w) if section[0] == "kernels: cuda"],
+    )
     assert run("verify", "--kernels", "cuda") == 0
     said = capsys.readouterr().out
-    assert said.count("replayed") == 6 and "CAVIA" in said and "IMAML, solver = newton_cg [cuda, float32]" in said and " 0 failed" in said
+    assert (
+        said.count("replayed") == 6
+        and "CAVIA" in said
+        and "IMAML, solver = newton_cg [cuda, float32]" in said
+        and " 0 failed" in said
+    )
 
 
-def test_without_numba_matplotlib_and_tqdm_it_trains_evaluates_and_says_which_picture_is_missing(cuda, tmp_path, monkeypatch, capsys):
+def test_without_numba_matplotlib_and_tqdm_it_trains_evaluates_and_says_which_picture_is_missing(
+    cuda, tmp_path, monkeypatch, capsys
+):
     for name in ("numba", "matplotlib", "tqdm"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
@@ -126,20 +223,35 @@ def test_without_numba_matplotlib_and_tqdm_it_trains_evaluates_and_says_which_pi
     said = capsys.readouterr().err
     assert "step 1/2" in said and "curve.png: matplotlib draws it, and is not installed" in said
     assert run("evaluate", tmp_path / "run" / "checkpoint.npz", "--tasks", 4) == 0
-    assert (tmp_path / "run" / "result.json").exists() and not (tmp_path / "run" / "curve.png").exists()
+    assert (tmp_path / "run" / "result.json").exists() and not (
+        tmp_path / "run" / "curve.png"
+    ).exists()
 
 
 @pytest.mark.parametrize("limit", [1_000, 2_000, 3_500])
 def test_too_little_memory_is_one_line_on_the_command_line(cuda, tmp_path, capsys, limit):
     cuda.gpu.limit = limit
-    assert run("train", *SMALL_RUN, "--steps", 2, "--kernels", "cuda", "--out", tmp_path / "run") == 2
+    assert (
+        run("train", *SMALL_RUN, "--steps", 2, "--kernels", "cuda", "--out", tmp_path / "run") == 2
+    )
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and said.startswith("refmaml: ") and "memory" in said, said
 
 
-@pytest.mark.parametrize("words", [["verify"], ["train", *SMALL_RUN, "--out", "{out}"], ["bench", "--out", "{out}"],
-                                   ["doctor", "{out}.py:f", "--method", "maml"], ["evaluate", "{out}/checkpoint.npz"]], ids=lambda w: w[0])
-def test_every_command_says_in_one_line_that_nvrtc_is_missing(cuda, tmp_path, monkeypatch, capsys, words):
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["verify"],
+        ["train", *SMALL_RUN, "--out", "{out}"],
+        ["bench", "--out", "{out}"],
+        ["doctor", "{out}.py:f", "--method", "maml"],
+        ["evaluate", "{out}/checkpoint.npz"],
+    ],
+    ids=lambda w: w[0],
+)
+def test_every_command_says_in_one_line_that_nvrtc_is_missing(
+    cuda, tmp_path, monkeypatch, capsys, words
+):
     out = tmp_path / "run"
     (tmp_path / "run.py").write_text("def f(problem, params, batch):\n    return params\n")
     if words[0] == "evaluate":
@@ -147,9 +259,14 @@ def test_every_command_says_in_one_line_that_nvrtc_is_missing(cuda, tmp_path, mo
         capsys.readouterr()
 
     def missing(**options):
-        raise RuntimeError("CuPy failed to load libnvrtc.so.13: OSError: libnvrtc.so.13: cannot open shared object file\nmore")
+        raise RuntimeError(
+            "CuPy failed to load libnvrtc.so.13: OSError: libnvrtc.so.13: cannot open shared object file\nmore"
+        )
+
     monkeypatch.setattr(cuda, "RawModule", missing)
     assert run(*(word.format(out=out) for word in words), "--kernels", "cuda") == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.startswith("refmaml: --kernels: the cuda kernels: expected a GPU, got CuPy failed to load")
+    assert said.count("\n") == 1 and said.startswith(
+        "refmaml: --kernels: the cuda kernels: expected a GPU, got CuPy failed to load"
+    )
     assert "pip install 'cupy-cuda13x[ctk]'" in said

@@ -1,4 +1,5 @@
 """Rung 6: the hand-written derivatives against PyTorch's and JAX's; where one is absent its tests say so."""
+
 import subprocess
 import sys
 from contextlib import contextmanager, nullcontext
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 import refmaml as rm
+from refmaml.autodiff import jax_autodiff, torch_autodiff
 from refmaml.layers import __all__ as layers_and_losses
-from refmaml.oracles import autodiff, jax_autodiff, torch_autodiff
 
 # Two programs that add the same float64 numbers in different orders. Roundings of 1e-16, grown by sums over
 # some hundred numbers and by three inner steps through batch-norm, make 1e-14 or so; the bound leaves a
@@ -24,8 +25,10 @@ class Oracle(NamedTuple):
 
 
 MISSING = {"torch": torch_autodiff.missing, "jax": jax_autodiff.missing}
-ORACLES = {"torch": Oracle(torch_autodiff.torch_meta_gradient, torch_autodiff.torch_hvp),
-           "jax": Oracle(jax_autodiff.jax_meta_gradient, jax_autodiff.jax_hvp)}
+ORACLES = {
+    "torch": Oracle(torch_autodiff.torch_meta_gradient, torch_autodiff.torch_hvp),
+    "jax": Oracle(jax_autodiff.jax_meta_gradient, jax_autodiff.jax_hvp),
+}
 
 
 @pytest.fixture(scope="module", params=ORACLES)
@@ -40,6 +43,7 @@ def oracle(request):
 def one_torch_thread():
     """On nets as small as these PyTorch's threads do little but wait for each other."""
     import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -48,6 +52,7 @@ def one_torch_thread():
 
 class Case(NamedTuple):
     """A net, an inner step size at which its Hessian matters, and what adapts where only a part does."""
+
     net: rm.Sequential
     inner_lr: float
     part: dict
@@ -59,8 +64,18 @@ def strided_conv4():
 
 
 def max_pool_conv():
-    net = rm.Sequential([rm.Conv2d(2, 4, 3, padding=1, bias=False), rm.BatchNorm2d(4), rm.ReLU(),
-                         rm.MaxPool2d(3, stride=2), rm.Flatten(), rm.Linear(64, 3)], rm.CrossEntropy(), (2, 9, 9))
+    net = rm.Sequential(
+        [
+            rm.Conv2d(2, 4, 3, padding=1, bias=False),
+            rm.BatchNorm2d(4),
+            rm.ReLU(),
+            rm.MaxPool2d(3, stride=2),
+            rm.Flatten(),
+            rm.Linear(64, 3),
+        ],
+        rm.CrossEntropy(),
+        (2, 9, 9),
+    )
     return Case(net, 0.05, {"frozen": ("BatchNorm2d",)})
 
 
@@ -70,10 +85,23 @@ def tanh_mlp():
 
 def conditioned():
     """Contexts in both of CAVIA's ways, a convolution that differs on every side, means that overlap."""
-    net = rm.Sequential([rm.Context(2), rm.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=((0, 1), (2, 0))),
-                         rm.FiLM(4, 3), rm.LeakyReLU(0.1), rm.AvgPool2d(3, stride=2), rm.Flatten(),
-                         rm.Linear(12, 6), rm.Softplus(), rm.FiLM(6, 2), rm.Context(1), rm.Linear(7, 3)],
-                        rm.CrossEntropy(), (1, 9, 6))
+    net = rm.Sequential(
+        [
+            rm.Context(2),
+            rm.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=((0, 1), (2, 0))),
+            rm.FiLM(4, 3),
+            rm.LeakyReLU(0.1),
+            rm.AvgPool2d(3, stride=2),
+            rm.Flatten(),
+            rm.Linear(12, 6),
+            rm.Softplus(),
+            rm.FiLM(6, 2),
+            rm.Context(1),
+            rm.Linear(7, 3),
+        ],
+        rm.CrossEntropy(),
+        (1, 9, 6),
+    )
     return Case(net, 0.1, {"adapts": ("context",)})
 
 
@@ -82,7 +110,9 @@ def two_layer_linear():
 
 
 NETS = (strided_conv4, max_pool_conv, tanh_mlp, conditioned, two_layer_linear)
-CASES = {make.__name__: make() for make in NETS}       # made once: JAX compiles for every net it has not seen
+CASES = {
+    make.__name__: make() for make in NETS
+}  # made once: JAX compiles for every net it has not seen
 
 
 @pytest.fixture(params=CASES)
@@ -99,7 +129,7 @@ def start(net):
 def data(net, examples, rng):
     """Normal inputs, which come to lie on no kink, and targets of the kind that the loss takes."""
     x = rng.standard_normal((TASKS, examples, *net.input_shape))
-    D, = net.output_shape(net.input_shape)
+    (D,) = net.output_shape(net.input_shape)
     if isinstance(net.loss_function, rm.MSE):
         return x, rng.standard_normal((TASKS, examples, D))
     return x, rng.integers(0, D, (TASKS, examples))
@@ -124,7 +154,12 @@ class DoubledHessian(rm.Sequential):
 
 
 def test_maml_agrees_with_autodiff_and_a_doubled_hessian_does_not(oracle, case):
-    net, theta, batch, maml = case.net, start(case.net), batch_for(case.net), rm.MAML(case.inner_lr, K)
+    net, theta, batch, maml = (
+        case.net,
+        start(case.net),
+        batch_for(case.net),
+        rm.MAML(case.inner_lr, K),
+    )
     reference = oracle.meta_gradient(net, theta, batch, case.inner_lr, K)
     doubled = DoubledHessian(net.layers, net.loss_function, net.input_shape)
     right = error(maml.meta_gradient(net, theta, batch).grad, reference)
@@ -136,7 +171,9 @@ def test_maml_agrees_with_autodiff_and_a_doubled_hessian_does_not(oracle, case):
 def test_first_order_maml_agrees_with_autodiff_and_maml_does_not(oracle, case):
     net, theta, batch = case.net, start(case.net), batch_for(case.net)
     reference = oracle.meta_gradient(net, theta, batch, case.inner_lr, K, first_order=True)
-    right = error(rm.FirstOrderMAML(case.inner_lr, K).meta_gradient(net, theta, batch).grad, reference)
+    right = error(
+        rm.FirstOrderMAML(case.inner_lr, K).meta_gradient(net, theta, batch).grad, reference
+    )
     wrong = error(rm.MAML(case.inner_lr, K).meta_gradient(net, theta, batch).grad, reference)
     print(f"error {right:.1e}, second-order {wrong:.1e}")
     assert right < AGREES and wrong > WRONG
@@ -145,7 +182,9 @@ def test_first_order_maml_agrees_with_autodiff_and_maml_does_not(oracle, case):
 def test_maml_on_a_part_of_the_parameters_agrees_with_autodiff(oracle, case):
     net, theta, batch = case.net, start(case.net), batch_for(case.net)
     reference = oracle.meta_gradient(net, theta, batch, case.inner_lr, K, **case.part)
-    right = error(rm.MAML(case.inner_lr, K, **case.part).meta_gradient(net, theta, batch).grad, reference)
+    right = error(
+        rm.MAML(case.inner_lr, K, **case.part).meta_gradient(net, theta, batch).grad, reference
+    )
     wrong = error(rm.MAML(case.inner_lr, K).meta_gradient(net, theta, batch).grad, reference)
     print(f"error {right:.1e}, where all adapt {wrong:.1e}")
     assert right < AGREES and wrong > WRONG
@@ -160,8 +199,13 @@ def test_hessian_vector_products_agree_with_autodiff(oracle, case):
     assert right < AGREES
 
 
-LOSSES = [*(rm.CrossEntropy(reduction) for reduction in ("mean", "sum", "sum/K")),
-          *(rm.MSE(reduction, factor) for reduction, factor in (("mean", 1.0), ("sum", 0.5), ("sum/K", 3.0)))]
+LOSSES = [
+    *(rm.CrossEntropy(reduction) for reduction in ("mean", "sum", "sum/K")),
+    *(
+        rm.MSE(reduction, factor)
+        for reduction, factor in (("mean", 1.0), ("sum", 0.5), ("sum/K", 3.0))
+    ),
+]
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
@@ -175,24 +219,28 @@ def test_every_reduction_of_every_loss_has_the_scale_that_autodiff_finds(oracle,
 def test_a_float32_start_is_taken_to_float64(oracle):
     net = rm.two_layer_linear(4, 2)
     theta, batch = start(net).astype(np.float32), batch_for(net)
-    both = [oracle.meta_gradient(net, same, batch, 0.1, 1) for same in (theta, theta.astype(np.float64))]
+    both = [
+        oracle.meta_gradient(net, same, batch, 0.1, 1) for same in (theta, theta.astype(np.float64))
+    ]
     assert both[0].dtype == np.float64 and np.array_equal(*both)
 
 
 def test_a_layer_without_a_formula_is_named(oracle):
     class Cube(rm.Tanh):
         """A layer that the oracle has never heard of."""
+
     net = rm.Sequential([rm.Linear(2, 2), Cube()], rm.MSE(), (2,))
     with pytest.raises(rm.ArgumentError, match="Cube"):
         oracle.meta_gradient(net, start(net), batch_for(net), 0.1, 1)
 
 
 def test_every_layer_and_loss_has_a_formula():
-    assert {c.__name__ for c in [*autodiff.FORWARD, *autodiff.LOSSES]} == set(layers_and_losses)
+    assert {c.__name__ for c in [*formulas.FORWARD, *formulas.LOSSES]} == set(layers_and_losses)
 
 
-@pytest.mark.parametrize(("extents", "kernel", "stride"),
-                         [((28, 28), 3, 2), ((7, 7), 3, 2), ((5, 8), (2, 5), (3, 1))])
+@pytest.mark.parametrize(
+    ("extents", "kernel", "stride"), [((28, 28), 3, 2), ((7, 7), 3, 2), ((5, 8), (2, 5), (3, 1))]
+)
 def test_same_padding_is_what_jax_calls_same(extents, kernel, stride):
     lax = pytest.importorskip("jax.lax", reason="JAX is not installed")
     kernel, stride, padding, _ = rm.Conv2d(1, 1, kernel, stride, padding="same").geometry(extents)
@@ -203,18 +251,22 @@ def test_jax_is_left_in_the_precision_it_was_in():
     jnp = pytest.importorskip("jax.numpy", reason="JAX is not installed")
     before = jnp.ones(1).dtype
     net = rm.two_layer_linear(4, 2)
-    assert jax_autodiff.jax_meta_gradient(net, start(net), batch_for(net), 0.1, 1).dtype == np.float64
+    assert (
+        jax_autodiff.jax_meta_gradient(net, start(net), batch_for(net), 0.1, 1).dtype == np.float64
+    )
     assert jnp.ones(1).dtype == before
 
 
 @pytest.mark.parametrize("module", ORACLES)
 def test_an_absent_framework_is_a_reason_and_no_error(monkeypatch, module):
-    monkeypatch.setitem(sys.modules, module, None)     # Python's own mark for "must not be imported"
+    monkeypatch.setitem(sys.modules, module, None)  # Python's own mark for "must not be imported"
     assert MISSING[module]().startswith(f"{module} cannot be imported")
 
 
 def test_importing_the_oracles_imports_no_framework():
-    code = """import sys, refmaml.oracles.torch_autodiff, refmaml.oracles.jax_autodiff
+    code = """import sys, refmaml.autodiff.torch_autodiff, refmaml.autodiff.jax_autodiff
 print({"torch", "jax"} & set(sys.modules))"""
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert answer.strip() == "set()"

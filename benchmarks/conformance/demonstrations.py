@@ -9,6 +9,7 @@ cg           betty: its conjugate gradients, and the same text with one word cha
 
 Writes demonstrations.json, with versions and machine. What is not installed is left out, with the reason.
 """
+
 import argparse
 import inspect
 import json
@@ -23,8 +24,8 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
+from refmaml.autodiff.formulas import why_not  # noqa: E402
 from refmaml.cli.report import circumstances  # noqa: E402 (after the path is set)
-from refmaml.oracles.autodiff import why_not  # noqa: E402
 from refmaml.oracles.tolerance import relative_error  # noqa: E402
 from refmaml.training.files import make_folder, write_json  # noqa: E402
 
@@ -32,6 +33,7 @@ DRAWS = 20
 
 
 # ---- PyTorch: fused norms --------------------------------------------------------------------------------------------
+
 
 def norms():
     """{name: (the fused operation, the same in primitives)}, both of x (N, C, H, W), without scale and shift."""
@@ -41,10 +43,18 @@ def norms():
         def norm(x):
             centred = x - x.mean(axes, keepdim=True)
             return centred * ((centred * centred).mean(axes, keepdim=True) + 1e-5) ** -0.5
+
         return norm
-    return {"batch_norm": (lambda x: F.batch_norm(x, None, None, x.new_ones(x.shape[1]), x.new_zeros(x.shape[1]), training=True),
-                           primitive((0, 2, 3))),
-            "layer_norm": (lambda x: F.layer_norm(x, x.shape[1:]), primitive((1, 2, 3)))}
+
+    return {
+        "batch_norm": (
+            lambda x: F.batch_norm(
+                x, None, None, x.new_ones(x.shape[1]), x.new_zeros(x.shape[1]), training=True
+            ),
+            primitive((0, 2, 3)),
+        ),
+        "layer_norm": (lambda x: F.layer_norm(x, x.shape[1:]), primitive((1, 2, 3))),
+    }
 
 
 def second_derivatives(f, x, u, v):
@@ -53,27 +63,46 @@ def second_derivatives(f, x, u, v):
 
     def along(f, v):
         return lambda x: jvp(f, (x,), (v,))[1]
-    return {"reverse over reverse": vjp(grad(f), x)[1](v)[0], "forward over reverse": along(grad(f), v)(x),
-            "reverse over forward": grad(along(f, v))(x), "forward over forward": along(along(f, u), v)(x),
-            "third, all reverse": vjp(lambda x: vjp(grad(f), x)[1](v)[0], x)[1](v)[0]}
+
+    return {
+        "reverse over reverse": vjp(grad(f), x)[1](v)[0],
+        "forward over reverse": along(grad(f), v)(x),
+        "reverse over forward": grad(along(f, v))(x),
+        "forward over forward": along(along(f, u), v)(x),
+        "third, all reverse": vjp(lambda x: vjp(grad(f), x)[1](v)[0], x)[1](v)[0],
+    }
 
 
 def fused_norms():
     """{norm: {mode: [least, median, largest] error over random draws}} of sum(c * tanh(norm(x))) in float64."""
     import torch
+
     found = {name: {} for name in norms()}
     for seed in range(DRAWS):
         torch.manual_seed(seed)
         x, u, v, c = (torch.randn(5, 3, 4, 4, dtype=torch.float64) for _ in range(4))
         for name, versions in norms().items():
-            fused, right = (second_derivatives(lambda x, norm=norm, c=c: (c * torch.tanh(norm(x))).sum(), x, u, v) for norm in versions)
+            fused, right = (
+                second_derivatives(
+                    lambda x, norm=norm, c=c: (c * torch.tanh(norm(x))).sum(), x, u, v
+                )
+                for norm in versions
+            )
             for mode, value in right.items():
-                found[name].setdefault(mode, []).append(relative_error(fused[mode].numpy(), value.numpy()))
-    return {name: {mode: [float(f(errors)) for f in (min, np.median, max)] for mode, errors in modes.items()}
-            for name, modes in found.items()}
+                found[name].setdefault(mode, []).append(
+                    relative_error(fused[mode].numpy(), value.numpy())
+                )
+    return {
+        name: {
+            mode: [float(f(errors)) for f in (min, np.median, max)]
+            for mode, errors in modes.items()
+        }
+        for name, modes in found.items()
+    }
 
 
 # ---- JAX: jit and max ------------------------------------------------------------------------------------------------
+
 
 def windows(x):
     """The four entries of each 2 x 2 window of x (N, C, 5, 7), the last row and column left out: four arrays (N, C, 2, 3)."""
@@ -96,10 +125,18 @@ def poolings():
         for other in others:
             best = jnp.maximum(best, other)
         return best
-    return {"where(b > a, b, a)": by_comparison, "jnp.maximum": by_maximum,
-            "stack(...).max(axis=0)": lambda x: jnp.stack(windows(x)).max(axis=0),
-            "stack(...).max(axis=0) behind lax.optimization_barrier": lambda x: jnp.stack(windows(lax.optimization_barrier(x))).max(axis=0),
-            "lax.reduce_window": lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")}
+
+    return {
+        "where(b > a, b, a)": by_comparison,
+        "jnp.maximum": by_maximum,
+        "stack(...).max(axis=0)": lambda x: jnp.stack(windows(x)).max(axis=0),
+        "stack(...).max(axis=0) behind lax.optimization_barrier": lambda x: jnp.stack(
+            windows(lax.optimization_barrier(x))
+        ).max(axis=0),
+        "lax.reduce_window": lambda x: lax.reduce_window(
+            x, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID"
+        ),
+    }
 
 
 def meta_gradient(pool, compiled):
@@ -107,26 +144,36 @@ def meta_gradient(pool, compiled):
     pooling, a head."""
     import jax
     import jax.numpy as jnp
+
     rng = np.random.default_rng(0)
     x = rng.standard_normal((5, 11, 2, 5, 7))
-    params = {"w": 0.5 * rng.standard_normal((3, 2)), "gamma": rng.standard_normal(3) + 1, "beta": 0.1 * rng.standard_normal(3),
-              "head": 0.3 * rng.standard_normal((7, 18))}
+    params = {
+        "w": 0.5 * rng.standard_normal((3, 2)),
+        "gamma": rng.standard_normal(3) + 1,
+        "beta": 0.1 * rng.standard_normal(3),
+        "head": 0.3 * rng.standard_normal((7, 18)),
+    }
 
     def batch_norm(x, gamma, beta):
         mean = x.mean(axis=(0, 2, 3), keepdims=True)
         centred = x - mean
         variance = (centred * centred).mean(axis=(0, 2, 3), keepdims=True)
-        return centred * (variance + 1e-3) ** -0.5 * gamma.reshape(-1, 1, 1) + beta.reshape(-1, 1, 1)
+        return centred * (variance + 1e-3) ** -0.5 * gamma.reshape(-1, 1, 1) + beta.reshape(
+            -1, 1, 1
+        )
 
     def loss(p, x):
         z = batch_norm(jnp.einsum("nihw,oi->nohw", x, p["w"]), p["gamma"], p["beta"])
-        return (jnp.tanh(pool(jnp.where(z > 0, z, 0.0)).reshape(len(x), -1) @ p["head"].T) ** 2).mean()
+        return (
+            jnp.tanh(pool(jnp.where(z > 0, z, 0.0)).reshape(len(x), -1) @ p["head"].T) ** 2
+        ).mean()
 
     def after(p, x):
         for _ in range(2):
             g = jax.grad(loss)(p, x)
             p = {name: p[name] - 0.5 * g[name] for name in p}
         return loss(p, x)
+
     function = jax.vmap(jax.grad(after), (None, 0))
     rows = (jax.jit(function) if compiled else function)(params, x)
     return np.concatenate([np.asarray(a).reshape(5, -1) for a in rows.values()], axis=1)
@@ -134,23 +181,38 @@ def meta_gradient(pool, compiled):
 
 def jit_and_max():
     """{how the maximum is written: {"eager", "jit"}: error against comparisons without jit}."""
-    from refmaml.oracles.jax_autodiff import float64
+    from refmaml.autodiff.jax_autodiff import float64
+
     with float64():
         truth = meta_gradient(poolings()["where(b > a, b, a)"], compiled=False)
-        return {name: {"eager": relative_error(meta_gradient(pool, False), truth), "jit": relative_error(meta_gradient(pool, True), truth)}
-                for name, pool in poolings().items()}
+        return {
+            name: {
+                "eager": relative_error(meta_gradient(pool, False), truth),
+                "jit": relative_error(meta_gradient(pool, True), truth),
+            }
+            for name, pool in poolings().items()
+        }
 
 
 def without_fusion():
     """The same in a process whose XLA fuses nothing."""
-    flags = {"XLA_FLAGS": "--xla_disable_hlo_passes=fusion,cpu-fusion,cpu-instruction-fusion", "JAX_PLATFORMS": "cpu"}
+    flags = {
+        "XLA_FLAGS": "--xla_disable_hlo_passes=fusion,cpu-fusion,cpu-instruction-fusion",
+        "JAX_PLATFORMS": "cpu",
+    }
     code = "import json, demonstrations; print(json.dumps(demonstrations.jit_and_max()))"
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | flags | {"PYTHONPATH": str(HERE)}, capture_output=True, text=True,
-                          check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | flags | {"PYTHONPATH": str(HERE)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
 # ---- betty: conjugate gradients --------------------------------------------------------------------------------------
+
 
 def conjugate_gradients():
     """{"as released", "with the new residual": error of iMAML's gradient on quadratics after as many iterations as there are parameters}:
@@ -159,12 +221,16 @@ def conjugate_gradients():
     from adapters.betty_problems import implicit
 
     import refmaml as rm
-    from refmaml.doctor.boundary import Layout, framework, outgoing
+    from refmaml.doctor.frameworks import Layout, framework, outgoing
     from refmaml.doctor.probes import probe
+
     case = probe("quadratic", rm.IMAML(regularization=2.0))
     released, arguments = hypergradient.cg, outgoing(case, framework("torch"), Layout())
     text = inspect.getsource(released)
-    wrong, right = "p_new = [rr + beta * pp for rr, pp in zip(r, p)]", "p_new = [rr + beta * pp for rr, pp in zip(r_new, p)]"
+    wrong, right = (
+        "p_new = [rr + beta * pp for rr, pp in zip(r, p)]",
+        "p_new = [rr + beta * pp for rr, pp in zip(r_new, p)]",
+    )
     if wrong not in text:
         return {"as released": None, "why": "this release has another text"}
     repaired = dict(released.__globals__)
@@ -173,15 +239,21 @@ def conjugate_gradients():
     for name, function in (("as released", released), ("with the new residual", repaired["cg"])):
         hypergradient.jvp_fn_mapping["cg"] = function
         answer = implicit(type="cg", cg_iterations=case.net.num_params)(*arguments)
-        found[name] = relative_error(case.flat({n: g.numpy() for n, g in answer.items()}), case.truth)
+        found[name] = relative_error(
+            case.flat({n: g.numpy() for n, g in answer.items()}), case.truth
+        )
     hypergradient.jvp_fn_mapping["cg"] = released
     return found
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
 
-DEMONSTRATIONS = {"fused norms": ("torch", fused_norms), "jit and max": ("jax", jit_and_max),
-                  "jit and max, XLA without fusion": ("jax", without_fusion), "cg": ("betty", conjugate_gradients)}
+DEMONSTRATIONS = {
+    "fused norms": ("torch", fused_norms),
+    "jit and max": ("jax", jit_and_max),
+    "jit and max, XLA without fusion": ("jax", without_fusion),
+    "cg": ("betty", conjugate_gradients),
+}
 
 
 def versions():
@@ -198,14 +270,23 @@ def versions():
 def main(argv=None):
     """Measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", default="runs/conformance", metavar="DIR", help="where to write (default runs/conformance)")
+    parser.add_argument(
+        "--out",
+        default="runs/conformance",
+        metavar="DIR",
+        help="where to write (default runs/conformance)",
+    )
     out = make_folder(parser.parse_args(argv).out)
     about = circumstances()
     about["versions"] |= versions()
-    found = {name: measure() if why_not(module) is None else {"absent": why_not(module)}
-             for name, (module, measure) in DEMONSTRATIONS.items()}
+    found = {
+        name: measure() if why_not(module) is None else {"absent": why_not(module)}
+        for name, (module, measure) in DEMONSTRATIONS.items()
+    }
     command = "python benchmarks/conformance/demonstrations.py"
-    write_json(out / "demonstrations.json", {"schema": 1, "command": command, **about, "found": found})
+    write_json(
+        out / "demonstrations.json", {"schema": 1, "command": command, **about, "found": found}
+    )
     print(json.dumps(found, indent=2))
 
 

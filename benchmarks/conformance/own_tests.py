@@ -5,6 +5,7 @@
 
 Its source distribution holds its tests; it must be installed as well, see benchmarks/README.md. Writes own_tests.json.
 """
+
 import argparse
 import os
 import re
@@ -26,14 +27,21 @@ PLANTED = {"nothing": 1, "the inner gradient detached": 0, "H doubled": 2, "H's 
 def run(factor, arguments, folder):
     """The end of what a new Python says, with a factor planted."""
     path = os.pathsep.join(sys.path[:2])
-    done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True,
-                          env=os.environ | {"PLANTED": str(factor), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PLANTED": str(factor), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )
     return (done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""])[-1]
 
 
 def counts(line):
     """{"passed": 18, "failed": 0} of pytest's last line."""
-    return {what: int((re.search(rf"(\d+) {what}", line) or [0, 0])[1]) for what in ("passed", "failed")}
+    return {
+        what: int((re.search(rf"(\d+) {what}", line) or [0, 0])[1]) for what in ("passed", "failed")
+    }
 
 
 DOCTOR = """import warnings; warnings.simplefilter("ignore")
@@ -48,17 +56,31 @@ def main(argv=None):
     """Measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("source", help="learn2learn's source distribution, unpacked")
-    parser.add_argument("--out", default="runs/conformance", metavar="DIR", help="where to write (default runs/conformance)")
+    parser.add_argument(
+        "--out",
+        default="runs/conformance",
+        metavar="DIR",
+        help="where to write (default runs/conformance)",
+    )
     arguments = parser.parse_args(argv)
     out, found = make_folder(arguments.out), {}
     for name, factor in PLANTED.items():
-        line = run(factor, ["-P", "-m", "pytest", "-q", "-p", "planted", "-p", "no:cacheprovider", *TESTS], arguments.source)
+        line = run(
+            factor,
+            ["-P", "-m", "pytest", "-q", "-p", "planted", "-p", "no:cacheprovider", *TESTS],
+            arguments.source,
+        )
         found[name] = counts(line) | {"doctor": run(factor, ["-c", DOCTOR], HERE)}
         print(name, found[name], flush=True)
     about = circumstances()
-    about["versions"] |= {name: metadata.version(name) for name in ("learn2learn", "torch", "pytest")}
+    about["versions"] |= {
+        name: metadata.version(name) for name in ("learn2learn", "torch", "pytest")
+    }
     command = "python benchmarks/conformance/own_tests.py learn2learn-0.2.0"
-    write_json(out / "own_tests.json", {"schema": 1, "command": command, "tests": TESTS, **about, "planted": found})
+    write_json(
+        out / "own_tests.json",
+        {"schema": 1, "command": command, "tests": TESTS, **about, "planted": found},
+    )
 
 
 if __name__ == "__main__":

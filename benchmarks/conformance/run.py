@@ -8,6 +8,7 @@ installed is listed with the reason.
 Writes conformance.json (every error, versions, machine) and conformance.md, the table of it. Install with
 pip install torch==2.13.0 and then pip install '.[conformance]'.
 """
+
 import argparse
 import json
 import os
@@ -27,18 +28,28 @@ from refmaml.cli.report import circumstances  # noqa: E402
 from refmaml.errors import RefmamlError, expect  # noqa: E402
 from refmaml.training.files import durable_write, make_folder, write_json  # noqa: E402
 
-SCHEMA, LIMIT = 1, 1200                              # seconds a library may take
+SCHEMA, LIMIT = 1, 1200  # seconds a library may take
 # name in the table: (module of adapters, what must be importable)
-LIBRARIES = {"pytorch-loop": ("torch_loop", "torch"), "torch.func": ("torch_func", "torch"), "higher": ("higher_loop", "higher"),
-             "learn2learn": ("learn2learn_maml", "learn2learn"), "torchopt": ("torchopt_meta", "torchopt"),
-             "betty": ("betty_problems", "betty"), "jax": ("jax_grad", "jax"), "jaxopt": ("jaxopt_solvers", "jaxopt"),
-             "optax": ("optax_sgd", "optax")}
+LIBRARIES = {
+    "pytorch-loop": ("torch_loop", "torch"),
+    "torch.func": ("torch_func", "torch"),
+    "higher": ("higher_loop", "higher"),
+    "learn2learn": ("learn2learn_maml", "learn2learn"),
+    "torchopt": ("torchopt_meta", "torchopt"),
+    "betty": ("betty_problems", "betty"),
+    "jax": ("jax_grad", "jax"),
+    "jaxopt": ("jaxopt_solvers", "jaxopt"),
+    "optax": ("optax_sgd", "optax"),
+}
 
 
 def environment(folder):
     """One thread for everybody; compiled code of JAX is found again when a function comes back."""
-    cache = {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "jax"),
-             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    cache = {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     path = os.pathsep.join([*sys.path[:2], os.environ.get("PYTHONPATH", "")])
     return os.environ | cache | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
@@ -48,21 +59,41 @@ def examine(name, folder):
     module, _ = LIBRARIES[name]
     path = Path(folder) / f"{name}.json"
     try:
-        done = subprocess.run([sys.executable, HERE / "worker.py", module, path], env=environment(folder), capture_output=True, text=True,
-                              timeout=LIMIT)
+        done = subprocess.run(
+            [sys.executable, HERE / "worker.py", module, path],
+            env=environment(folder),
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
         said = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
         reason = None if done.returncode == 0 else f"exit status {done.returncode}: {said}"
     except subprocess.TimeoutExpired:
         reason = f"not done after {LIMIT} seconds"
-    found = json.loads(path.read_text()) if path.exists() else {"name": name, "versions": {}, "methods": {}}
+    found = (
+        json.loads(path.read_text())
+        if path.exists()
+        else {"name": name, "versions": {}, "methods": {}}
+    )
     return found | ({"failed": reason} if reason else {})
 
 
 def main(argv=None):
     """Examine, write, print the table; returns 0 whatever the verdicts are, as they are the result."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", nargs="+", default=list(LIBRARIES), metavar="LIB", help=f"some of {', '.join(LIBRARIES)}")
-    parser.add_argument("--out", default="runs/conformance", metavar="DIR", help="where to write (default runs/conformance)")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=list(LIBRARIES),
+        metavar="LIB",
+        help=f"some of {', '.join(LIBRARIES)}",
+    )
+    parser.add_argument(
+        "--out",
+        default="runs/conformance",
+        metavar="DIR",
+        help="where to write (default runs/conformance)",
+    )
     arguments = parser.parse_args(argv)
     for name in arguments.only:
         expect(name in LIBRARIES, "--only", f"some of {', '.join(LIBRARIES)}", name)
@@ -75,8 +106,14 @@ def main(argv=None):
                 continue
             print(f"{name} ...", file=sys.stderr, flush=True)
             found.append(examine(name, folder))
-    record = {"schema": SCHEMA, "command": "python benchmarks/conformance/run.py", **circumstances(),
-              "seconds": round(perf_counter() - started, 1), "libraries": found, "absent": absent}
+    record = {
+        "schema": SCHEMA,
+        "command": "python benchmarks/conformance/run.py",
+        **circumstances(),
+        "seconds": round(perf_counter() - started, 1),
+        "libraries": found,
+        "absent": absent,
+    }
     write_json(out / "conformance.json", record)
     with durable_write(out / "conformance.md") as file:
         file.write(markdown(record).encode())

@@ -1,5 +1,6 @@
 """One library in a process of its own: `python worker.py MODULE FILE` brings every method it has before the doctor, and writes what that
 said as JSON."""
+
 import json
 import sys
 import warnings
@@ -8,9 +9,15 @@ from time import perf_counter
 
 import refmaml as rm
 
-STEPS = {"inner_lr": 0.1, "inner_steps": 3}          # the doctor sets step sizes so that curvature shows
-METHODS = {"MAML": rm.MAML(**STEPS), "first-order MAML": rm.FirstOrderMAML(**STEPS), "ANIL": rm.ANIL(**STEPS),
-           "Meta-SGD": rm.MetaSGD(**STEPS), "Reptile": rm.Reptile(**STEPS), "iMAML": rm.IMAML(regularization=2.0)}
+STEPS = {"inner_lr": 0.1, "inner_steps": 3}  # the doctor sets step sizes so that curvature shows
+METHODS = {
+    "MAML": rm.MAML(**STEPS),
+    "first-order MAML": rm.FirstOrderMAML(**STEPS),
+    "ANIL": rm.ANIL(**STEPS),
+    "Meta-SGD": rm.MetaSGD(**STEPS),
+    "Reptile": rm.Reptile(**STEPS),
+    "iMAML": rm.IMAML(regularization=2.0),
+}
 
 
 def base(name):
@@ -22,20 +29,33 @@ def examine(library, name, seed=0):
     """What the doctor says of one method: verdict, diagnosis, errors by precision and probe. Or, where it cannot be asked, the reason."""
     started = perf_counter()
     try:
-        report = rm.check_meta_gradient(library.methods[name], METHODS[base(name)], framework=library.framework, seed=seed)
+        report = rm.check_meta_gradient(
+            library.methods[name], METHODS[base(name)], framework=library.framework, seed=seed
+        )
     except rm.RefmamlError as error:
         return {"verdict": "failed", "diagnosis": " ".join(str(error).split())}
     errors = {}
     for sitting in report.sittings:
-        errors.setdefault(sitting.precision, {})[sitting.case] = max(row.error for row in sitting.rows)
-    return {"verdict": report.verdict, "diagnosis": report.diagnosis, "errors": errors, "seconds": round(perf_counter() - started, 1)}
+        errors.setdefault(sitting.precision, {})[sitting.case] = max(
+            row.error for row in sitting.rows
+        )
+    return {
+        "verdict": report.verdict,
+        "diagnosis": report.diagnosis,
+        "errors": errors,
+        "seconds": round(perf_counter() - started, 1),
+    }
 
 
 def main(module, path):
     """Examine a library's methods one after the other; the file is written after each, so that a crash costs only what comes later."""
-    warnings.simplefilter("ignore")                    # what libraries say of their own age
+    warnings.simplefilter("ignore")  # what libraries say of their own age
     library = import_module(f"adapters.{module}").LIBRARY
-    found = {"name": library.name, "versions": {name: metadata.version(name) for name in library.distributions}, "methods": {}}
+    found = {
+        "name": library.name,
+        "versions": {name: metadata.version(name) for name in library.distributions},
+        "methods": {},
+    }
     for name in METHODS:
         found["methods"] |= {n: examine(library, n) for n in library.methods if base(n) == name}
         if name in library.absent:

@@ -1,35 +1,51 @@
 """The README's part about GPUs, from the committed benchmarks/gpu/gpu.json: what was run on which device, its results, and what was not.
 
-    python benchmarks/gpu/gpu_table.py            prints it
-    python benchmarks/gpu/gpu_table.py --write    puts it into the README, between its two marks
+python benchmarks/gpu/gpu_table.py            prints it
+python benchmarks/gpu/gpu_table.py --write    puts it into the README, between its two marks
 """
+
 import json
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 README, RESULT = HERE.parent.parent / "README.md", HERE / "gpu.json"
-BEGIN, END = "<!-- what was run on a GPU: python benchmarks/gpu/gpu_table.py --write -->\n", "<!-- end -->\n"
+BEGIN, END = (
+    "<!-- what was run on a GPU: python benchmarks/gpu/gpu_table.py --write -->\n",
+    "<!-- end -->\n",
+)
 NEVER = "**not yet run on a GPU**"
-SHOWN = "max-pool, support"              # the net whose convolutions are shown, and their shape: 64 channels of 14 x 14
+SHOWN = "max-pool, support"  # the net whose convolutions are shown, and their shape: 64 channels of 14 x 14
 ON_14 = "x14x14"
 
 
 def text(record, sections):
     """The whole part. record: what gpu.json holds, or None while there is none; sections: those of run.py."""
     found = (record or {"sections": {}})["sections"]
-    lines = [device_line(found), "", "| `make gpu` section | what it shows | result |", "|---|---|---|"]
+    lines = [
+        device_line(found),
+        "",
+        "| `make gpu` section | what it shows | result |",
+        "|---|---|---|",
+    ]
     lines += [f"| {s.name} | {s.title} | {verdict(s.name, found.get(s.name))} |" for s in sections]
-    for title, table in (("kernels", kernels), ("refmaml alone", ourselves), ("beside other libraries", meta)):
+    for title, table in (
+        ("kernels", kernels),
+        ("refmaml alone", ourselves),
+        ("beside other libraries", meta),
+    ):
         rows = table(found)
         lines += ["", f"{HEADS[title]}", "", *rows] if rows else []
     return "\n".join(lines) + "\n"
 
 
-HEADS = {"kernels": "Convolutions of 64 channels, 14 x 14, 5 images, 32 tasks, float32, each at its newest version; cuDNN's as a grouped "
-                    "convolution, TF32 off:",
-         "refmaml alone": "Whole meta-gradients of refmaml, float32:", "beside other libraries": "Beside other libraries, by the wall "
-         "clock, float32 without TF32 for all but the last column:"}
+HEADS = {
+    "kernels": "Convolutions of 64 channels, 14 x 14, 5 images, 32 tasks, float32, each at its newest version; cuDNN's as a grouped "
+    "convolution, TF32 off:",
+    "refmaml alone": "Whole meta-gradients of refmaml, float32:",
+    "beside other libraries": "Beside other libraries, by the wall "
+    "clock, float32 without TF32 for all but the last column:",
+}
 
 
 def device_line(found):
@@ -38,20 +54,26 @@ def device_line(found):
         return f"Everything in this list needs a GPU and was {NEVER}; `make gpu` runs it all."
     about, versions = found["device"]["found"]["device"], found["device"]["found"]["versions"]
     codes = {entry["code"] for entry in found.values() if "code" in entry}
-    return (f"Run on one {about['name']} (driver {about.get('driver', 'unknown')}, CUDA {about['cuda_runtime'] // 1000}."
-            f"{about['cuda_runtime'] % 1000 // 10}, CuPy {about['cupy']}, PyTorch {versions.get('torch') or 'absent'}, "
-            f"JAX {versions.get('jax') or 'absent'}), by `make gpu`; every figure is in [gpu.json](benchmarks/gpu/gpu.json)."
-            + (" The sections were run on more than one state of the code." if len(codes) > 1 else ""))
+    return (
+        f"Run on one {about['name']} (driver {about.get('driver', 'unknown')}, CUDA {about['cuda_runtime'] // 1000}."
+        f"{about['cuda_runtime'] % 1000 // 10}, CuPy {about['cupy']}, PyTorch {versions.get('torch') or 'absent'}, "
+        f"JAX {versions.get('jax') or 'absent'}), by `make gpu`; every figure is in [gpu.json](benchmarks/gpu/gpu.json)."
+        + (" The sections were run on more than one state of the code." if len(codes) > 1 else "")
+    )
 
 
 # ---- a line for each section -------------------------------------------------------------------------------------
+
 
 def verdict(name, entry):
     """What became of a section, in words."""
     if entry is None or entry["status"] == "not run":
         return NEVER
     words = DETAILS.get(name, lambda found: "")(entry["found"]) if entry["found"] else ""
-    return f"{entry['status'] if entry['status'] == 'passed' else '**' + entry['status'] + '**'}" + (f": {words}" if words else "")
+    return (
+        f"{entry['status'] if entry['status'] == 'passed' else '**' + entry['status'] + '**'}"
+        + (f": {words}" if words else "")
+    )
 
 
 def ladder(found):
@@ -64,7 +86,13 @@ def ladder(found):
 
 def share(row):
     """Of its tolerance, that an error used; an error of null was infinite."""
-    return row["error"] / row["tolerance"] if row["error"] is not None and row["tolerance"] else 0.0 if row["passed"] else float("inf")
+    return (
+        row["error"] / row["tolerance"]
+        if row["error"] is not None and row["tolerance"]
+        else 0.0
+        if row["passed"]
+        else float("inf")
+    )
 
 
 def tests(found):
@@ -72,7 +100,9 @@ def tests(found):
 
 
 def determinism(found):
-    other = sum(bool(row["different"]) for row in found["kernels"]) + sum(len(row["digests"]) != 1 for row in found["gradients"])
+    other = sum(bool(row["different"]) for row in found["kernels"]) + sum(
+        len(row["digests"]) != 1 for row in found["gradients"]
+    )
     return f"{len(found['kernels'])} kernels, {len(found['gradients'])} meta-gradients, {other} with other bits"
 
 
@@ -83,7 +113,9 @@ def graph(found):
 
 def sanitizer(found):
     words = {True: "clean", False: "**found something**", None: "does not work here"}
-    return found.get("reason") or ", ".join(f"{row['tool']} {words[row['passed']]}" for row in found["tools"])
+    return found.get("reason") or ", ".join(
+        f"{row['tool']} {words[row['passed']]}" for row in found["tools"]
+    )
 
 
 def bench_kernels(found):
@@ -91,11 +123,19 @@ def bench_kernels(found):
     return f"{sum(row['right'] for row in rows)} of {len(rows)} right"
 
 
-DETAILS = {"ladder": ladder, "numba": ladder, "tests": tests, "determinism": determinism, "graph": graph, "sanitizer": sanitizer,
-           "bench-kernels": bench_kernels}
+DETAILS = {
+    "ladder": ladder,
+    "numba": ladder,
+    "tests": tests,
+    "determinism": determinism,
+    "graph": graph,
+    "sanitizer": sanitizer,
+    "bench-kernels": bench_kernels,
+}
 
 
 # ---- tables ------------------------------------------------------------------------------------------------------
+
 
 def result(found, section, part):
     """What a section of the bench measured of one part; nothing where it did not come to it."""
@@ -105,18 +145,39 @@ def result(found, section, part):
 
 def kernels(found):
     """Our newest version beside cuDNN, on one shape."""
-    rows = [row for row in result(found, "bench-kernels", "kernels") if row["net"] == SHOWN and row["kernel"].startswith("conv2d_")
-            and row["dtype"] == "float32" and "timing" in row and row["shape"].endswith(ON_14) and "x1x14" not in row["shape"]]
+    rows = [
+        row
+        for row in result(found, "bench-kernels", "kernels")
+        if row["net"] == SHOWN
+        and row["kernel"].startswith("conv2d_")
+        and row["dtype"] == "float32"
+        and "timing" in row
+        and row["shape"].endswith(ON_14)
+        and "x1x14" not in row["shape"]
+    ]
     newest = {row["kernel"]: row for row in sorted(rows, key=lambda row: row["version"])}
-    theirs = {row["kernel"]: row for row in result(found, "bench-kernels", "library")
-              if row["net"] == SHOWN and row["shape"].endswith(ON_14) and not row["reduced"] and row["timing"]}
+    theirs = {
+        row["kernel"]: row
+        for row in result(found, "bench-kernels", "library")
+        if row["net"] == SHOWN
+        and row["shape"].endswith(ON_14)
+        and not row["reduced"]
+        and row["timing"]
+    }
     if not newest:
         return []
-    lines = ["| kernel | version | time | of the float32 roof | of sgemm's rate | cuDNN |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| kernel | version | time | of the float32 roof | of sgemm's rate | cuDNN |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, row in newest.items():
-        other = f"{1e6 * theirs[name]['timing']['seconds']['median']:.0f} us" if name in theirs else ""
-        lines.append(f"| `{name}` | {row['version']} | {1e6 * row['timing']['seconds']['median']:.0f} us | {row['fraction']:.0%} | "
-                     f"{row['of_library']:.0%} | {other} |")
+        other = (
+            f"{1e6 * theirs[name]['timing']['seconds']['median']:.0f} us" if name in theirs else ""
+        )
+        lines.append(
+            f"| `{name}` | {row['version']} | {1e6 * row['timing']['seconds']['median']:.0f} us | {row['fraction']:.0%} | "
+            f"{row['of_library']:.0%} | {other} |"
+        )
     return lines
 
 
@@ -129,35 +190,58 @@ def ourselves(found):
     rows = [row for row in result(found, "bench-ourselves", "ourselves") if "refused" not in row]
     if not rows:
         return []
-    lines = ["| workload | launch by launch | graph | launching, of the graph's step | product / gradient | float64 off by |",
-             "|---|---|---|---|---|---|"]
+    lines = [
+        "| workload | launch by launch | graph | launching, of the graph's step | product / gradient | float64 off by |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in rows:
         share = f"{row['launching']['graph']:.0%}" if row["launching"] else ""
-        lines.append(f"| {row['workload']} | {ms(row['eager']['wall']['median'])} | "
-                     f"{ms(row['graph']['wall']['median']) if row['graph'] else '-'} | {share} | {row['product_over_gradient']:.2f} | "
-                     f"{row['exact']:.0e} |")
+        lines.append(
+            f"| {row['workload']} | {ms(row['eager']['wall']['median'])} | "
+            f"{ms(row['graph']['wall']['median']) if row['graph'] else '-'} | {share} | {row['product_over_gradient']:.2f} | "
+            f"{row['exact']:.0e} |"
+        )
     return lines
 
 
 def meta(found):
     """Refmaml beside the fastest peer."""
-    parts = [part for name in found if name.startswith("meta-") for part in result(found, name, "meta") if part["times_as_fast_as"]]
+    parts = [
+        part
+        for name in found
+        if name.startswith("meta-")
+        for part in result(found, name, "meta")
+        if part["times_as_fast_as"]
+    ]
     if not parts:
         return []
-    lines = ["| | refmaml | the fastest of PyTorch and JAX | times as fast | of the float32 roof | fastest with TF32 |",
-             "|---|---|---|---|---|---|"]
+    lines = [
+        "| | refmaml | the fastest of PyTorch and JAX | times as fast | of the float32 roof | fastest with TF32 |",
+        "|---|---|---|---|---|---|",
+    ]
     for part in parts:
         by_name = {r["name"]: r for r in part["results"]}
         peer = min(part["times_as_fast_as"], key=part["times_as_fast_as"].get)
-        mine = min(r["seconds"]["median"] for r in part["results"] if r["name"].startswith("refmaml") and r["seconds"])
-        rounded = min((r for r in part["results"] if r["reduced"] and r["seconds"]), key=lambda r: r["seconds"]["median"], default=None)
-        lines.append(f"| {part['title']}, {part['tasks']} tasks | {ms(mine)} | {by_name[peer]['title']}: "
-                     f"{ms(by_name[peer]['seconds']['median'])} | {part['over_the_fastest_peer']:.1f} | {part['of_roof']:.0%} | "
-                     + (f"{rounded['title']}: {ms(rounded['seconds']['median'])} |" if rounded else "|"))
+        mine = min(
+            r["seconds"]["median"]
+            for r in part["results"]
+            if r["name"].startswith("refmaml") and r["seconds"]
+        )
+        rounded = min(
+            (r for r in part["results"] if r["reduced"] and r["seconds"]),
+            key=lambda r: r["seconds"]["median"],
+            default=None,
+        )
+        lines.append(
+            f"| {part['title']}, {part['tasks']} tasks | {ms(mine)} | {by_name[peer]['title']}: "
+            f"{ms(by_name[peer]['seconds']['median'])} | {part['over_the_fastest_peer']:.1f} | {part['of_roof']:.0%} | "
+            + (f"{rounded['title']}: {ms(rounded['seconds']['median'])} |" if rounded else "|")
+        )
     return lines
 
 
 # ---- the README --------------------------------------------------------------------------------------------------
+
 
 def committed():
     """What gpu.json holds; None while there is none."""
@@ -175,6 +259,7 @@ def main(argv):
     """Print the part, or write it."""
     sys.path.insert(0, str(HERE))
     from run import SECTIONS
+
     part = text(committed(), SECTIONS)
     if argv != ["--write"]:
         print(part, end="")

@@ -2,11 +2,12 @@
 
     mpiexec -n R python -m mpi4py benchmarks/ranks/exchange.py TASKS NUMBERS REPEATS
 
-    travelling  the total goes from rank to rank and each adds its tasks: what refmaml does (refmaml/training/ranks.py)
+    travelling  the total goes from rank to rank and each adds its tasks: what refmaml does (refmaml/training/distributed.py)
     slices      each rank adds up one part of the numbers of all tasks, which everybody sends it; then all parts go to all
     gathered    all gradients go to all, and each adds them up for itself
 All leave the same bits, which is checked.
 """
+
 import json
 import sys
 from time import perf_counter
@@ -14,7 +15,7 @@ from time import perf_counter
 import numpy as np
 from mpi4py import MPI
 
-from refmaml.training.ranks import Ranks
+from refmaml.training.distributed import Ranks
 
 
 def travelling(ranks, mine, tasks):
@@ -23,9 +24,13 @@ def travelling(ranks, mine, tasks):
 
 def slices(ranks, mine, tasks):
     ends, counts = cuts(mine.shape[1], ranks.size), np.diff(cuts(tasks, ranks.size))
-    sent = np.concatenate([mine[:, low:high].ravel() for low, high in zip(ends, ends[1:], strict=False)])
+    sent = np.concatenate(
+        [mine[:, low:high].ravel() for low, high in zip(ends, ends[1:], strict=False)]
+    )
     width = ends[ranks.rank + 1] - ends[ranks.rank]
-    rows = np.empty((tasks, width), mine.dtype)          # of consecutive tasks, rank after rank: in task order
+    rows = np.empty(
+        (tasks, width), mine.dtype
+    )  # of consecutive tasks, rank after rank: in task order
     ranks.comm.Alltoallv([sent, len(mine) * np.diff(ends)], [rows, counts * width])
     total = np.zeros(mine.shape[1], mine.dtype)
     ranks.comm.Allgatherv(added(rows), [total, np.diff(ends)])
@@ -61,16 +66,18 @@ def timed(ranks, way, mine, tasks, right, repeats):
         ranks.comm.barrier()
         times.append(perf_counter() - started)
         if total.tobytes() != right.tobytes():
-            raise AssertionError(f"{way.__name__}: expected the bits of the sum in task order, got others")
+            raise AssertionError(
+                f"{way.__name__}: expected the bits of the sum in task order, got others"
+            )
     return times
 
 
 def main(tasks, numbers, repeats):
     ranks = Ranks(MPI.COMM_WORLD)
     rows = np.random.default_rng(0).standard_normal((tasks, numbers), np.float32)
-    mine, right = rows[ranks.mine(tasks).start:ranks.mine(tasks).stop], added(rows)
+    mine, right = rows[ranks.mine(tasks).start : ranks.mine(tasks).stop], added(rows)
     times = {way.__name__: [] for way in (travelling, slices, gathered)}
-    for _ in range(3):                                   # by turns
+    for _ in range(3):  # by turns
         for way in (travelling, slices, gathered):
             times[way.__name__] += timed(ranks, way, mine, tasks, right, repeats)
     if ranks.rank == 0:

@@ -6,6 +6,7 @@ One meta-step of the strided Omniglot net, 5-way 1-shot MAML on glyphs. Contesta
 own; parameters after each must have the same bits. Writes ranks.json. Nothing else should run on the machine meanwhile: a rank that waits
 for another does so in a spin. Needs pip install 'refmaml[mpi]'.
 """
+
 import argparse
 import json
 import os
@@ -21,18 +22,39 @@ from refmaml.errors import expect
 from refmaml.training.files import make_folder, write_json
 
 HERE = Path(__file__).parent
-CONTESTANTS = {"1 rank, 1 thread": (1, 1), "2 ranks, 1 thread each": (2, 1), "1 rank, 2 threads": (1, 2)}
+CONTESTANTS = {
+    "1 rank, 1 thread": (1, 1),
+    "2 ranks, 1 thread each": (2, 1),
+    "1 rank, 2 threads": (1, 2),
+}
 EXCHANGES = {"of 2 ranks": 2, "of 4 ranks": 4}
-NUMBERS = 112_000        # in the strided net, about
+NUMBERS = 112_000  # in the strided net, about
 
 
 def answer(ranks, script, *arguments):
     """What a script printed as JSON, run on so many ranks."""
-    mpiexec = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-    expect(mpiexec is not None, "mpiexec", "to be installed (pip install 'refmaml[mpi]')", "nothing of that name")
-    start = [mpiexec, "-n", str(ranks), sys.executable, "-m", "mpi4py"] if ranks > 1 else [sys.executable]
+    mpiexec = shutil.which(
+        "mpiexec",
+        path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    )
+    expect(
+        mpiexec is not None,
+        "mpiexec",
+        "to be installed (pip install 'refmaml[mpi]')",
+        "nothing of that name",
+    )
+    start = (
+        [mpiexec, "-n", str(ranks), sys.executable, "-m", "mpi4py"]
+        if ranks > 1
+        else [sys.executable]
+    )
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}
-    done = subprocess.run([*start, str(HERE / script), *map(str, arguments)], stdout=subprocess.PIPE, env=environment, check=True)
+    done = subprocess.run(
+        [*start, str(HERE / script), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        env=environment,
+        check=True,
+    )
     return json.loads(done.stdout)
 
 
@@ -44,7 +66,10 @@ def steps_of_all(tasks, steps, rounds):
             said = answer(ranks, "worker.py", threads, tasks, steps)
             times[name] += said["seconds"]
             digests.add(said["sha256"])
-            print(f"round {number + 1}: {name:<24} {1e3 * spread(said['seconds']).median:8.1f} ms", flush=True)
+            print(
+                f"round {number + 1}: {name:<24} {1e3 * spread(said['seconds']).median:8.1f} ms",
+                flush=True,
+            )
     if len(digests) != 1:
         raise SystemExit("expected the same parameters from every contestant, got others")
     return times
@@ -61,13 +86,31 @@ def main():
     times = steps_of_all(arguments.tasks, arguments.steps, arguments.rounds)
     steps = {name: spread(seconds) for name, seconds in times.items()}
     one, two = (steps[name].median for name in list(CONTESTANTS)[:2])
-    adding = {name: {way: spread(seconds) for way, seconds in answer(ranks, "exchange.py", arguments.tasks, NUMBERS, 30).items()}
-              for name, ranks in EXCHANGES.items()}
+    adding = {
+        name: {
+            way: spread(seconds)
+            for way, seconds in answer(ranks, "exchange.py", arguments.tasks, NUMBERS, 30).items()
+        }
+        for name, ranks in EXCHANGES.items()
+    }
     print(f"2 ranks over 1: {one / two:.2f} times as fast, {1e3 * one:.1f} over {1e3 * two:.1f} ms")
     for name, ways in adding.items():
-        print(f"adding up {name}: " + ", ".join(f"{way} {1e3 * s.median:.2f} ms" for way, s in ways.items()))
-    write_json(out / "ranks.json", {"tasks": arguments.tasks, "seconds_of_a_step": plain(steps), "two_ranks_over_one": one / two,
-                                    "numbers_added": NUMBERS, "seconds_of_adding": plain(adding), "same_bits": True, **circumstances()})
+        print(
+            f"adding up {name}: "
+            + ", ".join(f"{way} {1e3 * s.median:.2f} ms" for way, s in ways.items())
+        )
+    write_json(
+        out / "ranks.json",
+        {
+            "tasks": arguments.tasks,
+            "seconds_of_a_step": plain(steps),
+            "two_ranks_over_one": one / two,
+            "numbers_added": NUMBERS,
+            "seconds_of_adding": plain(adding),
+            "same_bits": True,
+            **circumstances(),
+        },
+    )
 
 
 if __name__ == "__main__":

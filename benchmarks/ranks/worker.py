@@ -1,31 +1,40 @@
 """One contestant of run.py: seconds of each of some meta-steps of the strided Omniglot net on glyphs, as JSON on stdout.
 
-    python benchmarks/ranks/worker.py THREADS TASKS STEPS
-    mpiexec -n 2 python -m mpi4py benchmarks/ranks/worker.py THREADS TASKS STEPS
+python benchmarks/ranks/worker.py THREADS TASKS STEPS
+mpiexec -n 2 python -m mpi4py benchmarks/ranks/worker.py THREADS TASKS STEPS
 """
+
 import hashlib
 import json
 import sys
 from time import perf_counter
 
-from refmaml.cli import launch, options, problem
+from refmaml.cli import options, problem
 from refmaml.training import train
 
-WARM = 3                 # steps before the clock starts
+WARM = 3  # steps before the clock starts
 
 
 def main(threads, tasks, steps):
-    ranks = launch.launched()
+    ranks = mpi.launched()
     config = options.settle({"data": "glyphs", "k_query": 1, "tasks": tasks, "chunk": tasks})
     with ranks.first_before_others():
         method, net = problem.make_method(config), problem.make_net(config, threads)
-        recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train"), ranks)
+        recipe = problem.make_recipe(
+            config, net, method, problem.make_tasks(config, "train"), ranks
+        )
     now = train(recipe, recipe.start(net.init(config["seed"], config["dtype"])), steps=WARM)
     times = [perf_counter()]
     now = train(recipe, now, steps=WARM + steps, show=lambda now: times.append(perf_counter()))
     if ranks.rank == 0:
-        print(json.dumps({"seconds": [b - a for a, b in zip(times, times[1:], strict=False)],
-                          "sha256": hashlib.sha256(now.meta.tobytes()).hexdigest()}))
+        print(
+            json.dumps(
+                {
+                    "seconds": [b - a for a, b in zip(times, times[1:], strict=False)],
+                    "sha256": hashlib.sha256(now.meta.tobytes()).hexdigest(),
+                }
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ valid sums so that what lies behind them is reached, to the headers of arrays, a
 installed, a quarter of the time goes to its own mutations, guided by coverage. --plant weakens a loader, to see that this is noticed.
 Exit status 1 if anything escaped.
 """
+
 import argparse
 import hashlib
 import io
@@ -34,16 +35,52 @@ from refmaml.training import Progress, Row, checkpoint
 
 SCHEMA, SECOND, ROOM = "refmaml-fuzz-1", 1.0, 64 << 20
 # What a header, a manifest or a name may hold that its reader has not thought of.
-WORDS = [b"(", b"[" * 300, b"'" * 3, b"\\x00", b"-1", b"(-2, -4)", b"1099511627776", b"(0, 9223372036854775807)", b"True", b"'|O'",
-         b"'>f8'", b"'<U0'", b"'V8'", b"'<M8[s]'", b"[('a', '<f8')]", b"{'descr': '<f8', 'fortran_order': True, 'shape': (2, 3)}", b"0x7f",
-         b"1e999", b"NaN", b"{}", b"None", b"9" * 5000, b"../x", b"\xff\xfe", b"\xed\xa0\x80", b"PK\x05\x06", b"PK\x03\x04", b"PK\x01\x02",
-         b"\x93NUMPY\x02\x00", b"\x93NUMPY\x01\x00", b"IHDR", b"zTXt"]
+WORDS = [
+    b"(",
+    b"[" * 300,
+    b"'" * 3,
+    b"\\x00",
+    b"-1",
+    b"(-2, -4)",
+    b"1099511627776",
+    b"(0, 9223372036854775807)",
+    b"True",
+    b"'|O'",
+    b"'>f8'",
+    b"'<U0'",
+    b"'V8'",
+    b"'<M8[s]'",
+    b"[('a', '<f8')]",
+    b"{'descr': '<f8', 'fortran_order': True, 'shape': (2, 3)}",
+    b"0x7f",
+    b"1e999",
+    b"NaN",
+    b"{}",
+    b"None",
+    b"9" * 5000,
+    b"../x",
+    b"\xff\xfe",
+    b"\xed\xa0\x80",
+    b"PK\x05\x06",
+    b"PK\x03\x04",
+    b"PK\x01\x02",
+    b"\x93NUMPY\x02\x00",
+    b"\x93NUMPY\x01\x00",
+    b"IHDR",
+    b"zTXt",
+]
 
 
 # ---- the loaders, each with good files and what becomes of a damaged one ----------------------------------------------
 
+
 def checkpoint_files():
-    now = Progress(np.arange(6.0), {"m": np.ones(6), "v": np.ones(6)}, [Row(t, 1.0, 0.5, 0.1, 0.2) for t in (1, 2)], 2)
+    now = Progress(
+        np.arange(6.0),
+        {"m": np.ones(6), "v": np.ones(6)},
+        [Row(t, 1.0, 0.5, 0.1, 0.2) for t in (1, 2)],
+        2,
+    )
     yield "checkpoint.npz", lambda path: checkpoint.save(path, now, {"net": "mlp", "hidden": [4]})
 
 
@@ -61,6 +98,7 @@ def cache_files():
 
 def omniglot_files():
     from PIL import Image
+
     picture = io.BytesIO()
     Image.new("1", (105, 105), 1).save(picture, "PNG")
 
@@ -68,14 +106,23 @@ def omniglot_files():
         with zipfile.ZipFile(path, "w", compression) as archive:
             for d in range(20):
                 archive.writestr(f"{path.stem}/Korean/character01/{d:02d}.png", picture.getvalue())
+
     for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        yield "images_background.zip", lambda path, compression=compression: write(path, compression)
+        yield (
+            "images_background.zip",
+            lambda path, compression=compression: write(path, compression),
+        )
 
 
 def load_golden(path):
     """Beside a manifest that says what the good file holds, under the damaged one's sha256: who does harm writes both."""
-    return golden.read_arrays(path, {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                                     "arrays": {name: golden.entry(a) for name, a in GOLDEN.items()}})
+    return golden.read_arrays(
+        path,
+        {
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "arrays": {name: golden.entry(a) for name, a in GOLDEN.items()},
+        },
+    )
 
 
 def load_cache(path):
@@ -86,11 +133,16 @@ def load_omniglot(path):
     return drawings.read_drawings([path], 28, "nearest")
 
 
-LOADERS = {"checkpoint": (checkpoint_files, checkpoint.load), "golden": (golden_files, load_golden), "cache": (cache_files, load_cache),
-           "omniglot": (omniglot_files, load_omniglot)}
+LOADERS = {
+    "checkpoint": (checkpoint_files, checkpoint.load),
+    "golden": (golden_files, load_golden),
+    "cache": (cache_files, load_cache),
+    "omniglot": (omniglot_files, load_omniglot),
+}
 
 
 # ---- damage --------------------------------------------------------------------------------------------------------------
+
 
 def damaged_bytes(data, choose):
     """A few bytes flipped, cut, put elsewhere, or a word put among them."""
@@ -101,16 +153,16 @@ def damaged_bytes(data, choose):
         if how == 0 and at < len(data):
             data[at] ^= 1 << choose.randrange(8)
         elif how == 1:
-            data[at:at + n] = choose.randbytes(n)
+            data[at : at + n] = choose.randbytes(n)
         elif how == 2:
-            del data[at:at + choose.choice((n, len(data)))]
+            del data[at : at + choose.choice((n, len(data)))]
         elif how == 3:
             data[at:at] = data[:n]
         elif how == 4:
-            data[at:at + n] = choose.choice((b"\xff", b"\0", b"\x7f")) * n
+            data[at : at + n] = choose.choice((b"\xff", b"\0", b"\x7f")) * n
         else:
             word = choose.choice(WORDS)
-            data[at:at + choose.choice((0, len(word)))] = word
+            data[at : at + choose.choice((0, len(word)))] = word
     return bytes(data)
 
 
@@ -129,12 +181,18 @@ def damaged_header(data, choose):
 
 def resealed(members, choose):
     """A checkpoint whose manifest says something else, under a sha256 that holds."""
-    arrays = {n.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(data)) for n, data in members}
+    arrays = {
+        n.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(data)) for n, data in members
+    }
     manifest = json.loads(arrays.pop("manifest").tobytes())
     key = choose.choice(list(manifest))
-    manifest[key] = choose.choice([None, -1, 1e400, "", [], {}, [[]], "x" * 100, 2, 3, True, {"a": {"b": []}}, ["step"] * 5])
+    manifest[key] = choose.choice(
+        [None, -1, 1e400, "", [], {}, [[]], "x" * 100, 2, 3, True, {"a": {"b": []}}, ["step"] * 5]
+    )
     if choose.random() < 0.3:
-        arrays[choose.choice(list(arrays))] = np.zeros(choose.choice([(), (2,), (0, 5), (2, 5)]), choose.choice(["<f4", "<f8", "<u1"]))
+        arrays[choose.choice(list(arrays))] = np.zeros(
+            choose.choice([(), (2,), (0, 5), (2, 5)]), choose.choice(["<f4", "<f8", "<u1"])
+        )
     manifest["sha256"] = npz.digest({k: v for k, v in manifest.items() if k != "sha256"}, arrays)
     arrays["manifest"] = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
     return [(f"{n}.npy", golden.npy(a)) for n, a in arrays.items()]
@@ -154,13 +212,24 @@ def damaged(data, choose):
     elif how in (1, 2):
         members[at] = name, damaged_header(content, choose)
     elif how == 3:
-        members[at] = damaged_bytes(name.encode(), choose).decode("latin-1")[:1000].replace("\0", "?") or "x", content
+        members[at] = (
+            damaged_bytes(name.encode(), choose).decode("latin-1")[:1000].replace("\0", "?") or "x",
+            content,
+        )
     elif how == 4:
-        members.insert(at, (choose.choice([name, f"{name}/", f"../{name}", f"/{name}"]), bytes(choose.choice((0, 10, 1 << 20)))))
+        members.insert(
+            at,
+            (
+                choose.choice([name, f"{name}/", f"../{name}", f"/{name}"]),
+                bytes(choose.choice((0, 10, 1 << 20))),
+            ),
+        )
     elif "manifest.npy" in dict(members):
         members = resealed(members, choose)
     stream = io.BytesIO()
-    packing = choose.choice([zipfile.ZIP_STORED] * 4 + [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+    packing = choose.choice(
+        [zipfile.ZIP_STORED] * 4 + [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+    )
     with zipfile.ZipFile(stream, "w", packing) as archive:
         for name, content in members:
             archive.writestr(name, content)
@@ -168,6 +237,7 @@ def damaged(data, choose):
 
 
 # ---- watching ------------------------------------------------------------------------------------------------------------
+
 
 def tried(load, path, size):
     """(whether a file was loaded, None or what went wrong)."""
@@ -177,7 +247,7 @@ def tried(load, path, size):
     except DataError as error:
         if "\n" in str(error):
             return False, "a message of several lines"
-    except BaseException as error:                        # whatever it is, it is what is looked for
+    except BaseException as error:  # whatever it is, it is what is looked for
         return False, f"{type(error).__module__}.{type(error).__name__}"
     if time.process_time() - started > SECOND:
         return loaded, "more than a second"
@@ -186,14 +256,28 @@ def tried(load, path, size):
 
 def plant(name):
     """Weaken a loader as its author might have written it."""
-    if name == "catch":           # what a loader catches, named one by one, as the documentation of NumPy and zipfile suggests
+    if (
+        name == "catch"
+    ):  # what a loader catches, named one by one, as the documentation of NumPy and zipfile suggests
+
         def load(path):
             try:
-                return checkpoint.restored(npz.read_members(path, checkpoint._MEMBER, checkpoint.LIMIT, "fu"))
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as error:
+                return checkpoint.restored(
+                    npz.read_members(path, checkpoint._MEMBER, checkpoint.LIMIT, "fu")
+                )
+            except (
+                OSError,
+                ValueError,
+                KeyError,
+                EOFError,
+                zipfile.BadZipFile,
+                TypeError,
+            ) as error:
                 raise DataError("refused") from error
+
         LOADERS["checkpoint"] = checkpoint_files, load
-    elif name == "memory":        # an archive unpacked before it is looked at
+    elif name == "memory":  # an archive unpacked before it is looked at
+
         def load(path):
             try:
                 with zipfile.ZipFile(path) as archive:
@@ -201,6 +285,7 @@ def plant(name):
                     return kept
             except Exception as error:
                 raise DataError("refused") from error
+
         LOADERS["checkpoint"] = checkpoint_files, load
 
 
@@ -212,7 +297,9 @@ def fuzz(loader, seconds, choose, folder, executions=None):
         path = folder / name
         write(path)
         good.append((path, path.read_bytes()))
-        assert tried(load, path, len(good[-1][1])) == (True, None), f"{loader}: a good file is refused"
+        assert tried(load, path, len(good[-1][1])) == (True, None), (
+            f"{loader}: a good file is refused"
+        )
     found, end, count, whole = {}, time.monotonic() + seconds, 0, 0
     while time.monotonic() < end and (executions is None or count < executions):
         path, data = choose.choice(good)
@@ -229,6 +316,7 @@ def fuzz(loader, seconds, choose, folder, executions=None):
 def guided(loader, seconds, folder):
     """The same by atheris, guided by coverage, in a process of its own; None where it is not installed."""
     from importlib.util import find_spec
+
     if find_spec("atheris") is None:
         return None
     make, load = LOADERS[loader]
@@ -247,11 +335,34 @@ def guided(loader, seconds, folder):
         what = tried(load, path, len(data))[1]
         if what:
             raise RuntimeError(what)
-    for module in map(sys.modules.get, ("zipfile", "numpy.lib._format_impl", "tokenize", npz.__name__, zips.__name__, load.__module__)):
+
+    for module in map(
+        sys.modules.get,
+        (
+            "zipfile",
+            "numpy.lib._format_impl",
+            "tokenize",
+            npz.__name__,
+            zips.__name__,
+            load.__module__,
+        ),
+    ):
         for name, value in list(vars(module).items()) if module else ():
-            if isinstance(value, types.FunctionType) and value.__module__ == module.__name__ and value is not load:
+            if (
+                isinstance(value, types.FunctionType)
+                and value.__module__ == module.__name__
+                and value is not load
+            ):
                 setattr(module, name, atheris.instrument_func(value))
-    atheris.Setup([sys.argv[0], str(folder / "corpus"), f"-max_total_time={max(1, round(seconds))}", "-verbosity=0"], one)
+    atheris.Setup(
+        [
+            sys.argv[0],
+            str(folder / "corpus"),
+            f"-max_total_time={max(1, round(seconds))}",
+            "-verbosity=0",
+        ],
+        one,
+    )
     atheris.Fuzz()
     os._exit(0)
 
@@ -272,16 +383,32 @@ def main(argv=None):
         with tempfile.TemporaryDirectory() as folder:
             by_coverage = guided(loader, share / 4, Path(folder))
             part = share if by_coverage is None else 3 * share / 4
-            found[loader] = fuzz(loader, part, random.Random(options.seed), Path(folder)) | {"atheris": by_coverage}
+            found[loader] = fuzz(loader, part, random.Random(options.seed), Path(folder)) | {
+                "atheris": by_coverage
+            }
     from refmaml.cli.report import circumstances
     from refmaml.training.files import make_folder, write_json
-    command = f"python benchmarks/reliability/fuzz.py --seconds {options.seconds:g}" + f" --plant {options.plant}" * bool(options.plant)
-    record = {"schema": SCHEMA, "command": command, "loaders": found, "executions": sum(f["executions"] for f in found.values()),
-              "escapes": sum(n for f in found.values() for n, _ in f["escapes"].values()), **circumstances()}
+
+    command = (
+        f"python benchmarks/reliability/fuzz.py --seconds {options.seconds:g}"
+        + f" --plant {options.plant}" * bool(options.plant)
+    )
+    record = {
+        "schema": SCHEMA,
+        "command": command,
+        "loaders": found,
+        "executions": sum(f["executions"] for f in found.values()),
+        "escapes": sum(n for f in found.values() for n, _ in f["escapes"].values()),
+        **circumstances(),
+    }
     print(json.dumps(record, indent=2))
     if options.out:
         write_json(make_folder(options.out) / "fuzz.json", record)
-    return 1 if record["escapes"] or any((f["atheris"] or {}).get("status") for f in found.values()) else 0
+    return (
+        1
+        if record["escapes"] or any((f["atheris"] or {}).get("status") for f in found.values())
+        else 0
+    )
 
 
 if __name__ == "__main__":

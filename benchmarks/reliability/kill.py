@@ -8,6 +8,7 @@ chunk size and, with --kernels cpu, another number of threads. --naive saves as 
 (the file operations to die at are then its writes).
 Processes are forked, so that starting one takes no time. Exit status 1 if anything differs.
 """
+
 import argparse
 import csv
 import io
@@ -29,9 +30,30 @@ from refmaml.storage import atomic
 from refmaml.training import Row, checkpoint
 
 SCHEMA = "refmaml-kill-1"
-RUN = ["train", "--data", "sinusoid", "--hidden", "4", "--tasks", "3", "--eval-tasks", "4", "--steps", "40",
-       "--save-every", "0.001", "--quiet"]
-OPERATIONS = ("open", "fsync", "replace", "unlink", "pwrite", "ftruncate")     # of os; and each write to a file
+RUN = [
+    "train",
+    "--data",
+    "sinusoid",
+    "--hidden",
+    "4",
+    "--tasks",
+    "3",
+    "--eval-tasks",
+    "4",
+    "--steps",
+    "40",
+    "--save-every",
+    "0.001",
+    "--quiet",
+]
+OPERATIONS = (
+    "open",
+    "fsync",
+    "replace",
+    "unlink",
+    "pwrite",
+    "ftruncate",
+)  # of os; and each write to a file
 
 
 class Clock:
@@ -50,7 +72,13 @@ class Clock:
         """From now on, every file operation of this process counts."""
         for name in OPERATIONS:
             real = getattr(os, name)
-            setattr(os, name, lambda *a, real=real, name=name, **options: (self.tick(name), real(*a, **options))[1])
+            setattr(
+                os,
+                name,
+                lambda *a, real=real, name=name, **options: (self.tick(name), real(*a, **options))[
+                    1
+                ],
+            )
         atomic.open = lambda path, mode: io.BufferedWriter(Torn(self, path, mode))
 
 
@@ -63,7 +91,7 @@ class Torn(io.FileIO):
 
     def write(self, data):
         data = memoryview(data)
-        self.clock.tick(self.what, lambda: super(Torn, self).write(data[:len(data) // 2]))
+        self.clock.tick(self.what, lambda: super(Torn, self).write(data[: len(data) // 2]))
         return super().write(data)
 
 
@@ -115,11 +143,20 @@ def left(folder):
     with open(folder / "curve.csv", newline="") as file:
         table = [row[:-1] for row in csv.reader(file)]
     result = json.loads((folder / "result.json").read_text())
-    for moving in (config, result.pop("configuration"), written := json.loads((folder / "config.json").read_text())):
+    for moving in (
+        config,
+        result.pop("configuration"),
+        written := json.loads((folder / "config.json").read_text()),
+    ):
         moving.pop("chunk")
-    return {"parameters": now.meta.tobytes(), "optimiser": {k: a.tobytes() for k, a in now.state.items()},
-            "curve": [now.rows.column(name).tobytes() for name in Row._fields if name != "seconds"], "table": table,
-            "configuration": [config, written], "result": {k: v for k, v in result.items() if k != "seconds"}}
+    return {
+        "parameters": now.meta.tobytes(),
+        "optimiser": {k: a.tobytes() for k, a in now.state.items()},
+        "curve": [now.rows.column(name).tobytes() for name in Row._fields if name != "seconds"],
+        "table": table,
+        "configuration": [config, written],
+        "result": {k: v for k, v in result.items() if k != "seconds"},
+    }
 
 
 def trial(folder, whole, choose, extent, options):
@@ -145,57 +182,91 @@ def trial(folder, whole, choose, extent, options):
     wrong += [f"after the kill: {found}"] if found not in ("none", "whole") else []
     parts = len(list(folder.glob(".*.part"))) if folder.exists() else 0
     again = [*run, "--chunk", str(choose.choice((1, 2, 3, 8)))]
-    status_again = finish(start(again + ["--resume"] * (found != "none"), None, choose.choice((1, 2, 4)) if threads else None))
+    status_again = finish(
+        start(
+            again + ["--resume"] * (found != "none"),
+            None,
+            choose.choice((1, 2, 4)) if threads else None,
+        )
+    )
     if status_again:
         wrong.append(f"going on ended with status {status_again}")
     else:
         wrong += [f"{what} differ" for what, value in left(folder).items() if value != whole[what]]
-        wrong += [f"{path.name} left behind" for path in folder.iterdir() if path.name.startswith(".")]
-    return {"timed": timed, "killed": status == -signal.SIGKILL, "found": found if found in ("none", "whole") else "corrupt",
-            "parts": parts, "wrong": wrong}
+        wrong += [
+            f"{path.name} left behind" for path in folder.iterdir() if path.name.startswith(".")
+        ]
+    return {
+        "timed": timed,
+        "killed": status == -signal.SIGKILL,
+        "found": found if found in ("none", "whole") else "corrupt",
+        "parts": parts,
+        "wrong": wrong,
+    }
 
 
 def campaign(options, folder):
     """The unbroken run, then all the others; the record."""
     run = [*RUN, "--kernels", options.kernels, "--out"]
-    finish(start([*run, str(folder / "first")]))                        # kernels are compiled, files are in memory
+    finish(start([*run, str(folder / "first")]))  # kernels are compiled, files are in memory
     started = time.monotonic()
     if finish(start([*run, str(folder / "whole")], naive=options.naive)):
         raise SystemExit("the unbroken run failed")
-    seconds, done = time.monotonic() - started, json.loads((folder / "whole.operations").read_text())
+    seconds, done = (
+        time.monotonic() - started,
+        json.loads((folder / "whole.operations").read_text()),
+    )
     places = [i for i, what in enumerate(done, 1) if what == "naive write" or not options.naive]
     whole, choose, trials = left(folder / "whole"), random.Random(options.seed), []
     while sum(t["killed"] for t in trials) < options.kills:
         trials.append(trial(folder / "run", whole, choose, (seconds, places), options))
         shutil.rmtree(folder / "run", ignore_errors=True)
     killed = [t for t in trials if t["killed"]]
-    return {"kills": len(killed), "at_a_random_time": sum(t["timed"] for t in killed),
-            "at_a_file_operation": sum(not t["timed"] for t in killed), "before_any_checkpoint": sum(t["found"] == "none" for t in killed),
-            "half_written_files_left": sum(t["parts"] for t in killed), "runs_that_ended_first": len(trials) - len(killed),
-            "corrupt": sum(t["found"] == "corrupt" for t in trials),
-            "wrong": sorted({line for t in trials for line in t["wrong"]}),
-            "runs_with_something_wrong": sum(bool(t["wrong"]) for t in trials),
-            "unbroken_run": {"seconds": round(seconds, 3), "file_operations": len(done)}}
+    return {
+        "kills": len(killed),
+        "at_a_random_time": sum(t["timed"] for t in killed),
+        "at_a_file_operation": sum(not t["timed"] for t in killed),
+        "before_any_checkpoint": sum(t["found"] == "none" for t in killed),
+        "half_written_files_left": sum(t["parts"] for t in killed),
+        "runs_that_ended_first": len(trials) - len(killed),
+        "corrupt": sum(t["found"] == "corrupt" for t in trials),
+        "wrong": sorted({line for t in trials for line in t["wrong"]}),
+        "runs_with_something_wrong": sum(bool(t["wrong"]) for t in trials),
+        "unbroken_run": {"seconds": round(seconds, 3), "file_operations": len(done)},
+    }
 
 
 def main(argv=None):
     """Returns the exit status."""
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401 (loaded once, for all that are forked)
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--kernels", choices=("reference", "cpu"), default="reference")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--naive", action="store_true")
-    parser.add_argument("--out", default=None, help="a folder for kill.json (default: print it only)")
+    parser.add_argument(
+        "--out", default=None, help="a folder for kill.json (default: print it only)"
+    )
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         record = campaign(options, Path(folder))
     from refmaml.cli.report import circumstances
     from refmaml.training.files import make_folder, write_json
-    command = f"python benchmarks/reliability/kill.py --kills {options.kills} --kernels {options.kernels}" + " --naive" * options.naive
-    record = {"schema": SCHEMA, "command": command, **record, "seconds": round(time.monotonic() - started, 1), **circumstances()}
+
+    command = (
+        f"python benchmarks/reliability/kill.py --kills {options.kills} --kernels {options.kernels}"
+        + " --naive" * options.naive
+    )
+    record = {
+        "schema": SCHEMA,
+        "command": command,
+        **record,
+        "seconds": round(time.monotonic() - started, 1),
+        **circumstances(),
+    }
     print(json.dumps(record, indent=2))
     if options.out:
         write_json(make_folder(options.out) / "kill.json", record)

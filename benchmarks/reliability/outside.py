@@ -7,6 +7,7 @@ Trains as `refmaml train` does, into a folder, with a checkpoint every `--save-e
 loop's wall-clock time is outside. Each is measured twice: with the next step's tasks sampled in a thread, as always, and in line, for
 comparison.
 """
+
 import argparse
 import json
 import sys
@@ -50,6 +51,7 @@ def waits_timed(line):
         with nullcontext(sample) if line else before(sample, steps) as prepared:
             waits.append(Timed(prepared))
             yield waits[-1]
+
     trainer.ahead = timed
     try:
         yield waits
@@ -61,16 +63,33 @@ def measure(config, where, seconds, save_every, folder, line):
     """{"steps", "ms_per_step", "outside"}: one run."""
     net, method = problem.make_net(config), problem.make_method(config)
     recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", **where))
-    now = train(recipe, recipe.start(net.init(config["seed"], config["dtype"])), steps=3)       # compiled and warm
-    step, kept = Timed(MetaStep() if net.kernels.far else recipe.take), RunFolder(folder, config)
+    now = train(
+        recipe, recipe.start(net.init(config["seed"], config["dtype"])), steps=3
+    )  # compiled and warm
+    step, kept = (
+        Timed(MetaStep() if net.kernels.on_device else recipe.take),
+        RunFolder(folder, config),
+    )
     started, first = time.perf_counter(), now.step
 
     def see(now):
         kept.seen = now
+
     with sole_writer(folder), waits_timed(line) as waits:
-        now = train(replace(recipe, take=step), now, minutes=(now.seconds + seconds) / 60, show=see, save=kept.save, save_every=save_every)
+        now = train(
+            replace(recipe, take=step),
+            now,
+            minutes=(now.seconds + seconds) / 60,
+            show=see,
+            save=kept.save,
+            save_every=save_every,
+        )
     wall, steps = time.perf_counter() - started, now.step - first
-    return {"steps": steps, "ms_per_step": round(1e3 * wall / steps, 3), "outside": round(1 - (step.seconds - waits[0].seconds) / wall, 4)}
+    return {
+        "steps": steps,
+        "ms_per_step": round(1e3 * wall / steps, 3),
+        "outside": round(1 - (step.seconds - waits[0].seconds) / wall, 4),
+    }
 
 
 def main(argv=None):
@@ -85,18 +104,32 @@ def main(argv=None):
     given = parser.parse_args(argv)
     runs = {"sinusoid": ({"data": "sinusoid"}, {}), "glyphs": ({"data": "glyphs"}, {})}
     if given.data_root:
-        runs["maml-omniglot-5w1s"] = {"preset": "maml-omniglot-5w1s"}, {"data_root": given.data_root}
+        runs["maml-omniglot-5w1s"] = (
+            {"preset": "maml-omniglot-5w1s"},
+            {"data_root": given.data_root},
+        )
     found = {}
     for name in given.only or runs:
         settings, where = runs[name]
         config = options.settle(settings | {"minutes": 1.0, "kernels": given.kernels})
         with tempfile.TemporaryDirectory() as folder:
-            found[name] = {how: measure(config, where, given.seconds, given.save_every, Path(folder), how == "in_line")
-                           for how in ("ahead", "in_line")}
+            found[name] = {
+                how: measure(
+                    config, where, given.seconds, given.save_every, Path(folder), how == "in_line"
+                )
+                for how in ("ahead", "in_line")
+            }
     from refmaml.cli.report import circumstances
     from refmaml.training.files import make_folder, write_json
-    record = {"schema": SCHEMA, "command": f"python benchmarks/reliability/outside.py --seconds {given.seconds:g}"
-              + " --data-root DIR" * bool(given.data_root), "goal": GOAL, "runs": found, **circumstances()}
+
+    record = {
+        "schema": SCHEMA,
+        "command": f"python benchmarks/reliability/outside.py --seconds {given.seconds:g}"
+        + " --data-root DIR" * bool(given.data_root),
+        "goal": GOAL,
+        "runs": found,
+        **circumstances(),
+    }
     print(json.dumps(record, indent=2))
     if given.out:
         write_json(make_folder(given.out) / "outside.json", record)

@@ -2,16 +2,22 @@
 
 The functions are those of functions.py that have a name; any other Elementwise goes to the reference, which takes them all.
 """
+
 import math
 
 from numba import prange
 
 from refmaml.kernels.activation import reference
 from refmaml.kernels.activation.functions import LEAKY, NUMBERS, TANH
-from refmaml.kernels.compiled import compiled
-from refmaml.kernels.inner import inner
+from refmaml.kernels.numba_runtime.compiled import compiled
+from refmaml.kernels.numba_runtime.inline_jit import inner
 
-__all__ = ["activation_forward", "activation_backward", "activation_r_forward", "activation_r_backward"]
+__all__ = [
+    "activation_forward",
+    "activation_backward",
+    "activation_r_forward",
+    "activation_r_backward",
+]
 
 BLOCK = 8192
 

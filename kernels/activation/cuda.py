@@ -2,10 +2,16 @@
 
 A function without a name is computed by its own three callables, on the device's arrays.
 """
+
 from refmaml.kernels.activation import reference
 from refmaml.kernels.activation.functions import NUMBERS
 
-__all__ = ["activation_forward", "activation_backward", "activation_r_forward", "activation_r_backward"]
+__all__ = [
+    "activation_forward",
+    "activation_backward",
+    "activation_r_forward",
+    "activation_r_backward",
+]
 
 
 def numbers(a, function):
@@ -36,4 +42,6 @@ def activation_r_backward(launch, rdx, dy, rdy, x, rx, function):
     """rdx = f'(x) rdy + f''(x) rx dy."""
     if function.name not in NUMBERS:
         return reference.activation_r_backward(rdx, dy, rdy, x, rx, function)
-    launch.elements("activation", "activation_r_backward", [rdx], [dy, rdy, x, rx], *numbers(rdx, function))
+    launch.elements(
+        "activation", "activation_r_backward", [rdx], [dy, rdy, x, rx], *numbers(rdx, function)
+    )

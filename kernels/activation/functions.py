@@ -2,13 +2,18 @@
 
 At its kink a piecewise linear function takes the derivative of its left branch, as PyTorch does; NaN passes through.
 """
+
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 LEAKY, TANH, SOFTPLUS = 0, 1, 2
-NUMBERS = {"leaky": LEAKY, "tanh": TANH, "softplus": SOFTPLUS}       # what a compiled kernel knows the functions with a name by
+NUMBERS = {
+    "leaky": LEAKY,
+    "tanh": TANH,
+    "softplus": SOFTPLUS,
+}  # what a compiled kernel knows the functions with a name by
 
 
 class Elementwise(NamedTuple):
@@ -16,6 +21,7 @@ class Elementwise(NamedTuple):
 
     name, slope  by which a compiled kernel knows the formula; without a name it is only what the three callables say
     """
+
     f: Callable
     df: Callable
     ddf: Callable | None
@@ -37,19 +43,28 @@ def log_one_plus_exp(x):
 def leaky(slope):
     """x where x > 0, slope x elsewhere; slope 0 is ReLU, whose derivative is a mask."""
     if slope == 0:
-        return Elementwise(f=lambda x: np.where(x.real <= 0, 0, x), df=lambda x: ~(x.real <= 0), ddf=None,
-                           name="leaky")
-    return Elementwise(f=lambda x: np.where(x.real <= 0, slope * x, x),
-                       df=lambda x: np.where(x.real <= 0, x.dtype.type(slope), x.dtype.type(1)), ddf=None,
-                       name="leaky", slope=slope)
+        return Elementwise(
+            f=lambda x: np.where(x.real <= 0, 0, x),
+            df=lambda x: ~(x.real <= 0),
+            ddf=None,
+            name="leaky",
+        )
+    return Elementwise(
+        f=lambda x: np.where(x.real <= 0, slope * x, x),
+        df=lambda x: np.where(x.real <= 0, x.dtype.type(slope), x.dtype.type(1)),
+        ddf=None,
+        name="leaky",
+        slope=slope,
+    )
 
 
-tanh = Elementwise(f=np.tanh,
-                   df=lambda x: 1 - np.tanh(x) ** 2,
-                   ddf=lambda x: -2 * np.tanh(x) * (1 - np.tanh(x) ** 2),
-                   name="tanh")
+tanh = Elementwise(
+    f=np.tanh,
+    df=lambda x: 1 - np.tanh(x) ** 2,
+    ddf=lambda x: -2 * np.tanh(x) * (1 - np.tanh(x) ** 2),
+    name="tanh",
+)
 
-softplus = Elementwise(f=log_one_plus_exp,
-                       df=sigmoid,
-                       ddf=lambda x: sigmoid(x) * sigmoid(-x),
-                       name="softplus")
+softplus = Elementwise(
+    f=log_one_plus_exp, df=sigmoid, ddf=lambda x: sigmoid(x) * sigmoid(-x), name="softplus"
+)

@@ -2,15 +2,21 @@
 
 A function goes by its number (functions.py) and its slope; one without a name is computed by its own three callables.
 """
+
 import math
 
 from numba import cuda
 
 from refmaml.kernels.activation import reference
 from refmaml.kernels.activation.functions import LEAKY, NUMBERS, TANH
-from refmaml.kernels.numba_launcher import for_each
+from refmaml.kernels.numba_runtime.cuda_launcher import for_each
 
-__all__ = ["activation_forward", "activation_backward", "activation_r_forward", "activation_r_backward"]
+__all__ = [
+    "activation_forward",
+    "activation_backward",
+    "activation_r_forward",
+    "activation_r_backward",
+]
 
 
 @cuda.jit(device=True)
@@ -74,7 +80,14 @@ def r_backward(rdx, dy, rdy, x, rx, kind, slope):
 def on_rows(kernel, out, inputs, function):
     """The kernel on arrays as (T, numbers of a task)."""
     rows = out.reshape(len(out), -1)
-    for_each(kernel, rows.shape[1], [rows], [a.reshape(len(a), -1) for a in inputs], NUMBERS[function.name], function.slope)
+    for_each(
+        kernel,
+        rows.shape[1],
+        [rows],
+        [a.reshape(len(a), -1) for a in inputs],
+        NUMBERS[function.name],
+        function.slope,
+    )
     out[...] = rows.reshape(out.shape)
 
 

@@ -1,11 +1,17 @@
 """Elementwise activations: the four passes, written once for every function of `functions.py`.
 
-    forward      y   = f(x)
-    backward     dx  = f'(x) dy
-    r_forward    ry  = f'(x) rx
-    r_backward   rdx = f'(x) rdy + f''(x) rx dy
+forward      y   = f(x)
+backward     dx  = f'(x) dy
+r_forward    ry  = f'(x) rx
+r_backward   rdx = f'(x) rdy + f''(x) rx dy
 """
-__all__ = ["activation_forward", "activation_backward", "activation_r_forward", "activation_r_backward"]
+
+__all__ = [
+    "activation_forward",
+    "activation_backward",
+    "activation_r_forward",
+    "activation_r_backward",
+]
 
 
 def activation_forward(y, x, function):

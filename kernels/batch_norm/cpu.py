@@ -6,13 +6,19 @@ reads its arrays twice: once for the sums, once for the result.
 
 The means over dxh = gamma dy need no pass of their own: gamma is constant over pixels, so <dxh> = gamma <dy>, <dxh xh> = gamma <dy xh>.
 """
+
 import numpy as np
 from numba import prange
 
-from refmaml.kernels.compiled import compiled
-from refmaml.kernels.inner import inner
+from refmaml.kernels.numba_runtime.compiled import compiled
+from refmaml.kernels.numba_runtime.inline_jit import inner
 
-__all__ = ["batch_norm_forward", "batch_norm_backward", "batch_norm_r_forward", "batch_norm_r_backward"]
+__all__ = [
+    "batch_norm_forward",
+    "batch_norm_backward",
+    "batch_norm_r_forward",
+    "batch_norm_r_backward",
+]
 
 
 @inner()
@@ -29,7 +35,12 @@ def batch_norm_forward(y, xh, s, x, gamma, beta, eps):
     """Fills y, the normalised input xh, and s = 1 / sqrt(var + eps). The variance is of centred values."""
     T, M, C = x.shape
     for t in prange(T):
-        g, b, total, square = row_of(gamma, t, C, x), row_of(beta, t, C, x), np.zeros(C), np.zeros(C)
+        g, b, total, square = (
+            row_of(gamma, t, C, x),
+            row_of(beta, t, C, x),
+            np.zeros(C),
+            np.zeros(C),
+        )
         mean, scale = np.empty(C, x.dtype), np.empty(C, x.dtype)
         for m in range(M):
             for c in range(C):
@@ -99,16 +110,26 @@ def batch_norm_r_backward(rdx, rdgamma, rdbeta, dy, rdy, xh, s, rxh, rs, gamma, 
     """Fills rdx, rdgamma, rdbeta: the product rule on `batch_norm_backward`."""
     T, M, C = dy.shape
     for t in prange(T):
-        scale, rscale, g, rg = row_of(s, t, C, dy), row_of(rs, t, C, dy), row_of(gamma, t, C, dy), row_of(rgamma, t, C, dy)
+        scale, rscale, g, rg = (
+            row_of(s, t, C, dy),
+            row_of(rs, t, C, dy),
+            row_of(gamma, t, C, dy),
+            row_of(rgamma, t, C, dy),
+        )
         total, rtotal, product, rproduct = np.zeros(C), np.zeros(C), np.zeros(C), np.zeros(C)
-        mean, rmean, slope, rslope = np.empty_like(g), np.empty_like(g), np.empty_like(g), np.empty_like(g)
+        mean, rmean, slope, rslope = (
+            np.empty_like(g),
+            np.empty_like(g),
+            np.empty_like(g),
+            np.empty_like(g),
+        )
         for m in range(M):
             for c in range(C):
                 total[c] += dy[t, m, c]
                 rtotal[c] += rdy[t, m, c]
                 product[c] += dy[t, m, c] * xh[t, m, c]
                 rproduct[c] += rdy[t, m, c] * xh[t, m, c] + dy[t, m, c] * rxh[t, m, c]
-        for c in range(C):                                           # sums over dy; then means over dxh = gamma dy
+        for c in range(C):  # sums over dy; then means over dxh = gamma dy
             rdbeta[t, c] = rtotal[c]
             rdgamma[t, c] = rproduct[c]
             mean[c] = g[c] * total[c] / M
@@ -118,6 +139,11 @@ def batch_norm_r_backward(rdx, rdgamma, rdbeta, dy, rdy, xh, s, rxh, rs, gamma, 
         for m in range(M):
             for c in range(C):
                 inner = g[c] * dy[t, m, c] - mean[c] - xh[t, m, c] * slope[c]
-                rinner = (rg[c] * dy[t, m, c] + g[c] * rdy[t, m, c] - rmean[c]
-                          - rxh[t, m, c] * slope[c] - xh[t, m, c] * rslope[c])
+                rinner = (
+                    rg[c] * dy[t, m, c]
+                    + g[c] * rdy[t, m, c]
+                    - rmean[c]
+                    - rxh[t, m, c] * slope[c]
+                    - xh[t, m, c] * rslope[c]
+                )
                 rdx[t, m, c] = rscale[c] * inner + scale[c] * rinner

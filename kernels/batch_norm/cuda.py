@@ -1,10 +1,18 @@
 """Batch normalisation on a GPU: see reference.py for what is computed, batch_norm.cu for how. Never run on one yet."""
-__all__ = ["batch_norm_forward", "batch_norm_backward", "batch_norm_r_forward", "batch_norm_r_backward"]
+
+__all__ = [
+    "batch_norm_forward",
+    "batch_norm_backward",
+    "batch_norm_r_forward",
+    "batch_norm_r_backward",
+]
 
 
 def over_channels(launch, kernel, outputs, inputs, *numbers):
     """A team for each channel of the first output (T, N, C, L)."""
-    launch.teams("batch_norm", kernel, outputs[0].shape[2], outputs, inputs, *outputs[0].shape[1:], *numbers)
+    launch.teams(
+        "batch_norm", kernel, outputs[0].shape[2], outputs, inputs, *outputs[0].shape[1:], *numbers
+    )
 
 
 def batch_norm_forward(launch, y, xh, s, x, gamma, beta, eps):
@@ -24,4 +32,9 @@ def batch_norm_r_forward(launch, ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
 
 def batch_norm_r_backward(launch, rdx, rdgamma, rdbeta, dy, rdy, xh, s, rxh, rs, gamma, rgamma):
     """Fills rdx, rdgamma, rdbeta."""
-    over_channels(launch, "batch_norm_r_backward", [rdx, rdgamma, rdbeta], [dy, rdy, xh, s, rxh, rs, gamma, rgamma])
+    over_channels(
+        launch,
+        "batch_norm_r_backward",
+        [rdx, rdgamma, rdbeta],
+        [dy, rdy, xh, s, rxh, rs, gamma, rgamma],
+    )

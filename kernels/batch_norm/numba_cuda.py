@@ -2,13 +2,19 @@
 
 A thread for each (task, channel): it goes through the channel's M = N L numbers for the means, in float64, and again for the results.
 """
+
 import math
 
 from numba import cuda
 
-from refmaml.kernels.numba_launcher import for_each
+from refmaml.kernels.numba_runtime.cuda_launcher import for_each
 
-__all__ = ["batch_norm_forward", "batch_norm_backward", "batch_norm_r_forward", "batch_norm_r_backward"]
+__all__ = [
+    "batch_norm_forward",
+    "batch_norm_backward",
+    "batch_norm_r_forward",
+    "batch_norm_r_backward",
+]
 
 
 @cuda.jit(device=True)
@@ -56,12 +62,18 @@ def backward(dx, dgamma, dbeta, dy, xh, s, gamma):
     t, c = cuda.blockIdx.y, cuda.grid(1)
     N, C, L = dy.shape[1:]
     if c < C:
-        scale, centre, slope = gamma[t % len(gamma), c], mean(dy, t, c), mean_of_product(dy, xh, t, c)
+        scale, centre, slope = (
+            gamma[t % len(gamma), c],
+            mean(dy, t, c),
+            mean_of_product(dy, xh, t, c),
+        )
         dgamma[t, c] = N * L * slope
         dbeta[t, c] = N * L * centre
         for n in range(N):
             for l in range(L):
-                dx[t, n, c, l] = s[t, c] * scale * (dy[t, n, c, l] - centre - xh[t, n, c, l] * slope)
+                dx[t, n, c, l] = (
+                    s[t, c] * scale * (dy[t, n, c, l] - centre - xh[t, n, c, l] * slope)
+                )
 
 
 @cuda.jit
@@ -75,8 +87,11 @@ def r_forward(ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
         for n in range(N):
             for l in range(L):
                 rxh[t, n, c, l] = s[t, c] * (rx[t, n, c, l] - centre - xh[t, n, c, l] * slope)
-                ry[t, n, c, l] = (rgamma[t % len(rgamma), c] * xh[t, n, c, l] + gamma[t % len(gamma), c] * rxh[t, n, c, l]
-                                  + rbeta[t % len(rbeta), c])
+                ry[t, n, c, l] = (
+                    rgamma[t % len(rgamma), c] * xh[t, n, c, l]
+                    + gamma[t % len(gamma), c] * rxh[t, n, c, l]
+                    + rbeta[t % len(rbeta), c]
+                )
 
 
 @cuda.jit
@@ -93,8 +108,9 @@ def r_backward(rdx, rdgamma, rdbeta, dy, rdy, xh, s, rxh, rs, gamma, rgamma):
         for n in range(N):
             for l in range(L):
                 inner = g * (dy[t, n, c, l] - centre - xh[t, n, c, l] * slope)
-                rinner = (rg * (dy[t, n, c, l] - centre - xh[t, n, c, l] * slope)
-                          + g * (rdy[t, n, c, l] - rcentre - rxh[t, n, c, l] * slope - xh[t, n, c, l] * rslope))
+                rinner = rg * (dy[t, n, c, l] - centre - xh[t, n, c, l] * slope) + g * (
+                    rdy[t, n, c, l] - rcentre - rxh[t, n, c, l] * slope - xh[t, n, c, l] * rslope
+                )
                 rdx[t, n, c, l] = rs[t, c] * inner + s[t, c] * rinner
 
 
@@ -115,4 +131,6 @@ def batch_norm_r_forward(ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
 
 def batch_norm_r_backward(rdx, rdgamma, rdbeta, dy, rdy, xh, s, rxh, rs, gamma, rgamma):
     """Fills rdx, rdgamma, rdbeta."""
-    for_each(r_backward, rdx.shape[2], [rdx, rdgamma, rdbeta], [dy, rdy, xh, s, rxh, rs, gamma, rgamma])
+    for_each(
+        r_backward, rdx.shape[2], [rdx, rdgamma, rdbeta], [dy, rdy, xh, s, rxh, rs, gamma, rgamma]
+    )

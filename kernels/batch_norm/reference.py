@@ -11,9 +11,15 @@
 
 Derivation: refmaml/layers/batch_norm.md.
 """
+
 import numpy as np
 
-__all__ = ["batch_norm_forward", "batch_norm_backward", "batch_norm_r_forward", "batch_norm_r_backward"]
+__all__ = [
+    "batch_norm_forward",
+    "batch_norm_backward",
+    "batch_norm_r_forward",
+    "batch_norm_r_backward",
+]
 
 
 def mean(a):
@@ -44,7 +50,7 @@ def batch_norm_backward(dx, dgamma, dbeta, dy, xh, s, gamma):
 
 def batch_norm_r_forward(ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
     """Fills ry, rxh and rs along (rx, rgamma, rbeta)."""
-    slope = mean(xh * rx)                                            # <xh rx>
+    slope = mean(xh * rx)  # <xh rx>
     rs[...] = -s * s * slope[:, 0, :, 0]
     rxh[...] = per_channel(s) * (rx - mean(rx) - xh * slope)
     ry[...] = per_channel(rgamma) * xh + per_channel(gamma) * rxh + per_channel(rbeta)
@@ -56,7 +62,7 @@ def batch_norm_r_backward(rdx, rdgamma, rdbeta, dy, rdy, xh, s, rxh, rs, gamma, 
     rdbeta[...] = rdy.sum(axis=(1, 3))
     dxh = per_channel(gamma) * dy
     rdxh = per_channel(rgamma) * dy + per_channel(gamma) * rdy
-    slope, rslope = mean(dxh * xh), mean(rdxh * xh + dxh * rxh)      # <dxh xh> and its tangent
+    slope, rslope = mean(dxh * xh), mean(rdxh * xh + dxh * rxh)  # <dxh xh> and its tangent
     inner = dxh - mean(dxh) - xh * slope
     rinner = rdxh - mean(rdxh) - rxh * slope - xh * rslope
     rdx[...] = per_channel(rs) * inner + per_channel(s) * rinner

@@ -1,9 +1,10 @@
 """A number per channel on a CPU: see reference.py. y comes as (T, M, C), a row of channels for each of its M = N L pixels."""
+
 import numpy as np
 from numba import prange
 
-from refmaml.kernels.compiled import compiled
-from refmaml.kernels.inner import inlined
+from refmaml.kernels.numba_runtime.compiled import compiled
+from refmaml.kernels.numba_runtime.inline_jit import inlined
 
 __all__ = ["bias_forward", "bias_backward"]
 
@@ -11,7 +12,7 @@ __all__ = ["bias_forward", "bias_backward"]
 @inlined()
 def task_forward(y, b):
     """One task: y (M, C) += b."""
-    row = np.empty(len(b), y.dtype)                                  # neighbours in memory, wherever b lies
+    row = np.empty(len(b), y.dtype)  # neighbours in memory, wherever b lies
     for c in range(len(b)):
         row[c] = b[c]
     for m in range(len(y)):
@@ -22,7 +23,7 @@ def task_forward(y, b):
 @inlined()
 def task_backward(db, dy):
     """One task: db = sum of dy (M, C) over its pixels."""
-    total = np.zeros(len(db))                                        # float64: a thousand float32 additions in a row lose a digit
+    total = np.zeros(len(db))  # float64: a thousand float32 additions in a row lose a digit
     for m in range(len(dy)):
         for c in range(len(db)):
             total[c] += dy[m, c]

@@ -1,4 +1,5 @@
 """A number per channel on a GPU: see reference.py for what is computed, bias.cu for how. Never run on one yet."""
+
 __all__ = ["bias_forward", "bias_backward"]
 
 

@@ -1,7 +1,8 @@
 """A number per channel in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator."""
+
 from numba import cuda
 
-from refmaml.kernels.numba_launcher import for_each
+from refmaml.kernels.numba_runtime.cuda_launcher import for_each
 
 __all__ = ["bias_forward", "bias_backward"]
 
@@ -22,7 +23,7 @@ def sum_up(db, dy):
     t, c = cuda.blockIdx.y, cuda.grid(1)
     N, C, L = dy.shape[1:]
     if c < C:
-        total = 0.0                                      # float64, whatever the precision of the arrays
+        total = 0.0  # float64, whatever the precision of the arrays
         for n in range(N):
             for l in range(L):
                 total += dy[t, n, c, l]

@@ -1,4 +1,5 @@
 """A number per channel, added in place: y[t,n,c,l] += b[t,c]; b is (T, C) per task or (1, C) shared, y is (T, N, C, L)."""
+
 __all__ = ["bias_forward", "bias_backward"]
 
 

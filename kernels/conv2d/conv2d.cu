@@ -3,11 +3,11 @@
 // Each kernel adds up one or two products: the second is there in the R-passes (pairs = 2), and both go into the same sum.
 //
 //   v1  a thread for each result, which reads all it needs from memory
-//   v2  (conv2d_tiles.cu) implicit GEMM: tiles of 64 x 64 results of a matrix product (common.cu) whose one operand, the patches, is
+//   v2  (conv2d_v2.cu) implicit GEMM: tiles of 64 x 64 results of a matrix product (common.cu) whose one operand, the patches, is
 //       never stored: slices of it are gathered into shared memory. A number from memory serves 64 products. In backward_x with a stride
 //       most of what is gathered is 0: the places between positions.
-//   v3  (conv2d_deep.cu) 8 x 8 results for each thread, slices fetched ahead, both products in one loop without divisions or branches,
-//       few tiles shared out along k (deep_product.cu). backward_x goes by the remainders of a pixel's row and column: pixels with the
+//   v3  (conv2d_v3.cu) 8 x 8 results for each thread, slices fetched ahead, both products in one loop without divisions or branches,
+//       few tiles shared out along k (gemm_v3.cu). backward_x goes by the remainders of a pixel's row and column: pixels with the
 //       same ones are seen through the same taps and no others, so that no zeros are multiplied. Where filters have so few taps that a
 //       tile of columns would be mostly empty, as in a net's first layer, backward_w goes by positions (conv2d_backward_w_few). Not yet
 //       timed on a GPU.

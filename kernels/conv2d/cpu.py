@@ -23,19 +23,42 @@ Versions, and microseconds a task for forward / backward_x / backward_w, 5 image
 Tried and left: filters of the second kind made from the first, tap by tap (40 microseconds a task, not 20); in backward_w rows of o
 and columns of c (255, not 205); 32 to 128 steps at a time (within 10 % of each other).
 """
+
 import numpy as np
 from numba import prange
 
-from refmaml.kernels.compiled import compiled
-from refmaml.kernels.conv2d.sights import BACKWARD_W, BACKWARD_X, COVERED, FORWARD, N_IMAGES, N_TAPS, SUMMED, WHAT, lists, sights
-from refmaml.kernels.inner import inner
-from refmaml.kernels.register_tiles import accumulate, transpose, transpose_from_afar
+from refmaml.kernels.conv2d.gather_indices import (
+    BACKWARD_W,
+    BACKWARD_X,
+    COVERED,
+    FORWARD,
+    N_IMAGES,
+    N_TAPS,
+    SUMMED,
+    WHAT,
+    lists,
+    sights,
+)
+from refmaml.kernels.numba_runtime.compiled import compiled
+from refmaml.kernels.numba_runtime.gemm_microkernel import (
+    accumulate,
+    transpose,
+    transpose_from_afar,
+)
+from refmaml.kernels.numba_runtime.inline_jit import inner
 
-__all__ = ["conv2d_forward", "conv2d_backward_x", "conv2d_backward_w",
-           "conv2d_r_forward", "conv2d_r_backward_x", "conv2d_r_backward_w"]
+__all__ = [
+    "conv2d_forward",
+    "conv2d_backward_x",
+    "conv2d_backward_w",
+    "conv2d_r_forward",
+    "conv2d_r_backward_x",
+    "conv2d_r_backward_w",
+]
 
 
 # ---- filters: (O, C, taps) in w; rows (tap, c) of O numbers, or (tap, o) of C numbers, in the products -------------------------
+
 
 @inner()
 def by_tap(O, C, taps):
@@ -58,13 +81,13 @@ def order_forward(rows, w, O, C):
 def order_backward(rows, w, O, C):
     """One task's filters w as rows (tap, o) of C numbers."""
     taps = len(w) // (O * C)
-    if taps == 1:                                                    # they are rows already
+    if taps == 1:  # they are rows already
         for e in range(len(w)):
             rows[e] = w[e]
     else:
         of_taps, of_channels = np.arange(taps) * (O * C), np.arange(C) * taps
         for o in range(O):
-            transpose((rows[o * C:], of_taps, w[o * C * taps:], of_channels))
+            transpose((rows[o * C :], of_taps, w[o * C * taps :], of_channels))
 
 
 @inner()
@@ -76,10 +99,19 @@ def restore_filters(dw, rows, O, C):
 
 # ---- the products, for one task: all arrays flat -------------------------------------------------------------------------
 
+
 @inner()
 def with_border(x, n, block):
     """n images (H, W, C) in a line, each with a border of zeros; the images themselves where there is to be none."""
-    C, H, W, Hp, Wp, top, left = block[1], block[2], block[3], block[8], block[9], block[10], block[11]
+    C, H, W, Hp, Wp, top, left = (
+        block[1],
+        block[2],
+        block[3],
+        block[8],
+        block[9],
+        block[10],
+        block[11],
+    )
     if Hp == 0:
         return x
     xs = np.zeros(n * Hp * Wp * C, x.dtype)
@@ -97,7 +129,14 @@ def product(c, x, x2, y, y2, f, f2, block, N):
     Where there are x2, y2, f2, the product of those is added. `block` says which of the three it is.
     (What varies comes in arrays: for every constant argument Numba would compile the function anew.)
     """
-    n, C, O, taps, what, K = block[N_IMAGES], block[1], block[4], block[N_TAPS], block[WHAT], block[SUMMED]
+    n, C, O, taps, what, K = (
+        block[N_IMAGES],
+        block[1],
+        block[4],
+        block[N_TAPS],
+        block[WHAT],
+        block[SUMMED],
+    )
     size_x, size_y, covered = C * block[2] * block[3], O * block[5] * block[6], block[COVERED]
     first, fresh, place, pixels, positions, steps, rows = lists(block)
     if what != BACKWARD_W and covered == 0:
@@ -107,20 +146,67 @@ def product(c, x, x2, y, y2, f, f2, block, N):
         for part in range(1 if len(y2 if what == BACKWARD_X else x2) == 0 else 2):
             xs, ys, fs = x2 if part else x, y2 if part else y, f2 if part else f
             if what != BACKWARD_X:
-                xs = with_border(xs[from_x:from_x + m * size_x], m, block)
+                xs = with_border(xs[from_x : from_x + m * size_x], m, block)
             for tap in range(taps):
                 begin, end = first[tap], first[tap] + (first[tap + 1] - first[tap]) // n * m
                 new = part == 0 and covered * fresh[tap] == 1
                 if what == FORWARD:
-                    accumulate((c[from_y:], xs, fs[place[tap] * K * O:], positions, pixels, begin, end, steps, rows, first[0], K, O, new))
+                    accumulate(
+                        (
+                            c[from_y:],
+                            xs,
+                            fs[place[tap] * K * O :],
+                            positions,
+                            pixels,
+                            begin,
+                            end,
+                            steps,
+                            rows,
+                            first[0],
+                            K,
+                            O,
+                            new,
+                        )
+                    )
                 elif what == BACKWARD_X:
-                    accumulate((c[from_x:], ys[from_y:], fs[place[tap] * K * C:], pixels, positions, begin, end, steps, rows, first[0], K,
-                                C, new))
+                    accumulate(
+                        (
+                            c[from_x:],
+                            ys[from_y:],
+                            fs[place[tap] * K * C :],
+                            pixels,
+                            positions,
+                            begin,
+                            end,
+                            steps,
+                            rows,
+                            first[0],
+                            K,
+                            C,
+                            new,
+                        )
+                    )
                 else:
-                    dw, new = c[place[tap] * K * O:], image == 0 and part == 0
-                    if new and begin == end:                         # a tap through which nothing is seen
-                        dw[:K * O] = 0
-                    accumulate((dw, xs, ys[from_y:], rows, steps, first[0], K, pixels, positions, begin, end, O, new))
+                    dw, new = c[place[tap] * K * O :], image == 0 and part == 0
+                    if new and begin == end:  # a tap through which nothing is seen
+                        dw[: K * O] = 0
+                    accumulate(
+                        (
+                            dw,
+                            xs,
+                            ys[from_y:],
+                            rows,
+                            steps,
+                            first[0],
+                            K,
+                            pixels,
+                            positions,
+                            begin,
+                            end,
+                            O,
+                            new,
+                        )
+                    )
 
 
 @compiled("rows! rows whole whole whole", grain=4096)
@@ -142,7 +228,17 @@ def images(c, a, a2, f, f2, block):
         t, lo = tile // tiles, tile % tiles * n
         hi = min(lo + n, N)
         part, part2 = a[t, lo:hi].ravel(), a2[t, lo:hi].ravel()
-        product(c[t, lo:hi].ravel(), part, part2, part, part2, f[t % len(f)], f2[t % len(f2)], block, hi - lo)
+        product(
+            c[t, lo:hi].ravel(),
+            part,
+            part2,
+            part,
+            part2,
+            f[t % len(f)],
+            f2[t % len(f2)],
+            block,
+            hi - lo,
+        )
 
 
 @compiled("rows! images images images images list", grain=512)
@@ -150,11 +246,22 @@ def backward_w(dw, x, x2, dy, dy2, block):
     """dw, a thread for each task."""
     for t in prange(len(x)):
         rows = np.empty(dw.shape[1], x.dtype)
-        product(rows, x[t].ravel(), x2[t].ravel(), dy[t].ravel(), dy2[t].ravel(), rows, rows, block, x.shape[1])
+        product(
+            rows,
+            x[t].ravel(),
+            x2[t].ravel(),
+            dy[t].ravel(),
+            dy2[t].ravel(),
+            rows,
+            rows,
+            block,
+            x.shape[1],
+        )
         restore_filters(dw[t], rows, block[4], block[1])
 
 
 # ---- what a kernel set offers ------------------------------------------------------------------------------------------
+
 
 def rows_from(w, what, dtype):
     """w (T, O, C, kH, kW) as rows to add up, (T, O C kH kW)."""
@@ -166,7 +273,14 @@ def rows_from(w, what, dtype):
 
 def block_for(what, x, y, w, stride, padding):
     """Which pixel each position sees. (What lies beyond the ends of the padding follows from the extents.)"""
-    return sights(what, *x.shape[1:], *y.shape[2:], tuple(w.shape[3:]), tuple(stride), (padding[0][0], padding[1][0]))
+    return sights(
+        what,
+        *x.shape[1:],
+        *y.shape[2:],
+        tuple(w.shape[3:]),
+        tuple(stride),
+        (padding[0][0], padding[1][0]),
+    )
 
 
 def with_second(arrays):
@@ -182,13 +296,20 @@ def sum_forward(y, xs, ws, stride, padding):
 
 def sum_backward_x(dx, dys, ws, stride, padding):
     """dx = the sum of conv_dx(dy, w) over one or two pairs."""
-    dy, dy2, f, f2 = with_second(dys) + with_second([rows_from(w, BACKWARD_X, dx.dtype) for w in ws])
+    dy, dy2, f, f2 = with_second(dys) + with_second(
+        [rows_from(w, BACKWARD_X, dx.dtype) for w in ws]
+    )
     images(dx, dy, dy2, f, f2, block_for(BACKWARD_X, dx, dys[0], ws[0], stride, padding))
 
 
 def sum_backward_w(dw, xs, dys, stride, padding):
     """dw = the sum of conv_dw(x, dy) over one or two pairs."""
-    backward_w(dw, *with_second(xs), *with_second(dys), block_for(BACKWARD_W, xs[0], dys[0], dw, stride, padding))
+    backward_w(
+        dw,
+        *with_second(xs),
+        *with_second(dys),
+        block_for(BACKWARD_W, xs[0], dys[0], dw, stride, padding),
+    )
 
 
 def conv2d_forward(y, x, w, stride, padding):

@@ -1,11 +1,24 @@
 """2-D convolution on a GPU: see reference.py for what is computed, conv2d.cu for how. Never run on one yet."""
-from refmaml.kernels.launcher import TEAM, in_blocks
 
-__all__ = ["conv2d_forward", "conv2d_backward_x", "conv2d_backward_w",
-           "conv2d_r_forward", "conv2d_r_backward_x", "conv2d_r_backward_w"]
+from refmaml.kernels.cuda_runtime.launcher import TEAM, in_blocks
 
-FEW, FILTERS = 16, 4     # taps of a filter up to which dw goes by positions, and filters of a block that does (both in conv2d.cu)
-MOST_PARTS, POSITIONS = 4, 1024      # into how many parts the positions fall then, and how many each has at least
+__all__ = [
+    "conv2d_forward",
+    "conv2d_backward_x",
+    "conv2d_backward_w",
+    "conv2d_r_forward",
+    "conv2d_r_backward_x",
+    "conv2d_r_backward_w",
+]
+
+FEW, FILTERS = (
+    16,
+    4,
+)  # taps of a filter up to which dw goes by positions, and filters of a block that does (both in conv2d.cu)
+MOST_PARTS, POSITIONS = (
+    4,
+    1024,
+)  # into how many parts the positions fall then, and how many each has at least
 
 
 def product(launch, kernel, matrix, out, first, second, x, y, w, stride, padding):
@@ -19,7 +32,15 @@ def product(launch, kernel, matrix, out, first, second, x, y, w, stride, padding
 
 def given(first, second, x, y, w, stride, padding):
     """(inputs, numbers) of every kernel of conv2d.cu."""
-    numbers = (*x.shape[1:], *y.shape[2:], *w.shape[3:], *stride, padding[0][0], padding[1][0], 2 if second else 1)
+    numbers = (
+        *x.shape[1:],
+        *y.shape[2:],
+        *w.shape[3:],
+        *stride,
+        padding[0][0],
+        padding[1][0],
+        2 if second else 1,
+    )
     return [*first, *(second or first)], numbers
 
 
@@ -30,8 +51,16 @@ def product_dw(launch, dw, first, second, x, dy, stride, padding):
         product(launch, "conv2d_backward_w", matrix, dw, first, second, x, dy, dw, stride, padding)
     else:
         parts = max(1, min(MOST_PARTS, positions // POSITIONS))
-        launch.in_parts("conv2d", "conv2d_backward_w_few", in_blocks(rows, FILTERS), 1, parts, dw,
-                        *given(first, second, x, dy, dw, stride, padding), TEAM)
+        launch.in_parts(
+            "conv2d",
+            "conv2d_backward_w_few",
+            in_blocks(rows, FILTERS),
+            1,
+            parts,
+            dw,
+            *given(first, second, x, dy, dw, stride, padding),
+            TEAM,
+        )
 
 
 def of_positions(y, w):
@@ -42,7 +71,11 @@ def of_positions(y, w):
 def of_pixels(dx, w, stride, padding):
     """dx as a product: a row for each channel; the columns fall into pixels with the same remainders of row and column."""
     (N, _, H, W), (O, _, kH, kW), (sH, sW) = dx.shape[1:], w.shape[1:], stride
-    columns = [N * down * across for down in remainders(H, sH, padding[0][0]) for across in remainders(W, sW, padding[1][0])]
+    columns = [
+        N * down * across
+        for down in remainders(H, sH, padding[0][0])
+        for across in remainders(W, sW, padding[1][0])
+    ]
     return dx.shape[2], columns, O * -(-kH // sH) * -(-kW // sW)
 
 
@@ -63,7 +96,19 @@ def conv2d_forward(launch, y, x, w, stride, padding):
 
 def conv2d_backward_x(launch, dx, dy, w, stride, padding):
     """dx = conv_dx(dy, w)."""
-    product(launch, "conv2d_backward_x", of_pixels(dx, w, stride, padding), dx, (dy, w), None, dx, dy, w, stride, padding)
+    product(
+        launch,
+        "conv2d_backward_x",
+        of_pixels(dx, w, stride, padding),
+        dx,
+        (dy, w),
+        None,
+        dx,
+        dy,
+        w,
+        stride,
+        padding,
+    )
 
 
 def conv2d_backward_w(launch, dw, x, dy, stride, padding):
@@ -73,12 +118,36 @@ def conv2d_backward_w(launch, dw, x, dy, stride, padding):
 
 def conv2d_r_forward(launch, ry, x, rx, w, rw, stride, padding):
     """ry = conv(rx, w) + conv(x, rw)."""
-    product(launch, "conv2d_forward", of_positions(ry, w), ry, (rx, w), (x, rw), x, ry, w, stride, padding)
+    product(
+        launch,
+        "conv2d_forward",
+        of_positions(ry, w),
+        ry,
+        (rx, w),
+        (x, rw),
+        x,
+        ry,
+        w,
+        stride,
+        padding,
+    )
 
 
 def conv2d_r_backward_x(launch, rdx, dy, rdy, w, rw, stride, padding):
     """rdx = conv_dx(rdy, w) + conv_dx(dy, rw)."""
-    product(launch, "conv2d_backward_x", of_pixels(rdx, w, stride, padding), rdx, (rdy, w), (dy, rw), rdx, dy, w, stride, padding)
+    product(
+        launch,
+        "conv2d_backward_x",
+        of_pixels(rdx, w, stride, padding),
+        rdx,
+        (rdy, w),
+        (dy, rw),
+        rdx,
+        dy,
+        w,
+        stride,
+        padding,
+    )
 
 
 def conv2d_r_backward_w(launch, rdw, x, rx, dy, rdy, stride, padding):

@@ -3,12 +3,19 @@
 A device function holds each sum; a kernel calls it once, or twice for the two terms of an R-pass. The geometry goes as four numbers:
 stride sH, sW, and the rows above and the columns left of the image, top and left; what lies beyond its other ends follows from the extents.
 """
+
 from numba import cuda
 
-from refmaml.kernels.numba_launcher import for_each, unravel
+from refmaml.kernels.numba_runtime.cuda_launcher import for_each, unravel
 
-__all__ = ["conv2d_forward", "conv2d_backward_x", "conv2d_backward_w",
-           "conv2d_r_forward", "conv2d_r_backward_x", "conv2d_r_backward_w"]
+__all__ = [
+    "conv2d_forward",
+    "conv2d_backward_x",
+    "conv2d_backward_w",
+    "conv2d_r_forward",
+    "conv2d_r_backward_x",
+    "conv2d_r_backward_w",
+]
 
 
 @cuda.jit(device=True)
@@ -34,7 +41,14 @@ def dx_at(dy, w, t, n, c, i, j, sH, sW, top, left):
         for p in range(w.shape[3]):
             for q in range(w.shape[4]):
                 down, right = i + top - p, j + left - q
-                if down >= 0 and right >= 0 and down % sH == 0 and right % sW == 0 and down // sH < Ho and right // sW < Wo:
+                if (
+                    down >= 0
+                    and right >= 0
+                    and down % sH == 0
+                    and right % sW == 0
+                    and down // sH < Ho
+                    and right // sW < Wo
+                ):
                     total += w[t % len(w), o, c, p, q] * dy[t, n, o, down // sH, right // sW]
     return total
 
@@ -55,6 +69,7 @@ def dw_at(x, dy, t, o, c, p, q, sH, sW, top, left):
 
 def summed(at):
     """The kernel out = at(a, b), plus at(a2, b2) where there are two pairs: a thread for each number of `out`."""
+
     @cuda.jit
     def kernel(out, a, b, a2, b2, pairs, sH, sW, top, left):
         t, k = cuda.blockIdx.y, cuda.grid(1)
@@ -64,6 +79,7 @@ def summed(at):
             if pairs == 2:
                 total += at(a2, b2, t, i0, i1, i2, i3, sH, sW, top, left)
             out[t, i0, i1, i2, i3] = total
+
     return kernel
 
 
@@ -72,7 +88,16 @@ forward, backward_x, backward_w = summed(y_at), summed(dx_at), summed(dw_at)
 
 def product(kernel, out, first, second, stride, padding):
     """out = the product of the pair `first`, plus that of the pair `second` if it is not None."""
-    for_each(kernel, out[:1].size, [out], [*first, *(second or first)], 2 if second else 1, *stride, padding[0][0], padding[1][0])
+    for_each(
+        kernel,
+        out[:1].size,
+        [out],
+        [*first, *(second or first)],
+        2 if second else 1,
+        *stride,
+        padding[0][0],
+        padding[1][0],
+    )
 
 
 def conv2d_forward(y, x, w, stride, padding):

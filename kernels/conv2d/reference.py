@@ -13,10 +13,17 @@ The map is bilinear in (x, w), so its two transposes are all the calculus there 
 Each is one matrix product per task on the patch matrix of x, whose row (n, i, j) holds the patch that y[:, n, :, i, j] sees, channels
 last: so both copies below move runs of C neighbours. Weights shared by all tasks still give one dw per task.
 """
+
 import numpy as np
 
-__all__ = ["conv2d_forward", "conv2d_backward_x", "conv2d_backward_w",
-           "conv2d_r_forward", "conv2d_r_backward_x", "conv2d_r_backward_w"]
+__all__ = [
+    "conv2d_forward",
+    "conv2d_backward_x",
+    "conv2d_backward_w",
+    "conv2d_r_forward",
+    "conv2d_r_backward_x",
+    "conv2d_r_backward_w",
+]
 
 
 def patches(x, kernel, stride, padding, out):
@@ -24,11 +31,11 @@ def patches(x, kernel, stride, padding, out):
     (T, N, C, H, W), (kH, kW), (sH, sW), (Ho, Wo) = x.shape, kernel, stride, out
     (top, bottom), (left, right) = padding
     xpad = np.zeros_like(x, shape=(T, N, top + H + bottom, left + W + right, C))
-    xpad[:, :, top:top + H, left:left + W] = x.transpose(0, 1, 3, 4, 2)
+    xpad[:, :, top : top + H, left : left + W] = x.transpose(0, 1, 3, 4, 2)
     seen = np.empty_like(x, shape=(T, N, Ho, Wo, kH, kW, C))
     for p in range(kH):
         for q in range(kW):
-            seen[..., p, q, :] = xpad[:, :, p:p + sH * Ho:sH, q:q + sW * Wo:sW]
+            seen[..., p, q, :] = xpad[:, :, p : p + sH * Ho : sH, q : q + sW * Wo : sW]
     return seen.reshape(T, N * Ho * Wo, kH * kW * C)
 
 
@@ -39,8 +46,8 @@ def add_patches(dx, dseen, stride, padding):
     dxpad = np.zeros_like(dseen, shape=(T, N, top + H + bottom, left + W + right, C))
     for p in range(kH):
         for q in range(kW):
-            dxpad[:, :, p:p + sH * Ho:sH, q:q + sW * Wo:sW] += dseen[..., p, q, :]
-    dx[...] = dxpad[:, :, top:top + H, left:left + W].transpose(0, 1, 4, 2, 3)
+            dxpad[:, :, p : p + sH * Ho : sH, q : q + sW * Wo : sW] += dseen[..., p, q, :]
+    dx[...] = dxpad[:, :, top : top + H, left : left + W].transpose(0, 1, 4, 2, 3)
 
 
 def filters(w):
@@ -73,7 +80,9 @@ def conv2d_backward_w(dw, x, dy, stride, padding):
     """dw = conv_dw(x, dy), the transpose of w -> conv(x, w), one per task: dw is (T, O, C, kH, kW)."""
     T, O, C, kH, kW = dw.shape
     seen = patches(x, (kH, kW), stride, padding, dy.shape[3:])
-    dw[...] = (positions(dy).swapaxes(1, 2) @ seen).reshape(T, O, kH, kW, C).transpose(0, 1, 4, 2, 3)
+    dw[...] = (
+        (positions(dy).swapaxes(1, 2) @ seen).reshape(T, O, kH, kW, C).transpose(0, 1, 4, 2, 3)
+    )
 
 
 def conv2d_r_forward(ry, x, rx, w, rw, stride, padding):

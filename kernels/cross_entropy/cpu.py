@@ -1,10 +1,11 @@
 """Softmax cross-entropy on a CPU: see reference.py. Threads take tasks, where there is enough to share."""
+
 import math
 
 from numba import prange
 
-from refmaml.kernels.compiled import compiled
-from refmaml.kernels.inner import inner
+from refmaml.kernels.numba_runtime.compiled import compiled
+from refmaml.kernels.numba_runtime.inline_jit import inner
 
 __all__ = ["cross_entropy_forward", "cross_entropy_backward", "cross_entropy_r_backward"]
 

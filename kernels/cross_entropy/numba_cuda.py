@@ -1,9 +1,10 @@
 """Softmax cross-entropy in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator."""
+
 import math
 
 from numba import cuda
 
-from refmaml.kernels.numba_launcher import for_each
+from refmaml.kernels.numba_runtime.cuda_launcher import for_each
 
 __all__ = ["cross_entropy_forward", "cross_entropy_backward", "cross_entropy_r_backward"]
 
@@ -16,9 +17,11 @@ def forward(loss, p, z, labels, scale):
     if i == 0:
         total_loss = 0.0
         for n in range(N):
-            largest = z[t, n, 0]                         # taken off before the exponential, which then cannot overflow
+            largest = z[t, n, 0]  # taken off before the exponential, which then cannot overflow
             for c in range(1, C):
-                if z[t, n, c] > largest or z[t, n, c] != z[t, n, c]:       # NaN stays: nothing is larger than it
+                if (
+                    z[t, n, c] > largest or z[t, n, c] != z[t, n, c]
+                ):  # NaN stays: nothing is larger than it
                     largest = z[t, n, c]
             total = 0.0
             for c in range(C):

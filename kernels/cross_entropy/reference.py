@@ -10,6 +10,7 @@ Along rz, log p_c = z_c - log sum_d e^{z_d} moves by rz_c - <p, rz>, so rp_c = p
 
 The maximum is taken off before the exponential (on real parts: a shift by a constant changes nothing).
 """
+
 import numpy as np
 
 __all__ = ["cross_entropy_forward", "cross_entropy_backward", "cross_entropy_r_backward"]

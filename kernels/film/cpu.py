@@ -1,8 +1,9 @@
 """Feature-wise linear modulation on a CPU: see reference.py. Arrays come as (T, M, C), a row of channels for each of M = N L pixels."""
+
 import numpy as np
 from numba import prange
 
-from refmaml.kernels.compiled import compiled
+from refmaml.kernels.numba_runtime.compiled import compiled
 
 __all__ = ["film_forward", "film_backward", "film_r_forward", "film_r_backward"]
 
@@ -22,7 +23,7 @@ def film_backward(dx, dgamma, dbeta, dy, x, gamma):
     """dx = gamma dy, dgamma = sum dy x, dbeta = sum dy."""
     T, M, C = dy.shape
     for t in prange(T):
-        product, total = np.zeros(C), np.zeros(C)                    # float64, as in batch_norm/cpu.py
+        product, total = np.zeros(C), np.zeros(C)  # float64, as in batch_norm/cpu.py
         for m in range(M):
             for c in range(C):
                 dx[t, m, c] = gamma[t % len(gamma), c] * dy[t, m, c]
@@ -39,8 +40,11 @@ def film_r_forward(ry, x, rx, gamma, rgamma, rbeta):
     for t in prange(T):
         for m in range(M):
             for c in range(C):
-                ry[t, m, c] = (gamma[t % len(gamma), c] * rx[t, m, c] + rgamma[t % len(rgamma), c] * x[t, m, c]
-                               + rbeta[t % len(rbeta), c])
+                ry[t, m, c] = (
+                    gamma[t % len(gamma), c] * rx[t, m, c]
+                    + rgamma[t % len(rgamma), c] * x[t, m, c]
+                    + rbeta[t % len(rbeta), c]
+                )
 
 
 @compiled("pixels! rows! rows! pixels pixels pixels pixels rows rows")
@@ -48,10 +52,13 @@ def film_r_backward(rdx, rdgamma, rdbeta, dy, rdy, x, rx, gamma, rgamma):
     """The product rule on each line of `film_backward`."""
     T, M, C = dy.shape
     for t in prange(T):
-        product, total = np.zeros(C), np.zeros(C)                    # float64, as in batch_norm/cpu.py
+        product, total = np.zeros(C), np.zeros(C)  # float64, as in batch_norm/cpu.py
         for m in range(M):
             for c in range(C):
-                rdx[t, m, c] = gamma[t % len(gamma), c] * rdy[t, m, c] + rgamma[t % len(rgamma), c] * dy[t, m, c]
+                rdx[t, m, c] = (
+                    gamma[t % len(gamma), c] * rdy[t, m, c]
+                    + rgamma[t % len(rgamma), c] * dy[t, m, c]
+                )
                 product[c] += rdy[t, m, c] * x[t, m, c] + dy[t, m, c] * rx[t, m, c]
                 total[c] += rdy[t, m, c]
         for c in range(C):

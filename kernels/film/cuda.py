@@ -1,4 +1,5 @@
 """Feature-wise linear modulation on a GPU: see reference.py for what is computed, film.cu for how. Never run on one yet."""
+
 __all__ = ["film_forward", "film_backward", "film_r_forward", "film_r_backward"]
 
 
@@ -9,7 +10,9 @@ def film_forward(launch, y, x, gamma, beta):
 
 def film_backward(launch, dx, dgamma, dbeta, dy, x, gamma):
     """dx = gamma dy, dgamma = sum dy x, dbeta = sum dy."""
-    launch.teams("film", "film_backward", dy.shape[2], [dx, dgamma, dbeta], [dy, x, gamma], *dy.shape[1:])
+    launch.teams(
+        "film", "film_backward", dy.shape[2], [dx, dgamma, dbeta], [dy, x, gamma], *dy.shape[1:]
+    )
 
 
 def film_r_forward(launch, ry, x, rx, gamma, rgamma, rbeta):
@@ -19,4 +22,11 @@ def film_r_forward(launch, ry, x, rx, gamma, rgamma, rbeta):
 
 def film_r_backward(launch, rdx, rdgamma, rdbeta, dy, rdy, x, rx, gamma, rgamma):
     """The product rule on each line of `film_backward`."""
-    launch.teams("film", "film_r_backward", dy.shape[2], [rdx, rdgamma, rdbeta], [dy, rdy, x, rx, gamma, rgamma], *dy.shape[1:])
+    launch.teams(
+        "film",
+        "film_r_backward",
+        dy.shape[2],
+        [rdx, rdgamma, rdbeta],
+        [dy, rdy, x, rx, gamma, rgamma],
+        *dy.shape[1:],
+    )

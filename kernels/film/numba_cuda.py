@@ -1,7 +1,8 @@
 """Feature-wise linear modulation in Numba CUDA: see reference.py. Never run on a GPU yet; tested on Numba's simulator."""
+
 from numba import cuda
 
-from refmaml.kernels.numba_launcher import for_each
+from refmaml.kernels.numba_runtime.cuda_launcher import for_each
 
 __all__ = ["film_forward", "film_backward", "film_r_forward", "film_r_backward"]
 
@@ -39,8 +40,11 @@ def r_forward(ry, x, rx, gamma, rgamma, rbeta):
     N, C, L = x.shape[1:]
     if i < N * C * L:
         n, c, l = i // (C * L), i // L % C, i % L
-        ry[t, n, c, l] = (gamma[t % len(gamma), c] * rx[t, n, c, l] + rgamma[t % len(rgamma), c] * x[t, n, c, l]
-                          + rbeta[t % len(rbeta), c])
+        ry[t, n, c, l] = (
+            gamma[t % len(gamma), c] * rx[t, n, c, l]
+            + rgamma[t % len(rgamma), c] * x[t, n, c, l]
+            + rbeta[t % len(rbeta), c]
+        )
 
 
 @cuda.jit
@@ -52,7 +56,10 @@ def r_backward(rdx, rdgamma, rdbeta, dy, rdy, x, rx, gamma, rgamma):
         product, total = 0.0, 0.0
         for n in range(N):
             for l in range(L):
-                rdx[t, n, c, l] = gamma[t % len(gamma), c] * rdy[t, n, c, l] + rgamma[t % len(rgamma), c] * dy[t, n, c, l]
+                rdx[t, n, c, l] = (
+                    gamma[t % len(gamma), c] * rdy[t, n, c, l]
+                    + rgamma[t % len(rgamma), c] * dy[t, n, c, l]
+                )
                 product += rdy[t, n, c, l] * x[t, n, c, l] + dy[t, n, c, l] * rx[t, n, c, l]
                 total += rdy[t, n, c, l]
         rdgamma[t, c] = product

@@ -1,7 +1,8 @@
 """Feature-wise linear modulation: every channel scaled and shifted by numbers that belong to the task.
 
-    x, y (T, N, C, L)    gamma, beta (T, C) per task or (1, C) shared    y = gamma x + beta
+x, y (T, N, C, L)    gamma, beta (T, C) per task or (1, C) shared    y = gamma x + beta
 """
+
 __all__ = ["film_forward", "film_backward", "film_r_forward", "film_r_backward"]
 
 

@@ -1,4 +1,4 @@
-"""Matrix product for T tasks on a CPU: see reference.py. The sums of outer products of register_tiles.py; threads take tasks.
+"""Matrix product for T tasks on a CPU: see reference.py. The sums of outer products of gemm_microkernel.py; threads take tasks.
 
     forward      y[n]  += sum_i x[n, i] w'[i]          w' = w transposed: rows i of O numbers
     backward_x   dx[n] += sum_o dy[n, o] w[o]
@@ -9,17 +9,24 @@ Versions, and the microseconds that forward and backward through a net 1-40-40-1
   v2  the convolution's kernel on images of one pixel                                 24
   v3  this: no lists of pixels, no weights in another order but w'                    13
 """
+
 from functools import lru_cache
 
 import numpy as np
 from numba import prange
 
-from refmaml.kernels.compiled import compiled
-from refmaml.kernels.inner import inlined, inner
-from refmaml.kernels.register_tiles import accumulate, transpose
+from refmaml.kernels.numba_runtime.compiled import compiled
+from refmaml.kernels.numba_runtime.gemm_microkernel import accumulate, transpose
+from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
 
-__all__ = ["linear_forward", "linear_backward_x", "linear_backward_w",
-           "linear_r_forward", "linear_r_backward_x", "linear_r_backward_w"]
+__all__ = [
+    "linear_forward",
+    "linear_backward_x",
+    "linear_backward_w",
+    "linear_r_forward",
+    "linear_r_backward_x",
+    "linear_r_backward_w",
+]
 
 
 @lru_cache(maxsize=512)
@@ -36,11 +43,11 @@ def offsets(N, I, O):
 def lists(block):
     """(N, I, O, 0, n I, n O, i, i O, o, o I): the 0 comes from the block as Numba would compile anew for a constant."""
     N, I, O, at = block[0], block[1], block[2], 4
-    nI, at = block[at:at + N], at + N
-    nO, at = block[at:at + N], at + N
-    i, at = block[at:at + I], at + I
-    iO, at = block[at:at + I], at + I
-    return N, I, O, block[3], nI, nO, i, iO, block[at:at + O], block[at + O:at + 2 * O]
+    nI, at = block[at : at + N], at + N
+    nO, at = block[at : at + N], at + N
+    i, at = block[at : at + I], at + I
+    iO, at = block[at : at + I], at + I
+    return N, I, O, block[3], nI, nO, i, iO, block[at : at + O], block[at + O : at + 2 * O]
 
 
 @inner()

@@ -1,12 +1,28 @@
 """Matrix product for T tasks on a GPU: see reference.py for what is computed, linear.cu for how. Never run on one yet."""
-__all__ = ["linear_forward", "linear_backward_x", "linear_backward_w",
-           "linear_r_forward", "linear_r_backward_x", "linear_r_backward_w"]
+
+__all__ = [
+    "linear_forward",
+    "linear_backward_x",
+    "linear_backward_w",
+    "linear_r_forward",
+    "linear_r_backward_x",
+    "linear_r_backward_w",
+]
 
 
 def product(launch, kernel, out, first, second, x, y):
     """out = the product of the pair `first`, plus that of the pair `second` if it is not None; x and y say what the extents are."""
-    launch.product("linear", kernel, (out.shape[1], out.shape[2:], 0), [out], [*first, *(second or first)], *x.shape[1:], y.shape[2],
-                   2 if second else 1, newest=2)
+    launch.product(
+        "linear",
+        kernel,
+        (out.shape[1], out.shape[2:], 0),
+        [out],
+        [*first, *(second or first)],
+        *x.shape[1:],
+        y.shape[2],
+        2 if second else 1,
+        newest=2,
+    )
 
 
 def linear_forward(launch, y, x, w):

@@ -2,12 +2,19 @@
 
 A device function holds each sum; a kernel calls it once, or twice for the two terms of an R-pass.
 """
+
 from numba import cuda
 
-from refmaml.kernels.numba_launcher import for_each
+from refmaml.kernels.numba_runtime.cuda_launcher import for_each
 
-__all__ = ["linear_forward", "linear_backward_x", "linear_backward_w",
-           "linear_r_forward", "linear_r_backward_x", "linear_r_backward_w"]
+__all__ = [
+    "linear_forward",
+    "linear_backward_x",
+    "linear_backward_w",
+    "linear_r_forward",
+    "linear_r_backward_x",
+    "linear_r_backward_w",
+]
 
 
 @cuda.jit(device=True)
@@ -39,12 +46,16 @@ def dw_at(x, dy, t, o, i):
 
 def summed(at):
     """The kernel out = at(a, b), plus at(a2, b2) where there are two pairs: a thread for each number of `out`."""
+
     @cuda.jit
     def kernel(out, a, b, a2, b2, pairs):
         t, k = cuda.blockIdx.y, cuda.grid(1)
         if k < out[0].size:
             row, column = k // out.shape[2], k % out.shape[2]
-            out[t, row, column] = at(a, b, t, row, column) + (at(a2, b2, t, row, column) if pairs == 2 else 0)
+            out[t, row, column] = at(a, b, t, row, column) + (
+                at(a2, b2, t, row, column) if pairs == 2 else 0
+            )
+
     return kernel
 
 

@@ -4,8 +4,15 @@
 
 Bilinear in (x, w): the two transposes below are all the calculus there is. Shared weights still give one dw per task.
 """
-__all__ = ["linear_forward", "linear_backward_x", "linear_backward_w",
-           "linear_r_forward", "linear_r_backward_x", "linear_r_backward_w"]
+
+__all__ = [
+    "linear_forward",
+    "linear_backward_x",
+    "linear_backward_w",
+    "linear_r_forward",
+    "linear_r_backward_x",
+    "linear_r_backward_w",
+]
 
 
 def linear_forward(y, x, w):

@@ -15,11 +15,12 @@ Versions, nanoseconds for 16 numbers, forward / backward / r_forward / r_backwar
   v2  row formulas, four vectors of channels at a time                          10 / 11 / 12 / 21
   v3  two vectors at a time, always masked: half the code to compile            12 / 14 / 17 / 25
 """
+
 import numpy as np
 
-from refmaml.kernels.inner import inlined, inner
 from refmaml.kernels.norm_act_pool import formulas as f
 from refmaml.kernels.norm_act_pool.windows import lists_of
+from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
 
 
 @inner()
@@ -54,11 +55,33 @@ def forward(y, place, x, s, gamma, beta, eps, slope, block, N):
     statistics(mean, s, x, eps, block, N)
     for m, px, wi in images(block, N):
         if taps == 1:
-            f.forward_alone((x[px:], y[wi:], mean, s, gamma, beta, slope), of_taps[0], of_windows, m * windows, C)
+            f.forward_alone(
+                (x[px:], y[wi:], mean, s, gamma, beta, slope),
+                of_taps[0],
+                of_windows,
+                m * windows,
+                C,
+            )
         else:
             for here in range(taps):
-                f.forward_pooled((x[px:], y[wi:], place[wi:], mean, s, gamma, beta, slope, np.int16(here), np.int16(0)),
-                                 of_taps[here], of_windows, m * windows, C)
+                f.forward_pooled(
+                    (
+                        x[px:],
+                        y[wi:],
+                        place[wi:],
+                        mean,
+                        s,
+                        gamma,
+                        beta,
+                        slope,
+                        np.int16(here),
+                        np.int16(0),
+                    ),
+                    of_taps[here],
+                    of_windows,
+                    m * windows,
+                    C,
+                )
         f.forward_left((x[px:], mean, s), of_left, of_left, m * left, C)
 
 
@@ -72,9 +95,17 @@ def backward(dx, dgamma, dbeta, dy, y, place, xh, s, gamma, slope, block, N):
         f.adjoint_of_u((dy[wi:], y[wi:], slope, total), of_windows, of_windows, m * windows, C)
         for here in range(taps):
             if taps == 1:
-                f.add_products_alone((xh[px:], dy[wi:], product), of_taps[0], of_windows, m * windows, C)
+                f.add_products_alone(
+                    (xh[px:], dy[wi:], product), of_taps[0], of_windows, m * windows, C
+                )
             else:
-                f.add_products_pooled((xh[px:], dy[wi:], place[wi:], np.int16(here), product), of_taps[here], of_windows, m * windows, C)
+                f.add_products_pooled(
+                    (xh[px:], dy[wi:], place[wi:], np.int16(here), product),
+                    of_taps[here],
+                    of_windows,
+                    m * windows,
+                    C,
+                )
     mean, incline, scale = np.empty_like(s), np.empty_like(s), np.empty_like(s)
     for c in range(C):
         dbeta[c], dgamma[c] = total[c], product[c]
@@ -82,10 +113,21 @@ def backward(dx, dgamma, dbeta, dy, y, place, xh, s, gamma, slope, block, N):
     for m, px, wi in images(block, N):
         for here in range(taps):
             if taps == 1:
-                f.backward_alone((dx[px:], xh[px:], dy[wi:], scale, mean, incline), of_taps[0], of_windows, m * windows, C)
+                f.backward_alone(
+                    (dx[px:], xh[px:], dy[wi:], scale, mean, incline),
+                    of_taps[0],
+                    of_windows,
+                    m * windows,
+                    C,
+                )
             else:
-                f.backward_pooled((dx[px:], xh[px:], dy[wi:], place[wi:], scale, mean, incline, np.int16(here)), of_taps[here], of_windows,
-                                  m * windows, C)
+                f.backward_pooled(
+                    (dx[px:], xh[px:], dy[wi:], place[wi:], scale, mean, incline, np.int16(here)),
+                    of_taps[here],
+                    of_windows,
+                    m * windows,
+                    C,
+                )
         f.backward_left((dx[px:], xh[px:], scale, mean, incline), of_left, of_left, m * left, C)
 
 
@@ -104,11 +146,47 @@ def r_forward(ry, rs, rx, y, place, xh, s, gamma, rgamma, rbeta, slope, block, N
     for m, px, wi in images(block, N):
         for here in range(taps):
             if taps == 1:
-                f.r_forward_alone((rx[px:], xh[px:], ry[wi:], y[wi:], mean, incline, s, gamma, rgamma, rbeta, slope), of_taps[0],
-                                  of_windows, m * windows, C)
+                f.r_forward_alone(
+                    (
+                        rx[px:],
+                        xh[px:],
+                        ry[wi:],
+                        y[wi:],
+                        mean,
+                        incline,
+                        s,
+                        gamma,
+                        rgamma,
+                        rbeta,
+                        slope,
+                    ),
+                    of_taps[0],
+                    of_windows,
+                    m * windows,
+                    C,
+                )
             else:
-                f.r_forward_pooled((rx[px:], xh[px:], ry[wi:], y[wi:], place[wi:], mean, incline, s, gamma, rgamma, rbeta, slope,
-                                    np.int16(here)), of_taps[here], of_windows, m * windows, C)
+                f.r_forward_pooled(
+                    (
+                        rx[px:],
+                        xh[px:],
+                        ry[wi:],
+                        y[wi:],
+                        place[wi:],
+                        mean,
+                        incline,
+                        s,
+                        gamma,
+                        rgamma,
+                        rbeta,
+                        slope,
+                        np.int16(here),
+                    ),
+                    of_taps[here],
+                    of_windows,
+                    m * windows,
+                    C,
+                )
         f.r_forward_left((rx[px:], xh[px:], mean, incline, s), of_left, of_left, m * left, C)
 
 
@@ -118,13 +196,39 @@ def r_backward_sums(total, rtotal, product, rproduct, rxh, du, rdy, y, place, xh
     C, windows, taps = block[1], block[3], block[4]
     _, of_windows, of_taps, _ = lists_of(block)
     for m, px, wi in images(block, N):
-        f.r_adjoint_of_u((rdy[wi:], du[wi:], y[wi:], slope, total, rtotal), of_windows, of_windows, m * windows, C)
+        f.r_adjoint_of_u(
+            (rdy[wi:], du[wi:], y[wi:], slope, total, rtotal),
+            of_windows,
+            of_windows,
+            m * windows,
+            C,
+        )
         for here in range(taps):
             if taps == 1:
-                f.r_add_products_alone((xh[px:], rxh[px:], du[wi:], rdy[wi:], product, rproduct), of_taps[0], of_windows, m * windows, C)
+                f.r_add_products_alone(
+                    (xh[px:], rxh[px:], du[wi:], rdy[wi:], product, rproduct),
+                    of_taps[0],
+                    of_windows,
+                    m * windows,
+                    C,
+                )
             else:
-                f.r_add_products_pooled((xh[px:], rxh[px:], du[wi:], rdy[wi:], place[wi:], np.int16(here), product, rproduct),
-                                        of_taps[here], of_windows, m * windows, C)
+                f.r_add_products_pooled(
+                    (
+                        xh[px:],
+                        rxh[px:],
+                        du[wi:],
+                        rdy[wi:],
+                        place[wi:],
+                        np.int16(here),
+                        product,
+                        rproduct,
+                    ),
+                    of_taps[here],
+                    of_windows,
+                    m * windows,
+                    C,
+                )
 
 
 @inner()
@@ -132,10 +236,21 @@ def r_backward(rxh, rdgamma, rdbeta, du, rdy, y, place, xh, s, rs, gamma, rgamma
     """The product rule on `backward`: makes rxh to rdx and rdy to rdu, and fills rdgamma and rdbeta; du is what `backward` left in dy."""
     C, pixels, windows, taps, left = block[1], block[2], block[3], block[4], block[5]
     _, of_windows, of_taps, of_left = lists_of(block)
-    M, total, rtotal, product, rproduct = N * pixels, np.zeros(C), np.zeros(C), np.zeros(C), np.zeros(C)
+    M, total, rtotal, product, rproduct = (
+        N * pixels,
+        np.zeros(C),
+        np.zeros(C),
+        np.zeros(C),
+        np.zeros(C),
+    )
     r_backward_sums(total, rtotal, product, rproduct, rxh, du, rdy, y, place, xh, slope, block, N)
-    mean, rmean, incline, rincline = np.empty_like(s), np.empty_like(s), np.empty_like(s), np.empty_like(s)
-    for c in range(C):                                               # sums over du; then means over dxh = gamma du
+    mean, rmean, incline, rincline = (
+        np.empty_like(s),
+        np.empty_like(s),
+        np.empty_like(s),
+        np.empty_like(s),
+    )
+    for c in range(C):  # sums over du; then means over dxh = gamma du
         rdbeta[c], rdgamma[c] = rtotal[c], rproduct[c]
         mean[c], incline[c] = gamma[c] * total[c] / M, gamma[c] * product[c] / M
         rmean[c] = (rgamma[c] * total[c] + gamma[c] * rtotal[c]) / M
@@ -143,9 +258,53 @@ def r_backward(rxh, rdgamma, rdbeta, du, rdy, y, place, xh, s, rs, gamma, rgamma
     for m, px, wi in images(block, N):
         for here in range(taps):
             if taps == 1:
-                f.r_backward_alone((xh[px:], rxh[px:], du[wi:], rdy[wi:], s, rs, gamma, rgamma, mean, incline, rmean, rincline),
-                                   of_taps[0], of_windows, m * windows, C)
+                f.r_backward_alone(
+                    (
+                        xh[px:],
+                        rxh[px:],
+                        du[wi:],
+                        rdy[wi:],
+                        s,
+                        rs,
+                        gamma,
+                        rgamma,
+                        mean,
+                        incline,
+                        rmean,
+                        rincline,
+                    ),
+                    of_taps[0],
+                    of_windows,
+                    m * windows,
+                    C,
+                )
             else:
-                f.r_backward_pooled((xh[px:], rxh[px:], du[wi:], rdy[wi:], place[wi:], s, rs, gamma, rgamma, mean, incline, rmean, rincline,
-                                     np.int16(here)), of_taps[here], of_windows, m * windows, C)
-        f.r_backward_left((xh[px:], rxh[px:], s, rs, mean, incline, rmean, rincline), of_left, of_left, m * left, C)
+                f.r_backward_pooled(
+                    (
+                        xh[px:],
+                        rxh[px:],
+                        du[wi:],
+                        rdy[wi:],
+                        place[wi:],
+                        s,
+                        rs,
+                        gamma,
+                        rgamma,
+                        mean,
+                        incline,
+                        rmean,
+                        rincline,
+                        np.int16(here),
+                    ),
+                    of_taps[here],
+                    of_windows,
+                    m * windows,
+                    C,
+                )
+        f.r_backward_left(
+            (xh[px:], rxh[px:], s, rs, mean, incline, rmean, rincline),
+            of_left,
+            of_left,
+            m * left,
+            C,
+        )

@@ -3,12 +3,13 @@
 x, xh and their kin belong to a pixel, y and its kin to a window: `place` says which pixel of the window won, `here` which one this is.
 Where nothing is pooled, a pixel is its own window and has won (`..._alone`); pixels that lie in no window are `..._left`.
 """
-from refmaml.kernels.row_formulas import row_formula
 
-# ---- forward: xh = s (x - mean), y = the largest of bent(gamma xh + beta) --------------------------------------------------------
+from refmaml.kernels.numba_runtime.row_formulas import row_formula
+
+# ---- forward: xh = s (x - mean), y = the largest of leaky_relu(gamma xh + beta) --------------------------------------------------------
 
 
-def bent(u, slope):
+def leaky_relu(u, slope):
     """The activation: u where u > 0, slope u elsewhere; NaN passes through, and 0 times infinity is 0."""
     return (u <= 0).where((slope * slope <= 0).where(0, u * slope), u)
 
@@ -26,14 +27,16 @@ def add_squares(x, mean):
 @row_formula("pixel: x", "window: y", "channel: mean s gamma beta", "number: slope")
 def forward_alone(x, y, mean, s, gamma, beta, slope):
     hat = s * (x - mean)
-    return {"x": hat, "y": bent(gamma * hat + beta, slope)}
+    return {"x": hat, "y": leaky_relu(gamma * hat + beta, slope)}
 
 
-@row_formula("pixel: x", "window: y place", "channel: mean s gamma beta", "number: slope here first")
+@row_formula(
+    "pixel: x", "window: y place", "channel: mean s gamma beta", "number: slope here first"
+)
 def forward_pooled(x, y, place, mean, s, gamma, beta, slope, here, first):
     """The first pixel of a window is its best so far; NaN wins over everything."""
     hat = s * (x - mean)
-    a = bent(gamma * hat + beta, slope)
+    a = leaky_relu(gamma * hat + beta, slope)
     better = (a > y) | (a.is_nan() & y.is_number()) | here.is_place(first)
     return {"x": hat, "y": better.where(a, y), "place": better.where(here, place)}
 
@@ -92,13 +95,20 @@ def tangents(rx, xh, mean, incline, s, gamma, rgamma, rbeta):
     return rhat, rgamma * xh + gamma * rhat + rbeta
 
 
-@row_formula("pixel: rx xh", "window: ry y", "channel: mean incline s gamma rgamma rbeta", "number: slope")
+@row_formula(
+    "pixel: rx xh", "window: ry y", "channel: mean incline s gamma rgamma rbeta", "number: slope"
+)
 def r_forward_alone(rx, xh, ry, y, mean, incline, s, gamma, rgamma, rbeta, slope):
     rhat, ru = tangents(rx, xh, mean, incline, s, gamma, rgamma, rbeta)
     return {"rx": rhat, "ry": (y <= 0).where(ru * slope, ru)}
 
 
-@row_formula("pixel: rx xh", "window: ry y place", "channel: mean incline s gamma rgamma rbeta", "number: slope here")
+@row_formula(
+    "pixel: rx xh",
+    "window: ry y place",
+    "channel: mean incline s gamma rgamma rbeta",
+    "number: slope here",
+)
 def r_forward_pooled(rx, xh, ry, y, place, mean, incline, s, gamma, rgamma, rbeta, slope, here):
     rhat, ru = tangents(rx, xh, mean, incline, s, gamma, rgamma, rbeta)
     return {"rx": rhat, "ry": place.is_place(here).where((y <= 0).where(ru * slope, ru), ry)}
@@ -135,18 +145,45 @@ def r_backward(xh, rxh, dhat, rdhat, s, rs, mean, incline, rmean, rincline):
     return rs * (dhat - mean - xh * incline) + s * (rdhat - rmean - rxh * incline - xh * rincline)
 
 
-@row_formula("pixel: xh rxh", "window: du rdu", "channel: s rs gamma rgamma mean incline rmean rincline")
+@row_formula(
+    "pixel: xh rxh", "window: du rdu", "channel: s rs gamma rgamma mean incline rmean rincline"
+)
 def r_backward_alone(xh, rxh, du, rdu, s, rs, gamma, rgamma, mean, incline, rmean, rincline):
-    return {"rxh": r_backward(xh, rxh, gamma * du, rgamma * du + gamma * rdu, s, rs, mean, incline, rmean, rincline)}
+    return {
+        "rxh": r_backward(
+            xh, rxh, gamma * du, rgamma * du + gamma * rdu, s, rs, mean, incline, rmean, rincline
+        )
+    }
 
 
-@row_formula("pixel: xh rxh", "window: du rdu place", "channel: s rs gamma rgamma mean incline rmean rincline", "number: here")
-def r_backward_pooled(xh, rxh, du, rdu, place, s, rs, gamma, rgamma, mean, incline, rmean, rincline, here):
+@row_formula(
+    "pixel: xh rxh",
+    "window: du rdu place",
+    "channel: s rs gamma rgamma mean incline rmean rincline",
+    "number: here",
+)
+def r_backward_pooled(
+    xh, rxh, du, rdu, place, s, rs, gamma, rgamma, mean, incline, rmean, rincline, here
+):
     won = place.is_place(here)
-    return {"rxh": r_backward(xh, rxh, won.where(gamma * du, 0), won.where(rgamma * du + gamma * rdu, 0), s, rs,
-                              mean, incline, rmean, rincline)}
+    return {
+        "rxh": r_backward(
+            xh,
+            rxh,
+            won.where(gamma * du, 0),
+            won.where(rgamma * du + gamma * rdu, 0),
+            s,
+            rs,
+            mean,
+            incline,
+            rmean,
+            rincline,
+        )
+    }
 
 
 @row_formula("pixel: xh rxh", "channel: s rs mean incline rmean rincline")
 def r_backward_left(xh, rxh, s, rs, mean, incline, rmean, rincline):
-    return {"rxh": rs * (mean * -1 - xh * incline) + s * (rmean * -1 - rxh * incline - xh * rincline)}
+    return {
+        "rxh": rs * (mean * -1 - xh * incline) + s * (rmean * -1 - rxh * incline - xh * rincline)
+    }

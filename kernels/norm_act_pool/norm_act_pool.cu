@@ -84,12 +84,12 @@ template <class Of> __device__ __forceinline__ Channel bring(const real *x, real
 }
 
 // u where u > 0, slope u elsewhere; NaN passes through, and 0 times infinity is 0.
-__device__ __forceinline__ real bent(real u, real slope) { return !(u <= 0) ? u : slope == 0 ? 0 : slope * u; }
+__device__ __forceinline__ real leaky_relu(real u, real slope) { return !(u <= 0) ? u : slope == 0 ? 0 : slope * u; }
 
 // f'(u) of the u that won, read off y = f(u).
 __device__ __forceinline__ real bend(real y, real slope) { return y <= 0 ? slope : 1; }
 
-// ---- forward: xh = s (x - <x>), y = the largest of bent(gamma xh + beta) --------------------------------------------------------
+// ---- forward: xh = s (x - <x>), y = the largest of leaky_relu(gamma xh + beta) --------------------------------------------------------
 
 template <class Of>
 __device__ void forward(Of of, real *y, Winner *place, real *mean, real *s, const real *x, real gamma, real beta, real eps, real slope,
@@ -110,7 +110,7 @@ __device__ void forward(Of of, real *y, Winner *place, real *mean, real *s, cons
     auto largest = [&](Place at) {
         Best best = {0, 0};
         for (int k = 0; k < (Of::POOLED ? of.height() * of.width() : 1); k++) {       // the first of equals; NaN wins over everything
-            real a = bent(gamma * (s_c * (xs.at(at.hi, of.pixel(at, k)) - mean_c)) + beta, slope);
+            real a = leaky_relu(gamma * (s_c * (xs.at(at.hi, of.pixel(at, k)) - mean_c)) + beta, slope);
             if (k == 0 || a > best.a || (a != a && best.a == best.a)) best = {a, k};
         }
         return best;
@@ -252,7 +252,7 @@ __device__ void r_backward(Of of, real *rdx, real *rdgamma, real *rdbeta, const 
         Seat<Of> seat(of, place, at);
         int l = of.in_image(at);
         real xh = norm.xh(xs.at(at.hi, l)), rxh = norm.rxh(rxs.at(at.hi, l), xh);
-        real bent = bend(y[seat.in_y], slope), du = seat.of(bent * dy[seat.in_y]), rdu = seat.of(bent * rdy[seat.in_y]);
+        real leaky_relu = bend(y[seat.in_y], slope), du = seat.of(leaky_relu * dy[seat.in_y]), rdu = seat.of(leaky_relu * rdy[seat.in_y]);
         real inner = gamma * du - dxh_mean - xh * incline;
         real rinner = rgamma * du + gamma * rdu - rdxh_mean - rxh * incline - xh * rincline;
         return norm.rs() * inner + norm.s * rinner;

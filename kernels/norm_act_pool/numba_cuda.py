@@ -3,17 +3,23 @@ yet; tested on Numba's simulator.
 
 A thread for each (task, channel): it goes through the channel's pixels for the sums, in float64, and again for the results.
 """
+
 import math
 
 from numba import cuda
 
-from refmaml.kernels.numba_launcher import for_each
+from refmaml.kernels.numba_runtime.cuda_launcher import for_each
 
-__all__ = ["norm_act_pool_forward", "norm_act_pool_backward", "norm_act_pool_r_forward", "norm_act_pool_r_backward"]
+__all__ = [
+    "norm_act_pool_forward",
+    "norm_act_pool_backward",
+    "norm_act_pool_r_forward",
+    "norm_act_pool_r_backward",
+]
 
 
 @cuda.jit(device=True)
-def bent(u, slope):
+def leaky_relu(u, slope):
     """u where u > 0, slope u elsewhere; NaN passes through, and 0 times infinity is 0."""
     if u <= 0:
         return slope * u if slope != 0 else 0.0
@@ -47,7 +53,7 @@ def du_at(dy, y, place, t, n, c, i, j, slope, kH, kW):
 
 @cuda.jit
 def forward(y, place, mean, s, x, gamma, beta, eps, slope, kH, kW):
-    """xh = s (x - <x>), y = the largest of bent(gamma xh + beta) in each window: the first of equals; NaN wins over everything."""
+    """xh = s (x - <x>), y = the largest of leaky_relu(gamma xh + beta) in each window: the first of equals; NaN wins over everything."""
     t, c = cuda.blockIdx.y, cuda.grid(1)
     N, C, H, W = x.shape[1:]
     if c < C:
@@ -69,7 +75,9 @@ def forward(y, place, mean, s, x, gamma, beta, eps, slope, kH, kW):
                     best, won = 0.0, -1
                     for k in range(kH * kW):
                         xh = scale * (x[t, n, c, a * kH + k // kW, b * kW + k % kW] - centre)
-                        value = bent(gamma[t % len(gamma), c] * xh + beta[t % len(beta), c], slope)
+                        value = leaky_relu(
+                            gamma[t % len(gamma), c] * xh + beta[t % len(beta), c], slope
+                        )
                         if won < 0 or value > best or (value != value and best == best):
                             best, won = value, k
                     y[t, n, c, a, b] = best
@@ -96,7 +104,9 @@ def backward(dx, dgamma, dbeta, dy, y, place, x, mean, s, gamma, slope, kH, kW):
                 for j in range(W):
                     du = du_at(dy, y, place, t, n, c, i, j, slope, kH, kW)
                     xh = s[t, c] * (x[t, n, c, i, j] - mean[t, c])
-                    dx[t, n, c, i, j] = s[t, c] * gamma[t % len(gamma), c] * (du - total / M - xh * product / M)
+                    dx[t, n, c, i, j] = (
+                        s[t, c] * gamma[t % len(gamma), c] * (du - total / M - xh * product / M)
+                    )
 
 
 @cuda.jit
@@ -118,12 +128,35 @@ def r_forward(ry, rmean, incline, rx, y, place, x, mean, s, gamma, rgamma, rbeta
                     i, j = winner(place, t, n, c, a, b, kH, kW)
                     xh = s[t, c] * (x[t, n, c, i, j] - mean[t, c])
                     rxh = s[t, c] * (rx[t, n, c, i, j] - total / M - xh * product / M)
-                    ru = rgamma[t % len(rgamma), c] * xh + gamma[t % len(gamma), c] * rxh + rbeta[t % len(rbeta), c]
+                    ru = (
+                        rgamma[t % len(rgamma), c] * xh
+                        + gamma[t % len(gamma), c] * rxh
+                        + rbeta[t % len(rbeta), c]
+                    )
                     ry[t, n, c, a, b] = bend(y[t, n, c, a, b], slope) * ru
 
 
 @cuda.jit
-def r_backward(rdx, rdgamma, rdbeta, dy, rdy, y, place, x, mean, s, rx, rmean, incline, gamma, rgamma, slope, kH, kW):
+def r_backward(
+    rdx,
+    rdgamma,
+    rdbeta,
+    dy,
+    rdy,
+    y,
+    place,
+    x,
+    mean,
+    s,
+    rx,
+    rmean,
+    incline,
+    gamma,
+    rgamma,
+    slope,
+    kH,
+    kW,
+):
     """The product rule on `backward`: with rs = -s^2 <xh rx>, and <du xh> and its tangent <rdu xh + du rxh>."""
     t, c = cuda.blockIdx.y, cuda.grid(1)
     N, C, H, W = x.shape[1:]
@@ -162,15 +195,50 @@ def norm_act_pool_forward(y, place, mean, s, x, gamma, beta, eps, slope, window)
 
 def norm_act_pool_backward(dx, dgamma, dbeta, dy, y, place, x, mean, s, gamma, slope, window):
     """Fills dx, dgamma = sum du xh, dbeta = sum du."""
-    for_each(backward, x.shape[2], [dx, dgamma, dbeta], [dy, y, place, x, mean, s, gamma], slope, *window)
+    for_each(
+        backward, x.shape[2], [dx, dgamma, dbeta], [dy, y, place, x, mean, s, gamma], slope, *window
+    )
 
 
-def norm_act_pool_r_forward(ry, rmean, incline, rx, y, place, x, mean, s, gamma, rgamma, rbeta, slope, window):
+def norm_act_pool_r_forward(
+    ry, rmean, incline, rx, y, place, x, mean, s, gamma, rgamma, rbeta, slope, window
+):
     """Fills ry, rmean and incline along (rx, rgamma, rbeta)."""
-    for_each(r_forward, x.shape[2], [ry, rmean, incline], [rx, y, place, x, mean, s, gamma, rgamma, rbeta], slope, *window)
+    for_each(
+        r_forward,
+        x.shape[2],
+        [ry, rmean, incline],
+        [rx, y, place, x, mean, s, gamma, rgamma, rbeta],
+        slope,
+        *window,
+    )
 
 
-def norm_act_pool_r_backward(rdx, rdgamma, rdbeta, dy, rdy, y, place, x, mean, s, rx, rmean, incline, gamma, rgamma, slope, window):
+def norm_act_pool_r_backward(
+    rdx,
+    rdgamma,
+    rdbeta,
+    dy,
+    rdy,
+    y,
+    place,
+    x,
+    mean,
+    s,
+    rx,
+    rmean,
+    incline,
+    gamma,
+    rgamma,
+    slope,
+    window,
+):
     """Fills rdx, rdgamma, rdbeta."""
-    for_each(r_backward, x.shape[2], [rdx, rdgamma, rdbeta], [dy, rdy, y, place, x, mean, s, rx, rmean, incline, gamma, rgamma], slope,
-             *window)
+    for_each(
+        r_backward,
+        x.shape[2],
+        [rdx, rdgamma, rdbeta],
+        [dy, rdy, y, place, x, mean, s, rx, rmean, incline, gamma, rgamma],
+        slope,
+        *window,
+    )

@@ -9,6 +9,7 @@
 Of what the three layers keep, x and y are there anyway and the rest is four numbers a channel: xh and rxh are computed from x and rx where
 they are needed, and f'(u) of the u that won is read off y, since y > 0 where u > 0. Kernels need not store more, and may not be asked to.
 """
+
 import numpy as np
 
 from refmaml.kernels.activation.functions import leaky
@@ -25,9 +26,18 @@ from refmaml.kernels.batch_norm.reference import (
     batch_norm_r_forward,
     per_channel,
 )
-from refmaml.kernels.pooling.reference import max_pool2d_backward, max_pool2d_forward, max_pool2d_gather
+from refmaml.kernels.pooling.reference import (
+    max_pool2d_backward,
+    max_pool2d_forward,
+    max_pool2d_gather,
+)
 
-__all__ = ["norm_act_pool_forward", "norm_act_pool_backward", "norm_act_pool_r_forward", "norm_act_pool_r_backward"]
+__all__ = [
+    "norm_act_pool_forward",
+    "norm_act_pool_backward",
+    "norm_act_pool_r_forward",
+    "norm_act_pool_r_backward",
+]
 
 
 def rows(a):
@@ -47,7 +57,11 @@ def spread(y, place, x, window):
 def hats(x, mean, s, rx=None, rmean=None, incline=None):
     """xh of x, and rxh of rx, in rows."""
     xh = per_channel(s) * (rows(x) - per_channel(mean))
-    return xh if rx is None else (xh, per_channel(s) * (rows(rx) - per_channel(rmean) - xh * per_channel(incline)))
+    return (
+        xh
+        if rx is None
+        else (xh, per_channel(s) * (rows(rx) - per_channel(rmean) - xh * per_channel(incline)))
+    )
 
 
 def norm_act_pool_forward(y, place, mean, s, x, gamma, beta, eps, slope, window):
@@ -70,7 +84,9 @@ def norm_act_pool_backward(dx, dgamma, dbeta, dy, y, place, x, mean, s, gamma, s
     dx[...] = out.reshape(dx.shape)
 
 
-def norm_act_pool_r_forward(ry, rmean, incline, rx, y, place, x, mean, s, gamma, rgamma, rbeta, slope, window):
+def norm_act_pool_r_forward(
+    ry, rmean, incline, rx, y, place, x, mean, s, gamma, rgamma, rbeta, slope, window
+):
     """Fills ry, rmean and incline along (rx, rgamma, rbeta)."""
     xh = hats(x, mean, s)
     ru, rxh, rs, ra = np.empty_like(xh), np.empty_like(xh), np.empty_like(s), np.empty_like(rx)
@@ -83,9 +99,31 @@ def norm_act_pool_r_forward(ry, rmean, incline, rx, y, place, x, mean, s, gamma,
         max_pool2d_gather(ry, place, ra, window, window)
 
 
-def norm_act_pool_r_backward(rdx, rdgamma, rdbeta, dy, rdy, y, place, x, mean, s, rx, rmean, incline, gamma, rgamma, slope, window):
+def norm_act_pool_r_backward(
+    rdx,
+    rdgamma,
+    rdbeta,
+    dy,
+    rdy,
+    y,
+    place,
+    x,
+    mean,
+    s,
+    rx,
+    rmean,
+    incline,
+    gamma,
+    rgamma,
+    slope,
+    window,
+):
     """Fills rdx, rdgamma, rdbeta."""
-    (xh, rxh), rs, out = hats(x, mean, s, rx, rmean, incline), -s * s * incline, np.empty_like(rows(rdx))
+    (xh, rxh), rs, out = (
+        hats(x, mean, s, rx, rmean, incline),
+        -s * s * incline,
+        np.empty_like(rows(rdx)),
+    )
     a, da, rda = (spread(v, place, x, window) for v in (y, dy, rdy))
     du, rdu = np.empty_like(rdx), np.empty_like(rdx)
     activation_backward(du, da, a, leaky(slope))

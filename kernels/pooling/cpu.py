@@ -1,12 +1,18 @@
 """Pooling on a CPU: see reference.py. Images come channels last, (T, N, H, W, C); threads take images, inner loops run over channels."""
+
 import numpy as np
 from numba import prange
 
-from refmaml.kernels.compiled import compiled
-from refmaml.kernels.inner import inner
+from refmaml.kernels.numba_runtime.compiled import compiled
+from refmaml.kernels.numba_runtime.inline_jit import inner
 
-__all__ = ["max_pool2d_forward", "max_pool2d_gather", "max_pool2d_backward",
-           "avg_pool2d_forward", "avg_pool2d_backward"]
+__all__ = [
+    "max_pool2d_forward",
+    "max_pool2d_gather",
+    "max_pool2d_backward",
+    "avg_pool2d_forward",
+    "avg_pool2d_backward",
+]
 
 
 @inner()
@@ -34,7 +40,13 @@ def max_pool2d_forward(y, winner, x, window, stride):
     """Fills y and, as the place p kW + q in its window, who won: the first of equals; NaN wins over everything."""
     T, N = y.shape[:2]
     for image in prange(T * N):
-        max_forward_image(y[image // N, image % N], winner[image // N, image % N], x[image // N, image % N], window, stride)
+        max_forward_image(
+            y[image // N, image % N],
+            winner[image // N, image % N],
+            x[image // N, image % N],
+            window,
+            stride,
+        )
 
 
 @inner()
@@ -44,7 +56,9 @@ def gather_image(ry, winner, rx, window, stride):
         for j in range(Wo):
             for c in range(C):
                 place = winner[i, j, c]
-                ry[i, j, c] = rx[stride[0] * i + place // window[1], stride[1] * j + place % window[1], c]
+                ry[i, j, c] = rx[
+                    stride[0] * i + place // window[1], stride[1] * j + place % window[1], c
+                ]
 
 
 @compiled("images! places images pair pair")
@@ -52,7 +66,13 @@ def max_pool2d_gather(ry, winner, rx, window, stride):
     """ry = the values of rx at the winners' places."""
     T, N = ry.shape[:2]
     for image in prange(T * N):
-        gather_image(ry[image // N, image % N], winner[image // N, image % N], rx[image // N, image % N], window, stride)
+        gather_image(
+            ry[image // N, image % N],
+            winner[image // N, image % N],
+            rx[image // N, image % N],
+            window,
+            stride,
+        )
 
 
 @inner()
@@ -75,7 +95,13 @@ def max_pool2d_backward(dx, winner, dy, window, stride):
     """dx = dy at the winners' places, summed where windows overlap."""
     T, N = dx.shape[:2]
     for image in prange(T * N):
-        max_backward_image(dx[image // N, image % N], winner[image // N, image % N], dy[image // N, image % N], window, stride)
+        max_backward_image(
+            dx[image // N, image % N],
+            winner[image // N, image % N],
+            dy[image // N, image % N],
+            window,
+            stride,
+        )
 
 
 @inner()

@@ -1,11 +1,27 @@
 """Pooling on a GPU: see reference.py for what is computed, pooling.cu for how. Never run on one yet."""
-__all__ = ["max_pool2d_forward", "max_pool2d_gather", "max_pool2d_backward",
-           "avg_pool2d_forward", "avg_pool2d_backward"]
+
+__all__ = [
+    "max_pool2d_forward",
+    "max_pool2d_gather",
+    "max_pool2d_backward",
+    "avg_pool2d_forward",
+    "avg_pool2d_backward",
+]
 
 
 def over_windows(launch, kernel, outputs, inputs, x, y, window, stride):
     """A thread for each number of the first output; x and y say what the images and what the windows are."""
-    launch.elements("pooling", kernel, outputs, inputs, x.shape[1] * x.shape[2], *x.shape[3:], *y.shape[3:], *window, *stride)
+    launch.elements(
+        "pooling",
+        kernel,
+        outputs,
+        inputs,
+        x.shape[1] * x.shape[2],
+        *x.shape[3:],
+        *y.shape[3:],
+        *window,
+        *stride,
+    )
 
 
 def max_pool2d_forward(launch, y, winner, x, window, stride):

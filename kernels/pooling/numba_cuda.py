@@ -2,12 +2,18 @@
 
 A thread for each result. Backwards a thread owns a pixel of dx and gathers from the windows that hold it: no two write to one place.
 """
+
 from numba import cuda
 
-from refmaml.kernels.numba_launcher import for_each, unravel
+from refmaml.kernels.numba_runtime.cuda_launcher import for_each, unravel
 
-__all__ = ["max_pool2d_forward", "max_pool2d_gather", "max_pool2d_backward",
-           "avg_pool2d_forward", "avg_pool2d_backward"]
+__all__ = [
+    "max_pool2d_forward",
+    "max_pool2d_gather",
+    "max_pool2d_backward",
+    "avg_pool2d_forward",
+    "avg_pool2d_backward",
+]
 
 
 @cuda.jit
@@ -63,6 +69,7 @@ def share(winner, dy, t, n, c, a, b, place, places):
 
 def gathered(term):
     """The kernel dx = the sum of `term` over the windows (a, b) that hold the pixel: those with 0 <= i - a sH < kH, as for j."""
+
     @cuda.jit
     def kernel(dx, winner, dy, kH, kW, sH, sW):
         t, k = cuda.blockIdx.y, cuda.grid(1)
@@ -76,6 +83,7 @@ def gathered(term):
                         if a < dy.shape[3] and b < dy.shape[4]:
                             total += term(winner, dy, t, n, c, a, b, p * kW + q, kH * kW)
             dx[t, n, c, i, j] = total
+
     return kernel
 
 

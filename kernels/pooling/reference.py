@@ -5,16 +5,24 @@
 Both are linear in x: the mean always, the maximum once the place of the winner in each window is stored. So the tangent of
 the forward pass is the same gather, and the tangent of the backward pass the same scatter.
 """
+
 import numpy as np
 
-__all__ = ["max_pool2d_forward", "max_pool2d_gather", "max_pool2d_backward",
-           "avg_pool2d_forward", "avg_pool2d_backward"]
+__all__ = [
+    "max_pool2d_forward",
+    "max_pool2d_gather",
+    "max_pool2d_backward",
+    "avg_pool2d_forward",
+    "avg_pool2d_backward",
+]
 
 
 def views(x, window, stride, out):
     """For each place (p, q) in the window, in row order: the values of x that stand there, (T, N, C, Ho, Wo)."""
     (kH, kW), (sH, sW), (Ho, Wo) = window, stride, out
-    return [x[..., p:p + sH * Ho:sH, q:q + sW * Wo:sW] for p in range(kH) for q in range(kW)]
+    return [
+        x[..., p : p + sH * Ho : sH, q : q + sW * Wo : sW] for p in range(kH) for q in range(kW)
+    ]
 
 
 def max_pool2d_forward(y, winner, x, window, stride):

@@ -1,8 +1,9 @@
 """Squared error on a CPU: see reference.py. Threads take tasks, where there is enough to share."""
+
 from numba import prange
 
-from refmaml.kernels.compiled import compiled
-from refmaml.kernels.inner import inner
+from refmaml.kernels.numba_runtime.compiled import compiled
+from refmaml.kernels.numba_runtime.inline_jit import inner
 
 __all__ = ["squared_error_forward", "squared_error_backward", "squared_error_r_backward"]
 

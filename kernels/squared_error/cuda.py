@@ -1,10 +1,19 @@
 """Squared error on a GPU: see reference.py for what is computed, squared_error.cu for how. Never run on one yet."""
+
 __all__ = ["squared_error_forward", "squared_error_backward", "squared_error_r_backward"]
 
 
 def squared_error_forward(launch, loss, e, z, target, scale):
     """Fills loss (T,) and the residual e (T, N, D)."""
-    launch.teams("squared_error", "squared_error_forward", 1, [loss, e], [z, target], z[:1].size, float(scale))
+    launch.teams(
+        "squared_error",
+        "squared_error_forward",
+        1,
+        [loss, e],
+        [z, target],
+        z[:1].size,
+        float(scale),
+    )
 
 
 def squared_error_backward(launch, dz, e, scale):

@@ -1,7 +1,8 @@
 """Squared error in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator."""
+
 from numba import cuda
 
-from refmaml.kernels.numba_launcher import for_each
+from refmaml.kernels.numba_runtime.cuda_launcher import for_each
 
 __all__ = ["squared_error_forward", "squared_error_backward", "squared_error_r_backward"]
 

@@ -3,18 +3,27 @@ for sums over rows, columns, and for sums along a row, rows.
 
 Operations come in the reference's order, and nothing is fused: their bits are the reference's.
 """
+
 import numpy as np
 
-from refmaml.kernels.chain import vectors
-from refmaml.kernels.compiled import compiled_on_one_thread
-from refmaml.kernels.inner import inner
-from refmaml.kernels.threads import share
+from refmaml.kernels.numba_runtime.compiled import compiled_on_one_thread
+from refmaml.kernels.numba_runtime.inline_jit import inner
+from refmaml.kernels.numba_runtime.threads import share
 from refmaml.kernels.vector import reference
+from refmaml.kernels.whole_net import vectors
 
-__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step", "vector_dot"]
+__all__ = [
+    "vector_step",
+    "vector_scale",
+    "vector_add_rows",
+    "vector_move",
+    "vector_proximal_step",
+    "vector_adam_step",
+    "vector_dot",
+]
 
-LITTLE = 1 << 16         # numbers below which waking another thread costs more than it brings
-PIECE = 1 << 13          # numbers of a row that a thread takes at a time
+LITTLE = 1 << 16  # numbers below which waking another thread costs more than it brings
+PIECE = 1 << 13  # numbers of a row that a thread takes at a time
 
 # ---- compiled, for pieces lo .. hi of all rows: what they fill, what they read (an array may have one row for all), numbers -------------
 
@@ -51,13 +60,19 @@ def move(lo, hi, outs, a_s, s_s, b_s):
         at = place(piece, outs.shape[1])
         out, a, s, b = part(outs, at), part(a_s, at), s_s[at[0] % len(s_s), 0], part(b_s, at)
         for i in range(len(out)):
-            out[i] = a[i] + (s * b[i] if s != 0 else abs(s))                 # 0, and not -0
+            out[i] = a[i] + (s * b[i] if s != 0 else abs(s))  # 0, and not -0
 
 
 def proximal_step(lo, hi, outs, a_s, rates_s, g_s, center_s, strength):
     for piece in range(lo, hi):
         at = place(piece, outs.shape[1])
-        out, a, rates, g, center = part(outs, at), part(a_s, at), part(rates_s, at), part(g_s, at), part(center_s, at)
+        out, a, rates, g, center = (
+            part(outs, at),
+            part(a_s, at),
+            part(rates_s, at),
+            part(g_s, at),
+            part(center_s, at),
+        )
         for i in range(len(out)):
             out[i] = a[i] - rates[i] * (g[i] + strength * (a[i] - center[i]))
 
@@ -66,7 +81,14 @@ def adam_step(lo, hi, outs, v_s, a_s, rates_s, g_s, w_s, n_s, beta2, rest, eps):
     n = n_s[0, 0]
     for piece in range(lo, hi):
         at = place(piece, outs.shape[1])
-        out, v, a, rates, g, w = part(outs, at), part(v_s, at), part(a_s, at), part(rates_s, at), part(g_s, at), part(w_s, at)
+        out, v, a, rates, g, w = (
+            part(outs, at),
+            part(v_s, at),
+            part(a_s, at),
+            part(rates_s, at),
+            part(g_s, at),
+            part(w_s, at),
+        )
         for i in range(len(out)):
             moment = beta2 * w[i] + rest * g[i] * g[i]
             v[i] = moment
@@ -76,7 +98,9 @@ def adam_step(lo, hi, outs, v_s, a_s, rates_s, g_s, w_s, n_s, beta2, rest, eps):
 def run(function, outputs, inputs, *numbers):
     """The function on all pieces of all rows, in the precision of what it fills."""
     (T, P), dtype = outputs[0].shape, outputs[0].dtype
-    filled = [a if a.dtype == dtype and a.flags.carray else np.empty(a.shape, dtype) for a in outputs]
+    filled = [
+        a if a.dtype == dtype and a.flags.carray else np.empty(a.shape, dtype) for a in outputs
+    ]
     arrays = [*filled, *(np.require(a, dtype, "CW") for a in inputs)]
     types = ("int64", "int64", *["F[:,::1]"] * len(arrays), *["F"] * len(numbers))
     some = compiled_on_one_thread(function, types, dtype)
@@ -87,6 +111,7 @@ def run(function, outputs, inputs, *numbers):
 
 
 # ---- the kernels ------------------------------------------------------------------------------------------------------------------------
+
 
 def vector_step(out, a, rates, b):
     """out = a - rates * b; out may be b."""
@@ -115,14 +140,20 @@ def vector_adam_step(out, v, a, rates, g, w, n, beta2, eps):
 
 def vector_add_rows(total, a):
     """total (1, P) += the rows of a (T, P), one after another."""
+
     def columns(lo, hi):
         for row in a:
             np.add(total[0, lo:hi], row[lo:hi], out=total[0, lo:hi])
+
     share(total.shape[1], columns, a.size < LITTLE)
 
 
 def vector_dot(out, a, b):
     """out (T, 1) = sum a b of each row."""
+
     def rows(lo, hi):
-        reference.vector_dot(out[lo:hi], a[lo:hi] if len(a) > 1 else a, b[lo:hi] if len(b) > 1 else b)
+        reference.vector_dot(
+            out[lo:hi], a[lo:hi] if len(a) > 1 else a, b[lo:hi] if len(b) > 1 else b
+        )
+
     share(len(out), rows, len(out) * a.shape[1] < LITTLE)

@@ -1,12 +1,24 @@
 """Arithmetic on flat vectors on a GPU: see reference.py for what is computed, vector.cu for how. Never run on one yet."""
+
 import numpy as np
 
-from refmaml.kernels.launcher import TEAM, in_blocks
+from refmaml.kernels.cuda_runtime.launcher import TEAM, in_blocks
 
-__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step", "vector_dot"]
+__all__ = [
+    "vector_step",
+    "vector_scale",
+    "vector_add_rows",
+    "vector_move",
+    "vector_proximal_step",
+    "vector_adam_step",
+    "vector_dot",
+]
 
 
-MOST_PARTS, RUN = 64, 8         # blocks that a row's sum is dealt out to at most, and numbers a thread that make another worth while
+MOST_PARTS, RUN = (
+    64,
+    8,
+)  # blocks that a row's sum is dealt out to at most, and numbers a thread that make another worth while
 
 
 def wide(a, out):
@@ -36,13 +48,22 @@ def vector_move(launch, out, a, s, b):
 
 def vector_proximal_step(launch, out, a, rates, g, center, strength):
     """out = a - rates (g + strength (a - center)); out may be g."""
-    launch.elements("vector", "vector_proximal_step", [out], [a, wide(rates, out), g, center], out.shape[1], float(strength))
+    launch.elements(
+        "vector",
+        "vector_proximal_step",
+        [out],
+        [a, wide(rates, out), g, center],
+        out.shape[1],
+        float(strength),
+    )
 
 
 def vector_adam_step(launch, out, v, a, rates, g, w, n, beta2, eps):
     """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w."""
     numbers = out.shape[1], float(beta2), float(1 - beta2), float(eps)
-    launch.elements("vector", "vector_adam_step", [out, v], [a, wide(rates, out), g, w, n], *numbers)
+    launch.elements(
+        "vector", "vector_adam_step", [out, v], [a, wide(rates, out), g, w, n], *numbers
+    )
 
 
 def vector_dot(launch, out, a, b):

@@ -1,12 +1,21 @@
 """Arithmetic on flat vectors in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator."""
+
 import math
 
 import numpy as np
 from numba import cuda
 
-from refmaml.kernels.numba_launcher import for_each
+from refmaml.kernels.numba_runtime.cuda_launcher import for_each
 
-__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step", "vector_dot"]
+__all__ = [
+    "vector_step",
+    "vector_scale",
+    "vector_add_rows",
+    "vector_move",
+    "vector_proximal_step",
+    "vector_adam_step",
+    "vector_dot",
+]
 
 
 @cuda.jit
@@ -49,7 +58,9 @@ def proximal_step(out, a, rates, g, center, strength):
     t, i = cuda.blockIdx.y, cuda.grid(1)
     if i < out.shape[1]:
         here = a[t % len(a), i]
-        out[t, i] = here - rates[t % len(rates), i] * (g[t % len(g), i] + strength * (here - center[t % len(center), i]))
+        out[t, i] = here - rates[t % len(rates), i] * (
+            g[t % len(g), i] + strength * (here - center[t % len(center), i])
+        )
 
 
 @cuda.jit
@@ -59,7 +70,9 @@ def adam_step(out, v, a, rates, g, w, n, beta2, rest, eps):
     if i < out.shape[1]:
         here = g[t % len(g), i]
         v[t, i] = beta2 * w[t % len(w), i] + rest * here * here
-        out[t, i] = a[t % len(a), i] - rates[t % len(rates), i] * (here / (math.sqrt(v[t, i] / n[0, 0]) + eps))
+        out[t, i] = a[t % len(a), i] - rates[t % len(rates), i] * (
+            here / (math.sqrt(v[t, i] / n[0, 0]) + eps)
+        )
 
 
 @cuda.jit
@@ -100,7 +113,13 @@ def vector_move(out, a, s, b):
 
 def vector_proximal_step(out, a, rates, g, center, strength):
     """out = a - rates (g + strength (a - center)); out may be g."""
-    for_each(proximal_step, out.shape[1], [out], [a, wide(rates, out), g, center], out.dtype.type(strength))
+    for_each(
+        proximal_step,
+        out.shape[1],
+        [out],
+        [a, wide(rates, out), g, center],
+        out.dtype.type(strength),
+    )
 
 
 def vector_adam_step(out, v, a, rates, g, w, n, beta2, eps):

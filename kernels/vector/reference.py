@@ -1,7 +1,16 @@
 """Arithmetic on flat vectors of parameters, a row for each task: (T, P), or (1, P) where all tasks share it."""
+
 import numpy as np
 
-__all__ = ["vector_step", "vector_scale", "vector_add_rows", "vector_move", "vector_proximal_step", "vector_adam_step", "vector_dot"]
+__all__ = [
+    "vector_step",
+    "vector_scale",
+    "vector_add_rows",
+    "vector_move",
+    "vector_proximal_step",
+    "vector_adam_step",
+    "vector_dot",
+]
 
 
 def vector_step(out, a, rates, b):

@@ -7,6 +7,7 @@ Agreement, relative in the 2-norm, is asked for twice:
   task's gradient by up to some per cent, so 0.05 is asked for; the first-order gradient, the smallest of the well-known mistakes, is
   0.15 off or more on every net with convolutions here. Where the net has no batch-norm to blow rounding up, 1e-4.
 """
+
 import numpy as np
 
 from refmaml.layers import BatchNorm2d
@@ -41,4 +42,6 @@ def few_tasks(workload):
 
 def reference_gradient(workload):
     """By refmaml's reference kernels in float64."""
-    return workload.method.meta_gradient(workload.net(), workload.theta(np.float64), workload.batch(np.float64)).grad
+    return workload.method.meta_gradient(
+        workload.net(), workload.theta(np.float64), workload.batch(np.float64)
+    ).grad

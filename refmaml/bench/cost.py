@@ -1,9 +1,10 @@
 """The multiply-adds of a net's convolutions and linear layers, two operations each; all other layers count nothing.
 
-    forward    2 O Ho Wo C kH kW for each image of a convolution, border zeros included; 2 O I for each row of a linear layer
-    gradient   y, dx, dw: three products of that size a layer; the first layer needs no dx
-    hvp        ry, rdx and rdw are two products each; the first layer has no rx, so one of ry, one of rdw and none of rdx are left
+forward    2 O Ho Wo C kH kW for each image of a convolution, border zeros included; 2 O I for each row of a linear layer
+gradient   y, dx, dw: three products of that size a layer; the first layer needs no dx
+hvp        ry, rdx and rdw are two products each; the first layer has no rx, so one of ry, one of rdw and none of rdx are left
 """
+
 from math import prod
 
 from refmaml.layers import Conv2d, Linear

@@ -1,10 +1,11 @@
 """Kernels one by one, on the very calls that nets make: how near to the machine's limits, and how far from the reference in float64.
 
-    convolutions and linear layers   10^9 operations a second, beside sgemm's
-    everything else                  10^9 bytes a second, each array argument counted once, beside a copy's. What stays in the caches
-                                     from one call to the next may go beyond the memory's own rate.
-    a whole net                      one gradient, and one Hessian-vector product on it, beside sgemm's; by one kernel where the set has it
+convolutions and linear layers   10^9 operations a second, beside sgemm's
+everything else                  10^9 bytes a second, each array argument counted once, beside a copy's. What stays in the caches
+                                 from one call to the next may go beyond the memory's own rate.
+a whole net                      one gradient, and one Hessian-vector product on it, beside sgemm's; by one kernel where the set has it
 """
+
 from inspect import signature
 from math import prod
 from typing import NamedTuple
@@ -26,6 +27,7 @@ class Row(NamedTuple):
     error, tolerance  relative, against the reference kernel in float64 on the same arguments. A whole net has no tolerance: a
                       pre-activation that rounding pushes across 0 is no mistake.
     """
+
     net: str
     kernel: str
     shape: str
@@ -39,7 +41,9 @@ class Row(NamedTuple):
 
 def arguments_by_name(call):
     """{name in the reference kernel's signature: argument}."""
-    return dict(zip(signature(reference_functions()[call.kernel]).parameters, call.arguments, strict=True))
+    return dict(
+        zip(signature(reference_functions()[call.kernel]).parameters, call.arguments, strict=True)
+    )
 
 
 def reference_functions():
@@ -71,10 +75,12 @@ def moved(call):
 
 def copies(arguments, dtype=None):
     """The arguments with arrays of their own, in the order of memory they have; real numbers in `dtype` where it is given."""
+
     def copy(a):
         real = dtype is not None and a.dtype.kind == "f"
         return a.astype(dtype, order="K") if real else a.copy(order="K")
-    with np.errstate(invalid="ignore"):                  # what is to be filled may hold anything
+
+    with np.errstate(invalid="ignore"):  # what is to be filled may hold anything
         return [copy(a) if isinstance(a, np.ndarray) else a for a in arguments]
 
 
@@ -87,7 +93,11 @@ def exact_of(call):
 
 def filled_by(call, exact):
     """Which of the arguments it fills."""
-    return [i for i, (e, a) in enumerate(zip(exact, call.arguments, strict=True)) if isinstance(a, np.ndarray) and not np.array_equal(e, a)]
+    return [
+        i
+        for i, (e, a) in enumerate(zip(exact, call.arguments, strict=True))
+        if isinstance(a, np.ndarray) and not np.array_equal(e, a)
+    ]
 
 
 def error_against(call, exact, fast, dtype=np.float32, undecided=0.0):
@@ -104,7 +114,11 @@ def error_against(call, exact, fast, dtype=np.float32, undecided=0.0):
 
 def output_error(value, exact, undecided):
     """The relative error of one array; of integers none at all where so few are others."""
-    if exact.dtype.kind in "iu" and value.shape == exact.shape and np.mean(value != exact) <= undecided:
+    if (
+        exact.dtype.kind in "iu"
+        and value.shape == exact.shape
+        and np.mean(value != exact) <= undecided
+    ):
         return 0.0
     return relative_error(value, exact)
 
@@ -129,7 +143,16 @@ def row(call, kernels, limits, seconds):
     unit, count = (FLOP, operations(call)) if is_product(call) else (BYTE, moved(call))
     rate = count / 1e9 / took.median
     largest = max((a for a in call.arguments if isinstance(a, np.ndarray)), key=lambda a: a.size)
-    return Row(call.net, call.kernel, "x".join(map(str, largest.shape)), took, unit, rate, rate / limits[unit], *error_of(call, kernels))
+    return Row(
+        call.net,
+        call.kernel,
+        "x".join(map(str, largest.shape)),
+        took,
+        unit,
+        rate,
+        rate / limits[unit],
+        *error_of(call, kernels),
+    )
 
 
 def chosen(calls):
@@ -138,7 +161,9 @@ def chosen(calls):
     for call in calls:
         if call.kernel not in largest or moved(call) > moved(largest[call.kernel]):
             largest[call.kernel] = call
-    return [call for call in calls if call.kernel.startswith("conv2d_") or call is largest[call.kernel]]
+    return [
+        call for call in calls if call.kernel.startswith("conv2d_") or call is largest[call.kernel]
+    ]
 
 
 def whole_net(name, net, x, y, kernels, limits, seconds):
@@ -147,14 +172,26 @@ def whole_net(name, net, x, y, kernels, limits, seconds):
     v, few = np.ones_like(w), slice(0, 2)
     primal = fast.primal(w, x, y)
     exact = net.primal(w[few].astype(np.float64), x[few].astype(np.float64), y[few])
-    values = {"gradient": (primal.grad, exact.grad), "hvp": (fast.hvp(primal, v), net.hvp(exact, v[few].astype(np.float64)))}
+    values = {
+        "gradient": (primal.grad, exact.grad),
+        "hvp": (fast.hvp(primal, v), net.hvp(exact, v[few].astype(np.float64))),
+    }
     runs = {"gradient": lambda: fast.gradient(w, x, y), "hvp": lambda: fast.hvp(primal, v)}
     for quantity, run in runs.items():
         took = repeated(run, 5 * seconds)
         rate = getattr(cost, quantity)(net) * x.shape[0] * x.shape[1] / 1e9 / took.median
         fast_value, right = values[quantity]
-        yield Row(name, quantity, f"{x.shape[0]} tasks of {x.shape[1]}", took, FLOP, rate, rate / limits[FLOP],
-                  relative_error(fast_value[few], right), None)
+        yield Row(
+            name,
+            quantity,
+            f"{x.shape[0]} tasks of {x.shape[1]}",
+            took,
+            FLOP,
+            rate,
+            rate / limits[FLOP],
+            relative_error(fast_value[few], right),
+            None,
+        )
 
 
 def kernel_table(kernels, limits, seconds=0.1):

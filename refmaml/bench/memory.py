@@ -1,4 +1,5 @@
 """Memory of this process, as Linux counts it. (getrusage's largest is that of the process it was started from, if that had more.)"""
+
 import ctypes
 import gc
 import re
@@ -29,9 +30,11 @@ def reset_peak():
 def peak_memory(run):
     """Bytes by which run() raises the resident memory of this process at its peak. Raises ArgumentError but on Linux with glibc."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    expect(trim is not None, "system", "Linux with glibc, where peak memory can be reset", sys.platform)
+    expect(
+        trim is not None, "system", "Linux with glibc, where peak memory can be reset", sys.platform
+    )
     gc.collect()
-    trim(0)                                             # else run() would be given freed memory that still counts as resident
+    trim(0)  # else run() would be given freed memory that still counts as resident
     before = reset_peak()
     run()
     return resident("VmHWM") - before

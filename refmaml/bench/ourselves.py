@@ -1,4 +1,5 @@
 """refmaml beside itself: more threads, the same bits, a product over a gradient, memory over tasks, and what iMAML computes."""
+
 from contextlib import ExitStack
 
 import numpy as np
@@ -18,8 +19,11 @@ def threads(workload, options, counts):
         workers = {n: stack.enter_context(sit(f"refmaml-{n}", options)) for n in counts}
         for worker in workers.values():
             worker.ask("prepare", workload, {})
-        times = by_turns({n: lambda s, worker=worker: worker.ask("turn", s) for n, worker in workers.items()},
-                         options.seconds, options.turn)
+        times = by_turns(
+            {n: lambda s, worker=worker: worker.ask("turn", s) for n, worker in workers.items()},
+            options.seconds,
+            options.turn,
+        )
     return {n: spread(t) for n, t in times.items()}
 
 
@@ -28,7 +32,9 @@ def bits(workload, options):
 
     As many threads as there are to compare are made, more than there are processors if need be.
     """
-    options = options._replace(environment=(*options.environment, ("NUMBA_NUM_THREADS", str(max(BIT_THREADS)))))
+    options = options._replace(
+        environment=(*options.environment, ("NUMBA_NUM_THREADS", str(max(BIT_THREADS))))
+    )
     found = {}
     for n in BIT_THREADS:
         with sit(f"refmaml-{n}", options) as worker:
@@ -39,11 +45,21 @@ def bits(workload, options):
 
 def product_over_gradient(workload, options):
     """{"gradient": Spread, "hvp": Spread} on the support sets: a product on a primal pass that is there, by turns with a gradient."""
-    net, batch = workload.net().with_kernels(kernels_of(options.kernels)), workload.batch(np.float32)
+    net, batch = (
+        workload.net().with_kernels(kernels_of(options.kernels)),
+        workload.batch(np.float32),
+    )
     w = np.repeat(workload.theta(np.float32)[None], workload.tasks, axis=0)
     primal, v = net.primal(w, batch.x_support, batch.y_support), np.ones_like(w)
-    runs = {"gradient": lambda: net.gradient(w, batch.x_support, batch.y_support), "hvp": lambda: net.hvp(primal, v)}
-    times = by_turns({name: lambda s, run=run: turn(run, s) for name, run in runs.items()}, options.seconds, options.turn)
+    runs = {
+        "gradient": lambda: net.gradient(w, batch.x_support, batch.y_support),
+        "hvp": lambda: net.hvp(primal, v),
+    }
+    times = by_turns(
+        {name: lambda s, run=run: turn(run, s) for name, run in runs.items()},
+        options.seconds,
+        options.turn,
+    )
     return {name: spread(t) for name, t in times.items()}
 
 
@@ -73,6 +89,7 @@ class Counted:
         def noted(*arguments, **options):
             self.calls.append(name)
             return value(*arguments, **options)
+
         return noted
 
 
@@ -81,11 +98,16 @@ def imaml_passes(inner_steps=3):
 
     A primal pass is one forward and one backward pass; the outer solve needs none but the query set's.
     """
-    workload, method = TABLE["tiny"], IMAML(regularization=50.0, inner_steps=inner_steps, inner_lr=0.01, cg_steps=CG_STEPS)
+    workload, method = (
+        TABLE["tiny"],
+        IMAML(regularization=50.0, inner_steps=inner_steps, inner_lr=0.01, cg_steps=CG_STEPS),
+    )
     net, theta, batch = workload.net(), workload.theta(np.float64), workload.batch(np.float64)
     inner, whole = Counted(net), Counted(net)
     method.adapt(inner, theta, batch.x_support, batch.y_support)
     method.task_gradients(whole, theta, batch, False)
-    outer = whole.calls[len(inner.calls):]
-    return {name: {kind: calls.count(kind) for kind in Counted.PASSES} for name, calls in
-            (("inner solve", inner.calls), ("outer solve", outer))}
+    outer = whole.calls[len(inner.calls) :]
+    return {
+        name: {kind: calls.count(kind) for kind in Counted.PASSES}
+        for name, calls in (("inner solve", inner.calls), ("outer solve", outer))
+    }

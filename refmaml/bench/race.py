@@ -1,11 +1,19 @@
 """Whole meta-gradients side by side: everybody agrees on the gradient first and finds its best settings; then they take turns."""
+
 from contextlib import ExitStack
 from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 
-from refmaml.bench.agreement import EXACT, disagreement, distance, few_tasks, reference_gradient, rounded_limit
+from refmaml.bench.agreement import (
+    EXACT,
+    disagreement,
+    distance,
+    few_tasks,
+    reference_gradient,
+    rounded_limit,
+)
 from refmaml.bench.contestants import find
 from refmaml.bench.contestants.contestant import first_of
 from refmaml.bench.timing import Spread, by_turns, spread
@@ -21,6 +29,7 @@ class Options(NamedTuple):
     busy         nobody's threads wait in a spin: for a machine that has other work to do
     tell         called with a line of text now and then
     """
+
     kernels: str = "cpu"
     seconds: float = 6.0
     turn: float = 0.3
@@ -39,6 +48,7 @@ class Result(NamedTuple):
     refused         why it was not timed
     reduced         whether its products were of rounded numbers, so that it is no peer of equal precision
     """
+
     name: str
     title: str
     settings: dict
@@ -67,6 +77,7 @@ def tune(worker, workload, choices, seconds, turn, prepared=False):
             worker.ask("prepare", workload, settings)
         tried.append((settings, min(worker.ask("turn", turn))))
         return tried[-1]
+
     best = measured(first_of(choices))
     for name, values in choices.items():
         for value in values[1:]:
@@ -84,7 +95,11 @@ def fewer(settings, few):
 def sit(name, options, wait=None):
     """A worker for a contestant, in its environment."""
     wait = "PASSIVE" if options.busy else wait
-    return Worker(name, options.kernels, {**dict(options.environment), **({"OMP_WAIT_POLICY": wait} if wait else {})})
+    return Worker(
+        name,
+        options.kernels,
+        {**dict(options.environment), **({"OMP_WAIT_POLICY": wait} if wait else {})},
+    )
 
 
 def rehearse(name, workload, exact, options):
@@ -94,7 +109,9 @@ def rehearse(name, workload, exact, options):
     result = Result(name, contestant.title, first_of(choices))
     with sit(name, options) as worker:
         if contestant.checked:
-            error = distance(worker.ask("gradient", few, np.float64, fewer(result.settings, few)), exact)
+            error = distance(
+                worker.ask("gradient", few, np.float64, fewer(result.settings, few)), exact
+            )
             result = result._replace(exact=error, refused=disagreement(error, "float64", EXACT))
         if result.refused:
             return result
@@ -103,8 +120,17 @@ def rehearse(name, workload, exact, options):
     fastest = min(seconds for _, seconds in tried)
     for wait in () if options.busy else contestant.waits[1:]:
         with sit(name, options, wait) as worker:
-            _, ((_, seconds),) = tune(worker, workload, {name: (value,) for name, value in best.items()}, options.tune, options.turn)
-        result = result._replace(tried=(*result.tried, ({**best, "wait": wait}, seconds)), wait=wait if seconds < fastest else result.wait)
+            _, ((_, seconds),) = tune(
+                worker,
+                workload,
+                {name: (value,) for name, value in best.items()},
+                options.tune,
+                options.turn,
+            )
+        result = result._replace(
+            tried=(*result.tried, ({**best, "wait": wait}, seconds)),
+            wait=wait if seconds < fastest else result.wait,
+        )
     return result
 
 
@@ -115,7 +141,10 @@ def warm_up(worker, workload, result, yardstick):
     if not find(result.name).checked:
         return result
     error = distance(gradient, yardstick)
-    return result._replace(rounded=error, refused=None if result.reduced else disagreement(error, "float32", rounded_limit(workload)))
+    return result._replace(
+        rounded=error,
+        refused=None if result.reduced else disagreement(error, "float32", rounded_limit(workload)),
+    )
 
 
 def attempt(function, result, *arguments):
@@ -138,12 +167,22 @@ def race(workload, names, options):
         for name in [name for name in names if not results[name].refused]:
             options.tell(f"{workload.name}: {name} starts")
             worker = stack.enter_context(sit(name, options, results[name].wait))
-            results[name] = attempt(warm_up, results[name], worker, workload, results[name], yardstick)
+            results[name] = attempt(
+                warm_up, results[name], worker, workload, results[name], yardstick
+            )
             if not results[name].refused:
                 workers[name] = worker
         options.tell(f"{workload.name}: {len(workers)} take turns")
-        times = by_turns({name: lambda s, worker=worker: worker.ask("turn", s) for name, worker in workers.items()},
-                         options.seconds, options.turn)
+        times = by_turns(
+            {
+                name: lambda s, worker=worker: worker.ask("turn", s)
+                for name, worker in workers.items()
+            },
+            options.seconds,
+            options.turn,
+        )
         for name, worker in workers.items():
-            results[name] = results[name]._replace(seconds=spread(times[name]), peak=worker.ask("peak"))
+            results[name] = results[name]._replace(
+                seconds=spread(times[name]), peak=worker.ask("peak")
+            )
     return list(results.values())

@@ -1,4 +1,5 @@
 """What the first use costs: importing refmaml, and the first meta-gradient with Numba's cache empty and filled, each in a new process."""
+
 import os
 import subprocess
 import sys
@@ -19,9 +20,16 @@ print(now() - start)"""
 
 def seconds_of(code, environment=()):
     """What a new Python prints at the end of `code`. Raises WorkerError where it fails."""
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | dict(environment), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | dict(environment),
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
-        raise WorkerError(f"start-up: expected a time, got {(done.stderr.strip().splitlines() or ['nothing'])[-1]}")
+        raise WorkerError(
+            f"start-up: expected a time, got {(done.stderr.strip().splitlines() or ['nothing'])[-1]}"
+        )
     return float(done.stdout.split()[-1])
 
 
@@ -35,4 +43,9 @@ def startup(workload, kernels, repeats=5):
         cache = {"NUMBA_CACHE_DIR": folder}
         cold = seconds_of(code, cache)
         warm = [seconds_of(code, cache) for _ in range(repeats)]
-    return {"workload": workload.name, "import": spread(imports), "cold": cold, "warm": spread(warm)}
+    return {
+        "workload": workload.name,
+        "import": spread(imports),
+        "cold": cold,
+        "warm": spread(warm),
+    }

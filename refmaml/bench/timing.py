@@ -1,19 +1,23 @@
 """Timings by turns, and what they come to."""
+
 from math import ceil
 from time import perf_counter, sleep
 from typing import NamedTuple
 
 import numpy as np
 
-LEAST = 3            # turns everybody gets, however slow
-DROP = 3             # of more timings than this in a turn the first is dropped: it finds threads asleep and caches cold
-SPAN = 2e-3          # seconds between two events on a GPU that make starting what is between them a small part
-MOST = 1000          # runs between two events
-PAUSE = 0.01         # seconds between turns, in which the threads of the last one go to sleep
+LEAST = 3  # turns everybody gets, however slow
+DROP = 3  # of more timings than this in a turn the first is dropped: it finds threads asleep and caches cold
+SPAN = (
+    2e-3  # seconds between two events on a GPU that make starting what is between them a small part
+)
+MOST = 1000  # runs between two events
+PAUSE = 0.01  # seconds between turns, in which the threads of the last one go to sleep
 
 
 class Spread(NamedTuple):
     """Seconds: the median of `count` timings, the quartiles around it, and the shortest."""
+
     median: float
     low: float
     high: float
@@ -48,7 +52,11 @@ def by_turns(takers, seconds, each, least=LEAST):
     Each may use `seconds` in all, and gets at least `least` turns of `each` seconds. So whoever computes fast has many timings, whoever is
     slow has few, and what else the machine does meanwhile falls on all alike.
     """
-    times, used, turns = {name: [] for name in takers}, dict.fromkeys(takers, 0.0), dict.fromkeys(takers, 0)
+    times, used, turns = (
+        {name: [] for name in takers},
+        dict.fromkeys(takers, 0.0),
+        dict.fromkeys(takers, 0),
+    )
     waiting = list(takers)
     while waiting:
         for name in waiting:
@@ -61,5 +69,10 @@ def by_turns(takers, seconds, each, least=LEAST):
             used[name] += perf_counter() - started
             turns[name] += 1
             sleep(PAUSE)
-        waiting = [name for name in waiting if name in times and (turns[name] < least or used[name] * (1 + 1 / turns[name]) <= seconds)]
+        waiting = [
+            name
+            for name in waiting
+            if name in times
+            and (turns[name] < least or used[name] * (1 + 1 / turns[name]) <= seconds)
+        ]
     return times

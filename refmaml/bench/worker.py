@@ -5,6 +5,7 @@ Memory is the largest resident memory so far over what the process held when its
 data, compiling and temporary arrays count, the interpreter and the libraries do not. It is None where the system has no /proc.
 Who computes on a GPU tells what its library held there.
 """
+
 import gc
 import multiprocessing
 import os
@@ -58,7 +59,9 @@ class Seat:
 
     def digests(self, runs):
         """The different gradients of so many runs, as sha256."""
-        return {sha256(self.contestant.fetch(self.run()).tobytes()).hexdigest() for _ in range(runs)}
+        return {
+            sha256(self.contestant.fetch(self.run()).tobytes()).hexdigest() for _ in range(runs)
+        }
 
     def peak(self):
         """Bytes at most so far over the start, or on the GPU."""
@@ -70,7 +73,8 @@ class Seat:
 def precision(contestant, dtype):
     """JAX computes in float64 only where it is told to."""
     if "jax" in contestant.modules and dtype == np.float64:
-        from refmaml.oracles.jax_autodiff import float64
+        from refmaml.autodiff.jax_autodiff import float64
+
         return float64("cpu" if contestant.finish is None else "gpu")
     return nullcontext()
 
@@ -86,7 +90,7 @@ def serve(pipe, make_seat, arguments):
         try:
             seat = seat or make_seat(*seated_with)
             answer = True, getattr(seat, method)(*arguments)
-        except Exception as error:      # whatever a library raises is an answer
+        except Exception as error:  # whatever a library raises is an answer
             answer = False, f"{type(error).__name__}: {error}".partition("\n")[0]
         pipe.send(answer)
 
@@ -103,7 +107,9 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.name, self.limit = name, limit
         self.pipe, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(other, seat, (name, kernels)), daemon=True)
+        self.process = context.Process(
+            target=serve, args=(other, seat, (name, kernels)), daemon=True
+        )
         with variables(dict(environment)):
             self.process.start()
         other.close()
@@ -123,12 +129,16 @@ class Worker:
         try:
             if not self.pipe.poll(self.limit if limit is None else limit):
                 self.process.kill()
-                raise WorkerError(f"{self.name}: expected an answer within {self.limit:g} s, got none")
+                raise WorkerError(
+                    f"{self.name}: expected an answer within {self.limit:g} s, got none"
+                )
             ok, answer = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
-            raise WorkerError(f"{self.name}: expected an answer, got the end of its process "
-                              f"(exit status {self.process.exitcode})") from None
+            raise WorkerError(
+                f"{self.name}: expected an answer, got the end of its process "
+                f"(exit status {self.process.exitcode})"
+            ) from None
         if not ok:
             raise WorkerError(f"{self.name}: {answer}")
         return answer

@@ -1,4 +1,5 @@
 """What is timed: nets with tasks and a number of inner steps, by name. Times do not depend on the pictures, so these are noise."""
+
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from refmaml.batch import Batch
 from refmaml.bench import cost
 from refmaml.errors import expect
 from refmaml.methods import MAML
-from refmaml.nets import conv4, mlp
+from refmaml.models import conv4, mlp
 from refmaml.tasks import Sinusoids
 
 
@@ -21,6 +22,7 @@ class Workload(NamedTuple):
     support, query  examples of a task in each set
     inner_lr  small enough that rounding is not blown up along the inner steps
     """
+
     name: str
     title: str
     net: Callable
@@ -57,7 +59,10 @@ def noise(ways, image, tasks, support, query, seed):
     rng = np.random.default_rng(seed)
 
     def part(examples):
-        return rng.random((tasks, examples, *image), np.float32), np.tile(np.arange(examples) % ways, (tasks, 1))
+        return rng.random((tasks, examples, *image), np.float32), np.tile(
+            np.arange(examples) % ways, (tasks, 1)
+        )
+
     return Batch(*part(support), *part(query))
 
 
@@ -79,13 +84,37 @@ def small_max_pool():
 
 
 noise_of_28 = partial(noise, 5, (1, 28, 28))
-TABLE = {w.name: w for w in (
-    Workload("strided-1", "strided net, 1 step", strided, noise_of_28, 32, 5, 5, 0.01, 1),
-    Workload("strided-5", "strided net, 5 steps", strided, noise_of_28, 32, 5, 5, 0.002, 5),
-    Workload("max-pool-1", "max-pool net, 1 step, 15 queries", max_pool, noise_of_28, 32, 5, 75, 0.01, 1),
-    Workload("sinusoid-1", "sinusoid, 1 step", mlp, waves, 25, 10, 10, 0.01, 1),
-    Workload("sinusoid-5", "sinusoid, 5 steps", mlp, waves, 25, 10, 10, 0.01, 5),
-    Workload("tiny", "a small net, for trying the bench", small_max_pool, partial(noise, 3, (1, 16, 16)), 4, 3, 6, 0.01, 2))}
+TABLE = {
+    w.name: w
+    for w in (
+        Workload("strided-1", "strided net, 1 step", strided, noise_of_28, 32, 5, 5, 0.01, 1),
+        Workload("strided-5", "strided net, 5 steps", strided, noise_of_28, 32, 5, 5, 0.002, 5),
+        Workload(
+            "max-pool-1",
+            "max-pool net, 1 step, 15 queries",
+            max_pool,
+            noise_of_28,
+            32,
+            5,
+            75,
+            0.01,
+            1,
+        ),
+        Workload("sinusoid-1", "sinusoid, 1 step", mlp, waves, 25, 10, 10, 0.01, 1),
+        Workload("sinusoid-5", "sinusoid, 5 steps", mlp, waves, 25, 10, 10, 0.01, 5),
+        Workload(
+            "tiny",
+            "a small net, for trying the bench",
+            small_max_pool,
+            partial(noise, 3, (1, 16, 16)),
+            4,
+            3,
+            6,
+            0.01,
+            2,
+        ),
+    )
+}
 DEFAULT = tuple(name for name in TABLE if name != "tiny")
 
 

@@ -1,4 +1,5 @@
 """The command line: `refmaml verify`, `train`, `evaluate`, `demo`, `bench`, `doctor`, `golden`."""
+
 from refmaml.cli.main import main
 
 __all__ = ["main"]

@@ -6,11 +6,17 @@ COMMAND = "refmaml golden DIR"
 def add(subparsers):
     """Register the command."""
     command = subparsers.add_parser(
-        "golden", help="write golden vectors for implementations in other languages, or check them",
+        "golden",
+        help="write golden vectors for implementations in other languages, or check them",
         description="Writes nets, parameters, batches, every intermediate and the meta-gradient of every method as .npz files with a "
         "manifest (docs/golden.md). With --check, holds a folder against its sha256 sums and computes every value again: exit status 1 if "
-        "one differs.")
-    command.add_argument("folder", metavar="DIR", help="a folder that does not exist yet, or with --check one that this command wrote")
+        "one differs.",
+    )
+    command.add_argument(
+        "folder",
+        metavar="DIR",
+        help="a folder that does not exist yet, or with --check one that this command wrote",
+    )
     command.add_argument("--check", action="store_true", help="write nothing: check what is in DIR")
     command.set_defaults(func=run)
 
@@ -24,20 +30,28 @@ def write(folder):
     """Everything, and a line that says how much that was."""
     from refmaml.cli.report import circumstances
     from refmaml.golden import check
+
     manifest = check.write(folder, {"command": COMMAND, **circumstances()})
     arrays = sum(len(entry["arrays"]) for entry in manifest["files"].values())
-    print(f"{arrays} arrays in {len(manifest['files'])} files of {len(manifest['problems'])} problems are in {folder}; "
-          "docs/golden.md says how to read them")
+    print(
+        f"{arrays} arrays in {len(manifest['files'])} files of {len(manifest['problems'])} problems are in {folder}; "
+        "docs/golden.md says how to read them"
+    )
 
 
 def verify(folder):
     """A line for each array that differs, and one for all."""
     from refmaml.golden.check import check
+
     rows = list(check(folder))
     failed = [row for row in rows if not row.passed]
     for row in failed:
-        print(f"{row.subject}: {row.quantity} is {row.error:.1e} off, where {row.tolerance:.1e} is allowed")
+        print(
+            f"{row.subject}: {row.quantity} is {row.error:.1e} off, where {row.tolerance:.1e} is allowed"
+        )
     worst = max(row.error / row.tolerance for row in rows)
-    print(f"{folder}: every sha256 as stated; {len(rows) - len(failed)} arrays as computed again, {len(failed)} not; "
-          f"the largest error is {worst:.0%} of its tolerance")
+    print(
+        f"{folder}: every sha256 as stated; {len(rows) - len(failed)} arrays as computed again, {len(failed)} not; "
+        f"the largest error is {worst:.0%} of its tolerance"
+    )
     return 1 if failed else 0

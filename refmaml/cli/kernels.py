@@ -1,8 +1,9 @@
 """The kernel sets as --kernels names them."""
+
 from refmaml import kernels
 from refmaml.errors import ArgumentError
 
-NAMES = ("auto", "cpu", "cuda", "numba_cuda", "reference")       # functions of refmaml.kernels
+NAMES = ("auto", "cpu", "cuda", "numba_cuda", "reference")  # functions of refmaml.kernels
 
 
 def kernel_set(name, threads=None):

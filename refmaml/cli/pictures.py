@@ -1,22 +1,31 @@
 """The pictures of the demo."""
+
 import numpy as np
 
 from refmaml.training.curve import INK, draw, save_figure, tidy
 
-COLORS = {"untrained": "#b5babf", "erm": "#8d99a6", "reptile": "#7fb069", "fomaml": "#5fa8d3",
-          "maml": "#c8553d"}
+COLORS = {
+    "untrained": "#b5babf",
+    "erm": "#8d99a6",
+    "reptile": "#7fb069",
+    "fomaml": "#5fa8d3",
+    "maml": "#c8553d",
+}
 
 
 def comparison(path, outcomes):
     """Bars of held-out accuracy with 95 % intervals, and the learning curves beside them."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
+
     figure = Figure(figsize=(10, 3.8), dpi=150, layout="constrained")
     bars, curves = figure.subplots(1, 2, width_ratios=(1, 1.25))
     for place, o in enumerate(outcomes):
         mean, half = o.evaluation.mean, o.evaluation.interval
         bars.barh(place, mean, xerr=half, color=COLORS[o.key], height=0.66, ecolor=INK, capsize=3)
-        bars.text(mean + half + 0.012, place, f"{100 * mean:.1f} %", va="center", color=INK, fontsize=9)
+        bars.text(
+            mean + half + 0.012, place, f"{100 * mean:.1f} %", va="center", color=INK, fontsize=9
+        )
         if o.rows:
             steps, accuracies = zip(*((row.step, row.accuracy) for row in o.rows), strict=True)
             draw(curves, steps, accuracies, COLORS[o.key], o.title)
@@ -36,15 +45,17 @@ def comparison(path, outcomes):
 def contact_sheet(path, batch):
     """A batch's first task: a row for each class, support pictures left of the line, query pictures right."""
     from matplotlib.figure import Figure
+
     sets = ((batch.x_support, batch.y_support), (batch.x_query, batch.y_query))
     support, query = (rows_by_class(x[0], y[0]) for x, y in sets)
     (ways, shots, H, W), queries = support.shape, query.shape[1]
     gap = W // 3
     sheet = np.zeros((ways * H, (shots + queries) * W + gap))
-    sheet[:, :shots * W] = tiled(support)
-    sheet[:, shots * W + gap:] = tiled(query)
-    figure = Figure(figsize=(0.75 * (shots + queries) + 0.6, 0.75 * ways + 0.6), dpi=150,
-                    layout="constrained")
+    sheet[:, : shots * W] = tiled(support)
+    sheet[:, shots * W + gap :] = tiled(query)
+    figure = Figure(
+        figsize=(0.75 * (shots + queries) + 0.6, 0.75 * ways + 0.6), dpi=150, layout="constrained"
+    )
     axes = figure.subplots()
     axes.imshow(1 - sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.axvline(shots * W + gap / 2 - 0.5, color=COLORS["maml"], linewidth=1.5)

@@ -1,4 +1,5 @@
 """What a command tells people while it works, and what it leaves for machines."""
+
 import platform
 import time
 from contextlib import contextmanager
@@ -7,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from refmaml.bars import installed
-from refmaml.cli import launch
-from refmaml.say import say
+from refmaml.log import say
+from refmaml.progress import installed
 from refmaml.version import __version__
 
 SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_DRAWINGS, SECONDS_BETWEEN_FILES = 30, 0.1, 5
@@ -41,9 +41,17 @@ def progress(steps, quiet, title="", place=0, done=0):
     """
     if quiet:
         yield lambda now: None
-    elif launch.shown_on_terminal() and installed():
+    elif mpi.shown_on_terminal() and installed():
         from tqdm import tqdm
-        with tqdm(total=steps, initial=done, unit="step", dynamic_ncols=True, desc=title or None, position=place) as bar:
+
+        with tqdm(
+            total=steps,
+            initial=done,
+            unit="step",
+            dynamic_ncols=True,
+            desc=title or None,
+            position=place,
+        ) as bar:
             show = Bar(bar)
             yield show
             show.redraw()
@@ -85,27 +93,36 @@ class Lines:
 
 def figures(now, over=20):
     """Loss and accuracy, means over the last steps."""
-    rows = now.curve[max(0, now.step - over):now.step]
-    loss, accuracy = (np.mean([getattr(row, name) for row in rows]) for name in ("loss", "accuracy"))
+    rows = now.curve[max(0, now.step - over) : now.step]
+    loss, accuracy = (
+        np.mean([getattr(row, name) for row in rows]) for name in ("loss", "accuracy")
+    )
     return f"loss {loss:.4g}" + ("" if isnan(accuracy) else f", accuracy {100 * accuracy:.1f} %")
 
 
 def record(evaluation):
     """An Evaluation as JSON can hold it."""
-    return {evaluation.quantity: evaluation.mean, "interval": evaluation.interval,
-            "tasks": len(evaluation.values)}
+    return {
+        evaluation.quantity: evaluation.mean,
+        "interval": evaluation.interval,
+        "tasks": len(evaluation.values),
+    }
 
 
 def circumstances():
     """What a result was computed with, and where."""
-    versions = {"refmaml": __version__, "python": platform.python_version(), "numpy": np.__version__}
+    versions = {
+        "refmaml": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
     machine = {"system": platform.system(), "processor": processor(), "cores": cores()}
     return {"versions": versions, "machine": machine}
 
 
 def cores():
     """How many processors this process may use."""
-    return len(launch.cores())
+    return len(mpi.cores())
 
 
 def processor():

@@ -1,14 +1,15 @@
 """`refmaml verify`: climbs the derivative ladder and prints a table of errors against the tolerance that theory gives."""
+
 import json
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
-from refmaml.bars import bar
 from refmaml.cli.kernels import NAMES, kernel_set
 from refmaml.cli.report import Growing
 from refmaml.errors import DataError, expect
+from refmaml.progress import bar
 from refmaml.storage.atomic import atomic_write
 from refmaml.version import __version__
 
@@ -18,32 +19,56 @@ SCHEMA = 1
 
 def add(subparsers):
     """Register the command."""
-    command = subparsers.add_parser("verify", help="check every derivative of every layer, loss, net and method",
-                                    description="Climbs the derivative ladder: every layer, loss, net and method against loops, the "
-                                    "complex step, closed forms and dense algebra. Exit status 1 if any check fails.")
-    command.add_argument("--kernels", choices=NAMES, default="auto", help="the kernel set to verify")
+    command = subparsers.add_parser(
+        "verify",
+        help="check every derivative of every layer, loss, net and method",
+        description="Climbs the derivative ladder: every layer, loss, net and method against loops, the "
+        "complex step, closed forms and dense algebra. Exit status 1 if any check fails.",
+    )
+    command.add_argument(
+        "--kernels", choices=NAMES, default="auto", help="the kernel set to verify"
+    )
     command.add_argument("--json", metavar="FILE", help="write every row here as well")
-    command.add_argument("--against-reference", action="store_true", help="only rung 7: these kernels against the reference kernels")
-    command.add_argument("--all", action="store_true", help="a line for every check, not for every layer")
+    command.add_argument(
+        "--against-reference",
+        action="store_true",
+        help="only rung 7: these kernels against the reference kernels",
+    )
+    command.add_argument(
+        "--all", action="store_true", help="a line for every check, not for every layer"
+    )
     command.set_defaults(func=run)
 
 
 def run(arguments):
     """Print the table; returns 0 if every check passed, else 1."""
     from refmaml.oracles.ladder import ladder
+
     kernels, rows = kernel_set(arguments.kernels), Rows(arguments.json)
-    expect(not (arguments.against_reference and kernels.name == "reference"), "--against-reference",
-           "--kernels other than the reference kernels themselves", "--kernels reference")
+    expect(
+        not (arguments.against_reference and kernels.name == "reference"),
+        "--against-reference",
+        "--kernels other than the reference kernels themselves",
+        "--kernels reference",
+    )
     for section, checks in ladder(kernels, not arguments.against_reference):
         print(f"\n{section}")
         checks = [rows.add(check) for check in progress(section, checks)]
-        show = by_check if arguments.all or not any(c.rung[0] in "12" and c.quantity in PASSES for c in checks) else by_subject
+        show = (
+            by_check
+            if arguments.all or not any(c.rung[0] in "12" and c.quantity in PASSES for c in checks)
+            else by_subject
+        )
         show(checks)
     rows.end()
     failed = sum(not check.passed for check in rows.checks)
-    worst = max((c.error / c.tolerance for c in rows.checks if c.tolerance), default=0)        # one is 0 where no bit may differ
-    print(f"\n{len(rows.checks) - failed} passed, {failed} failed in {rows.seconds:.0f} s; "
-          f"the largest error used {worst:.0%} of its tolerance")
+    worst = max(
+        (c.error / c.tolerance for c in rows.checks if c.tolerance), default=0
+    )  # one is 0 where no bit may differ
+    print(
+        f"\n{len(rows.checks) - failed} passed, {failed} failed in {rows.seconds:.0f} s; "
+        f"the largest error used {worst:.0%} of its tolerance"
+    )
     return 1 if failed else 0
 
 
@@ -51,7 +76,13 @@ class Rows:
     """Every check so far, in a file if there is to be one."""
 
     def __init__(self, path):
-        self.path, self.checks, self.complete, self.started, self.file = path, [], False, perf_counter(), Growing(self.write)
+        self.path, self.checks, self.complete, self.started, self.file = (
+            path,
+            [],
+            False,
+            perf_counter(),
+            Growing(self.write),
+        )
 
     @property
     def seconds(self):
@@ -79,7 +110,9 @@ def progress(section, checks):
 def by_check(checks):
     """A line for each check."""
     for c in checks:
-        print(f"  {c.subject:<52} {c.quantity:<22} {c.oracle:<18} {c.error:8.1e} of {c.tolerance:7.1e}  {kink(c)}{verdict([c])}")
+        print(
+            f"  {c.subject:<52} {c.quantity:<22} {c.oracle:<18} {c.error:8.1e} of {c.tolerance:7.1e}  {kink(c)}{verdict([c])}"
+        )
 
 
 def by_subject(checks):
@@ -89,7 +122,10 @@ def by_subject(checks):
     for subject in dict.fromkeys(c.subject for c in checks):
         mine = [c for c in checks if c.subject == subject]
         errors = {column.get(c.quantity, c.quantity): c.error for c in mine}
-        cells = " ".join(f"{errors[q]:7.0e}" if q in errors else f"{'':7}" for q in ("y", "dx", "dw", "ry", "rdx", "rdw"))
+        cells = " ".join(
+            f"{errors[q]:7.0e}" if q in errors else f"{'':7}"
+            for q in ("y", "dx", "dw", "ry", "rdx", "rdw")
+        )
         print(f"  {subject:<74} {cells} {mine[0].tolerance:8.0e}  {kink(mine[0])}{verdict(mine)}")
 
 
@@ -99,7 +135,7 @@ def kink(check):
 
 
 def verdict(checks):
-    """"ok", or which of the checks failed."""
+    """ "ok", or which of the checks failed."""
     bad = [c.quantity for c in checks if not c.passed]
     return f"FAILED: {', '.join(bad)}" if bad else "ok"
 
@@ -107,15 +143,27 @@ def verdict(checks):
 def write(path, rows, seconds, complete):
     """Every row as JSON, with versions and the machine; passed: None while there is more to come and nothing has failed."""
     import platform
-    record = {"schema": SCHEMA, "refmaml": __version__, "numpy": np.__version__, "python": platform.python_version(),
-              "machine": platform.machine(), "seconds": round(seconds, 1), "complete": complete,
-              "passed": (complete or None) if all(c.passed for c in rows) else False,
-              "rows": [{**{k: plain(v) for k, v in c._asdict().items()}, "passed": c.passed} for c in rows]}
+
+    record = {
+        "schema": SCHEMA,
+        "refmaml": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "seconds": round(seconds, 1),
+        "complete": complete,
+        "passed": (complete or None) if all(c.passed for c in rows) else False,
+        "rows": [
+            {**{k: plain(v) for k, v in c._asdict().items()}, "passed": c.passed} for c in rows
+        ],
+    }
     try:
-        with atomic_write(Path(path)) as file:           # whoever kills a command may do so while it writes
+        with atomic_write(Path(path)) as file:  # whoever kills a command may do so while it writes
             file.write((json.dumps(record, indent=1) + "\n").encode())
     except OSError as error:
-        raise DataError(f"--json: expected a file that can be written, got {path}: {error.strerror}") from None
+        raise DataError(
+            f"--json: expected a file that can be written, got {path}: {error.strerror}"
+        ) from None
 
 
 def plain(value):

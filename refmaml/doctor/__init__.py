@@ -5,18 +5,19 @@
     probes.py       the cases everybody is tried on, chosen so that mistakes show
     problem.py      what the user's function is told: what to differentiate, and a loss in its own framework
     boundary.py     NumPy, PyTorch, JAX and CuPy arrays, layouts, and one clear line for what cannot be read
-    answers.py      what the user's function may return
+    returns.py      what the user's function may return
     loop.py         the recursions of refmaml.methods with every choice a field, so that a mistake is a field changed
     update_rules.py, implicit.py, wrong_kernels.py      the choices that need formulas of their own
     mistakes.py     what the dictionary is made of; dictionary.py: the dictionary, method by method
-    fit.py          which mistake, at which scale, explains what was returned; scales.py: what that scale is
-    structure.py    what can be seen without a candidate: nothing at all, another order, clipping, tensors with scales of their own
+    matching.py          which mistake, at which scale, explains what was returned; scale_factors.py: what that scale is
+    patterns.py    what can be seen without a candidate: nothing at all, another order, clipping, tensors with scales of their own
     calls.py        repeated calls, one task at a time, tasks in another order
     bisection.py    where a mistake without a name sits: the first stage and tensor that disagree
     report.py       what is said about it; renderers.py: as text, markdown, JSON and JUnit
 
 Imports run one way, from the top of refmaml downwards; only the command line, the pytest plugin and tests import the doctor.
 """
+
 from refmaml.doctor.check import check_meta_gradient
 from refmaml.doctor.report import Report
 

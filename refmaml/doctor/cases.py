@@ -1,4 +1,5 @@
 """A case: a net, a method, meta-parameters and tasks, with the true meta-gradient in float64 and how exactly it can be known."""
+
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,11 +12,11 @@ from refmaml.layers import CrossEntropy
 from refmaml.methods import CAVIA, IMAML, MetaSGD, Reptile
 from refmaml.oracles.kinks import net_margin
 
-RATES = "inner_lr."              # what the names of learned step sizes begin with
-TRIALS = 3                       # perturbations by one rounding each that the conditioning is measured with
-KINK = 30                        # roundings from which a choice may be flipped
-NEARBY = 0.01                    # by so much inputs differ where float32 is tried: each time other roundings, the same cancellations
-CANCELLED = 1000                 # roundings of the whole gradient in what cancels: batch-norm divides a constant channel by sqrt(1e-5)
+RATES = "inner_lr."  # what the names of learned step sizes begin with
+TRIALS = 3  # perturbations by one rounding each that the conditioning is measured with
+KINK = 30  # roundings from which a choice may be flipped
+NEARBY = 0.01  # by so much inputs differ where float32 is tried: each time other roundings, the same cancellations
+CANCELLED = 1000  # roundings of the whole gradient in what cancels: batch-norm divides a constant channel by sqrt(1e-5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Case:
     like  a case that differs by rounding only, whose conditioning is this one's
     tol   what a tensor's largest error may be, relative to its largest entry, where somebody says so; None: what rounding allows
     """
+
     name: str
     net: object
     method: object
@@ -40,24 +42,33 @@ class Case:
 
     def rounded(self, dtype):
         """The same case in another precision: numbers rounded to it; the truth stays the float64 gradient at those numbers."""
+
         def exact(a):
             return a.astype(dtype).astype(np.float64) if a.dtype.kind == "f" else a
+
         b = self.batch
         if dtype is np.float64:
             return self
-        return replace(self, dtype=dtype, meta=exact(self.meta), like=self,
-                       batch=Batch(*map(exact, (b.x_support, b.y_support, b.x_query, b.y_query))))
+        return replace(
+            self,
+            dtype=dtype,
+            meta=exact(self.meta),
+            like=self,
+            batch=Batch(*map(exact, (b.x_support, b.y_support, b.x_query, b.y_query))),
+        )
 
     def with_(self, **changes):
         """The same case with some fields exchanged; in another one, conditioning is measured anew."""
-        return replace(self, **({"like": None} if set(changes) - {"dtype", "tol"} else {}), **changes)
+        return replace(
+            self, **({"like": None} if set(changes) - {"dtype", "tol"} else {}), **changes
+        )
 
     # ---- names ---------------------------------------------------------------------------------------------------------
 
     @property
     def theta(self):
         """The net's own parameters (P,)."""
-        return self.meta[:self.net.num_params]
+        return self.meta[: self.net.num_params]
 
     @cached_property
     def shapes(self):
@@ -112,7 +123,11 @@ class Case:
     @cached_property
     def structural_zeros(self):
         """Names whose gradient is 0 by definition, so that nobody need return them: CAVIA's context, rates of what does not adapt."""
-        moves = self.method.adapting(self.net, self.theta) if hasattr(self.method, "adapting") else np.ones(self.net.num_params)
+        moves = (
+            self.method.adapting(self.net, self.theta)
+            if hasattr(self.method, "adapting")
+            else np.ones(self.net.num_params)
+        )
         still = {name for name, part in self.net.parameters.slices.items() if not moves[part].any()}
         zeros = {RATES + name for name in still}
         return zeros | (set(self.net.shapes) - still if isinstance(self.method, CAVIA) else set())
@@ -120,7 +135,10 @@ class Case:
     def nearby(self, rng, size, scale=np.abs):
         """The same case with every input number a off by `size` scale(a) at most."""
         off, b = jitter(rng, size, scale), self.batch
-        return self.with_(batch=Batch(*map(off, (b.x_support, b.y_support, b.x_query, b.y_query))), meta=off(self.meta))
+        return self.with_(
+            batch=Batch(*map(off, (b.x_support, b.y_support, b.x_query, b.y_query))),
+            meta=off(self.meta),
+        )
 
     def moved(self, size, scale=np.abs):
         """(M,) by how much the truth moves when every input number a, and every probability, is off by `size` scale(a) at most: the largest
@@ -129,7 +147,9 @@ class Case:
         net = with_probabilities_off(self.net, jitter(rng, size, scale))
         for _ in range(TRIALS):
             there = self.nearby(rng, size, scale)
-            other = self.method.task_gradients(net, there.meta, there.batch, trace=False).grad.mean(axis=0)
+            other = self.method.task_gradients(net, there.meta, there.batch, trace=False).grad.mean(
+                axis=0
+            )
             moved = np.maximum(moved, np.abs(other - self.truth))
         return moved
 
@@ -141,7 +161,9 @@ class Case:
             there = self.nearby(rng, NEARBY).rounded(np.float32)
             with np.errstate(all="ignore"), suppress(NonFiniteError):
                 if not there.near_kink:
-                    single = there.method.meta_gradient(there.net, there.meta.astype(np.float32), there.batch.astype(np.float32)).grad
+                    single = there.method.meta_gradient(
+                        there.net, there.meta.astype(np.float32), there.batch.astype(np.float32)
+                    ).grad
                     lost = np.maximum(lost, np.abs(single - there.truth))
         return lost
 
@@ -154,9 +176,19 @@ class Case:
         eps, single = np.finfo(np.float64).eps, np.finfo(np.float32).eps
         moved = np.maximum(self.moved(eps), eps / single * self.lost())
         least = 0.05 * eps * np.abs(self.truth).max()
-        taken_off = eps * np.abs(self.meta) if isinstance(self.method, Reptile) else np.zeros(len(self.meta))      # theta - phi_K
-        return {name: max(moved[place].max() + taken_off[place].max(), eps * np.abs(self.truth[place]).max(), least)
-                for name, place in self.places.items()}
+        taken_off = (
+            eps * np.abs(self.meta)
+            if isinstance(self.method, Reptile)
+            else np.zeros(len(self.meta))
+        )  # theta - phi_K
+        return {
+            name: max(
+                moved[place].max() + taken_off[place].max(),
+                eps * np.abs(self.truth[place]).max(),
+                least,
+            )
+            for name, place in self.places.items()
+        }
 
     @property
     def terms(self):
@@ -179,16 +211,28 @@ class Case:
         eps, out = np.finfo(self.dtype).eps, np.empty(len(self.meta))
         least = CANCELLED * np.abs(self.truth).max() if self.own and self.dtype is np.float64 else 0
         for name, place in self.places.items():
-            size, roundings = np.abs(self.truth[place]).max(), max(self.noise[name] / np.finfo(np.float64).eps, least)
-            out[place] = np.sqrt(self.terms) * eps * roundings if self.tol is None or size == 0 else self.tol * size
+            size, roundings = (
+                np.abs(self.truth[place]).max(),
+                max(self.noise[name] / np.finfo(np.float64).eps, least),
+            )
+            out[place] = (
+                np.sqrt(self.terms) * eps * roundings
+                if self.tol is None or size == 0
+                else self.tol * size
+            )
         return out
 
     @cached_property
     def margin(self):
         """The relative distance of the nearest kink to any pass of the inner loop or the query."""
         phis = [phi for phi in self.outcome.trace.get("phi", [self.theta[None]])]
-        return min(min(net_margin(self.net, phi, self.batch.x_support), net_margin(self.net, phi, self.batch.x_query))
-                   for phi in phis)
+        return min(
+            min(
+                net_margin(self.net, phi, self.batch.x_support),
+                net_margin(self.net, phi, self.batch.x_query),
+            )
+            for phi in phis
+        )
 
     @property
     def near_kink(self):
@@ -208,8 +252,14 @@ class Case:
         what is allowed."""
         whole = np.abs(self.truth).max()
         sizes = {name: np.abs(self.truth[place]).max() for name, place in self.places.items()}
-        return max((self.allowed[self.places[name]].max() / size for name, size in sizes.items()
-                    if size > 1e-3 * whole and self.tol is None), default=0.0)
+        return max(
+            (
+                self.allowed[self.places[name]].max() / size
+                for name, size in sizes.items()
+                if size > 1e-3 * whole and self.tol is None
+            ),
+            default=0.0,
+        )
 
     # ---- what a scale may be ---------------------------------------------------------------------------------------------
 
@@ -225,8 +275,15 @@ class Case:
         return {name: float(value) for name, value in found.items() if value != 1}
 
 
-MEANING = {"B": "the number of tasks", "N": "the number of support examples", "M": "the number of query examples",
-           "C": "the number of outputs", "K": "the number of inner steps", "alpha": "the inner step size", "lambda": "the regularization"}
+MEANING = {
+    "B": "the number of tasks",
+    "N": "the number of support examples",
+    "M": "the number of query examples",
+    "C": "the number of outputs",
+    "K": "the number of inner steps",
+    "alpha": "the inner step size",
+    "lambda": "the regularization",
+}
 
 
 def sharpness(net, theta, batch, moves, steps=10):
@@ -247,6 +304,7 @@ def jitter(rng, size, scale):
 @dataclass(frozen=True)
 class ProbabilitiesOff(CrossEntropy):
     """Cross-entropy whose probabilities are changed before they meet their labels."""
+
     off: object = None
 
     def forward(self, k, z, labels):

@@ -1,9 +1,10 @@
 """iMAML with every choice a field of `Implicit`: (a I + c H / l) u = grad g(phi), phi = argmin f + (m/2) |phi - theta|^2."""
+
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from refmaml.doctor.loop import data
+from refmaml.doctor.unrolled_variants import data
 from refmaml.doctor.wrong_kernels import WRONG
 from refmaml.methods.conjugate_gradients import REFERENCE, conjugate_gradients, dot
 
@@ -19,6 +20,7 @@ class Implicit:
     kernels, query_kernels     a key of WRONG
     tasks            which tasks count, as in loop.py
     """
+
     inner: float = 1.0
     prox: bool = True
     outer: float = 1.0
@@ -39,8 +41,10 @@ class Implicit:
 def implicit_rows(case, recipe):
     """u of each task as `recipe` has it, (T, P)."""
     method, theta = case.method, case.theta
-    nets = [case.net if not name else case.net.with_kernels(WRONG[name](case.net.kernels))
-            for name in (recipe.kernels, recipe.query_kernels)]
+    nets = [
+        case.net if not name else case.net.with_kernels(WRONG[name](case.net.kernels))
+        for name in (recipe.kernels, recipe.query_kernels)
+    ]
     x, y = data(case, recipe.support)
     start = np.broadcast_to(theta, (len(x), len(theta)))
     phi = inner_solution(nets[0], method, theta, x, y, recipe)
@@ -48,11 +52,14 @@ def implicit_rows(case, recipe):
     if recipe.curvature == 0:
         return q
     primal = nets[0].primal(phi if recipe.at == "solution" else start, x, y)
-    moves = case.net.mask(method.adapts) & ~(case.net.mask(method.frozen) if method.frozen else np.zeros(len(theta), bool))
+    moves = case.net.mask(method.adapts) & ~(
+        case.net.mask(method.frozen) if method.frozen else np.zeros(len(theta), bool)
+    )
     scale = recipe.curvature / (recipe.outer * method.regularization + recipe.extra)
 
     def H(v):
         return scale * getattr(nets[0], recipe.product)(primal, v)
+
     u = solve(lambda v: recipe.identity * v + moves * H(v), moves * q, method, recipe.solver)
     return u if moves.all() else u + ~moves * (q - H(u))
 
@@ -60,7 +67,9 @@ def implicit_rows(case, recipe):
 def inner_solution(net, method, theta, x, y, recipe):
     """phi* (T, P), or where plain gradient descent without the proximal term ends up."""
     if recipe.prox:
-        return replace(method, regularization=recipe.inner * method.regularization).solve(net, theta, x, y)[0]
+        return replace(method, regularization=recipe.inner * method.regularization).solve(
+            net, theta, x, y
+        )[0]
     phi = np.broadcast_to(theta, (len(x), len(theta)))
     for _ in range(method.inner_steps):
         phi = phi - method.inner_lr * net.gradient(phi, x, y)
@@ -74,7 +83,9 @@ def solve(product, b, method, solver):
     kind, iterations, *factor = solver
     if kind == "stopped":
         return conjugate_gradients(product, b, iterations, 0).x
-    return wrong_conjugate_gradients(product, b, iterations or method.cg_steps, kind == "beta", *factor)
+    return wrong_conjugate_gradients(
+        product, b, iterations or method.cg_steps, kind == "beta", *factor
+    )
 
 
 def wrong_conjugate_gradients(product, b, iterations, old_residual, factor=1.0):

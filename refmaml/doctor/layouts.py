@@ -1,4 +1,5 @@
 """Layouts by name: letters for axes, as in "OIHW". Ours are torch's: filters OIHW, matrices OI, images NCHW after the task axis."""
+
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -16,18 +17,30 @@ class Layout:
     """
 
     def __init__(self, given=None):
-        expect(given is None or isinstance(given, dict), "layout", 'a dict such as {"*.weight": "HWIO"}', repr(given))
+        expect(
+            given is None or isinstance(given, dict),
+            "layout",
+            'a dict such as {"*.weight": "HWIO"}',
+            repr(given),
+        )
         self.given = dict(given or {})
         for name, letters in self.given.items():
             known = {IMAGES} if name == "x" else OURS
-            fits = isinstance(letters, str) and any(sorted(letters) == sorted(ours) for ours in known)
-            expect(fits, f"layout[{name!r}]", f"a permutation of {' or '.join(sorted(known))}", repr(letters))
+            fits = isinstance(letters, str) and any(
+                sorted(letters) == sorted(ours) for ours in known
+            )
+            expect(
+                fits,
+                f"layout[{name!r}]",
+                f"a permutation of {' or '.join(sorted(known))}",
+                repr(letters),
+            )
 
     def order(self, name, ndim):
         """The permutation that takes our axes of a parameter to theirs, or None."""
         for pattern, letters in self.given.items():
             if pattern != "x" and len(letters) == ndim and fnmatchcase(name, pattern):
-                ours, = [o for o in OURS if len(o) == ndim]
+                (ours,) = [o for o in OURS if len(o) == ndim]
                 return tuple(ours.index(c) for c in letters)
         return None
 

@@ -1,4 +1,5 @@
 """What the user's function is told: what is to be differentiated, and a loss written out in its own framework."""
+
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ class Problem:
     gradient    NumPy and CuPy only: gradient(params, x, y), the loss's gradient by name
     hvp         NumPy and CuPy only: hvp(params, x, y, v), the loss's Hessian times v, both by name
     """
+
     name: str
     method: Any
     net: Any
@@ -50,11 +52,11 @@ class Engine:
 
     def loss(self, params, x, y):
         """A number."""
-        return self.net.kernels.back(self.primal(params, x, y).loss)[0]
+        return self.net.kernels.to_host(self.primal(params, x, y).loss)[0]
 
     def gradient(self, params, x, y):
         """{name: array}."""
-        return self.named(self.net.kernels.back(self.primal(params, x, y).grad))
+        return self.named(self.net.kernels.to_host(self.primal(params, x, y).grad))
 
     def hvp(self, params, x, y, v):
         """{name: array}: the Hessian of one task's loss at params, times v by name."""

@@ -1,8 +1,9 @@
 """Inner optimisers that are not plain gradient descent, forward and backward: what a step makes of a gradient, and its adjoint.
 
-    step, state, saved = rule.forward(g, state, k)         g (T, P) the gradient, k the number of the step, state None at first
-    dg, dstate         = rule.backward(dstep, dstate, saved)
+step, state, saved = rule.forward(g, state, k)         g (T, P) the gradient, k the number of the step, state None at first
+dg, dstate         = rule.backward(dstep, dstate, saved)
 """
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,7 @@ class Descent:
 @dataclass(frozen=True)
 class NormClip:
     """g min(1, c / |g|); its Jacobian where it clips is (c / |g|) (I - u u'), u = g / |g|, or, with constant=True, c / |g| alone."""
+
     limit: float
     constant: bool = False
 
@@ -37,13 +39,18 @@ class NormClip:
 
     def backward(self, dstep, dstate, saved):
         u, factor = saved
-        radial = 0 if self.constant else np.where(factor < 1, (u * dstep).sum(axis=1, keepdims=True), 0) * u
+        radial = (
+            0
+            if self.constant
+            else np.where(factor < 1, (u * dstep).sum(axis=1, keepdims=True), 0) * u
+        )
         return factor * (dstep - radial), None
 
 
 @dataclass(frozen=True)
 class EntryClip:
     """Every entry of g cut to [-c, c]."""
+
     limit: float
 
     def forward(self, g, state, k):
@@ -56,6 +63,7 @@ class EntryClip:
 @dataclass(frozen=True)
 class Momentum:
     """m <- beta m + g; the step is m. Polyak 1964, as deep-learning libraries write it."""
+
     beta: float
 
     def forward(self, g, state, k):
@@ -70,6 +78,7 @@ class Momentum:
 @dataclass(frozen=True)
 class Adam:
     """Kingma & Ba 2015, Algorithm 1: m / (1 - beta1^k) / (sqrt(v / (1 - beta2^k)) + eps)."""
+
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
@@ -77,7 +86,7 @@ class Adam:
     def forward(self, g, state, k):
         m, v, t = (0, 0, k + 1) if state is None else (*state[:2], state[2] + 1)
         m, v = self.beta1 * m + (1 - self.beta1) * g, self.beta2 * v + (1 - self.beta2) * g * g
-        c1, c2 = 1 - self.beta1 ** t, 1 - self.beta2 ** t
+        c1, c2 = 1 - self.beta1**t, 1 - self.beta2**t
         mh, root = m / c1, np.sqrt(v / c2)
         return mh / (root + self.eps), (m, v, t), (g, mh, root, c1, c2)
 
@@ -86,5 +95,10 @@ class Adam:
         dm, dv = dstate if dstate is not None else (0, 0)
         below = root + self.eps
         dm = dm + dstep / below / c1
-        dv = dv - np.divide(dstep * mh, 2 * root * below * below * c2, out=np.zeros_like(g), where=root > 0)
-        return (1 - self.beta1) * dm + 2 * (1 - self.beta2) * g * dv, (self.beta1 * dm, self.beta2 * dv)
+        dv = dv - np.divide(
+            dstep * mh, 2 * root * below * below * c2, out=np.zeros_like(g), where=root > 0
+        )
+        return (1 - self.beta1) * dm + 2 * (1 - self.beta2) * g * dv, (
+            self.beta1 * dm,
+            self.beta2 * dv,
+        )

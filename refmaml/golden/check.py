@@ -1,4 +1,5 @@
 """Writing all golden vectors, and computing a folder's values again from the inputs it holds."""
+
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from refmaml.layers import Conv2d
 from refmaml.oracles.tolerance import SPREAD, Check, relative_error, tolerance
 from refmaml.quadratic import Quadratic
 
-TOLERANCE = (f"max|value - array| <= {SPREAD} eps sqrt(terms) max|array| over a whole array; eps = 2^-52 in float64 and 2^-23 in float32, "
-             "terms: how many numbers the result sums from end to end, given with each method")
+TOLERANCE = (
+    f"max|value - array| <= {SPREAD} eps sqrt(terms) max|array| over a whole array; eps = 2^-52 in float64 and 2^-23 in float32, "
+    "terms: how many numbers the result sums from end to end, given with each method"
+)
 
 
 def write(folder, about):
@@ -26,30 +29,60 @@ def write(folder, about):
         stated, described = {}, {}
         for name, problem in problems().items():
             theta, v, batch, metas, margin = draw(problem)
-            inputs = {"theta": theta, "v": v, **{field: getattr(batch, field) for field in batch.__dataclass_fields__}}
-            stated[f"{name}.npz"] = files.write_arrays(part / f"{name}.npz", inputs | outputs_of(problem, inputs))
+            inputs = {
+                "theta": theta,
+                "v": v,
+                **{field: getattr(batch, field) for field in batch.__dataclass_fields__},
+            }
+            stated[f"{name}.npz"] = files.write_arrays(
+                part / f"{name}.npz", inputs | outputs_of(problem, inputs)
+            )
             for key, method in problem.methods.items():
                 arrays = intermediates(problem.net, method, metas[key], batch)
                 stated[f"{name}.{key}.npz"] = files.write_arrays(part / f"{name}.{key}.npz", arrays)
-            described[name] = describe(problem, batch) | {"kink_margin": margin if np.isfinite(margin) else None}
-        manifest = {**about, "tolerance": TOLERANCE, "problems": described, "files": with_meanings(stated)}
+            described[name] = describe(problem, batch) | {
+                "kink_margin": margin if np.isfinite(margin) else None
+            }
+        manifest = {
+            **about,
+            "tolerance": TOLERANCE,
+            "problems": described,
+            "files": with_meanings(stated),
+        }
         files.write_manifest(part, manifest)
     return manifest
 
 
 def outputs_of(problem, inputs):
     """What `passes` computes at a problem's inputs."""
-    return passes(problem.net, inputs["theta"], inputs["v"], inputs["x_support"], inputs["y_support"])
+    return passes(
+        problem.net, inputs["theta"], inputs["v"], inputs["x_support"], inputs["y_support"]
+    )
 
 
 def describe(problem, batch):
     """A problem as JSON can hold it: the net, its parameters in order, extents, methods with their fields and tolerances."""
     net = problem.net
-    return {"title": problem.title, **({} if isinstance(net, Quadratic) else describe_net(net)),
-            "extents": {"T": len(batch), "P": net.num_params, "N": batch.x_support.shape[1], "M": batch.x_query.shape[1]},
-            "methods": {key: {"method": type(method).__name__, "fields": plain(asdict(method)), "terms": terms(net, method, batch),
-                              "float64": tolerance(np.float64, terms(net, method, batch)),
-                              "float32": tolerance(np.float32, terms(net, method, batch))} for key, method in problem.methods.items()}}
+    return {
+        "title": problem.title,
+        **({} if isinstance(net, Quadratic) else describe_net(net)),
+        "extents": {
+            "T": len(batch),
+            "P": net.num_params,
+            "N": batch.x_support.shape[1],
+            "M": batch.x_query.shape[1],
+        },
+        "methods": {
+            key: {
+                "method": type(method).__name__,
+                "fields": plain(asdict(method)),
+                "terms": terms(net, method, batch),
+                "float64": tolerance(np.float64, terms(net, method, batch)),
+                "float32": tolerance(np.float32, terms(net, method, batch)),
+            }
+            for key, method in problem.methods.items()
+        },
+    }
 
 
 def describe_net(net):
@@ -61,10 +94,15 @@ def describe_net(net):
             given["padding"] = layer.geometry(shape[1:])[2]
         shape = layer.output_shape(shape)
         layers.append(plain({"layer": type(layer).__name__, **given, "output_shape": shape}))
-    return {"input_shape": list(net.input_shape), "layers": layers,
-            "loss": {"loss": type(net.loss_function).__name__, **asdict(net.loss_function)},
-            "parameters": [{"name": name, "shape": list(net.shapes[name]), "offset": part.start}
-                           for name, part in net.parameters.slices.items()]}
+    return {
+        "input_shape": list(net.input_shape),
+        "layers": layers,
+        "loss": {"loss": type(net.loss_function).__name__, **asdict(net.loss_function)},
+        "parameters": [
+            {"name": name, "shape": list(net.shapes[name]), "offset": part.start}
+            for name, part in net.parameters.slices.items()
+        ],
+    }
 
 
 def plain(value):
@@ -81,8 +119,16 @@ def with_meanings(stated):
     def formula(path, name):
         problem, _, key = path.removesuffix(".npz").partition(".")
         return meaning(known[problem].methods[key], name) if key else INPUTS[name.partition(".")[0]]
-    return {path: {**value, "arrays": {name: {**a, "meaning": formula(path, name)} for name, a in value["arrays"].items()}}
-            for path, value in stated.items()}
+
+    return {
+        path: {
+            **value,
+            "arrays": {
+                name: {**a, "meaning": formula(path, name)} for name, a in value["arrays"].items()
+            },
+        }
+        for path, value in stated.items()
+    }
 
 
 def check(folder):
@@ -104,21 +150,35 @@ def check(folder):
             yield from compared(folder, path, again, arrays, terms(problem.net, method, batch))
     strays = sorted(set(manifest["files"]) - expected_files(known))
     if strays:
-        raise DataError(f"{Path(folder) / files.MANIFEST}: expected the files of this version, got {strays[0]} too")
+        raise DataError(
+            f"{Path(folder) / files.MANIFEST}: expected the files of this version, got {strays[0]} too"
+        )
 
 
 def expected_files(known):
     """The names of all files."""
-    return {f"{name}.npz" for name in known} | {f"{name}.{key}.npz" for name, problem in known.items() for key in problem.methods}
+    return {f"{name}.npz" for name in known} | {
+        f"{name}.{key}.npz" for name, problem in known.items() for key in problem.methods
+    }
 
 
 def read(folder, manifest, name):
     """One file's arrays. Raises DataError."""
     if name not in manifest["files"]:
-        raise DataError(f"{Path(folder) / files.MANIFEST}: expected {name} among its files, got {len(manifest['files'])} others")
+        raise DataError(
+            f"{Path(folder) / files.MANIFEST}: expected {name} among its files, got {len(manifest['files'])} others"
+        )
     stated = manifest["files"][name]
-    return files.read_arrays(Path(folder) / name, {"sha256": stated["sha256"], "arrays": {
-        array: {k: v for k, v in a.items() if k != "meaning"} for array, a in stated["arrays"].items()}})
+    return files.read_arrays(
+        Path(folder) / name,
+        {
+            "sha256": stated["sha256"],
+            "arrays": {
+                array: {k: v for k, v in a.items() if k != "meaning"}
+                for array, a in stated["arrays"].items()
+            },
+        },
+    )
 
 
 def require_same(folder, manifest, name, described):
@@ -126,7 +186,9 @@ def require_same(folder, manifest, name, described):
     stated = manifest["problems"].get(name)
     for what, value in described.items():
         if not isinstance(stated, dict) or stated.get(what) != value:
-            raise DataError(f"{Path(folder) / files.MANIFEST}: expected this version's {what} of {name}, got others")
+            raise DataError(
+                f"{Path(folder) / files.MANIFEST}: expected this version's {what} of {name}, got others"
+            )
 
 
 def compared(folder, path, again, arrays, count):
@@ -135,5 +197,9 @@ def compared(folder, path, again, arrays, count):
         if name not in arrays:
             raise DataError(f"{Path(folder) / path}: expected an array {name}, got none")
         limit = tolerance(np.float32 if name.endswith("float32") else np.float64, count)
-        error = relative_error(value, arrays[name]) if value.dtype.kind == "f" else float(not np.array_equal(value, arrays[name]))
+        error = (
+            relative_error(value, arrays[name])
+            if value.dtype.kind == "f"
+            else float(not np.array_equal(value, arrays[name]))
+        )
         yield Check("golden", path, name, "computed again", error, limit)

@@ -8,6 +8,7 @@ A folder is written beside its place and takes it in one rename, or not at all; 
 is over its bytes, little-endian in C order, as they stand in the file; a file's is over the whole file, whose bytes depend on nothing
 but its arrays.
 """
+
 import hashlib
 import io
 import json
@@ -25,10 +26,13 @@ from refmaml.storage.zips import open_regular, read_small, require
 from refmaml.training.files import durable_write, unwritable, write_json
 
 SCHEMA = "refmaml-golden-1"
-LIMIT = 1 << 26                                        # bytes in a file we agree to read
+LIMIT = 1 << 26  # bytes in a file we agree to read
 MANIFEST, MANIFEST_LIMIT = "manifest.json", 1 << 21
 DTYPES = ("<f8", "<f4", "<i8")
-_MEMBER, _FILE = re.compile(r"[a-z_A-Z0-9]+(\.[0-9]+)?\.npy"), re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)?\.npz")
+_MEMBER, _FILE = (
+    re.compile(r"[a-z_A-Z0-9]+(\.[0-9]+)?\.npy"),
+    re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)?\.npz"),
+)
 
 
 def sha256(data):
@@ -43,8 +47,12 @@ def new_folder(path):
     Raises ArgumentError where something is there already, DataError where it cannot be written.
     """
     path = Path(path)
-    expect(not path.exists() or (path.is_dir() and not any(path.iterdir())), "DIR", "a folder that does not exist yet, or an empty one",
-           f"{path}, which holds something")
+    expect(
+        not path.exists() or (path.is_dir() and not any(path.iterdir())),
+        "DIR",
+        "a folder that does not exist yet, or an empty one",
+        f"{path}, which holds something",
+    )
     try:
         with atomic_folder(path.absolute()) as part:
             yield part
@@ -98,16 +106,28 @@ def read_manifest(folder):
     path = Path(folder) / MANIFEST
     try:
         value = json.loads(read_small(path, MANIFEST_LIMIT))
-        require(isinstance(value, dict) and value.get("schema") == SCHEMA,
-                f"schema {value.get('schema') if isinstance(value, dict) else None!r} where this version reads {SCHEMA!r}")
-        require({"tolerance", "problems", "files"} <= set(value) and isinstance(value["files"], dict), "no list of files")
-        require(all(_FILE.fullmatch(name) for name in value["files"]), "a file name that is none of refmaml's")
+        require(
+            isinstance(value, dict) and value.get("schema") == SCHEMA,
+            f"schema {value.get('schema') if isinstance(value, dict) else None!r} where this version reads {SCHEMA!r}",
+        )
+        require(
+            {"tolerance", "problems", "files"} <= set(value) and isinstance(value["files"], dict),
+            "no list of files",
+        )
+        require(
+            all(_FILE.fullmatch(name) for name in value["files"]),
+            "a file name that is none of refmaml's",
+        )
         there = {p.name for p in Path(folder).iterdir()} - {MANIFEST}
-        require(there == set(value["files"]), f"{sorted(there ^ set(value['files']))[0]} in only one of folder and manifest"
-                if there ^ set(value["files"]) else "")
+        require(
+            there == set(value["files"]),
+            f"{sorted(there ^ set(value['files']))[0]} in only one of folder and manifest"
+            if there ^ set(value["files"])
+            else "",
+        )
     except FileNotFoundError:
         raise DataError(f"{path}: expected a file of refmaml golden, got no such file") from None
-    except Exception as error:      # JSON and odd types inside it raise all kinds
+    except Exception as error:  # JSON and odd types inside it raise all kinds
         raise refuse(path, error) from error
     return value
 
@@ -124,10 +144,15 @@ def read_arrays(path, stated):
             found = entry(a)
             require(found["dtype"] in DTYPES, f"array {name} of dtype {found['dtype']}")
             for what, value in stated["arrays"][name].items():
-                require(found.get(what) == value, f"array {name} of {what} {found.get(what)} where the manifest says {value}")
-        require(whole == stated["sha256"], f"sha256 {whole} where the manifest says {stated['sha256']}")
+                require(
+                    found.get(what) == value,
+                    f"array {name} of {what} {found.get(what)} where the manifest says {value}",
+                )
+        require(
+            whole == stated["sha256"], f"sha256 {whole} where the manifest says {stated['sha256']}"
+        )
     except FileNotFoundError:
         raise DataError(f"{path}: expected a file of refmaml golden, got no such file") from None
-    except Exception as error:      # zipfile and NumPy's header parser raise all kinds on damaged bytes
+    except Exception as error:  # zipfile and NumPy's header parser raise all kinds on damaged bytes
         raise refuse(path, error) from error
     return arrays

@@ -1,4 +1,5 @@
 """What each layer leaves of a forward and a backward pass, and of both along a direction: for those who write layers."""
+
 import numpy as np
 
 from refmaml.quadratic import Quadratic
@@ -8,14 +9,25 @@ def passes(net, theta, v, x, y):
     """{name: array} at theta (P,) for x (T, N, ...), y: loss (T,), gradient, H v and G v (T, P), and for layer i its output y.i, the
     output's adjoint dy.i, its tangent ry.i along v, and the tangent of its adjoint rdy.i, each (T, N, ...)."""
     primal = net.primal(theta[None], x, y)
-    out = {"support_loss": primal.loss, "support_grad": primal.grad, "support_hvp": net.hvp(primal, v[None])}
+    out = {
+        "support_loss": primal.loss,
+        "support_grad": primal.grad,
+        "support_hvp": net.hvp(primal, v[None]),
+    }
     if isinstance(net, Quadratic):
         return out
     rys, rsaved = tangents(net, primal, v)
     rdz = net.loss_function.r_backward(net.kernels, primal.loss_saved, rys[-1])
-    by_layer = {"y": outputs(net, theta, x), "dy": primal.dys, "ry": rys, "rdy": adjoint_tangents(net, primal, v, rsaved, rdz)}
+    by_layer = {
+        "y": outputs(net, theta, x),
+        "dy": primal.dys,
+        "ry": rys,
+        "rdy": adjoint_tangents(net, primal, v, rsaved, rdz),
+    }
     out["support_gnvp"] = net.gauss_newton_product(primal, v[None])
-    return out | {f"{name}.{i}": a for name, arrays in by_layer.items() for i, a in enumerate(arrays)}
+    return out | {
+        f"{name}.{i}": a for name, arrays in by_layer.items() for i, a in enumerate(arrays)
+    }
 
 
 def outputs(net, theta, x):
@@ -30,7 +42,9 @@ def outputs(net, theta, x):
 def tangents(net, primal, v):
     """R{y} of each layer along v, and what each saved of it; the first layer's input does not move."""
     rys, rsaved, rx = [], [], None
-    for layer, w, rw, saved in zip(net.layers, primal.w, net.parameters.views(v[None]), primal.saved, strict=True):
+    for layer, w, rw, saved in zip(
+        net.layers, primal.w, net.parameters.views(v[None]), primal.saved, strict=True
+    ):
         rx, kept = layer.r_forward(net.kernels, w, rw, saved, rx)
         rys, rsaved = [*rys, rx], [*rsaved, kept]
     return rys, rsaved
@@ -41,5 +55,16 @@ def adjoint_tangents(net, primal, v, rsaved, rdz):
     rw, rdys = net.parameters.views(v[None]), [rdz]
     rdw = net.parameters.views(np.empty_like(primal.grad))
     for i in range(len(net.layers) - 1, 0, -1):
-        rdys.append(net.layers[i].r_backward(net.kernels, rdw[i], primal.w[i], rw[i], primal.saved[i], rsaved[i], primal.dys[i], rdys[-1]))
+        rdys.append(
+            net.layers[i].r_backward(
+                net.kernels,
+                rdw[i],
+                primal.w[i],
+                rw[i],
+                primal.saved[i],
+                rsaved[i],
+                primal.dys[i],
+                rdys[-1],
+            )
+        )
     return rdys[::-1]

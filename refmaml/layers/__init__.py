@@ -12,6 +12,7 @@ In the first layer of a net nothing needs dx, and the input has no tangent: `nee
 A layer also tells the names and shapes of its parameters (`shapes`), the shape it makes of one input (`output_shape`, which is where a
 wrong shape is refused), and initial values (`init`).
 """
+
 from refmaml.layers.activation import LeakyReLU, ReLU, Softplus, Tanh
 from refmaml.layers.batch_norm import BatchNorm2d
 from refmaml.layers.bilinear import Conv2d, Linear
@@ -21,5 +22,20 @@ from refmaml.layers.losses import MSE, CrossEntropy
 from refmaml.layers.pooling import AvgPool2d, MaxPool2d, SpatialMean
 from refmaml.layers.reshape import Flatten
 
-__all__ = ["Conv2d", "Linear", "BatchNorm2d", "ReLU", "LeakyReLU", "Tanh", "Softplus", "MaxPool2d", "AvgPool2d",
-           "SpatialMean", "Flatten", "Context", "FiLM", "CrossEntropy", "MSE"]
+__all__ = [
+    "Conv2d",
+    "Linear",
+    "BatchNorm2d",
+    "ReLU",
+    "LeakyReLU",
+    "Tanh",
+    "Softplus",
+    "MaxPool2d",
+    "AvgPool2d",
+    "SpatialMean",
+    "Flatten",
+    "Context",
+    "FiLM",
+    "CrossEntropy",
+    "MSE",
+]

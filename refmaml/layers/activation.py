@@ -1,4 +1,5 @@
 """Elementwise layers: y = f(x), dx = f'(x) dy, ry = f'(x) rx, rdx = f'(x) rdy + f''(x) rx dy."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,12 +43,14 @@ class Activation:
 @dataclass(frozen=True)
 class ReLU(Activation):
     """y = max(x, 0); the derivative at 0 is 0."""
+
     function = functions.leaky(0)
 
 
 @dataclass(frozen=True)
 class LeakyReLU(Activation):
     """y = x where x > 0, negative_slope x elsewhere."""
+
     negative_slope: float = 0.01
 
     @property
@@ -58,10 +61,12 @@ class LeakyReLU(Activation):
 @dataclass(frozen=True)
 class Tanh(Activation):
     """y = tanh x, y' = 1 - y^2, y'' = -2 y (1 - y^2)."""
+
     function = functions.tanh
 
 
 @dataclass(frozen=True)
 class Softplus(Activation):
     """y = log(1 + e^x), y' = sigmoid(x), y'' = sigmoid(x) sigmoid(-x)."""
+
     function = functions.softplus

@@ -1,4 +1,5 @@
 """Batch normalisation on the statistics of the batch at hand; the derivation of its four passes is in batch_norm.md."""
+
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from refmaml.layers.extents import rows
 
 class Normalised(NamedTuple):
     """What the forward pass leaves: the normalised input xh (T, N, C, L) and s = 1 / sqrt(var + eps) (T, C)."""
+
     xh: np.ndarray
     s: np.ndarray
 
@@ -23,21 +25,28 @@ class BatchNorm2d:
     The variance is the biased one. Vectors (C,) are taken as well as images (C, H, W).
     Source: Ioffe & Szegedy 2015, Algorithm 1; its R-passes are derived in batch_norm.md.
     """
+
     num_features: int
     eps: float = 1e-5
     gamma: bool = True
     beta: bool = True
 
     def __post_init__(self):
-        expect(self.eps > 0, "eps", "a number > 0 (a constant channel has variance 0)", repr(self.eps))
+        expect(
+            self.eps > 0, "eps", "a number > 0 (a constant channel has variance 0)", repr(self.eps)
+        )
 
     def shapes(self):
         C = (self.num_features,)
         return {**({"weight": C} if self.gamma else {}), **({"bias": C} if self.beta else {})}
 
     def output_shape(self, shape):
-        expect(len(shape) in (1, 3) and shape[0] == self.num_features, "input of BatchNorm2d",
-               f"shape ({self.num_features}, H, W) or ({self.num_features},)", f"shape {tuple(shape)}")
+        expect(
+            len(shape) in (1, 3) and shape[0] == self.num_features,
+            "input of BatchNorm2d",
+            f"shape ({self.num_features}, H, W) or ({self.num_features},)",
+            f"shape {tuple(shape)}",
+        )
         return tuple(shape)
 
     def init(self, rng):
@@ -46,21 +55,29 @@ class BatchNorm2d:
 
     def affine(self, k, w, absent_gamma, like):
         """(gamma, beta) from the parameters; a missing gamma is `absent_gamma` (1, or 0 as a tangent), a missing beta 0."""
+
         def constant(value):
             return k.constant((1, self.num_features), value, like.dtype)
-        return (w["weight"] if self.gamma else constant(absent_gamma),
-                w["bias"] if self.beta else constant(0))
+
+        return (
+            w["weight"] if self.gamma else constant(absent_gamma),
+            w["bias"] if self.beta else constant(0),
+        )
 
     def gradients(self, k, dw, dy):
         """Where (dgamma, dbeta) go: into dw, or into scratch where the layer has no such parameter."""
         scratch = (dy.shape[0], self.num_features)
-        return (dw["weight"] if self.gamma else k.empty(scratch, dy.dtype),
-                dw["bias"] if self.beta else k.empty(scratch, dy.dtype))
+        return (
+            dw["weight"] if self.gamma else k.empty(scratch, dy.dtype),
+            dw["bias"] if self.beta else k.empty(scratch, dy.dtype),
+        )
 
     def forward(self, k, w, x):
         gamma, beta = self.affine(k, w, 1, x)
         x4 = rows(x)
-        y, xh = (k.empty(x4.shape, np.result_type(x.dtype, gamma.dtype, beta.dtype)) for _ in range(2))
+        y, xh = (
+            k.empty(x4.shape, np.result_type(x.dtype, gamma.dtype, beta.dtype)) for _ in range(2)
+        )
         s = k.empty((len(x), self.num_features), y.dtype)
         k.batch_norm_forward(y, xh, s, x4, gamma, beta, self.eps)
         return y.reshape(x.shape), Normalised(xh, s)
@@ -83,6 +100,7 @@ class BatchNorm2d:
     def r_backward(self, k, rdw, w, rw, saved, rsaved, dy, rdy, need_dx=True):
         (gamma, _), (rgamma, _) = self.affine(k, w, 1, dy), self.affine(k, rw, 0, dy)
         rdx = k.empty(saved.xh.shape, rdy.dtype)
-        k.batch_norm_r_backward(rdx, *self.gradients(k, rdw, rdx), rows(dy), rows(rdy),
-                                *saved, *rsaved, gamma, rgamma)
+        k.batch_norm_r_backward(
+            rdx, *self.gradients(k, rdw, rdx), rows(dy), rows(rdy), *saved, *rsaved, gamma, rgamma
+        )
         return rdx.reshape(dy.shape)

@@ -7,6 +7,7 @@ With the two transposes of the product, <dy, x * w> = <product_dx(dy, w), x> = <
     r_forward    ry  = rx * w + x * rw + rb
     r_backward   rdx = product_dx(rdy, w) + product_dx(dy, rw)     rdw = product_dw(rx, dy) + product_dw(x, rdy)   rdb = sum rdy
 """
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -51,12 +52,15 @@ class Bilinear:
             self.r_product_dw(k, rdw["weight"], x, rx, dy, rdy)
         if self.bias:
             k.bias_backward(rdw["bias"], rows(rdy))
-        return self.r_product_dx(k, dy, rdy, w["weight"], rw["weight"], x.shape) if need_dx else None
+        return (
+            self.r_product_dx(k, dy, rdy, w["weight"], rw["weight"], x.shape) if need_dx else None
+        )
 
 
 @dataclass(frozen=True)
 class Linear(Bilinear):
     """y[t,n,o] = sum_i w[t,o,i] x[t,n,i] + b[t,o]. Parameters: weight (O, I), bias (O,)."""
+
     in_features: int
     out_features: int
     bias: bool = True
@@ -67,13 +71,21 @@ class Linear(Bilinear):
         return {**shapes, "bias": (self.out_features,)} if self.bias else shapes
 
     def output_shape(self, shape):
-        expect(tuple(shape) == (self.in_features,), "input of Linear", f"vectors of shape ({self.in_features},)",
-               f"shape {tuple(shape)}")
+        expect(
+            tuple(shape) == (self.in_features,),
+            "input of Linear",
+            f"vectors of shape ({self.in_features},)",
+            f"shape {tuple(shape)}",
+        )
         return (self.out_features,)
 
     def init(self, rng):
         weight = self.weight_init(rng, self.shapes()["weight"], self.in_features, self.out_features)
-        return {"weight": weight, "bias": np.zeros(self.out_features)} if self.bias else {"weight": weight}
+        return (
+            {"weight": weight, "bias": np.zeros(self.out_features)}
+            if self.bias
+            else {"weight": weight}
+        )
 
     def product(self, k, x, w):
         y = k.empty((*x.shape[:2], w.shape[1]), np.result_type(x.dtype, w.dtype))
@@ -106,7 +118,7 @@ def as_tuples(value):
     return tuple(map(as_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
-@lru_cache(maxsize=256)                                              # asked for in every pass, and always the same
+@lru_cache(maxsize=256)  # asked for in every pass, and always the same
 def conv_geometry(kernel_size, stride, padding, extents):
     kernel, stride = pair(kernel_size, "kernel_size"), pair(stride, "stride")
     padding = explicit_padding(padding, kernel, stride, extents)
@@ -120,6 +132,7 @@ class Conv2d(Bilinear):
     Parameters: weight (O, C, kH, kW), bias (O,).
     padding: 1, (1, 2), ((top, bottom), (left, right)), or "same" as TensorFlow means it (ceil(H / s) outputs).
     """
+
     in_channels: int
     out_channels: int
     kernel_size: int | tuple
@@ -135,10 +148,14 @@ class Conv2d(Bilinear):
 
     def geometry(self, extents):
         """(kernel, stride, padding, output extents) for an input of height and width `extents`."""
-        return conv_geometry(*map(as_tuples, (self.kernel_size, self.stride, self.padding, extents)))
+        return conv_geometry(
+            *map(as_tuples, (self.kernel_size, self.stride, self.padding, extents))
+        )
 
     def shapes(self):
-        shapes = {"weight": (self.out_channels, self.in_channels, *pair(self.kernel_size, "kernel_size"))}
+        shapes = {
+            "weight": (self.out_channels, self.in_channels, *pair(self.kernel_size, "kernel_size"))
+        }
         return {**shapes, "bias": (self.out_channels,)} if self.bias else shapes
 
     def output_shape(self, shape):
@@ -149,7 +166,11 @@ class Conv2d(Bilinear):
         shape = self.shapes()["weight"]
         taps = prod(shape[2:])
         weight = self.weight_init(rng, shape, self.in_channels * taps, self.out_channels * taps)
-        return {"weight": weight, "bias": np.zeros(self.out_channels)} if self.bias else {"weight": weight}
+        return (
+            {"weight": weight, "bias": np.zeros(self.out_channels)}
+            if self.bias
+            else {"weight": weight}
+        )
 
     def product(self, k, x, w):
         _, stride, padding, out = self.geometry(x.shape[3:])

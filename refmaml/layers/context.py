@@ -1,4 +1,5 @@
 """Context: numbers that belong to the task, appended to every input; what CAVIA adapts in place of the weights."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ class Context:
     Parameter: context (size,), 0 at the start. Linear, so every R-pass is the pass on the tangent.
     Source: Zintgraf et al. 2019 (CAVIA), section 3.3: context parameters concatenated to the input of a layer.
     """
+
     size: int
 
     def shapes(self):

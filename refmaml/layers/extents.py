@@ -1,4 +1,5 @@
 """What convolution and pooling windows make of heights and widths."""
+
 import operator
 from math import prod
 
@@ -8,7 +9,9 @@ from refmaml.errors import expect
 def pair(value, argument, least=1):
     """3 -> (3, 3); (3, 5) stays. Raises ArgumentError for anything but one or two integers >= least."""
     values = value if isinstance(value, (tuple, list)) else (value, value)
-    whole = len(values) == 2 and all(hasattr(v, "__index__") and operator.index(v) >= least for v in values)
+    whole = len(values) == 2 and all(
+        hasattr(v, "__index__") and operator.index(v) >= least for v in values
+    )
     expect(whole, argument, f"an integer >= {least} or a pair of them", repr(value))
     return operator.index(values[0]), operator.index(values[1])
 
@@ -20,7 +23,10 @@ def explicit_padding(padding, kernel, stride, extents):
     bottom. On even sizes with stride 2 it pads (0, 1), where padding=1 pads (1, 1): equal shapes, other alignment.
     """
     if padding == "same":
-        needed = [max((-(-H // s) - 1) * s + k - H, 0) for H, k, s in zip(extents, kernel, stride, strict=True)]
+        needed = [
+            max((-(-H // s) - 1) * s + k - H, 0)
+            for H, k, s in zip(extents, kernel, stride, strict=True)
+        ]
         return tuple((n // 2, n - n // 2) for n in needed)
     if isinstance(padding, (tuple, list)) and padding and isinstance(padding[0], (tuple, list)):
         expect(len(padding) == 2, "padding", "((top, bottom), (left, right))", repr(padding))
@@ -33,8 +39,12 @@ def window_extents(extents, kernel, stride, padding, layer):
     """How many windows fit: floor((H + top + bottom - kH) / sH) + 1, and the same across."""
     out = []
     for H, k, s, (before, after) in zip(extents, kernel, stride, padding, strict=True):
-        expect(H + before + after >= k, f"input of {layer}", f"at least {k} rows and columns for its {kernel} window",
-               f"{extents} with padding {padding}")
+        expect(
+            H + before + after >= k,
+            f"input of {layer}",
+            f"at least {k} rows and columns for its {kernel} window",
+            f"{extents} with padding {padding}",
+        )
         out.append((H + before + after - k) // s + 1)
     return tuple(out)
 
@@ -42,8 +52,12 @@ def window_extents(extents, kernel, stride, padding, layer):
 def expect_images(shape, channels, layer):
     """Raise ArgumentError unless `shape` is that of one (C, H, W) image, with C = channels where it is given."""
     wanted = f"images of shape ({channels if channels is not None else 'C'}, H, W)"
-    expect(len(shape) == 3 and shape[0] in (channels, shape[0] if channels is None else channels),
-           f"input of {layer}", wanted, f"shape {tuple(shape)}")
+    expect(
+        len(shape) == 3 and shape[0] in (channels, shape[0] if channels is None else channels),
+        f"input of {layer}",
+        wanted,
+        f"shape {tuple(shape)}",
+    )
 
 
 def rows(x):

@@ -1,10 +1,11 @@
 """FiLM: every channel scaled and shifted by numbers computed from the task's context; CAVIA's layer for convolutional nets.
 
-    [gamma, beta] = A c + a        y = gamma x + beta            c: context, A: weight, a: bias
+[gamma, beta] = A c + a        y = gamma x + beta            c: context, A: weight, a: bias
 
-    backward      (dgamma, dbeta) from y = gamma x + beta;    dc = A' [dgamma, dbeta]    dA = [dgamma, dbeta] c'    da = [dgamma, dbeta]
-    R-passes      the product rule on each line; [gamma, beta] is bilinear in (A, c), so its passes are those of a matrix product
+backward      (dgamma, dbeta) from y = gamma x + beta;    dc = A' [dgamma, dbeta]    dA = [dgamma, dbeta] c'    da = [dgamma, dbeta]
+R-passes      the product rule on each line; [gamma, beta] is bilinear in (A, c), so its passes are those of a matrix product
 """
+
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from refmaml.layers.extents import rows
 
 class Modulated(NamedTuple):
     """What a pass leaves: the input x (T, N, C, ...) and gamma (1 or T, C), or their tangents."""
+
     x: np.ndarray
     gamma: np.ndarray
 
@@ -27,35 +29,53 @@ class FiLM:
     Parameters: context (size,), 0 at the start; weight (2 C, size); bias (2 C,), which starts as gamma = 1, beta = 0.
     Source: Perez et al. 2018, eq. 1-2; as CAVIA's conditioning: Zintgraf et al. 2019, section 3.3.
     """
+
     num_features: int
     size: int
 
     def shapes(self):
-        return {"context": (self.size,), "weight": (2 * self.num_features, self.size), "bias": (2 * self.num_features,)}
+        return {
+            "context": (self.size,),
+            "weight": (2 * self.num_features, self.size),
+            "bias": (2 * self.num_features,),
+        }
 
     def output_shape(self, shape):
-        expect(shape[0] == self.num_features, "input of FiLM", f"{self.num_features} channels", f"shape {tuple(shape)}")
+        expect(
+            shape[0] == self.num_features,
+            "input of FiLM",
+            f"{self.num_features} channels",
+            f"shape {tuple(shape)}",
+        )
         return tuple(shape)
 
     def init(self, rng):
         a = 1 / np.sqrt(self.size)
         C = self.num_features
-        return {"context": np.zeros(self.size), "weight": rng.uniform(-a, a, (2 * C, self.size)),
-                "bias": np.concatenate([np.ones(C), np.zeros(C)])}
+        return {
+            "context": np.zeros(self.size),
+            "weight": rng.uniform(-a, a, (2 * C, self.size)),
+            "bias": np.concatenate([np.ones(C), np.zeros(C)]),
+        }
 
     def halves(self, both):
         """(gamma, beta), or their adjoints or tangents: views of both (T, 2 C)."""
-        return both[:, :self.num_features], both[:, self.num_features:]
+        return both[:, : self.num_features], both[:, self.num_features :]
 
     def modulation(self, k, weight, context):
         """weight @ context (1 or T, 2 C)."""
-        both = k.empty((max(len(weight), len(context)), 1, 2 * self.num_features), np.result_type(weight.dtype, context.dtype))
+        both = k.empty(
+            (max(len(weight), len(context)), 1, 2 * self.num_features),
+            np.result_type(weight.dtype, context.dtype),
+        )
         k.linear_forward(both, context[:, None], weight)
         return both[:, 0]
 
     def modulation_dw(self, k, dweight, context, dboth):
         """dweight = dboth context', one per task."""
-        k.linear_backward_w(dweight, k.xp.broadcast_to(context[:, None], (len(dboth), 1, self.size)), dboth[:, None])
+        k.linear_backward_w(
+            dweight, k.xp.broadcast_to(context[:, None], (len(dboth), 1, self.size)), dboth[:, None]
+        )
 
     def modulation_dx(self, k, dboth, weight):
         """dcontext = weight' dboth (T, size)."""
@@ -83,7 +103,9 @@ class FiLM:
 
     def r_forward(self, k, w, rw, saved, rx):
         rx = k.xp.zeros(saved.x.shape, saved.gamma.dtype) if rx is None else rx
-        rboth = self.modulation(k, rw["weight"], w["context"]) + self.modulation(k, w["weight"], rw["context"])
+        rboth = self.modulation(k, rw["weight"], w["context"]) + self.modulation(
+            k, w["weight"], rw["context"]
+        )
         rgamma, rbeta = self.halves(rboth + rw["bias"])
         ry = k.empty(rx.shape, np.result_type(rx.dtype, rgamma.dtype))
         k.film_r_forward(rows(ry), rows(saved.x), rows(rx), saved.gamma, rgamma, rbeta)
@@ -92,12 +114,22 @@ class FiLM:
     def r_backward(self, k, rdw, w, rw, saved, rsaved, dy, rdy, need_dx=True):
         rdx = k.empty(rdy.shape, rdy.dtype)
         rdboth, dboth = rdw["bias"], k.empty(rdw["bias"].shape, rdw["bias"].dtype)
-        k.film_r_backward(rows(rdx), *self.halves(rdboth), rows(dy), rows(rdy),
-                          rows(saved.x), rows(rsaved.x), saved.gamma, rsaved.gamma)
+        k.film_r_backward(
+            rows(rdx),
+            *self.halves(rdboth),
+            rows(dy),
+            rows(rdy),
+            rows(saved.x),
+            rows(rsaved.x),
+            saved.gamma,
+            rsaved.gamma,
+        )
         self.both_gradients(k, dboth, saved, dy)
         term = k.empty(rdw["weight"].shape, rdw["weight"].dtype)
         self.modulation_dw(k, rdw["weight"], w["context"], rdboth)
         self.modulation_dw(k, term, rw["context"], dboth)
         rdw["weight"] += term
-        rdw["context"][...] = self.modulation_dx(k, rdboth, w["weight"]) + self.modulation_dx(k, dboth, rw["weight"])
+        rdw["context"][...] = self.modulation_dx(k, rdboth, w["weight"]) + self.modulation_dx(
+            k, dboth, rw["weight"]
+        )
         return rdx

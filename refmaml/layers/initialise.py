@@ -1,4 +1,5 @@
 """Initial weights: functions (rng, shape, fan_in, fan_out) -> float64 array, given to a layer as `weight_init`."""
+
 import numpy as np
 
 

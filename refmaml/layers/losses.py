@@ -11,6 +11,7 @@ The scale in front of the sum is explicit, because an inner step size means noth
     "sum/K"    D / N = 1 / K                           for N = D K examples of D classes, K shots each: MAML's Omniglot code, whose
                                                        step size 0.4 is therefore 2.0 on the 5-way mean (finn/maml, utils.py)
 """
+
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ def expect_reduction(reduction):
 
 class Predicted(NamedTuple):
     """What cross-entropy leaves: probabilities p (T, N, C), labels (T, N), the scale."""
+
     p: np.ndarray
     labels: np.ndarray
     scale: float
@@ -35,6 +37,7 @@ class Predicted(NamedTuple):
 @dataclass(frozen=True)
 class CrossEntropy:
     """loss[t] = scale sum_n -log softmax(z[t,n])[label[t,n]]; targets are integer labels (T, N) in [0, C)."""
+
     reduction: str = "mean"
 
     def __post_init__(self):
@@ -42,9 +45,19 @@ class CrossEntropy:
 
     def check(self, output_shape, targets, examples):
         """Raise ArgumentError unless `targets` are integer labels (T, N)."""
-        expect(len(output_shape) == 1, "net", "outputs of shape (classes,) for CrossEntropy", f"{output_shape}")
+        expect(
+            len(output_shape) == 1,
+            "net",
+            "outputs of shape (classes,) for CrossEntropy",
+            f"{output_shape}",
+        )
         expect(targets.dtype.kind in "iu", "y", "integer labels", lambda: f"dtype {targets.dtype}")
-        expect(targets.shape == examples, "y", f"shape {examples}, a label for each example", f"{targets.shape}")
+        expect(
+            targets.shape == examples,
+            "y",
+            f"shape {examples}, a label for each example",
+            f"{targets.shape}",
+        )
 
     def extremes(self, targets):
         """What check_values has to know: the lowest and the highest label."""
@@ -53,8 +66,12 @@ class CrossEntropy:
     def check_values(self, output_shape, extremes):
         """Raise ArgumentError for a label that the outputs cannot name."""
         low, high = map(int, extremes)
-        expect(low >= 0 and high < output_shape[0], "y", f"labels in 0..{output_shape[0] - 1}",
-               f"a label {low if low < 0 else high}")
+        expect(
+            low >= 0 and high < output_shape[0],
+            "y",
+            f"labels in 0..{output_shape[0] - 1}",
+            f"a label {low if low < 0 else high}",
+        )
 
     def scale(self, examples, classes):
         return {"mean": 1 / examples, "sum": 1.0, "sum/K": classes / examples}[self.reduction]
@@ -82,6 +99,7 @@ class CrossEntropy:
 
 class Residual(NamedTuple):
     """What squared error leaves: e = z - target (T, N, D), and the scale."""
+
     e: np.ndarray
     scale: float
 
@@ -92,6 +110,7 @@ class MSE:
 
     scale: "mean" 1 / (N D), "sum" 1, "sum/K" 1 / N (K = N shots of one regression). factor = 0.5 gives the half square.
     """
+
     reduction: str = "mean"
     factor: float = 1.0
 
@@ -102,9 +121,19 @@ class MSE:
     def check(self, output_shape, targets, examples):
         """Raise ArgumentError unless `targets` are real numbers of the outputs' shape."""
         wanted = (*examples, *output_shape)
-        expect(len(output_shape) == 1, "net", "outputs of shape (D,) for MSE", lambda: f"{output_shape}")
+        expect(
+            len(output_shape) == 1,
+            "net",
+            "outputs of shape (D,) for MSE",
+            lambda: f"{output_shape}",
+        )
         expect(targets.dtype.kind in "fc", "y", "real numbers", lambda: f"dtype {targets.dtype}")
-        expect(targets.shape == wanted, "y", lambda: f"shape {wanted}, as the outputs", lambda: f"{targets.shape}")
+        expect(
+            targets.shape == wanted,
+            "y",
+            lambda: f"shape {wanted}, as the outputs",
+            lambda: f"{targets.shape}",
+        )
 
     def extremes(self, targets):
         """Nothing: any real number is a target."""
@@ -114,7 +143,10 @@ class MSE:
         """Any real number is a target."""
 
     def scale(self, examples, outputs):
-        return self.factor * {"mean": 1 / (examples * outputs), "sum": 1.0, "sum/K": 1 / examples}[self.reduction]
+        return (
+            self.factor
+            * {"mean": 1 / (examples * outputs), "sum": 1.0, "sum/K": 1 / examples}[self.reduction]
+        )
 
     def forward(self, k, z, targets):
         T, N, D = z.shape

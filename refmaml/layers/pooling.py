@@ -1,4 +1,5 @@
 """Pooling: linear in its input (the maximum once the winners are known), so each R-pass is the pass itself on the tangent."""
+
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from refmaml.layers.extents import expect_images, pair, window_extents
 
 class Winners(NamedTuple):
     """What max-pooling remembers: the winning place in each window, and the shape of its input."""
+
     place: np.ndarray
     x_shape: tuple
 
@@ -52,12 +54,16 @@ class Windowed(Pooling):
     def output_shape(self, shape):
         expect_images(shape, None, type(self).__name__)
         window, stride = self.geometry()
-        return (shape[0], *window_extents(shape[1:], window, stride, ((0, 0), (0, 0)), type(self).__name__))
+        return (
+            shape[0],
+            *window_extents(shape[1:], window, stride, ((0, 0), (0, 0)), type(self).__name__),
+        )
 
 
 @dataclass(frozen=True)
 class MaxPool2d(Windowed):
     """y = the largest value of each window; of equals the first in row order gets the gradient, as in PyTorch."""
+
     kernel_size: int | tuple
     stride: int | tuple | None = None
 
@@ -81,6 +87,7 @@ class MaxPool2d(Windowed):
 @dataclass(frozen=True)
 class AvgPool2d(Averaging, Windowed):
     """y = the mean of each window."""
+
     kernel_size: int | tuple
     stride: int | tuple | None = None
 

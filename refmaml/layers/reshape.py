@@ -1,4 +1,5 @@
 """Flatten: the same numbers in one row; its transpose puts them back."""
+
 from dataclasses import dataclass
 from math import prod
 

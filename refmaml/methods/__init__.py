@@ -6,6 +6,7 @@ Every method is a frozen dataclass whose fields are its paper's symbols spelled 
     phi  = method.adapt(net, meta, x, y)           adapted parameters (T, P), a row for each task
     out  = method.meta_gradient(net, meta, batch)  MetaGradient: loss, accuracy, grad (M,) = mean over tasks of dM_t/dmeta
 """
+
 from refmaml.methods.anil import ANIL, FirstOrderANIL
 from refmaml.methods.cavia import CAVIA
 from refmaml.methods.conjugate_gradients import conjugate_gradients
@@ -18,5 +19,17 @@ from refmaml.methods.meta_gradient import MetaGradient
 from refmaml.methods.meta_sgd import MetaSGD
 from refmaml.methods.reptile import Reptile
 
-__all__ = ["MAML", "FirstOrderMAML", "ANIL", "FirstOrderANIL", "ERM", "MetaSGD", "MAMLPlusPlus", "CAVIA", "Reptile",
-           "IMAML", "MetaGradient", "conjugate_gradients"]
+__all__ = [
+    "MAML",
+    "FirstOrderMAML",
+    "ANIL",
+    "FirstOrderANIL",
+    "ERM",
+    "MetaSGD",
+    "MAMLPlusPlus",
+    "CAVIA",
+    "Reptile",
+    "IMAML",
+    "MetaGradient",
+    "conjugate_gradients",
+]

@@ -1,6 +1,7 @@
 """Adaptation as people call it: what is given checked and taken to where the kernels compute, what is found as it was given."""
-from refmaml.boundary import bring
-from refmaml.methods.one_look import one_look
+
+from refmaml.execution.deferred_checks import run_deferred
+from refmaml.execution.device_transfer import bring
 
 
 def adapt(method, net, meta, x, y):
@@ -9,5 +10,7 @@ def adapt(method, net, meta, x, y):
     Raises ArgumentError, and NonFiniteError naming step, task and layer.
     """
     (here,), ((x, y),) = bring(net, (meta,), (x, y))
-    (phi,), _ = one_look(net, lambda net, *arrays: ([method.adapted(net, *arrays)], {}), here, x, y)
-    return net.kernels.as_came(phi, meta)
+    (phi,), _ = run_deferred(
+        net, lambda net, *arrays: ([method.adapted(net, *arrays)], {}), here, x, y
+    )
+    return net.kernels.match_input(phi, meta)

@@ -1,4 +1,5 @@
 """ANIL: MAML whose inner loop moves the head only; the body is meta-learned through the adapted head."""
+
 from dataclasses import dataclass
 
 from refmaml.methods.first_order_maml import FirstOrderMAML
@@ -12,6 +13,7 @@ class ANIL(MAML):
 
     Source: Raghu, Raghu, Bengio, Vinyals 2020, section 4.
     """
+
     adapts: tuple = ("head",)
 
 
@@ -21,4 +23,5 @@ class FirstOrderANIL(FirstOrderMAML):
 
     Source: Collins, Mokhtari, Oh, Shakkottai 2022, section 2 (FO-ANIL).
     """
+
     adapts: tuple = ("head",)

@@ -1,9 +1,10 @@
 """CAVIA: the inner loop moves a context vector only, which every task starts from 0; the weights are shared by all tasks."""
+
 from dataclasses import dataclass
 
 from refmaml.methods.inner_loop import DifferentiatedLoop
+from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query
 from refmaml.methods.meta_gradient import TaskGradients
-from refmaml.methods.recursion import adjoint, descend, query, traced
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class CAVIA(DifferentiatedLoop):
     inner_lr (alpha), inner_steps (K), recompute: see inner_loop.py. Raises ArgumentError, NonFiniteError.
     Source: Zintgraf, Shiarlis, Kurin, Hofmann, Whiteson 2019, eq. 3-5.
     """
+
     adapts: tuple = ("context",)
 
     def start(self, net, meta):
@@ -28,5 +30,9 @@ class CAVIA(DifferentiatedLoop):
         phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)
         after = query(net, phis[-1], batch)
         back = adjoint(net, support, rates, after.grad, keep=trace)
-        return TaskGradients(after.loss, after.accuracy, back.lam[0] * (1 - self.adapting(net, theta)),
-                             traced(trace, phis, support, back))
+        return TaskGradients(
+            after.loss,
+            after.accuracy,
+            back.lam[0] * (1 - self.adapting(net, theta)),
+            collect_trace(trace, phis, support, back),
+        )

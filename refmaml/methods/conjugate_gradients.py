@@ -1,4 +1,5 @@
 """Conjugate gradients for many symmetric positive definite systems at once, with an honest word on how each ended."""
+
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ class Solution(NamedTuple):
     breakdown            p' A p = 0 with r not yet small: A is singular along p; x is the last iterate
     nonfinite            NaN or infinity in b, in a product or in their squares; x is the last finite iterate
     """
+
     x: np.ndarray
     residuals: np.ndarray
     status: np.ndarray
@@ -35,7 +37,7 @@ def dot(kernels, a, b):
 
 def quotient(xp, a, b, where):
     """a / b where that is to be had, 0 elsewhere."""
-    with np.errstate(all="ignore"):                      # what overflows is found by who goes on with it
+    with np.errstate(all="ignore"):  # what overflows is found by who goes on with it
         return xp.where(where, a / xp.where(where, b, b.dtype.type(1)), b.dtype.type(0))
 
 
@@ -51,7 +53,7 @@ def conjugate_gradients(product, b, maxiter, tol=1e-10, kernels=REFERENCE):
     expect(b.ndim == 2, "b", "shape (tasks, P)", f"{b.shape}")
     expect(maxiter >= 0, "maxiter", "an integer >= 0", repr(maxiter))
     solution = iterate(product, b, maxiter, tol, kernels, look=True)
-    return solution._replace(status=STATUSES[kernels.back(solution.status)])
+    return solution._replace(status=STATUSES[kernels.to_host(solution.status)])
 
 
 def iterate(product, b, maxiter, tol, kernels, look):
@@ -86,7 +88,7 @@ def iterate(product, b, maxiter, tol, kernels, look):
         iterations += active
         residuals.append(xp.sqrt(rr))
         status = ended(xp, status, residuals[-1] <= goal, CONVERGED)
-    return Solution(x, kernels.joined([row[None] for row in residuals]), status, iterations)
+    return Solution(x, kernels.concatenate([row[None] for row in residuals]), status, iterations)
 
 
 def ended(xp, status, where, reason):

@@ -1,15 +1,17 @@
 """ERM: no adaptation; the mean query loss of all tasks at theta itself (joint training)."""
+
 from dataclasses import dataclass
 
 from refmaml.methods.adapt import adapt
+from refmaml.methods.inner_loop_adjoint import query
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
-from refmaml.methods.recursion import query
 
 
 @dataclass(frozen=True)
 class ERM:
     """K = 0: M = g(theta), dM/dtheta = grad g(theta). The support set is not looked at."""
-    replayable = True                                        # what is launched depends on shapes alone: see one_look.py
+
+    graph_capturable = True  # what is launched depends on shapes alone: see deferred_checks.py
     meta_gradient = meta_gradient
     adapt = adapt
 
@@ -24,4 +26,6 @@ class ERM:
     def task_gradients(self, net, theta, batch, trace):
         """grad g(theta) for each task, (T, P)."""
         after = query(net, theta[None], batch)
-        return TaskGradients(after.loss, after.accuracy, after.grad, {"phi": [theta[None]]} if trace else {})
+        return TaskGradients(
+            after.loss, after.accuracy, after.grad, {"phi": [theta[None]]} if trace else {}
+        )

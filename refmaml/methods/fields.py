@@ -1,4 +1,5 @@
 """Checks of the fields that methods share."""
+
 from math import isfinite
 
 from refmaml.errors import expect
@@ -21,5 +22,9 @@ def check_tolerances(**values):
 def check_steps(**values):
     """Raise ArgumentError naming the first value that is not an integer >= 1 (without adaptation, use ERM)."""
     for name, value in values.items():
-        expect(isinstance(value, int) and value >= 1, name, "an integer >= 1 (ERM is the method without adaptation)",
-               repr(value))
+        expect(
+            isinstance(value, int) and value >= 1,
+            name,
+            "an integer >= 1 (ERM is the method without adaptation)",
+            repr(value),
+        )

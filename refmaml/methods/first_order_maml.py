@@ -1,9 +1,10 @@
 """First-order MAML: MAML with its Hessian terms dropped."""
+
 from dataclasses import dataclass
 
 from refmaml.methods.inner_loop import InnerLoop
+from refmaml.methods.inner_loop_adjoint import Adjoint, collect_trace, descend, query, run_fused
 from refmaml.methods.meta_gradient import TaskGradients
-from refmaml.methods.recursion import Adjoint, descend, in_one_go, query, traced
 
 
 @dataclass(frozen=True)
@@ -13,16 +14,20 @@ class FirstOrderMAML(InnerLoop):
     inner_lr (alpha), inner_steps (K), adapts, frozen: see InnerLoop. Raises ArgumentError, NonFiniteError.
     Source: Finn, Abbeel, Levine 2017, section 5.2; Nichol, Achiam, Schulman 2018, section 4.
     """
-    in_one_go = True                                         # where a net offers that
+
+    run_fused = True  # where a net offers that
 
     def task_gradients(self, net, theta, batch, trace):
         """grad g(phi_K) for each task, (T, P)."""
         phi, rates = self.start(net, theta)
-        after = in_one_go(net, phi, rates, batch, trace, order=1)
-        if after:                                            # all that follows, as one kernel
+        after = run_fused(net, phi, rates, batch, trace, order=1)
+        if after:  # all that follows, as one kernel
             return TaskGradients(after.loss, after.accuracy, after.grad)
-        phis, support = descend(net, phi, rates, batch.x_support, batch.y_support,
-                                keep="phis" if trace else "last")
+        phis, support = descend(
+            net, phi, rates, batch.x_support, batch.y_support, keep="phis" if trace else "last"
+        )
         after = query(net, phis[-1], batch)
         back = Adjoint([after.grad], [], [])
-        return TaskGradients(after.loss, after.accuracy, back.lam[0], traced(trace, phis, support, back))
+        return TaskGradients(
+            after.loss, after.accuracy, back.lam[0], collect_trace(trace, phis, support, back)
+        )

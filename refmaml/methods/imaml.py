@@ -1,15 +1,16 @@
 """iMAML: the meta-gradient at the solution of a proximal inner problem, by the implicit function theorem."""
+
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from refmaml.errors import NonFiniteError, expect
-from refmaml.finite import note
 from refmaml.methods.adapt import adapt
 from refmaml.methods.conjugate_gradients import NONFINITE, STATUSES, iterate, quotient
 from refmaml.methods.fields import check_positive, check_steps, check_tolerances
+from refmaml.methods.inner_loop_adjoint import query, step, step_sizes
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
 from refmaml.methods.proximal import gradient_descent, newton_cg
-from refmaml.methods.recursion import query, step, step_sizes
+from refmaml.nonfinite import note
 
 SOLVERS = {"gradient_descent": gradient_descent, "newton_cg": newton_cg}
 
@@ -31,6 +32,7 @@ class IMAML:
     report: "cg_status", "cg_residual" (|b - A u| / |b|), "inner_residual" of each task. trace: phi, query gradient, u, CG residuals.
     Source: Rajeswaran, Finn, Kakade, Levine 2019, eq. 3-7 and Algorithms 1-2.
     """
+
     regularization: float
     inner_steps: int = 16
     inner_lr: float = 0.1
@@ -40,7 +42,7 @@ class IMAML:
     cg_tol: float = 1e-10
     adapts: tuple = ("*",)
     frozen: tuple = ()
-    words = MappingProxyType({"cg_status": STATUSES})        # what the numbers of a report stand for
+    words = MappingProxyType({"cg_status": STATUSES})  # what the numbers of a report stand for
     meta_gradient = meta_gradient
     adapt = adapt
 
@@ -51,7 +53,7 @@ class IMAML:
         expect(self.solver in SOLVERS, "solver", f"one of {', '.join(SOLVERS)}", repr(self.solver))
 
     @property
-    def replayable(self):
+    def graph_capturable(self):
         """What is launched depends on shapes alone, but for a solver that goes on or not by what it finds."""
         return self.solver == "gradient_descent" and self.inner_tol == 0
 
@@ -62,7 +64,9 @@ class IMAML:
     def solve(self, net, theta, x, y):
         """phi* (T, P), the primal pass there, and each task's relative residual (T,)."""
         moves = step_sizes(net, 1, self.adapts, self.frozen, theta.dtype)
-        return SOLVERS[self.solver](net, theta[None], x, y, self.regularization, moves, self, "support set")
+        return SOLVERS[self.solver](
+            net, theta[None], x, y, self.regularization, moves, self, "support set"
+        )
 
     def adapted(self, net, theta, x, y):
         """phi* (T, P) for tasks with support sets x (T, N, ...), y (T, N, ...)."""
@@ -74,23 +78,47 @@ class IMAML:
         phi, support, inner_residual = self.solve(net, theta, batch.x_support, batch.y_support)
         after, A = query(net, phi, batch), -moves / self.regularization
 
-        def product(v):                                                 # (I + H_aa / lambda) v
+        def product(v):  # (I + H_aa / lambda) v
             return step(net, v, A, net.hvp(support, v))
+
         xp = net.kernels.xp
-        cg = iterate(product, moves * after.grad, self.cg_steps, self.cg_tol, net.kernels, look=not net.kernels.far)
+        cg = iterate(
+            product,
+            moves * after.grad,
+            self.cg_steps,
+            self.cg_tol,
+            net.kernels,
+            look=not net.kernels.on_device,
+        )
         overflown = cg.status == NONFINITE
         note(net, ~overflown.any(), lambda: refuse_solve(overflown))
         gradient = cg.x
         if self.frozen or not net.mask(self.adapts).all():
-            gradient = cg.x + (1 - moves) * (after.grad - net.hvp(support, cg.x) / self.regularization)
-        report = {"cg_status": cg.status, "inner_residual": inner_residual,
-                  "cg_residual": quotient(xp, cg.residuals[-1], cg.residuals[0], cg.residuals[0] > 0)}
-        kept = {"phi": [theta[None], phi], "query_grad": [after.grad], "u": [cg.x],
-                "cg_residuals": [row[:, None] for row in cg.residuals]} if trace else {}
+            gradient = cg.x + (1 - moves) * (
+                after.grad - net.hvp(support, cg.x) / self.regularization
+            )
+        report = {
+            "cg_status": cg.status,
+            "inner_residual": inner_residual,
+            "cg_residual": quotient(xp, cg.residuals[-1], cg.residuals[0], cg.residuals[0] > 0),
+        }
+        kept = (
+            {
+                "phi": [theta[None], phi],
+                "query_grad": [after.grad],
+                "u": [cg.x],
+                "cg_residuals": [row[:, None] for row in cg.residuals],
+            }
+            if trace
+            else {}
+        )
         return TaskGradients(after.loss, after.accuracy, gradient, kept, report)
 
 
 def refuse_solve(overflown):
     """Raise NonFiniteError for the first system whose solve left the finite numbers."""
-    raise NonFiniteError("conjugate gradients on (I + H/lambda) u = grad g: expected finite numbers, got an overflow in a product "
-                         "or a square", int(overflown.argmax()))
+    raise NonFiniteError(
+        "conjugate gradients on (I + H/lambda) u = grad g: expected finite numbers, got an overflow in a product "
+        "or a square",
+        int(overflown.argmax()),
+    )

@@ -1,10 +1,11 @@
 """What every method with K inner gradient steps but iMAML shares: step sizes, which parameters take them, and adaptation."""
+
 from dataclasses import dataclass
 
 from refmaml.methods.adapt import adapt
 from refmaml.methods.fields import check_positive, check_steps
+from refmaml.methods.inner_loop_adjoint import descend, step_sizes
 from refmaml.methods.meta_gradient import meta_gradient
-from refmaml.methods.recursion import descend, step_sizes
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,12 @@ class InnerLoop:
     frozen       which of those do not after all; they are meta-learned still. MAML's own code: ("BatchNorm2d",)
     A method adds `task_gradients`, and changes `init` and `start` where it learns more than theta or starts elsewhere.
     """
+
     inner_lr: float
     inner_steps: int = 1
     adapts: tuple = ("*",)
     frozen: tuple = ()
-    replayable = True                                        # what is launched depends on shapes alone: see one_look.py
+    graph_capturable = True  # what is launched depends on shapes alone: see deferred_checks.py
     meta_gradient = meta_gradient
     adapt = adapt
 
@@ -35,7 +37,9 @@ class InnerLoop:
 
     def start(self, net, meta):
         """phi_0 (1, P), shared by all tasks, and [A_0, ..., A_{K-1}], each (P,)."""
-        return meta[None], [step_sizes(net, self.inner_lr, self.adapts, self.frozen, meta.dtype)] * self.inner_steps
+        return meta[None], [
+            step_sizes(net, self.inner_lr, self.adapts, self.frozen, meta.dtype)
+        ] * self.inner_steps
 
     def adapting(self, net, like):
         """1 where a parameter adapts, 0 elsewhere, (P,), in the precision of `like`."""
@@ -54,6 +58,7 @@ class DifferentiatedLoop(InnerLoop):
     recompute   run each pass again when its turn comes, instead of storing the activations of all K: the same bits, one more forward
                 and backward pass a step, and memory that grows by the vectors phi_k only. Source: Chen, Xu, Zhang, Guestrin 2016
     """
+
     recompute: bool = False
 
     @property

@@ -1,9 +1,10 @@
 """MAML: the gradient of the query loss after K inner steps, through all of them."""
+
 from dataclasses import dataclass
 
 from refmaml.methods.inner_loop import DifferentiatedLoop
+from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query, run_fused
 from refmaml.methods.meta_gradient import TaskGradients
-from refmaml.methods.recursion import adjoint, descend, in_one_go, query, traced
 
 
 @dataclass(frozen=True)
@@ -15,15 +16,18 @@ class MAML(DifferentiatedLoop):
     summed over K shots: CrossEntropy("sum/K"). Raises ArgumentError, NonFiniteError.
     Source: Finn, Abbeel, Levine 2017, eq. 1 and Algorithm 1.
     """
-    in_one_go = True                                         # where a net offers that
+
+    run_fused = True  # where a net offers that
 
     def task_gradients(self, net, theta, batch, trace):
         """dM_t/dtheta = lam_0 for each task, (T, P)."""
         phi, rates = self.start(net, theta)
-        after = in_one_go(net, phi, rates, batch, trace, recompute=self.recompute)
-        if after:                                            # all that follows, as one kernel
+        after = run_fused(net, phi, rates, batch, trace, recompute=self.recompute)
+        if after:  # all that follows, as one kernel
             return TaskGradients(after.loss, after.accuracy, after.grad)
         phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)
         after = query(net, phis[-1], batch)
         back = adjoint(net, support, rates, after.grad, keep=trace)
-        return TaskGradients(after.loss, after.accuracy, back.lam[0], traced(trace, phis, support, back))
+        return TaskGradients(
+            after.loss, after.accuracy, back.lam[0], collect_trace(trace, phis, support, back)
+        )

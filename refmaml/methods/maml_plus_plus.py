@@ -1,12 +1,13 @@
 """MAML++: a learned step size for every layer and inner step, and a query loss after each step."""
+
 from dataclasses import dataclass
 
 import numpy as np
 
 from refmaml.errors import expect
 from refmaml.methods.inner_loop import DifferentiatedLoop
+from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query
 from refmaml.methods.meta_gradient import TaskGradients
-from refmaml.methods.recursion import adjoint, descend, query, traced
 
 
 @dataclass(frozen=True)
@@ -20,30 +21,45 @@ class MAMLPlusPlus(DifferentiatedLoop):
     Not included: batch-norm statistics and biases per inner step (the paper's BNRS, BNWB). Raises ArgumentError, NonFiniteError.
     Source: Antoniou, Edwards, Storkey 2019, section 4 (MSL, LSLR).
     """
+
     inner_steps: int = 5
     loss_weights: tuple | None = None
 
     def __post_init__(self):
         super().__post_init__()
-        expect(self.loss_weights is None or len(self.loss_weights) == self.inner_steps, "loss_weights",
-               f"{self.inner_steps} weights, one for each inner step", repr(self.loss_weights))
+        expect(
+            self.loss_weights is None or len(self.loss_weights) == self.inner_steps,
+            "loss_weights",
+            f"{self.inner_steps} weights, one for each inner step",
+            repr(self.loss_weights),
+        )
 
     def init(self, net, theta):
         """[theta, alpha], alpha step by step."""
         k = net.kernels
-        here, = k.bring(theta)
-        return k.as_came(k.joined([here, k.xp.full(self.inner_steps * len(net.blocks), self.inner_lr, theta.dtype)]), theta)
+        (here,) = k.to_device(theta)
+        return k.match_input(
+            k.concatenate(
+                [here, k.xp.full(self.inner_steps * len(net.blocks), self.inner_lr, theta.dtype)]
+            ),
+            theta,
+        )
 
     def unpack(self, net, meta):
         """(theta (P,), alpha (K, L)), two views; the same for a gradient."""
-        return meta[:net.num_params], meta[net.num_params:].reshape(self.inner_steps, -1)
+        return meta[: net.num_params], meta[net.num_params :].reshape(self.inner_steps, -1)
 
     def start(self, net, meta):
         """theta (1, P), and for each step every layer's alpha spread over its parameters."""
         theta, alpha = self.unpack(net, meta)
         lengths, k = [part.stop - part.start for part in net.blocks], net.kernels
-        spread = (k.joined([k.xp.broadcast_to(row[l:l + 1], (n,)) for l, n in enumerate(lengths)]) for row in alpha)
-        return theta[None], [self.adapting(net, meta) * row for row in spread]         # (CuPy's repeat looks at its list, and so waits)
+        spread = (
+            k.concatenate([k.xp.broadcast_to(row[l : l + 1], (n,)) for l, n in enumerate(lengths)])
+            for row in alpha
+        )
+        return theta[None], [
+            self.adapting(net, meta) * row for row in spread
+        ]  # (CuPy's repeat looks at its list, and so waits)
 
     def task_gradients(self, net, meta, batch, trace):
         """[dM_t/dtheta, dM_t/dalpha] for each task, (T, P + L K); loss is M, accuracy that after the last step."""
@@ -52,17 +68,30 @@ class MAMLPlusPlus(DifferentiatedLoop):
         phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)
         after = [query(net, phi, batch) for phi in phis[1:]]
         injected = [None] + [v * g.grad for v, g in zip(weights[:-1], after[:-1], strict=True)]
-        back = adjoint(net, support, rates, weights[-1] * after[-1].grad, injected,
-                       of_rates=lambda dA: self.per_layer(net, dA), keep=trace)
-        return TaskGradients(sum(v * g.loss for v, g in zip(weights, after, strict=True)), after[-1].accuracy,
-                             net.kernels.joined([back.lam[0], *back.rates], axis=1), traced(trace, phis, support, back))
+        back = adjoint(
+            net,
+            support,
+            rates,
+            weights[-1] * after[-1].grad,
+            injected,
+            of_rates=lambda dA: self.per_layer(net, dA),
+            keep=trace,
+        )
+        return TaskGradients(
+            sum(v * g.loss for v, g in zip(weights, after, strict=True)),
+            after[-1].accuracy,
+            net.kernels.concatenate([back.lam[0], *back.rates], axis=1),
+            collect_trace(trace, phis, support, back),
+        )
 
     def per_layer(self, net, dA):
         """dA (T, P) summed over each layer that adapts, (T, L)."""
         moved = self.adapting(net, dA) * dA
-        if not net.kernels.far:
+        if not net.kernels.on_device:
             return np.add.reduceat(moved, [part.start for part in net.blocks], axis=1)
-        sums = net.kernels.xp.empty((len(moved), len(net.blocks)), moved.dtype)      # CuPy's reduceat takes differences of running sums,
-        for l, part in enumerate(net.blocks):                                        # in which digits cancel
+        sums = net.kernels.xp.empty(
+            (len(moved), len(net.blocks)), moved.dtype
+        )  # CuPy's reduceat takes differences of running sums,
+        for l, part in enumerate(net.blocks):  # in which digits cancel
             sums[:, l] = moved[:, part].sum(axis=1)
         return sums

@@ -1,22 +1,27 @@
 """The mean over tasks of a method's task gradients, in chunks so that memory does not grow with their number."""
+
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from refmaml.batch import Batch
-from refmaml.boundary import bring
-from refmaml.chunks import in_chunks
 from refmaml.errors import ArgumentError, NonFiniteError, expect
-from refmaml.finite import refuse_vector, require_finite
-from refmaml.methods.one_look import one_look
+from refmaml.execution.chunks import in_chunks
+from refmaml.execution.deferred_checks import run_deferred
+from refmaml.execution.device_transfer import bring
+from refmaml.nonfinite import refuse_vector, require_finite
 
-MEMORY, VECTORS = 3 << 23, 8      # numbers held at once, unless two tasks need more; vectors (P,) of a task alive at a time
+MEMORY, VECTORS = (
+    3 << 23,
+    8,
+)  # numbers held at once, unless two tasks need more; vectors (P,) of a task alive at a time
 
 
 @dataclass(frozen=True)
 class TaskGradients:
     """What a method returns for a few tasks: losses (T,), accuracies (T,) or None, gradients (T, M) and, by name, whatever it
     traced (lists over steps of arrays (T or 1, P)) and reports (arrays (T,))."""
+
     loss: np.ndarray
     accuracy: np.ndarray | None
     grad: np.ndarray
@@ -32,6 +37,7 @@ class MetaGradient:
     report   what the method says of its own work, by name, (T,) each: e.g. iMAML's "cg_status" and "cg_residual"
     trace    with trace=True every intermediate by name: lists over inner steps of arrays (T, P)
     """
+
     loss: float
     accuracy: float | None
     grad: np.ndarray
@@ -52,13 +58,13 @@ def meta_gradient(method, net, meta, batch, *, chunk=None, trace=False):
     """
     batch = check_meta(method, net, meta, batch, chunk)
     (here,), sets = bring(net, (meta,), *batch.sets)
-    kept, small = one_look(net, GradientWork(method, chunk, trace), here, *sets[0], *sets[1])
-    return concluded(method, net, meta, kept, small)
+    kept, small = run_deferred(net, GradientWork(method, chunk, trace), here, *sets[0], *sets[1])
+    return finalize(method, net, meta, kept, small)
 
 
 class GradientWork:
     """work(net, meta, x_support, y_support, x_query, y_query) -> ([grad], {"loss", "accuracy" unless a regression, and the method's
-    reports: (T,) each}), as one_look.py wants it; with `trace` its dict is kept behind grad.
+    reports: (T,) each}), as deferred_checks.py wants it; with `trace` its dict is kept behind grad.
 
     chunk   how many tasks at once; it falls where the GPU's memory ends
     """
@@ -72,7 +78,10 @@ class GradientWork:
 
         def add(grad):
             k.vector_add_rows(total[None], grad)
-            require_finite(net, total, lambda net, total: refuse_overflow(net, total, k.back(grad)))
+            require_finite(
+                net, total, lambda net, total: refuse_overflow(net, total, k.to_host(grad))
+            )
+
         small, trace = self.over_chunks(net, meta, batch, add)
         return [total / len(batch), *trace], small
 
@@ -89,9 +98,14 @@ class GradientWork:
             except NonFiniteError as error:
                 raise error.counted_from(start) from None
             parts.append(TaskGradients(part.loss, part.accuracy, None, part.trace, part.report))
-        self.chunk = in_chunks(k, len(batch), self.chunk or tasks_at_once(self.method, net, batch), take)
+
+        self.chunk = in_chunks(
+            k, len(batch), self.chunk or tasks_at_once(self.method, net, batch), take
+        )
         trace = [joined(k, [(p.trace, len(p.loss)) for p in parts])] if self.trace else []
-        return {name: rows(k, [numbers(p)[name] for p in parts]) for name in numbers(parts[0])}, trace
+        return {
+            name: rows(k, [numbers(p)[name] for p in parts]) for name in numbers(parts[0])
+        }, trace
 
 
 class RowsWork(GradientWork):
@@ -103,41 +117,59 @@ class RowsWork(GradientWork):
         def keep(grad):
             require_finite(net, grad, lambda net, grad: refuse_overflow(net, None, grad))
             gradients.append(grad)
+
         small, _ = self.over_chunks(net, meta, Batch(*arrays), keep)
         return gradients, small
 
 
 def numbers(part):
     """{name: (T,)} of what a chunk says for people."""
-    return {"loss": part.loss, **({} if part.accuracy is None else {"accuracy": part.accuracy}), **part.report}
+    return {
+        "loss": part.loss,
+        **({} if part.accuracy is None else {"accuracy": part.accuracy}),
+        **part.report,
+    }
 
 
 def rows(kernels, arrays):
     """Arrays (t,) of chunks as one (T,)."""
-    return arrays[0] if len(arrays) == 1 else kernels.joined(arrays)
+    return arrays[0] if len(arrays) == 1 else kernels.concatenate(arrays)
 
 
-def concluded(method, net, meta, kept, small):
+def finalize(method, net, meta, kept, small):
     """The MetaGradient of what GradientWork left, its vectors as meta came, reports in words where the method has words for them."""
     losses, accuracies = small.pop("loss"), small.pop("accuracy", None)
-    trace = {name: [net.kernels.as_came(a, meta) for a in steps] for part in kept[1:] for name, steps in part.items()}
+    trace = {
+        name: [net.kernels.match_input(a, meta) for a in steps]
+        for part in kept[1:]
+        for name, steps in part.items()
+    }
     words = getattr(method, "words", {})
     report = {name: words[name][a] if name in words else a for name, a in small.items()}
-    return MetaGradient(losses.mean(), None if accuracies is None else accuracies.mean(), net.kernels.as_came(kept[0], meta), losses,
-                        accuracies, report, trace)
+    return MetaGradient(
+        losses.mean(),
+        None if accuracies is None else accuracies.mean(),
+        net.kernels.match_input(kept[0], meta),
+        losses,
+        accuracies,
+        report,
+        trace,
+    )
 
 
 def refuse_meta(net, meta):
     """Raise NonFiniteError for meta-parameters that are not finite, naming the first."""
     place = int((~np.isfinite(meta)).argmax())
-    raise NonFiniteError(f"theta: expected finite numbers, got {meta[place]} at entry {place}"
-                         f"{net.name_of(place) if place < net.num_params else ''}")
+    raise NonFiniteError(
+        f"theta: expected finite numbers, got {meta[place]} at entry {place}"
+        f"{net.name_of(place) if place < net.num_params else ''}"
+    )
 
 
 def refuse_overflow(net, total, grads=None):
     """Raise NonFiniteError for gradients (T, M), or their sum (M,), that are not finite, naming the first task and parameter."""
     bad = np.zeros(0, bool) if grads is None else ~np.isfinite(grads).all(axis=1)
-    task = int(bad.argmax()) if bad.any() else None                  # None: each is finite, their sum is not
+    task = int(bad.argmax()) if bad.any() else None  # None: each is finite, their sum is not
     refuse_vector(net, "meta-gradient", total if task is None else grads[task], task=task)
 
 
@@ -146,10 +178,16 @@ def tasks_at_once(method, net, batch):
 
     Where the inner loop is one kernel it is threads that hold activations, and tasks no more than their vectors."""
     steps = method.inner_steps if getattr(method, "kept", "last") == "passes" else 1
-    held = (VECTORS + steps) * net.num_params + 2 * steps * net.activations(batch.x_support.shape[1:])
-    if net.kernels.far:
+    held = (VECTORS + steps) * net.num_params + 2 * steps * net.activations(
+        batch.x_support.shape[1:]
+    )
+    if net.kernels.on_device:
         return len(batch)
-    if getattr(method, "in_one_go", False) and hasattr(net, "chain") and net.chain(batch.x_support.shape[2:], batch.x_support.dtype):
+    if (
+        getattr(method, "run_fused", False)
+        and hasattr(net, "chain")
+        and net.chain(batch.x_support.shape[2:], batch.x_support.dtype)
+    ):
         held = VECTORS * net.num_params
     most = max(2, MEMORY // held)
     return -(-len(batch) // -(-len(batch) // most))
@@ -158,10 +196,19 @@ def tasks_at_once(method, net, batch):
 def check_meta(method, net, meta, batch, chunk):
     """The batch in meta's precision; ArgumentError unless meta has the length the method gives it and `chunk` is a number of tasks."""
     xp = net.kernels.xp
-    expect(chunk is None or (isinstance(chunk, int) and chunk >= 1), "chunk", "an integer >= 1, or None", lambda: repr(chunk))
+    expect(
+        chunk is None or (isinstance(chunk, int) and chunk >= 1),
+        "chunk",
+        "an integer >= 1, or None",
+        lambda: repr(chunk),
+    )
     M = len(method.init(net, xp.zeros(net.num_params)))
-    expect(isinstance(meta, (np.ndarray, xp.ndarray)) and meta.shape == (M,), "theta" if net.num_params == M else "meta",
-           f"an array of shape ({M},)", lambda: f"{type(meta).__name__} of shape {getattr(meta, 'shape', None)}")
+    expect(
+        isinstance(meta, (np.ndarray, xp.ndarray)) and meta.shape == (M,),
+        "theta" if net.num_params == M else "meta",
+        f"an array of shape ({M},)",
+        lambda: f"{type(meta).__name__} of shape {getattr(meta, 'shape', None)}",
+    )
     expect(meta.dtype.kind in "fc", "theta", "a float or complex dtype", lambda: str(meta.dtype))
     if len(batch) == 0:
         raise ArgumentError("batch: expected at least one task, got none")
@@ -170,7 +217,14 @@ def check_meta(method, net, meta, batch, chunk):
 
 def joined(kernels, traces):
     """Traces of chunks, [({name: [array (t or 1, P), ...]}, t), ...], as one {name: [array (T, P), ...]}."""
+
     def all_rows(a, t):
         return kernels.xp.broadcast_to(a, (t, *a.shape[1:]))
-    return {name: [kernels.joined([all_rows(trace[name][k], t) for trace, t in traces]) for k in range(len(values))]
-            for name, values in traces[0][0].items()}
+
+    return {
+        name: [
+            kernels.concatenate([all_rows(trace[name][k], t) for trace, t in traces])
+            for k in range(len(values))
+        ]
+        for name, values in traces[0][0].items()
+    }

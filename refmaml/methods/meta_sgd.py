@@ -1,9 +1,10 @@
 """Meta-SGD: MAML that learns a step size for every parameter along with theta."""
+
 from dataclasses import dataclass
 
 from refmaml.methods.inner_loop import DifferentiatedLoop
+from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query
 from refmaml.methods.meta_gradient import TaskGradients
-from refmaml.methods.recursion import adjoint, descend, query, traced
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class MetaSGD(DifferentiatedLoop):
     def init(self, net, theta):
         """[theta, A]."""
         k = net.kernels
-        here, = k.bring(theta)
-        return k.as_came(k.joined([here, self.adapting(net, here) * theta.dtype.type(self.inner_lr)]), theta)
+        (here,) = k.to_device(theta)
+        return k.match_input(
+            k.concatenate([here, self.adapting(net, here) * theta.dtype.type(self.inner_lr)]), theta
+        )
 
     def unpack(self, net, meta):
         """(theta, A), two views; the same for a gradient."""
-        return meta[:net.num_params], meta[net.num_params:]
+        return meta[: net.num_params], meta[net.num_params :]
 
     def start(self, net, meta):
         """theta (1, P), and A for every step."""
@@ -37,6 +40,17 @@ class MetaSGD(DifferentiatedLoop):
         phi, rates = self.start(net, meta)
         phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)
         after = query(net, phis[-1], batch)
-        back = adjoint(net, support, rates, after.grad, of_rates=lambda dA: self.adapting(net, meta) * dA, keep=trace)
-        return TaskGradients(after.loss, after.accuracy, net.kernels.joined([back.lam[0], sum(back.rates)], axis=1),
-                             traced(trace, phis, support, back))
+        back = adjoint(
+            net,
+            support,
+            rates,
+            after.grad,
+            of_rates=lambda dA: self.adapting(net, meta) * dA,
+            keep=trace,
+        )
+        return TaskGradients(
+            after.loss,
+            after.accuracy,
+            net.kernels.concatenate([back.lam[0], sum(back.rates)], axis=1),
+            collect_trace(trace, phis, support, back),
+        )

@@ -4,13 +4,17 @@ Both move only the parameters that adapt (`moves`, 1 or 0 for each), start from 
 the relative residual |grad F| / |lambda (phi - theta)| of every task: 0 at a stationary point, 1 where the proximal term plays no part yet.
 They hold one pass at a time, so memory does not grow with their steps.
 """
+
 import numpy as np
 
 from refmaml.methods.conjugate_gradients import dot, iterate, quotient
-from refmaml.methods.recursion import scaled, step
+from refmaml.methods.inner_loop_adjoint import scaled, step
 
-ARMIJO, HALVINGS = 1e-4, 30          # sufficient decrease, and how often a step is halved before a task stands still
-CG_TOL = 1e-10                       # relative residual at which a Newton direction is exact enough
+ARMIJO, HALVINGS = (
+    1e-4,
+    30,
+)  # sufficient decrease, and how often a step is halved before a task stands still
+CG_TOL = 1e-10  # relative residual at which a Newton direction is exact enough
 
 
 def objective_gradient(primal, phi, theta, strength, moves):
@@ -23,7 +27,9 @@ def relative_residual(kernels, gradient, phi, theta, strength):
     xp = kernels.xp
     scale = strength * xp.sqrt(dot(kernels, phi - theta, phi - theta))
     size = xp.sqrt(dot(kernels, gradient, gradient))
-    return xp.where((scale > 0) | ~(size > 0), quotient(xp, size, scale, scale > 0), size.dtype.type(np.inf))
+    return xp.where(
+        (scale > 0) | ~(size > 0), quotient(xp, size, scale, scale > 0), size.dtype.type(np.inf)
+    )
 
 
 def solved(residual, k, method):
@@ -82,9 +88,12 @@ def newton_direction(net, primal, gradient, strength, moves, cg_steps):
     """d with (H_f + lambda I) d = -grad F, by truncated CG; -grad F where CG could not take a single step."""
     A = -strength * moves
 
-    def product(v):                                                     # H_aa v + lambda v, of a v that is 0 where nothing moves
+    def product(v):  # H_aa v + lambda v, of a v that is 0 where nothing moves
         return step(net, scaled(net, moves, net.hvp(primal, v)), A, v)
-    solution = iterate(product, -gradient, cg_steps, CG_TOL, net.kernels, look=not net.kernels.far)
+
+    solution = iterate(
+        product, -gradient, cg_steps, CG_TOL, net.kernels, look=not net.kernels.on_device
+    )
     return net.kernels.xp.where((solution.iterations > 0)[:, None], solution.x, -gradient)
 
 
@@ -95,21 +104,28 @@ def backtrack(net, loss, phi, direction, gradient, theta, x, y, strength):
     rounding a step that does not raise F counts: near the solution no smaller decrease can be seen.
     """
     T = len(phi)
-    slope, pull, square = (dot(net.kernels, a, direction) for a in (gradient, phi - theta, direction))
+    slope, pull, square = (
+        dot(net.kernels, a, direction) for a in (gradient, phi - theta, direction)
+    )
     rounding = 8 * np.finfo(loss.dtype).eps * abs(loss)
-    s, trying = np.ones((T, 1), phi.dtype), np.arange(T)                # on the host; the tasks whose s is still too long
+    s, trying = (
+        np.ones((T, 1), phi.dtype),
+        np.arange(T),
+    )  # on the host; the tasks whose s is still too long
     for _ in range(HALVINGS):
-        s_, rows = net.kernels.bring(s[trying], trying)
+        s_, rows = net.kernels.to_device(s[trying], trying)
         phi_, d, x_, y_, loss_, slope_, pull_, square_, rounding_ = (
-            a if len(trying) == T else a[rows] for a in (phi, direction, x, y, loss, slope, pull, square, rounding))
-        proximal = strength * (s_[:, 0] * pull_ + s_[:, 0]**2 * square_ / 2)
+            a if len(trying) == T else a[rows]
+            for a in (phi, direction, x, y, loss, slope, pull, square, rounding)
+        )
+        proximal = strength * (s_[:, 0] * pull_ + s_[:, 0] ** 2 * square_ / 2)
         change = net.loss(moved(net, phi_, s_, d), x_, y_) - loss_ + proximal
-        trying = trying[net.kernels.back(~(change <= ARMIJO * s_[:, 0] * slope_ + rounding_))]
+        trying = trying[net.kernels.to_host(~(change <= ARMIJO * s_[:, 0] * slope_ + rounding_))]
         if len(trying) == 0:
             break
         s[trying] /= 2
     s[trying] = 0
-    return moved(net, phi, *net.kernels.bring(s), direction)
+    return moved(net, phi, *net.kernels.to_device(s), direction)
 
 
 def moved(net, phi, s, direction):

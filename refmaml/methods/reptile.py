@@ -1,4 +1,5 @@
 """Reptile: walk towards the parameters that a few steps of ordinary training end at; nothing is differentiated twice."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -6,15 +7,15 @@ import numpy as np
 from refmaml.errors import expect
 from refmaml.methods.fields import check_positive, check_steps
 from refmaml.methods.inner_loop import InnerLoop
+from refmaml.methods.inner_loop_adjoint import query, step
 from refmaml.methods.meta_gradient import TaskGradients
-from refmaml.methods.recursion import query, step
 
 MOMENTS = ("fresh", "carried")
 
 
 @dataclass(frozen=True)
 class Reptile(InnerLoop):
-    """"dM/dtheta" = theta - phi_K, phi_K after K steps of SGD or Adam on mini-batches of the support set.
+    """ "dM/dtheta" = theta - phi_K, phi_K after K steps of SGD or Adam on mini-batches of the support set.
 
     theta <- theta - epsilon mean_t (theta - phi_K) is the paper's theta <- theta + epsilon mean_t (phi_K - theta).
 
@@ -31,6 +32,7 @@ class Reptile(InnerLoop):
                   same labels come last in every task, and theta leans towards them
     Source: Nichol, Achiam, Schulman 2018, Algorithms 1 and 2, section 6.2 for Adam.
     """
+
     inner_steps: int = 5
     optimizer: str = "sgd"
     moment: str = "fresh"
@@ -43,48 +45,69 @@ class Reptile(InnerLoop):
         super().__post_init__()
         check_positive(eps=self.eps)
         check_steps(inner_batch=1 if self.inner_batch is None else self.inner_batch)
-        expect(self.optimizer in ("sgd", "adam"), "optimizer", "'sgd' or 'adam'", repr(self.optimizer))
+        expect(
+            self.optimizer in ("sgd", "adam"), "optimizer", "'sgd' or 'adam'", repr(self.optimizer)
+        )
         expect(self.moment in MOMENTS, "moment", f"one of {', '.join(MOMENTS)}", repr(self.moment))
-        expect(self.moment == "fresh" or self.optimizer == "adam", "moment", "'fresh' beside optimizer='sgd', which has none",
-               repr(self.moment))
+        expect(
+            self.moment == "fresh" or self.optimizer == "adam",
+            "moment",
+            "'fresh' beside optimizer='sgd', which has none",
+            repr(self.moment),
+        )
         expect(0 <= self.beta2 < 1, "beta2", "a number in [0, 1)", repr(self.beta2))
 
     def mini_batches(self, examples):
         """The places of the support set that each inner step sees: shuffled, dealt out, shuffled again when used up."""
         size = self.inner_batch or examples
-        expect(size <= examples, "inner_batch", f"at most the {examples} examples of a support set", repr(size))
+        expect(
+            size <= examples,
+            "inner_batch",
+            f"at most the {examples} examples of a support set",
+            repr(size),
+        )
         if size == examples:
             return [np.arange(examples)] * self.inner_steps
         rng, deck = np.random.default_rng(self.order_seed), np.empty(0, int)
         while len(deck) < self.inner_steps * size:
             deck = np.concatenate([deck, rng.permutation(examples)])
-        return [deck[k * size:(k + 1) * size] for k in range(self.inner_steps)]
+        return [deck[k * size : (k + 1) * size] for k in range(self.inner_steps)]
 
     def places(self, net, examples):
         """`mini_batches` where the net computes: they are the same in every meta-step."""
         if self.inner_batch is None:
             return [slice(None)] * self.inner_steps
         key = "mini-batches", examples, self.inner_batch, self.inner_steps, self.order_seed
-        return net.kernels.once(key, lambda: net.kernels.bring(*self.mini_batches(examples)))
+        return net.kernels.cached(key, lambda: net.kernels.to_device(*self.mini_batches(examples)))
 
     def init(self, net, theta):
         """The meta-parameters: theta (P,), or (theta, v, n) (2P + 1,) where the moment is carried."""
         if self.moment == "fresh":
             return theta
-        here, = net.kernels.bring(theta)
-        return net.kernels.as_came(net.kernels.joined([here, 0 * here, 0 * here[:1]]), theta)
+        (here,) = net.kernels.to_device(theta)
+        return net.kernels.match_input(
+            net.kernels.concatenate([here, 0 * here, 0 * here[:1]]), theta
+        )
 
     def descend(self, net, meta, x, y, trace=False):
         """phi_0 .. phi_K, each (1 or T, P); without trace, phi_K alone. And v (T, P) and n (1, 1) after the last step."""
         P = net.num_params
         phi, rates = self.start(net, meta[:P])
-        v, n = (meta[None, P:2 * P], meta[None, 2 * P:]) if self.moment == "carried" else (0 * meta[None, :P], 0)
+        v, n = (
+            (meta[None, P : 2 * P], meta[None, 2 * P :])
+            if self.moment == "carried"
+            else (0 * meta[None, :P], 0)
+        )
         phis, order = [phi], self.places(net, x.shape[1])
         for k, (A, places) in enumerate(zip(rates, order, strict=True)):
             primal = net.primal(phis[-1], x[:, places], y[:, places], keep=False)
             net.require_finite(primal, phis[-1], x[:, places], f"support set, inner step {k}")
             if self.optimizer == "adam":
-                n = 1 - self.beta2 ** (k + 1) if self.moment == "fresh" else self.beta2 * n + (1 - self.beta2)
+                n = (
+                    1 - self.beta2 ** (k + 1)
+                    if self.moment == "fresh"
+                    else self.beta2 * n + (1 - self.beta2)
+                )
                 phi, v = self.adam_step(net, phis[-1], A, primal.grad, v, n)
             else:
                 phi = step(net, phis[-1], A, primal.grad)
@@ -94,7 +117,9 @@ class Reptile(InnerLoop):
     def adam_step(self, net, phi, A, g, v, n):
         """The next phi and v, (T, P) each."""
         k = net.kernels
-        after, moment = (k.empty(g.shape, np.result_type(phi.dtype, A.dtype, g.dtype, v.dtype)) for _ in range(2))
+        after, moment = (
+            k.empty(g.shape, np.result_type(phi.dtype, A.dtype, g.dtype, v.dtype)) for _ in range(2)
+        )
         n = n if self.moment == "carried" else k.xp.full((1, 1), n, v.dtype)
         k.vector_adam_step(after, moment, phi, A[None], g, v, n, self.beta2, self.eps)
         return after, moment
@@ -109,5 +134,7 @@ class Reptile(InnerLoop):
         after = query(net, phis[-1], batch)
         end = phis[-1]
         if self.moment == "carried":
-            end = net.kernels.joined([end, v, net.kernels.xp.broadcast_to(n, (len(v), 1))], axis=1)
+            end = net.kernels.concatenate(
+                [end, v, net.kernels.xp.broadcast_to(n, (len(v), 1))], axis=1
+            )
         return TaskGradients(after.loss, after.accuracy, meta - end, {"phi": phis} if trace else {})

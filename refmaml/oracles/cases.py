@@ -1,4 +1,5 @@
 """The inputs every rung is tried on, as data: layers in all their variants, losses, and a net for the methods."""
+
 from dataclasses import MISSING, fields
 from typing import NamedTuple
 
@@ -39,12 +40,13 @@ from refmaml.oracles.kinks import layer_margin, net_margin
 from refmaml.oracles.unrolled import inner_loop
 
 TASKS, EXAMPLES = 3, 4
-LAYER_MARGIN = 1e-4      # inputs are drawn until no choice is nearer than this: eps / 1e-4 is still far below any tolerance
-NET_MARGIN = 1e-7        # along a whole inner loop; two correct trajectories differ by 1e-14 or so
+LAYER_MARGIN = 1e-4  # inputs are drawn until no choice is nearer than this: eps / 1e-4 is still far below any tolerance
+NET_MARGIN = 1e-7  # along a whole inner loop; two correct trajectories differ by 1e-14 or so
 
 
 class LayerCase(NamedTuple):
     """A layer with the shape of one input."""
+
     layer: object
     shape: tuple
 
@@ -54,7 +56,9 @@ class LayerCase(NamedTuple):
 
 def brief(layer):
     """Conv2d(2, 3, 3, stride=2): a layer or loss with the fields that differ from their defaults."""
-    given = [(f, getattr(layer, f.name)) for f in fields(layer) if getattr(layer, f.name) != f.default]
+    given = [
+        (f, getattr(layer, f.name)) for f in fields(layer) if getattr(layer, f.name) != f.default
+    ]
     texts = [str(value) if f.default is MISSING else f"{f.name}={value}" for f, value in given]
     return f"{type(layer).__name__}({', '.join(texts)})"
 
@@ -87,13 +91,20 @@ LAYERS = [
     LayerCase(FiLM(4, 3), (4,)),
 ]
 
-LOSSES = [*(CrossEntropy(r) for r in ("mean", "sum", "sum/K")), *(MSE(r) for r in ("mean", "sum", "sum/K")), MSE(factor=0.5)]
+LOSSES = [
+    *(CrossEntropy(r) for r in ("mean", "sum", "sum/K")),
+    *(MSE(r) for r in ("mean", "sum", "sum/K")),
+    MSE(factor=0.5),
+]
 
 
 def layer_inputs(case, rng, dtype=np.float64):
     """(w, x): parameters of every task and inputs away from kinks, drawn until they are."""
     while True:
-        w = {name: rng.standard_normal((TASKS, *shape)).astype(dtype) for name, shape in case.layer.shapes().items()}
+        w = {
+            name: rng.standard_normal((TASKS, *shape)).astype(dtype)
+            for name, shape in case.layer.shapes().items()
+        }
         x = rng.standard_normal((TASKS, EXAMPLES, *case.shape)).astype(dtype)
         if layer_margin(case.layer, x) > LAYER_MARGIN:
             return w, x
@@ -110,9 +121,23 @@ def loss_inputs(loss, rng, classes=4):
 def conv_net(context=False):
     """conv + batch-norm + ReLU + max-pool, twice, then a head; with context=True a FiLM layer in between, for CAVIA."""
     film = [FiLM(4, 3)] if context else []
-    return Sequential([Conv2d(1, 4, 3, padding=1), BatchNorm2d(4), ReLU(), MaxPool2d(2),
-                       Conv2d(4, 4, 3), BatchNorm2d(4), *film, ReLU(), MaxPool2d(2), Flatten(), Linear(4, 3)],
-                      CrossEntropy(), (1, 9, 9))
+    return Sequential(
+        [
+            Conv2d(1, 4, 3, padding=1),
+            BatchNorm2d(4),
+            ReLU(),
+            MaxPool2d(2),
+            Conv2d(4, 4, 3),
+            BatchNorm2d(4),
+            *film,
+            ReLU(),
+            MaxPool2d(2),
+            Flatten(),
+            Linear(4, 3),
+        ],
+        CrossEntropy(),
+        (1, 9, 9),
+    )
 
 
 def smooth_net():
@@ -121,8 +146,18 @@ def smooth_net():
     The convolution has no bias: batch-norm would take it off again, its gradient would be pure rounding, and Adam's g / sqrt(v)
     would blow that up to a full step.
     """
-    return Sequential([Conv2d(1, 3, 3, bias=False), BatchNorm2d(3), Tanh(), AvgPool2d(2), Flatten(), Linear(12, 3)],
-                      CrossEntropy(), (1, 6, 6))
+    return Sequential(
+        [
+            Conv2d(1, 3, 3, bias=False),
+            BatchNorm2d(3),
+            Tanh(),
+            AvgPool2d(2),
+            Flatten(),
+            Linear(12, 3),
+        ],
+        CrossEntropy(),
+        (1, 6, 6),
+    )
 
 
 def tasks_for(net, rng, tasks=2, support=6, query=9):
@@ -134,6 +169,7 @@ def tasks_for(net, rng, tasks=2, support=6, query=9):
         if isinstance(net.loss_function, CrossEntropy):
             return x, rng.integers(0, outputs, (tasks, examples))
         return x, rng.standard_normal((tasks, examples, outputs))
+
     return Batch(*draw(support), *draw(query))
 
 
@@ -153,7 +189,9 @@ def method_case(net, rates, seed=0):
         margin = np.inf
         phis = inner_loop(net, theta[None], rates, batch.x_support, batch.y_support)
         for phi in phis:
-            margin = min(margin, net_margin(net, phi, batch.x_support), net_margin(net, phi, batch.x_query))
+            margin = min(
+                margin, net_margin(net, phi, batch.x_support), net_margin(net, phi, batch.x_query)
+            )
         if margin > NET_MARGIN:
             return theta, batch, margin
 
@@ -167,20 +205,37 @@ def methods(inner_lr=0.3, inner_steps=5):
     """Every method whose meta-gradient is the derivative of something, with whether it needs a net with context."""
     K = {"inner_lr": inner_lr, "inner_steps": inner_steps}
     frozen = {"frozen": ("BatchNorm2d",)}
-    return [(MAML(**K), False), (MAML(**K, **frozen), False), (ANIL(**K), False), (MetaSGD(**K), False),
-            (MetaSGD(**K, **frozen), False), (MAMLPlusPlus(**K), False), (MAMLPlusPlus(**K, **frozen), False),
-            (MAMLPlusPlus(**K, loss_weights=(0.1, 0.0, 0.3, 0.2, 0.4)[:inner_steps]), False), (CAVIA(**K), True),
-            (FirstOrderMAML(**K), False), (FirstOrderANIL(**K), False), (ERM(), False)]
+    return [
+        (MAML(**K), False),
+        (MAML(**K, **frozen), False),
+        (ANIL(**K), False),
+        (MetaSGD(**K), False),
+        (MetaSGD(**K, **frozen), False),
+        (MAMLPlusPlus(**K), False),
+        (MAMLPlusPlus(**K, **frozen), False),
+        (MAMLPlusPlus(**K, loss_weights=(0.1, 0.0, 0.3, 0.2, 0.4)[:inner_steps]), False),
+        (CAVIA(**K), True),
+        (FirstOrderMAML(**K), False),
+        (FirstOrderANIL(**K), False),
+        (ERM(), False),
+    ]
 
 
 def converged_imaml():
     """iMAML with inner and outer solves run down to rounding, by both solvers, and with some parameters that do not adapt."""
     exact = {"regularization": 2.0, "inner_tol": 0.0, "cg_steps": 100, "cg_tol": 1e-15}
-    return [IMAML(**exact, inner_steps=40, inner_lr=0.2, solver="newton_cg"),
-            IMAML(**exact, inner_steps=40, inner_lr=0.2, solver="newton_cg", frozen=("BatchNorm2d",))]
+    return [
+        IMAML(**exact, inner_steps=40, inner_lr=0.2, solver="newton_cg"),
+        IMAML(**exact, inner_steps=40, inner_lr=0.2, solver="newton_cg", frozen=("BatchNorm2d",)),
+    ]
 
 
 def reptiles():
     """Reptile with each inner optimiser, on the whole support set and on mini-batches."""
     adam = {"optimizer": "adam", "inner_batch": 4}
-    return [Reptile(0.1, 5), Reptile(0.1, 5, inner_batch=4), Reptile(0.01, 5, **adam), Reptile(0.01, 5, **adam, moment="carried")]
+    return [
+        Reptile(0.1, 5),
+        Reptile(0.1, 5, inner_batch=4),
+        Reptile(0.01, 5, **adam),
+        Reptile(0.01, 5, **adam, moment="carried"),
+    ]

@@ -4,6 +4,7 @@ Quadratics  f = 1/2 (w - c)' A (w - c)  and  g = 1/2 (w - d)' B (w - d), A and B
 Linear regression is a quadratic: the mean squared error has A = (2/N) X'X and A c = (2/N) X'y.
 The two-layer linear model of Collins et al. 2022 on population losses 1/2 E (w' B' x - w_*' B_*' x)^2 = 1/2 |B w - B_* w_*|^2.
 """
+
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.linalg import cho_factor, cho_solve, subspace_angles
 
 class QuadraticTask(NamedTuple):
     """Support loss (A, c), query loss (B, d)."""
+
     A: np.ndarray
     c: np.ndarray
     B: np.ndarray
@@ -63,10 +65,13 @@ def imaml_jacobian(A, strength):
 
 def imaml_gradient(task, theta, strength):
     """(I + A / lambda)^{-1} B (phi* - d)."""
-    return imaml_jacobian(task.A, strength) @ task.B @ (imaml_solution(task, theta, strength) - task.d)
+    return (
+        imaml_jacobian(task.A, strength) @ task.B @ (imaml_solution(task, theta, strength) - task.d)
+    )
 
 
 # ---- the two-layer linear model: B (d, r), w (r,), b = B_* w_*t what task t wants; one inner step of size alpha ------------
+
 
 def residual(B, w, b):
     """e = B w - b, so that the loss is |e|^2 / 2, its gradient (e w', B' e)."""

@@ -3,6 +3,7 @@
 Nothing is subtracted, so h can be 1e-30 and the h^2 term is gone: the derivative is as exact as f itself.
 Squire & Trapp 1998; Martins, Sturdza, Alonso 2003.
 """
+
 import numpy as np
 
 H = 1e-30
@@ -27,13 +28,15 @@ def gradient(f, x, chunk=64):
     """df/dx (D,) of f at x (D,), where f maps points (B, D) to values (B,): a row of the batch for every coordinate."""
     out = np.empty(len(x))
     for start in range(0, len(x), chunk):
-        steps = np.eye(len(x))[start:start + chunk]
-        out[start:start + chunk] = derivative(f(shifted(x[None], steps)))
+        steps = np.eye(len(x))[start : start + chunk]
+        out[start : start + chunk] = derivative(f(shifted(x[None], steps)))
     return out
 
 
 def jacobian(f, x, chunk=64):
     """df/dx (M, D) of f: (B, D) -> (B, M), a column for every coordinate."""
     steps = np.eye(len(x))
-    columns = [derivative(f(shifted(x[None], steps[i:i + chunk]))) for i in range(0, len(x), chunk)]
+    columns = [
+        derivative(f(shifted(x[None], steps[i : i + chunk]))) for i in range(0, len(x), chunk)
+    ]
     return np.concatenate(columns).T

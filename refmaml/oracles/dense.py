@@ -1,4 +1,5 @@
 """Small Hessians as matrices, and linear systems by LAPACK: the oracle of Hessian-vector products and of CG."""
+
 import numpy as np
 
 from refmaml.oracles import complex_step
@@ -6,8 +7,14 @@ from refmaml.oracles import complex_step
 
 def hessian(net, w, x, y):
     """H (P, P) of one task's loss at w (P,), a column for each parameter, by the complex step on the gradient; x (1, N, ...)."""
+
     def gradient(W):
-        return net.gradient(W, np.broadcast_to(x, (len(W), *x.shape[1:])), np.broadcast_to(y, (len(W), *y.shape[1:])))
+        return net.gradient(
+            W,
+            np.broadcast_to(x, (len(W), *x.shape[1:])),
+            np.broadcast_to(y, (len(W), *y.shape[1:])),
+        )
+
     return complex_step.jacobian(gradient, w)
 
 
@@ -16,11 +23,15 @@ def gauss_newton(net, w, x, y):
     k, loss = net.kernels, net.loss_function
 
     def outputs(W):
-        return net.forward(net.parameters.views(W), np.broadcast_to(x, (len(W), *x.shape[1:])))[0].reshape(len(W), -1)
+        return net.forward(net.parameters.views(W), np.broadcast_to(x, (len(W), *x.shape[1:])))[
+            0
+        ].reshape(len(W), -1)
 
     def output_gradient(Z):
         z = Z.reshape(len(Z), *shape)
-        return loss.backward(k, loss.forward(k, z, np.broadcast_to(y, (len(Z), *y.shape[1:])))[1]).reshape(len(Z), -1)
+        return loss.backward(
+            k, loss.forward(k, z, np.broadcast_to(y, (len(Z), *y.shape[1:])))[1]
+        ).reshape(len(Z), -1)
 
     shape = (x.shape[1], *net.output_shape(x.shape[2:]))
     J = complex_step.jacobian(outputs, w)

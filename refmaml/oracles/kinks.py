@@ -1,4 +1,5 @@
 """How far inputs are from a kink, where one-sided derivatives differ and no derivative check means anything."""
+
 import numpy as np
 
 from refmaml.layers import LeakyReLU, MaxPool2d, ReLU
@@ -16,7 +17,9 @@ def layer_margin(layer, x, dead=False):
         least = np.abs(x).min()
     if isinstance(layer, MaxPool2d) and np.prod(layer.geometry()[0]) > 1:
         (kH, kW), (sH, sW) = layer.geometry()
-        seen = np.lib.stride_tricks.sliding_window_view(x, (kH, kW), axis=(3, 4))[:, :, :, ::sH, ::sW]
+        seen = np.lib.stride_tricks.sliding_window_view(x, (kH, kW), axis=(3, 4))[
+            :, :, :, ::sH, ::sW
+        ]
         ordered = np.sort(seen.reshape(-1, kH * kW), axis=-1)
         ordered = ordered[ordered[:, -1] != 0] if dead else ordered
         least = (ordered[:, -1] - ordered[:, -2]).min(initial=np.inf)

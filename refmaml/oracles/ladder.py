@@ -1,8 +1,10 @@
 """The ladder in order, rung by rung; `refmaml verify` prints what it yields."""
+
 import numpy as np
 
 from refmaml import kernels as kernel_sets
-from refmaml.oracles import cases, jax_autodiff, net_checks, torch_autodiff, unrolled
+from refmaml.autodiff import jax_autodiff, torch_autodiff
+from refmaml.oracles import cases, net_checks, unrolled
 from refmaml.oracles.closed_form_checks import closed_form_checks
 from refmaml.oracles.kernel_checks import kernel_checks
 from refmaml.oracles.layer_checks import layer_checks, loss_checks
@@ -21,8 +23,11 @@ def layers(kernels):
 
 def nets(kernels):
     """Rungs 2, 3 and 5 for whole nets."""
-    for name, net in (("conv + batch-norm + ReLU + max-pool net", cases.conv_net()), ("the same with FiLM", cases.conv_net(True)),
-                      ("conv + batch-norm + tanh net", cases.smooth_net())):
+    for name, net in (
+        ("conv + batch-norm + ReLU + max-pool net", cases.conv_net()),
+        ("the same with FiLM", cases.conv_net(True)),
+        ("conv + batch-norm + tanh net", cases.smooth_net()),
+    ):
         yield from net_checks.network_checks(net.with_kernels(kernels), name)
 
 
@@ -41,8 +46,15 @@ def methods(kernels):
 def planted(method, net, theta, batch, truth, margin):
     """Wrong meta-gradients: each row passes when the check of the method did not, by a factor of a thousand at least."""
     for name, check in net_checks.planted_errors(method, net, theta, batch, truth).items():
-        yield Check("4 planted error", f"{type(method).__name__}, {name}", "tolerance / its error", "must be refused",
-                    check.tolerance / check.error if check.error else np.inf, 1e-3, margin)
+        yield Check(
+            "4 planted error",
+            f"{type(method).__name__}, {name}",
+            "tolerance / its error",
+            "must be refused",
+            check.tolerance / check.error if check.error else np.inf,
+            1e-3,
+            margin,
+        )
 
 
 def implicit(kernels):
@@ -61,7 +73,10 @@ def implicit(kernels):
 
 def autodiff():
     """(name, function) of each autodiff library that is installed."""
-    libraries = [("torch", torch_autodiff, torch_autodiff.torch_meta_gradient), ("jax", jax_autodiff, jax_autodiff.jax_meta_gradient)]
+    libraries = [
+        ("torch", torch_autodiff, torch_autodiff.torch_meta_gradient),
+        ("jax", jax_autodiff, jax_autodiff.jax_meta_gradient),
+    ]
     return [(name, function) for name, module, function in libraries if module.missing() is None]
 
 
@@ -69,7 +84,10 @@ def autodiff_cases():
     """MAML and first-order MAML on nets that autodiff libraries are asked about: (method, net, theta, batch)."""
     for context in (False, True):
         net = cases.conv_net(context)
-        for method in (cases.methods(inner_steps=3)[0][0], cases.first_order_of(cases.methods(inner_steps=3)[0][0])):
+        for method in (
+            cases.methods(inner_steps=3)[0][0],
+            cases.first_order_of(cases.methods(inner_steps=3)[0][0]),
+        ):
             theta, batch, _ = cases.method_case(net, unrolled.fixed_rates(net, method))
             yield method, net, theta, batch
 
@@ -92,4 +110,7 @@ def on_reference(reference):
     yield "implicit and first-order methods", implicit(reference)
     yield "closed forms", iter(closed_form_checks())
     for name, meta_gradient in autodiff():
-        yield f"autodiff in float64: {name}", (net_checks.autodiff_check(name, meta_gradient, *case) for case in autodiff_cases())
+        yield (
+            f"autodiff in float64: {name}",
+            (net_checks.autodiff_check(name, meta_gradient, *case) for case in autodiff_cases()),
+        )

@@ -1,4 +1,5 @@
 """Rungs 1 to 3, layer by layer: what was compared, how far apart it was, and how far it may be."""
+
 import numpy as np
 
 from refmaml.oracles import cases, complex_step, kinks, loops
@@ -13,7 +14,10 @@ def flat(w):
 def named(flat_w, like):
     """The inverse of `flat`."""
     parts = np.split(flat_w, np.cumsum([a[0].size for a in like.values()])[:-1], axis=1)
-    return {name: p.reshape(len(p), *a.shape[1:]) for p, (name, a) in zip(parts, like.items(), strict=True)}
+    return {
+        name: p.reshape(len(p), *a.shape[1:])
+        for p, (name, a) in zip(parts, like.items(), strict=True)
+    }
 
 
 def empty_like(w, tasks, dtype):
@@ -52,7 +56,9 @@ class LayerProbe:
         """(ry, rdx, rdw) along (rw, rx, rdy)."""
         ry, rsaved = self.layer.r_forward(self.k, self.w, self.rw, self.saved, self.rx)
         rdw = empty_like(self.w, self.T, float)
-        rdx = self.layer.r_backward(self.k, rdw, self.w, self.rw, self.saved, rsaved, self.dy, self.rdy)
+        rdx = self.layer.r_backward(
+            self.k, rdw, self.w, self.rw, self.saved, rsaved, self.dy, self.rdy
+        )
         return ry, rdx, rdw
 
     def gradient_by_steps(self):
@@ -60,10 +66,14 @@ class LayerProbe:
         dxs, dws = [], []
         for t in range(self.T):
             wt = {name: a[t if len(a) > 1 else 0][None] for name, a in self.w.items()}
-            xt, dyt = self.x[t:t + 1], self.dy[t:t + 1]
+            xt, dyt = self.x[t : t + 1], self.dy[t : t + 1]
 
             def of_x(X, wt=wt, xt=xt, dyt=dyt):
-                return (dyt * self.forward(wt, X.reshape(len(X), *xt.shape[1:]))).reshape(len(X), -1).sum(axis=1)
+                return (
+                    (dyt * self.forward(wt, X.reshape(len(X), *xt.shape[1:])))
+                    .reshape(len(X), -1)
+                    .sum(axis=1)
+                )
 
             def of_w(W, wt=wt, xt=xt, dyt=dyt):
                 y = self.forward(named(W, wt), np.broadcast_to(xt, (len(W), *xt.shape[1:])))
@@ -82,21 +92,42 @@ def layer_checks(case, kernels, seed=0, shared=False):
 
     def row(rung, quantity, oracle, value, reference):
         subject = f"{case}{', shared' if shared else ''}"
-        return Check(rung, subject, quantity, oracle, relative_error(value, reference), probe.tolerance, margin)
+        return Check(
+            rung,
+            subject,
+            quantity,
+            oracle,
+            relative_error(value, reference),
+            probe.tolerance,
+            margin,
+        )
 
     dx, dw = probe.backward(probe.w, probe.x, probe.dy)
     ry, rdx, rdw = probe.r_passes()
     step_dx, step_dw = probe.gradient_by_steps()
-    w, x, dy = ({name: complex_step.shifted(a, probe.rw[name]) for name, a in probe.w.items()},
-                complex_step.shifted(probe.x, probe.rx), complex_step.shifted(probe.dy, probe.rdy))
+    w, x, dy = (
+        {name: complex_step.shifted(a, probe.rw[name]) for name, a in probe.w.items()},
+        complex_step.shifted(probe.x, probe.rx),
+        complex_step.shifted(probe.dy, probe.rdy),
+    )
     moved_dx, moved_dw = probe.backward(w, x, dy)
-    rows = [row("1 forward", "y", "loops", probe.y, loops.forward(case.layer, repeated, probe.x)),
-            row("2 backward", "dx", "complex step", dx, step_dx),
-            row("3 r_forward", "ry", "complex step", ry, complex_step.derivative(probe.forward(w, x))),
-            row("3 r_backward", "rdx", "complex step", rdx, complex_step.derivative(moved_dx))]
+    rows = [
+        row("1 forward", "y", "loops", probe.y, loops.forward(case.layer, repeated, probe.x)),
+        row("2 backward", "dx", "complex step", dx, step_dx),
+        row("3 r_forward", "ry", "complex step", ry, complex_step.derivative(probe.forward(w, x))),
+        row("3 r_backward", "rdx", "complex step", rdx, complex_step.derivative(moved_dx)),
+    ]
     if probe.w:
-        rows += [row("2 backward", "dw", "complex step", flat(dw), step_dw),
-                 row("3 r_backward", "rdw", "complex step", flat(rdw), complex_step.derivative(flat(moved_dw)))]
+        rows += [
+            row("2 backward", "dw", "complex step", flat(dw), step_dw),
+            row(
+                "3 r_backward",
+                "rdw",
+                "complex step",
+                flat(rdw),
+                complex_step.derivative(flat(moved_dw)),
+            ),
+        ]
         rows.append(first_layer_check(probe, row))
     return rows
 
@@ -110,7 +141,9 @@ def first_layer_check(probe, row):
         ry, rsaved = layer.r_forward(k, probe.w, probe.rw, probe.saved, rx)
         rdw, dw = empty_like(probe.w, probe.T, float), empty_like(probe.w, probe.T, float)
         layer.backward(k, dw, probe.w, probe.saved, probe.dy, need_dx=need_dx)
-        layer.r_backward(k, rdw, probe.w, probe.rw, probe.saved, rsaved, probe.dy, probe.rdy, need_dx=need_dx)
+        layer.r_backward(
+            k, rdw, probe.w, probe.rw, probe.saved, rsaved, probe.dy, probe.rdy, need_dx=need_dx
+        )
         results.append(np.concatenate([ry.reshape(probe.T, -1), flat(dw), flat(rdw)], axis=1))
     return row("3 r_backward", "as first layer", "rx = 0", *results)
 
@@ -125,14 +158,22 @@ def loss_checks(loss, kernels, seed=0):
         return loss.backward(kernels, loss.forward(kernels, z, y)[1])
 
     def values(Z, t):
-        labels = np.broadcast_to(y[t:t + 1], (len(Z), *y.shape[1:]))
+        labels = np.broadcast_to(y[t : t + 1], (len(Z), *y.shape[1:]))
         return loss.forward(kernels, Z.reshape(len(Z), *z.shape[1:]), labels)[0]
 
     value, saved = loss.forward(kernels, z, y)
-    steps = [complex_step.gradient(lambda Z, t=t: values(Z, t), z[t].ravel()).reshape(z.shape[1:]) for t in range(len(z))]
+    steps = [
+        complex_step.gradient(lambda Z, t=t: values(Z, t), z[t].ravel()).reshape(z.shape[1:])
+        for t in range(len(z))
+    ]
     moved = complex_step.derivative(dz_of(complex_step.shifted(z, rz)))
-    rows = [("1 forward", "loss", "loops", value, loops.loss_forward(loss, z, y)),
-            ("2 backward", "dz", "complex step", dz_of(z), np.array(steps)),
-            ("3 r_backward", "rdz", "complex step", loss.r_backward(kernels, saved, rz), moved)]
+    rows = [
+        ("1 forward", "loss", "loops", value, loops.loss_forward(loss, z, y)),
+        ("2 backward", "dz", "complex step", dz_of(z), np.array(steps)),
+        ("3 r_backward", "rdz", "complex step", loss.r_backward(kernels, saved, rz), moved),
+    ]
     limit = tolerance(float, z[0].size)
-    return [Check(rung, cases.brief(loss), quantity, oracle, relative_error(a, b), limit) for rung, quantity, oracle, a, b in rows]
+    return [
+        Check(rung, cases.brief(loss), quantity, oracle, relative_error(a, b), limit)
+        for rung, quantity, oracle, a, b in rows
+    ]

@@ -1,4 +1,5 @@
 """Every forward pass as loops a child could read: one task, one example, one number at a time. Slow on purpose."""
+
 from itertools import product
 from math import exp, log, sqrt, tanh
 
@@ -11,11 +12,16 @@ def windows(layer, x):
     if hasattr(layer, "padding"):
         (kH, kW), (sH, sW), ((top, bottom), (left, right)), (Ho, Wo) = layer.geometry((H, W))
         padded = np.zeros((len(x), top + H + bottom, left + W + right))
-        padded[:, top:top + H, left:left + W] = x
+        padded[:, top : top + H, left : left + W] = x
     else:
         ((kH, kW), (sH, sW)), padded = layer.geometry(), x
         Ho, Wo = (H - kH) // sH + 1, (W - kW) // sW + 1
-    return (kH, kW), (Ho, Wo), [(i, j, i * sH, j * sW) for i in range(Ho) for j in range(Wo)], padded
+    return (
+        (kH, kW),
+        (Ho, Wo),
+        [(i, j, i * sH, j * sW) for i in range(Ho) for j in range(Wo)],
+        padded,
+    )
 
 
 def conv2d(layer, w, x):
@@ -53,7 +59,9 @@ def film(layer, w, x):
     y, C = np.zeros(x.shape), layer.num_features
     for c in range(C):
         gamma = w["bias"][c] + sum(w["weight"][c, s] * w["context"][s] for s in range(layer.size))
-        beta = w["bias"][C + c] + sum(w["weight"][C + c, s] * w["context"][s] for s in range(layer.size))
+        beta = w["bias"][C + c] + sum(
+            w["weight"][C + c, s] * w["context"][s] for s in range(layer.size)
+        )
         for place in np.ndindex(x.shape[1:]):
             y[(c, *place)] = gamma * x[(c, *place)] + beta
     return y
@@ -63,18 +71,25 @@ def average(values):
     return sum(values) / len(values)
 
 
-SCALARS = {"ReLU": lambda layer, x: x if x > 0 else 0.0,
-           "LeakyReLU": lambda layer, x: x if x > 0 else layer.negative_slope * x,
-           "Tanh": lambda layer, x: tanh(x),
-           "Softplus": lambda layer, x: log(1 + exp(x))}
+SCALARS = {
+    "ReLU": lambda layer, x: x if x > 0 else 0.0,
+    "LeakyReLU": lambda layer, x: x if x > 0 else layer.negative_slope * x,
+    "Tanh": lambda layer, x: tanh(x),
+    "Softplus": lambda layer, x: log(1 + exp(x)),
+}
 
-EXAMPLES = {"Conv2d": conv2d, "Linear": linear, "FiLM": film,
-            "MaxPool2d": lambda layer, w, x: pooled(layer, x, max),
-            "AvgPool2d": lambda layer, w, x: pooled(layer, x, average),
-            "SpatialMean": lambda layer, w, x: np.array([average(list(channel.ravel())) for channel in x]),
-            "Flatten": lambda layer, w, x: np.array([x[place] for place in np.ndindex(x.shape)]),
-            "Context": lambda layer, w, x: np.array(
-                list(x) + [c if x.ndim == 1 else np.full(x.shape[1:], c) for c in w["context"]])}
+EXAMPLES = {
+    "Conv2d": conv2d,
+    "Linear": linear,
+    "FiLM": film,
+    "MaxPool2d": lambda layer, w, x: pooled(layer, x, max),
+    "AvgPool2d": lambda layer, w, x: pooled(layer, x, average),
+    "SpatialMean": lambda layer, w, x: np.array([average(list(channel.ravel())) for channel in x]),
+    "Flatten": lambda layer, w, x: np.array([x[place] for place in np.ndindex(x.shape)]),
+    "Context": lambda layer, w, x: np.array(
+        list(x) + [c if x.ndim == 1 else np.full(x.shape[1:], c) for c in w["context"]]
+    ),
+}
 
 
 def batch_norm(layer, w, x):
@@ -101,7 +116,11 @@ def forward(layer, w, x):
         if kind == "BatchNorm2d":
             tasks.append(batch_norm(layer, wt, x[t]))
         elif kind in SCALARS:
-            tasks.append(np.array([SCALARS[kind](layer, value) for value in x[t].ravel()]).reshape(x[t].shape))
+            tasks.append(
+                np.array([SCALARS[kind](layer, value) for value in x[t].ravel()]).reshape(
+                    x[t].shape
+                )
+            )
         else:
             tasks.append(np.array([EXAMPLES[kind](layer, wt, example) for example in x[t]]))
     return np.array(tasks)
@@ -111,16 +130,25 @@ def cross_entropy(loss, z, labels):
     """(T,): the scaled sum of -log softmax at the label, by the definition."""
     T, N, C = z.shape
     scale = {"mean": 1 / N, "sum": 1, "sum/K": 1 / (N / C)}[loss.reduction]
-    return np.array([scale * sum(-log(exp(z[t, n, labels[t, n]]) / sum(exp(v) for v in z[t, n])) for n in range(N))
-                     for t in range(T)])
+    return np.array(
+        [
+            scale
+            * sum(-log(exp(z[t, n, labels[t, n]]) / sum(exp(v) for v in z[t, n])) for n in range(N))
+            for t in range(T)
+        ]
+    )
 
 
 def squared_error(loss, z, targets):
     """(T,): the scaled sum of squares."""
     T, N, D = z.shape
     scale = loss.factor * {"mean": 1 / (N * D), "sum": 1, "sum/K": 1 / N}[loss.reduction]
-    return np.array([scale * sum((z[t, n, d] - targets[t, n, d]) ** 2 for n in range(N) for d in range(D))
-                     for t in range(T)])
+    return np.array(
+        [
+            scale * sum((z[t, n, d] - targets[t, n, d]) ** 2 for n in range(N) for d in range(D))
+            for t in range(T)
+        ]
+    )
 
 
 def loss_forward(loss, z, y):

@@ -1,4 +1,5 @@
 """Rows of rung 7, on kernels that may do anything, raise included."""
+
 import numpy as np
 
 from refmaml.oracles.tolerance import Check
@@ -9,9 +10,11 @@ def attempted(subject, checks, *arguments):
     that does not compile, or a driver that gives up, is to cost its own row and not all others'."""
     try:
         made = checks(*arguments)
-    except Exception as error:                           # NVRTC, the driver and CuPy each have exceptions of their own
+    except Exception as error:  # NVRTC, the driver and CuPy each have exceptions of their own
         said = (str(error).strip().splitlines() or [""])[0]
-        made = Check("7 kernels", subject, "raised", f"{type(error).__name__}: {said}"[:160], np.inf, 0.0)
+        made = Check(
+            "7 kernels", subject, "raised", f"{type(error).__name__}: {said}"[:160], np.inf, 0.0
+        )
     return [made] if isinstance(made, Check) else made
 
 

@@ -4,6 +4,7 @@ With a complex argument its imaginary part carries the exact derivative: no Hess
 involved, only forward and backward passes, which the rungs below have proven. Every function takes meta-parameters (B, M), one row for
 each copy of one task, and returns M's value for each row (B,).
 """
+
 import numpy as np
 
 
@@ -17,7 +18,11 @@ def inner_loop(net, phi, rates, x, y):
 
 def fixed_rates(net, method):
     """A_0 .. A_{K-1} of a method at its own initial step sizes; none for a method that takes no steps."""
-    return [method.inner_lr * masked(net, method)] * method.inner_steps if hasattr(method, "inner_steps") else []
+    return (
+        [method.inner_lr * masked(net, method)] * method.inner_steps
+        if hasattr(method, "inner_steps")
+        else []
+    )
 
 
 def copies(a, B):
@@ -79,7 +84,9 @@ def cavia(net, method, task, W):
     """Theta stays, the context starts from 0 and moves."""
     context = masked(net, method)
     x, y = copies(task.x_support, len(W)), copies(task.y_support, len(W))
-    phis = inner_loop(net, W * (1 - context), [method.inner_lr * context] * method.inner_steps, x, y)
+    phis = inner_loop(
+        net, W * (1 - context), [method.inner_lr * context] * method.inner_steps, x, y
+    )
     return loss_after(net, task, phis[-1:], [1])
 
 
@@ -94,7 +101,9 @@ def imaml(net, method, task, W, most=20000):
         phi = new
         if moved < 4 * np.finfo(float).eps:
             return loss_after(net, task, [phi], [1])
-    raise ArithmeticError(f"the inner solve still moves by {moved:.1e} after {most} steps of size {a}")
+    raise ArithmeticError(
+        f"the inner solve still moves by {moved:.1e} after {most} steps of size {a}"
+    )
 
 
 def reptile(net, method, meta, batch):
@@ -106,14 +115,23 @@ def reptile(net, method, meta, batch):
     if method.moment == "carried":
         before = np.log1p(-meta[-1]) / np.log(method.beta2)
     for t in range(len(batch)):
-        phi, v = meta[:P].copy(), meta[P:2 * P].copy() if method.moment == "carried" else np.zeros(P)
+        phi, v = (
+            meta[:P].copy(),
+            meta[P : 2 * P].copy() if method.moment == "carried" else np.zeros(P),
+        )
         for k, places in enumerate(method.mini_batches(batch.x_support.shape[1])):
-            g = net.gradient(phi[None], batch.x_support[t:t + 1, places], batch.y_support[t:t + 1, places])[0]
-            if method.optimizer == "adam":                          # Kingma & Ba 2015, Algorithm 1, with beta1 = 0
-                v = method.beta2 * v + (1 - method.beta2) * g ** 2
+            g = net.gradient(
+                phi[None], batch.x_support[t : t + 1, places], batch.y_support[t : t + 1, places]
+            )[0]
+            if method.optimizer == "adam":  # Kingma & Ba 2015, Algorithm 1, with beta1 = 0
+                v = method.beta2 * v + (1 - method.beta2) * g**2
                 g = g / (np.sqrt(v / (1 - method.beta2 ** (before + k + 1))) + method.eps)
             phi = phi - method.inner_lr * masked(net, method) * g
-        end = phi if method.moment == "fresh" else [*phi, *v, 1 - method.beta2 ** (before + method.inner_steps)]
+        end = (
+            phi
+            if method.moment == "fresh"
+            else [*phi, *v, 1 - method.beta2 ** (before + method.inner_steps)]
+        )
         total += meta - end
     return total / len(batch)
 
@@ -131,5 +149,14 @@ def masked(net, method):
     return chosen * (1 - net.mask(frozen)) if frozen else chosen
 
 
-BY_METHOD = {"MAML": maml, "ANIL": maml, "FirstOrderMAML": first_order, "FirstOrderANIL": first_order, "ERM": erm,
-             "MetaSGD": meta_sgd, "MAMLPlusPlus": maml_plus_plus, "CAVIA": cavia, "IMAML": imaml}
+BY_METHOD = {
+    "MAML": maml,
+    "ANIL": maml,
+    "FirstOrderMAML": first_order,
+    "FirstOrderANIL": first_order,
+    "ERM": erm,
+    "MetaSGD": meta_sgd,
+    "MAMLPlusPlus": maml_plus_plus,
+    "CAVIA": cavia,
+    "IMAML": imaml,
+}

@@ -4,6 +4,7 @@ Until it is whole it is a hidden one beside its place, .NAME.<32 hex digits>.par
 kernel drops a lock when its owner dies, however it dies: a part that nobody has locked is litter, whatever the number of the process
 that left it, and a part that is locked belongs to somebody alive.
 """
+
 import os
 import re
 import shutil
@@ -36,7 +37,7 @@ def atomic_write(path):
         with file:
             yield file
             file.flush()
-            os.replace(part, path)                        # still locked: nobody takes it for litter
+            os.replace(part, path)  # still locked: nobody takes it for litter
     finally:
         part.unlink(missing_ok=True)
 
@@ -70,9 +71,9 @@ def _new_part(path):
     """A new part of `path` and its open, locked file."""
     while True:
         part = _part_of(path)
-        file = open(part, "xb")                           # noqa: SIM115 (closed by whoever asked for it)
+        file = open(part, "xb")  # noqa: SIM115 (closed by whoever asked for it)
         try_lock(file.fileno(), wait=True)
-        if part.exists():                                 # not cleared away in the moment before it was locked
+        if part.exists():  # not cleared away in the moment before it was locked
             return part, file
         file.close()
 
@@ -95,9 +96,14 @@ def _part_of(path):
 
 
 def _remove_unless_locked(part):
-    with suppress(OSError):                               # gone meanwhile, or somebody else's
+    with suppress(OSError):  # gone meanwhile, or somebody else's
         is_folder = os.path.isdir(part)
-        fd = os.open(part, (os.O_RDONLY if is_folder else os.O_RDWR) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        fd = os.open(
+            part,
+            (os.O_RDONLY if is_folder else os.O_RDWR)
+            | getattr(os, "O_NOFOLLOW", 0)
+            | getattr(os, "O_NONBLOCK", 0),
+        )
         try:
             if try_lock(fd):
                 shutil.rmtree(part) if is_folder else os.unlink(part)

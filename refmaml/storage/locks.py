@@ -1,4 +1,5 @@
 """One writer for a folder: locks that the kernel drops when their owner dies, so that none is ever stale."""
+
 import errno
 import os
 import re
@@ -14,6 +15,7 @@ def try_lock(fd, wait=False):
     """Lock an open file for this process alone (flock): True; False where another has it; None where the file system has no locks."""
     try:
         import fcntl
+
         fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except ImportError:
         return None
@@ -34,12 +36,16 @@ def sole_writer(folder):
     except DataError:
         raise
     except OSError as error:
-        raise DataError(f"{folder}: expected a folder that can be written, got {error.strerror or error}") from error
+        raise DataError(
+            f"{folder}: expected a folder that can be written, got {error.strerror or error}"
+        ) from error
     try:
         yield
     finally:
-        with suppress(OSError):                           # a folder that is read-only by now; what is on its way out says more
-            if _is_at(fd, path):                          # and not another's, who came after somebody had removed ours
+        with suppress(
+            OSError
+        ):  # a folder that is read-only by now; what is on its way out says more
+            if _is_at(fd, path):  # and not another's, who came after somebody had removed ours
                 path.unlink()
         os.close(fd)
 
@@ -57,11 +63,15 @@ def _taken(path):
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
         if try_lock(fd) is False:
-            owner = re.match(r"process \d+ on [\w.-]+", os.pread(fd, 200, 0).decode(errors="replace"))
+            owner = re.match(
+                r"process \d+ on [\w.-]+", os.pread(fd, 200, 0).decode(errors="replace")
+            )
             os.close(fd)
-            raise DataError(f"{path.parent}: expected a folder that no other process is writing to, got one where "
-                            f"{owner[0] if owner else 'another process'} is at work")
-        if _is_at(fd, path):                              # whoever had it may have removed it before it was ours
+            raise DataError(
+                f"{path.parent}: expected a folder that no other process is writing to, got one where "
+                f"{owner[0] if owner else 'another process'} is at work"
+            )
+        if _is_at(fd, path):  # whoever had it may have removed it before it was ours
             os.ftruncate(fd, 0)
             os.pwrite(fd, _signature(os.getpid()), 0)
             return fd

@@ -1,4 +1,5 @@
 """Reading an .npz that nobody has to trust: nothing in it is executed, and nothing allocated that the file's own size does not cover."""
+
 import hashlib
 import json
 import os
@@ -9,8 +10,11 @@ import numpy as np
 
 from refmaml.storage.zips import open_zip, require
 
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-_LONGEST_HEADER = 10_000               # bytes, as NumPy's own limit, which it looks at after reading
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+_LONGEST_HEADER = 10_000  # bytes, as NumPy's own limit, which it looks at after reading
 
 
 def read_members(path, member, limit, kinds, most=None):
@@ -28,10 +32,16 @@ def read_members(path, member, limit, kinds, most=None):
         for m in archive.infolist():
             require(member.fullmatch(m.filename), f"a member {m.filename[:80]!r}")
             require(m.compress_type == zipfile.ZIP_STORED, f"a compressed member {m.filename}")
-            require(m.file_size == m.compress_size, f"{m.filename} of {m.file_size} bytes stored in {m.compress_size}")
+            require(
+                m.file_size == m.compress_size,
+                f"{m.filename} of {m.file_size} bytes stored in {m.compress_size}",
+            )
             allowed = (most or {}).get(m.filename.removesuffix(".npy"), limit)
-            require(m.file_size <= allowed, f"{m.filename} of {m.file_size} bytes, where {allowed} is the limit")
-        for m in archive.infolist():                      # every header before any of the numbers
+            require(
+                m.file_size <= allowed,
+                f"{m.filename} of {m.file_size} bytes, where {allowed} is the limit",
+            )
+        for m in archive.infolist():  # every header before any of the numbers
             check_header(archive, m, kinds)
         return {m.filename.removesuffix(".npy"): read_array(archive, m) for m in archive.infolist()}
 
@@ -48,9 +58,15 @@ def check_header(archive, member, kinds):
         shape, fortran, dtype = _HEADERS[version](stream)
         at = stream.tell()
     require(dtype.kind in kinds and dtype.itemsize > 0, f"{name} of dtype {dtype}")
-    require(dtype.byteorder != ">" and not (fortran and len(shape) > 1), f"{name} that is not little-endian in C order")
-    require(all(type(n) is int and n >= 0 for n in shape) and prod(shape) * dtype.itemsize == member.file_size - at,
-            f"{name} of shape {shape} in {member.file_size} bytes")
+    require(
+        dtype.byteorder != ">" and not (fortran and len(shape) > 1),
+        f"{name} that is not little-endian in C order",
+    )
+    require(
+        all(type(n) is int and n >= 0 for n in shape)
+        and prod(shape) * dtype.itemsize == member.file_size - at,
+        f"{name} of shape {shape} in {member.file_size} bytes",
+    )
 
 
 def read_array(archive, member):

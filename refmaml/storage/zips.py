@@ -5,13 +5,14 @@ and (before 3.11.8 and 3.12.2) lets members lie over one another, so that a smal
 a largest size, members are stored or deflated (which unpacks no further than asked) and no more together than the file, and only a
 regular file is opened: a pipe would wait for ever.
 """
+
 import io
 import os
 import stat
 import zipfile
 from contextlib import contextmanager
 
-_SMALLEST_TABLE = 1 << 17              # zipfile looks for the table's end in the last 65,557 bytes
+_SMALLEST_TABLE = 1 << 17  # zipfile looks for the table's end in the last 65,557 bytes
 
 
 def require(condition, got):
@@ -54,21 +55,31 @@ def open_zip(path, table, most=None):
             members = archive.infolist()
             require(len({m.filename for m in members}) == len(members), "a member twice")
             for m in members:
-                require(m.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED), f"a member in compression {m.compress_type}")
+                require(
+                    m.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
+                    f"a member in compression {m.compress_type}",
+                )
             size, packed = os.fstat(file.fileno()).st_size, sum(m.compress_size for m in members)
             require(packed <= size, f"members of {packed} bytes in a file of {size}")
             total = sum(m.file_size for m in members)
-            require(most is None or total <= most, f"members of {total} bytes, where {most} is the limit")
+            require(
+                most is None or total <= most,
+                f"members of {total} bytes, where {most} is the limit",
+            )
             yield archive
 
 
 class _Bounded(io.BufferedReader):
     """A reader that refuses to read more than `most` bytes at once, where that is set."""
+
     most = None
 
     def read(self, size=-1):
         if self.most is not None:
             left = os.fstat(self.fileno()).st_size - self.tell()
             wanted = left if size is None or size < 0 else min(size, left)
-            require(wanted <= self.most, f"a table of contents of {wanted} bytes, where {self.most} is the limit")
+            require(
+                wanted <= self.most,
+                f"a table of contents of {wanted} bytes, where {self.most} is the limit",
+            )
         return super().read(size)

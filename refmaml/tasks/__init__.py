@@ -1,4 +1,5 @@
 """Task distributions: what a meta-learner learns from. Every one has `sample(tasks, ..., seed=0, step=0)`."""
+
 from refmaml.tasks.glyphs import Glyphs
 from refmaml.tasks.linear_regression import LinearRegression
 from refmaml.tasks.omniglot import Omniglot

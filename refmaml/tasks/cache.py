@@ -1,4 +1,5 @@
 """Arrays that take long to build, kept in the user's cache folder; without one, they are built again."""
+
 import hashlib
 import os
 import re
@@ -10,9 +11,9 @@ from refmaml.storage.atomic import atomic_write, clear_parts
 from refmaml.storage.npz import digest, read_members
 from refmaml.storage.zips import require
 
-LIMIT = 1 << 30                         # bytes in a file we agree to read
+LIMIT = 1 << 30  # bytes in a file we agree to read
 _MEMBER = re.compile(r"[a-z]+\.npy")
-_SEAL = "sha"                           # the member that holds the sha256 of the ingredients and the other members
+_SEAL = "sha"  # the member that holds the sha256 of the ingredients and the other members
 
 
 def cache_folder():
@@ -32,7 +33,7 @@ def cached(name, ingredients, build, fits):
     recipe = hashlib.sha256(repr(ingredients).encode()).hexdigest()
     try:
         path = cache_folder() / f"{name}-{recipe}.npz"
-    except RuntimeError:            # Path.home(): this user has no home folder
+    except RuntimeError:  # Path.home(): this user has no home folder
         return build()
     arrays = _load(path, recipe)
     if arrays is None or not fits(arrays):
@@ -47,7 +48,7 @@ def _load(path, recipe):
         arrays = read_members(path, _MEMBER, LIMIT, "uU", {_SEAL: 1 << 10})
         require(arrays.pop(_SEAL).tobytes().hex() == digest(recipe, arrays), "another seal")
         return arrays
-    except Exception:               # zipfile and NumPy's header parser raise all kinds on damaged bytes
+    except Exception:  # zipfile and NumPy's header parser raise all kinds on damaged bytes
         return None
 
 
@@ -56,6 +57,10 @@ def _store(path, recipe, arrays):
         path.parent.mkdir(parents=True, exist_ok=True)
         clear_parts(path.parent)
         with atomic_write(path) as file:
-            np.savez(file, **arrays, **{_SEAL: np.frombuffer(bytes.fromhex(digest(recipe, arrays)), np.uint8)})
-    except OSError:                 # a read-only or full disk
+            np.savez(
+                file,
+                **arrays,
+                **{_SEAL: np.frombuffer(bytes.fromhex(digest(recipe, arrays)), np.uint8)},
+            )
+    except OSError:  # a read-only or full disk
         pass

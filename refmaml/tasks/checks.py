@@ -1,4 +1,5 @@
 """What every task distribution asks of its arguments, each refused in the house's one line."""
+
 from numbers import Integral, Real
 
 import numpy as np
@@ -8,25 +9,47 @@ from refmaml.errors import expect
 
 def expect_count(name, value, least=1):
     """An integer `value` >= `least`, or ArgumentError."""
-    expect(isinstance(value, Integral) and not isinstance(value, bool) and value >= least,
-           name, f"an integer >= {least}", repr(value))
+    expect(
+        isinstance(value, Integral) and not isinstance(value, bool) and value >= least,
+        name,
+        f"an integer >= {least}",
+        repr(value),
+    )
 
 
 def expect_level(name, value):
     """A finite real `value` >= 0, such as a noise's standard deviation, or ArgumentError."""
-    expect(isinstance(value, Real) and np.isfinite(value) and value >= 0, name, "a number >= 0", repr(value))
+    expect(
+        isinstance(value, Real) and np.isfinite(value) and value >= 0,
+        name,
+        "a number >= 0",
+        repr(value),
+    )
 
 
 def expect_interval(name, value):
     """A pair (low, high) of finite numbers with low <= high, or ArgumentError."""
-    pair = isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, Real) for v in value)
-    expect(pair and np.isfinite(value).all() and value[0] <= value[1],
-           name, "two finite numbers (low, high)", repr(value))
+    pair = (
+        isinstance(value, (tuple, list))
+        and len(value) == 2
+        and all(isinstance(v, Real) for v in value)
+    )
+    expect(
+        pair and np.isfinite(value).all() and value[0] <= value[1],
+        name,
+        "two finite numbers (low, high)",
+        repr(value),
+    )
 
 
 def expect_choice(name, value, choices):
     """One of `choices`, or ArgumentError."""
-    expect(isinstance(value, str) and value in choices, name, f"one of {', '.join(choices)}", repr(value))
+    expect(
+        isinstance(value, str) and value in choices,
+        name,
+        f"one of {', '.join(choices)}",
+        repr(value),
+    )
 
 
 def expect_real_dtype(dtype):

@@ -1,12 +1,13 @@
 """Fetching one file from the web and believing it only by its checksum."""
+
 import hashlib
 
-from refmaml.bars import bar
 from refmaml.errors import DataError
+from refmaml.progress import bar
 from refmaml.storage.atomic import atomic_write
 
 _CHUNK = 1 << 16
-_LIMIT = 1 << 27        # bytes; a server that sends more than 128 MiB is not sending what was asked for
+_LIMIT = 1 << 27  # bytes; a server that sends more than 128 MiB is not sending what was asked for
 
 
 def download(url, path, md5):
@@ -16,19 +17,27 @@ def download(url, path, md5):
     Raises DataError, and leaves nothing behind, where the network fails or the checksum is another.
     """
     from http.client import HTTPException  # takes as long to import as all tasks together
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as file, _open(url) as answer, \
-                bar(desc=path.name, total=_length(answer), unit="B", unit_scale=True) as progress:
+        with (
+            atomic_write(path) as file,
+            _open(url) as answer,
+            bar(desc=path.name, total=_length(answer), unit="B", unit_scale=True) as progress,
+        ):
             _expect_md5(url, md5, _copy(url, answer, file, progress))
     except DataError:
         raise
-    except (OSError, HTTPException) as error:        # URLError, timeouts and full disks are all OSErrors; odd proxies and cut answers
+    except (
+        OSError,
+        HTTPException,
+    ) as error:  # URLError, timeouts and full disks are all OSErrors; odd proxies and cut answers
         raise DataError(f"{path}: expected to download it from {url}, got {error}") from error
 
 
 def _open(url):
     from urllib.request import urlopen
+
     return urlopen(url, timeout=60)
 
 

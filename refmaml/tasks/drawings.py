@@ -1,4 +1,5 @@
 """Omniglot's drawings as they lie on disk: one-bit PNGs in two zip archives, or in two folders."""
+
 import io
 import re
 from contextlib import contextmanager
@@ -7,19 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from refmaml.bars import bar
 from refmaml.errors import DataError, expect_installed
+from refmaml.progress import bar
 from refmaml.storage.zips import open_regular, open_zip, require
 
 SETS = ("images_background", "images_evaluation")
-SIDE, DRAWINGS = 105, 20                    # pixels along an edge; drawings of each character
+SIDE, DRAWINGS = 105, 20  # pixels along an edge; drawings of each character
 RESAMPLE = ("lanczos", "nearest")
-_DRAWING = re.compile(r"(([^/]+)/[^/]+/[^/]+)/[^/]+\.png")     # set/alphabet/character/drawing.png
-_ODD = re.compile(r"(.*/)?\.\.?(/.*)?|/.*|.*[\x00-\x1f\x7f\\].*", re.DOTALL)     # . or .. on the way, from the root, control characters
-_LIMIT = 1 << 16                            # bytes in one PNG; the real ones have some 250
-_TOTAL = 1 << 26                            # bytes in all members of an archive, unpacked; the real ones have 5 million
-_TABLE = 3 << 20                            # bytes in an archive's table of contents; the real ones have 2 million
-_FILES = 1 << 16                            # files in a folder; the real ones have some 20 000
+_DRAWING = re.compile(r"(([^/]+)/[^/]+/[^/]+)/[^/]+\.png")  # set/alphabet/character/drawing.png
+_ODD = re.compile(
+    r"(.*/)?\.\.?(/.*)?|/.*|.*[\x00-\x1f\x7f\\].*", re.DOTALL
+)  # . or .. on the way, from the root, control characters
+_LIMIT = 1 << 16  # bytes in one PNG; the real ones have some 250
+_TOTAL = 1 << 26  # bytes in all members of an archive, unpacked; the real ones have 5 million
+_TABLE = 3 << 20  # bytes in an archive's table of contents; the real ones have 2 million
+_FILES = 1 << 16  # files in a folder; the real ones have some 20 000
 
 
 def locate(root):
@@ -33,20 +36,35 @@ def locate(root):
         for name in SETS:
             places = [p for p in (root / f"{name}.zip", root / name) if p.exists()]
             if not places:
-                raise DataError(f"{root}: expected Omniglot's {name}.zip or the folder {name}, got neither "
-                                "(download=True fetches the archives)")
+                raise DataError(
+                    f"{root}: expected Omniglot's {name}.zip or the folder {name}, got neither "
+                    "(download=True fetches the archives)"
+                )
             found.append(places[0])
-    except (OSError, RuntimeError, ValueError) as error:    # no permission, links in a circle, a name no file can have
-        raise error if isinstance(error, DataError) else refused(root, "Omniglot's folder", error) from error
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # no permission, links in a circle, a name no file can have
+        raise (
+            error if isinstance(error, DataError) else refused(root, "Omniglot's folder", error)
+        ) from error
     return found
 
 
 def fingerprint(place):
     """What changes when the drawings at a path of `locate` change: names, sizes and times, no contents. Raises DataError."""
     try:
-        return [(str(f), (about := f.stat()).st_size, about.st_mtime_ns) for f in (in_folder(place) if place.is_dir() else [place])]
-    except OSError as error:                                # a link that leads nowhere
-        raise error if isinstance(error, DataError) else refused(place, "drawings that can be read", error) from error
+        return [
+            (str(f), (about := f.stat()).st_size, about.st_mtime_ns)
+            for f in (in_folder(place) if place.is_dir() else [place])
+        ]
+    except OSError as error:  # a link that leads nowhere
+        raise (
+            error
+            if isinstance(error, DataError)
+            else refused(place, "drawings that can be read", error)
+        ) from error
 
 
 def in_folder(place):
@@ -59,7 +77,9 @@ def in_folder(place):
 
 def refused(place, expected, error):
     """The DataError for whatever went wrong with a file, in one line."""
-    reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    reason = (
+        " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    )
     return DataError(f"{place}: expected {expected}, got {reason[:300]}")
 
 
@@ -75,7 +95,9 @@ def read_drawings(places, size, resample):
         with _opened(place) as (members, read):
             characters = _by_character(place, members)
             table = np.empty((len(characters), DRAWINGS, size, size), np.uint8)
-            for row, name in enumerate(bar(sorted(characters), desc=f"reading {place.name}", leave=False)):
+            for row, name in enumerate(
+                bar(sorted(characters), desc=f"reading {place.name}", leave=False)
+            ):
                 for column, member in enumerate(characters[name]):
                     table[row, column] = _decoded(place, member, read, size, resample)
                 names.append(name)
@@ -98,7 +120,7 @@ def _opened(place):
                 require(not _ODD.fullmatch(name), f"a member named {name[:80]!r}")
             reading = True
             yield members, lambda name: _first_bytes(archive.open(name))
-    except Exception as error:      # zipfile raises all kinds on damaged bytes
+    except Exception as error:  # zipfile raises all kinds on damaged bytes
         if reading:
             raise
         raise refused(place, "a zip archive of Omniglot", error) from error
@@ -116,10 +138,14 @@ def _by_character(place, members):
     characters = {}
     for member in sorted(members):
         match = _DRAWING.fullmatch(member)
-        if match and match[2] == place.stem:        # a renamed copy of the other set would leak its classes
+        if (
+            match and match[2] == place.stem
+        ):  # a renamed copy of the other set would leak its classes
             characters.setdefault(match[1], []).append(member)
     if not characters:
-        raise DataError(f"{place}: expected drawings {place.stem}/ALPHABET/CHARACTER/*.png, got none")
+        raise DataError(
+            f"{place}: expected drawings {place.stem}/ALPHABET/CHARACTER/*.png, got none"
+        )
     for name, drawings in characters.items():
         if len(drawings) != DRAWINGS:
             raise DataError(f"{place}: expected {DRAWINGS} drawings of {name}, got {len(drawings)}")
@@ -129,11 +155,14 @@ def _by_character(place, members):
 def _decoded(place, member, read, size, resample):
     """One drawing as grey values (size, size). Raises DataError."""
     from PIL import Image
+
     try:
         with Image.open(io.BytesIO(read(member)), formats=["PNG"]) as png:
             # Known from the header, before a pixel is unpacked.
             require(png.size == (SIDE, SIDE), f"{png.size[0]} x {png.size[1]} pixels")
             # A picture in one-bit mode would be resized by nearest neighbour, whatever filter is named.
-            return np.asarray(png.convert("L").resize((size, size), Image.Resampling[resample.upper()]))
-    except Exception as error:      # zipfile, zlib and Pillow raise all kinds on damaged bytes
+            return np.asarray(
+                png.convert("L").resize((size, size), Image.Resampling[resample.upper()])
+            )
+    except Exception as error:  # zipfile, zlib and Pillow raise all kinds on damaged bytes
         raise refused(place, f"{member} to be a PNG of {SIDE} x {SIDE} pixels", error) from error

@@ -1,4 +1,5 @@
 """Few-shot classification: tasks of a few classes, drawn from a table of pictures."""
+
 import numpy as np
 
 from refmaml.batch import Batch
@@ -25,24 +26,49 @@ class FewShot:
     """
 
     def __init__(self, images, names, *, rotations="per_task", invert=False):
-        expect(isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == 4
-               and images.shape[2] == images.shape[3] and images.size > 0,
-               "images", "uint8 (classes, examples, H, H)", getattr(images, "shape", type(images).__name__))
+        expect(
+            isinstance(images, np.ndarray)
+            and images.dtype == np.uint8
+            and images.ndim == 4
+            and images.shape[2] == images.shape[3]
+            and images.size > 0,
+            "images",
+            "uint8 (classes, examples, H, H)",
+            getattr(images, "shape", type(images).__name__),
+        )
         expect(len(names) == len(images), "names", f"{len(images)}, one per class", len(names))
         expect_choice("rotations", rotations, ROTATIONS)
         expect(isinstance(invert, (bool, np.bool_)), "invert", "True or False", repr(invert))
-        self.images, self.names, self.rotations, self.invert = images, tuple(names), rotations, bool(invert)
+        self.images, self.names, self.rotations, self.invert = (
+            images,
+            tuple(names),
+            rotations,
+            bool(invert),
+        )
 
     def __repr__(self):
         _, examples, height, width = self.images.shape
-        return (f"{type(self).__name__}({len(self)} classes, {examples} examples of {height} x {width}, "
-                f"rotations={self.rotations!r}, invert={self.invert})")
+        return (
+            f"{type(self).__name__}({len(self)} classes, {examples} examples of {height} x {width}, "
+            f"rotations={self.rotations!r}, invert={self.invert})"
+        )
 
     def __len__(self):
         """The number of classes a task chooses from."""
         return len(self.images) * (4 if self.rotations == "as_classes" else 1)
 
-    def sample(self, tasks, n_way=5, k_shot=1, k_query=15, *, seed=0, step=0, dtype=np.float32, support_order="by_class"):
+    def sample(
+        self,
+        tasks,
+        n_way=5,
+        k_shot=1,
+        k_query=15,
+        *,
+        seed=0,
+        step=0,
+        dtype=np.float32,
+        support_order="by_class",
+    ):
         """A Batch: x (T, N, 1, H, W) in [0, 1], y (T, N) int64 labels 0 .. n_way-1, class after class.
 
         tasks       how many, or which ones as a range
@@ -59,8 +85,10 @@ class FewShot:
         expect_real_dtype(dtype)
         expect_choice("support_order", support_order, SUPPORT_ORDERS)
         places = n_way * k_shot if support_order == "shuffled" else 0
-        classes, turns, examples, order = self._draw(tasks, n_way, k_shot + k_query, places, seed, step)
-        pictures = self.images[classes[:, :, None], examples]           # (T, n_way, k_shot + k_query, H, W)
+        classes, turns, examples, order = self._draw(
+            tasks, n_way, k_shot + k_query, places, seed, step
+        )
+        pictures = self.images[classes[:, :, None], examples]  # (T, n_way, k_shot + k_query, H, W)
         for quarters in (1, 2, 3):
             turned = turns == quarters
             pictures[turned] = np.rot90(pictures[turned], quarters, axes=(-2, -1))
@@ -68,14 +96,20 @@ class FewShot:
         if support_order == "shuffled":
             each = np.arange(len(tasks))[:, None]
             x, y = x[each, order], y[each, order]
-        return Batch(x, y, self._inputs(pictures[:, :, k_shot:], dtype), _labels(len(tasks), n_way, k_query))
+        return Batch(
+            x, y, self._inputs(pictures[:, :, k_shot:], dtype), _labels(len(tasks), n_way, k_query)
+        )
 
     def _expect_enough(self, n_way, k_shot, k_query):
         for name, value in (("n_way", n_way), ("k_shot", k_shot), ("k_query", k_query)):
             expect_count(name, value)
         expect(n_way <= len(self), "n_way", f"at most the {len(self)} classes there are", n_way)
-        expect(k_shot + k_query <= self.images.shape[1], "k_shot + k_query",
-               f"at most the {self.images.shape[1]} examples of a class", k_shot + k_query)
+        expect(
+            k_shot + k_query <= self.images.shape[1],
+            "k_shot + k_query",
+            f"at most the {self.images.shape[1]} examples of a class",
+            k_shot + k_query,
+        )
 
     def _draw(self, tasks, n_way, examples, places, seed, step):
         """Row of the table (T, n_way), quarter turns (T, n_way), column of the table (T, n_way, examples), and an order of
@@ -89,10 +123,17 @@ class FewShot:
             keys[t] = rng.random(keys.shape[1:])
             if self.rotations == "per_task":
                 turns[t] = rng.integers(4, size=n_way)
-            order[t] = rng.permutation(places)                           # the last, so that it changes nothing else of a task
+            order[t] = rng.permutation(
+                places
+            )  # the last, so that it changes nothing else of a task
         if self.rotations == "as_classes":
             turns, classes = np.divmod(classes, len(self.images))
-        return classes, turns, keys.argsort(axis=-1)[..., :examples], order        # the order of random keys: a shuffle
+        return (
+            classes,
+            turns,
+            keys.argsort(axis=-1)[..., :examples],
+            order,
+        )  # the order of random keys: a shuffle
 
     def _inputs(self, pictures, dtype):
         """uint8 (T, n_way, k, H, W) -> (T, n_way * k, 1, H, W) in [0, 1]."""

@@ -1,4 +1,5 @@
 """Glyphs: few-shot classification with nothing to download, drawn from the fonts inside Matplotlib."""
+
 import unicodedata
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from refmaml.tasks.streams import build_rng
 
 # Whole scripts go to one split; a script is named by the first word of its characters' Unicode names ("OLD"
 # is Old Italic). Their order matters: of two that look alike, the one of the later script is left out.
-SCRIPTS = {"train": ("LATIN", "CYRILLIC", "ARABIC", "CANADIAN", "LISU"),
-           "validation": ("HEBREW", "NKO", "TIFINAGH", "OLD", "OGHAM"),
-           "test": ("GREEK", "COPTIC", "ARMENIAN", "GEORGIAN", "LAO")}
+SCRIPTS = {
+    "train": ("LATIN", "CYRILLIC", "ARABIC", "CANADIAN", "LISU"),
+    "validation": ("HEBREW", "NKO", "TIFINAGH", "OLD", "OGHAM"),
+    "test": ("GREEK", "COPTIC", "ARMENIAN", "GEORGIAN", "LAO"),
+}
 # Two characters look alike where their blurred pictures correlate more than this in some quarter turn of one.
 ALIKE = 0.9
-_SIZE = 28              # pixels along the edge of the pictures that are compared
+_SIZE = 28  # pixels along the edge of the pictures that are compared
 
 
 class Glyphs(FewShot):
@@ -38,7 +41,7 @@ class Glyphs(FewShot):
         expect_choice("split", split, tuple(SCRIPTS))
         expect_count("size", size, least=8)
         expect_count("examples", examples)
-        build_rng(seed)                     # refuses a bad seed before any work
+        build_rng(seed)  # refuses a bad seed before any work
         table = _table(size, examples, seed)
         rows = table["splits"] == split
         super().__init__(table["images"][rows], table["names"][rows].tolist(), rotations=rotations)
@@ -46,15 +49,30 @@ class Glyphs(FewShot):
 
 def _table(size, examples, seed):
     """Images, names and splits of all characters, from the cache if they are there."""
-    expect_installed("glyphs", "matplotlib", "matplotlib")               # whose fonts they are drawn with
+    expect_installed("glyphs", "matplotlib", "matplotlib")  # whose fonts they are drawn with
     import matplotlib
+
     recipe = [Path(module).read_bytes() for module in (__file__, outlines.__file__, warps.__file__)]
-    ingredients = (recipe, matplotlib.__version__, unicodedata.unidata_version, size, examples, seed)
+    ingredients = (
+        recipe,
+        matplotlib.__version__,
+        unicodedata.unidata_version,
+        size,
+        examples,
+        seed,
+    )
 
     def fits(table):
-        return (table.keys() == {"images", "names", "splits"} and table["names"].ndim == 1 and table["names"].dtype.kind == "U"
-                and table["splits"].shape == table["names"].shape and set(table["splits"].tolist()) == set(SCRIPTS)
-                and table["images"].dtype == np.uint8 and table["images"].shape == (len(table["names"]), examples, size, size))
+        return (
+            table.keys() == {"images", "names", "splits"}
+            and table["names"].ndim == 1
+            and table["names"].dtype.kind == "U"
+            and table["splits"].shape == table["names"].shape
+            and set(table["splits"].tolist()) == set(SCRIPTS)
+            and table["images"].dtype == np.uint8
+            and table["images"].shape == (len(table["names"]), examples, size, size)
+        )
+
     return cached("glyphs", ingredients, lambda: _build(size, examples, seed), fits)
 
 
@@ -64,14 +82,20 @@ def _build(size, examples, seed):
     images = np.empty((len(splits), examples, size, size), np.uint8)
     for pictures, character in zip(images, splits, strict=True):
         rng = build_rng(seed, ord(character))
-        faces = [shape for font in fonts if (shape := outlines.outline(font, character)) is not None]
+        faces = [
+            shape for font in fonts if (shape := outlines.outline(font, character)) is not None
+        ]
         chosen = rng.integers(len(faces), size=examples)
         for face, (points, codes) in enumerate(faces):
             rows = np.flatnonzero(chosen == face)
             shapes, pens = warps.warped(points, codes != outlines.CLOSE, rng, size, len(rows))
             for row, shape, pen_width in zip(rows, shapes, pens, strict=True):
                 pictures[row] = canvas.draw(shape, codes, pen_width)
-    return {"images": images, "names": np.array(list(splits)), "splits": np.array(list(splits.values()))}
+    return {
+        "images": images,
+        "names": np.array(list(splits)),
+        "splits": np.array(list(splits.values())),
+    }
 
 
 def candidates(font):
@@ -82,8 +106,11 @@ def candidates(font):
     found = {script: [] for scripts in SCRIPTS.values() for script in scripts}
     for character in map(chr, sorted(font.get_charmap())):
         script = unicodedata.name(character, "").split(" ")[0]
-        if (script in found and unicodedata.category(character) in ("Lu", "Ll", "Lt", "Lo")
-                and unicodedata.normalize("NFKD", character) == character):
+        if (
+            script in found
+            and unicodedata.category(character) in ("Lu", "Ll", "Lt", "Lo")
+            and unicodedata.normalize("NFKD", character) == character
+        ):
             found[script].append(character)
     return found
 
@@ -94,8 +121,14 @@ def distinct_characters(font):
     owners = {c: split for split, scripts in SCRIPTS.items() for s in scripts for c in letters[s]}
     shapes = {c: shape for c in owners if (shape := outlines.outline(font, c)) is not None}
     canvas = outlines.Canvas(_SIZE)
-    likeness = likenesses(np.array([canvas.draw(0.7 * _SIZE * points + _SIZE / 2, codes)
-                                    for points, codes in shapes.values()]))
+    likeness = likenesses(
+        np.array(
+            [
+                canvas.draw(0.7 * _SIZE * points + _SIZE / 2, codes)
+                for points, codes in shapes.values()
+            ]
+        )
+    )
     # Unlike every earlier one, kept or not: a chain of small steps could lead back to one left out.
     unlike = ~(np.tril(likeness, -1) > ALIKE).any(axis=1)
     return {c: owners[c] for c, alone in zip(shapes, unlike, strict=True) if alone}
@@ -119,4 +152,4 @@ def _blurred(pictures):
 def _standardised(pictures):
     flat = pictures.reshape(len(pictures), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
-    return flat / np.sqrt((flat ** 2).sum(axis=1, keepdims=True))
+    return flat / np.sqrt((flat**2).sum(axis=1, keepdims=True))

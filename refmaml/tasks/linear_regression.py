@@ -1,4 +1,5 @@
 """Noisy linear regression, a new weight vector for every task."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ class LinearRegression:
     With squared error every loss is a quadratic of Hessian X'X/N (times two, if the loss has no half), which
     is why its meta-gradients have closed forms. Raises ArgumentError unless dim >= 1 and noise >= 0.
     """
+
     dim: int
     noise: float = 0.1
 

@@ -1,4 +1,5 @@
 """Omniglot: 1623 handwritten characters of 50 alphabets, each drawn by 20 people."""
+
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from refmaml.tasks.streams import build_rng
 
 _SPLITS = {"characters": ("train", "validation", "test"), "alphabets": ("train", "test")}
 _URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
-_MD5 = {"images_background": "68d2efa1b9178cc56df9314c21c6e718",
-        "images_evaluation": "6b91aef0f799c5bb55b94e3f2daec811"}
+_MD5 = {
+    "images_background": "68d2efa1b9178cc56df9314c21c6e718",
+    "images_evaluation": "6b91aef0f799c5bb55b94e3f2daec811",
+}
 
 
 class Omniglot(FewShot):
@@ -39,9 +42,21 @@ class Omniglot(FewShot):
     Raises ArgumentError, and DataError where a file is missing, damaged or not Omniglot's.
     """
 
-    def __init__(self, root, split="train", *, split_by="characters", split_seed=1, train_classes=1100,
-                 validation_classes=100, size=28, resample="lanczos", invert=True, rotations="per_task",
-                 download=False):
+    def __init__(
+        self,
+        root,
+        split="train",
+        *,
+        split_by="characters",
+        split_seed=1,
+        train_classes=1100,
+        validation_classes=100,
+        size=28,
+        resample="lanczos",
+        invert=True,
+        rotations="per_task",
+        download=False,
+    ):
         expect_choice("split_by", split_by, tuple(_SPLITS))
         expect_choice("split", split, _SPLITS[split_by])
         expect_count("train_classes", train_classes)
@@ -52,10 +67,16 @@ class Omniglot(FewShot):
         if download:
             _download_missing(Path(root))
         table = _table(drawings.locate(root), size, resample)
-        rows = (_rows_by_alphabet(table["names"], split) if split_by == "alphabets" else
-                _rows_by_character(len(table["names"]), split, split_seed, train_classes, validation_classes))
-        super().__init__(table["images"][rows], table["names"][rows].tolist(), rotations=rotations,
-                         invert=invert)
+        rows = (
+            _rows_by_alphabet(table["names"], split)
+            if split_by == "alphabets"
+            else _rows_by_character(
+                len(table["names"]), split, split_seed, train_classes, validation_classes
+            )
+        )
+        super().__init__(
+            table["images"][rows], table["names"][rows].tolist(), rotations=rotations, invert=invert
+        )
 
 
 def _table(places, size, resample):
@@ -64,18 +85,32 @@ def _table(places, size, resample):
     ingredients = (recipe, [drawings.fingerprint(place) for place in places], size, resample)
 
     def fits(table):
-        return (table.keys() == {"images", "names"} and table["names"].ndim == 1 and table["names"].dtype.kind == "U"
-                and table["images"].dtype == np.uint8 and table["images"].shape == (len(table["names"]), drawings.DRAWINGS, size, size))
-    return cached("omniglot", ingredients, lambda: drawings.read_drawings(places, size, resample), fits)
+        return (
+            table.keys() == {"images", "names"}
+            and table["names"].ndim == 1
+            and table["names"].dtype.kind == "U"
+            and table["images"].dtype == np.uint8
+            and table["images"].shape == (len(table["names"]), drawings.DRAWINGS, size, size)
+        )
+
+    return cached(
+        "omniglot", ingredients, lambda: drawings.read_drawings(places, size, resample), fits
+    )
 
 
 def _rows_by_character(classes, split, split_seed, train_classes, validation_classes):
     order = build_rng(split_seed).permutation(classes)
-    start, stop = {"train": (0, train_classes),
-                   "validation": (train_classes, train_classes + validation_classes),
-                   "test": (train_classes + validation_classes, classes)}[split]
-    expect(start < stop <= classes, "split", f"a non-empty split of {classes} characters",
-           f"{split!r} with train_classes={train_classes}, validation_classes={validation_classes}")
+    start, stop = {
+        "train": (0, train_classes),
+        "validation": (train_classes, train_classes + validation_classes),
+        "test": (train_classes + validation_classes, classes),
+    }[split]
+    expect(
+        start < stop <= classes,
+        "split",
+        f"a non-empty split of {classes} characters",
+        f"{split!r} with train_classes={train_classes}, validation_classes={validation_classes}",
+    )
     return order[start:stop]
 
 

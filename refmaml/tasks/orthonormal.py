@@ -1,4 +1,5 @@
 """Random orthonormal columns."""
+
 import numpy as np
 
 

@@ -1,14 +1,23 @@
 """Characters as outlines of the TrueType fonts inside Matplotlib, and outlines as small grey pictures."""
+
 from pathlib import Path
 
 import numpy as np
 
 from refmaml.errors import DataError
 
-CLOSE = 79      # Matplotlib's code for "close this contour"; the point that comes with it means nothing
+CLOSE = 79  # Matplotlib's code for "close this contour"; the point that comes with it means nothing
 # Upright faces only: an italic may have another letter's shape (Cyrillic te as m); the warps slant as well.
-FACES = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSansMono",
-         "DejaVuSansMono-Bold", "STIXGeneral", "STIXGeneralBol")
+FACES = (
+    "DejaVuSans",
+    "DejaVuSans-Bold",
+    "DejaVuSerif",
+    "DejaVuSerif-Bold",
+    "DejaVuSansMono",
+    "DejaVuSansMono-Bold",
+    "STIXGeneral",
+    "STIXGeneralBol",
+)
 
 
 def open_faces():
@@ -18,13 +27,21 @@ def open_faces():
     """
     import matplotlib
     from matplotlib.ft2font import FT2Font
+
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     try:
         fonts = [FT2Font(str(folder / f"{face}.ttf")) for face in FACES]
-    except (OSError, RuntimeError) as error:        # a distribution that leaves the fonts out, a damaged file
-        raise DataError(f"{folder}: expected Matplotlib's fonts {', '.join(FACES)}, got {error}") from error
+    except (
+        OSError,
+        RuntimeError,
+    ) as error:  # a distribution that leaves the fonts out, a damaged file
+        raise DataError(
+            f"{folder}: expected Matplotlib's fonts {', '.join(FACES)}, got {error}"
+        ) from error
     for font in fonts:
-        font.set_size(256, 72)      # 256 pixels to the em: hinting to whole pixels moves nothing visible
+        font.set_size(
+            256, 72
+        )  # 256 pixels to the em: hinting to whole pixels moves nothing visible
     return fonts
 
 
@@ -51,6 +68,7 @@ class Canvas:
         from matplotlib.backends.backend_agg import RendererAgg
         from matplotlib.path import Path as Contours
         from matplotlib.transforms import IdentityTransform
+
         self._renderer = RendererAgg(size, size, dpi=72)
         self._pen = self._renderer.new_gc()
         self._contours, self._identity = Contours, IdentityTransform()
@@ -62,5 +80,7 @@ class Canvas:
         """
         self._renderer.clear()
         self._pen.set_linewidth(pen_width)
-        self._renderer.draw_path(self._pen, self._contours(points, codes), self._identity, (0.0, 0.0, 0.0))
+        self._renderer.draw_path(
+            self._pen, self._contours(points, codes), self._identity, (0.0, 0.0, 0.0)
+        )
         return np.asarray(self._renderer.buffer_rgba())[:, :, 3].copy()

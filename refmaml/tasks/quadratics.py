@@ -1,4 +1,5 @@
 """Quadratic losses: tasks whose every meta-gradient has a closed form."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ class Quadratics:
     The minima c are standard normal. Gradient A (w - c), Hessian A, so that gradient descent with step alpha
     contracts where alpha * high < 2. Raises ArgumentError unless dim >= 1 and 0 < low <= high.
     """
+
     dim: int
     eigenvalues: tuple[float, float] = (0.5, 3.0)
 
@@ -35,11 +37,15 @@ class Quadratics:
         Raises ArgumentError.
         """
         expect_real_dtype(dtype)
-        draws = [(*self._loss(rng), *self._loss(rng)) for rng in task_rngs(seed, step, task_range(tasks))]
+        draws = [
+            (*self._loss(rng), *self._loss(rng)) for rng in task_rngs(seed, step, task_range(tasks))
+        ]
         return Batch(*(np.stack(arrays).astype(dtype) for arrays in zip(*draws, strict=True)))
 
     def _loss(self, rng):
         s = rng.uniform(*self.eigenvalues, size=self.dim)
         q = random_orthonormal(rng, self.dim, self.dim)
         a = (q * s) @ q.T
-        return (a + a.T) / 2, rng.standard_normal(self.dim)     # the product is symmetric only to rounding
+        return (a + a.T) / 2, rng.standard_normal(
+            self.dim
+        )  # the product is symmetric only to rounding

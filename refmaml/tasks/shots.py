@@ -1,4 +1,5 @@
 """From single tasks, drawn one by one, to a batch of support and query sets."""
+
 import numpy as np
 
 from refmaml.batch import Batch
@@ -16,5 +17,9 @@ def batch_of_shots(draws, k_shot, dtype):
 
 def split(x, y, k_shot, dtype):
     """The Batch whose support is the first `k_shot` examples of x (T, N, D), y (T, N, E), whose query is the rest, in `dtype`."""
-    return Batch(*(np.ascontiguousarray(part, dtype)
-                   for part in (x[:, :k_shot], y[:, :k_shot], x[:, k_shot:], y[:, k_shot:])))
+    return Batch(
+        *(
+            np.ascontiguousarray(part, dtype)
+            for part in (x[:, :k_shot], y[:, :k_shot], x[:, k_shot:], y[:, k_shot:])
+        )
+    )

@@ -1,4 +1,5 @@
 """The sine waves of MAML's regression experiment."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ class Sinusoids:
     Source: Finn, Abbeel, Levine, "Model-agnostic meta-learning", 2017, section 5.1; the sign of phi is that
     of the authors' code. Raises ArgumentError for an interval that is none.
     """
+
     amplitude: tuple[float, float] = (0.1, 5.0)
     phase: tuple[float, float] = (0.0, np.pi)
     x_range: tuple[float, float] = (-5.0, 5.0)
@@ -37,7 +39,9 @@ class Sinusoids:
         expect_count("k_query", k_query)
         expect_real_dtype(dtype)
         tasks = task_range(tasks)
-        unit = np.empty((len(tasks), 2 + k_shot + k_query, 1))      # a task's A, phi and every x, as draws from [0, 1)
+        unit = np.empty(
+            (len(tasks), 2 + k_shot + k_query, 1)
+        )  # a task's A, phi and every x, as draws from [0, 1)
         for draws, rng in zip(unit, task_rngs(seed, step, tasks), strict=True):
             rng.random(out=draws)
         amplitude, phase = between(self.amplitude, unit[:, :1]), between(self.phase, unit[:, 1:2])

@@ -8,6 +8,7 @@ the two low words, 2^128 blocks, to the stream itself, so no two streams of a se
 different seeds are different keys. Nothing is hashed and nothing is spawned: the address of a task is its
 whole state.
 """
+
 import operator
 
 import numpy as np
@@ -35,9 +36,12 @@ def task_rngs(seed, step, tasks):
     what is yielded before asking for the next.
     """
     rng = task_rng(seed, step, 0)
-    start = rng.bit_generator.state                     # a copy: nothing drawn, nothing buffered
+    start = rng.bit_generator.state  # a copy: nothing drawn, nothing buffered
     # NumPy takes lists twice as fast as arrays.
-    start |= {"state": {name: words.tolist() for name, words in start["state"].items()}, "buffer": start["buffer"].tolist()}
+    start |= {
+        "state": {name: words.tolist() for name, words in start["state"].items()},
+        "buffer": start["buffer"].tolist(),
+    }
     for task in tasks:
         start["state"]["counter"][2] = task
         rng.bit_generator.state = start
@@ -60,7 +64,12 @@ def task_range(tasks):
     """
     wanted = "an integer >= 1, or a non-empty range of numbers >= 0"
     if not isinstance(tasks, range):
-        expect(hasattr(tasks, "__index__") and not isinstance(tasks, bool), "tasks", wanted, repr(tasks))
+        expect(
+            hasattr(tasks, "__index__") and not isinstance(tasks, bool),
+            "tasks",
+            wanted,
+            repr(tasks),
+        )
         tasks = range(operator.index(tasks))
     expect(len(tasks) > 0 and min(tasks[0], tasks[-1]) >= 0, "tasks", wanted, repr(tasks))
     return tasks
@@ -68,11 +77,19 @@ def task_range(tasks):
 
 def _philox(seed, purpose, item, step):
     # NumPy keeps the counter's lowest word first; a generator counts up from the block it is given.
-    return np.random.Generator(np.random.Philox(key=np.array([seed, purpose], dtype=np.uint64),
-                                                counter=np.array([0, 0, item, step], dtype=np.uint64)))
+    return np.random.Generator(
+        np.random.Philox(
+            key=np.array([seed, purpose], dtype=np.uint64),
+            counter=np.array([0, 0, item, step], dtype=np.uint64),
+        )
+    )
 
 
 def _word(name, value):
-    expect(hasattr(value, "__index__") and 0 <= operator.index(value) < 2 ** 64,
-           name, "an integer in [0, 2^64)", repr(value))
+    expect(
+        hasattr(value, "__index__") and 0 <= operator.index(value) < 2**64,
+        name,
+        "an integer in [0, 2^64)",
+        repr(value),
+    )
     return operator.index(value)

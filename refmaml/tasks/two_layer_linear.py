@@ -1,4 +1,5 @@
 """Linear tasks that share a subspace: the model in which MAML and ANIL provably learn a representation."""
+
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +25,7 @@ class TwoLayerLinear:
     Source: Collins, Mokhtari, Oh, Shakkottai, "MAML and ANIL provably learn representations", ICML 2022,
     section 2. Raises ArgumentError unless 1 <= rank <= dim and noise >= 0.
     """
+
     dim: int
     rank: int
     noise: float = 0.0
@@ -37,7 +39,7 @@ class TwoLayerLinear:
         expect_level("noise", self.noise)
         basis = random_orthonormal(build_rng(self.seed), self.dim, self.rank)
         basis.setflags(write=False)
-        object.__setattr__(self, "basis", basis)        # how a frozen dataclass sets what it derives
+        object.__setattr__(self, "basis", basis)  # how a frozen dataclass sets what it derives
 
     def sample(self, tasks, k_shot=10, k_query=10, *, seed=0, step=0, dtype=np.float64):
         """A Batch: x (T, k, d), y (T, k, 1), k = `k_shot` in the support and `k_query` in the query.
@@ -61,7 +63,9 @@ class TwoLayerLinear:
         """
         expect_real_dtype(dtype)
         weights = np.stack([self._weight(rng) for rng in task_rngs(seed, step, task_range(tasks))])
-        x = np.broadcast_to(np.sqrt(self.dim) * np.eye(self.dim), (len(weights), self.dim, self.dim))
+        x = np.broadcast_to(
+            np.sqrt(self.dim) * np.eye(self.dim), (len(weights), self.dim, self.dim)
+        )
         y = np.sqrt(self.dim) * weights
         return Batch(*(np.array(a, dtype, order="C") for a in (x, y, x, y)))
 

@@ -1,13 +1,14 @@
 """Small random deformations that leave an outline the same character, as if another hand had drawn it."""
+
 import numpy as np
 
-TURN = np.deg2rad(15)               # largest turn to either side, radians
-SHEAR = 0.2                         # largest horizontal shift per unit of height
-STRETCH = 0.25                      # largest |log| of the ratio of width to height
-BEND, WAVES = 0.05, 3               # amplitude of a wave, in units of the glyph's larger side; how many waves
-PEN = 0.8 / 28                      # most that the pen adds to a stroke, in units of the picture's side
-SIDE = (0.65, 0.9)                  # larger side of the warped glyph, in the same unit
-SHIFT = 2 / 28                      # largest shift off the picture's centre, in the same unit
+TURN = np.deg2rad(15)  # largest turn to either side, radians
+SHEAR = 0.2  # largest horizontal shift per unit of height
+STRETCH = 0.25  # largest |log| of the ratio of width to height
+BEND, WAVES = 0.05, 3  # amplitude of a wave, in units of the glyph's larger side; how many waves
+PEN = 0.8 / 28  # most that the pen adds to a stroke, in units of the picture's side
+SIDE = (0.65, 0.9)  # larger side of the warped glyph, in the same unit
+SHIFT = 2 / 28  # largest shift off the picture's centre, in the same unit
 
 
 def warped(points, drawn, rng, size, count):
@@ -20,7 +21,10 @@ def warped(points, drawn, rng, size, count):
     """
     bent = _bent(points @ _linear(rng, count).transpose(0, 2, 1), rng)
     low, high = bent[:, drawn].min(axis=1, keepdims=True), bent[:, drawn].max(axis=1, keepdims=True)
-    side, pen_width = rng.uniform(*SIDE, size=(count, 1, 1)), rng.uniform(0, PEN, size=(count, 1, 1))
+    side, pen_width = (
+        rng.uniform(*SIDE, size=(count, 1, 1)),
+        rng.uniform(0, PEN, size=(count, 1, 1)),
+    )
     scale = (side - pen_width) / (high - low).max(axis=2, keepdims=True)
     shift = rng.uniform(-1, 1, size=(count, 1, 2)) * np.minimum(SHIFT, (1 - side) / 2)
     placed = (bent - (low + high) / 2) * scale + 0.5 + shift
@@ -38,7 +42,7 @@ def _linear(rng, count):
 
 def _bent(points, rng):
     count = len(points)
-    waves = rng.uniform(-4, 4, size=(count, 2, WAVES))      # wave vectors, radians per unit length
+    waves = rng.uniform(-4, 4, size=(count, 2, WAVES))  # wave vectors, radians per unit length
     phases = rng.uniform(0, 2 * np.pi, size=(count, 1, WAVES))
     amplitudes = rng.uniform(-BEND, BEND, size=(count, WAVES, 2))
     return points + np.sin(points @ waves + phases) @ amplitudes

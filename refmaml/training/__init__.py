@@ -1,8 +1,23 @@
 """Training and what surrounds it: outer optimisers, the loop, held-out evaluation, checkpoints, curves."""
+
 from refmaml.training.evaluation import Evaluation, evaluate, evaluate_each_way
 from refmaml.training.optimizers import OPTIMIZERS, SCHEDULES, SGD, Adam, Schedule
 from refmaml.training.rows import Row, Rows
 from refmaml.training.trainer import Progress, Recipe, advance, train
 
-__all__ = ["SGD", "Adam", "Schedule", "OPTIMIZERS", "SCHEDULES", "Recipe", "Progress", "Row", "Rows",
-           "advance", "train", "Evaluation", "evaluate", "evaluate_each_way"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "Schedule",
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "Recipe",
+    "Progress",
+    "Row",
+    "Rows",
+    "advance",
+    "train",
+    "Evaluation",
+    "evaluate",
+    "evaluate_each_way",
+]

@@ -1,19 +1,20 @@
 """How well a start adapts to tasks it has not seen: the mean over tasks, and how far to trust that mean."""
+
 from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
 
 from refmaml.batch import Batch
-from refmaml.boundary import bring
-from refmaml.chunks import in_chunks
 from refmaml.errors import NonFiniteError, expect
-from refmaml.finite import require_finite
-from refmaml.methods.one_look import one_look
-from refmaml.training.ranks import ALONE
+from refmaml.execution.chunks import in_chunks
+from refmaml.execution.deferred_checks import run_deferred
+from refmaml.execution.device_transfer import bring
+from refmaml.nonfinite import require_finite
+from refmaml.training.distributed import ALONE
 
 # Held-out tasks come from a step no training reaches: regression tasks, which have no split, are new too.
-HELD_OUT_STEP = 2 ** 64 - 1
+HELD_OUT_STEP = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Evaluation:
 
     quantity  "accuracy" (a fraction) or, for regression, "loss"
     """
+
     quantity: str
     values: np.ndarray
 
@@ -52,15 +54,15 @@ def outputs(net, phi, batch, transductive):
         return net.forward(w, batch.x_query, keep=False)[0]
     alone = []
     for m in range(batch.x_query.shape[1]):
-        x = net.kernels.joined([batch.x_support, batch.x_query[:, m:m + 1]], axis=1)
+        x = net.kernels.concatenate([batch.x_support, batch.x_query[:, m : m + 1]], axis=1)
         alone.append(net.forward(w, x, keep=False)[0][:, -1:])
-    return net.kernels.joined(alone, axis=1)
+    return net.kernels.concatenate(alone, axis=1)
 
 
 def judged(net, phi, batch, transductive):
     """("accuracy", (T,)) or, in a regression, ("loss", (T,)) of the query sets at phi (T, P); where the kernels compute."""
     net.check(phi, batch.x_query, batch.y_query)
-    with np.errstate(all="ignore"):                       # non-finite values are found below
+    with np.errstate(all="ignore"):  # non-finite values are found below
         z = outputs(net, phi, batch, transductive)
         loss = net.loss_function.forward(net.kernels, z, batch.y_query)[0]
     require_finite(net, loss, refuse_losses)
@@ -71,7 +73,10 @@ def judged(net, phi, batch, transductive):
 def refuse_losses(net, loss):
     """Raise NonFiniteError naming the first task whose loss is not finite."""
     bad = ~np.isfinite(loss)
-    raise NonFiniteError(f"query set: expected finite losses, got {bad.sum()} non-finite ones, the first", int(bad.argmax()))
+    raise NonFiniteError(
+        f"query set: expected finite losses, got {bad.sum()} non-finite ones, the first",
+        int(bad.argmax()),
+    )
 
 
 def evaluate(net, method, meta, sample, tasks, chunk=8, transductive=True, show=None, ranks=ALONE):
@@ -85,14 +90,20 @@ def evaluate(net, method, meta, sample, tasks, chunk=8, transductive=True, show=
     Returns an Evaluation. The values do not depend on `chunk` or on ranks; where the GPU's memory does not hold so many tasks, fewer are
     taken. Raises ArgumentError, NonFiniteError, OutOfMemoryError.
     """
-    return evaluate_each_way(net, method, meta, sample, tasks, (transductive,), chunk, show, ranks)[0]
+    return evaluate_each_way(net, method, meta, sample, tasks, (transductive,), chunk, show, ranks)[
+        0
+    ]
 
 
 def evaluate_each_way(net, method, meta, sample, tasks, ways, chunk=8, show=None, ranks=ALONE):
     """`evaluate` for each value of `transductive` in `ways`, after one adaptation: an Evaluation for each."""
-    expect(isinstance(tasks, int) and tasks >= 2, "tasks", "an integer >= 2, as an interval needs two",
-           repr(tasks))
-    (here,), mine, parts = net.kernels.bring(meta), ranks.mine(tasks), []
+    expect(
+        isinstance(tasks, int) and tasks >= 2,
+        "tasks",
+        "an integer >= 2, as an interval needs two",
+        repr(tasks),
+    )
+    (here,), mine, parts = net.kernels.to_device(meta), ranks.mine(tasks), []
 
     def work(net, meta, *arrays):
         batch = Batch(*arrays)
@@ -104,7 +115,7 @@ def evaluate_each_way(net, method, meta, sample, tasks, ways, chunk=8, show=None
         ranks.stop_if_asked()
         _, sets = bring(net, (), *sample(mine[start:stop]).astype(meta.dtype).sets)
         try:
-            _, figures = one_look(net, work, here, *sets[0], *sets[1])
+            _, figures = run_deferred(net, work, here, *sets[0], *sets[1])
         except NonFiniteError as error:
             raise error.counted_from(start) from None
         parts.append(figures)
@@ -114,7 +125,13 @@ def evaluate_each_way(net, method, meta, sample, tasks, ways, chunk=8, show=None
     def judge():
         in_chunks(net.kernels, len(mine), chunk, take)
         return parts
+
     with ranks.interruptible():
         everybodys = [part for of_a_rank in ranks.gather(judge, len(mine)) for part in of_a_rank]
-        ranks.go_on(False)                               # after a Ctrl-C that came while the others were waited for
-    return [Evaluation(name.split()[0], np.concatenate([part[name] for part in everybodys]).astype(np.float64)) for name in everybodys[0]]
+        ranks.go_on(False)  # after a Ctrl-C that came while the others were waited for
+    return [
+        Evaluation(
+            name.split()[0], np.concatenate([part[name] for part in everybodys]).astype(np.float64)
+        )
+        for name in everybodys[0]
+    ]

@@ -1,4 +1,5 @@
 """Files that survive a crash, and the errors of those that cannot be written."""
+
 import errno
 import json
 import os
@@ -8,7 +9,7 @@ from pathlib import Path
 from refmaml.errors import DataError
 from refmaml.storage.atomic import atomic_write, clear_parts
 
-MOST = 1 << 20                                           # bytes of JSON that we read: what is longer is none of ours
+MOST = 1 << 20  # bytes of JSON that we read: what is longer is none of ours
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def durable_write(path):
             yield file
             file.flush()
             os.fsync(file.fileno())
-        sync_folder(path.parent)                          # the rename itself
+        sync_folder(path.parent)  # the rename itself
     except OSError as error:
         raise unwritable(path, "file", error) from error
 
@@ -40,7 +41,9 @@ def read_json(path, what, most=MOST):
         with open(path, "rb") as file:
             return json.loads(file.read(most))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: expected {what}, got {getattr(error, 'strerror', None) or 'no JSON'}") from None
+        raise DataError(
+            f"{path}: expected {what}, got {getattr(error, 'strerror', None) or 'no JSON'}"
+        ) from None
 
 
 def sync_folder(path):
@@ -70,7 +73,9 @@ def make_folder(path, new=False):
             raise NotADirectoryError(20, "something that is no folder")
         clear_parts(path)
     except OSError as error:
-        if new and isinstance(error, FileExistsError) and os.path.lexists(path):      # and not a parent that is a link to nowhere
+        if (
+            new and isinstance(error, FileExistsError) and os.path.lexists(path)
+        ):  # and not a parent that is a link to nowhere
             raise
         raise unwritable(path, "folder", error) from error
     return path
@@ -83,11 +88,13 @@ def require_writable(path):
         if path.is_dir():
             raise IsADirectoryError(21, "a folder")
         with suppress(ZeroDivisionError), atomic_write(path):
-            raise ZeroDivisionError                       # the part goes, what stands there stays
+            raise ZeroDivisionError  # the part goes, what stands there stays
     except OSError as error:
         raise unwritable(path, "file", error) from error
 
 
 def unwritable(path, what, error):
     """The DataError for an OSError met while writing."""
-    return DataError(f"{path}: expected a {what} that can be written, got {error.strerror or error}")
+    return DataError(
+        f"{path}: expected a {what} that can be written, got {error.strerror or error}"
+    )

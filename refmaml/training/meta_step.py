@@ -3,21 +3,23 @@
 On a GPU all of it happens there. A step's tasks go over in one copy, with the optimiser's numbers that change from step to step; losses,
 accuracies, the gradient's norm and whether all was finite come back in one. From the second step on it is one CUDA graph.
 """
+
 from dataclasses import replace
 from math import nan
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from refmaml.boundary import bring, checked
-from refmaml.finite import refuse_vector, require_finite
+from refmaml.execution.deferred_checks import Recorded, run_deferred
+from refmaml.execution.device_transfer import bring, checked
 from refmaml.methods.meta_gradient import GradientWork, check_meta
-from refmaml.methods.one_look import Recorded, one_look
+from refmaml.nonfinite import refuse_vector, require_finite
 
 
 class Step(NamedTuple):
     """What one meta-step leaves: the next meta (M,) and state; the loss and accuracy (None for regression) before it, means over tasks;
     the norm of the gradient; the largest CG residual of a task (NaN for methods without)."""
+
     meta: Any
     state: dict
     loss: float
@@ -27,28 +29,37 @@ class Step(NamedTuple):
 
 
 class StepWork:
-    """work(net, factors, meta, *state, x_support, y_support, x_query, y_query) -> ([next meta, *next state], {loss, accuracy, ..., norm2}).
-    """
+    """work(net, factors, meta, *state, x_support, y_support, x_query, y_query) -> ([next meta, *next state], {loss, accuracy, ..., norm2})."""
 
     def __init__(self, recipe, names):
         self.optimizer, self.names = recipe.optimizer, names
         self.gradient = GradientWork(recipe.method, recipe.chunk)
 
     def __call__(self, net, factors, meta, *arrays):
-        state, batch = dict(zip(self.names, arrays, strict=False)), arrays[len(self.names):]
+        state, batch = dict(zip(self.names, arrays, strict=False)), arrays[len(self.names) :]
         (grad,), small = self.gradient(net, meta, *batch)
         after, state = updated(net, self.optimizer, factors, meta, grad, state)
         seen = {name: small[name] for name in ("loss", "accuracy", "cg_residual") if name in small}
-        return [after, *state.values()], seen | {"norm2": net.kernels.xp.square(grad, dtype=np.float64).sum()}
+        return [after, *state.values()], seen | {
+            "norm2": net.kernels.xp.square(grad, dtype=np.float64).sum()
+        }
 
 
 def updated(net, optimizer, factors, meta, grad, state):
     """(next meta, next state), looked at for what is not finite; the factors where the kernels compute."""
-    factors = [factors[i:i + 1] for i in range(len(factors))] if net.kernels.far else factors
-    with np.errstate(all="ignore"):                       # an overflow is found and named, not warned about
+    factors = (
+        [factors[i : i + 1] for i in range(len(factors))] if net.kernels.on_device else factors
+    )
+    with np.errstate(all="ignore"):  # an overflow is found and named, not warned about
         after, state = optimizer.step(meta, grad, state, factors, net.kernels.xp)
     for name, a in {"parameters": after, **state}.items():
-        require_finite(net, a, lambda net, a, name=name: refuse_vector(net, "the update", a, " (a smaller lr may help)", name))
+        require_finite(
+            net,
+            a,
+            lambda net, a, name=name: refuse_vector(
+                net, "the update", a, " (a smaller lr may help)", name
+            ),
+        )
     return after, state
 
 
@@ -56,7 +67,7 @@ class MetaStep:
     """step(recipe, now) -> Step, for one recipe.
 
     On a GPU the first step goes launch by launch: it compiles the kernels and finds out how many tasks at once fit. The second is recorded,
-    where the method's launches do not depend on what they compute (method.replayable) and the memory suffices, and those after it replay
+    where the method's launches do not depend on what they compute (method.graph_capturable) and the memory suffices, and those after it replay
     the record, for as long as their tasks have the same shapes.
     """
 
@@ -68,17 +79,33 @@ class MetaStep:
         batch = check_meta(recipe.method, net, now.meta, recipe.sample(now.step), recipe.chunk)
         self.work = self.work or StepWork(recipe, list(now.state))
         factors = recipe.optimizer.factors(now.step + 1, recipe.schedule(now.step))
-        vectors = np.array(factors, now.meta.dtype) if net.kernels.far else factors, now.meta, *now.state.values()
-        run = self.replay if net.kernels.far and not first and getattr(recipe.method, "replayable", False) else self.launch
+        vectors = (
+            np.array(factors, now.meta.dtype) if net.kernels.on_device else factors,
+            now.meta,
+            *now.state.values(),
+        )
+        run = (
+            self.replay
+            if net.kernels.on_device
+            and not first
+            and getattr(recipe.method, "graph_capturable", False)
+            else self.launch
+        )
         kept, small = run(net, vectors, batch.sets)
         accuracy = small.get("accuracy")
-        return Step(kept[0], dict(zip(now.state, kept[1:], strict=True)), float(small["loss"].mean()),
-                    None if accuracy is None else float(accuracy.mean()), float(np.sqrt(small["norm2"])), largest_residual(small))
+        return Step(
+            kept[0],
+            dict(zip(now.state, kept[1:], strict=True)),
+            float(small["loss"].mean()),
+            None if accuracy is None else float(accuracy.mean()),
+            float(np.sqrt(small["norm2"])),
+            largest_residual(small),
+        )
 
     def launch(self, net, vectors, sets):
         """The step, kernel by kernel."""
         vectors, (support, query) = bring(net, vectors, *sets)
-        return one_look(net, self.work, *vectors, *support, *query)
+        return run_deferred(net, self.work, *vectors, *support, *query)
 
     def replay(self, net, vectors, sets):
         """The step as a graph, recorded if need be; kernel by kernel where the graph's own memory does not fit beside the rest."""
@@ -91,7 +118,7 @@ class MetaStep:
                 self.recorded = Recorded(net, self.work, arrays)
             except net.kernels.out_of_memory:
                 self.too_large = True
-            if self.too_large:                            # only now what was recorded so far is gone
+            if self.too_large:  # only now what was recorded so far is gone
                 net.kernels.free()
         return self.launch(net, vectors, sets) if self.too_large else self.recorded(*arrays)
 
@@ -109,21 +136,40 @@ def take(recipe, now):
 def take_together(recipe, now):
     """One step of which each rank computes some tasks, kernel by kernel; every rank then makes the same update."""
     net, optimizer = recipe.net, recipe.optimizer
-    out = recipe.ranks.meta_gradient(recipe.method, net, now.meta, recipe.sample(now.step), recipe.chunk)
+    out = recipe.ranks.meta_gradient(
+        recipe.method, net, now.meta, recipe.sample(now.step), recipe.chunk
+    )
     factors = optimizer.factors(now.step + 1, recipe.schedule(now.step))
-    factors, = net.kernels.bring(np.array(factors, now.meta.dtype)) if net.kernels.far else (factors,)
+    (factors,) = (
+        net.kernels.to_device(np.array(factors, now.meta.dtype))
+        if net.kernels.on_device
+        else (factors,)
+    )
     with recipe.ranks.alike():
         meta, state = updated(net, optimizer, factors, now.meta, out.grad, now.state)
-    norm = float(np.sqrt(net.kernels.back(net.kernels.xp.square(out.grad, dtype=np.float64).sum())))
-    return Step(meta, state, float(out.loss), None if out.accuracy is None else float(out.accuracy), norm, largest_residual(out.report))
+    norm = float(
+        np.sqrt(net.kernels.to_host(net.kernels.xp.square(out.grad, dtype=np.float64).sum()))
+    )
+    return Step(
+        meta,
+        state,
+        float(out.loss),
+        None if out.accuracy is None else float(out.accuracy),
+        norm,
+        largest_residual(out.report),
+    )
 
 
 def brought(kernels, now):
     """A Progress with its vectors where the kernels compute."""
-    meta, *state = kernels.bring(now.meta, *now.state.values())
+    meta, *state = kernels.to_device(now.meta, *now.state.values())
     return replace(now, meta=meta, state=dict(zip(now.state, state, strict=True)))
 
 
 def taken_back(kernels, now):
     """A Progress with its vectors as NumPy's."""
-    return replace(now, meta=kernels.back(now.meta), state={name: kernels.back(a) for name, a in now.state.items()})
+    return replace(
+        now,
+        meta=kernels.to_host(now.meta),
+        state={name: kernels.to_host(a) for name, a in now.state.items()},
+    )

@@ -2,11 +2,12 @@
 
 A monitor is called with each Progress, in the process that trains; how much of its time that may cost is bounded here.
 """
+
 import time
 from math import inf, isnan
 
 from refmaml.errors import DataError, expect_installed
-from refmaml.say import say
+from refmaml.log import say
 from refmaml.training.curve import write_png
 from refmaml.training.files import make_folder, unwritable
 
@@ -14,7 +15,12 @@ from refmaml.training.files import make_folder, unwritable
 EVERY, SHARE = 5.0, 0.02
 # An event takes some 0.2 ms: steps that follow the last one's event sooner than this have none.
 APART = 0.02
-TAGS = {"loss": "query/loss", "accuracy": "query/accuracy", "grad_norm": "gradient/norm", "cg_residual": "gradient/cg_residual"}
+TAGS = {
+    "loss": "query/loss",
+    "accuracy": "query/accuracy",
+    "grad_norm": "gradient/norm",
+    "cg_residual": "gradient/cg_residual",
+}
 
 
 class Picture:
@@ -62,12 +68,15 @@ class Events:
         require_tensorboardx()
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import SessionLog
+
         self.folder, self.clock, self.due, self.last = folder, clock, -inf, now
-        own = f".{time.time_ns()}"                       # tensorboardX tells files apart by the second, and would write over one
+        own = f".{time.time_ns()}"  # tensorboardX tells files apart by the second, and would write over one
         try:
             # Not its SummaryWriter: the thread of that one dies of a full disk without a word, and the next events wait for it for ever.
             self.writer = EventsWriter(str(make_folder(folder) / "events"), own)
-            self.writer.write_event(event(now.step + 1, session_log=SessionLog(status=SessionLog.START)))
+            self.writer.write_event(
+                event(now.step + 1, session_log=SessionLog(status=SessionLog.START))
+            )
             self.writer.flush()
         except OSError as error:
             raise unwritable(folder, "folder", error) from error
@@ -87,8 +96,15 @@ class Events:
     def add(self, values, step):
         """One event with {tag: value}, but for those that are NaN; on disk within seconds."""
         from tensorboardX.proto.summary_pb2 import Summary
-        there = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if not isnan(value)]
-        self.unless_lost(lambda writer: writer.write_event(event(step, summary=Summary(value=there))))
+
+        there = [
+            Summary.Value(tag=tag, simple_value=value)
+            for tag, value in values.items()
+            if not isnan(value)
+        ]
+        self.unless_lost(
+            lambda writer: writer.write_event(event(step, summary=Summary(value=there)))
+        )
         if self.clock() - self.flushed >= EVERY:
             self.unless_lost(lambda writer: writer.flush())
             self.flushed = self.clock()
@@ -100,11 +116,16 @@ class Events:
                 act(self.writer)
         except OSError as error:
             self.writer = None
-            say(f"refmaml: {unwritable(self.folder, 'folder', error)}; training goes on without events")
+            say(
+                f"refmaml: {unwritable(self.folder, 'folder', error)}; training goes on without events"
+            )
 
     def conclude(self, now, result):
         """The held-out Evaluation `result`."""
-        self.add({f"held-out/{result.quantity}": result.mean, "held-out/interval": result.interval}, now.step)
+        self.add(
+            {f"held-out/{result.quantity}": result.mean, "held-out/interval": result.interval},
+            now.step,
+        )
 
     def close(self):
         """The last step, if it was left out so far, and everything on disk."""
@@ -116,6 +137,7 @@ class Events:
 def event(step, **content):
     """An Event of TensorBoard's, of now."""
     from tensorboardX.proto.event_pb2 import Event
+
     return Event(wall_time=time.time(), step=step, **content)
 
 

@@ -7,6 +7,7 @@ which is step(meta, grad, state, factors(t, lr)): all that changes with t is a f
 numbers, or arrays (1,) of the vectors' own kind; xp is the module of the vectors. All return new arrays: an update that is interrupted
 has changed nothing.
 """
+
 from dataclasses import dataclass
 from math import cos, pi
 
@@ -28,7 +29,7 @@ class SGD:
         return (lr,)
 
     def step(self, meta, grad, state, factors, xp=np):
-        lr, = factors
+        (lr,) = factors
         return meta - lr * grad, state
 
     def update(self, meta, grad, state, t, lr):
@@ -42,13 +43,16 @@ class Adam:
 
     Source: Kingma, Ba 2015, Algorithm 1, with its defaults.
     """
+
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
 
     def __post_init__(self):
         for name in ("beta1", "beta2"):
-            expect(0 <= getattr(self, name) < 1, name, "a number in [0, 1)", repr(getattr(self, name)))
+            expect(
+                0 <= getattr(self, name) < 1, name, "a number in [0, 1)", repr(getattr(self, name))
+            )
         expect(self.eps > 0, "eps", "a number > 0", repr(self.eps))
 
     def init(self, meta):
@@ -57,7 +61,7 @@ class Adam:
 
     def factors(self, t, lr):
         """(lr, 1 - b1^t, 1 - b2^t)."""
-        return lr, 1 - self.beta1 ** t, 1 - self.beta2 ** t
+        return lr, 1 - self.beta1**t, 1 - self.beta2**t
 
     def step(self, meta, grad, state, factors, xp=np):
         lr, of_m, of_v = factors
@@ -80,9 +84,11 @@ def nothing(like):
 OPTIMIZERS = {"adam": Adam, "sgd": SGD}
 
 # The factor in front of lr, a function of how much of the training is done, in [0, 1).
-SCHEDULES = {"constant": lambda done: 1.0,
-             "linear": lambda done: 1 - done,                       # Reptile's
-             "cosine": lambda done: (1 + cos(pi * done)) / 2}       # MAML++'s
+SCHEDULES = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1 - done,  # Reptile's
+    "cosine": lambda done: (1 + cos(pi * done)) / 2,
+}  # MAML++'s
 
 
 @dataclass(frozen=True)
@@ -92,16 +98,27 @@ class Schedule:
     shape  "constant", "linear" (to zero) or "cosine" (to zero)
     steps  the number of meta-steps; None where shape is "constant"
     """
+
     lr: float
     shape: str = "constant"
     steps: int | None = None
 
     def __post_init__(self):
         expect(self.lr > 0, "lr", "a number > 0", repr(self.lr))
-        expect(self.shape in SCHEDULES, "schedule", f"one of {', '.join(SCHEDULES)}", repr(self.shape))
-        expect(self.shape == "constant" or self.steps is not None, "steps",
-               f"a number of steps for the {self.shape} schedule to count down", repr(self.steps))
+        expect(
+            self.shape in SCHEDULES, "schedule", f"one of {', '.join(SCHEDULES)}", repr(self.shape)
+        )
+        expect(
+            self.shape == "constant" or self.steps is not None,
+            "steps",
+            f"a number of steps for the {self.shape} schedule to count down",
+            repr(self.steps),
+        )
 
     def __call__(self, step):
         """The learning rate of meta-step `step`, counted from 0."""
-        return self.lr if self.shape == "constant" else self.lr * SCHEDULES[self.shape](step / self.steps)
+        return (
+            self.lr
+            if self.shape == "constant"
+            else self.lr * SCHEDULES[self.shape](step / self.steps)
+        )

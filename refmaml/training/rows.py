@@ -1,4 +1,5 @@
 """The learning curve: a row for each meta-step, kept as one table of numbers however many there are."""
+
 from collections.abc import Sequence
 from math import nan
 from typing import NamedTuple
@@ -15,6 +16,7 @@ class Row(NamedTuple):
     seconds      spent on meta-steps since training began, pauses between runs left out
     cg_residual  the largest |b - A u| / |b| that conjugate gradients left in a task; NaN for methods without them
     """
+
     step: int
     loss: float
     accuracy: float
@@ -43,7 +45,7 @@ class Rows(Sequence):
     @property
     def table(self):
         """The numbers, a line for each row, columns in the order of Row's fields."""
-        return self._room[:self._count]
+        return self._room[: self._count]
 
     def column(self, name):
         """One field of every row, (n,)."""
@@ -54,7 +56,7 @@ class Rows(Sequence):
         at = row.step - 1
         if at >= len(self._room):
             room = np.empty((max(64, 2 * at), len(Row._fields)))
-            room[:self._count] = self.table
+            room[: self._count] = self.table
             self._room = room
         self._room[at] = row
         self._count = at + 1
@@ -69,12 +71,18 @@ class Rows(Sequence):
         return Row(int(step), *rest)
 
     def __iter__(self):
-        for start in range(0, self._count, 4096):         # a loop over NumPy's rows one by one is ten times as slow
-            for step, *rest in self.table[start:start + 4096].tolist():
+        for start in range(
+            0, self._count, 4096
+        ):  # a loop over NumPy's rows one by one is ten times as slow
+            for step, *rest in self.table[start : start + 4096].tolist():
                 yield Row(int(step), *rest)
 
     def __eq__(self, other):
         return isinstance(other, Sequence) and list(self) == list(other)
 
     def __repr__(self):
-        return f"Rows({list(self)!r})" if self._count <= 3 else f"<{self._count} Rows, the last {self[-1]}>"
+        return (
+            f"Rows({list(self)!r})"
+            if self._count <= 3
+            else f"<{self._count} Rows, the last {self[-1]}>"
+        )

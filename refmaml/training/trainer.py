@@ -1,4 +1,5 @@
 """The outer loop: sample tasks, take their meta-gradient, update, log; and again."""
+
 import time
 from dataclasses import dataclass, field, replace
 from math import nan
@@ -7,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from refmaml.errors import DataError, NonFiniteError, expect
-from refmaml.training.ahead import ahead
+from refmaml.training.distributed import ALONE
 from refmaml.training.meta_step import MetaStep, brought, take, taken_back
-from refmaml.training.ranks import ALONE
+from refmaml.training.prefetch import ahead
 from refmaml.training.rows import Row, Rows
 
 # A save is put off until it has been 19 times as long ago as the last one took: a twentieth of the time is the most that saving may cost.
@@ -26,6 +27,7 @@ class Recipe:
     ranks      who computes them; `sample` gives those of this rank, or None where it has none
     take       (recipe, Progress) -> Step: see meta_step.py; on a GPU `train` has a MetaStep instead of the default, which replays a graph
     """
+
     net: Any
     method: Any
     optimizer: Any
@@ -48,6 +50,7 @@ class Progress:
     meta (M,), the optimizer's state {name: array (M,)}, and the learning curve, a Row for each step taken. Random numbers have no state:
     the tasks of step s come from counters that hold s.
     """
+
     meta: np.ndarray
     state: dict
     curve: Rows = field(default_factory=Rows)
@@ -65,7 +68,7 @@ class Progress:
     @property
     def rows(self):
         """The curve up to this step. Successive steps of a run share one table, which may already hold more."""
-        return self.curve[:self.step]
+        return self.curve[: self.step]
 
 
 def advance(recipe, now):
@@ -77,17 +80,23 @@ def advance(recipe, now):
         raise NonFiniteError(f"meta-step {t}: {error}") from None
     accuracy = nan if after.accuracy is None else after.accuracy
     seconds = now.seconds + time.perf_counter() - started
-    curve = now.curve if len(now.curve) == now.step else Rows(now.rows)      # a second run from the same start has a table of its own
+    curve = (
+        now.curve if len(now.curve) == now.step else Rows(now.rows)
+    )  # a second run from the same start has a table of its own
     curve.put(Row(t, after.loss, accuracy, after.norm, seconds, after.residual))
     return Progress(after.meta, after.state, curve, t)
 
 
 def finished(now, steps, minutes):
     """Whether `steps` have been taken, or `minutes` spent, since training began; None is no limit."""
-    return (steps is not None and now.step >= steps) or (minutes is not None and now.seconds >= 60 * minutes)
+    return (steps is not None and now.step >= steps) or (
+        minutes is not None and now.seconds >= 60 * minutes
+    )
 
 
-def train(recipe, now, *, steps=None, minutes=None, show=None, save=None, save_every=60.0, trouble=None):
+def train(
+    recipe, now, *, steps=None, minutes=None, show=None, save=None, save_every=60.0, trouble=None
+):
     """Meta-steps from `now` until `steps` have been taken or `minutes` spent on them, earlier runs included.
 
     show        called with each new Progress
@@ -98,10 +107,15 @@ def train(recipe, now, *, steps=None, minutes=None, show=None, save=None, save_e
     The next step's tasks are sampled in a thread while this one's meta-gradient is computed.
     Returns the last Progress. Raises ArgumentError, NonFiniteError (naming step, task and layer; nothing is saved then), DataError.
     """
-    expect(steps is not None or minutes is not None, "steps", "a number of steps, or of minutes", "neither")
+    expect(
+        steps is not None or minutes is not None,
+        "steps",
+        "a number of steps, or of minutes",
+        "neither",
+    )
     save, show = save or ignore, show or ignore
     kernels, home, keep = recipe.net.kernels, isinstance(now.meta, np.ndarray), save
-    if kernels.far:                                       # from here on meta and the optimiser's state stay on the GPU
+    if kernels.on_device:  # from here on meta and the optimiser's state stay on the GPU
         replayed = MetaStep() if recipe.ranks.size == 1 and recipe.take is take else recipe.take
         recipe, now = replace(recipe, take=replayed), brought(kernels, now)
         save = save if save is ignore else lambda now: keep(taken_back(kernels, now))
@@ -117,7 +131,7 @@ def train(recipe, now, *, steps=None, minutes=None, show=None, save=None, save_e
     except KeyboardInterrupt:
         save(now)
         raise
-    return taken_back(kernels, now) if kernels.far and home else now
+    return taken_back(kernels, now) if kernels.on_device and home else now
 
 
 def save_on_the_way(save, now, save_every, trouble):

@@ -1,4 +1,5 @@
 """Kernel files compiled by g++ with the shim in front of them."""
+
 import ctypes
 import hashlib
 import os
@@ -9,13 +10,31 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-OPTIONS = ("-x", "c++", "-std=c++17", "-g", "-fPIC", "-shared", "-ffp-contract=off", "-fno-gnu-unique", "-U_FORTIFY_SOURCE",
-           "-Wall", "-Wno-unknown-pragmas")
+OPTIONS = (
+    "-x",
+    "c++",
+    "-std=c++17",
+    "-g",
+    "-fPIC",
+    "-shared",
+    "-ffp-contract=off",
+    "-fno-gnu-unique",
+    "-U_FORTIFY_SOURCE",
+    "-Wall",
+    "-Wno-unknown-pragmas",
+)
 # A GPU reads and writes 16 bytes at once only where they are aligned.
-SANITIZER = ("-fsanitize=address,alignment", "-fno-sanitize-recover=alignment", "-fsanitize-sections=cuda_shared")
+SANITIZER = (
+    "-fsanitize=address,alignment",
+    "-fno-sanitize-recover=alignment",
+    "-fsanitize-sections=cuda_shared",
+)
 C_TYPE = {"float32": "float", "float64": "double"}
-ABSENT = (None if sys.platform == "linux" and shutil.which("g++")
-          else "the CUDA kernels run on the CPU where there is Linux with g++, which is not here")
+ABSENT = (
+    None
+    if sys.platform == "linux" and shutil.which("g++")
+    else "the CUDA kernels run on the CPU where there is Linux with g++, which is not here"
+)
 
 
 def kernel_names(source):
@@ -30,13 +49,25 @@ def build(common, sources, dtype, folder, sanitize=False, once=False):
     for operation, source in sources.items():
         exports = "\n".join(f"EXPORT({kernel})" for kernel in kernel_names(source))
         text += f'namespace {operation} {{\n#line 1 "{operation}.cu"\n{source}\n{exports}\n}}\n'
-    options = [*OPTIONS, "-O0" if once or sanitize else "-O1", *(SANITIZER if sanitize else ()), f"-I{HERE}", f"-DREAL={C_TYPE[dtype]}"]
-    name = hashlib.sha256("".join([text, (HERE / "cuda_shim.h").read_text(), *options]).encode()).hexdigest()[:16]
+    options = [
+        *OPTIONS,
+        "-O0" if once or sanitize else "-O1",
+        *(SANITIZER if sanitize else ()),
+        f"-I{HERE}",
+        f"-DREAL={C_TYPE[dtype]}",
+    ]
+    name = hashlib.sha256(
+        "".join([text, (HERE / "cuda_shim.h").read_text(), *options]).encode()
+    ).hexdigest()[:16]
     library = Path(folder) / f"{name}.so"
     if not library.exists():
-        unit, made = (library.with_name(f"{name}_{os.getpid()}.{kind}") for kind in ("cu", "so"))       # another process may be at it too
+        unit, made = (
+            library.with_name(f"{name}_{os.getpid()}.{kind}") for kind in ("cu", "so")
+        )  # another process may be at it too
         unit.write_text(text)
-        done = subprocess.run(["g++", *options, "-o", str(made), str(unit)], capture_output=True, text=True)
+        done = subprocess.run(
+            ["g++", *options, "-o", str(made), str(unit)], capture_output=True, text=True
+        )
         if done.returncode:
             raise RuntimeError(f"g++ refused the kernels:\n{done.stderr}")
         made.replace(library)
@@ -50,5 +81,9 @@ def load(library):
 def sanitizer_library():
     """AddressSanitizer's runtime, to be loaded before Python: LD_PRELOAD of a process that loads a library built with `sanitize`.
     None where g++ comes without it."""
-    path = Path(subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip())
+    path = Path(
+        subprocess.run(
+            ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True
+        ).stdout.strip()
+    )
     return str(path) if path.is_absolute() else None

@@ -1,4 +1,5 @@
 """The project's kernels on the shim: `python kernels.py FOLDER` runs them under AddressSanitizer (with its library preloaded)."""
+
 import re
 import sys
 
@@ -9,8 +10,8 @@ from cuda_shim.build import build, load
 from cuda_shim.device import SCHEDULES, ShimDevice
 from cuda_shim.strict import Cupy
 from refmaml import kernels
+from refmaml.kernels.cuda_runtime.launcher import VERSIONS, common, own
 from refmaml.kernels.kernel_set import FUSED, OPERATIONS
-from refmaml.kernels.launcher import VERSIONS, common, own
 from refmaml.layers import Conv2d, Linear
 from refmaml.oracles import cases
 
@@ -31,13 +32,18 @@ def libraries(folder, sanitize=False, team=None):
     if team is not None:
         text, replaced = re.subn(r"\bTEAM = \d+", f"TEAM = {team}", text)
         assert replaced == 1
-    return {dtype: load(build(text, texts(), dtype, folder, sanitize)) for dtype in ("float32", "float64")}
+    return {
+        dtype: load(build(text, texts(), dtype, folder, sanitize))
+        for dtype in ("float32", "float64")
+    }
 
 
 def stand_in(device):
     """A stand-in for the module cupy whose kernels run on a device of the shim, in one order of threads."""
+
     def kernel(name, dtype, grid, threads, arguments, shared=0):
         device.run(name, dtype, grid, threads, arguments, shared, SCHEDULES["forward"])
+
     return Cupy(kernel)
 
 
@@ -57,6 +63,8 @@ def run_everything(device):
 
 
 if __name__ == "__main__":
-    sanitized = shim_device(sys.argv[1], sanitize=True)              # ends the process at the first access out of bounds
+    sanitized = shim_device(
+        sys.argv[1], sanitize=True
+    )  # ends the process at the first access out of bounds
     run_everything(sanitized)
     print(len(sanitized.launched), "kernels ran")

@@ -3,6 +3,7 @@
 A scheduler issues one instruction a cycle, so the share of multiply-adds among a loop's instructions is the most of the arithmetic roof
 that the loop can reach on that GPU, whatever waits are hidden.
 """
+
 import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, files
@@ -24,7 +25,9 @@ def machine_code(tool, cubin, folder):
     """{kernel: its lines} of a compiled file (bytes); folder: where it may be put down."""
     path = folder / "kernels.cubin"
     path.write_bytes(cubin)
-    text = subprocess.run([tool, "-c", str(path)], check=True, capture_output=True, text=True).stdout
+    text = subprocess.run(
+        [tool, "-c", str(path)], check=True, capture_output=True, text=True
+    ).stdout
     parts = re.split(r"\n\s*\.section\s+\.text\.(\w+),", text)
     return {name: body.splitlines() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
 
@@ -39,7 +42,7 @@ def loops(lines):
             instructions.append(said[1])
             back = said[1] == "BRA" and re.search(r"\.L_x_\d+", said[2])
             if back and back[0] in labels:
-                found.append(instructions[labels[back[0]]:])
+                found.append(instructions[labels[back[0]] :])
     return found
 
 

@@ -1,4 +1,5 @@
 """The stand-in's memory and streams: blocks from pools that give out again what came back, and work that is recorded instead of done."""
+
 from collections import Counter, defaultdict
 from types import SimpleNamespace
 
@@ -38,11 +39,15 @@ class MemoryPool:
         return self.total
 
     def __del__(self):
-        self.gpu.counts["leaked"] += sum(len(block) for blocks in self.idle.values() for block in blocks)
+        self.gpu.counts["leaked"] += sum(
+            len(block) for blocks in self.idle.values() for block in blocks
+        )
 
     def malloc(self, size):
         if self.gpu.limit is not None and self.gpu.held + size > self.gpu.limit:
-            raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes (allocated so far: {self.gpu.held:,} bytes).")
+            raise OutOfMemoryError(
+                f"Out of memory allocating {size:,} bytes (allocated so far: {self.gpu.held:,} bytes)."
+            )
         return Block(self, size)
 
     def free_all_blocks(self):
@@ -69,13 +74,17 @@ class Gpu:
     def count(self, what):
         """Something that makes the host wait, or moves data: not while capturing."""
         if self.capturing:
-            raise RuntimeError(f"the current stream is capturing, so a synchronous call is disallowed ({what})")
+            raise RuntimeError(
+                f"the current stream is capturing, so a synchronous call is disallowed ({what})"
+            )
         self.counts[what] += 1
 
     def cublas(self):
         """A call of it: CuPy has none while capturing."""
         if self.capturing:
-            raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
+            raise NotImplementedError(
+                "calling cuBLAS API during stream capture is currently unsupported"
+            )
 
     def run(self, work):
         """Do work on the GPU, or record it; while it is recorded nothing is computed."""
@@ -124,7 +133,9 @@ class Stream:
 
     def begin_capture(self):
         if not self.non_blocking:
-            raise CUDARuntimeError("cudaErrorStreamCaptureImplicit: operation would make the legacy stream depend on a capturing one")
+            raise CUDARuntimeError(
+                "cudaErrorStreamCaptureImplicit: operation would make the legacy stream depend on a capturing one"
+            )
         self.gpu.recording = []
 
     def end_capture(self):

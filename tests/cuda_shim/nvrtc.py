@@ -2,6 +2,7 @@
 
 NVRTC is a library that the package nvidia-cuda-nvrtc brings; it needs no driver. It is called by ctypes, so that nothing else is needed.
 """
+
 import ctypes
 import re
 from importlib.metadata import PackageNotFoundError, files
@@ -14,6 +15,7 @@ REASON = f"{PACKAGE} is not installed: pip install 'refmaml[test]' brings it whe
 
 class Resources(NamedTuple):
     """What one kernel takes: registers of a thread, bytes of its stack, bytes spilled, bytes of a block's shared memory."""
+
     registers: int
     stack: int
     spilled: int
@@ -34,7 +36,9 @@ class Compiler:
     bytes. Both raise RuntimeError with the compiler's words where it refuses the text."""
 
     def __init__(self, path):
-        for part in Path(path).parent.glob("libnvrtc-builtins.so.*"):        # NVRTC asks for it by name and does not look beside itself
+        for part in Path(path).parent.glob(
+            "libnvrtc-builtins.so.*"
+        ):  # NVRTC asks for it by name and does not look beside itself
             ctypes.CDLL(str(part))
         self.nvrtc = ctypes.CDLL(path)
         self.nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
@@ -52,12 +56,23 @@ class Compiler:
 
     def compiled(self, text, arch, real):
         """(the compiler's words, the machine code)."""
-        options = [f"--gpu-architecture={arch}", "--std=c++17", f"-DREAL={real}", "-ftz=true", "--ptxas-options=-v"]     # ftz: as CuPy does
+        options = [
+            f"--gpu-architecture={arch}",
+            "--std=c++17",
+            f"-DREAL={real}",
+            "-ftz=true",
+            "--ptxas-options=-v",
+        ]  # ftz: as CuPy does
         program = ctypes.c_void_p()
-        self.nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None)
+        self.nvrtc.nvrtcCreateProgram(
+            ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None
+        )
         given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
         status = self.nvrtc.nvrtcCompileProgram(program, len(options), given)
-        log, cubin = self.part(program, "ProgramLog").rstrip(b"\0").decode(), b"" if status else self.part(program, "CUBIN")
+        log, cubin = (
+            self.part(program, "ProgramLog").rstrip(b"\0").decode(),
+            b"" if status else self.part(program, "CUBIN"),
+        )
         self.nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
         if status:
             raise RuntimeError(f"{self.nvrtc.nvrtcGetErrorString(status).decode()}: {log}")
@@ -75,10 +90,19 @@ class Compiler:
 def resources(log):
     """{kernel: Resources} from what ptxas -v says of each."""
     found = {}
-    for kernel, words in re.findall(r"Compiling entry function '(\w+)' for '\w+'(.*?)(?=Compiling entry function|\Z)", log, re.S):
+    for kernel, words in re.findall(
+        r"Compiling entry function '(\w+)' for '\w+'(.*?)(?=Compiling entry function|\Z)", log, re.S
+    ):
+
         def number(pattern, words=words):
             match = re.search(pattern, words)
             return int(match[1]) if match else 0
+
         spilled = number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads")
-        found[kernel] = Resources(number(r"Used (\d+) registers"), number(r"(\d+) bytes stack frame"), spilled, number(r"(\d+) bytes smem"))
+        found[kernel] = Resources(
+            number(r"Used (\d+) registers"),
+            number(r"(\d+) bytes stack frame"),
+            spilled,
+            number(r"(\d+) bytes smem"),
+        )
     return found

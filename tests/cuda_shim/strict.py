@@ -4,6 +4,7 @@ An array is an object of its own and no NumPy array. NumPy's functions refuse it
 an operation with a NumPy array is a TypeError; looking at a number, and every copy, is counted, and refused while a stream is capturing.
 The module offers only what CuPy has, and not what CuPy has but computes otherwise than NumPy. tests/test_18 holds its names against CuPy's.
 """
+
 import operator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -12,7 +13,18 @@ import numpy as np
 
 from cuda_shim.memory import CUDARuntimeError, Gpu, MemoryPool, OutOfMemoryError, Stream
 
-PLAIN = ("sum", "mean", "all", "any", "max", "min", "argmax", "ravel", "swapaxes", "transpose")      # methods as NumPy's, a launch each
+PLAIN = (
+    "sum",
+    "mean",
+    "all",
+    "any",
+    "max",
+    "min",
+    "argmax",
+    "ravel",
+    "swapaxes",
+    "transpose",
+)  # methods as NumPy's, a launch each
 
 
 def refused(a):
@@ -21,20 +33,26 @@ def refused(a):
 
 class Array:
     """As cupy.ndarray. `host` is where the numbers really are; `gpu` counts and records."""
+
     __array_ufunc__ = None
 
     def __init__(self, gpu, host, block):
         self.gpu, self.host, self.block = gpu, host, block
 
     def __array__(self, *args, **kwargs):
-        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly.")
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
+        )
 
     def __array_function__(self, function, types, args, kwargs):
-        raise TypeError(f"numpy.{function.__name__} of an array of the GPU: use the module of the array")
+        raise TypeError(
+            f"numpy.{function.__name__} of an array of the GPU: use the module of the array"
+        )
 
     shape, dtype, ndim, size, nbytes, itemsize, strides, flags = (
-        property(lambda self, name=name: getattr(self.host, name)) for name in
-        ("shape", "dtype", "ndim", "size", "nbytes", "itemsize", "strides", "flags"))
+        property(lambda self, name=name: getattr(self.host, name))
+        for name in ("shape", "dtype", "ndim", "size", "nbytes", "itemsize", "strides", "flags")
+    )
 
     def __len__(self):
         return len(self.host)
@@ -56,7 +74,11 @@ class Array:
 
     def reshape(self, *shape):
         host = self.host.reshape(*shape)
-        return self.seen(host) if np.may_share_memory(host, self.host) else self.computed(lambda a: a.reshape(*shape))
+        return (
+            self.seen(host)
+            if np.may_share_memory(host, self.host)
+            else self.computed(lambda a: a.reshape(*shape))
+        )
 
     def view(self, dtype):
         return self.seen(self.host.view(dtype))
@@ -67,7 +89,7 @@ class Array:
             if isinstance(part, np.ndarray | list):
                 self.gpu.count("to the GPU")
             if isinstance(part, Array) and part.dtype.kind == "b":
-                self.gpu.count("wait")                   # how many there are decides the shape
+                self.gpu.count("wait")  # how many there are decides the shape
         if any(isinstance(part, Array | np.ndarray | list) for part in parts):
             at = indices(where)
             return self.computed(lambda a: a[at])
@@ -76,14 +98,22 @@ class Array:
 
     def __setitem__(self, where, value):
         value = operand(value)
-        if any(isinstance(part, np.ndarray | list) for part in (where if isinstance(where, tuple) else (where,))):
+        if any(
+            isinstance(part, np.ndarray | list)
+            for part in (where if isinstance(where, tuple) else (where,))
+        ):
             self.gpu.count("to the GPU")
 
-        host, at = self.host, indices(where)             # what is recorded holds no array: it may be freed, and its memory given out again
+        host, at = (
+            self.host,
+            indices(where),
+        )  # what is recorded holds no array: it may be freed, and its memory given out again
         self.gpu.run(lambda: host.__setitem__(at, value))
 
     def astype(self, dtype, copy=True):
-        return self if not copy and self.dtype == dtype else self.computed(lambda a: a.astype(dtype))
+        return (
+            self if not copy and self.dtype == dtype else self.computed(lambda a: a.astype(dtype))
+        )
 
     def copy(self):
         return self.computed(np.array)
@@ -101,7 +131,7 @@ class Array:
         return self
 
     def __dlpack_device__(self):
-        return 2, 0                                      # a GPU, the first
+        return 2, 0  # a GPU, the first
 
     # ---- to the host -----------------------------------------------------------------------------------------------------------
 
@@ -111,7 +141,9 @@ class Array:
 
     def set(self, host):
         if type(host) is not np.ndarray or host.dtype != self.dtype or host.shape != self.shape:
-            raise TypeError(f"Only a numpy.ndarray of {self.dtype} and shape {self.shape} can be set")
+            raise TypeError(
+                f"Only a numpy.ndarray of {self.dtype} and shape {self.shape} can be set"
+            )
         self.gpu.count("to the GPU")
         self.host[...] = host
 
@@ -137,7 +169,11 @@ def operand(a):
 
 
 def indices(where):
-    return tuple(p.host if isinstance(p, Array) else p for p in where) if isinstance(where, tuple) else indices((where,))
+    return (
+        tuple(p.host if isinstance(p, Array) else p for p in where)
+        if isinstance(where, tuple)
+        else indices((where,))
+    )
 
 
 def compute(gpu, function, *arrays, **options):
@@ -152,6 +188,7 @@ def compute(gpu, function, *arrays, **options):
     def work():
         with np.errstate(all="ignore"):
             array[...] = function(*hosts, **options)
+
     gpu.run(work)
     return Array(gpu, array, block)
 
@@ -162,7 +199,9 @@ def unary(name):
 
 def binary(name):
     function = getattr(operator, name)
-    return (lambda a, b: compute(a.gpu, function, a, b)), (lambda a, b: compute(a.gpu, function, b, a))
+    return (lambda a, b: compute(a.gpu, function, a, b)), (
+        lambda a, b: compute(a.gpu, function, b, a)
+    )
 
 
 def in_place(name):
@@ -172,6 +211,7 @@ def in_place(name):
         host, b = a.host, operand(b)
         a.gpu.run(lambda: function(host, b))
         return a
+
     return method
 
 
@@ -193,10 +233,14 @@ class Cupy:
         self.gpu, self.ndarray, self.run_kernel = Gpu(), Array, kernel
         gpu = self.gpu
         self.cuda = SimpleNamespace(
-            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError), MemoryPool=lambda: MemoryPool(gpu),
-            using_allocator=self.using_allocator, Stream=lambda non_blocking=False: Stream(gpu, non_blocking),
-            get_current_stream=lambda: Stream(gpu), alloc_pinned_memory=bytearray,
-            runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1))
+            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+            MemoryPool=lambda: MemoryPool(gpu),
+            using_allocator=self.using_allocator,
+            Stream=lambda non_blocking=False: Stream(gpu, non_blocking),
+            get_current_stream=lambda: Stream(gpu),
+            alloc_pinned_memory=bytearray,
+            runtime=SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1),
+        )
 
     @contextmanager
     def using_allocator(self, malloc):
@@ -275,12 +319,14 @@ class Cupy:
 
     def concatenate(self, arrays, axis=0):
         if len(arrays) > 8:
-            self.gpu.count("to the GPU")                 # a table of addresses
+            self.gpu.count("to the GPU")  # a table of addresses
         return compute(self.gpu, lambda *hosts: np.concatenate(hosts, axis), *arrays)
 
     def repeat(self, a, repeats, axis=None):
         if not isinstance(repeats, int):
-            self.gpu.count("wait")                       # the list goes over, and how many there are in all decides the shape
+            self.gpu.count(
+                "wait"
+            )  # the list goes over, and how many there are in all decides the shape
         return compute(self.gpu, lambda host: np.repeat(host, repeats, axis), a)
 
     # ---- kernels ---------------------------------------------------------------------------------------------------------------
@@ -294,6 +340,10 @@ class Cupy:
             raise CUDARuntimeError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name}")
 
         def launch(grid, block, arguments, shared_mem=0):
-            hosts = [a.host if isinstance(a, Array) else a if isinstance(a, np.generic) else refused(a) for a in arguments]
+            hosts = [
+                a.host if isinstance(a, Array) else a if isinstance(a, np.generic) else refused(a)
+                for a in arguments
+            ]
             self.gpu.run(lambda: self.run_kernel(name, dtype, grid, block[0], hosts, shared_mem))
+
         return launch

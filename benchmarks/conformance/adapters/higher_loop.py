@@ -1,4 +1,5 @@
 """higher: innerloop_ctx with a differentiable SGD."""
+
 import higher
 import torch
 
@@ -30,7 +31,10 @@ def first_order(problem, params, x, y, x_query, y_query):
     with inner(problem, module, x, y, track_higher_grads=False) as (functional, optimizer):
         for _ in range(problem.method.inner_steps):
             optimizer.step(functional(x, y))
-        return gradient(functional(x_query, y_query), dict(zip(module.own, functional.parameters(), strict=True)))
+        return gradient(
+            functional(x_query, y_query),
+            dict(zip(module.own, functional.parameters(), strict=True)),
+        )
 
 
 @by_task
@@ -39,7 +43,10 @@ def meta_sgd(problem, params, x, y, x_query, y_query):
     module = Probe(problem, params)
     alpha = leaves({rate(name): params[rate(name)] for name in module.own})
     start = {**module.start, **alpha}
-    with inner(problem, module, x, y, override={"lr": list(alpha.values())}) as (functional, optimizer):
+    with inner(problem, module, x, y, override={"lr": list(alpha.values())}) as (
+        functional,
+        optimizer,
+    ):
         for _ in range(problem.method.inner_steps):
             optimizer.step(functional(x, y))
         return gradient(functional(x_query, y_query), start)
@@ -51,9 +58,23 @@ def reptile(problem, params, x, y, x_query, y_query):
     with inner(problem, module, x, y, track_higher_grads=False) as (functional, optimizer):
         for _ in range(problem.method.inner_steps):
             optimizer.step(functional(x, y))
-        return {name: (params[name] - p).detach() for name, p in zip(module.own, functional.parameters(), strict=True)}
+        return {
+            name: (params[name] - p).detach()
+            for name, p in zip(module.own, functional.parameters(), strict=True)
+        }
 
 
-LIBRARY = Library("higher", "higher", ("higher", "torch"), "torch", {
-    "MAML": maml, "first-order MAML": first_order, "ANIL": maml, "Meta-SGD": meta_sgd, "Reptile": reptile},
-    {"iMAML": "no implicit differentiation"})
+LIBRARY = Library(
+    "higher",
+    "higher",
+    ("higher", "torch"),
+    "torch",
+    {
+        "MAML": maml,
+        "first-order MAML": first_order,
+        "ANIL": maml,
+        "Meta-SGD": meta_sgd,
+        "Reptile": reptile,
+    },
+    {"iMAML": "no implicit differentiation"},
+)

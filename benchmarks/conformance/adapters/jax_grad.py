@@ -1,4 +1,5 @@
 """JAX: jax.grad of a function with jax.grad inside, compiled, vmap over tasks."""
+
 import jax
 from jax.scipy.sparse.linalg import cg
 
@@ -9,7 +10,10 @@ def descend(problem, params, x, y, stop=False):
     phi, alpha = weights(problem, params), rates(problem, params)
     for _ in range(problem.method.inner_steps):
         g = jax.grad(problem.loss)(phi, x, y)
-        phi = phi | {name: phi[name] - alpha[name] * (jax.lax.stop_gradient(g[name]) if stop else g[name]) for name in alpha}
+        phi = phi | {
+            name: phi[name] - alpha[name] * (jax.lax.stop_gradient(g[name]) if stop else g[name])
+            for name in alpha
+        }
     return phi
 
 
@@ -23,7 +27,9 @@ def unrolled(stop):
     def fn(problem, params, batch):
         def after(params, x, y, x_query, y_query):
             return problem.loss(descend(problem, params, x, y, stop), x_query, y_query)
+
         return over_tasks(jax.grad(after), params, batch)
+
     return fn
 
 
@@ -31,6 +37,7 @@ def reptile(problem, params, batch):
     def displacement(params, x, y, x_query, y_query):
         phi = descend(problem, params, x, y)
         return {name: params[name] - phi[name] for name in params}
+
     return over_tasks(displacement, params, batch)
 
 
@@ -43,15 +50,37 @@ def imaml(problem, params, batch):
             return jax.grad(problem.loss)(phi, x, y)
 
         def step(_, phi):
-            return jax.tree.map(lambda a, g, b: a - method.inner_lr * (g + method.regularization * (a - b)), phi, inner(phi), theta)
+            return jax.tree.map(
+                lambda a, g, b: a - method.inner_lr * (g + method.regularization * (a - b)),
+                phi,
+                inner(phi),
+                theta,
+            )
 
         def product(v):
-            return jax.tree.map(lambda a, h: a + h / method.regularization, v, jax.jvp(inner, (phi,), (v,))[1])
+            return jax.tree.map(
+                lambda a, h: a + h / method.regularization, v, jax.jvp(inner, (phi,), (v,))[1]
+            )
+
         phi = jax.lax.fori_loop(0, 150, step, theta)
-        return cg(product, jax.grad(problem.loss)(phi, x_query, y_query), tol=1e-15, atol=0.0, maxiter=60)[0]
+        return cg(
+            product, jax.grad(problem.loss)(phi, x_query, y_query), tol=1e-15, atol=0.0, maxiter=60
+        )[0]
+
     return over_tasks(one_task, params, batch)
 
 
-LIBRARY = Library("JAX", "jax", ("jax", "jaxlib"), "jax", {
-    "MAML": unrolled(False), "first-order MAML": unrolled(True), "ANIL": unrolled(False), "Meta-SGD": unrolled(False), "Reptile": reptile,
-    "iMAML": imaml})
+LIBRARY = Library(
+    "JAX",
+    "jax",
+    ("jax", "jaxlib"),
+    "jax",
+    {
+        "MAML": unrolled(False),
+        "first-order MAML": unrolled(True),
+        "ANIL": unrolled(False),
+        "Meta-SGD": unrolled(False),
+        "Reptile": reptile,
+        "iMAML": imaml,
+    },
+)

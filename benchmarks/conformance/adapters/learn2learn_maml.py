@@ -3,6 +3,7 @@
 Its data sets for images import torchvision, which PyPI has for PyTorch with CUDA only; no algorithm uses them, so an empty module takes
 their place.
 """
+
 import sys
 from types import ModuleType
 
@@ -24,20 +25,41 @@ def adapted_loss(problem, learner, x, y, x_query, y_query):
 def maml(first_order):
     def one_task(problem, params, *task):
         module = Probe(problem, params)
-        algorithm = learn2learn.algorithms.MAML(module, lr=problem.method.inner_lr, first_order=first_order)
+        algorithm = learn2learn.algorithms.MAML(
+            module, lr=problem.method.inner_lr, first_order=first_order
+        )
         return gradient(adapted_loss(problem, algorithm.clone(), *task), module.start)
+
     return by_task(one_task)
 
 
 @by_task
 def meta_sgd(problem, params, *task):
     module = Probe(problem, params)
-    lrs = torch.nn.ParameterList([torch.nn.Parameter(params[rate(name)].detach().clone()) for name in module.own])
+    lrs = torch.nn.ParameterList(
+        [torch.nn.Parameter(params[rate(name)].detach().clone()) for name in module.own]
+    )
     algorithm = learn2learn.algorithms.MetaSGD(module, lrs=lrs)
-    start = {**module.start, **{rate(name): lr for name, lr in zip(module.own, algorithm.lrs, strict=True)}}
+    start = {
+        **module.start,
+        **{rate(name): lr for name, lr in zip(module.own, algorithm.lrs, strict=True)},
+    }
     return gradient(adapted_loss(problem, algorithm.clone(), *task), start)
 
 
-LIBRARY = Library("learn2learn", "learn2learn", ("learn2learn", "torch"), "torch", {
-    "MAML": maml(False), "first-order MAML": maml(True), "ANIL": maml(False), "Meta-SGD": meta_sgd},
-    {"Reptile": "no class of its own (an example that steps a torch optimiser)", "iMAML": "no implicit differentiation"})
+LIBRARY = Library(
+    "learn2learn",
+    "learn2learn",
+    ("learn2learn", "torch"),
+    "torch",
+    {
+        "MAML": maml(False),
+        "first-order MAML": maml(True),
+        "ANIL": maml(False),
+        "Meta-SGD": meta_sgd,
+    },
+    {
+        "Reptile": "no class of its own (an example that steps a torch optimiser)",
+        "iMAML": "no implicit differentiation",
+    },
+)

@@ -1,9 +1,10 @@
 """What every adapter needs: its description, the tasks of a batch one by one, the parameters that take inner steps, means over tasks."""
+
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from refmaml.methods.recursion import step_sizes
+from refmaml.methods.inner_loop_adjoint import step_sizes
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,7 @@ class Library:
     methods  {method of the table: function(problem, params, batch)}
     absent   {method of the table: why the library has none}
     """
+
     name: str
     module: str
     distributions: tuple
@@ -24,7 +26,11 @@ class Library:
 def adapted(problem):
     """Names of the parameters that take inner steps, in order."""
     method, net = problem.method, problem.net
-    moves = net.named(step_sizes(net, 1, getattr(method, "adapts", ("*",)), getattr(method, "frozen", ()), np.float64))
+    moves = net.named(
+        step_sizes(
+            net, 1, getattr(method, "adapts", ("*",)), getattr(method, "frozen", ()), np.float64
+        )
+    )
     return [name for name, a in moves.items() if a.any()]
 
 

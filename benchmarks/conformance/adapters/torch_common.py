@@ -1,4 +1,5 @@
 """What adapters of PyTorch libraries share: leaves to differentiate by, and the probe's loss as a module."""
+
 import torch
 
 from adapters.library import adapted, mean, tasks
@@ -12,7 +13,10 @@ def leaves(params):
 def gradient(loss, start):
     """{name: d loss / d start[name]}; a tensor that the loss does not depend on has gradient 0."""
     found = torch.autograd.grad(loss, list(start.values()), allow_unused=True)
-    return {name: torch.zeros_like(a) if g is None else g for (name, a), g in zip(start.items(), found, strict=True)}
+    return {
+        name: torch.zeros_like(a) if g is None else g
+        for (name, a), g in zip(start.items(), found, strict=True)
+    }
 
 
 class Probe(torch.nn.Module):
@@ -36,9 +40,15 @@ class Probe(torch.nn.Module):
         return {**dict(zip(self.own, self.parameters(), strict=True)), **self.beside}
 
     def forward(self, x, y):
-        return self.loss({**{name: getattr(self, name.replace(".", "_")) for name in self.own}, **self.beside}, x, y)
+        return self.loss(
+            {**{name: getattr(self, name.replace(".", "_")) for name in self.own}, **self.beside},
+            x,
+            y,
+        )
 
 
 def by_task(function):
     """fn(problem, params, batch) from function(problem, params, x_support, y_support, x_query, y_query), a task's gradients by name."""
-    return lambda problem, params, batch: mean([function(problem, params, *task) for task in tasks(batch)])
+    return lambda problem, params, batch: mean(
+        [function(problem, params, *task) for task in tasks(batch)]
+    )

@@ -1,4 +1,5 @@
 """PyTorch as most MAML code has it: a loop over inner steps, torch.autograd.grad with create_graph."""
+
 import torch
 
 from adapters.library import Library, adapted, rates, weights
@@ -9,15 +10,23 @@ def descend(problem, params, start, x, y, create_graph):
     """phi_K from `start`."""
     phi, alpha = weights(problem, start), rates(problem, params)
     for _ in range(problem.method.inner_steps):
-        found = torch.autograd.grad(problem.loss(phi, x, y), [phi[name] for name in alpha], create_graph=create_graph)
-        phi = phi | {name: phi[name] - alpha[name] * g for name, g in zip(alpha, found, strict=True)}
+        found = torch.autograd.grad(
+            problem.loss(phi, x, y), [phi[name] for name in alpha], create_graph=create_graph
+        )
+        phi = phi | {
+            name: phi[name] - alpha[name] * g for name, g in zip(alpha, found, strict=True)
+        }
     return phi
 
 
 def unrolled(create_graph):
     def one_task(problem, params, x, y, x_query, y_query):
         start = leaves(params)
-        return gradient(problem.loss(descend(problem, start, start, x, y, create_graph), x_query, y_query), start)
+        return gradient(
+            problem.loss(descend(problem, start, start, x, y, create_graph), x_query, y_query),
+            start,
+        )
+
     return by_task(one_task)
 
 
@@ -34,12 +43,34 @@ def imaml(problem, params, x, y, x_query, y_query):
     names = adapted(problem)
     for _ in range(150):
         g = gradient(problem.loss(phi, x, y), phi)
-        phi = leaves({name: a - problem.method.inner_lr * (g[name] + strength * (a - params[name])) for name, a in phi.items()})
+        phi = leaves(
+            {
+                name: a - problem.method.inner_lr * (g[name] + strength * (a - params[name]))
+                for name, a in phi.items()
+            }
+        )
     q = torch.cat([g.ravel() for g in gradient(problem.loss(phi, x_query, y_query), phi).values()])
-    inner = torch.cat([g.ravel() for g in torch.autograd.grad(problem.loss(phi, x, y), list(phi.values()), create_graph=True)])
+    inner = torch.cat(
+        [
+            g.ravel()
+            for g in torch.autograd.grad(
+                problem.loss(phi, x, y), list(phi.values()), create_graph=True
+            )
+        ]
+    )
 
     def product(v):
-        return v + torch.cat([h.ravel() for h in torch.autograd.grad(inner @ v, list(phi.values()), retain_graph=True)]) / strength
+        return (
+            v
+            + torch.cat(
+                [
+                    h.ravel()
+                    for h in torch.autograd.grad(inner @ v, list(phi.values()), retain_graph=True)
+                ]
+            )
+            / strength
+        )
+
     u = conjugate_gradients(product, q)
     parts = torch.split(u, [params[name].numel() for name in names])
     return {name: part.reshape(params[name].shape) for name, part in zip(names, parts, strict=True)}
@@ -59,6 +90,17 @@ def conjugate_gradients(product, b, iterations=60):
     return x
 
 
-LIBRARY = Library("PyTorch, loop", "torch", ("torch",), "torch", {
-    "MAML": unrolled(True), "first-order MAML": unrolled(False), "ANIL": unrolled(True), "Meta-SGD": unrolled(True), "Reptile": reptile,
-    "iMAML": imaml})
+LIBRARY = Library(
+    "PyTorch, loop",
+    "torch",
+    ("torch",),
+    "torch",
+    {
+        "MAML": unrolled(True),
+        "first-order MAML": unrolled(False),
+        "ANIL": unrolled(True),
+        "Meta-SGD": unrolled(True),
+        "Reptile": reptile,
+        "iMAML": imaml,
+    },
+)

@@ -1,4 +1,5 @@
 """TorchOpt: a differentiable SGD that replaces a module's parameters, and implicit differentiation of a module's solution."""
+
 import torch
 import torchopt
 
@@ -15,8 +16,10 @@ def maml(problem, params, x, y, x_query, y_query):
     return gradient(module(x_query, y_query), start)
 
 
-class Proximal(torchopt.nn.ImplicitMetaGradientModule,
-               linear_solve=torchopt.linear_solve.solve_normal_cg(maxiter=200, atol=0.0, rtol=1e-15)):
+class Proximal(
+    torchopt.nn.ImplicitMetaGradientModule,
+    linear_solve=torchopt.linear_solve.solve_normal_cg(maxiter=200, atol=0.0, rtol=1e-15),
+):
     """phi* = argmin f(phi) + lambda/2 |phi - theta|^2; what its constructor is given are the meta-parameters."""
 
     def __init__(self, meta, problem, params):
@@ -26,7 +29,10 @@ class Proximal(torchopt.nn.ImplicitMetaGradientModule,
         self.method = problem.method
 
     def objective(self, x, y):
-        distance = sum(((a - b) ** 2).sum() for a, b in zip(self.parameters(), self.meta_parameters(), strict=True))
+        distance = sum(
+            ((a - b) ** 2).sum()
+            for a, b in zip(self.parameters(), self.meta_parameters(), strict=True)
+        )
         return self.net(x, y) + self.method.regularization / 2 * distance
 
     def solve(self, x, y):
@@ -48,6 +54,15 @@ def imaml(problem, params, x, y, x_query, y_query):
     return gradient(inner.net(x_query, y_query), meta.start)
 
 
-LIBRARY = Library("TorchOpt", "torchopt", ("torchopt", "torch"), "torch", {"MAML": maml, "ANIL": maml, "iMAML": imaml},
-                  {"first-order MAML": "its differentiable optimisers have no such switch",
-                   "Meta-SGD": "one learning rate for all parameters", "Reptile": "no method of its own"})
+LIBRARY = Library(
+    "TorchOpt",
+    "torchopt",
+    ("torchopt", "torch"),
+    "torch",
+    {"MAML": maml, "ANIL": maml, "iMAML": imaml},
+    {
+        "first-order MAML": "its differentiable optimisers have no such switch",
+        "Meta-SGD": "one learning rate for all parameters",
+        "Reptile": "no method of its own",
+    },
+)

@@ -1,4 +1,5 @@
 """Everybody who takes part, one file each, behind one interface (contestant.py)."""
+
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -6,7 +7,13 @@ from refmaml.bench.contestants import cuda_peers, ours
 from refmaml.bench.gpu import engine
 from refmaml.errors import expect
 
-PEERS = {"torch-loop": "torch_loop", "torch-vmap": "torch_vmap", "jax-map": "jax_map", "jax-vmap": "jax_vmap", "higher": "higher_loop"}
+PEERS = {
+    "torch-loop": "torch_loop",
+    "torch-vmap": "torch_vmap",
+    "jax-map": "jax_map",
+    "jax-vmap": "jax_vmap",
+    "higher": "higher_loop",
+}
 
 
 def peers(kernels):
@@ -27,11 +34,17 @@ def find(name, kernels="cpu"):
         return ours.on_gpu(name, "refmaml, CUDA graph", engine.graph)
     if name in cuda_peers.NAMES:
         return cuda_peers.find(name)
-    expect(name in PEERS or name == "sgemm", "--peers", f"some of {', '.join(peers(kernels))}", name)
+    expect(
+        name in PEERS or name == "sgemm", "--peers", f"some of {', '.join(peers(kernels))}", name
+    )
     return import_module(f"refmaml.bench.contestants.{PEERS.get(name, name)}").CONTESTANT
 
 
 def missing(contestant):
     """None where what it needs is installed, otherwise a line that says what is not. (Imported, it would stay in this process.)"""
     absent = [module for module in contestant.modules if find_spec(module) is None]
-    return f"{' and '.join(absent)}: not installed; pip install 'refmaml[bench]' brings it" if absent else None
+    return (
+        f"{' and '.join(absent)}: not installed; pip install 'refmaml[bench]' brings it"
+        if absent
+        else None
+    )

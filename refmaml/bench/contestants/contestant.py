@@ -1,4 +1,5 @@
 """What takes part: something that computes a workload's meta-gradient."""
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ class Contestant(NamedTuple):
              process is what counts
     reduced  whether its products of float32 numbers are rounded to TF32, 10 bits: its error is told, and it is no peer of equal precision
     """
+
     name: str
     title: str
     modules: tuple

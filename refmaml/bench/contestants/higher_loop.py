@@ -1,5 +1,6 @@
 """higher (facebookresearch/higher): a loop over tasks, its differentiable SGD on a functional copy of a module."""
-from refmaml.bench.contestants import torch_formulas
+
+from refmaml.autodiff import torch_formulas
 from refmaml.bench.contestants.contestant import OPENMP, Contestant
 
 
@@ -10,6 +11,7 @@ def make_module(named, loss):
     class Loss(torch.nn.Module):
         def forward(self, x, y):
             return loss({name: getattr(self, name.replace(".", "_")) for name in named}, x, y)
+
     module = Loss()
     for name, a in named.items():
         module.register_parameter(name.replace(".", "_"), torch.nn.Parameter(a.clone()))
@@ -20,6 +22,7 @@ def prepare(workload, dtype, batch_norm, threads):
     """Tasks one after the other, each in an innerloop_ctx of its own."""
     import higher
     import torch
+
     torch_formulas.use_threads(threads)
     method = workload.method
     named, tasks = torch_formulas.tensors(workload, dtype, "cpu")
@@ -27,7 +30,10 @@ def prepare(workload, dtype, batch_norm, threads):
     optimizer = torch.optim.SGD(module.parameters(), lr=method.inner_lr)
 
     def task_gradient(x_support, y_support, x_query, y_query):
-        with higher.innerloop_ctx(module, optimizer, copy_initial_weights=False) as (adapted, descent):
+        with higher.innerloop_ctx(module, optimizer, copy_initial_weights=False) as (
+            adapted,
+            descent,
+        ):
             for _ in range(method.inner_steps):
                 descent.step(adapted(x_support, y_support))
             return torch.autograd.grad(adapted(x_query, y_query), list(module.parameters()))
@@ -37,8 +43,16 @@ def prepare(workload, dtype, batch_norm, threads):
         for task in zip(*tasks, strict=True):
             total = [a.add_(g) for a, g in zip(total, task_gradient(*task), strict=True)]
         return torch_formulas.flat(total) / workload.tasks
+
     return run
 
 
-CONTESTANT = Contestant("higher", "higher, loop over tasks", ("torch", "higher"), torch_formulas.choices, prepare, OPENMP,
-                        torch_formulas.first_use)
+CONTESTANT = Contestant(
+    "higher",
+    "higher, loop over tasks",
+    ("torch", "higher"),
+    torch_formulas.choices,
+    prepare,
+    OPENMP,
+    torch_formulas.first_use,
+)

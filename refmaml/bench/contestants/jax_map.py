@@ -1,7 +1,8 @@
 """JAX: jit of lax.map over tasks, one task at a time."""
+
 import numpy as np
 
-from refmaml.bench.contestants import jax_formulas
+from refmaml.autodiff import jax_formulas
 from refmaml.bench.contestants.contestant import Contestant
 
 
@@ -12,8 +13,11 @@ def choices(workload):
 def prepare(workload, dtype, unroll):
     """Compiled by the first call."""
     from jax import lax
+
     run = jax_formulas.meta_gradient(workload, dtype, unroll, lax.map)
     return lambda: np.asarray(run())
 
 
-CONTESTANT = Contestant("jax-map", "JAX, jit + map", ("jax",), choices, prepare, first_use=jax_formulas.first_use)
+CONTESTANT = Contestant(
+    "jax-map", "JAX, jit + map", ("jax",), choices, prepare, first_use=jax_formulas.first_use
+)

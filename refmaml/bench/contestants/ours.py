@@ -1,4 +1,5 @@
 """refmaml itself, as it comes."""
+
 from refmaml import kernels as kernel_sets
 from refmaml.bench.contestants.contestant import Contestant
 from refmaml.bench.gpu import engine
@@ -22,14 +23,34 @@ def contestant(kernels="cpu", threads=None):
 
     def first_use():
         from numba import njit
+
         njit("float32[::1](float32[::1])", cache=False)(lambda x: x * x)
+
     suffix = "" if threads is None else f"-{threads}"
     modules, use = (("numba",), first_use) if kernels == "cpu" else ((), bool)
-    return Contestant(f"refmaml{suffix}", f"refmaml ({kernels})", modules, lambda workload: {}, prepare, first_use=use)
+    return Contestant(
+        f"refmaml{suffix}",
+        f"refmaml ({kernels})",
+        modules,
+        lambda workload: {},
+        prepare,
+        first_use=use,
+    )
 
 
 def on_gpu(name, title, prepare):
     """refmaml on the GPU, launch by launch or as a graph: what it returned stays there until it is fetched."""
+
     def nothing_to_choose(workload):
         return {}
-    return Contestant(name, title, ("cupy",), nothing_to_choose, prepare, fetch=engine.fetch, finish=engine.finish, peak=engine.peak)
+
+    return Contestant(
+        name,
+        title,
+        ("cupy",),
+        nothing_to_choose,
+        prepare,
+        fetch=engine.fetch,
+        finish=engine.finish,
+        peak=engine.peak,
+    )

@@ -1,4 +1,5 @@
 """What the machine can do: NumPy's own product of two matrices, timed in turn with everything else."""
+
 import numpy as np
 
 from refmaml.bench.contestants.contestant import Contestant
@@ -16,6 +17,7 @@ def prepare(workload, dtype):
     def run():
         np.matmul(a, b, out=c)
         return c[:0, 0]
+
     return run
 
 

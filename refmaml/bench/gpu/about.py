@@ -4,6 +4,7 @@
 
 Without a GPU it says so in one line, and its exit status is 2.
 """
+
 import sys
 
 from refmaml.bench.gpu.part import finished
@@ -19,8 +20,10 @@ def main(path):
         print(f"refmaml: {reason}")
         return 2
     record = about_device(gpu)
-    print(f"{record['device']['name']}, compute capability {'.'.join(map(str, record['device']['compute_capability']))}, "
-          f"driver {record['device'].get('driver', 'unknown')}, CUDA {record['device']['cuda_runtime']}, CuPy {record['device']['cupy']}")
+    print(
+        f"{record['device']['name']}, compute capability {'.'.join(map(str, record['device']['compute_capability']))}, "
+        f"driver {record['device'].get('driver', 'unknown')}, CUDA {record['device']['cuda_runtime']}, CuPy {record['device']['cupy']}"
+    )
     return finished(path, record, True)
 
 

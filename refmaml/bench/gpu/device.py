@@ -1,4 +1,5 @@
 """The GPU as the bench sees it: arrays on it, launches on a stream, and how long they took by its own clock."""
+
 import shutil
 import subprocess
 from functools import partial
@@ -6,12 +7,20 @@ from pathlib import Path
 
 from refmaml import kernels
 from refmaml.bench.timing import runs_between_events
-from refmaml.kernels.launcher import PRECISIONS, CupyDevice
+from refmaml.kernels.cuda_runtime.launcher import PRECISIONS, CupyDevice
 
 ROOFS = Path(__file__).with_name("roofs.cu")
-QUERIED = {"driver": "driver_version", "sm_mhz": "clocks.sm", "memory_mhz": "clocks.mem", "most_sm_mhz": "clocks.max.sm",
-           "most_memory_mhz": "clocks.max.mem", "power_limit_w": "power.limit", "power_w": "power.draw", "celsius": "temperature.gpu"}
-NOT_COUNTED = 2              # runs before those that are timed
+QUERIED = {
+    "driver": "driver_version",
+    "sm_mhz": "clocks.sm",
+    "memory_mhz": "clocks.mem",
+    "most_sm_mhz": "clocks.max.sm",
+    "most_memory_mhz": "clocks.max.mem",
+    "power_limit_w": "power.limit",
+    "power_w": "power.draw",
+    "celsius": "temperature.gpu",
+}
+NOT_COUNTED = 2  # runs before those that are timed
 
 
 class Gpu:
@@ -30,18 +39,29 @@ class Gpu:
     def attribute(self, name):
         """A number that the device tells of itself, by its name in CUDA's list of attributes."""
         runtime = self.xp.cuda.runtime
-        return runtime.deviceGetAttribute(getattr(runtime, f"cudaDevAttr{name}"), self.xp.cuda.Device().id)
+        return runtime.deviceGetAttribute(
+            getattr(runtime, f"cudaDevAttr{name}"), self.xp.cuda.Device().id
+        )
 
     def about(self):
         """Name, compute capability, versions, clocks and sizes: what a result was measured on."""
         cuda = self.xp.cuda
         properties = cuda.runtime.getDeviceProperties(cuda.Device().id)
-        return {"name": properties["name"].decode(), "compute_capability": [properties["major"], properties["minor"]],
-                "multiprocessors": self.attribute("MultiProcessorCount"), "l2_bytes": self.l2, "memory_bytes": properties["totalGlobalMem"],
-                "clock_khz": self.attribute("ClockRate"), "memory_clock_khz": self.attribute("MemoryClockRate"),
-                "memory_bus_bits": self.attribute("GlobalMemoryBusWidth"), "cuda_driver_api": cuda.runtime.driverGetVersion(),
-                "cuda_runtime": cuda.runtime.runtimeGetVersion(), "nvrtc": list(cuda.nvrtc.getVersion()), "cupy": self.xp.__version__,
-                **nvidia_smi()}
+        return {
+            "name": properties["name"].decode(),
+            "compute_capability": [properties["major"], properties["minor"]],
+            "multiprocessors": self.attribute("MultiProcessorCount"),
+            "l2_bytes": self.l2,
+            "memory_bytes": properties["totalGlobalMem"],
+            "clock_khz": self.attribute("ClockRate"),
+            "memory_clock_khz": self.attribute("MemoryClockRate"),
+            "memory_bus_bits": self.attribute("GlobalMemoryBusWidth"),
+            "cuda_driver_api": cuda.runtime.driverGetVersion(),
+            "cuda_runtime": cuda.runtime.runtimeGetVersion(),
+            "nvrtc": list(cuda.nvrtc.getVersion()),
+            "cupy": self.xp.__version__,
+            **nvidia_smi(),
+        }
 
     # ---- arrays and kernels ----
 
@@ -63,8 +83,11 @@ class Gpu:
     def launch(self, kernel, dtype, grid, threads, arguments):
         """One of the kernels of roofs.cu."""
         if dtype not in self.roof_kernels:
-            self.roof_kernels[dtype] = self.xp.RawModule(code=ROOFS.read_text(), options=("--std=c++17", f"-DREAL={PRECISIONS[dtype]}"),
-                                                         backend="nvrtc")
+            self.roof_kernels[dtype] = self.xp.RawModule(
+                code=ROOFS.read_text(),
+                options=("--std=c++17", f"-DREAL={PRECISIONS[dtype]}"),
+                backend="nvrtc",
+            )
         self.roof_kernels[dtype].get_function(kernel)(grid, (threads, 1, 1), tuple(arguments))
 
     # ---- time ----
@@ -131,8 +154,17 @@ def nvidia_smi():
     if shutil.which("nvidia-smi") is None:
         return {}
     try:
-        done = subprocess.run(["nvidia-smi", f"--query-gpu={','.join(QUERIED.values())}", "--format=csv,noheader,nounits"],
-                              capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(
+            [
+                "nvidia-smi",
+                f"--query-gpu={','.join(QUERIED.values())}",
+                "--format=csv,noheader,nounits",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return {}
     values = [value.strip() for value in done.stdout.splitlines()[0].split(",")]

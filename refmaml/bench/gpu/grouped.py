@@ -3,6 +3,7 @@
 This is what vmap over the weights of a convolution becomes. The order of memory is the one it wants, (N, tasks C, H, W): bringing it about
 costs nothing here. A border that is not the same on both sides is added before.
 """
+
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ KERNELS = ("conv2d_forward", "conv2d_backward_x", "conv2d_backward_w")
 
 class LibraryRow(NamedTuple):
     """One convolution by the library. error: of the first task, relative, against the library's own in float64 without groups."""
+
     net: str
     kernel: str
     tasks: int
@@ -29,6 +31,7 @@ class LibraryRow(NamedTuple):
 
 class Extents(NamedTuple):
     """What a convolution is: x (T, N, C, H, W), w (T, O, C, kH, kW), y (T, N, O, Ho, Wo)."""
+
     x: tuple
     w: tuple
     y: tuple
@@ -39,7 +42,9 @@ class Extents(NamedTuple):
 def extents(call, tasks):
     """The Extents of a recorded call, grown to so many tasks."""
     named = arguments_by_name(call)
-    shapes = {name: (tasks, *named[name if name in named else f"d{name}"].shape[1:]) for name in "xwy"}
+    shapes = {
+        name: (tasks, *named[name if name in named else f"d{name}"].shape[1:]) for name in "xwy"
+    }
     return Extents(**shapes, stride=named["stride"], padding=named["padding"])
 
 
@@ -48,6 +53,7 @@ class Seat:
 
     def __init__(self, name, device):
         import torch
+
         torch.backends.cudnn.benchmark = True
         self.torch, self.device = torch, device
 
@@ -62,11 +68,19 @@ class Seat:
         x = torch.randn(N, T * C, H, W, device=self.device)
         x = x if even else torch.nn.functional.pad(x, (left, right, top, bottom))
         w = torch.randn(T * of.w[1], *of.w[2:], device=self.device)
-        return x, w, torch.randn(N, T * of.y[2], *of.y[3:], device=self.device), (top, left) if even else (0, 0)
+        return (
+            x,
+            w,
+            torch.randn(N, T * of.y[2], *of.y[3:], device=self.device),
+            (top, left) if even else (0, 0),
+        )
 
     def operation(self, kernel, of, padding, groups):
         """(x, w, dy) -> what the kernel fills."""
-        aten, how = self.torch.ops.aten, (list(of.stride), list(padding), [1, 1], False, [0, 0], groups)
+        aten, how = (
+            self.torch.ops.aten,
+            (list(of.stride), list(padding), [1, 1], False, [0, 0], groups),
+        )
         if kernel == "conv2d_forward":
             return lambda x, w, dy: aten.convolution(x, w, None, *how)
         place = ("conv2d_backward_x", "conv2d_backward_w").index(kernel)
@@ -83,14 +97,19 @@ class Seat:
         run = self.operation(kernel, of, padding, T)
         error = self.error(run(*first), kernel, of, first, padding)
         times, graph = self.timings(lambda: [run(*each) for each in sets])
-        return Rotation(spread([t / len(sets) for t in times]), len(sets), size * len(sets), graph), error
+        return Rotation(
+            spread([t / len(sets) for t in times]), len(sets), size * len(sets), graph
+        ), error
 
     def error(self, value, kernel, of, arrays, padding):
         """Of the first task."""
         T, x, w, dy = of.x[0], *arrays
-        one = [a.double() for a in (x[:, :x.shape[1] // T], w[:len(w) // T], dy[:, :dy.shape[1] // T])]
+        one = [
+            a.double()
+            for a in (x[:, : x.shape[1] // T], w[: len(w) // T], dy[:, : dy.shape[1] // T])
+        ]
         exact = self.operation(kernel, of, padding, 1)(*(a.contiguous() for a in one))
-        mine = value[:len(exact)] if kernel == "conv2d_backward_w" else value[:, :exact.shape[1]]
+        mine = value[: len(exact)] if kernel == "conv2d_backward_w" else value[:, : exact.shape[1]]
         return float((mine - exact).abs().max() / exact.abs().max())
 
     def timings(self, run):
@@ -139,7 +158,9 @@ def library_rows(calls, l2, limit, environment=()):
         for call, tasks in kept:
             of = extents(call, tasks)
             for reduced in (False, True):
-                worker = worker if alive(worker) else Worker("cuDNN", "cuda", environment, limit, Seat)
+                worker = (
+                    worker if alive(worker) else Worker("cuDNN", "cuda", environment, limit, Seat)
+                )
                 shape = "x".join(map(str, max(of.x, of.y, of.w, key=np.prod)))
                 row = LibraryRow(call.net, call.kernel, tasks, shape, reduced, None, None)
                 try:

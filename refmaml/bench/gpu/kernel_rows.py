@@ -9,6 +9,7 @@ has little to compute, and so that every task's result has to have the bits of t
                   L2 holds what one launch reads twice
     fraction      floor / median
 """
+
 import re
 from functools import partial
 from typing import NamedTuple
@@ -29,11 +30,11 @@ from refmaml.bench.kernel_table import (
     reference_functions,
 )
 from refmaml.kernels import KernelSet, reference
-from refmaml.kernels.launcher import source
+from refmaml.kernels.cuda_runtime.launcher import source
 from refmaml.network import Sequential
 
 FEW, TASKS = 2, 32
-TIES = 32                        # eps: how near the two largest of a window may be for a fused kernel, which rounds before it compares
+TIES = 32  # eps: how near the two largest of a window may be for a fused kernel, which rounds before it compares
 DTYPES = ("float32", "float64")
 LIBRARY = {"float32": "sgemm", "float64": "dgemm"}
 
@@ -45,6 +46,7 @@ class KernelRow(NamedTuple):
     same              whether every task has the bits of the one it repeats
     of_library        of the rate of the library's matrix product; None for what is no product
     """
+
     net: str
     kernel: str
     version: int | None
@@ -70,6 +72,7 @@ class KernelRow(NamedTuple):
 
 class Failed(NamedTuple):
     """A kernel that could not be run, and what was said."""
+
     net: str
     kernel: str
     version: int | None
@@ -83,7 +86,10 @@ def nets_on_gpu():
     found = nets()
     net, _, queries = found.pop("max-pool")
     sizes = {"max-pool, support": (net, TASKS, 5), "max-pool, query": (net, TASKS, queries)}
-    return {name: (net, tasks if name == "sinusoid" else TASKS, count) for name, (net, tasks, count) in found.items()} | sizes
+    return {
+        name: (net, tasks if name == "sinusoid" else TASKS, count)
+        for name, (net, tasks, count) in found.items()
+    } | sizes
 
 
 def versions(kernel):
@@ -91,23 +97,31 @@ def versions(kernel):
     if not kernel.startswith(("conv2d_", "linear_")):
         return [None]
     operation = kernel.partition("_")[0]
-    return sorted({int(n) for n in re.findall(rf"\b{operation}_\w+_v(\d+)\(", source(operation))}) or [None]
+    return sorted(
+        {int(n) for n in re.findall(rf"\b{operation}_\w+_v(\d+)\(", source(operation))}
+    ) or [None]
 
 
 def recorded(nets):
     """[(a call on FEW tasks, how many tasks it is grown to)] of {name: (net, tasks, examples)}."""
     rng = np.random.default_rng(0)
-    return [(call._replace(arguments=tuple(noise(rng, a) for a in call.arguments)), tasks) for name, (net, tasks, count) in nets.items()
-            for call in chosen(called(name, net, *examples(net, FEW, count)))]
+    return [
+        (call._replace(arguments=tuple(noise(rng, a) for a in call.arguments)), tasks)
+        for name, (net, tasks, count) in nets.items()
+        for call in chosen(called(name, net, *examples(net, FEW, count)))
+    ]
 
 
 def called(name, net, x, y):
     """The calls of a net layer by layer; then those of kernels for several layers, where there are any."""
     calls, fused = record(name, net, x, y, reference()), fused_functions()
     if fused:
-        from refmaml.plan import fused_layers
+        from refmaml.execution.fusion import fused_layers
+
         kernels = KernelSet("fused", reference_functions())
-        together = Sequential(fused_layers(net.layers, kernels), net.loss_function, net.input_shape, kernels)
+        together = Sequential(
+            fused_layers(net.layers, kernels), net.loss_function, net.input_shape, kernels
+        )
         calls += [c for c in record(name, together, x, y, kernels) if c.kernel in fused]
     return calls
 
@@ -116,7 +130,7 @@ def noise(rng, a):
     """Normal numbers in place of an array's real ones, none below 0 where none were, as of a mean of squares; anything else as it is."""
     if not isinstance(a, np.ndarray) or a.dtype.kind != "f":
         return a
-    out = np.empty_like(a)                               # the same order of memory
+    out = np.empty_like(a)  # the same order of memory
     out[...] = rng.standard_normal(a.shape, a.dtype)
     return np.abs(out, out=out) if (a >= 0).all() else out
 
@@ -145,7 +159,11 @@ def bits(xp, a):
 
 def kernel_row(gpu, roofs, call, exact, tasks, version, dtype):
     """Time one version of a kernel, after its results were looked at."""
-    kernel, filled, few = gpu.kernel_set(version).functions[call.kernel], filled_by(call, exact), on_device(gpu, call, dtype)
+    kernel, filled, few = (
+        gpu.kernel_set(version).functions[call.kernel],
+        filled_by(call, exact),
+        on_device(gpu, call, dtype),
+    )
     kernel(*few)
     undecided = TIES * np.finfo(dtype).eps if call.kernel in fused_functions() else 0.0
     left = [gpu.fetch(a) if i in filled else None for i, a in enumerate(few)]
@@ -155,13 +173,32 @@ def kernel_row(gpu, roofs, call, exact, tasks, version, dtype):
     same = all(as_before(gpu.xp, arguments[i]) for i in filled if len(exact[i]) == FEW)
     timing = rotated(gpu, kernel, arguments)
     scale = tasks / FEW
-    flop, size = int(scale * operations(call)) if is_product(call) else 0, sum(a.nbytes for a in arguments if isinstance(a, gpu.xp.ndarray))
+    flop, size = (
+        int(scale * operations(call)) if is_product(call) else 0,
+        sum(a.nbytes for a in arguments if isinstance(a, gpu.xp.ndarray)),
+    )
     gflops, gbytes = flop / 1e9 / timing.seconds.median, size / 1e9 / timing.seconds.median
     of_flop, of_byte = gflops / roofs[dtype].rate, gbytes / roofs["copy"].rate
     largest = max((a for a in arguments if isinstance(a, gpu.xp.ndarray)), key=lambda a: a.size)
-    return KernelRow(call.net, call.kernel, version, dtype, tasks, "x".join(map(str, largest.shape)), flop, size, timing, gflops, gbytes,
-                     "flop" if of_flop > of_byte else "byte", max(of_flop, of_byte),
-                     gflops / roofs[LIBRARY[dtype]].rate if flop else None, error, limit, same)
+    return KernelRow(
+        call.net,
+        call.kernel,
+        version,
+        dtype,
+        tasks,
+        "x".join(map(str, largest.shape)),
+        flop,
+        size,
+        timing,
+        gflops,
+        gbytes,
+        "flop" if of_flop > of_byte else "byte",
+        max(of_flop, of_byte),
+        gflops / roofs[LIBRARY[dtype]].rate if flop else None,
+        error,
+        limit,
+        same,
+    )
 
 
 def kernel_rows(gpu, roofs, calls):
@@ -170,13 +207,19 @@ def kernel_rows(gpu, roofs, calls):
         exact = exact_of(call)
         for dtype in DTYPES:
             for version in versions(call.kernel):
-                yield attempt(partial(kernel_row, gpu, roofs, call, exact, tasks, version, dtype),
-                              Failed(call.net, call.kernel, version, dtype, ""))
+                yield attempt(
+                    partial(kernel_row, gpu, roofs, call, exact, tasks, version, dtype),
+                    Failed(call.net, call.kernel, version, dtype, ""),
+                )
         try:
             gpu.release()
             gpu.wait()
-        except Exception as error:                       # an access out of bounds leaves a device that answers nothing more
-            yield Failed(call.net, call.kernel, None, "", f"the device answers no more: {said(error)}")
+        except (
+            Exception
+        ) as error:  # an access out of bounds leaves a device that answers nothing more
+            yield Failed(
+                call.net, call.kernel, None, "", f"the device answers no more: {said(error)}"
+            )
             return
 
 
@@ -184,10 +227,9 @@ def attempt(measure, failed):
     """What was measured, or why not."""
     try:
         return measure()
-    except Exception as error:                           # whatever a driver or a compiler says
+    except Exception as error:  # whatever a driver or a compiler says
         return failed._replace(reason=said(error))
 
 
 def said(error):
     return f"{type(error).__name__}: {error}".partition("\n")[0]
-

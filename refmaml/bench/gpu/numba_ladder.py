@@ -1,7 +1,8 @@
 """The Numba kernels on a GPU, where Numba finds one, against the reference kernels: rung 7 of the derivative ladder.
 
-    python -m refmaml.bench.gpu.numba_ladder FILE.json
+python -m refmaml.bench.gpu.numba_ladder FILE.json
 """
+
 import os
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from refmaml.cli import main as refmaml
 from refmaml.cli.kernels import kernel_set
 from refmaml.errors import ArgumentError
 
-CUDA = Path("/usr/local/cuda")   # where it is installed by default
+CUDA = Path("/usr/local/cuda")  # where it is installed by default
 
 
 def main(path):

@@ -1,7 +1,8 @@
 """What every program that is a section of `make gpu` leaves: a JSON file with "passed"."""
+
 from refmaml.training.files import write_json
 
-NOT_AVAILABLE = 3                # the exit status of a program that could not look: 0 and 1 are verdicts
+NOT_AVAILABLE = 3  # the exit status of a program that could not look: 0 and 1 are verdicts
 
 
 def finished(path, record, passed, reason=None):

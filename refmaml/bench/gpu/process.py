@@ -1,4 +1,5 @@
 """A program with a time limit, after which it is ended with everything it started; it ends too when who started it does, however."""
+
 import os
 import signal
 import subprocess
@@ -28,8 +29,15 @@ def limited(command, seconds, environment=None, tell=None):
 
     tell: called with each line as it comes. A program that cannot be started has the status 127, as in a shell.
     """
-    process = subprocess.Popen([sys.executable, "-S", "-c", GUARD, str(os.getpid()), *command], env=environment, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-S", "-c", GUARD, str(os.getpid()), *command],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
     lines = []
 
     def listen():
@@ -38,6 +46,7 @@ def limited(command, seconds, environment=None, tell=None):
                 lines.append(line.rstrip("\n"))
                 if tell:
                     tell(lines[-1])
+
     listener = Thread(target=listen, daemon=True)
     listener.start()
     try:
@@ -65,7 +74,7 @@ def descendants(pid):
     """The processes it started, those they started, and so on; none without Linux's /proc."""
     children, found = {}, [pid]
     for place in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):                           # ended meanwhile
+        with suppress(OSError):  # ended meanwhile
             parent = int(place.read_text().rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(place.parent.name))
     for each in found:

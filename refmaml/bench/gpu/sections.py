@@ -2,6 +2,7 @@
 
 A section is a program that leaves a JSON file; whatever becomes of it (a crash, a hang, a driver that gives up) stays its own.
 """
+
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,13 +15,23 @@ from refmaml.bench.gpu.process import limited
 from refmaml.errors import DataError
 from refmaml.training.files import read_json, write_json
 
-PASSED, FAILED, NOT_HERE, TIMED_OUT, NOT_RUN = "passed", "failed", "not available", "timed out", "not run"
-LEAST, KEPT_LINES = 5, 60        # seconds under which a section is not begun; lines of what it said that are kept
-MOST = 1 << 24                   # bytes of a section's result: some have half a megabyte
+PASSED, FAILED, NOT_HERE, TIMED_OUT, NOT_RUN = (
+    "passed",
+    "failed",
+    "not available",
+    "timed out",
+    "not run",
+)
+LEAST, KEPT_LINES = (
+    5,
+    60,
+)  # seconds under which a section is not begun; lines of what it said that are kept
+MOST = 1 << 24  # bytes of a section's result: some have half a megabyte
 
 
 class Section(NamedTuple):
     """name; what it shows; (the file to leave) -> its command; seconds it may take; what the file has to be called."""
+
     name: str
     title: str
     command: Callable
@@ -46,8 +57,16 @@ def run_section(section, limit, environment, tell):
     reached = outcome(status)
     if reached in (PASSED, NOT_HERE) and found is None:
         reached, lines = FAILED, [*lines, "it left no result"]
-    return {"status": reached, "title": section.title, "exit_status": status, "seconds": round(perf_counter() - started, 1),
-            "limit": round(limit, 1), "when": when, "said": lines[-KEPT_LINES:], "found": found}
+    return {
+        "status": reached,
+        "title": section.title,
+        "exit_status": status,
+        "seconds": round(perf_counter() - started, 1),
+        "limit": round(limit, 1),
+        "when": when,
+        "said": lines[-KEPT_LINES:],
+        "found": found,
+    }
 
 
 def run_sections(sections, path, record, stamp, seconds=None, environment=None, tell=print):
@@ -58,7 +77,11 @@ def run_sections(sections, path, record, stamp, seconds=None, environment=None, 
     """
     started, outcomes = perf_counter(), {}
     for section in sections:
-        left = section.limit if seconds is None else min(section.limit, seconds - (perf_counter() - started))
+        left = (
+            section.limit
+            if seconds is None
+            else min(section.limit, seconds - (perf_counter() - started))
+        )
         if left < LEAST:
             outcomes[section.name] = NOT_RUN
             record["sections"].setdefault(section.name, {"status": NOT_RUN, "title": section.title})
@@ -67,6 +90,8 @@ def run_sections(sections, path, record, stamp, seconds=None, environment=None, 
             tell(f"---- {section.name}: {section.title} (at most {left:.0f} s)")
             record["sections"][section.name] = run_section(section, left, environment, tell) | stamp
             outcomes[section.name] = record["sections"][section.name]["status"]
-            tell(f"---- {section.name}: {outcomes[section.name]} after {record['sections'][section.name]['seconds']:.0f} s")
+            tell(
+                f"---- {section.name}: {outcomes[section.name]} after {record['sections'][section.name]['seconds']:.0f} s"
+            )
         write_json(path, record)
     return outcomes

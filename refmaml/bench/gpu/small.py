@@ -4,6 +4,7 @@
 
 With a tool's name, instead a kernel with the mistake that tool is there to find: whether it does is how we know that it works here.
 """
+
 import sys
 
 import numpy as np
@@ -26,21 +27,40 @@ from refmaml.layers import (
     Softplus,
     Tanh,
 )
-from refmaml.nets import mlp
+from refmaml.models import mlp
 from refmaml.network import Sequential
 
 PLANTED = {
-    "memcheck": "extern \"C\" __global__ void planted(float *a) { a[64 + threadIdx.x] = 1; }",
-    "racecheck": "extern \"C\" __global__ void planted(float *a) { __shared__ float s[64]; s[threadIdx.x] = a[threadIdx.x]; "
-                 "a[threadIdx.x] = s[63 - threadIdx.x]; }",
-    "initcheck": "extern \"C\" __global__ void planted(float *a) { a[threadIdx.x] += 1; }"}
+    "memcheck": 'extern "C" __global__ void planted(float *a) { a[64 + threadIdx.x] = 1; }',
+    "racecheck": 'extern "C" __global__ void planted(float *a) { __shared__ float s[64]; s[threadIdx.x] = a[threadIdx.x]; '
+    "a[threadIdx.x] = s[63 - threadIdx.x]; }",
+    "initcheck": 'extern "C" __global__ void planted(float *a) { a[threadIdx.x] += 1; }',
+}
 
 
 def small_nets():
     """Every kernel, odd sizes, more than a tile of each product."""
-    every = Sequential([Context(2), Conv2d(3, 70, 3, padding=1), BatchNorm2d(70), FiLM(70, 4), LeakyReLU(0.1), AvgPool2d(2),
-                        Conv2d(70, 5, 3, stride=2, padding=1), BatchNorm2d(5), ReLU(), MaxPool2d(2), Softplus(), Flatten(), Linear(5, 66),
-                        Tanh(), Linear(66, 5)], CrossEntropy(), (1, 9, 10))
+    every = Sequential(
+        [
+            Context(2),
+            Conv2d(3, 70, 3, padding=1),
+            BatchNorm2d(70),
+            FiLM(70, 4),
+            LeakyReLU(0.1),
+            AvgPool2d(2),
+            Conv2d(70, 5, 3, stride=2, padding=1),
+            BatchNorm2d(5),
+            ReLU(),
+            MaxPool2d(2),
+            Softplus(),
+            Flatten(),
+            Linear(5, 66),
+            Tanh(),
+            Linear(66, 5),
+        ],
+        CrossEntropy(),
+        (1, 9, 10),
+    )
     return {"every layer": (every, 2, 3), "sinusoid": (mlp((1, 5, 1)), 2, 3)}
 
 
@@ -62,7 +82,9 @@ def run_planted(xp, tool):
     a = xp.empty(64, np.float32)
     if tool != "initcheck":
         a[...] = 1
-    xp.RawModule(code=PLANTED[tool], options=("--std=c++17",)).get_function("planted")((1,), (64,), (a,))
+    xp.RawModule(code=PLANTED[tool], options=("--std=c++17",)).get_function("planted")(
+        (1,), (64,), (a,)
+    )
     xp.cuda.Device().synchronize()
 
 
@@ -70,7 +92,8 @@ if __name__ == "__main__":
     import cupy
 
     from refmaml.bench.gpu.device import Gpu
-    cupy.cuda.set_allocator(None)                        # no pool: an array's end is an allocation's
+
+    cupy.cuda.set_allocator(None)  # no pool: an array's end is an allocation's
     if sys.argv[1:]:
         run_planted(cupy, sys.argv[1])
     else:

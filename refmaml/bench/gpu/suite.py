@@ -5,6 +5,7 @@
 Only files that use the mark are collected, as others may need what is not installed on a machine with a GPU. What libraries say of their
 own age is no error here. A test that was skipped was not passed: it says why.
 """
+
 import re
 import sys
 from pathlib import Path
@@ -47,16 +48,24 @@ def said(report):
 
 def marked(folder):
     """The test files that use the mark."""
-    return sorted(str(path) for path in Path(folder).glob("test_*.py") if MARK.search(path.read_text()))
+    return sorted(
+        str(path) for path in Path(folder).glob("test_*.py") if MARK.search(path.read_text())
+    )
 
 
 def main(path, folder, options=()):
     """Run them; the exit status is 0 where at least one ran, and all passed."""
     import pytest
+
     plugin, files = Outcomes(path), marked(folder)
     if not files:
-        return finished(path, {"tests": {}}, None, f"no file in {folder} has a test with the mark gpu")
-    pytest.main([*files, "-m", "gpu", "-v", "-W", "default", "-p", "no:cacheprovider", *options], plugins=[plugin])
+        return finished(
+            path, {"tests": {}}, None, f"no file in {folder} has a test with the mark gpu"
+        )
+    pytest.main(
+        [*files, "-m", "gpu", "-v", "-W", "default", "-p", "no:cacheprovider", *options],
+        plugins=[plugin],
+    )
     counts = plugin.record()["counts"]
     print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     right = bool(counts["passed"]) and not (counts["failed"] or counts["skipped"] or plugin.broken)

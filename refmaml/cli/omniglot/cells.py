@@ -1,4 +1,5 @@
 """A cell of the table: a folder with its configuration, its run as far as it has come, and what it was judged to be worth."""
+
 import os
 import time
 from contextlib import ExitStack
@@ -18,13 +19,29 @@ FREE = ("chunk", "kernels")
 # How query examples are seen, {name: transductive}.
 WAYS = {"transductive": True, "one at a time": False}
 MOST_UNFINISHED = 600
-WRITTEN, NAMES = "a cell's result", {"protocol", "row", "column", "finished", "steps", "seconds", "tasks", "judged_in", "evaluations",
-                                          "configuration", "versions", "machine"}
-THINNED = 500                                            # rows of a curve that is kept beside the table
+WRITTEN, NAMES = (
+    "a cell's result",
+    {
+        "protocol",
+        "row",
+        "column",
+        "finished",
+        "steps",
+        "seconds",
+        "tasks",
+        "judged_in",
+        "evaluations",
+        "configuration",
+        "versions",
+        "machine",
+    },
+)
+THINNED = 500  # rows of a curve that is kept beside the table
 
 
 class Cell(NamedTuple):
     """One method on one kind of task under one protocol; its run lives in out/PROTOCOL/COLUMN/ROW."""
+
     protocol: str
     row: str
     column: str
@@ -49,8 +66,12 @@ class Cell(NamedTuple):
             return None
         now, saved = checkpoint.load(path)
         other = [name for name in differing(saved, self) if name not in options.SAVED["evaluation"]]
-        expect(not other, "--out", f"in {path} the protocol's {other and options.flag(other[0])} {other and self.configuration[other[0]]}",
-               other and options.reread(saved)[other[0]])
+        expect(
+            not other,
+            "--out",
+            f"in {path} the protocol's {other and options.flag(other[0])} {other and self.configuration[other[0]]}",
+            other and options.reread(saved)[other[0]],
+        )
         return now
 
     def result(self):
@@ -63,7 +84,9 @@ def read_result(path):
     """What `judge` wrote. Raises DataError for anything else, such as the result of `refmaml train --resume` in a cell's folder."""
     result = files.read_json(path, WRITTEN)
     if not isinstance(result, dict) or not set(result) >= NAMES:
-        raise DataError(f"{path}: expected {WRITTEN}, got another (remove it, and the cell is judged again)")
+        raise DataError(
+            f"{path}: expected {WRITTEN}, got another (remove it, and the cell is judged again)"
+        )
     return result
 
 
@@ -91,7 +114,16 @@ def go_on(cell, minutes, where, again, quiet=False):
         kept = RunFolder(folder, config, before and before.step)
         kept.save(now)
         limit = min(config["minutes"] or inf, now.seconds / 60 + minutes)
-        train.trained(kept, recipe, now, lambda meta: None, again, minutes=None if limit == inf else limit, quiet=quiet, title=cell.title)
+        train.trained(
+            kept,
+            recipe,
+            now,
+            lambda meta: None,
+            again,
+            minutes=None if limit == inf else limit,
+            quiet=quiet,
+            title=cell.title,
+        )
         return kept.seen
 
 
@@ -102,15 +134,40 @@ def judge(cell, now, where):
     """
     config, known = cell.configuration, cell.result()
     end = done(config, now)
-    config |= {"eval_tasks": config["eval_tasks"] if end else min(config["eval_tasks"], MOST_UNFINISHED)}
-    if known and known["steps"] == now.step and known["tasks"] == config["eval_tasks"] and not differing(known["configuration"], cell):
+    config |= {
+        "eval_tasks": config["eval_tasks"] if end else min(config["eval_tasks"], MOST_UNFINISHED)
+    }
+    if (
+        known
+        and known["steps"] == now.step
+        and known["tasks"] == config["eval_tasks"]
+        and not differing(known["configuration"], cell)
+    ):
         return known
-    started, method, net = time.perf_counter(), problem.make_method(config), problem.make_net(config)
-    judged = problem.make_judges(config, net, method, len(now.meta), WAYS.values(), **where)(now.meta)
-    result = {"protocol": cell.protocol, "row": cell.row, "column": cell.column, "finished": end, "steps": now.step,
-              "seconds": round(now.seconds, 1), "tasks": config["eval_tasks"], "judged_in": round(time.perf_counter() - started, 1),
-              "evaluations": {way: {"accuracy": e.mean, "interval": e.interval} for way, e in zip(WAYS, judged, strict=True)},
-              "configuration": cell.configuration, **report.circumstances()}
+    started, method, net = (
+        time.perf_counter(),
+        problem.make_method(config),
+        problem.make_net(config),
+    )
+    judged = problem.make_judges(config, net, method, len(now.meta), WAYS.values(), **where)(
+        now.meta
+    )
+    result = {
+        "protocol": cell.protocol,
+        "row": cell.row,
+        "column": cell.column,
+        "finished": end,
+        "steps": now.step,
+        "seconds": round(now.seconds, 1),
+        "tasks": config["eval_tasks"],
+        "judged_in": round(time.perf_counter() - started, 1),
+        "evaluations": {
+            way: {"accuracy": e.mean, "interval": e.interval}
+            for way, e in zip(WAYS, judged, strict=True)
+        },
+        "configuration": cell.configuration,
+        **report.circumstances(),
+    }
     files.write_json(cell.folder / RESULT, result)
     curve.write_png(cell.folder / PICTURE, now.rows, cell.title)
     return result
@@ -129,6 +186,9 @@ def publish(cell, now, result, table):
 def thinned(rows):
     """At most THINNED rows: means over as many steps as that takes, at the last step and second of them."""
     width = max(1, -(-len(rows) // THINNED))
-    parts = [rows[start:start + width] for start in range(0, len(rows), width)]
-    means = [Row(*part.table.mean(axis=0))._replace(step=part[-1].step, seconds=part[-1].seconds) for part in parts]
+    parts = [rows[start : start + width] for start in range(0, len(rows), width)]
+    means = [
+        Row(*part.table.mean(axis=0))._replace(step=part[-1].step, seconds=part[-1].seconds)
+        for part in parts
+    ]
     return Rows(means)

@@ -1,4 +1,5 @@
 """The Omniglot table as markdown: measured, published, and what stands behind each number."""
+
 from refmaml.cli import options
 from refmaml.cli.omniglot import protocols
 from refmaml.cli.omniglot.protocols import COLUMNS, PROTOCOLS, PUBLISHED, ROWS
@@ -7,23 +8,45 @@ from refmaml.cli.omniglot.protocols import COLUMNS, PROTOCOLS, PUBLISHED, ROWS
 def markdown(results):
     """The tables of all protocols that have a result; results: those of cells.judge, in any order."""
     known = {(r["protocol"], r["row"], r["column"]): r for r in results}
-    parts = [section(protocol, known) for protocol in PROTOCOLS if any(key[0] == protocol for key in known)]
-    return "\n\n".join([*parts, runs(results), knobs({key[0] for key in known})]) + "\n" if results else "Nothing was run yet.\n"
+    parts = [
+        section(protocol, known)
+        for protocol in PROTOCOLS
+        if any(key[0] == protocol for key in known)
+    ]
+    return (
+        "\n\n".join([*parts, runs(results), knobs({key[0] for key in known})]) + "\n"
+        if results
+        else "Nothing was run yet.\n"
+    )
 
 
 def section(protocol, known):
     """One protocol: a row for each method, a column for each kind of task, and the published figures below the measured ones."""
     columns = [c for c in COLUMNS if any(key[0] == protocol and key[2] == c for key in known)]
-    lines = [f"### {PROTOCOLS[protocol].capitalize()}", "", "| accuracy, % | " + " | ".join(COLUMNS[c] for c in columns) + " |",
-             "|---|" + "---|" * len(columns)]
+    lines = [
+        f"### {PROTOCOLS[protocol].capitalize()}",
+        "",
+        "| accuracy, % | " + " | ".join(COLUMNS[c] for c in columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
     for row, title in ROWS.items():
-        lines.append(f"| {title} | " + " | ".join(entry(known.get((protocol, row, c))) for c in columns) + " |")
-        lines.append("| *published* | " + " | ".join(f"*{p.accuracy} ± {p.interval}*" for p in (PUBLISHED[row][c] for c in columns)) + " |")
+        lines.append(
+            f"| {title} | "
+            + " | ".join(entry(known.get((protocol, row, c))) for c in columns)
+            + " |"
+        )
+        lines.append(
+            "| *published* | "
+            + " | ".join(
+                f"*{p.accuracy} ± {p.interval}*" for p in (PUBLISHED[row][c] for c in columns)
+            )
+            + " |"
+        )
     return "\n".join(lines)
 
 
 def entry(result):
-    """"98.21 ± 0.44 (96.9 one at a time)", with how far the run has come where it is not finished."""
+    """ "98.21 ± 0.44 (96.9 one at a time)", with how far the run has come where it is not finished."""
     if result is None:
         return "not run yet"
     together, alone = (result["evaluations"][way] for way in ("transductive", "one at a time"))
@@ -36,7 +59,7 @@ def percent(evaluation):
 
 
 def progress(result):
-    """"step 31,000 of 60,000"."""
+    """ "step 31,000 of 60,000"."""
     steps, minutes = result["configuration"]["steps"], result["configuration"]["minutes"]
     if steps:
         return f"step {result['steps']:,} of {steps:,}"
@@ -45,12 +68,21 @@ def progress(result):
 
 def runs(results):
     """What stands behind the figures: steps, seed, time, tasks."""
-    lines = ["### The runs", "", "| protocol | tasks | method | meta-steps | seed | training | held-out tasks | judged in | cores |",
-             "|---|---|---|---|---|---|---|---|---|"]
-    order = {key: place for place, key in enumerate((p, c, r) for p in PROTOCOLS for c in COLUMNS for r in ROWS)}
+    lines = [
+        "### The runs",
+        "",
+        "| protocol | tasks | method | meta-steps | seed | training | held-out tasks | judged in | cores |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    order = {
+        key: place
+        for place, key in enumerate((p, c, r) for p in PROTOCOLS for c in COLUMNS for r in ROWS)
+    }
     for r in sorted(results, key=lambda r: order[r["protocol"], r["column"], r["row"]]):
-        lines.append(f"| {r['protocol']} | {COLUMNS[r['column']]} | {ROWS[r['row']]} | {r['steps']:,} | {r['configuration']['seed']} | "
-                     f"{r['seconds'] / 60:.0f} min | {r['tasks']:,} | {r['judged_in'] / 60:.1f} min | {r['machine']['cores']} |")
+        lines.append(
+            f"| {r['protocol']} | {COLUMNS[r['column']]} | {ROWS[r['row']]} | {r['steps']:,} | {r['configuration']['seed']} | "
+            f"{r['seconds'] / 60:.0f} min | {r['tasks']:,} | {r['judged_in'] / 60:.1f} min | {r['machine']['cores']} |"
+        )
     return "\n".join(lines)
 
 
@@ -59,13 +91,32 @@ def knobs(chosen, column="5w1s"):
     lines = ["### The knobs"]
     for protocol in (p for p in PROTOCOLS if p in chosen):
         cells = [protocols.configuration(protocol, row, column) for row in ROWS]
-        meant = [name for name in cells[0] if all(options.means_something(name, cell) for cell in cells)]
+        meant = [
+            name for name in cells[0] if all(options.means_something(name, cell) for cell in cells)
+        ]
         differ = [name for name in meant if any(cell[name] != cells[0][name] for cell in cells)]
-        lines += ["", f"{PROTOCOLS[protocol].capitalize()}, {COLUMNS[column]}:", "", "| knob | " + " | ".join(ROWS.values()) + " |",
-                  "|---|" + "---|" * len(ROWS)]
-        lines += [f"| {name} | " + " | ".join(value(cell[name]) for cell in cells) + " |" for name in differ]
-        alike = {name: cells[0][name] for name in meant if name not in differ and cells[0][name] is not None}
-        lines += ["", "The same for all: " + ", ".join(f"{name} {value(setting)}" for name, setting in alike.items()) + "."]
+        lines += [
+            "",
+            f"{PROTOCOLS[protocol].capitalize()}, {COLUMNS[column]}:",
+            "",
+            "| knob | " + " | ".join(ROWS.values()) + " |",
+            "|---|" + "---|" * len(ROWS),
+        ]
+        lines += [
+            f"| {name} | " + " | ".join(value(cell[name]) for cell in cells) + " |"
+            for name in differ
+        ]
+        alike = {
+            name: cells[0][name]
+            for name in meant
+            if name not in differ and cells[0][name] is not None
+        }
+        lines += [
+            "",
+            "The same for all: "
+            + ", ".join(f"{name} {value(setting)}" for name, setting in alike.items())
+            + ".",
+        ]
     return "\n".join(lines)
 
 

@@ -1,0 +1,90 @@
+"""What a chain is made of: operations as plain numbers, without a word about layers.
+
+Places of parameters are offsets into the flat vector of a task; ABSENT where there is none. Extents are of one image.
+"""
+
+from typing import NamedTuple
+
+ABSENT = -1
+MEAN_OF_SQUARES, CROSS_ENTROPY = 0, 1
+
+
+class Matrix(NamedTuple):
+    """A matrix product. weight (O, C), bias (O,)."""
+
+    C: int
+    O: int
+    weight: int
+    bias: int = ABSENT
+
+
+class Convolution(NamedTuple):
+    """A convolution. weight (O, C, kH, kW), bias (O,); start: (top, left) padding."""
+
+    C: int
+    H: int
+    W: int
+    O: int
+    Ho: int
+    Wo: int
+    kernel: tuple
+    stride: tuple
+    start: tuple
+    weight: int
+    bias: int = ABSENT
+
+
+class NormActPool(NamedTuple):
+    """Batch-norm, then an activation that is linear but for a kink at 0 (slope 0: ReLU, 1: none), then the maximum over windows that lie
+    side by side ((1, 1): none). gamma, beta (C,)."""
+
+    C: int
+    H: int
+    W: int
+    Ho: int
+    Wo: int
+    eps: float
+    gamma: int
+    beta: int
+    slope: float = 1.0
+    window: tuple = (1, 1)
+
+
+class Activate(NamedTuple):
+    """An elementwise function of `size` numbers: LEAKY with a slope, TANH or SOFTPLUS of activation/functions.py."""
+
+    size: int
+    function: int
+    slope: float = 0.0
+
+
+class MaxPool(NamedTuple):
+    """The maximum over windows."""
+
+    C: int
+    H: int
+    W: int
+    Ho: int
+    Wo: int
+    window: tuple
+    stride: tuple
+
+
+class Average(NamedTuple):
+    """The mean over windows."""
+
+    C: int
+    H: int
+    W: int
+    Ho: int
+    Wo: int
+    window: tuple
+    stride: tuple
+
+
+class Flatten(NamedTuple):
+    """From channels last to the row order of (C, H, W)."""
+
+    C: int
+    H: int
+    W: int

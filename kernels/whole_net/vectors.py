@@ -1,0 +1,39 @@
+"""Arithmetic on vectors of parameters, for one task."""
+
+import numpy as np
+
+from refmaml.kernels.numba_runtime.inline_jit import inner
+
+
+@inner()
+def all_finite(a):
+    """Whether every number is: a - a is 0 then, and NaN otherwise."""
+    lanes, whole = np.zeros(64, a.dtype), len(a) // 64 * 64
+    for i in range(0, whole, 64):
+        for j in range(64):
+            lanes[j] += a[i + j] - a[i + j]
+    for i in range(whole, len(a)):
+        lanes[0] += a[i] - a[i]
+    total = lanes.sum()
+    return total == total
+
+
+@inner()
+def step(out, a, rates, b):
+    """out = a - rates * b."""
+    for i in range(len(a)):
+        out[i] = a[i] - rates[i] * b[i]
+
+
+@inner()
+def multiply(out, rates, b):
+    """out = rates * b."""
+    for i in range(len(b)):
+        out[i] = rates[i] * b[i]
+
+
+@inner()
+def subtract(a, b):
+    """a -= b."""
+    for i in range(len(a)):
+        a[i] -= b[i]

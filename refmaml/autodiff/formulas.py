@@ -1,0 +1,143 @@
+"""The forward formulas of layers and losses, written once for one task in the words that torch and jax.numpy spell alike.
+
+torch_autodiff.py and jax_autodiff.py differentiate them; only convolution and pooling come from each framework. Neither framework is
+imported before it is used.
+"""
+
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refmaml import layers
+from refmaml.errors import expect
+from refmaml.methods.inner_loop_adjoint import step_sizes
+
+
+class Framework(NamedTuple):
+    """What a framework provides: its NumPy-like namespace xp, and windows over images (N, C, H, W).
+
+    conv2d(x, w, stride, padding), padding ((top, bottom), (left, right))
+    max_pool2d(x, window, stride), avg_pool2d(x, window, stride)
+    """
+
+    xp: Any
+    conv2d: Any
+    max_pool2d: Any
+    avg_pool2d: Any
+
+
+# ---- the formulas, in framework f: one task's input x (N, ...), the layer's own parameters w ----
+
+
+def linear(f, layer, w, x):
+    y = x @ w["weight"].T
+    return y + w["bias"] if layer.bias else y
+
+
+def conv2d(f, layer, w, x):
+    _, stride, padding, _ = layer.geometry(tuple(x.shape[2:]))
+    y = f.conv2d(x, w["weight"], stride, padding)
+    return y + w["bias"].reshape(-1, 1, 1) if layer.bias else y
+
+
+def batch_norm2d(f, layer, w, x):
+    rows = x.reshape(*x.shape[:2], -1)
+    centred = rows - rows.mean(axis=(0, 2), keepdims=True)
+    variance = (centred * centred).mean(axis=(0, 2), keepdims=True)
+    y = centred * (variance + layer.eps) ** -0.5
+    y = y * w["weight"].reshape(-1, 1) if layer.gamma else y
+    y = y + w["bias"].reshape(-1, 1) if layer.beta else y
+    return y.reshape(x.shape)
+
+
+def context(f, layer, w, x):
+    c = w["context"].reshape(-1, *(1 for _ in x.shape[2:]))
+    return f.xp.concatenate([x, f.xp.broadcast_to(c, (len(x), layer.size, *x.shape[2:]))], axis=1)
+
+
+def film(f, layer, w, x):
+    both = w["weight"] @ w["context"] + w["bias"]
+    gamma, beta = both.reshape(2, -1, *(1 for _ in x.shape[2:]))
+    return gamma * x + beta
+
+
+FORWARD = {
+    layers.Conv2d: conv2d,
+    layers.Linear: linear,
+    layers.BatchNorm2d: batch_norm2d,
+    layers.ReLU: lambda f, layer, w, x: f.xp.where(x > 0, x, 0.0),
+    layers.LeakyReLU: lambda f, layer, w, x: f.xp.where(x > 0, x, layer.negative_slope * x),
+    layers.Tanh: lambda f, layer, w, x: f.xp.tanh(x),
+    layers.Softplus: lambda f, layer, w, x: f.xp.logaddexp(x, f.xp.zeros_like(x)),
+    layers.MaxPool2d: lambda f, layer, w, x: f.max_pool2d(x, *layer.geometry()),
+    layers.AvgPool2d: lambda f, layer, w, x: f.avg_pool2d(x, *layer.geometry()),
+    layers.SpatialMean: lambda f, layer, w, x: x.mean(axis=(2, 3)),
+    layers.Flatten: lambda f, layer, w, x: x.reshape(len(x), -1),
+    layers.Context: context,
+    layers.FiLM: film,
+}
+
+
+def cross_entropy(f, loss, z, labels):
+    N, C = z.shape
+    shifted = z - f.xp.amax(z, axis=1, keepdims=True)
+    log_p = shifted - f.xp.log(f.xp.exp(shifted).sum(axis=1, keepdims=True))
+    scale = {"mean": 1 / N, "sum": 1, "sum/K": C / N}[loss.reduction]
+    return -scale * log_p[f.xp.arange(N), labels].sum()
+
+
+def squared_error(f, loss, z, targets):
+    N, D = z.shape
+    scale = {"mean": 1 / (N * D), "sum": 1, "sum/K": 1 / N}[loss.reduction]
+    return loss.factor * scale * ((z - targets) ** 2).sum()
+
+
+LOSSES = {layers.CrossEntropy: cross_entropy, layers.MSE: squared_error}
+
+
+def task_loss(f, net, phi, x, y):
+    """L(phi; x, y) of one task: phi (P,), x (N, ...), y (N,) or (N, D), all the framework's own arrays."""
+    return named_loss(f, net, net.named(phi), x, y, FORWARD, LOSSES)
+
+
+def named_loss(f, net, parameters, x, y, forward, losses):
+    """The same with the parameters by name, and with the formulas to be used for each class of layer and loss."""
+    for i, layer in enumerate(net.layers):
+        w = {name: parameters[f"{i}.{name}"] for name in layer.shapes()}
+        x = forward[type(layer)](f, layer, w, x)
+    return losses[type(net.loss_function)](f, net.loss_function, x, y)
+
+
+# ---- what both oracles do with their arguments ----
+
+
+def mean_over_tasks(net, task_vector, *arrays):
+    """Mean over tasks of task_vector(*arrays of one task) (P,); arrays (T, N, ...) go in as float64 or int64.
+
+    Raises ArgumentError for a layer or loss that has no formula here.
+    """
+    for part, known in [*((layer, FORWARD) for layer in net.layers), (net.loss_function, LOSSES)]:
+        names = ", ".join(c.__name__ for c in known)
+        expect(
+            type(part) in known,
+            "net",
+            f"one of {names} where it has {type(part).__name__}",
+            repr(part),
+        )
+    arrays = [np.array(a, np.float64 if a.dtype.kind == "f" else np.int64) for a in arrays]
+    return np.mean([np.asarray(task_vector(*task)) for task in zip(*arrays, strict=True)], axis=0)
+
+
+def inner_rates(net, inner_lr, adapts, frozen):
+    """A (P,): inner_lr where a parameter takes inner steps, 0 elsewhere."""
+    return step_sizes(net, inner_lr, adapts, frozen, np.float64)
+
+
+def why_not(module):
+    """None where `module` imports, otherwise one line that says why it does not."""
+    try:
+        import_module(module)
+    except (ImportError, OSError) as error:  # OSError: a shared library that does not load
+        return f"{module} cannot be imported ({error}); it comes with pip install refmaml[{module}]"
+    return None

@@ -1,0 +1,152 @@
+"""Batch-norm with the activation and the max-pooling behind it as one layer, for kernel sets that do all three at once.
+
+Nobody builds nets of these: `refmaml.execution.fusion.fused_layers` puts them in the place of the layers they stand for.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from refmaml.layers.batch_norm import BatchNorm2d
+
+
+class Fused(NamedTuple):
+    """What the forward pass leaves: y, who won each window, x, and the mean <x> and s = 1 / sqrt(var + eps) (T, C); all as images."""
+
+    y: np.ndarray
+    place: np.ndarray
+    x: np.ndarray
+    mean: np.ndarray
+    s: np.ndarray
+
+
+class Tangents(NamedTuple):
+    """What the R-pass leaves: rx, its mean <rx>, and incline = <xh rx> (T, C)."""
+
+    rx: np.ndarray
+    rmean: np.ndarray
+    incline: np.ndarray
+
+
+@dataclass(frozen=True)
+class NormActPool:
+    """`norm`, then u where u > 0 and slope u elsewhere (1: nothing), then the maximum over windows side by side ((1, 1): nothing).
+
+    Parameters: those of `norm`. Vectors (C,) are images of one pixel.
+    """
+
+    norm: BatchNorm2d
+    slope: float = 1.0
+    window: tuple = (1, 1)
+
+    def shapes(self):
+        return self.norm.shapes()
+
+    def init(self, rng):
+        return self.norm.init(rng)
+
+    def output_shape(self, shape):
+        C, *extents = self.norm.output_shape(shape)
+        return (
+            (C, *(n // side for n, side in zip(extents, self.window, strict=True)))
+            if extents
+            else (C,)
+        )
+
+    def pooled(self, x_shape):
+        """The shape of y as images."""
+        return (
+            *x_shape[:3],
+            *(n // side for n, side in zip(x_shape[3:], self.window, strict=True)),
+        )
+
+    def forward(self, k, w, x):
+        gamma, beta = self.norm.affine(k, w, 1, x)
+        x5 = images(x)
+        y = k.empty(self.pooled(x5.shape), np.result_type(x.dtype, gamma.dtype, beta.dtype))
+        place = k.empty(y.shape if self.window != (1, 1) else (len(x), 0, 0, 0, 0), np.int8)
+        mean, s = (k.empty((len(x), self.norm.num_features), y.dtype) for _ in range(2))
+        k.norm_act_pool_forward(
+            y, place, mean, s, x5, gamma, beta, self.norm.eps, self.slope, self.window
+        )
+        return like(y, x), Fused(y, place, x5, mean, s)
+
+    def backward(self, k, dw, w, saved, dy, need_dx=True):
+        gamma, _ = self.norm.affine(k, w, 1, dy)
+        dx = k.empty(saved.x.shape, np.result_type(dy.dtype, saved.y.dtype))
+        k.norm_act_pool_backward(
+            dx, *self.norm.gradients(k, dw, dx), images(dy), *saved, gamma, self.slope, self.window
+        )
+        return like(dx, dy)
+
+    def r_forward(self, k, w, rw, saved, rx):
+        given = (
+            saved.y if rx is None else rx
+        )  # without a tangent of its own, x was an image if y is one
+        rx5 = k.xp.zeros_like(saved.x) if rx is None else images(rx)
+        (gamma, _), (rgamma, rbeta) = (
+            self.norm.affine(k, w, 1, rx5),
+            self.norm.affine(k, rw, 0, rx5),
+        )
+        ry = k.empty(saved.y.shape, saved.y.dtype)
+        rmean, incline = (k.empty(saved.s.shape, saved.s.dtype) for _ in range(2))
+        k.norm_act_pool_r_forward(
+            ry, rmean, incline, rx5, *saved, gamma, rgamma, rbeta, self.slope, self.window
+        )
+        return like(ry, given), Tangents(rx5, rmean, incline)
+
+    def r_backward(self, k, rdw, w, rw, saved, rsaved, dy, rdy, need_dx=True):
+        (gamma, _), (rgamma, _) = self.norm.affine(k, w, 1, dy), self.norm.affine(k, rw, 0, dy)
+        rdx = k.empty(saved.x.shape, rdy.dtype)
+        k.norm_act_pool_r_backward(
+            rdx,
+            *self.norm.gradients(k, rdw, rdx),
+            images(dy),
+            images(rdy),
+            *saved,
+            *rsaved,
+            gamma,
+            rgamma,
+            self.slope,
+            self.window,
+        )
+        return like(rdx, rdy)
+
+
+def images(a):
+    """(T, N, C) -> (T, N, C, 1, 1); images as they are."""
+    return a.reshape(*a.shape[:3], *(a.shape[3:] or (1, 1)))
+
+
+def like(a, given):
+    """Images as the layer was given them: (T, N, C) where it got vectors."""
+    return a.reshape(a.shape[:3]) if given.ndim == 3 else a
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A layer whose work another in front of it does: what it is given it passes on. It keeps the place of `layer` in the net."""
+
+    layer: object
+
+    def shapes(self):
+        return {}
+
+    def init(self, rng):
+        return {}
+
+    def output_shape(self, shape):
+        return tuple(shape)
+
+    def forward(self, k, w, x):
+        return x, None
+
+    def backward(self, k, dw, w, saved, dy, need_dx=True):
+        return dy
+
+    def r_forward(self, k, w, rw, saved, rx):
+        return rx, None
+
+    def r_backward(self, k, rdw, w, rw, saved, rsaved, dy, rdy, need_dx=True):
+        return rdy

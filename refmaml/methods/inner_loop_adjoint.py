@@ -1,0 +1,131 @@
+"""The two recursions of the family: the inner loop forward, the adjoint backward.
+
+    phi_{k+1} = phi_k - A_k * grad f(phi_k)                      k = 0 .. K-1        (A_k: a vector of step sizes)
+    lam_K     = grad g(phi_K)
+    lam_k     = lam_{k+1} - H_f(phi_k) (A_k * lam_{k+1})         k = K-1 .. 0
+    dM/dphi_0 = lam_0         dM/dA_k = -grad f(phi_k) * lam_{k+1}
+
+The adjoint is the chain rule read from the end: d phi_{k+1} / d phi_k = I - diag(A_k) H_f(phi_k), and H_f is symmetric.
+It needs the primal passes in the opposite order from that in which the inner loop made them: they are stored, or run again one by one.
+Sources: Finn et al. 2017 (MAML), eq. 1; Rajeswaran et al. 2019, section 2.1; the recursion with Hessian-vector products: MixFlow-MG,
+Kemaev et al. 2025.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+def step_sizes(net, inner_lr, adapts, frozen, dtype):
+    """A (P,): inner_lr on the parameters that `adapts` selects and `frozen` does not, 0 elsewhere."""
+    return net.kernels.xp.full(net.num_params, inner_lr, dtype) * net.adapt_mask(adapts, frozen)
+
+
+def descend(net, phi, rates, x, y, keep="passes"):
+    """The inner loop from phi (1 or T, P): phi_0 .. phi_K, and the primal pass at each of phi_0 .. phi_{K-1}.
+
+    keep   how much of that is held in memory, and so how memory grows with K:
+           "passes"   all of it: K sets of activations
+           "phis"     the phis, K vectors; a pass is run again whenever it is asked for
+           "last"     phi_K alone, and no passes: nothing grows
+    """
+    phis, primals = [phi], []
+    for k, A in enumerate(rates):
+        primal = net.primal(phi, x, y, keep == "passes")
+        net.require_finite(primal, phi, x, f"support set, inner step {k}")
+        phi = step(net, phi, A, primal.grad)
+        phis = [phi] if keep == "last" else [*phis, phi]
+        primals += [primal] if keep == "passes" else []
+    return phis, Recomputed(net, phis[:-1], x, y) if keep == "phis" else primals
+
+
+def step(net, a, A, b):
+    """a - A * b, a row for each task; A (P,)."""
+    out = net.kernels.empty(b.shape, np.result_type(a.dtype, A.dtype, b.dtype))
+    net.kernels.vector_step(out, a, A[None], b)
+    return out
+
+
+def scaled(net, A, b):
+    """A * b, a row for each task; A (P,)."""
+    out = net.kernels.empty(b.shape, np.result_type(A.dtype, b.dtype))
+    net.kernels.vector_scale(out, A[None], b)
+    return out
+
+
+class Recomputed(Sequence):
+    """The primal passes at phis: each is run when it is asked for, to the bits it had before, and kept by nobody but who asked."""
+
+    def __init__(self, net, phis, x, y):
+        self.net, self.phis, self.x, self.y = net, phis, x, y
+
+    def __len__(self):
+        return len(self.phis)
+
+    def __getitem__(self, k):
+        return self.net.primal(self.phis[k], self.x, self.y)
+
+
+def query(net, phi, batch, keep=False):
+    """The primal pass on the query set at phi: loss g(phi), and its gradient."""
+    primal = net.primal(phi, batch.x_query, batch.y_query, keep=keep)
+    net.require_finite(primal, phi, batch.x_query, "query set")
+    return primal
+
+
+class Adjoint(NamedTuple):
+    """What the adjoint recursion leaves: lam_0 .. lam_K, or lam_0 alone; the product H_f(phi_k) (A_k lam_{k+1}) for each k, or none;
+    and for each k what was wanted of dM/dA_k."""
+
+    lam: list
+    hvp: list
+    rates: list
+
+
+def adjoint(net, primals, rates, lam, injected=None, of_rates=None, keep=False):
+    """lam_K = lam down to lam_0.
+
+    injected   injected[k], where given, is added to lam_k: the gradient of a loss at phi_k itself
+    of_rates   what is wanted of each dM/dA_k (T, P), as a function of it; None: nothing
+    keep       keep lam_1 .. lam_K and the products too
+    """
+    lams, products, rate_gradients, one = (
+        [lam],
+        [],
+        [],
+        net.kernels.constant(lam.shape[1:], 1, lam.dtype),
+    )
+    for k in range(len(primals) - 1, -1, -1):
+        primal = primals[k]
+        if of_rates is not None:
+            rate_gradients.append(of_rates(-primal.grad * lam))
+        product = net.hvp(primal, scaled(net, rates[k], lam))
+        del primal  # if it was recomputed, it goes before the next one comes
+        lam = step(net, lam, one, product)
+        if injected is not None and injected[k] is not None:
+            lam = lam + injected[k]
+        lams, products = ([*lams, lam], [*products, product]) if keep else ([lam], [])
+    return Adjoint(lams[::-1], products[::-1], rate_gradients[::-1])
+
+
+def run_fused(net, phi, rates, batch, trace, **options):
+    """`descend`, `query` and `adjoint` as one kernel, where the net offers that: see Sequential.unrolled. None where it does not, or where
+    every step is to be seen."""
+    return (
+        net.unrolled(phi, rates, batch, **options)
+        if hasattr(net, "unrolled") and not trace
+        else None
+    )
+
+
+def collect_trace(trace, phis, support, back):
+    """What trace=True keeps of the two recursions: phi_k, grad f(phi_k), lam_k and H_f(phi_k) (A_k lam_{k+1}); else nothing."""
+    if not trace:
+        return {}
+    return {
+        "phi": phis,
+        "inner_grad": [primal.grad for primal in support],
+        "lam": back.lam,
+        "hvp": back.hvp,
+    }

@@ -1,0 +1,198 @@
+"""Rung 7 for kernel sets that run a whole net as one kernel: nets that between them have every operation such a kernel knows."""
+
+import numpy as np
+
+from refmaml.batch import Batch
+from refmaml.execution.device_transfer import bring
+from refmaml.layers import (
+    MSE,
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    CrossEntropy,
+    Flatten,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Softplus,
+    Tanh,
+)
+from refmaml.methods.inner_loop_adjoint import adjoint, descend, query
+from refmaml.models import conv4, mlp, two_layer_linear
+from refmaml.network import Sequential
+from refmaml.oracles import cases
+from refmaml.oracles.kinks import net_margin
+from refmaml.oracles.net_checks import net_terms
+from refmaml.oracles.rows import attempted, on
+from refmaml.oracles.tolerance import Check, relative_error, tolerance
+
+TASKS, EXAMPLES, STEPS, RATE = 3, 7, 2, 0.02
+CLEAR = 100  # roundings: what is further from a choice does not flip it
+
+
+def nets():
+    """{name: net}; channels that fill no vector, or more than one; pixels in no window; windows that overlap; a bias before batch-norm and
+    one before nothing; images to flatten at the start and at the end."""
+    return {
+        "strided conv4": conv4(5, channels=6, image=(1, 14, 14), bn_gamma=True),
+        "max-pool conv4": conv4(
+            3, channels=5, image=(1, 16, 19), downsample="max_pool", head="flatten"
+        ),
+        "wide, leaky, odd windows": Sequential(
+            [
+                Conv2d(3, 18, 3, padding=1),
+                BatchNorm2d(18),
+                LeakyReLU(0.2),
+                MaxPool2d((2, 3)),
+                Conv2d(18, 10, (2, 3), stride=(1, 2), padding=((0, 1), (2, 0))),
+                BatchNorm2d(10, gamma=False, beta=False),
+                AvgPool2d(2, stride=1),
+                Flatten(),
+                Linear(20, 4),
+            ],
+            CrossEntropy("sum/K"),
+            (3, 7, 14),
+        ),
+        "smooth, overlapping windows": Sequential(
+            [
+                Conv2d(2, 9, 3),
+                Softplus(),
+                MaxPool2d(3, stride=2),
+                Conv2d(9, 4, 2),
+                Tanh(),
+                Flatten(),
+                Linear(16, 3, bias=False),
+            ],
+            MSE("sum"),
+            (2, 9, 9),
+        ),
+        "flattened first": Sequential(
+            [
+                Flatten(),
+                Linear(12, 8),
+                BatchNorm2d(8),
+                ReLU(),
+                Linear(8, 33),
+                LeakyReLU(0.1),
+                Linear(33, 3),
+            ],
+            CrossEntropy("sum"),
+            (3, 2, 2),
+        ),
+        "mlp": mlp((3, 40, 7, 2)),
+        "two-layer linear": two_layer_linear(6, 2),
+    }
+
+
+def draw(net, dtype, shared, rng):
+    """(w, x, y, v, margin): margin is the distance from the nearest choice, also on the way of some inner steps; arrays of `dtype`."""
+    outputs, T = net.output_shape(net.input_shape)[0], 1 if shared else TASKS
+    w = np.stack([cases.start(net, rng) for _ in range(T)]).astype(dtype)
+    x = rng.standard_normal((TASKS, EXAMPLES, *net.input_shape)).astype(dtype)
+    y = (
+        rng.integers(0, outputs, (TASKS, EXAMPLES))
+        if isinstance(net.loss_function, CrossEntropy)
+        else rng.standard_normal((TASKS, EXAMPLES, outputs)).astype(dtype)
+    )
+    batch = tasks_of(x.astype(float), y)
+    phis, _ = descend(
+        net, w.astype(float), rates_for(net, float), batch.x_support, batch.y_support, keep="phis"
+    )
+    margin = min(net_margin(net, phi, x.astype(float)) for phi in phis)
+    return w, x, y, rng.standard_normal((TASKS, net.num_params)).astype(dtype), margin
+
+
+def probe(net, dtype, shared, seed=0):
+    """What `draw` gives, drawn until no choice is so near that rounding in `dtype`'s precision flips it."""
+    rng = np.random.default_rng(seed)
+    while True:
+        *drawn, margin = draw(net, dtype, shared, rng)
+        if margin > CLEAR * np.finfo(dtype).eps:
+            return *drawn, margin
+
+
+def exactly(*arrays):
+    """The same numbers in float64; labels as they are."""
+    return [a.astype(float) if a.dtype.kind == "f" else a for a in arrays]
+
+
+def tasks_of(x, y):
+    """The last examples of each task to adapt on, all of them to be judged on."""
+    return Batch(x[:, 2:], y[:, 2:], x, y)
+
+
+def rates_for(net, dtype):
+    """A_k, another one in every step and for every parameter."""
+    return [
+        np.linspace(RATE / 2, RATE / (k + 1), net.num_params).astype(dtype) for k in range(STEPS)
+    ]
+
+
+def unrolled(net, w, batch, order, recompute=False):
+    """(query loss, lam_0): as one kernel where there is one, else step by step."""
+    (w, *rates), sets = bring(net, (w, *rates_for(net, w.dtype)), *batch.sets)
+    batch = Batch(*sets[0], *sets[1])
+    after = net.unrolled(w, rates, batch, order, recompute)
+    if after:
+        return after.loss, after.grad
+    phis, support = descend(net, w, rates, batch.x_support, batch.y_support)
+    after = query(net, phis[-1], batch)
+    return after.loss, after.grad if order == 1 else adjoint(net, support, rates, after.grad).lam[0]
+
+
+def quantities(net, w, x, y, v):
+    """All that a net computes of a loss: by name."""
+    primal, batch = net.primal(w, x, y), tasks_of(x, y)
+    loss, lam = unrolled(net, w, batch, 2)
+    found = {
+        "outputs": primal.outputs,
+        "loss": primal.loss,
+        "gradient": primal.grad,
+        "gradient alone": net.gradient(w, x, y),
+        "H v": net.hvp(primal, v),
+        "G v": net.gauss_newton_product(primal, v),
+        "loss after inner steps": loss,
+        "lam_0": lam,
+        "lam_0, recomputed": unrolled(net, w, batch, 2, recompute=True)[1],
+        "lam_0, order 1": unrolled(net, w, batch, 1)[1],
+    }
+    return {
+        name: a if isinstance(a, np.ndarray) else net.kernels.to_host(a)
+        for name, a in found.items()
+    }
+
+
+def chain_check(name, net, kernels, dtype, shared):
+    """A net as one kernel against the reference kernels in float64 on the same numbers, a Check for each quantity."""
+    w, x, y, v, margin = probe(net, dtype, shared)
+    fast = quantities(net.with_kernels(kernels), w, x, y, v)
+    exact = quantities(net, *exactly(w, x, y, v))
+    subject = on(kernels, name, dtype, shared)
+    terms = {
+        name: net_terms(net, EXAMPLES)
+        * (3 * (STEPS + 1) if "lam" in name or "steps" in name else 1)
+        for name in exact
+    }
+    return [
+        Check(
+            "7 kernels",
+            subject,
+            quantity,
+            "reference kernels",
+            relative_error(fast[quantity], value),
+            tolerance(dtype, terms[quantity]),
+            margin,
+        )
+        for quantity, value in exact.items()
+    ]
+
+
+def chain_checks(kernels):
+    """Every net in both precisions, with parameters of their own for each task and with shared ones."""
+    for dtype in (np.float32, np.float64):
+        for name, net in nets().items():
+            for shared in (False, True):
+                yield from attempted(
+                    on(kernels, name, dtype, shared), chain_check, name, net, kernels, dtype, shared
+                )

@@ -1,0 +1,254 @@
+"""A run without disk, or one that diverges: one line, and what was there before is there still."""
+
+import errno
+import io
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import SMALL, left, python, run
+
+from refmaml import MAML, Sinusoids
+from refmaml.cli import main
+from refmaml.errors import DataError, NonFiniteError
+from refmaml.models import mlp
+from refmaml.storage import atomic
+from refmaml.training import SGD, Recipe, Schedule, advance, checkpoint, trainer
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# ---- no disk -------------------------------------------------------------------------------------------------------------
+
+
+class Full:
+    """A disk whose n-th write, or sync, fails, and all later ones."""
+
+    def __init__(self, monkeypatch, last, code):
+        self.count, self.last, self.code = 0, last, code
+        fsync, disk = os.fsync, self
+
+        class Raw(io.FileIO):
+            def write(self, data):
+                disk.use()
+                return super().write(data)
+
+        monkeypatch.setattr(
+            atomic, "open", lambda path, mode: io.BufferedWriter(Raw(path, mode)), raising=False
+        )
+        monkeypatch.setattr(os, "fsync", lambda fd: (self.use(), fsync(fd)))
+
+    def use(self):
+        self.count += 1
+        if self.count > self.last:
+            raise OSError(self.code, os.strerror(self.code))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_fails_at_any_write_is_one_line_and_the_last_checkpoint_stays(
+    capsys, monkeypatch, code
+):
+    run("--steps", "2")
+    before, wrote = left("run"), 0
+    while True:
+        wrote += 1
+        with monkeypatch.context() as patch:
+            disk = Full(patch, wrote, code)
+            status = run("--resume", "--steps", "3")
+        out, err = capsys.readouterr()
+        if disk.count <= wrote:
+            break
+        assert (
+            status == 2
+            and err.count("\n") == 1
+            and err.startswith("refmaml: run/")
+            and os.strerror(code) in err
+        )
+        assert left("run")[0] in (2, 3) and not [
+            name for name in os.listdir("run") if name.startswith(".")
+        ]
+        assert left("run")[:3] == before[:3] or left("run")[0] == 3
+    assert status == 0 and wrote > 10
+
+
+def test_a_limit_on_file_sizes_is_one_line_and_the_last_checkpoint_stays():
+    code = (
+        "import resource, sys; from refmaml.cli import main\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    run("--steps", "2")
+    before = left("run")
+    child = python(code, "train", "--resume", "--out", "run", "--steps", "3", "--quiet")
+    out, err = child.communicate()
+    assert child.returncode == 2 and err == (
+        "refmaml: run/checkpoint.npz: expected a file that can be written, got File too large; "
+        "the checkpoint of step 2 is there still\n"
+    )
+    assert left("run") == before and not [
+        name for name in os.listdir("run") if name.startswith(".")
+    ]
+
+
+def test_a_save_on_the_way_that_fails_is_told_and_tried_again(capsys, monkeypatch):
+    run("--steps", "8", out="whole")
+    save, calls = checkpoint.save, []
+
+    def sometimes(*arguments):
+        calls.append(arguments[1].step)
+        if len(calls) in (2, 3):
+            raise DataError(
+                "run/checkpoint.npz: expected a file that can be written, got No space left on device"
+            )
+        save(*arguments)
+
+    capsys.readouterr()
+    monkeypatch.setattr(trainer, "APART", 0)  # saves after every step, however long one takes
+    monkeypatch.setattr(checkpoint, "save", sometimes)
+    assert run("--steps", "8", "--save-every", "1e-9") == 0
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 2 and all(
+        "the checkpoint of step" in line and line.endswith("saving is tried again") for line in err
+    )
+    assert left("run") == left("whole")
+
+
+@pytest.fixture
+def nobody():
+    """No right to write where permissions forbid it, which root has."""
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+        yield
+        os.seteuid(0)
+    else:
+        yield
+
+
+def test_a_folder_that_may_not_be_written_is_one_line(capsys, folder, request):
+    run("--steps", "1")
+    before = left("run")
+    (folder / "locked").mkdir()
+    for path in (folder / "locked", folder / "run"):
+        path.chmod(0o555)
+    for up in (folder, *folder.parents[:2]):
+        up.chmod(up.stat().st_mode | 0o055)
+    request.getfixturevalue("nobody")
+    capsys.readouterr()
+    for argv in (
+        ["--out", "locked"],
+        ["--out", "locked/new"],
+        ["--out", "run", "--resume", "--steps", "2"],
+    ):
+        assert main(["train", *SMALL, *argv]) == 2
+        out, err = capsys.readouterr()
+        assert err.count("\n") == 1 and "can be written, got Permission denied" in err
+    assert left("run") == before
+
+
+def test_a_read_only_checkpoint_is_not_replaced(capsys):
+    run("--steps", "1")
+    before = left("run")
+    Path("run/checkpoint.npz").chmod(0o444)
+    capsys.readouterr()
+    assert run("--resume", "--steps", "2") == 2
+    assert capsys.readouterr().err == (
+        "refmaml: run/checkpoint.npz: expected a file that can be written, got a read-only file; "
+        "the checkpoint of step 1 is there still\n"
+    )
+    assert left("run") == before
+
+
+def test_evaluate_asks_before_working_whether_its_result_can_be_written(capsys, folder):
+    run("--steps", "1")
+    (folder / "kept.json").write_text("kept")
+    (folder / "kept.json").chmod(0o444)
+    capsys.readouterr()
+    for place, reason in (
+        ("nowhere/x.json", "No such file"),
+        ("run", "a folder"),
+        ("kept.json", "a read-only file"),
+    ):
+        assert main(["evaluate", "run/checkpoint.npz", "--tasks", "5", "--json", place]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.startswith(
+            f"refmaml: {place}: expected a file that can be written, got {reason}"
+        )
+    assert (folder / "kept.json").read_text() == "kept"
+
+
+# ---- diverging -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_diverging_run_names_step_task_and_layer_and_keeps_the_last_checkpoint(
+    capsys, monkeypatch
+):
+    sample = Sinusoids.sample
+
+    def poisoned(self, tasks, *, step, **more):
+        batch = sample(self, tasks, step=step, **more)
+        if step == 4:
+            batch.x_query[2] = 1e30
+            batch.x_query[2, 0] = np.inf
+        return batch
+
+    monkeypatch.setattr(Sinusoids, "sample", poisoned)
+    assert run("--steps", "9", "--chunk", "2") == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err == (
+        "refmaml: meta-step 5: query set: the inputs: expected finite numbers, got 1 non-finite ones in task 2; "
+        "run/checkpoint.npz is as it was after step 0, the curve goes to step 4\n"
+    )
+    assert checkpoint.load("run/checkpoint.npz")[0].step == 0
+    table = Path("run/curve.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in table] == ["step", "1", "2", "3", "4"] and Path(
+        "run/curve.png"
+    ).exists()
+
+
+@pytest.mark.parametrize("chunk", ["1", "2", "8"])
+def test_an_overflow_in_a_layer_names_it_whatever_the_chunk(capsys, monkeypatch, chunk):
+    sample = Sinusoids.sample
+
+    def huge(self, tasks, *, step, **more):
+        batch = sample(self, tasks, step=step, **more)
+        batch.x_query[1:, 0] = 3e38 if step == 1 else 1
+        return batch
+
+    monkeypatch.setattr(Sinusoids, "sample", huge)
+    assert run("--steps", "9", "--chunk", chunk, "--inner-lr", "5") == 2
+    err = capsys.readouterr().err
+    assert (
+        err.startswith("refmaml: meta-step 2: query set: the ")
+        and "in task 1; run/checkpoint.npz" in err
+    )
+
+
+def test_an_optimiser_whose_state_overflows_is_stopped_before_it_stands_still(capsys):
+    class Steep:
+        def init(self, meta):
+            return {"v": np.zeros_like(meta)}
+
+        def factors(self, t, lr):
+            return ()
+
+        def step(self, meta, grad, state, factors, xp=np):
+            return meta, {"v": np.where(np.arange(len(meta)) == 5, np.inf, 0).astype(meta.dtype)}
+
+    recipe = Recipe(
+        mlp((1, 5, 1)),
+        MAML(0.01),
+        SGD(),
+        Schedule(1.0),
+        lambda step: Sinusoids().sample(2, step=step),
+    )
+    recipe = replace(recipe, optimizer=Steep())
+    with pytest.raises(
+        NonFiniteError,
+        match=r"^meta-step 1: the update: expected finite v, got 1 non-finite ones, .* 5 \(0.bias\)",
+    ):
+        advance(recipe, recipe.start(recipe.net.init(0)))

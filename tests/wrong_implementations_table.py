@@ -1,0 +1,320 @@
+"""The table of wrong meta-gradients in NumPy, with the words each must be called by; those of Reptile, ANIL and iMAML stand here."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import wrong_patients as wrong
+from patients import (
+    ANIL,
+    CAVIA,
+    FOMAML,
+    IMAML,
+    MAML,
+    MAMLPP,
+    META_SGD,
+    REPTILE,
+    REPTILE_ADAM,
+    K,
+    adapting,
+    average,
+    cavia,
+    cg,
+    imaml,
+    maml,
+    maml_plus_plus,
+    meta_sgd,
+    planted,
+    plus,
+    steps_of_reptile,
+    tasks,
+    times,
+)
+
+# ---- wrong: the others -----------------------------------------------------------------------------------------------
+
+
+def direct_body(problem, params, batch):
+    """ANIL whose body gets the query gradient alone."""
+    right = maml(problem, params, batch)
+    direct, A = maml(problem, params, batch, h=0.0), adapting(problem, params)
+    return {n: right[n] if A[n].any() else direct[n] for n in right}
+
+
+def everything_adapts(problem, params, batch):
+    return wrong.step_sizes(lambda n: 1.0)(problem, params, batch)
+
+
+def reptile_of(combine):
+    """combine(theta, phi, problem) by task."""
+    return lambda problem, params, batch: average(
+        [
+            combine(params, steps_of_reptile(problem, params, xs, ys)[0], problem)
+            for xs, ys, _, _ in tasks(batch)
+        ]
+    )
+
+
+def leaking(problem, params, batch):
+    """Adam's second moment carried over; its bias correction starts anew."""
+    v, k, rows, m = times(0, params), 0, [], problem.method
+    for xs, ys, _, _ in tasks(batch):
+        phi = params
+        for places in m.mini_batches(len(xs)):
+            k += 1
+            g = problem.gradient(phi, xs[places], ys[places])
+            v = {n: m.beta2 * v[n] + (1 - m.beta2) * g[n] ** 2 for n in g}
+            phi = {
+                n: p - m.inner_lr * g[n] / (np.sqrt(v[n] / (1 - m.beta2**k)) + m.eps)
+                for n, p in phi.items()
+            }
+        rows.append(plus(-1, phi, params))
+    return average(rows)
+
+
+def one_step_reptile(problem, params, batch):
+    return average(
+        [
+            times(problem.method.inner_lr, problem.gradient(params, xs, ys))
+            for xs, ys, _, _ in tasks(batch)
+        ]
+    )
+
+
+def whole_set(problem, params, batch):
+    rows, m = [], problem.method
+    for xs, ys, _, _ in tasks(batch):
+        phi, v = params, times(0, params)
+        for k in range(m.inner_steps):
+            g = problem.gradient(phi, xs, ys)
+            v = {n: m.beta2 * v[n] + (1 - m.beta2) * g[n] ** 2 for n in g}
+            phi = {
+                n: p - m.inner_lr * g[n] / (np.sqrt(v[n] / (1 - m.beta2 ** (k + 1))) + m.eps)
+                for n, p in phi.items()
+            }
+        rows.append(plus(-1, phi, params))
+    return average(rows)
+
+
+def implicit(**plant):
+    return lambda problem, params, batch: imaml(problem, params, batch, **plant)
+
+
+def stopped(m, **bug):
+    return implicit(solve=lambda product, b: cg(product, b, m, **bug))
+
+
+SMOOTH, FLAT = ("quadratic", "mlp"), ("quadratic", "two-layer")
+
+
+class Patient(NamedTuple):
+    """row of the dictionary; words the diagnosis must have; the function; its method; the probes it is tried on."""
+
+    row: str
+    words: str
+    fn: Any
+    method: Any = MAML
+    probes: tuple = SMOOTH
+
+
+def zeros(problem, params, batch):
+    return {n: np.zeros_like(p) for n, p in params.items()}
+
+
+def nones(problem, params, batch):
+    return dict.fromkeys(params)
+
+
+PATIENTS = {
+    "first-order": Patient("1", "first-order", planted(h=0.0)),
+    "hessian twice": Patient("1", "Hessian counts twice", planted(h=2.0)),
+    "hessian half": Patient("1", "Hessian counts half", planted(h=0.5)),
+    "hessian sign": Patient("1", "Hessian has the wrong sign", planted(h=-1.0)),
+    "gauss-newton": Patient(
+        "1", "Gauss-Newton", wrong.other_product(lambda net, p, v: net.gauss_newton_product(p, v))
+    ),
+    "second-order": Patient("1", "second-order, where first-order", planted(h=1.0), FOMAML),
+    "zeros": Patient("2", "graph is cut", zeros),
+    "nones": Patient("3", "None for every parameter", nones),
+    "unadapted": Patient("5", "unadapted parameters", planted(h=0.0, query_at=0)),
+    "query is support": Patient(
+        "6", "query loss is measured on the support set", wrong.on_sets(0, 0)
+    ),
+    "support is query": Patient("6", "adapts on the query set", wrong.on_sets(2, 2)),
+    "both": Patient("6", "support and query together", wrong.on_both),
+    "swapped": Patient("7", "swapped", wrong.on_sets(2, 0)),
+    "first task": Patient("8", "only the first task", wrong.of_task(0)),
+    "last task": Patient("8", "only the last task", wrong.of_task(-1)),
+    "last task, undivided": Patient(
+        "8", "only the last task counts, times B", wrong.of_task(-1, scale=1)
+    ),
+    "last task, first-order": Patient("1+8", "first-order", wrong.of_task(-1, h=0.0)),
+    "in turn": Patient("9", "after every task", wrong.in_turn),
+    "sum over tasks": Patient("10", "times B", wrong.scaled(lambda p, b: len(b.x_support))),
+    "sum over queries": Patient("10", "times M", wrong.scaled(lambda p, b: b.x_query.shape[1])),
+    "sum inside": Patient(
+        "11",
+        "summed over the support examples",
+        wrong.inner_scale(lambda p, b: b.x_support.shape[1]),
+    ),
+    "mean inside twice": Patient(
+        "11",
+        "divided by the number of support examples",
+        wrong.inner_scale(lambda p, b: 1 / b.x_support.shape[1]),
+    ),
+    "per shot": Patient(
+        "11",
+        "summed over outputs",
+        wrong.inner_scale(lambda p, b: p.net.output_shape(p.net.input_shape)[0]),
+    ),
+    "double step": Patient("11", "twice as large", wrong.inner_scale(lambda p, b: 2)),
+    "climbs": Patient("11", "climbs", wrong.inner_scale(lambda p, b: -1)),
+    "accumulated": Patient("12", "inner losses' own gradients", wrong.accumulating),
+    "gradient at start": Patient(
+        "13", "takes the gradient at the initial", wrong.gradient_at_start
+    ),
+    "step from start": Patient("13", "starts from the initial", wrong.step_from_start),
+    "one step": Patient("13", "a single inner step", planted(steps=1)),
+    "last step only": Patient("14", "only the last 1 of the inner steps", wrong.truncated(1)),
+    "last two steps": Patient("14", "only the last 2 of the inner steps", wrong.truncated(2)),
+    "averaged losses": Patient(
+        "15", "after every step are averaged", wrong.every_step([0, *[1 / K] * K])
+    ),
+    "averaged from start": Patient(
+        "15", "before, between and after", wrong.every_step([1 / (K + 1)] * (K + 1))
+    ),
+    "a step less": Patient("16", "one inner step too few", planted(steps=K - 1)),
+    "a step more": Patient("16", "one inner step too many", planted(steps=K + 1)),
+    "direct body": Patient(
+        "17", "lose their second-order term", direct_body, ANIL, ("two-layer", "mlp")
+    ),
+    "everything adapts": Patient(
+        "17", "adapts every parameter", everything_adapts, ANIL, ("two-layer", "mlp")
+    ),
+    "cavia direct": Patient(
+        "17", "second-order term", lambda *a: cavia(*a, mixed=False), CAVIA, ("two-layer", "mlp")
+    ),
+    "rates first-order": Patient(
+        "18",
+        "step sizes' gradient is first-order",
+        lambda *a: meta_sgd(*a, of_rates=lambda g, lam, q: times(-1, times(q, g))),
+        META_SGD,
+    ),
+    "rates sign": Patient(
+        "18",
+        "step sizes' gradient has the wrong sign",
+        lambda *a: meta_sgd(*a, of_rates=lambda g, lam, q: times(lam, g)),
+        META_SGD,
+    ),
+    "rates none": Patient(
+        "18",
+        "step sizes have no gradient",
+        lambda *a: meta_sgd(*a, of_rates=lambda g, lam, q: times(0, g)),
+        META_SGD,
+    ),
+    "softmax constant": Patient(
+        "23",
+        "softmax's probabilities",
+        wrong.other_product(wrong.softmax_constant),
+        probes=("mlp",),
+    ),
+    "lost pooling": Patient(
+        "22", "max-pooling", wrong.other_product(wrong.pooling_lost), probes=("quadratic", "conv")
+    ),
+    "adam": Patient("24", "Adam in the inner loop", wrong.adam_first_order),
+    "momentum": Patient("26", "momentum", wrong.momentum),
+    "clipped, constant": Patient(
+        "26", "clipped to norm 0.1, the clipping not", wrong.clipped_inside(0.1, exact=False)
+    ),
+    "clipped, exact": Patient("26", "clipped to norm 0.1", wrong.clipped_inside(0.1, exact=True)),
+    "entries clipped": Patient("26", "entries are clipped to [-0.1", wrong.entries_clipped),
+    "decayed": Patient("11", "weight decay 0.01", wrong.decayed),
+    "entries cut": Patient("26", "meta-gradient's entries are clipped", wrong.entries_cut),
+    "norm cut": Patient("26", "meta-gradient is clipped to norm", wrong.norm_cut),
+    "thousandth": Patient("10", "times 1.001", wrong.scaled(1.001)),
+    "ascent": Patient("10", "times -1", wrong.scaled(-1)),
+    "biases skipped": Patient(
+        "41",
+        "does not adapt every bias",
+        wrong.step_sizes(lambda n: 0.0 if n.endswith("bias") else 1.0),
+    ),
+    "head skipped": Patient(
+        "41",
+        "does not adapt the head",
+        wrong.step_sizes(lambda n: 0.0 if n[0] == "2" else 1.0),
+        probes=("mlp",),
+    ),
+    "updated twice": Patient(
+        "42",
+        "updates 0.weight twice",
+        wrong.step_sizes(lambda n: 2.0 if n == "0.weight" else 1.0),
+        probes=("mlp",),
+    ),
+    "one None": Patient("41", "2.weight", wrong.part_zero),
+    "alphabetical": Patient("order", "alphabetical", wrong.alphabetical),
+    "last loss only": Patient(
+        "15",
+        "only the loss after the last step",
+        lambda *a: maml_plus_plus(*a, weights=[0] * (K - 1) + [1]),
+        MAMLPP,
+    ),
+    "reptile blend": Patient(
+        "38", "2 theta - phi_K", reptile_of(lambda t, p, _: plus(-1, p, times(2, t))), REPTILE
+    ),
+    "reptile adapted": Patient(
+        "38", "adapted parameters themselves", reptile_of(lambda t, p, _: p), REPTILE
+    ),
+    "reptile sign": Patient("38", "times -1", reptile_of(lambda t, p, _: plus(-1, t, p)), REPTILE),
+    "reptile rate": Patient(
+        "38",
+        "times 1/alpha",
+        reptile_of(lambda t, p, m: times(1 / m.method.inner_lr, plus(-1, p, t))),
+        REPTILE,
+    ),
+    "reptile one step": Patient("39", "a single inner step", one_step_reptile, REPTILE),
+    "reptile fomaml": Patient("39", "first-order MAML", planted(h=0.0), REPTILE),
+    "reptile leak": Patient("25", "carried from task to task", leaking, REPTILE_ADAM),
+    "reptile whole set": Patient("39", "whole support set", whole_set, REPTILE_ADAM),
+    "imaml first-order": Patient(
+        "1", "no linear system solved", implicit(system=lambda v, Hv, lam: v), IMAML, FLAT
+    ),
+    "imaml no prox": Patient("27", "lacks its proximal term", implicit(prox=False), IMAML, FLAT),
+    "imaml 2 lambda": Patient(
+        "28",
+        "linear system has 2 lambda",
+        implicit(system=lambda v, Hv, lam: plus(0.5 / lam, Hv, v)),
+        IMAML,
+        FLAT,
+    ),
+    "imaml half lambda": Patient(
+        "28",
+        "linear system has lambda / 2",
+        implicit(system=lambda v, Hv, lam: plus(2 / lam, Hv, v)),
+        IMAML,
+        FLAT,
+    ),
+    "imaml inner lambda": Patient(
+        "28", "inner problem has 2 lambda", implicit(inner=2.0), IMAML, FLAT
+    ),
+    "imaml no lambda": Patient(
+        "29", "times 1/lambda", implicit(system=lambda v, Hv, lam: plus(lam, v, Hv)), IMAML, FLAT
+    ),
+    "imaml sign": Patient(
+        "30",
+        "wrong sign in the linear system",
+        implicit(system=lambda v, Hv, lam: plus(-1 / lam, Hv, v)),
+        IMAML,
+        FLAT,
+    ),
+    "imaml damping": Patient(
+        "31",
+        "damping",
+        implicit(system=lambda v, Hv, lam: plus(1 / (lam + 10), Hv, times(2, v))),
+        IMAML,
+        FLAT,
+    ),
+    "imaml old residual": Patient("33", "old residual", stopped(3, old=True), IMAML, FLAT),
+    "imaml long steps": Patient("34", "too long", stopped(3, c=0.5), IMAML, FLAT),
+    "imaml stopped": Patient("35", "stops after 1 iteration", stopped(1), IMAML, FLAT),
+    "imaml stopped at two": Patient("35", "stops after 2 iterations", stopped(2), IMAML, FLAT),
+    "imaml anchor": Patient("36", "closure", zeros, IMAML, FLAT),
+}
