@@ -67,7 +67,7 @@ class KernelSet:
 
     # ---- between the host and where the kernels compute; nothing to do where that is the same --------------------------------------
 
-    def bring(self, *arrays):
+    def to_device(self, *arrays):
         """The arrays where the kernels compute: NumPy's go over together, in one copy."""
         if not self.on_device:
             return arrays
@@ -83,7 +83,7 @@ class KernelSet:
         """`a` as NumPy's where `like` is: what a function was given decides what it returns."""
         return self.to_host(a) if isinstance(like, np.ndarray) else a
 
-    def fetch(self, arrays):
+    def to_host_batched(self, arrays):
         """A list of small arrays as NumPy's, which some may be already: from a GPU in one copy, with one wait."""
         away = [a for a in arrays if self.on_device and not isinstance(a, np.ndarray | np.generic)]
         fetched = iter(Numbers(self.xp, away).fetch() if away else ())

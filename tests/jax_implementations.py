@@ -1,8 +1,8 @@
 """Meta-gradients by JAX, as people write them: right ones, and the mistakes that autodiff invites."""
 
-from patients import ANIL, CAVIA, FOMAML, IMAML, MAML, MAMLPP, META_SGD, REPTILE, K, tasks
-from torch_patients import query_as_support, swapped_sets
-from wrong_patients_table import Patient
+from implementations import ANIL, CAVIA, FOMAML, IMAML, MAML, MAMLPP, META_SGD, REPTILE, K, tasks
+from torch_implementations import query_as_support, swapped_sets
+from wrong_implementations_table import Patient
 
 import refmaml as rm
 

@@ -3,14 +3,14 @@
 from functools import partial
 
 import numpy as np
-from drawn import drawing, layer_cases, methods, nets
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from random_nets import drawing, layer_cases, methods, nets
 
 import refmaml as rm
 from refmaml import kernels
 from refmaml.doctor.cases import Case
-from refmaml.oracles import cases, complex_step, dense
+from refmaml.oracles import cases, complex_step, dense, whole_net_checks
 from refmaml.oracles.kernel_checks import layer_kernel_checks
 from refmaml.oracles.layer_checks import layer_checks
 from refmaml.oracles.net_checks import imaml_dense_check, net_terms, reptile_check, truth_by_steps

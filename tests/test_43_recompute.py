@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import refmaml as rm
+from refmaml.methods import inner_loop_adjoint
 from refmaml.oracles import cases, net_checks, unrolled
 
 # Every method with an adjoint recursion, with whether it needs a net with context.

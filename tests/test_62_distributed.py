@@ -11,7 +11,7 @@ from cuda_shim.build import ABSENT
 from rank_threads import on_ranks
 
 from refmaml import ERM, IMAML, MAML, Batch, MetaSGD, Reptile, Sinusoids, kernels
-from refmaml.cli import main
+from refmaml.cli import main, mpi
 from refmaml.errors import ArgumentError, DataError, NonFiniteError
 from refmaml.models import mlp
 from refmaml.training import Adam, Recipe, Schedule, evaluate, train

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 def test_every_method_stays_on_the_gpu_and_agrees_with_the_reference(cupy, on_cupy, method):
     net, meta, batch = case(method)
     exact, far = method.meta_gradient(net, meta, batch), net.with_kernels(on_cupy)
-    (there,) = on_cupy.bring(meta)
+    (there,) = on_cupy.to_device(meta)
     method.meta_gradient(far, there, batch)  # which parameters adapt goes over once and stays
     counted(cupy)
     out = method.meta_gradient(far, there, batch)
@@ -58,7 +58,7 @@ def test_numpy_in_is_numpy_out_with_the_same_bits_and_traces_too(cupy, on_cupy, 
     net, meta, batch = case(method)
     far, (there, *arrays) = (
         net.with_kernels(on_cupy),
-        on_cupy.bring(meta, *(a for part in batch.sets for a in part)),
+        on_cupy.to_device(meta, *(a for part in batch.sets for a in part)),
     )
     here = method.meta_gradient(far, meta, batch, trace=True)
     on_gpu = method.meta_gradient(far, there, rm.Batch(*arrays), trace=True)
@@ -141,7 +141,7 @@ def test_adaptation_losses_and_products_come_back_as_they_came(cupy, on_cupy):
     far, (x, y), rng = net.with_kernels(on_cupy), batch.sets[0], np.random.default_rng(0)
     v = rng.standard_normal((len(x), net.num_params))
     w = np.repeat(theta[None], len(x), axis=0)
-    there, there_w, there_v, there_x, there_y = on_cupy.bring(theta, w, v, x, y)
+    there, there_w, there_v, there_x, there_y = on_cupy.to_device(theta, w, v, x, y)
     calls = {
         "adapt": lambda net, theta, w, v, x, y: method.adapt(net, theta, x, y),
         "loss": lambda net, theta, w, v, x, y: net.loss(w, x, y),
@@ -250,15 +250,15 @@ def test_a_replayed_gradient_has_the_bits_of_the_launched_one(cupy, on_cupy, met
     far, (_, other, tasks) = net.with_kernels(on_cupy), case(method, seed=1)
     recorded = RecordedGradient(method, far, meta, batch, chunk=1)
     assert cupy.gpu.counts["malloc while capturing"] == 0
-    (there,) = on_cupy.bring(meta)
+    (there,) = on_cupy.to_device(meta)
     for at, some in ((other, tasks), (there, batch), (other, tasks)):
         counted(cupy)
         out = recorded(at, some)
         assert counted(cupy) == {"to the GPU": 1, "to the host": 1 + isinstance(at, np.ndarray)}
         eager = method.meta_gradient(far, at, some)
         assert np.array_equal(
-            on_cupy.back(out.grad) if at is there else out.grad,
-            on_cupy.back(eager.grad) if at is there else eager.grad,
+            on_cupy.to_host(out.grad) if at is there else out.grad,
+            on_cupy.to_host(eager.grad) if at is there else eager.grad,
         )
         assert (
             out.loss == eager.loss
@@ -271,7 +271,7 @@ def test_a_replay_looks_at_labels_on_the_gpu_only_where_the_loss_is_not_finite(c
     method = rm.MAML(**STEPS)
     net, theta, batch = case(method)
     recorded = RecordedGradient(method, net.with_kernels(on_cupy), theta, batch)
-    there = rm.Batch(*on_cupy.bring(*(a for pair in batch.sets for a in pair)))
+    there = rm.Batch(*on_cupy.to_device(*(a for pair in batch.sets for a in pair)))
     counted(cupy)
     recorded(theta, there)
     assert counted(cupy) == {

@@ -13,7 +13,7 @@ import refmaml as rm
 from refmaml import kernels
 from refmaml.errors import OutOfMemoryError
 from refmaml.models import mlp
-from refmaml.oracles import cases, kernel_checks
+from refmaml.oracles import cases, kernel_checks, whole_net_checks
 from refmaml.oracles.tolerance import relative_error
 from refmaml.oracles.unrolled import fixed_rates
 from refmaml.training import SGD, Adam, Schedule, checkpoint, evaluate, train
@@ -55,7 +55,7 @@ def test_evaluation_takes_a_copy_over_and_one_back_for_each_chunk(cupy, on_cupy)
     exact = evaluate(near, method, theta, held_out, 5, chunk=2)
     evaluate(far, method, theta, held_out, 2)
     counted(cupy)
-    result = evaluate(far, method, on_cupy.bring(theta)[0], held_out, 5, chunk=2)
+    result = evaluate(far, method, on_cupy.to_device(theta)[0], held_out, 5, chunk=2)
     assert counted(cupy) == {"to the GPU": 4, "to the host": 3}  # theta, and three chunks
     assert (
         result.quantity == exact.quantity and relative_error(result.values, exact.values) <= 1e-13

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from patients import MAML, maml
+from implementations import MAML, maml
 
 import refmaml as rm
 from refmaml.autodiff.formulas import why_not
@@ -165,7 +165,7 @@ def test_a_framework_that_is_not_there_is_named(monkeypatch):
 
 def torch_broken(change):
     def patient(problem, params, batch):
-        from torch_patients import torch_maml
+        from torch_implementations import torch_maml
 
         return change(torch_maml(problem, params, batch))
 
@@ -200,7 +200,7 @@ def test_writing_into_a_tensor_is_noticed():
         pytest.skip(reason)
 
     def patient(problem, params, batch):
-        from torch_patients import torch_maml
+        from torch_implementations import torch_maml
 
         out = torch_maml(problem, params, batch)
         params["0.weight"].sub_(0.1 * out["0.weight"])

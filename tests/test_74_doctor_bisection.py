@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from patients import (
+from implementations import (
     ANIL,
     FOMAML,
     IMAML,
@@ -23,7 +23,7 @@ from patients import (
     tasks,
     times,
 )
-from torch_patients import torch_adapt, torch_rates
+from torch_implementations import torch_adapt, torch_rates
 
 import refmaml as rm
 from refmaml.autodiff.formulas import why_not
@@ -207,7 +207,7 @@ def test_imaml_is_taken_apart(spoil, expected):
 
 
 def test_meta_sgd_s_step_sizes_are_looked_at_as_well():
-    from patients import meta_sgd
+    from implementations import meta_sgd
 
     patient = located(
         lambda p, w, b: meta_sgd(strange(p, hvp=spoilt("2.weight", 0.9)), w, b), META_SGD

@@ -1,11 +1,11 @@
 """The doctor's dictionary: every known mistake, planted in NumPy, PyTorch and JAX code, is called by its name, and by no other."""
 
 import pytest
-import torch_patients
-from jax_patients import JAX
-from patients import IMAML, MAML
-from torch_patients import TORCH
-from wrong_patients_table import PATIENTS
+import torch_implementations
+from implementations import IMAML, MAML
+from jax_implementations import JAX
+from torch_implementations import TORCH
+from wrong_implementations_table import PATIENTS
 
 import refmaml as rm
 from refmaml.autodiff.formulas import why_not
@@ -95,7 +95,7 @@ def test_what_looks_the_same_is_said_to():
 
 
 def framework_free_sum(problem, params, batch):
-    from patients import maml, times
+    from implementations import maml, times
 
     return times(len(batch.x_support), maml(problem, params, batch))
 
@@ -114,5 +114,5 @@ def test_the_patients_share_no_code_with_the_doctor():
         "torch_implementations.py",
         "jax_implementations.py",
     ):
-        with open(f"{torch_patients.__file__.rpartition('/')[0]}/{module}") as file:
+        with open(f"{torch_implementations.__file__.rpartition('/')[0]}/{module}") as file:
             assert "refmaml.doctor" not in file.read().split('"""', 2)[2]

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clock import Clock
-from patients import MAML, MAMLPP, K, average, maml, maml_plus_plus, one_task, reptile, tasks
-from wrong_patients import step_sizes
+from implementations import MAML, MAMLPP, K, average, maml, maml_plus_plus, one_task, reptile, tasks
+from wrong_implementations import step_sizes
 
 import refmaml as rm
 from refmaml.cli import main

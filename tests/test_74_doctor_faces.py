@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from patients import MAML, maml, planted
+from implementations import MAML, maml, planted
 
 import refmaml as rm
 from refmaml.autodiff.formulas import why_not

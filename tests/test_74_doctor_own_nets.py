@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from patients import MAML, maml
-from wrong_patients import step_sizes
+from implementations import MAML, maml
+from wrong_implementations import step_sizes
 
 import refmaml as rm
 from refmaml.autodiff.formulas import why_not
@@ -28,7 +28,7 @@ def test_arrays_go_out_and_come_back_in_the_layout_asked_for():
 def test_a_layout_works_in_torch_too():
     if reason := why_not("torch"):
         pytest.skip(reason)
-    from torch_patients import torch_maml
+    from torch_implementations import torch_maml
 
     layout = {"*.weight": "HWIO", "x": "NHWC"}
     assert rm.check_meta_gradient(

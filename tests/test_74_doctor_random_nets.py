@@ -1,9 +1,9 @@
 """The doctor on nets that Hypothesis draws: what is right is not called wrong, and a mistake is called by its name."""
 
 import numpy as np
-from drawn import drawing, methods, nets
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from random_nets import drawing, methods, nets
 
 import refmaml as rm
 from refmaml import kernels

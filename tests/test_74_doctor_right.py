@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from jax_patients import JAX_RIGHT
-from patients import MAML, RIGHT, maml, tasks
-from torch_patients import TORCH_RIGHT, torch_maml, torch_norm
+from implementations import MAML, RIGHT, maml, tasks
+from jax_implementations import JAX_RIGHT
+from torch_implementations import TORCH_RIGHT, torch_maml, torch_norm
 
 import refmaml as rm
 from refmaml.autodiff.formulas import why_not
@@ -110,7 +110,7 @@ def test_running_statistics_that_are_kept_but_never_used_change_nothing():
     if reason := why_not("torch"):
         pytest.skip(reason)
     from torch.nn import functional as F
-    from torch_patients import norm_loss
+    from torch_implementations import norm_loss
 
     seen = []
 
@@ -256,7 +256,7 @@ def test_a_tolerance_of_one_s_own_is_used():
 
 def test_a_constant_of_the_function_s_own_in_place_of_the_step_size_is_named():
     """The probes choose step sizes at which curvature shows; who does not read them is told so."""
-    from wrong_patients import inner_scale
+    from wrong_implementations import inner_scale
 
     given = rm.MAML(0.123, 3)
     report = rm.check_meta_gradient(

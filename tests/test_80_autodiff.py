@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import refmaml as rm
-from refmaml.autodiff import jax_autodiff, torch_autodiff
+from refmaml.autodiff import formulas, jax_autodiff, torch_autodiff
 from refmaml.layers import __all__ as layers_and_losses
 
 # Two programs that add the same float64 numbers in different orders. Roundings of 1e-16, grown by sums over

@@ -1,9 +1,10 @@
 """Meta-gradients by PyTorch's autograd, as people write them: right ones, and the mistakes that autograd invites."""
 
-from patients import ANIL, CAVIA, FOMAML, IMAML, MAML, MAMLPP, META_SGD, REPTILE, K, tasks
-from wrong_patients_table import Patient
+from implementations import ANIL, CAVIA, FOMAML, IMAML, MAML, MAMLPP, META_SGD, REPTILE, K, tasks
+from wrong_implementations_table import Patient
 
 import refmaml as rm
+from refmaml.autodiff import formulas
 
 
 def leaves(params):

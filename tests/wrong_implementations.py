@@ -1,7 +1,18 @@
 """Wrong meta-gradients written by hand in NumPy, one for each known mistake of MAML and its kin, as somebody might have written them."""
 
 import numpy as np
-from patients import adapting, average, back, descend, dot, maml, one_task, plus, tasks, times
+from implementations import (
+    adapting,
+    average,
+    back,
+    descend,
+    dot,
+    maml,
+    one_task,
+    plus,
+    tasks,
+    times,
+)
 
 
 def on_sets(support, query):

@@ -3,8 +3,8 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import wrong_patients as wrong
-from patients import (
+import wrong_implementations as wrong
+from implementations import (
     ANIL,
     CAVIA,
     FOMAML,

@@ -9,7 +9,7 @@ import json
 import sys
 from time import perf_counter
 
-from refmaml.cli import options, problem
+from refmaml.cli import mpi, options, problem
 from refmaml.training import train
 
 WARM = 3  # steps before the clock starts

@@ -11,6 +11,7 @@ a second time in another fused loop, rounded otherwise, so that none does. On th
 from functools import partial, reduce
 
 from refmaml import layers
+from refmaml.autodiff import formulas
 from refmaml.autodiff.jax_autodiff import framework
 
 

@@ -11,6 +11,7 @@ import os
 import numpy as np
 
 from refmaml import layers
+from refmaml.autodiff import formulas
 from refmaml.autodiff.torch_autodiff import framework
 
 

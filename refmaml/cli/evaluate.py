@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from refmaml.cli import options
+from refmaml.cli import mpi, options
 from refmaml.errors import expect
 
 # What may differ from training. The method is among it: any method can adapt what another has trained.

@@ -6,6 +6,7 @@ import signal
 import sys
 from importlib import import_module
 
+from refmaml.cli import mpi
 from refmaml.cli.options import KINDS, flag
 from refmaml.errors import ArgumentError, RefmamlError
 from refmaml.log import say

@@ -13,6 +13,7 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from types import SimpleNamespace
 
+from refmaml.cli import rank_watchdog
 from refmaml.errors import ArgumentError, expect
 from refmaml.training.distributed import ALONE, Ranks
 

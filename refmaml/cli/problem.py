@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from refmaml import methods, tasks
+from refmaml import methods, models, tasks
 from refmaml.cli.kernels import kernel_set
 from refmaml.cli.options import flag
 from refmaml.cli.presets import IMAGES

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from refmaml.cli import mpi
 from refmaml.log import say
 from refmaml.progress import installed
 from refmaml.version import __version__

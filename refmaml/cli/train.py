@@ -5,7 +5,7 @@ import shlex
 from contextlib import ExitStack
 from pathlib import Path
 
-from refmaml.cli import options
+from refmaml.cli import mpi, options
 from refmaml.cli.run_folder import (
     CHECKPOINT,
     PICTURE,

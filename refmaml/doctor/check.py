@@ -5,6 +5,7 @@ from time import perf_counter
 
 import numpy as np
 
+from refmaml.doctor import matching, patterns
 from refmaml.doctor.bisection import bisect
 from refmaml.doctor.calls import UserFunction, elsewhere, repeat
 from refmaml.doctor.dictionary import candidate

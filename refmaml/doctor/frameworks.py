@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refmaml import layers
-from refmaml.autodiff import jax_autodiff, torch_autodiff
+from refmaml.autodiff import formulas, jax_autodiff, torch_autodiff
 from refmaml.doctor.layouts import Layout
 from refmaml.doctor.problem import Engine, Problem
 from refmaml.errors import ArgumentError, expect

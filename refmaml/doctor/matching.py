@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refmaml.doctor import scale_factors
 from refmaml.doctor.dictionary import candidate, dictionary, pairs
 from refmaml.doctor.mistakes import Mistake, fix
 from refmaml.doctor.unrolled_variants import right_loop, sequential

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refmaml.doctor import scale_factors
 from refmaml.doctor.matching import ACCEPTED, Explained, fitted, misfit_of_truth
 from refmaml.doctor.mistakes import Mistake, fix
 from refmaml.methods import IMAML
