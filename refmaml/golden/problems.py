@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refmaml.batch import Batch
+from refmaml.execution import Sequential
 from refmaml.golden.intermediates import points
 from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, FiLM, Flatten, Linear, MaxPool2d, ReLU
 from refmaml.methods import (
@@ -24,7 +25,6 @@ from refmaml.methods import (
     Reptile,
 )
 from refmaml.models import conv4, mlp, two_layer_linear
-from refmaml.network import Sequential
 from refmaml.oracles import cases
 from refmaml.oracles.kinks import net_margin
 from refmaml.oracles.net_checks import method_terms

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refmaml.batch import Batch
+from refmaml.execution import Sequential
 from refmaml.layers import (
     MSE,
     AvgPool2d,
@@ -35,7 +36,6 @@ from refmaml.methods import (
     MetaSGD,
     Reptile,
 )
-from refmaml.network import Sequential
 from refmaml.oracles.kinks import layer_margin, net_margin
 from refmaml.oracles.unrolled import inner_loop
 

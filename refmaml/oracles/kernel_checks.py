@@ -104,7 +104,7 @@ def methods_elsewhere(kernels, reference, dtype):
             on(kernels, describe(method), dtype),
         )
         yield from attempted(subject, method_kernel_check, *given)
-        if method.graph_capturable:
+        if method.data_independent:
             yield from attempted(subject, recorded_check, *given)
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from refmaml.batch import Batch
-from refmaml.execution.device_transfer import bring
+from refmaml.execution import Sequential
+from refmaml.execution.device_transfer import to_device
 from refmaml.layers import (
     MSE,
     AvgPool2d,
@@ -20,7 +21,6 @@ from refmaml.layers import (
 )
 from refmaml.methods.inner_loop_adjoint import adjoint, descend, query
 from refmaml.models import conv4, mlp, two_layer_linear
-from refmaml.network import Sequential
 from refmaml.oracles import cases
 from refmaml.oracles.kinks import net_margin
 from refmaml.oracles.net_checks import net_terms
@@ -131,7 +131,7 @@ def rates_for(net, dtype):
 
 def unrolled(net, w, batch, order, recompute=False):
     """(query loss, lam_0): as one kernel where there is one, else step by step."""
-    (w, *rates), sets = bring(net, (w, *rates_for(net, w.dtype)), *batch.sets)
+    (w, *rates), sets = to_device(net, (w, *rates_for(net, w.dtype)), *batch.sets)
     batch = Batch(*sets[0], *sets[1])
     after = net.unrolled(w, rates, batch, order, recompute)
     if after:
