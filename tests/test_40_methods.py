@@ -198,7 +198,7 @@ REFUSED = [
     ),
     (
         lambda: rm.MAMLPlusPlus(0.1, 3, loss_weights=(1,)),
-        "loss_weights: expected 3 weights, one for each inner step",
+        "loss_weights: expected 3 finite numbers, one for each inner step",
     ),
     (
         lambda: rm.MAML(0.1).meta_gradient(NET, THETA[1:], BATCH),

@@ -9,6 +9,7 @@ from refmaml.log import say
 from refmaml.methods.meta_gradient import MeanOverTasks
 
 NAMES = ("auto", "cpu", "cuda", "numba_cuda", "reference")  # functions of refmaml.kernels
+COMPILED = ("cpu", "cuda", "numba_cuda")  # for float32 and float64
 LARGE = 30_000_000  # layer outputs of one meta-gradient: seconds with the reference kernels
 REMARK = (
     'refmaml: the reference kernels compute this net; kernels="cpu" has the same results '
@@ -27,6 +28,17 @@ def by_name(kernels):
     ok = kernels is None or isinstance(kernels, kernel_sets.KernelSet)
     expect(ok, "kernels", f"a kernel set or one of {', '.join(NAMES)}", lambda: repr(kernels))
     return kernel_sets.reference() if kernels is None else kernels
+
+
+def expect_real(kernels, **arrays):
+    """Raise ArgumentError for complex numbers where the kernels are compiled for real ones."""
+    for name, a in arrays.items():
+        expect(
+            kernels.name not in COMPILED or a.dtype.kind != "c",
+            name,
+            f"real numbers, as the {kernels.name} kernels take no others (the reference kernels do)",
+            lambda a=a: f"dtype {a.dtype}",
+        )
 
 
 def mention_faster_kernels(net, work, arrays):

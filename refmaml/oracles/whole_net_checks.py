@@ -19,7 +19,7 @@ from refmaml.layers import (
     Softplus,
     Tanh,
 )
-from refmaml.methods.inner_loop_adjoint import adjoint, descend, query
+from refmaml.methods.inner_loop_adjoint import adjoint, descend, query_pass
 from refmaml.models import conv4, mlp, two_layer_linear
 from refmaml.oracles import cases
 from refmaml.oracles.kinks import net_margin
@@ -137,7 +137,7 @@ def unrolled(net, w, batch, order, recompute=False):
     if after:
         return after.loss, after.grad
     phis, support = descend(net, w, rates, batch.x_support, batch.y_support)
-    after = query(net, phis[-1], batch)
+    after = query_pass(net, phis[-1], batch)
     return after.loss, after.grad if order == 1 else adjoint(net, support, rates, after.grad).lam[0]
 
 
