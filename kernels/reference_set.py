@@ -1,8 +1,9 @@
-"""The reference kernels as a set: the implementation to read, and to hold others against."""
+"""The reference kernels as a set: the implementation to read, and the standard for others."""
 
 import numpy as np
 
-from refmaml.kernels.kernel_set import KernelSet, collect
+from refmaml.kernels.discovery import collect
+from refmaml.kernels.kernel_set import KernelSet
 
 
 def reference(xp=np):
@@ -11,4 +12,5 @@ def reference(xp=np):
     They are analytic (branches look at real parts only; no abs, conj or maximum), so that
     a complex step runs through them. xp is the array module, NumPy or one like it.
     """
-    return KernelSet("reference", collect("reference"), xp)
+    functions, _ = collect("reference")
+    return KernelSet("reference", functions, xp).made_by(reference, xp)

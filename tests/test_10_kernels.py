@@ -149,10 +149,3 @@ def test_a_constant_channel_is_normalised_to_zero_not_to_nan():
     y, xh, s = np.empty_like(x), np.empty_like(x), np.empty((1, 1))
     K.batch_norm_forward(y, xh, s, x, np.ones((1, 1)), np.zeros((1, 1)), 1e-5)
     assert (y == 0).all() and np.isfinite(s).all()
-
-
-def test_an_unknown_kernel_is_named():
-    with pytest.raises(AttributeError, match="no kernel 'conv3d_forward'"):
-        _ = K.conv3d_forward
-    with pytest.raises(AttributeError, match="no kernel 'conv3d' to replace"):
-        K.replace(conv3d=None)

@@ -28,7 +28,7 @@ NETS = nets()
 
 def with_chain(made):
     """The cpu kernels, with `made` (operations, loss) -> chain in place of their own."""
-    return kernels.KernelSet("cpu", CPU.functions, empty=CPU.empty, chain=made)
+    return kernels.KernelSet("cpu", CPU.functions, empty=CPU.empty, whole_net=made)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -185,7 +185,7 @@ def test_the_bits_depend_neither_on_threads_nor_on_chunks_nor_on_the_run(name):
     w, x, y, v, _ = probe(net, np.float32, False)
     w, x, y, v = (np.concatenate([a, a[::-1]]) for a in (w, x, y, v))
     several = kernels.KernelSet(
-        "cpu", CPU.functions, empty=CPU.empty, chain=lambda *made: Always(*made, Memory(), 4)
+        "cpu", CPU.functions, empty=CPU.empty, whole_net=lambda *made: Always(*made, Memory(), 4)
     )
     first = quantities(net.with_kernels(CPU), w, x, y, v)
     for other in (several, CPU, kernels.cpu(threads=2)):

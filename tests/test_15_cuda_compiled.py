@@ -10,7 +10,7 @@ from cuda_shim.build import kernel_names
 from cuda_shim.kernels import texts
 
 from refmaml.kernels.cuda_runtime.launcher import KERNELS, PRECISIONS, THREADS, source
-from refmaml.kernels.kernel_set import FUSED, OPERATIONS
+from refmaml.kernels.discovery import folders
 from refmaml.kernels.norm_act_pool.cuda import MOST
 
 # {kernel: [registers of a float32 thread, of a float64 thread]}: what none may exceed on any architecture.
@@ -40,7 +40,7 @@ def over_budget(found, dtype, budget=BUDGET):
 @pytest.mark.parametrize("arch,dtype", COMBINATIONS)
 def test_every_file_compiles_within_its_budget(compiler, arch, dtype):
     over = {}
-    for operation in OPERATIONS + FUSED:
+    for operation in folders():
         found = compiler.compile(source(operation), arch, PRECISIONS[dtype])
         assert set(found) == set(kernel_names(source(operation)))
         over |= over_budget(found, dtype)

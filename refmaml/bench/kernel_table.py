@@ -15,7 +15,7 @@ import numpy as np
 from refmaml.bench import cost
 from refmaml.bench.kernel_calls import examples, nets, record, weights
 from refmaml.bench.timing import Spread, spread, turn
-from refmaml.kernels import kernel_set, reference
+from refmaml.kernels import discovery, reference
 from refmaml.oracles.tolerance import relative_error, tolerance
 
 FLOP, BYTE = "flop", "byte"
@@ -53,7 +53,7 @@ def reference_functions():
 
 def fused_functions():
     """The reference kernels of several layers at once."""
-    return kernel_set.collect("reference", kernel_set.FUSED)
+    return discovery.collect("reference", discovery.fusions())[0]
 
 
 def operations(call):

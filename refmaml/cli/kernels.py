@@ -12,7 +12,7 @@ def kernel_set(name, threads=None):
     threads  of the cpu kernels; None: as many as Numba was set to
     """
     try:
-        made = getattr(kernels, name)()
+        made = kernels.by_name(name)
         return kernels.cpu(threads) if threads is not None and made.name == "cpu" else made
     except (ImportError, RuntimeError) as error:
         raise ArgumentError(f"kernels: {error}") from None
