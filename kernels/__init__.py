@@ -10,6 +10,7 @@ if __name__ != "refmaml.kernels":
         "(that would make a second copy of every module)"
     )
 
-from refmaml.kernels.kernel_set import KernelSet, auto, cpu, cuda, numba_cuda, reference
+from refmaml.kernels.kernel_set import KernelSet, auto, cpu, cuda, numba_cuda
+from refmaml.kernels.reference_set import reference
 
 __all__ = ["KernelSet", "auto", "cpu", "cuda", "numba_cuda", "reference"]

@@ -37,8 +37,8 @@ class KernelSet:
     chain      (operations, loss) -> a whole chain as one kernel, or None where it must go kernel by kernel; None if the set has none
     """
 
-    def __init__(self, name, functions, xp=np, empty=None, chain=None):
-        self.name, self.xp, self.empty, self.chain = name, xp, empty or xp.empty, chain
+    def __init__(self, name, functions, xp=np, empty=None, whole_net=None):
+        self.name, self.xp, self.empty, self.whole_net = name, xp, empty or xp.empty, whole_net
         self.functions, self.known = MappingProxyType(dict(functions)), {}
         self.on_device = (
             xp is not np
@@ -74,6 +74,22 @@ class KernelSet:
         here = [a for a in arrays if isinstance(a, np.ndarray)]
         sent = iter(send(self.xp, here) if here else ())
         return tuple(next(sent) if isinstance(a, np.ndarray) else a for a in arrays)
+
+    def arrays(self, *arrays):
+        """NumPy arrays as arrays that the kernels compute with; others as they are."""
+        return self.to_device(*arrays)
+
+    def sum_segments(self, a, starts):
+        """Sums of the column segments of a (T, P) that begin at `starts`: (T, L).
+
+        CuPy's reduceat takes differences of running sums, in which digits cancel.
+        """
+        if not self.on_device:
+            return np.add.reduceat(a, starts, axis=1)
+        sums = self.xp.empty((len(a), len(starts)), a.dtype)
+        for l, (start, stop) in enumerate(zip(starts, [*starts[1:], a.shape[1]], strict=True)):
+            sums[:, l] = a[:, start:stop].sum(axis=1)
+        return sums
 
     def to_host(self, a):
         """An array as NumPy's."""
@@ -130,14 +146,6 @@ def collect(implementation, operations=OPERATIONS):
     return functions
 
 
-def reference(xp=np):
-    """The reference kernels: array expressions for any strides and any float or complex dtype.
-
-    They are analytic (branches look at real parts only; no abs, conj or maximum), so that a complex step runs through.
-    """
-    return KernelSet("reference", collect("reference"), xp)
-
-
 def cpu(threads=None):
     """The Numba kernels, float32 and float64: on so many threads (None: as many as Numba was set to). The bits do not depend on it.
 
@@ -160,7 +168,7 @@ def cpu(threads=None):
         "cpu",
         functions,
         empty=channels_last_in(memory),
-        chain=partial(chain, memory=memory, threads=threads),
+        whole_net=partial(chain, memory=memory, threads=threads),
     )
 
 
@@ -207,6 +215,8 @@ def numba_cuda():
 
 def auto():
     """The fastest kernels for NumPy arrays on this machine: `cpu()` where Numba is installed, else `reference()`."""
+    from refmaml.kernels.reference_set import reference
+
     return cpu() if importable("numba") and importable("scipy") else reference()
 
 

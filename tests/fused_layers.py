@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from kernel_passes import REFERENCE, draws, passes
 
 from refmaml import kernels
+from refmaml.execution import Sequential
 from refmaml.execution.fused_layers import NormActPool
 from refmaml.execution.fusion import fused_layers
 from refmaml.kernels.kernel_set import FUSED, collect
 from refmaml.layers import BatchNorm2d, LeakyReLU, MaxPool2d, ReLU
-from refmaml.network import Sequential
 from refmaml.oracles.cases import LayerCase
 from refmaml.oracles.tolerance import relative_error, tolerance
 

@@ -1,9 +1,9 @@
 """What tests of the engine on a GPU's arrays share: methods, a tiny net, and what is counted."""
 
 import refmaml as rm
+from refmaml.execution import Sequential
 from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, FiLM, Flatten, Linear, MaxPool2d, ReLU
 from refmaml.methods.proximal import HALVINGS
-from refmaml.network import Sequential
 from refmaml.oracles import cases
 from refmaml.oracles.meta_objectives import fixed_rates
 

@@ -34,7 +34,9 @@ def with_chain(made):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", NETS)
 def test_every_net_agrees_with_the_reference_kernels(name, dtype):
-    assert NETS[name].with_kernels(CPU).chain(NETS[name].input_shape, np.dtype(dtype)) is not None
+    assert (
+        NETS[name].with_kernels(CPU).whole_net(NETS[name].input_shape, np.dtype(dtype)) is not None
+    )
     for shared in (False, True):
         for check in whole_net_check(name, NETS[name], CPU, dtype, shared):
             assert check.passed, check
@@ -150,7 +152,7 @@ def test_exchanging_a_kernel_turns_the_chain_off_so_that_the_exchange_is_seen():
         y *= 2
 
     other = net.with_kernels(CPU.replace(linear_forward=doubled))
-    assert other.chain(net.input_shape, np.dtype(float)) is None
+    assert other.whole_net(net.input_shape, np.dtype(float)) is None
     assert not np.allclose(other.primal(w, x, y).outputs, net.primal(w, x, y).outputs)
 
 
@@ -162,9 +164,9 @@ def test_layers_without_words_and_orders_that_do_not_fit_run_layer_by_layer():
     )
     assert (
         plan(twice, (3,)) is not None
-        and twice.with_kernels(CPU).chain((3,), np.dtype(float)) is None
+        and twice.with_kernels(CPU).whole_net((3,), np.dtype(float)) is None
     )
-    assert NETS["mlp"].with_kernels(CPU).chain((3,), np.dtype(complex)) is None
+    assert NETS["mlp"].with_kernels(CPU).whole_net((3,), np.dtype(complex)) is None
     theta, batch = (
         cases.start(twice, np.random.default_rng(0)),
         np.random.default_rng(1).standard_normal((2, 5, 3)),

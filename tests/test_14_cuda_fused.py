@@ -8,12 +8,12 @@ from fused_layers import FUSED_REFERENCE, LARGE, SMALL, errors, fused, unfused
 from kernel_passes import PRECISIONS, REFERENCE, draws, passes
 
 from refmaml import kernels
+from refmaml.execution import Sequential
 from refmaml.execution.fused_layers import Identity, NormActPool
 from refmaml.execution.fusion import fused_layers
 from refmaml.kernels.norm_act_pool import cuda as launches
 from refmaml.layers import BatchNorm2d, Conv2d, Flatten, LeakyReLU, Linear, MaxPool2d, ReLU, Tanh
 from refmaml.models import conv4
-from refmaml.network import Sequential
 from refmaml.oracles import cases
 from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import relative_error, tolerance

@@ -125,7 +125,7 @@ def test_iterations_that_nobody_looks_at_change_no_bit():
         [[1.0, 2, 3], [1, 1, 1], [0, 0, 1], [1, 1, 0], [np.nan, 0, 0], [0, 0, 0], [1e10, 0, 0]]
     )
     looked = rm.conjugate_gradients(times(A), b, maxiter=9, tol=1e-12)
-    blind = iterate(times(A), b, 9, 1e-12, REFERENCE, look=False)
+    blind = iterate(times(A), b, 9, 1e-12, REFERENCE, early_stop=False)
     assert len(looked.residuals) == 3 and len(blind.residuals) == 10
     assert np.array_equal(looked.x, blind.x) and np.array_equal(looked.iterations, blind.iterations)
     assert STATUSES[blind.status].tolist() == looked.status.tolist()

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refmaml.batch import Batch
+from refmaml.execution import Sequential
 from refmaml.kernels import KernelSet
 from refmaml.layers import (
     AvgPool2d,
@@ -21,7 +22,6 @@ from refmaml.layers import (
 )
 from refmaml.methods import IMAML, MAML, Reptile
 from refmaml.models import conv4, mlp
-from refmaml.network import Sequential
 
 METHODS = (
     MAML(inner_lr=0.01, inner_steps=2),

@@ -9,8 +9,8 @@ from refmaml.cli.kernels import kernel_set
 from refmaml.cli.options import flag
 from refmaml.cli.presets import IMAGES
 from refmaml.errors import ArgumentError, expect
+from refmaml.execution import Sequential
 from refmaml.layers import MSE, Context, CrossEntropy, FiLM, Flatten
-from refmaml.network import Sequential
 from refmaml.training import OPTIMIZERS, Recipe, Schedule, evaluate_each_way
 from refmaml.training.distributed import ALONE
 from refmaml.training.evaluation import HELD_OUT_STEP

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refmaml.batch import Batch
+from refmaml.execution import Sequential
 from refmaml.golden.intermediates import points
 from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, FiLM, Flatten, Linear, MaxPool2d, ReLU
 from refmaml.methods import table
 from refmaml.models import conv4, mlp, two_layer_linear
-from refmaml.network import Sequential
 from refmaml.oracles import cases
 from refmaml.oracles.kinks import net_margin
 from refmaml.oracles.method_checks import method_terms

@@ -5,6 +5,7 @@ from dataclasses import fields
 import numpy as np
 
 from refmaml.batch import Batch
+from refmaml.execution import Sequential
 from refmaml.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -18,7 +19,6 @@ from refmaml.layers import (
     Tanh,
 )
 from refmaml.methods import table
-from refmaml.network import Sequential
 from refmaml.oracles.kinks import net_margin
 from refmaml.oracles.layer_cases import (
     EXAMPLES,

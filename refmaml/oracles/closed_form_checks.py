@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refmaml.execution import Sequential
 from refmaml.layers import MSE, Linear
 from refmaml.methods import (
     ANIL,
@@ -14,7 +15,6 @@ from refmaml.methods import (
     conjugate_gradients,
 )
 from refmaml.models import two_layer_linear
-from refmaml.network import Sequential
 from refmaml.oracles import closed_forms
 from refmaml.oracles.closed_forms import QuadraticTask
 from refmaml.oracles.tolerance import Check, relative_error, tolerance

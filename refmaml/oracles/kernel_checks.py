@@ -107,7 +107,7 @@ def device_method_checks(kernels, reference, dtype):
         arguments = method, net, method.init(net, theta), batch, kernels, dtype
         subject = subject_on(kernels, describe(method), dtype)
         yield from guarded(subject, method_kernel_check, *arguments)
-        if getattr(method, "graph_capturable", False):
+        if getattr(method, "data_independent", False):
             yield from guarded(subject, recorded_check, *arguments)
 
 

@@ -6,7 +6,8 @@ Together the nets have every operation that such a kernel knows.
 import numpy as np
 
 from refmaml.batch import Batch
-from refmaml.execution.device_transfer import bring
+from refmaml.execution import Sequential
+from refmaml.execution.device_transfer import to_device
 from refmaml.layers import (
     MSE,
     AvgPool2d,
@@ -21,9 +22,8 @@ from refmaml.layers import (
     Softplus,
     Tanh,
 )
-from refmaml.methods.inner_loop_adjoint import adjoint, descend, query
+from refmaml.methods.inner_loop_adjoint import adjoint, descend, query_pass
 from refmaml.models import conv4, mlp, two_layer_linear
-from refmaml.network import Sequential
 from refmaml.oracles import cases
 from refmaml.oracles.guarded import guarded, subject_on
 from refmaml.oracles.kinks import net_margin
@@ -141,13 +141,13 @@ def rates_for(net, dtype):
 
 def loop_gradient(net, w, batch, order, recompute=False):
     """(query loss, lam_0) of an inner loop, by one kernel if the net has one for it."""
-    (w, *rates), sets = bring(net, (w, *rates_for(net, w.dtype)), *batch.sets)
+    (w, *rates), sets = to_device(net, (w, *rates_for(net, w.dtype)), *batch.sets)
     batch = Batch(*sets[0], *sets[1])
     after = net.unrolled(w, rates, batch, order, recompute)
     if after:
         return after.loss, after.grad
     phis, support = descend(net, w, rates, batch.x_support, batch.y_support)
-    after = query(net, phis[-1], batch)
+    after = query_pass(net, phis[-1], batch)
     return after.loss, after.grad if order == 1 else adjoint(net, support, rates, after.grad).lam[0]
 
 

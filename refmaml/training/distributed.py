@@ -14,11 +14,25 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
+from refmaml.batch import Batch
 from refmaml.errors import NonFiniteError, RefmamlError
-from refmaml.execution.deferred_checks import run_deferred
-from refmaml.execution.device_transfer import bring
 from refmaml.interrupts import signal_handler
-from refmaml.methods.meta_gradient import RowsWork, check_meta, finalize, refuse_overflow
+from refmaml.methods.meta_gradient import MeanOverTasks, check_meta, finalize, refuse_overflow
+
+
+class RowsOfTasks(MeanOverTasks):
+    """As MeanOverTasks, but returns the gradients of the tasks, a list of arrays (t, M)."""
+
+    def __call__(self, net, meta, *arrays):
+        gradients = []
+
+        def keep(grad):
+            ok = net.kernels.xp.isfinite(grad).all()
+            net.require(ok, lambda: refuse_overflow(net, grad[0], grad))
+            gradients.append(grad)
+
+        _, figures = self.over_tasks(net, meta, Batch(*arrays), keep)
+        return gradients, figures
 
 
 class Alone:
@@ -94,8 +108,9 @@ class Ranks:
         def of_my_tasks():
             if batch is None:
                 return []
-            (here,), sets = bring(net, (meta,), *check_meta(method, net, meta, batch, chunk).sets)
-            rows, small = run_deferred(net, RowsWork(method, chunk), here, *sets[0], *sets[1])
+            checked_batch = check_meta(method, net, meta, batch, chunk)
+            work = RowsOfTasks(method, method.task_gradients, chunk)
+            rows, small = net.run(work, meta, *checked_batch.arrays)
             gradients.extend(map(kernels.to_host, rows))
             return [small]
 
@@ -109,7 +124,10 @@ class Ranks:
             with self.alike():
                 refuse_overflow(net, total)
         small = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return finalize(method, net, meta, kernels.to_device(total / len(small["loss"])), small)
+        grad = total / len(small["loss"])
+        if not isinstance(meta, np.ndarray):
+            (grad,) = kernels.to_device(grad)
+        return finalize(method, grad, small)
 
     def sum_in_task_order(self, total, gradients):
         """total (P,) with all rows added to it of `gradients`, NumPy's (t, P), of rank 0, then of rank 1, ..."""

@@ -9,8 +9,7 @@ from refmaml.batch import Batch
 from refmaml.errors import NonFiniteError, expect
 from refmaml.execution.chunks import in_chunks
 from refmaml.execution.deferred_checks import run_deferred
-from refmaml.execution.device_transfer import bring
-from refmaml.nonfinite import require_finite
+from refmaml.execution.device_transfer import to_device
 from refmaml.training.distributed import ALONE
 
 # Held-out tasks come from a step no training reaches: regression tasks, which have no split, are new too.
@@ -65,12 +64,13 @@ def judged(net, phi, batch, transductive):
     with np.errstate(all="ignore"):  # non-finite values are found below
         z = outputs(net, phi, batch, transductive)
         loss = net.loss_function.forward(net.kernels, z, batch.y_query)[0]
-    require_finite(net, loss, refuse_losses)
+    ok = net.kernels.xp.isfinite(loss).all()
+    net.require(ok, lambda: refuse_losses(net.kernels.to_host(loss)))
     accuracy = net.loss_function.accuracy(z, batch.y_query)
     return ("loss", loss) if accuracy is None else ("accuracy", accuracy)
 
 
-def refuse_losses(net, loss):
+def refuse_losses(loss):
     """Raise NonFiniteError naming the first task whose loss is not finite."""
     bad = ~np.isfinite(loss)
     raise NonFiniteError(
@@ -113,7 +113,7 @@ def evaluate_each_way(net, method, meta, sample, tasks, ways, chunk=8, show=None
 
     def take(start, stop):
         ranks.stop_if_asked()
-        _, sets = bring(net, (), *sample(mine[start:stop]).astype(meta.dtype).sets)
+        _, sets = to_device(net, (), *sample(mine[start:stop]).astype(meta.dtype).sets)
         try:
             _, figures = run_deferred(net, work, here, *sets[0], *sets[1])
         except NonFiniteError as error:

@@ -4,16 +4,16 @@ On a GPU all of it happens there. A step's tasks go over in one copy, with the o
 accuracies, the gradient's norm and whether all was finite come back in one. From the second step on it is one CUDA graph.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import nan
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from refmaml.execution.deferred_checks import Recorded, run_deferred
-from refmaml.execution.device_transfer import bring, checked
-from refmaml.methods.meta_gradient import GradientWork, check_meta
-from refmaml.nonfinite import refuse_vector, require_finite
+from refmaml.execution.device_transfer import checked, to_device
+from refmaml.methods.meta_gradient import MeanOverTasks, check_meta
+from refmaml.nonfinite import refuse_vector
 
 
 class Step(NamedTuple):
@@ -28,21 +28,28 @@ class Step(NamedTuple):
     residual: float = nan
 
 
+@dataclass(frozen=True)
 class StepWork:
-    """work(net, factors, meta, *state, x_support, y_support, x_query, y_query) -> ([next meta, *next state], {loss, accuracy, ..., norm2})."""
+    """work(net, factors, meta, *state, x_support, y_support, x_query, y_query)
+    -> ([next meta, *next state], {"loss", "accuracy", ..., "norm2"}).
 
-    def __init__(self, recipe, names):
-        self.optimizer, self.names = recipe.optimizer, names
-        self.gradient = GradientWork(recipe.method, recipe.chunk)
+    gradient   the MeanOverTasks of the method, some tasks at a time
+    optimizer  the outer optimiser; names: those of its state's arrays
+    """
+
+    gradient: MeanOverTasks
+    optimizer: Any
+    names: tuple
+    chunk: int | None = None  # at most so many tasks at a time; None: as `gradient` says
 
     def __call__(self, net, factors, meta, *arrays):
         state, batch = dict(zip(self.names, arrays, strict=False)), arrays[len(self.names) :]
-        (grad,), small = self.gradient(net, meta, *batch)
+        gradient = replace(self.gradient, chunk=self.chunk) if self.chunk else self.gradient
+        (grad,), figures = gradient(net, meta, *batch)
         after, state = updated(net, self.optimizer, factors, meta, grad, state)
-        seen = {name: small[name] for name in ("loss", "accuracy", "cg_residual") if name in small}
-        return [after, *state.values()], seen | {
-            "norm2": net.kernels.xp.square(grad, dtype=np.float64).sum()
-        }
+        kept = {n: figures[n] for n in ("loss", "accuracy", "cg_residual") if n in figures}
+        norm2 = net.kernels.xp.square(grad, dtype=np.float64).sum()
+        return [after, *state.values()], {**kept, "norm2": norm2}
 
 
 def updated(net, optimizer, factors, meta, grad, state):
@@ -53,11 +60,10 @@ def updated(net, optimizer, factors, meta, grad, state):
     with np.errstate(all="ignore"):  # an overflow is found and named, not warned about
         after, state = optimizer.step(meta, grad, state, factors, net.kernels.xp)
     for name, a in {"parameters": after, **state}.items():
-        require_finite(
-            net,
-            a,
-            lambda net, a, name=name: refuse_vector(
-                net, "the update", a, " (a smaller lr may help)", name
+        net.require(
+            net.kernels.xp.isfinite(a).all(),
+            lambda a=a, name=name: refuse_vector(
+                net, "the update", net.kernels.to_host(a), " (a smaller lr may help)", name
             ),
         )
     return after, state
@@ -67,7 +73,7 @@ class MetaStep:
     """step(recipe, now) -> Step, for one recipe.
 
     On a GPU the first step goes launch by launch: it compiles the kernels and finds out how many tasks at once fit. The second is recorded,
-    where the method's launches do not depend on what they compute (method.graph_capturable) and the memory suffices, and those after it replay
+    where the method's launches do not depend on what they compute (method.data_independent) and the memory suffices, and those after it replay
     the record, for as long as their tasks have the same shapes.
     """
 
@@ -77,7 +83,11 @@ class MetaStep:
     def __call__(self, recipe, now):
         net, first = recipe.net, self.work is None
         batch = check_meta(recipe.method, net, now.meta, recipe.sample(now.step), recipe.chunk)
-        self.work = self.work or StepWork(recipe, list(now.state))
+        if first:
+            gradient = MeanOverTasks(recipe.method, recipe.method.task_gradients, recipe.chunk)
+            gradient = net.scheduled(gradient, batch)
+            names = tuple(now.state)
+            self.work = StepWork(gradient, recipe.optimizer, names, gradient.chunk)
         factors = recipe.optimizer.factors(now.step + 1, recipe.schedule(now.step))
         vectors = (
             np.array(factors, now.meta.dtype) if net.kernels.on_device else factors,
@@ -88,7 +98,7 @@ class MetaStep:
             self.replay
             if net.kernels.on_device
             and not first
-            and getattr(recipe.method, "graph_capturable", False)
+            and getattr(recipe.method, "data_independent", False)
             else self.launch
         )
         kept, small = run(net, vectors, batch.sets)
@@ -104,7 +114,7 @@ class MetaStep:
 
     def launch(self, net, vectors, sets):
         """The step, kernel by kernel."""
-        vectors, (support, query) = bring(net, vectors, *sets)
+        vectors, (support, query) = to_device(net, vectors, *sets)
         return run_deferred(net, self.work, *vectors, *support, *query)
 
     def replay(self, net, vectors, sets):

@@ -29,9 +29,9 @@ from refmaml.bench.kernel_table import (
     operations,
     reference_functions,
 )
+from refmaml.execution import Sequential
 from refmaml.kernels import KernelSet, reference
 from refmaml.kernels.cuda_runtime.launcher import source
-from refmaml.network import Sequential
 
 FEW, TASKS = 2, 32
 TIES = 32  # eps: how near the two largest of a window may be for a fused kernel, which rounds before it compares

@@ -12,6 +12,7 @@ import numpy as np
 from refmaml.bench.gpu import engine
 from refmaml.bench.gpu.kernel_rows import DTYPES, on_device, recorded, versions
 from refmaml.bench.workloads import TABLE
+from refmaml.execution import Sequential
 from refmaml.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -28,7 +29,6 @@ from refmaml.layers import (
     Tanh,
 )
 from refmaml.models import mlp
-from refmaml.network import Sequential
 
 PLANTED = {
     "memcheck": 'extern "C" __global__ void planted(float *a) { a[64 + threadIdx.x] = 1; }',
