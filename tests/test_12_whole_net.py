@@ -12,7 +12,7 @@ from refmaml.execution.fusion import plan
 from refmaml.oracles import cases
 from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import relative_error, tolerance
-from refmaml.oracles.whole_net_checks import chain_check, nets, probe, quantities
+from refmaml.oracles.whole_net_checks import nets, probe, quantities, whole_net_check
 
 numba = pytest.importorskip("numba", reason="the cpu kernels need numba, which is not installed")
 
@@ -38,7 +38,7 @@ def test_every_net_agrees_with_the_reference_kernels(name, dtype):
         NETS[name].with_kernels(CPU).whole_net(NETS[name].input_shape, np.dtype(dtype)) is not None
     )
     for shared in (False, True):
-        for check in chain_check(name, NETS[name], CPU, dtype, shared):
+        for check in whole_net_check(name, NETS[name], CPU, dtype, shared):
             assert check.passed, check
 
 
@@ -95,7 +95,7 @@ def test_a_planted_error_is_caught(error):
 
     wrong = with_chain(partial(planted, memory=Memory(), threads=1))
     assert not all(
-        check.passed for check in chain_check(name, NETS[name], wrong, np.float64, False)
+        check.passed for check in whole_net_check(name, NETS[name], wrong, np.float64, False)
     )
 
 
@@ -126,7 +126,7 @@ def test_an_error_planted_in_the_inner_loop_is_caught(kind):
     wrong = with_chain(lambda operations, loss: kind(operations, loss, Memory(), 1))
     bad = [
         check.quantity
-        for check in chain_check("mlp", NETS["mlp"], wrong, np.float64, True)
+        for check in whole_net_check("mlp", NETS["mlp"], wrong, np.float64, True)
         if not check.passed
     ]
     assert "lam_0" in bad and all(

@@ -10,7 +10,7 @@ from gpu_cases import IMPLICIT, METHODS, STEPS, case, counted, looks, name_of
 
 import refmaml as rm
 from refmaml.execution.recorded_gradient import RecordedGradient
-from refmaml.oracles.net_checks import method_terms
+from refmaml.oracles.method_checks import method_terms
 from refmaml.oracles.tolerance import relative_error, tolerance
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
