@@ -114,7 +114,7 @@ def test_a_replayed_step_has_the_bits_of_a_launched_one_and_resumes_to_the_bit(
 ):
     @dataclass(frozen=True)
     class Launched(rm.MAML):
-        graph_capturable = False
+        data_independent = False
 
     graphs, saved = [], []
     for dtype in (np.float32, np.float64):

@@ -262,7 +262,7 @@ def plant(name):
 
         def load(path):
             try:
-                return checkpoint.restored(
+                return checkpoint.parse(
                     npz.read_members(path, checkpoint._MEMBER, checkpoint.LIMIT, "fu")
                 )
             except (

@@ -1,6 +1,6 @@
 """The picture of the bench: a panel for each workload, a bar for each contestant, the quartiles as whiskers."""
 
-from refmaml.training.curve import INK, can_draw, save_figure, tidy
+from refmaml.training.plot import INK, apply_style, can_draw, save_figure
 
 OURS, OTHERS, ACROSS = "#c8553d", "#8d99a6", 3
 
@@ -47,7 +47,7 @@ def panel(axes, part):
             color=INK,
             fontsize=9,
         )
-    tidy(axes, "ms for one meta-gradient", "")
+    apply_style(axes, "ms for one meta-gradient", "")
     axes.set_title(f"{part['title']}, {part['tasks']} tasks", fontsize=10, color=INK)
     axes.set_yticks(range(len(timed)), [r["title"] for r in timed])
     axes.invert_yaxis()

@@ -7,7 +7,7 @@ from time import perf_counter
 
 from refmaml.cli.kernels import kernel_set
 from refmaml.errors import ArgumentError, expect
-from refmaml.log import say
+from refmaml.log import log
 
 SECTIONS = ("meta", "kernels", "ourselves", "startup")
 KERNELS = ("cpu", "cuda", "numba_cuda", "reference")  # functions of refmaml.kernels
@@ -178,7 +178,7 @@ def settings(arguments, seconds, folder):
         tune=seconds,
         busy=arguments.busy,
         environment=tuple(environment.items()),
-        tell=say,
+        tell=log,
     )
 
 

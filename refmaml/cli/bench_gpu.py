@@ -7,7 +7,7 @@ from time import perf_counter
 from refmaml.cli import report
 from refmaml.cli.bench import contestants, positive, show_race, wrong
 from refmaml.errors import ArgumentError, expect
-from refmaml.log import say
+from refmaml.log import log
 
 SECTIONS = (
     "kernels",
@@ -33,11 +33,11 @@ class Record:
     """What was measured so far, in a file."""
 
     def __init__(self, path, about):
-        self.path, self.value, self.file = path, dict(about), report.Growing(self.write)
+        self.path, self.value, self.file = path, dict(about), report.PeriodicFile(self.write)
 
     def add(self, section, entry, now=False):
         self.value.setdefault(section, []).append(entry)
-        self.file.grown(now)
+        self.file.changed(now)
 
     def write(self):
         from refmaml.training.files import write_json
@@ -110,7 +110,7 @@ def settings(seconds, folder):
         "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "jax"),
     }
     return Options(
-        "cuda", seconds, tune=10 * seconds, environment=tuple(environment.items()), tell=say
+        "cuda", seconds, tune=10 * seconds, environment=tuple(environment.items()), tell=log
     )
 
 
