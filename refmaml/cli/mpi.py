@@ -14,6 +14,7 @@ from tempfile import mkdtemp
 from types import SimpleNamespace
 
 from refmaml.cli import rank_watchdog
+from refmaml.environment import available_cores as cores
 from refmaml.errors import ArgumentError, expect
 from refmaml.training.distributed import ALONE, Ranks
 
@@ -169,15 +170,6 @@ def share_of_machine(ranks, kernels, threads=None):
     if threads is None and ranks.size > 1 and "NUMBA_NUM_THREADS" not in os.environ:
         return threads_of(ranks, cores())
     return threads
-
-
-def cores():
-    """The numbers of the cores that this process may use."""
-    return (
-        os.sched_getaffinity(0)
-        if hasattr(os, "sched_getaffinity")
-        else set(range(os.cpu_count() or 1))
-    )
 
 
 def threads_of(ranks, cores):

@@ -1,17 +1,16 @@
 """What a command tells people while it works, and what it leaves for machines."""
 
-import platform
 import time
 from contextlib import contextmanager
 from math import isnan
-from pathlib import Path
 
 import numpy as np
 
 from refmaml.cli import mpi
+from refmaml.environment import available_cores
+from refmaml.environment import circumstances as circumstances  # also as report.circumstances
 from refmaml.log import say
 from refmaml.progress import installed
-from refmaml.version import __version__
 
 SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_DRAWINGS, SECONDS_BETWEEN_FILES = 30, 0.1, 5
 
@@ -110,27 +109,6 @@ def record(evaluation):
     }
 
 
-def circumstances():
-    """What a result was computed with, and where."""
-    versions = {
-        "refmaml": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }
-    machine = {"system": platform.system(), "processor": processor(), "cores": cores()}
-    return {"versions": versions, "machine": machine}
-
-
 def cores():
     """How many processors this process may use."""
-    return len(mpi.cores())
-
-
-def processor():
-    """The processor's name, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return len(available_cores())
