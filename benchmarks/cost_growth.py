@@ -260,7 +260,7 @@ def draw_panel(axes, sweep, cost, xlabel, ylabel):
 
 def main(argv=None):
     """Measure, write the JSON and the picture."""
-    from refmaml.cli.report import circumstances
+    from refmaml.environment import circumstances
     from refmaml.training.files import make_folder, write_json
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])

@@ -14,8 +14,8 @@ from refmaml import kernels
 from refmaml.errors import OutOfMemoryError
 from refmaml.models import mlp
 from refmaml.oracles import cases, kernel_checks, whole_net_checks
-from refmaml.oracles.tolerance import relative_error
 from refmaml.oracles.meta_objectives import fixed_rates
+from refmaml.oracles.tolerance import relative_error
 from refmaml.training import SGD, Adam, Schedule, checkpoint, evaluate, train
 from refmaml.training.meta_step import MetaStep
 from refmaml.training.trainer import Recipe

@@ -386,7 +386,7 @@ def main(argv=None):
             found[loader] = fuzz(loader, part, random.Random(options.seed), Path(folder)) | {
                 "atheris": by_coverage
             }
-    from refmaml.cli.report import circumstances
+    from refmaml.environment import circumstances
     from refmaml.training.files import make_folder, write_json
 
     command = (

@@ -119,7 +119,7 @@ def main(argv=None):
                 )
                 for how in ("ahead", "in_line")
             }
-    from refmaml.cli.report import circumstances
+    from refmaml.environment import circumstances
     from refmaml.training.files import make_folder, write_json
 
     record = {

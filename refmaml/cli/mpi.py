@@ -15,6 +15,7 @@ from tempfile import mkdtemp
 from types import SimpleNamespace
 
 from refmaml.cli import rank_watchdog
+from refmaml.environment import available_cores
 from refmaml.errors import ArgumentError, expect
 from refmaml.log import is_terminal
 from refmaml.training.distributed import SINGLE_PROCESS, Ranks
@@ -184,13 +185,6 @@ def assign_resources(ranks, kernels, threads=None):
     if threads is None and ranks.size > 1 and "NUMBA_NUM_THREADS" not in os.environ:
         return threads_per_rank(ranks, available_cores())
     return threads
-
-
-def available_cores():
-    """The numbers of the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
 
 
 def threads_per_rank(ranks, cores):

@@ -1,17 +1,16 @@
 """Progress messages of a command, and the record of versions and machine in its results."""
 
-import platform
 import time
 from contextlib import contextmanager
 from math import isnan
-from pathlib import Path
 
 import numpy as np
 
 from refmaml.cli import mpi
+from refmaml.environment import available_cores
+from refmaml.environment import circumstances as circumstances  # also as report.circumstances
 from refmaml.log import log
 from refmaml.progress import tqdm_installed
-from refmaml.version import __version__
 
 SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_DRAWINGS, SECONDS_BETWEEN_FILES = 30, 0.1, 5
 
@@ -107,27 +106,6 @@ def record(evaluation):
     }
 
 
-def circumstances():
-    """{"versions", "machine"}: what a result was computed with."""
-    versions = {
-        "refmaml": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }
-    machine = {"system": platform.system(), "processor": processor(), "cores": cores()}
-    return {"versions": versions, "machine": machine}
-
-
 def cores():
-    """How many processor cores this process may use."""
-    return len(mpi.available_cores())
-
-
-def processor():
-    """The processor's name, if the system states it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    """How many processors this process may use."""
+    return len(available_cores())

@@ -5,7 +5,7 @@ from math import prod
 
 from refmaml import kernels as kernel_sets
 from refmaml.errors import expect
-from refmaml.log import say
+from refmaml.log import log
 from refmaml.methods.meta_gradient import MeanOverTasks
 
 NAMES = ("auto", "cpu", "cuda", "numba_cuda", "reference")  # functions of refmaml.kernels
@@ -49,4 +49,4 @@ def mention_faster_kernels(net, work, arrays):
     images = [a.shape for a in arrays[1::2]]
     outputs = sum(shape[0] * net.activations(shape[1:]) for shape in images)
     if steps * outputs >= LARGE and prod(images[0]) and find_spec("numba"):
-        net.kernels.cached("faster kernels were mentioned", lambda: say(REMARK))
+        net.kernels.cached("faster kernels were mentioned", lambda: log(REMARK))

@@ -1,22 +1,29 @@
-"""PyTorch as most MAML code uses it: a Python loop over tasks, torch.autograd.grad with create_graph."""
+"""PyTorch as most MAML code uses it: a Python loop over tasks.
 
-from refmaml.autodiff import torch_formulas
-from refmaml.bench.contestants.contestant import OPENMP, Contestant
+The inner gradients are by torch.autograd.grad with create_graph=True.
+"""
+
+from refmaml.autodiff.torch_formulas import make_loss
+from refmaml.bench.implementations import torch_common
+from refmaml.bench.implementations.implementation import OPENMP, Implementation
 
 
 def prepare(workload, dtype, batch_norm, threads):
-    """On the processor, with so many threads."""
-    torch_formulas.use_threads(threads)
+    """On the CPU, with that many threads."""
+    torch_common.use_threads(threads)
     run = mean_gradient(workload, dtype, batch_norm, "cpu")
-    return lambda: torch_formulas.flat(run())
+    return lambda: torch_common.flat(run())
 
 
 def mean_gradient(workload, dtype, batch_norm, device):
-    """() -> the mean meta-gradient, a tensor for each parameter. Tasks one after the other; their gradients are added up as they come."""
+    """() -> the mean meta-gradient, a tensor for each parameter.
+
+    Tasks run one after the other; the gradient of each is added to the sum at once.
+    """
     import torch
 
-    loss, method = torch_formulas.make_loss(workload.net(), batch_norm), workload.method
-    named, tasks = torch_formulas.tensors(workload, dtype, device)
+    loss, method = make_loss(workload.net(), batch_norm), workload.method
+    named, tasks = torch_common.tensors(workload, dtype, device)
 
     def task_gradient(x_support, y_support, x_query, y_query):
         start = {name: a.detach().requires_grad_() for name, a in named.items()}
@@ -40,12 +47,12 @@ def mean_gradient(workload, dtype, batch_norm, device):
     return run
 
 
-CONTESTANT = Contestant(
+IMPLEMENTATION = Implementation(
     "torch-loop",
     "PyTorch, loop over tasks",
     ("torch",),
-    torch_formulas.choices,
+    torch_common.choices,
     prepare,
     OPENMP,
-    torch_formulas.first_use,
+    torch_common.first_use,
 )

@@ -1,27 +1,31 @@
-"""PyTorch's function transforms: vmap over chunks of tasks of the gradient of a function with a gradient inside."""
+"""PyTorch's function transforms: torch.func.vmap of nested torch.func.grad."""
 
-from refmaml.autodiff import torch_formulas
-from refmaml.bench.contestants.contestant import OPENMP, Contestant, chunks
+from refmaml.autodiff.torch_formulas import make_loss
+from refmaml.bench.implementations import torch_common
+from refmaml.bench.implementations.implementation import OPENMP, Implementation, chunks
 
 
 def choices(workload):
-    return {"chunk": chunks(workload), **torch_formulas.choices(workload)}
+    return {"chunk": chunks(workload), **torch_common.choices(workload)}
 
 
 def prepare(workload, dtype, batch_norm, chunk, threads):
-    """On the processor, with so many threads."""
-    torch_formulas.use_threads(threads)
+    """On the CPU, with that many threads."""
+    torch_common.use_threads(threads)
     run = mean_gradient(workload, dtype, batch_norm, chunk, "cpu")
-    return lambda: torch_formulas.flat(run())
+    return lambda: torch_common.flat(run())
 
 
 def mean_gradient(workload, dtype, batch_norm, chunk, device, compiled=lambda function: function):
-    """() -> the mean meta-gradient, a tensor for each parameter: all tasks by one call of torch.func.vmap, in chunks where there are fewer
-    in one. compiled: function -> function."""
+    """() -> the mean meta-gradient, a tensor for each parameter.
+
+    chunk     tasks at once: torch.func.vmap runs over chunks of this size
+    compiled  (function) -> function, as torch.compile
+    """
     from torch.func import grad, vmap
 
-    loss, method = torch_formulas.make_loss(workload.net(), batch_norm), workload.method
-    named, tasks = torch_formulas.tensors(workload, dtype, device)
+    loss, method = make_loss(workload.net(), batch_norm), workload.method
+    named, tasks = torch_common.tensors(workload, dtype, device)
 
     def meta_loss(phi, x_support, y_support, x_query, y_query):
         for _ in range(method.inner_steps):
@@ -42,12 +46,12 @@ def mean_gradient(workload, dtype, batch_norm, chunk, device, compiled=lambda fu
     return lambda: mean(named, *tasks)
 
 
-CONTESTANT = Contestant(
+IMPLEMENTATION = Implementation(
     "torch-vmap",
     "PyTorch, torch.func vmap",
     ("torch",),
     choices,
     prepare,
     OPENMP,
-    torch_formulas.first_use,
+    torch_common.first_use,
 )

@@ -1,8 +1,9 @@
-"""Every kernel once on small arrays, each in a block of memory of its own: what compute-sanitizer looks at.
+"""The program that compute-sanitizer runs: every kernel once on small arrays.
 
-    python -m refmaml.bench.gpu.small [memcheck|racecheck|initcheck]
+    python -m refmaml.bench.gpu.sanitizer_program [memcheck|racecheck|initcheck]
 
-With a tool's name, instead a kernel with the mistake that tool is there to find: whether it does is how we know that it works here.
+Each array has its own block of memory. With a tool's name the program runs, instead, a
+kernel with a mistake that this tool must find; that shows whether the tool works here.
 """
 
 import sys
@@ -10,7 +11,7 @@ import sys
 import numpy as np
 
 from refmaml.bench.gpu import engine
-from refmaml.bench.gpu.kernel_rows import DTYPES, on_device, recorded, versions
+from refmaml.bench.gpu.kernel_rows import DTYPES, arguments_on_device, recorded_calls, versions
 from refmaml.bench.workloads import TABLE
 from refmaml.execution import Sequential
 from refmaml.layers import (
@@ -32,14 +33,14 @@ from refmaml.models import mlp
 
 PLANTED = {
     "memcheck": 'extern "C" __global__ void planted(float *a) { a[64 + threadIdx.x] = 1; }',
-    "racecheck": 'extern "C" __global__ void planted(float *a) { __shared__ float s[64]; s[threadIdx.x] = a[threadIdx.x]; '
-    "a[threadIdx.x] = s[63 - threadIdx.x]; }",
+    "racecheck": 'extern "C" __global__ void planted(float *a) { __shared__ float s[64]; '
+    "s[threadIdx.x] = a[threadIdx.x]; a[threadIdx.x] = s[63 - threadIdx.x]; }",
     "initcheck": 'extern "C" __global__ void planted(float *a) { a[threadIdx.x] += 1; }',
 }
 
 
 def small_nets():
-    """Every kernel, odd sizes, more than a tile of each product."""
+    """Nets with every layer: odd sizes, and more than one tile of each product."""
     every = Sequential(
         [
             Context(2),
@@ -65,20 +66,22 @@ def small_nets():
 
 
 def run_everything(gpu, nets):
-    """Every version in both precisions, and a meta-gradient."""
-    ran = 0
-    for call, _ in recorded(nets):
+    """Run every version of every kernel in both precisions, and a meta-gradient."""
+    count = 0
+    for call, _ in recorded_calls(nets):
         for dtype in DTYPES:
             for version in versions(call.kernel):
-                gpu.kernel_set(version).functions[call.kernel](*on_device(gpu, call, dtype))
-                ran += 1
-    gradient = gpu.fetch(engine.eager(TABLE["tiny"], np.float32, gpu.kernel_set())())
-    gpu.wait()
-    print(f"{ran} kernels ran, and a meta-gradient of {gradient.size} numbers")
+                gpu.kernel_set(version).functions[call.kernel](
+                    *arguments_on_device(gpu, call, dtype)
+                )
+                count += 1
+    gradient = gpu.to_host(engine.eager(TABLE["tiny"], np.float32, gpu.kernel_set())())
+    gpu.synchronize()
+    print(f"{count} kernels ran, and a meta-gradient of {gradient.size} numbers")
 
 
 def run_planted(xp, tool):
-    """The kernel with the mistake, on 64 numbers."""
+    """Run the kernel with the planted mistake, on 64 numbers."""
     a = xp.empty(64, np.float32)
     if tool != "initcheck":
         a[...] = 1
@@ -93,7 +96,7 @@ if __name__ == "__main__":
 
     from refmaml.bench.gpu.device import Gpu
 
-    cupy.cuda.set_allocator(None)  # no pool: an array's end is an allocation's
+    cupy.cuda.set_allocator(None)  # without a pool each array is one allocation
     if sys.argv[1:]:
         run_planted(cupy, sys.argv[1])
     else:

@@ -1,11 +1,18 @@
-"""higher (facebookresearch/higher): a loop over tasks, its differentiable SGD on a functional copy of a module."""
+"""higher (facebookresearch/higher): a loop over tasks.
 
-from refmaml.autodiff import torch_formulas
-from refmaml.bench.contestants.contestant import OPENMP, Contestant
+Its differentiable SGD works on a functional copy of a module.
+"""
+
+from refmaml.autodiff.torch_formulas import make_loss
+from refmaml.bench.implementations import torch_common
+from refmaml.bench.implementations.implementation import OPENMP, Implementation
 
 
 def make_module(named, loss):
-    """A module that holds the parameters, and whose call is the loss; a module's names may have no dot."""
+    """A module that holds the parameters and whose call is the loss.
+
+    A dot in a name becomes "_": parameters of a module have no dot in their names.
+    """
     import torch
 
     class Loss(torch.nn.Module):
@@ -19,14 +26,14 @@ def make_module(named, loss):
 
 
 def prepare(workload, dtype, batch_norm, threads):
-    """Tasks one after the other, each in an innerloop_ctx of its own."""
+    """Tasks one after the other, each in its own innerloop_ctx."""
     import higher
     import torch
 
-    torch_formulas.use_threads(threads)
+    torch_common.use_threads(threads)
     method = workload.method
-    named, tasks = torch_formulas.tensors(workload, dtype, "cpu")
-    module = make_module(named, torch_formulas.make_loss(workload.net(), batch_norm))
+    named, tasks = torch_common.tensors(workload, dtype, "cpu")
+    module = make_module(named, make_loss(workload.net(), batch_norm))
     optimizer = torch.optim.SGD(module.parameters(), lr=method.inner_lr)
 
     def task_gradient(x_support, y_support, x_query, y_query):
@@ -42,17 +49,17 @@ def prepare(workload, dtype, batch_norm, threads):
         total = [torch.zeros_like(a) for a in named.values()]
         for task in zip(*tasks, strict=True):
             total = [a.add_(g) for a, g in zip(total, task_gradient(*task), strict=True)]
-        return torch_formulas.flat(total) / workload.tasks
+        return torch_common.flat(total) / workload.tasks
 
     return run
 
 
-CONTESTANT = Contestant(
+IMPLEMENTATION = Implementation(
     "higher",
     "higher, loop over tasks",
     ("torch", "higher"),
-    torch_formulas.choices,
+    torch_common.choices,
     prepare,
     OPENMP,
-    torch_formulas.first_use,
+    torch_common.first_use,
 )
