@@ -29,13 +29,14 @@ def run(arguments):
 def write(folder):
     """Everything, and a line that says how much that was."""
     from refmaml.cli.report import circumstances
+    from refmaml.documents import document
     from refmaml.golden import check
 
     manifest = check.write(folder, {"command": COMMAND, **circumstances()})
     arrays = sum(len(entry["arrays"]) for entry in manifest["files"].values())
     print(
         f"{arrays} arrays in {len(manifest['files'])} files of {len(manifest['problems'])} problems are in {folder}; "
-        "docs/golden.md says how to read them"
+        f"{document('golden.md')} says how to read them"
     )
 
 
