@@ -1,4 +1,4 @@
-"""The sections of `make gpu`: time limits, crashes, results in several calls; and what the README says of them."""
+"""The sections of `make gpu`: time limits, crashes, results in several calls; and what docs/gpu.md says of them."""
 
 import importlib.util
 import json
@@ -314,7 +314,7 @@ def test_make_gpu_makes_no_environment_and_installs_nothing():
     assert rule == ["", "\t$(PYTHON) benchmarks/gpu/run.py $(GPU)"]
 
 
-# ---- the README's part -------------------------------------------------------------------------------------------
+# ---- the table of docs/gpu.md ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -408,7 +408,7 @@ SECTIONS = {
 }
 
 
-def test_the_readme_s_part_says_what_was_run_and_what_was_not(table, run):
+def test_the_table_says_what_was_run_and_what_was_not(table, run):
     part = table.text({"sections": SECTIONS}, run.SECTIONS)
     for words in (
         "one Card (driver 1.2, CUDA 13.1, CuPy 14, PyTorch 2, JAX absent)",
@@ -433,8 +433,8 @@ def test_without_a_result_everything_is_listed_as_never_run(table, run):
     )
 
 
-def test_the_readme_has_the_part_of_the_committed_result(table, run):
-    _, part, after = table.between((ROOT / "README.md").read_text())
+def test_docs_gpu_has_the_table_of_the_committed_result(table, run):
+    _, part, after = table.between((ROOT / "docs" / "gpu.md").read_text())
     assert after and part == table.text(table.committed(), run.SECTIONS)
 
 

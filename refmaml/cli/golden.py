@@ -33,13 +33,14 @@ def run(arguments):
 def write(folder):
     """Write all files, and print how many."""
     from refmaml.cli.report import circumstances
+    from refmaml.documents import document
     from refmaml.golden import check
 
     manifest = check.write(folder, {"command": COMMAND, **circumstances()})
     arrays = sum(len(entry["arrays"]) for entry in manifest["files"].values())
     print(
         f"{arrays} arrays in {len(manifest['files'])} files of {len(manifest['problems'])} "
-        f"problems are in {folder}; docs/golden.md says how to read them"
+        f"problems are in {folder}; {document('golden.md')} says how to read them"
     )
 
 
