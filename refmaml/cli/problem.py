@@ -4,29 +4,19 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from refmaml import methods, models, tasks
+from refmaml import models, tasks
 from refmaml.cli.kernels import kernel_set
 from refmaml.cli.options import flag
 from refmaml.cli.presets import IMAGES
 from refmaml.errors import ArgumentError, expect
 from refmaml.execution import Sequential
 from refmaml.layers import MSE, Context, CrossEntropy, FiLM, Flatten
+from refmaml.methods.table import TABLE
 from refmaml.training import OPTIMIZERS, Recipe, Schedule, evaluate_each_way
 from refmaml.training.distributed import ALONE
 from refmaml.training.evaluation import HELD_OUT_STEP
 
-METHODS = {
-    "maml": methods.MAML,
-    "fomaml": methods.FirstOrderMAML,
-    "anil": methods.ANIL,
-    "fo-anil": methods.FirstOrderANIL,
-    "erm": methods.ERM,
-    "meta-sgd": methods.MetaSGD,
-    "maml++": methods.MAMLPlusPlus,
-    "cavia": methods.CAVIA,
-    "reptile": methods.Reptile,
-    "imaml": methods.IMAML,
-}
+METHODS = {entry.name: entry.cls for entry in TABLE}
 
 ON_CPU, ON_GPU = 8, 100  # held-out tasks at a time: to fill caches, and to fill a GPU
 
