@@ -1,4 +1,4 @@
-"""`refmaml verify`: climbs the derivative ladder and prints a table of errors against the tolerance that theory gives."""
+"""`refmaml verify`: the derivative ladder as a table of errors and tolerances."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,8 @@ def add(subparsers):
     command = subparsers.add_parser(
         "verify",
         help="check every derivative of every layer, loss, net and method",
-        description="Climbs the derivative ladder: every layer, loss, net and method against loops, the "
+        description="Climbs the derivative ladder: every layer, loss, net and method "
+        "against loops, the "
         "complex step, closed forms and dense algebra. Exit status 1 if any check fails.",
     )
     command.add_argument(
@@ -51,6 +52,7 @@ def run(arguments):
         "--kernels other than the reference kernels themselves",
         "--kernels reference",
     )
+    print_missing(kernels)
     for section, checks in ladder(kernels, not arguments.against_reference):
         print(f"\n{section}")
         checks = [rows.add(check) for check in progress(section, checks)]
@@ -62,9 +64,8 @@ def run(arguments):
         show(checks)
     rows.end()
     failed = sum(not check.passed for check in rows.checks)
-    worst = max(
-        (c.error / c.tolerance for c in rows.checks if c.tolerance), default=0
-    )  # one is 0 where no bit may differ
+    # A tolerance is 0 where no bit may differ.
+    worst = max((c.error / c.tolerance for c in rows.checks if c.tolerance), default=0)
     print(
         f"\n{len(rows.checks) - failed} passed, {failed} failed in {rows.seconds:.0f} s; "
         f"the largest error used {worst:.0%} of its tolerance"
@@ -72,8 +73,15 @@ def run(arguments):
     return 1 if failed else 0
 
 
+def print_missing(kernels):
+    """Print the operations for which a kernel set uses the reference kernels."""
+    missing = getattr(kernels, "missing", ())
+    if missing:
+        print(f"kernels {kernels.name}: on the reference kernels: {', '.join(missing)}")
+
+
 class Rows:
-    """Every check so far, in a file if there is to be one."""
+    """The checks so far, written to a file every few seconds if there is a path."""
 
     def __init__(self, path):
         self.path, self.checks, self.complete, self.started, self.file = (
@@ -103,20 +111,21 @@ class Rows:
 
 
 def progress(section, checks):
-    """A bar while a section runs, where somebody watches."""
+    """A progress bar while a section runs, if stderr is a terminal."""
     return bar(checks, desc=section, unit=" checks", leave=False)
 
 
 def by_check(checks):
-    """A line for each check."""
+    """Print a line for each check."""
     for c in checks:
         print(
-            f"  {c.subject:<52} {c.quantity:<22} {c.oracle:<18} {c.error:8.1e} of {c.tolerance:7.1e}  {kink(c)}{verdict([c])}"
+            f"  {c.subject:<52} {c.quantity:<22} {c.oracle:<18} {c.error:8.1e} of "
+            f"{c.tolerance:7.1e}  {kink(c)}{verdict([c])}"
         )
 
 
 def by_subject(checks):
-    """A line for each layer or loss, its passes side by side: each error as it is, and the tolerance they share."""
+    """Print a line for each layer or loss: the errors of its passes, the tolerance."""
     print(f"  {'':<74} {'y':>7} {'dx':>7} {'dw':>7} {'ry':>7} {'rdx':>7} {'rdw':>7} {'within':>8}")
     column = {"loss": "y", "dz": "dx", "rdz": "rdx"}
     for subject in dict.fromkeys(c.subject for c in checks):
@@ -130,18 +139,21 @@ def by_subject(checks):
 
 
 def kink(check):
-    """How far the nearest kink was, where there is one."""
+    """The distance from the nearest kink, or "" for smooth subjects."""
     return f"(nearest kink {check.margin:.0e}) " if np.isfinite(check.margin) else ""
 
 
 def verdict(checks):
-    """ "ok", or which of the checks failed."""
+    """ "ok", or the quantities that failed."""
     bad = [c.quantity for c in checks if not c.passed]
     return f"FAILED: {', '.join(bad)}" if bad else "ok"
 
 
 def write(path, rows, seconds, complete):
-    """Every row as JSON, with versions and the machine; passed: None while there is more to come and nothing has failed."""
+    """Every row as JSON, with versions and the machine.
+
+    passed is None while the ladder is incomplete and nothing has failed.
+    """
     import platform
 
     record = {
@@ -154,11 +166,11 @@ def write(path, rows, seconds, complete):
         "complete": complete,
         "passed": (complete or None) if all(c.passed for c in rows) else False,
         "rows": [
-            {**{k: plain(v) for k, v in c._asdict().items()}, "passed": c.passed} for c in rows
+            {**{k: json_value(v) for k, v in c._asdict().items()}, "passed": c.passed} for c in rows
         ],
     }
     try:
-        with atomic_write(Path(path)) as file:  # whoever kills a command may do so while it writes
+        with atomic_write(Path(path)) as file:  # atomic: survives a kill
             file.write((json.dumps(record, indent=1) + "\n").encode())
     except OSError as error:
         raise DataError(
@@ -166,8 +178,8 @@ def write(path, rows, seconds, complete):
         ) from None
 
 
-def plain(value):
-    """A value as JSON knows it: text, a finite float, or null for infinity."""
+def json_value(value):
+    """A value that JSON can hold: text, a finite float, or null for infinity."""
     if isinstance(value, str):
         return value
     return float(value) if np.isfinite(value) else None

@@ -21,12 +21,15 @@ def named(flat_w, like):
 
 
 def empty_like(w, tasks, dtype):
-    """Arrays (tasks, ...) for a backward pass to fill. NaN shows an entry it does not write."""
+    """Arrays (tasks, ...) for a backward pass to fill.
+
+    NaN shows an entry it does not write.
+    """
     return {name: np.full((tasks, *a.shape[1:]), np.nan, dtype) for name, a in w.items()}
 
 
 class LayerProbe:
-    """One layer with random parameters, inputs, adjoints and tangents for its passes."""
+    """One layer with random parameters, inputs, adjoints and tangents."""
 
     def __init__(self, case, kernels, seed=0, shared=False):
         rng = np.random.default_rng(seed)
@@ -39,8 +42,8 @@ class LayerProbe:
         self.rx = rng.standard_normal(self.x.shape)
         self.y, self.saved = self.layer.forward(kernels, self.w, self.x)
         self.dy, self.rdy = rng.standard_normal(self.y.shape), rng.standard_normal(self.y.shape)
-        # No pass of a layer sums more numbers than there are in a task's input, output or
-        # parameters.
+        # No pass of a layer sums more numbers than there are in a task's input, output
+        # or parameters.
         sizes = [self.x[0].size, self.y[0].size, *(a[0].size for a in self.w.values())]
         self.tolerance = tolerance(float, max(sizes))
 
@@ -63,7 +66,7 @@ class LayerProbe:
         return ry, rdx, rdw
 
     def gradient_by_steps(self):
-        """(dx, dw) of <dy, forward>, entry by entry, by the complex step on the forward pass."""
+        """(dx, dw) of <dy, forward> by the complex step on the forward pass."""
         dxs, dws = [], []
         for t in range(self.T):
             wt = {name: a[t if len(a) > 1 else 0][None] for name, a in self.w.items()}
@@ -161,7 +164,7 @@ def first_layer_check(probe, row):
 
 
 def loss_checks(loss, kernels, seed=0):
-    """The three passes of a loss: against loops, and the complex step on the pass below."""
+    """The passes of a loss, against loops and the complex step."""
     rng = np.random.default_rng(seed)
     z, y = cases.loss_inputs(loss, rng)
     rz = rng.standard_normal(z.shape)

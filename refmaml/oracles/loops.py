@@ -1,8 +1,8 @@
 """Every forward pass and loss as plain loops over tasks, examples and single numbers.
 
-Slow, and as simple as possible: these are the definitions that all else is checked with.
-A layer that has no formula here is checked for what holds of all layers: a task's outputs
-depend on that task alone.
+Slow, and as simple as possible: these are the definitions that all else is checked
+with. A layer that has no formula here is checked for what holds of all layers: a task's
+outputs depend on that task alone.
 """
 
 from itertools import product
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def windows(layer, x):
-    """Window size, output size, (i, j, top row, left column) of each window, padded image.
+    """Window size, output size, (i, j, row, column) of each window, padded image.
 
     For layers with a `geometry`: convolutions and poolings.
     """
@@ -63,7 +63,7 @@ def pooled(layer, x, choose):
 
 
 def film(layer, w, x):
-    """One input (C, ...), its channels scaled and shifted by functions of the context."""
+    """One input (C, ...): gamma x + beta, both linear in the context."""
     y, C = np.zeros(x.shape), layer.num_features
     for c in range(C):
         gamma = w["bias"][c] + sum(w["weight"][c, s] * w["context"][s] for s in range(layer.size))
