@@ -24,7 +24,8 @@ def add(subparsers):
     command = subparsers.add_parser(
         "verify",
         help="check every derivative of every layer, loss, net and method",
-        description="Climbs the derivative ladder: every layer, loss, net and method against loops, the "
+        description="Climbs the derivative ladder: every layer, loss, net and method "
+        "against loops, the "
         "complex step, closed forms and dense algebra. Exit status 1 if any check fails.",
     )
     command.add_argument(
@@ -54,6 +55,7 @@ def run(arguments):
         "--kernels other than the reference kernels themselves",
         "--kernels reference",
     )
+    print_missing(kernels)
     for section, checks in ladder(kernels, not arguments.against_reference):
         print(f"\n{section}")
         checks = [results.add(check) for check in bar_over(section, checks)]
@@ -71,6 +73,13 @@ def run(arguments):
         f"the largest error used {worst:.0%} of its tolerance"
     )
     return 1 if failed else 0
+
+
+def print_missing(kernels):
+    """Print the operations for which a kernel set uses the reference kernels."""
+    missing = kernels.missing
+    if missing:
+        print(f"kernels {kernels.name}: on the reference kernels: {', '.join(missing)}")
 
 
 class Results:

@@ -1,8 +1,8 @@
 """The nets, tasks and methods of the golden vectors, and how their inputs are drawn.
 
 float32 holds every input and every hyperparameter exactly, so that implementations in
-float32 and float64 start from the same numbers. All extents differ, so that using one in
-place of another is an error that shows.
+float32 and float64 start from the same numbers. All extents differ, so that using one
+in place of another is an error that shows.
 """
 
 from typing import Any, NamedTuple
@@ -21,14 +21,15 @@ from refmaml.oracles.method_checks import method_terms
 from refmaml.quadratic import Quadratic
 from refmaml.tasks import Quadratics
 
-# Activations and gaps of pooling windows are at least 20 roundings of float32 away from a
-# kink, relative to the largest: no right implementation in float32 takes another branch.
+# Activations and gaps of pooling windows are at least 20 roundings of float32 away from
+# a kink, relative to the largest: no right implementation in float32 takes another
+# branch.
 MARGIN = 20 * float(np.finfo(np.float32).eps)
 TASKS, SUPPORT, QUERY = 3, 5, 7
 
 
 class Problem(NamedTuple):
-    """A net with methods to run on it, {name: method}, all on the same parameters and tasks."""
+    """A net and {name: method}, all on the same parameters and tasks."""
 
     title: str
     net: Any
@@ -36,7 +37,7 @@ class Problem(NamedTuple):
 
 
 def cases_on(*nets):
-    """{case: method} of the table's golden cases for these kinds of nets, kind by kind."""
+    """{case: method} of the table's golden cases for these kinds of nets."""
     return {
         case.name: entry.cls(**case.settings)
         for kind in nets
@@ -49,7 +50,7 @@ def cases_on(*nets):
 def conv_net(film=False):
     """Two blocks of convolution, batch-norm and ReLU, the first with max-pooling.
 
-    film=True: a FiLM layer stands between the blocks, whose context CAVIA adapts.
+    film=True: with a FiLM layer between the blocks, whose context CAVIA adapts.
     """
     return Sequential(
         [
@@ -112,7 +113,8 @@ def problems():
 def draw(problem, seed=0):
     """(theta (P,), direction v (P,), batch, {method: meta (M,)}, margin) in float64.
 
-    Drawn until no kink is near any point at which a method evaluates the net; see MARGIN.
+    Drawn until no kink is near any point at which a method evaluates the net; see
+    MARGIN.
     """
     rng = np.random.default_rng(seed)
     while True:
@@ -161,7 +163,7 @@ def meta_parameters(net, method, theta, rng):
 
 
 def distance(net, method, meta, batch):
-    """The distance from the nearest kink at all points where the method evaluates the net.
+    """The least distance from a kink at all points where the method evaluates the net.
 
     Infinite for a net without kinks.
     """
@@ -172,7 +174,10 @@ def distance(net, method, meta, batch):
 
 
 def terms(net, method, batch):
-    """How many numbers a meta-gradient sums from end to end; see oracles/tolerance.py."""
+    """How many numbers a meta-gradient sums from end to end.
+
+    See oracles/tolerance.py.
+    """
     if isinstance(net, Quadratic):
         return 3 * (getattr(method, "inner_steps", 0) + 1) * net.num_params**2
     return int(method_terms(method, net, batch))

@@ -78,10 +78,10 @@ def conv_net(context=False):
 
 
 def smooth_net():
-    """A net without kinks, so that gradient descent in complex arithmetic converges.
+    """A net without kinks: gradient descent in complex arithmetic converges.
 
-    The convolution has no bias: batch-norm would subtract it again, its gradient would be
-    pure rounding, and Adam's g / sqrt(v) would make a full step of that.
+    The convolution has no bias: batch-norm would subtract it again, its gradient would
+    be pure rounding, and Adam's g / sqrt(v) would make a full step of that.
     """
     return Sequential(
         [
@@ -169,10 +169,10 @@ def method_case(net, rates, seed=0):
 
 
 def case_methods(entry, inner_lr=0.3, inner_steps=5):
-    """The methods of an Entry of the table, with the settings it is checked with.
+    """The methods of an Entry of the table, one for each of its settings.
 
-    inner_lr, inner_steps: used where the method has these fields and the settings do not
-    name them.
+    inner_lr, inner_steps: used where the method has these fields and the settings do
+    not name them.
     """
     known = {f.name for f in fields(entry.cls)}
     common = {"inner_lr": inner_lr, "inner_steps": inner_steps}

@@ -15,12 +15,15 @@ def guarded(subject, checks, *arguments, rung="7 kernels"):
     try:
         made = checks(*arguments)
         return [made] if isinstance(made, Check) else list(made)
-    except Exception as error:  # NVRTC, the driver and CuPy each have their own exceptions
+    except Exception as error:  # NVRTC, the driver and CuPy have their own types
         text = (str(error).strip().splitlines() or [""])[0]
         oracle = f"{type(error).__name__}: {text}"[:160]
         return [Check(rung, subject, "raised", oracle, np.inf, 0.0)]
 
 
 def subject_on(kernels, subject, dtype, shared=False):
-    """The name of a subject in a row of rung 7; shared: all tasks share the parameters."""
+    """The name of a subject in a row of rung 7.
+
+    shared: all tasks share the parameters.
+    """
     return f"{subject}{', shared' if shared else ''} [{kernels.name}, {np.dtype(dtype).name}]"

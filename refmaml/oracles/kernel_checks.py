@@ -1,4 +1,4 @@
-"""Rung 7: a kernel set against the reference kernels on the same inputs, two precisions."""
+"""Rung 7: a kernel set against the reference kernels, in float32 and float64."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from refmaml.oracles.whole_net_checks import whole_net_checks
 
 
 def four_passes(probe, kernels, dtype):
-    """{quantity: value} of a layer's passes on `kernels` for a probe's inputs in `dtype`."""
+    """{quantity: value} of a layer's passes on `kernels` in `dtype`."""
 
     def cast(a):
         return each(lambda v: kernels.to_device(v.astype(dtype))[0], a)
@@ -40,7 +40,7 @@ def each(function, a):
 
 
 def layer_kernel_checks(case, kernels, reference, dtype, shared=False):
-    """Every pass of one layer on `kernels` in `dtype` against `reference` in float64."""
+    """Every pass of a layer on `kernels` in `dtype` against `reference` in float64."""
     probe = LayerProbe(case, reference, shared=shared)
     exact, fast = four_passes(probe, reference, np.float64), four_passes(probe, kernels, dtype)
     limit = probe.tolerance * np.finfo(dtype).eps / np.finfo(float).eps
@@ -59,7 +59,7 @@ def layer_kernel_checks(case, kernels, reference, dtype, shared=False):
 
 
 def method_kernel_check(method, net, meta, batch, kernels, dtype):
-    """A meta-gradient on `kernels` in `dtype` against the net's own kernels in float64."""
+    """A meta-gradient on `kernels` in `dtype` against the net's kernels in float64."""
     exact = method.meta_gradient(net, meta, batch).grad
     fast = method.meta_gradient(net.with_kernels(kernels), meta.astype(dtype), batch).grad
     return Check(
@@ -90,7 +90,10 @@ def recorded_check(method, net, meta, batch, kernels, dtype):
 
 
 def device_method_checks(kernels, reference, dtype):
-    """Every method on kernels whose arrays are on a GPU, and as a CUDA graph if possible."""
+    """Every method on kernels whose arrays are on a GPU.
+
+    A method whose launches do not depend on the data is checked as a CUDA graph too.
+    """
     smooth, K = cases.smooth_net(), {"inner_steps": 3, "regularization": 2.0}
     tried = [(method, cases.conv_net(context)) for method, context in cases.methods()]
     tried += [
@@ -120,10 +123,10 @@ def named_net_check(name, net, kernels, reference, dtype):
 
 
 def kernel_checks(kernels, reference):
-    """Every layer, whole nets and methods on a kernel set. Yields each Check as it is made.
+    """Every layer, whole nets and methods on a kernel set, Check by Check.
 
-    Nets run as one kernel if the set can do that. On the CPU the method is MAML; on a GPU
-    every method is checked.
+    Nets run as one kernel if the set can do that. On the CPU the method is MAML; on a
+    GPU every method is checked.
     """
     yield from whole_net_checks(kernels)
     for dtype in (np.float32, np.float64):

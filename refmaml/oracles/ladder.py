@@ -39,7 +39,7 @@ def nets(kernels):
 
 
 def nets_without_weights_first(kernels):
-    """Rungs 2 to 5 for nets that normalise, pool or activate before the first weight."""
+    """Rungs 2 to 5 for nets with other layers before the first weight."""
     for name, net in cases.nets_without_weights_first().items():
         net = net.with_kernels(kernels)
         yield from guarded(name, network_checks, net, name, rung="2 backward")
@@ -55,7 +55,10 @@ def maml_on_net(name, net):
 
 
 def methods(kernels):
-    """Rung 4 for every method with a meta-objective; the check of MAML is checked too."""
+    """Rung 4 for every method with a meta-objective.
+
+    The check of MAML is checked too.
+    """
     for number, (method, context) in enumerate(cases.methods()):
         net = cases.conv_net(context).with_kernels(kernels)
         theta, batch, margin = cases.method_case(net, meta_objectives.fixed_rates(net, method))
@@ -84,7 +87,7 @@ def planted(method, net, theta, batch, truth, margin):
 
 
 def implicit(kernels):
-    """iMAML on both oracles, Reptile stepped by hand, and two checks by values of M."""
+    """iMAML on both oracles, Reptile against its definition, two checks by values of M."""
     net, rng = cases.smooth_net().with_kernels(kernels), np.random.default_rng(0)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng)
     for method in cases.methods_with(table.IMPLICIT):

@@ -1,13 +1,13 @@
-"""The layers and losses that every rung is tried on, with their inputs.
+"""The layers and losses of every rung, with their settings and inputs.
 
-`LAYERS` holds cases of every layer in the public list refmaml.layers.__all__. This is
-the one place that says with which settings a layer is tried:
+`LAYERS` holds cases of every layer in the public list refmaml.layers.__all__. This
+module is the one place that decides with which settings a layer is checked:
 
-1. a layer with an entry in SETTINGS is tried with those settings;
-2. else, if its class has a function `examples()`, with what that returns: a list of
+1. the settings in SETTINGS, if the class has an entry there;
+2. else the result of the class's function `examples()`, if it has one: a list of
    (layer, shape of one input);
-3. else it is made without arguments and tried on images and on vectors, unless it
-   refuses one of the two.
+3. else the layer without arguments, on images and on vectors, as far as it accepts
+   them.
 """
 
 from dataclasses import MISSING, fields
@@ -54,7 +54,7 @@ class LayerCase(NamedTuple):
 
 
 def brief(layer):
-    """Conv2d(2, 3, 3, stride=2): a layer or loss with the fields that are not defaults."""
+    """Conv2d(2, 3, 3, stride=2): a layer or loss with its non-default fields."""
     given = [
         (f, getattr(layer, f.name)) for f in fields(layer) if getattr(layer, f.name) != f.default
     ]
@@ -151,7 +151,7 @@ def elementwise_layers():
 
 
 def layer_inputs(case, rng, dtype=np.float64):
-    """(w, x): parameters of every task, and inputs further than LAYER_MARGIN from kinks."""
+    """(w, x): parameters of every task; inputs at least LAYER_MARGIN from a kink."""
     while True:
         w = {
             name: rng.standard_normal((TASKS, *shape)).astype(dtype)

@@ -29,7 +29,7 @@ def formula_of(method):
     return first_order_by_adaptation if first_order else by_adaptation
 
 
-# ---- any method, through its own `adapt` -------------------------------------------------
+# ---- any method, through its own `adapt` ---------------------------------------------
 
 
 def by_adaptation(net, method, task, meta):
@@ -45,7 +45,7 @@ def first_order_by_adaptation(net, method, task, meta):
     return query_loss(net, task, theta + (phi - theta.real))
 
 
-# ---- the parts of the formulas -----------------------------------------------------------
+# ---- the parts of the formulas -------------------------------------------------------
 
 
 def inner_loop(net, phi, rates, x, y):
@@ -57,7 +57,10 @@ def inner_loop(net, phi, rates, x, y):
 
 
 def fixed_rates(net, method):
-    """A_0 .. A_{K-1} at the method's initial step sizes; [] for a method without steps."""
+    """A_0 .. A_{K-1} at the method's initial step sizes.
+
+    [] for a method without steps.
+    """
     if not (hasattr(method, "inner_steps") and hasattr(method, "inner_lr")):
         return []
     return [method.inner_lr * adapt_mask(net, method)] * method.inner_steps
@@ -85,7 +88,7 @@ def query_loss(net, task, phi):
     return net.loss(phi, copies(task.x_query, len(phi)), copies(task.y_query, len(phi)))
 
 
-# ---- the methods of refmaml --------------------------------------------------------------
+# ---- the methods of refmaml ----------------------------------------------------------
 
 
 def maml(net, method, task, W):
@@ -179,7 +182,7 @@ FORMULAS = {
 }
 
 
-# ---- Reptile, whose direction is no derivative -------------------------------------------
+# ---- Reptile, whose direction is no derivative ---------------------------------------
 
 
 def reptile(net, method, meta, batch):

@@ -45,7 +45,7 @@ def truth_by_steps(method, net, meta, batch):
         [complex_step.gradient(lambda W, t=task: M(net, method, t, W), meta) for task in tasks],
         axis=0,
     )
-    if isinstance(method, MetaSGD):  # rates that start at 0 stay 0: they are not learned
+    if isinstance(method, MetaSGD):  # rates that start at 0 are not learned
         truth[net.num_params :] *= meta_objectives.adapt_mask(net, method)
     return truth
 
@@ -54,7 +54,8 @@ def meta_gradient_check(method, net, meta, batch, truth=None, margin=np.inf, can
     """Rung 4: a meta-gradient against the complex step through the whole inner loop.
 
     truth      the result of `truth_by_steps`; None: it is computed
-    candidate  the function (net, meta, batch) -> gradient to check; None: the method's own
+    candidate  the function (net, meta, batch) -> gradient to check; None: the
+               method's own meta_gradient
     """
     truth = truth_by_steps(method, net, meta, batch) if truth is None else truth
     value = (
@@ -72,10 +73,10 @@ def meta_gradient_check(method, net, meta, batch, truth=None, margin=np.inf, can
 
 
 def displacement_check(method, net, theta, batch):
-    """Reptile against its definition, stepped by hand one task at a time.
+    """Reptile against its definition, one task and one step at a time.
 
-    With a carried moment, meta first moves on a part of the tasks, so that the moment is
-    not 0. A method other than Reptile is checked against meta - adapt(meta), task by task.
+    With a carried moment, meta first moves on a part of the tasks, so that the moment
+    is not 0. Any other method is checked against meta - adapt(meta), task by task.
     """
     meta = method.init(net, theta)
     for task in (batch[:1], batch[1:]) if getattr(method, "moment", "") == "carried" else ():
@@ -112,8 +113,8 @@ def imaml_dense_check(method, net, theta, batch):
         truth += dense.imaml_gradient(H, q, method.regularization, mask) / len(batch)
         condition = max(condition, np.linalg.cond(np.eye(len(theta)) + H / method.regularization))
     value = method.meta_gradient(net, theta, batch).grad
-    # CG stops at a relative residual of cg_tol. The error of its solution is at most that
-    # times A's condition number.
+    # CG stops at a relative residual of cg_tol. The error of its solution is at most
+    # that times A's condition number.
     limit = tolerance(float, method_terms(method, net, batch)) + method.cg_tol * condition
     return Check(
         "5 algebra", describe(method), "u", "dense H, LAPACK", relative_error(value, truth), limit
@@ -133,7 +134,8 @@ def finite_difference_check(method, net, theta, batch):
         method.meta_gradient(net, theta, batch).grad @ v,
         finite_differences.directional(M, theta, v),
     )
-    # The step divides the rounding of M, not of one number: eps grows to eps sqrt(terms).
+    # The step divides the rounding of M, not of one number: eps grows to eps
+    # sqrt(terms).
     growth = np.sqrt(method_terms(method, net, batch))
     return Check(
         "6 other",

@@ -31,7 +31,8 @@ def network_checks(net, name, seed=0):
     H, G = dense.hessian(net, theta, x, y), dense.gauss_newton(net, theta, x, y)
     Hu, Hv = (net.hvp(primal, direction[None])[0] for direction in (u, v))
     Gv = net.gauss_newton_product(primal, v[None])[0]
-    # u'Hv can cancel to nearly 0, so the error is relative to the largest value it can have.
+    # u'Hv can cancel to nearly 0, so the error is relative to the largest value it can
+    # have.
     scale = np.linalg.norm(u) * np.linalg.norm(Hv)
     gradient = gradient_by_steps(net, theta, x, y)
     rows = [

@@ -20,7 +20,7 @@ def wrong_gradients(method, net):
     """
 
     class StepByStep(type(net)):
-        def unrolled(self, *args, **options):  # no kernel for the whole loop: hvp is called
+        def unrolled(self, *args, **options):  # no whole-loop kernel: hvp is called
             return None
 
     class Doubled(StepByStep):
