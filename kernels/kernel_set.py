@@ -147,10 +147,13 @@ def cpu(threads=None):
         raise ImportError(
             "the cpu kernels need numba and scipy: pip install numba scipy, or take refmaml.kernels.reference()"
         )
-    from refmaml.kernels.numba_runtime.compiled import channels_last_in
+    from refmaml.kernels.numba_runtime.compilation import require_compiler
+    from refmaml.kernels.numba_runtime.layouts import channels_last_in
     from refmaml.kernels.numba_runtime.memory import Memory
     from refmaml.kernels.numba_runtime.threads import on_threads
-    from refmaml.kernels.whole_net.whole_net import chain
+
+    require_compiler()
+    from refmaml.kernels.whole_net.whole_net import whole_net
 
     memory = Memory()
     functions = collect("cpu")
@@ -160,7 +163,7 @@ def cpu(threads=None):
         "cpu",
         functions,
         empty=channels_last_in(memory),
-        chain=partial(chain, memory=memory, threads=threads),
+        chain=partial(whole_net, memory=memory, threads=threads),
     )
 
 
