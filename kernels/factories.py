@@ -44,16 +44,19 @@ def cpu(threads=None):
             "the cpu kernels need numba and scipy: pip install numba scipy, "
             "or take refmaml.kernels.reference()"
         )
-    from refmaml.kernels.numba_runtime.compiled import channels_last_in
+    from refmaml.kernels.numba_runtime.compilation import require_compiler
+    from refmaml.kernels.numba_runtime.layouts import channels_last_in
     from refmaml.kernels.numba_runtime.memory import Memory
     from refmaml.kernels.numba_runtime.threads import on_threads
-    from refmaml.kernels.whole_net.whole_net import chain
+
+    require_compiler()
+    from refmaml.kernels.whole_net import whole_net as compiled_net
 
     memory, (functions, missing) = Memory(), collect("cpu")
     functions |= collect("reference", missing)[0]
     if threads is not None:
         functions = {name: on_threads(kernel, threads) for name, kernel in functions.items()}
-    whole_net = partial(chain, memory=memory, threads=threads)
+    whole_net = partial(compiled_net.whole_net, memory=memory, threads=threads)
     kernels = KernelSet(
         "cpu", functions, empty=channels_last_in(memory), whole_net=whole_net, missing=missing
     )
