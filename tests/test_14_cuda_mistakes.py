@@ -11,7 +11,7 @@ from test_13_cuda_shim import sanitized
 
 from refmaml import kernels
 from refmaml.execution.fused_layers import NormActPool
-from refmaml.kernels.cuda_runtime.launcher import common
+from refmaml.kernels.cuda_runtime.source import common
 from refmaml.layers import BatchNorm2d
 from refmaml.oracles import cases
 

@@ -7,18 +7,21 @@ extern "C" __global__ void batch_norm_forward(OUTPUT(real, y), OUTPUT(real, xh),
 {
     int c = blockIdx.x, M = N * L;
     const real *x_t = OF_TASK(x);
-    real sum = 0, square = 0;
+    real sum = 0, rest = 0, square = 0;
     for (int e = threadIdx.x; e < M; e += TEAM) sum += x_t[channel_at(e, c, C, L)];
     real mean = team_sum(sum) / M;
     for (int e = threadIdx.x; e < M; e += TEAM) {
         real centred = x_t[channel_at(e, c, C, L)] - mean;
+        rest += centred;
         square += centred * centred;
     }
-    real s_c = 1 / sqrt(team_sum(square) / M + eps), gamma_c = OF_TASK(gamma)[c], beta_c = OF_TASK(beta)[c];
+    rest = team_sum(rest) / M;
+    real variance = corrected(team_sum(square) / M, rest);
+    real s_c = 1 / sqrt(variance + eps), gamma_c = OF_TASK(gamma)[c], beta_c = OF_TASK(beta)[c];
     if (threadIdx.x == 0) OF_TASK(s)[c] = s_c;
     for (int e = threadIdx.x; e < M; e += TEAM) {
         int i = channel_at(e, c, C, L);
-        real xh_i = s_c * (x_t[i] - mean);
+        real xh_i = s_c * ((x_t[i] - mean) - rest);
         OF_TASK(xh)[i] = xh_i;
         OF_TASK(y)[i] = gamma_c * xh_i + beta_c;
     }

@@ -70,6 +70,14 @@ struct Place {
 };
 __device__ __forceinline__ Place place_of(int i, int A, int B) { return {i / (A * B), i / B % A, i % B}; }
 
+// The variance from the mean square of x - m and its mean, `rest`: m is <x> but for rounding, which
+// is relative to <x> and may be large against the standard deviation. NaN stays NaN.
+__device__ __forceinline__ real corrected(real mean_square, real rest)
+{
+    real variance = mean_square - rest * rest;
+    return variance < 0 ? 0 : variance;
+}
+
 // The values of one channel, among N images of C channels of L positions: number e of N L lies at channel_at(e, c, C, L).
 __device__ __forceinline__ int channel_at(int e, int c, int C, int L) { return (e / L * C + c) * L + e % L; }
 

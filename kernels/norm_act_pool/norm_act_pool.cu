@@ -97,14 +97,15 @@ __device__ void forward(Of of, real *y, Winner *place, real *mean, real *s, cons
 {
     Channel xs = bring(x, room, held, of);
     __syncthreads();
-    real sum[1] = {0}, square[1] = {0}, M = of.pixels();
+    real sum[1] = {0}, squares[2] = {0, 0}, M = of.pixels();           // of x; of x - mean and its square
     auto pixel = [&](Place at) { return xs.at(at.hi, at.lo); };
     each(of.N, 1, of.H * of.W, pixel, [&](Place, real x) { sum[0] += x; });
     block_sums(sum, part);
     real mean_c = sum[0] / M;
-    each(of.N, 1, of.H * of.W, pixel, [&](Place, real x) { square[0] += (x - mean_c) * (x - mean_c); });
-    block_sums(square, part);
-    real s_c = 1 / sqrt(square[0] / M + eps);
+    each(of.N, 1, of.H * of.W, pixel, [&](Place, real x) { add(squares, Terms<2>{x - mean_c, (x - mean_c) * (x - mean_c)}); });
+    block_sums(squares, part);
+    real rest = squares[0] / M, s_c = 1 / sqrt(corrected(squares[1] / M, rest) + eps);
+    mean_c += rest;
     if (threadIdx.x == 0) mean[blockIdx.x] = mean_c, s[blockIdx.x] = s_c;
     struct Best { real a; int winner; };
     auto largest = [&](Place at) {

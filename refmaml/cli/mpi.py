@@ -200,7 +200,7 @@ def gpus_of(kernels):
     """The GPUs as the kernel set's library knows them. Raises ArgumentError without the library or a GPU."""
     try:
         if kernels == "cuda":
-            from refmaml.kernels.cuda_runtime.launcher import cupy_with_gpu
+            from refmaml.kernels.cuda_runtime.cupy_device import cupy_with_gpu
 
             return cupy_with_gpu().cuda.runtime
         from numba import cuda

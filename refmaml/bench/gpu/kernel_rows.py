@@ -31,7 +31,7 @@ from refmaml.bench.kernel_table import (
 )
 from refmaml.execution import Sequential
 from refmaml.kernels import KernelSet, reference
-from refmaml.kernels.cuda_runtime.launcher import source
+from refmaml.kernels.cuda_runtime.source import source
 
 FEW, TASKS = 2, 32
 TIES = 32  # eps: how near the two largest of a window may be for a fused kernel, which rounds before it compares
