@@ -133,7 +133,7 @@ def test_the_next_slice_is_fetched_among_the_products(main_loops):
         ]
 
     behind = source("conv2d").replace(
-        "        loader.bring(buffer ^ 1);", "        if (more) loader.bring(buffer ^ 1);"
+        "        loader.load(buffer ^ 1);", "        if (more) loader.load(buffer ^ 1);"
     )
     assert (
         behind != source("conv2d")
