@@ -19,7 +19,9 @@ PACKAGE = __name__.rpartition(".")[0]
 def folders():
     """{operation: its folder}, fusions included, in alphabetical order."""
     roots = import_module(PACKAGE).__path__
-    found = {file.parent.name: file.parent for r in roots for file in Path(r).glob("*/reference.py")}
+    found = {
+        file.parent.name: file.parent for r in roots for file in Path(r).glob("*/reference.py")
+    }
     return dict(sorted(found.items()))
 
 

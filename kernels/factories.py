@@ -77,7 +77,8 @@ def cuda(device=None, version=3, xp=None):
     Raises ImportError without CuPy; RuntimeError without a GPU, or where the driver, CuPy and
     NVRTC do not fit each other: in one line.
     """
-    from refmaml.kernels.cuda_runtime.launcher import CupyDevice, Launcher
+    from refmaml.kernels.cuda_runtime.cupy_device import CupyDevice
+    from refmaml.kernels.cuda_runtime.launcher import Launcher
 
     launch = Launcher(device or CupyDevice(), version)
     kernels, missing = collect("cuda")

@@ -45,7 +45,7 @@ def test_every_pass_is_that_of_the_three_layers(request, kernel_set, case):
 def test_a_channel_that_is_not_held_in_shared_memory_gives_the_same_bits(cuda, case, monkeypatch):
     inputs = draws(unfused(case), 2, False, np.float32)
     held = passes(case, cuda, *inputs)
-    monkeypatch.setattr(launches, "ROOM", 0)
+    monkeypatch.setattr(launches, "SHARED_BYTES", 0)
     again = passes(case, cuda, *inputs)
     assert all(np.array_equal(held[name], again[name]) for name in held)
 

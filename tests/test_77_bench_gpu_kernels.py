@@ -16,7 +16,7 @@ from refmaml.bench.gpu import device, grouped, kernel_rows, roofs, rotation
 from refmaml.bench.gpu.sanitizer_program import PLANTED
 from refmaml.bench.kernel_calls import examples
 from refmaml.bench.kernel_calls import record as record_calls
-from refmaml.kernels.cuda_runtime.launcher import source
+from refmaml.kernels.cuda_runtime.source import source
 
 needs_compiler = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 

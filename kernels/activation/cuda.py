@@ -1,6 +1,7 @@
-"""Elementwise activations on a GPU: see reference.py for what is computed, activation.cu for how. Never run on one yet.
+"""Elementwise activations on a GPU: reference.py has the formulas, activation.cu the kernels.
 
 A function without a name is computed by its own three callables, on the device's arrays.
+Not run on a GPU yet.
 """
 
 from refmaml.kernels.activation import reference
@@ -15,7 +16,7 @@ __all__ = [
 
 
 def numbers(a, function):
-    """What a kernel is told: how many numbers a task has, and which function."""
+    """The arguments of every kernel: the numbers of a task, the function's number, its slope."""
     return a[:1].size, FUNCTION_IDS[function.name], float(function.slope)
 
 
@@ -42,6 +43,5 @@ def activation_r_backward(launch, rdx, dy, rdy, x, rx, function):
     """rdx = f'(x) rdy + f''(x) rx dy."""
     if function.name not in FUNCTION_IDS:
         return reference.activation_r_backward(rdx, dy, rdy, x, rx, function)
-    launch.elements(
-        "activation", "activation_r_backward", [rdx], [dy, rdy, x, rx], *numbers(rdx, function)
-    )
+    inputs = [dy, rdy, x, rx]
+    launch.elements("activation", "activation_r_backward", [rdx], inputs, *numbers(rdx, function))

@@ -210,7 +210,7 @@ def gpu_library(kernels):
     """
     try:
         if kernels == "cuda":
-            from refmaml.kernels.cuda_runtime.launcher import cupy_with_gpu
+            from refmaml.kernels.cuda_runtime.cupy_device import cupy_with_gpu
 
             return cupy_with_gpu().cuda.runtime
         from numba import cuda
