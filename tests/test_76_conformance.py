@@ -101,7 +101,10 @@ def test_the_sentences_of_docs_results_on_the_demonstrations_hold():
 
 
 def test_what_is_said_of_learn2learn_s_own_tests_was_measured():
-    page, planted = (ROOT / "docs" / "results.md").read_text(), committed("own_tests.json")["planted"]
+    page, planted = (
+        (ROOT / "docs" / "results.md").read_text(),
+        committed("own_tests.json")["planted"],
+    )
     assert {name: result["doctor"] for name, result in planted.items()} == {
         "nothing": "right",
         "the inner gradient detached": "wrong",

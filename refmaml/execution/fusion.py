@@ -10,7 +10,7 @@ from math import prod
 
 from refmaml import layers
 from refmaml.execution.fused_layers import Identity, NormActPool
-from refmaml.kernels.activation.functions import LEAKY, FUNCTION_IDS
+from refmaml.kernels.activation.functions import FUNCTION_IDS, LEAKY
 from refmaml.kernels.whole_net import operations as op
 
 LOSSES = {layers.CrossEntropy: op.CROSS_ENTROPY, layers.MSE: op.MEAN_OF_SQUARES}
