@@ -11,9 +11,9 @@ from gpu_stand_in import LIMITS, SMALL, StandIn, wrong_by_a_thousandth
 
 import refmaml as rm
 from refmaml.bench import agreement, comparison, record
-from refmaml.bench.implementations import cuda_peers, find, peers
-from refmaml.bench.gpu import engine, kernel_rows, roofs, rotation, standalone
 from refmaml.bench.gpu import comparison as gpu_comparison
+from refmaml.bench.gpu import engine, kernel_rows, roofs, rotation, standalone
+from refmaml.bench.implementations import cuda_peers, find, peers
 from refmaml.bench.timing import Spread, by_turns
 from refmaml.bench.worker import WorkerError
 from refmaml.bench.workloads import TABLE
