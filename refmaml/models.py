@@ -56,15 +56,15 @@ def conv4(
     Raises ArgumentError for other arguments, or images too small for the windows.
     """
     image = check_conv4(n_way, image, downsample, padding, head)
-    xavier = xavier_with_gain(weight_gain)
+    channels = check_integer("channels", channels)
+    init = xavier_with_gain(weight_gain)
     where = convolution_options(downsample, padding)
     pooling = [] if downsample == "stride" else [MaxPool2d(2)]
     layers: list[Layer] = []
     for inputs in (image[0], channels, channels, channels):
         norm = BatchNorm2d(channels, eps=bn_eps, gamma=bn_gamma)
-        layers += [Conv2d(inputs, channels, 3, **where, weight_init=xavier), norm, ReLU()]
-        layers += pooling
-    layers += classifier(layers, image, n_way, head, xavier)
+        layers += [Conv2d(inputs, channels, 3, **where, weight_init=init), norm, ReLU(), *pooling]
+    layers += classifier(layers, image, n_way, head, init)
     return Sequential(layers, CrossEntropy() if loss is None else loss, image, kernels)
 
 
@@ -129,7 +129,7 @@ def mlp(
     Raises ArgumentError unless sizes are two or more integers >= 1.
     """
     check_choice("activation", activation, tuple(ACTIVATIONS))
-    known = isinstance(sizes, tuple | list | np.ndarray) and np.ndim(sizes) == 1
+    known = isinstance(sizes, tuple | list | np.ndarray) and getattr(sizes, "ndim", 1) == 1
     wanted = "at least an input and an output size, integers >= 1"
     expect(known and len(sizes) >= 2, "sizes", wanted, lambda: repr(sizes))
     sizes = [check_integer("sizes", size) for size in sizes]

@@ -19,6 +19,7 @@ class Fused(NamedTuple):
     x, y   input and output, as images
     place  the place of the largest value in each window
     mean   <x> (T, C), and s = 1 / sqrt(var + eps) (T, C)
+    of_vectors  whether the input was vectors (T, N, C)
     """
 
     y: np.ndarray
@@ -26,6 +27,7 @@ class Fused(NamedTuple):
     x: np.ndarray
     mean: np.ndarray
     s: np.ndarray
+    of_vectors: bool
 
 
 class Tangents(NamedTuple):
@@ -74,34 +76,40 @@ class NormActPool(Layer):
         k.norm_act_pool_forward(
             y, place, mean, s, x5, gamma, beta, self.norm.eps, self.slope, self.window
         )
-        return like(y, x), Fused(y, place, x5, mean, s)
+        return like(y, x), Fused(y, place, x5, mean, s, x.ndim == 3)
 
     def backward(self, k, dw, w, saved, dy, need_dx=True):
         gamma, _ = self.norm.affine(k, w, 1, dy)
         dx = k.empty(saved.x.shape, np.result_type(dy.dtype, saved.y.dtype))
         k.norm_act_pool_backward(
-            dx, *self.norm.gradients(k, dw, dx), images(dy), *saved, gamma, self.slope, self.window
+            dx,
+            *self.norm.gradients(k, dw, dx),
+            images(dy),
+            *saved[:5],
+            gamma,
+            self.slope,
+            self.window,
         )
         return like(dx, dy)
 
     def r_forward(self, k, w, rw, saved, rx):
-        given = saved.y if rx is None else rx  # without rx: an image if y is one
         rx5 = k.xp.zeros_like(saved.x) if rx is None else images(rx)
         gamma, _ = self.norm.affine(k, w, 1, rx5)
         rgamma, rbeta = self.norm.affine(k, rw, 0, rx5)
         ry = k.empty(saved.y.shape, saved.y.dtype)
         rmean, xh_rx = (k.empty(saved.s.shape, saved.s.dtype) for _ in range(2))
         k.norm_act_pool_r_forward(
-            ry, rmean, xh_rx, rx5, *saved, gamma, rgamma, rbeta, self.slope, self.window
+            ry, rmean, xh_rx, rx5, *saved[:5], gamma, rgamma, rbeta, self.slope, self.window
         )
-        return like(ry, given), Tangents(rx5, rmean, xh_rx)
+        ry = ry.reshape(ry.shape[:3]) if saved.of_vectors else ry
+        return ry, Tangents(rx5, rmean, xh_rx)
 
     def r_backward(self, k, rdw, w, rw, saved, rsaved, dy, rdy, need_dx=True):
         (gamma, _), (rgamma, _) = self.norm.affine(k, w, 1, dy), self.norm.affine(k, rw, 0, dy)
         rdx = k.empty(saved.x.shape, rdy.dtype)
         k.norm_act_pool_r_backward(
             rdx, *self.norm.gradients(k, rdw, rdx), images(dy), images(rdy),
-            *saved, *rsaved, gamma, rgamma, self.slope, self.window,
+            *saved[:5], *rsaved, gamma, rgamma, self.slope, self.window,
         )  # fmt: skip
         return like(rdx, rdy)
 

@@ -17,7 +17,7 @@ from refmaml.layers.layer import Layer
 class Normalised(NamedTuple):
     """What a pass saves, or the tangents of it.
 
-    xh  the normalised input (T, N, C, L)
+    xh  the normalised input, in the input's shape (T, N, C, ...)
     s   1 / sqrt(var + eps) (T, C)
     """
 
@@ -102,27 +102,30 @@ class BatchNorm2d(Layer):
         y, xh = k.empty(x4.shape, dtype), k.empty(x4.shape, dtype)
         s = k.empty((len(x), self.num_features), dtype)
         k.batch_norm_forward(y, xh, s, x4, gamma, beta, self.eps)
-        return y.reshape(x.shape), Normalised(xh, s)
+        return y.reshape(x.shape), Normalised(xh.reshape(x.shape), s)
 
     def backward(self, k, dw, w, saved, dy, need_dx=True):
         gamma, _ = self.affine(k, w, 1, dy)
-        dx = k.empty(saved.xh.shape, np.result_type(dy.dtype, saved.xh.dtype))
-        k.batch_norm_backward(dx, *self.gradients(k, dw, dx), rows(dy), *saved, gamma)
+        xh, s = rows(saved.xh), saved.s
+        dx = k.empty(xh.shape, np.result_type(dy.dtype, xh.dtype))
+        k.batch_norm_backward(dx, *self.gradients(k, dw, dx), rows(dy), xh, s, gamma)
         return dx.reshape(dy.shape)
 
     def r_forward(self, k, w, rw, saved, rx):
         rx = k.xp.zeros_like(saved.xh) if rx is None else rx
         (gamma, _), (rgamma, rbeta) = self.affine(k, w, 1, rx), self.affine(k, rw, 0, rx)
-        rx4 = rx.reshape(saved.xh.shape)
-        ry, rxh = k.empty(rx4.shape, saved.xh.dtype), k.empty(rx4.shape, saved.xh.dtype)
-        rs = k.empty(saved.s.shape, saved.s.dtype)
-        k.batch_norm_r_forward(ry, rxh, rs, rx4, *saved, gamma, rgamma, rbeta)
-        return ry.reshape(rx.shape), Normalised(rxh, rs)
+        xh, s = rows(saved.xh), saved.s
+        ry, rxh = k.empty(xh.shape, xh.dtype), k.empty(xh.shape, xh.dtype)
+        rs = k.empty(s.shape, s.dtype)
+        k.batch_norm_r_forward(ry, rxh, rs, rows(rx), xh, s, gamma, rgamma, rbeta)
+        return ry.reshape(rx.shape), Normalised(rxh.reshape(rx.shape), rs)
 
     def r_backward(self, k, rdw, w, rw, saved, rsaved, dy, rdy, need_dx=True):
         (gamma, _), (rgamma, _) = self.affine(k, w, 1, dy), self.affine(k, rw, 0, dy)
-        rdx = k.empty(saved.xh.shape, rdy.dtype)
+        xh, rxh = rows(saved.xh), rows(rsaved.xh)
+        rdx = k.empty(xh.shape, rdy.dtype)
         k.batch_norm_r_backward(
-            rdx, *self.gradients(k, rdw, rdx), rows(dy), rows(rdy), *saved, *rsaved, gamma, rgamma
-        )
+            rdx, *self.gradients(k, rdw, rdx), rows(dy), rows(rdy),
+            xh, saved.s, rxh, rsaved.s, gamma, rgamma,
+        )  # fmt: skip
         return rdx.reshape(dy.shape)
