@@ -31,7 +31,7 @@ class Fused(NamedTuple):
 
 
 class Tangents(NamedTuple):
-    """What the R-pass saves: rx, its mean rmean = <rx> (T, C), and xh_rx = <xh rx> (T, C)."""
+    """What the R-pass saves: rx, rmean = <rx> (T, C) and xh_rx = <xh rx> (T, C)."""
 
     rx: np.ndarray
     rmean: np.ndarray

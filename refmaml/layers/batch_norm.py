@@ -29,8 +29,8 @@ class Normalised(NamedTuple):
 class BatchNorm2d(Layer):
     """y = gamma (x - <x>) / sqrt(<(x - <x>)^2> + eps) + beta.
 
-    <.> is the mean over the N H W values of a task and channel; the variance is the biased
-    one. Inputs are images (C, H, W) or vectors (C,).
+    <.> is the mean over the N H W values of a task and channel; the variance is the
+    biased one. Inputs are images (C, H, W) or vectors (C,).
     Parameters: weight = gamma (C,) unless gamma=False (then 1), bias = beta (C,) unless
     beta=False (then 0).
     There are no running statistics: the query set is normalised with its own mean and
@@ -74,8 +74,8 @@ class BatchNorm2d(Layer):
     def affine(self, k, w, absent_gamma, like):
         """(gamma, beta) from the parameters w, or their tangents.
 
-        A layer without gamma has absent_gamma in its place: 1, or 0 as a tangent. A layer
-        without beta has 0.
+        A layer without gamma has absent_gamma in its place: 1, or 0 as a tangent. A
+        layer without beta has 0.
         """
 
         def constant(value):
@@ -88,7 +88,8 @@ class BatchNorm2d(Layer):
     def gradients(self, k, dw, dy):
         """The arrays that (dgamma, dbeta) are written to: those in dw.
 
-        A parameter that the layer does not have gets an array that is not used afterwards.
+        A parameter that the layer does not have gets an array that is not used
+        afterwards.
         """
         shape = len(dy), self.num_features
         dgamma = dw["weight"] if self.gamma else k.empty(shape, dy.dtype)
