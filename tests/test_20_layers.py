@@ -120,7 +120,7 @@ REFUSED = [
         lambda: rm.BatchNorm2d(3).output_shape((4, 2, 2)),
         "input of BatchNorm2d: expected shape (3, H, W) or (3,), got shape (4, 2, 2)",
     ),
-    (lambda: rm.BatchNorm2d(3, eps=0), "eps: expected a number > 0"),
+    (lambda: rm.BatchNorm2d(3, eps=0), "eps: expected a finite number > 0"),
     (lambda: rm.MaxPool2d(0), "kernel_size: expected an integer >= 1"),
     (lambda: rm.MaxPool2d(3).output_shape((1, 2, 2)), "input of MaxPool2d"),
     (
@@ -135,7 +135,7 @@ REFUSED = [
         lambda: rm.CrossEntropy("average"),
         "reduction: expected one of mean, sum, sum/K, got 'average'",
     ),
-    (lambda: rm.MSE(factor=0), "factor: expected a number > 0, got 0"),
+    (lambda: rm.MSE(factor=0), "factor: expected a finite number > 0, got 0"),
 ]
 
 
