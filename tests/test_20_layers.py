@@ -1,4 +1,4 @@
-"""Rungs 1 to 3: every pass of every layer and loss against loops and the complex step, and what layers refuse."""
+"""Rungs 1 to 3: every pass of every layer and loss, and what layers refuse."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,9 @@ from refmaml.oracles.kinks import layer_margin
 from refmaml.oracles.layer_checks import layer_checks, loss_checks
 
 K = kernels.reference()
-PROMISE = 1e-13  # what the README promises of every pass in float64; theory's own tolerance is tighter still
+# The README promises this for every pass in float64. The tolerance of the checks is
+# smaller.
+PROMISE = 1e-13
 VARIANTS = [
     (case, shared)
     for case in cases.LAYERS
@@ -21,7 +23,8 @@ VARIANTS = [
 
 def assert_all_pass(checks):
     bad = [
-        f"{c.subject}: {c.quantity} against {c.oracle} is {c.error:.1e} off, allowed {c.tolerance:.1e}"
+        f"{c.subject}: {c.quantity} against {c.oracle} is {c.error:.1e} off, allowed "
+        f"{c.tolerance:.1e}"
         for c in checks
         if not c.passed
     ]
