@@ -270,7 +270,7 @@ def test_download_fetches_only_what_is_missing(tmp_path, monkeypatch):
 def real_root(monkeypatch, request):
     root = Path(os.environ.get("REFMAML_DATA") or "data")
     if not all((root / f"{name}.zip").exists() or (root / name).exists() for name in drawings.SETS):
-        pytest.skip(f"no Omniglot in {root}; REFMAML_OMNIGLOT may name its folder")
+        pytest.skip(f"no Omniglot in {root}; REFMAML_DATA names its folder")
     # Cached between runs: 32 460 pictures take long to read.
     monkeypatch.setenv("XDG_CACHE_HOME", str(request.config.cache.mkdir("refmaml")))
     return root
