@@ -11,12 +11,12 @@ out.loss, out.accuracy, out.grad
 from refmaml import kernels
 from refmaml.batch import Batch
 from refmaml.errors import ArgumentError, DataError, NonFiniteError, RefmamlError
+from refmaml.execution import Sequential
 from refmaml.layers import *  # noqa: F403 (its __all__ is the list of layers and losses)
 from refmaml.layers import __all__ as _layers
 from refmaml.methods import *  # noqa: F403 (its __all__ is the list of methods)
 from refmaml.methods import __all__ as _methods
 from refmaml.models import conv4, mlp, two_layer_linear
-from refmaml.network import Sequential
 from refmaml.quadratic import Quadratic
 from refmaml.tasks import *  # noqa: F403 (its __all__ is the list of task distributions)
 from refmaml.tasks import __all__ as _tasks

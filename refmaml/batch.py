@@ -49,6 +49,11 @@ class Batch:
         return sum(a.nbytes for _, a in self.named)
 
     @property
+    def arrays(self):
+        """(x_support, y_support, x_query, y_query)."""
+        return self.x_support, self.y_support, self.x_query, self.y_query
+
+    @property
     def sets(self):
         """((x_support, y_support), (x_query, y_query))."""
         return (self.x_support, self.y_support), (self.x_query, self.y_query)

@@ -1,10 +1,13 @@
-"""What refmaml raises. Every message is one line: the argument's name, what was expected, what came."""
+"""The exceptions of refmaml.
+
+Every message is one line: the argument's name, what was expected, what was given.
+"""
 
 from importlib.util import find_spec
 
 
 class RefmamlError(Exception):
-    """Base of every error refmaml raises on purpose; the command line prints its text and nothing else."""
+    """Base of all errors that refmaml raises on purpose; the command line prints the text."""
 
 
 class ArgumentError(RefmamlError, ValueError):
@@ -12,27 +15,34 @@ class ArgumentError(RefmamlError, ValueError):
 
 
 class NonFiniteError(RefmamlError, FloatingPointError):
-    """A NaN or an infinity appeared; the text names the first place it was seen, and the task, where it is one task's."""
+    """A NaN or an infinity appeared.
+
+    text  names the first place where it was found
+    task  the number of the task it belongs to; None where it belongs to no single task
+    """
 
     def __init__(self, text, task=None):
         super().__init__(text if task is None else f"{text} in task {task}")
         self.text, self.task = text, task
 
     def counted_from(self, start):
-        """The same of a task counted among all, where it was counted among those from number `start` on."""
+        """The same error, its task counted from `start`: for errors found in a chunk of tasks."""
         return NonFiniteError(self.text, None if self.task is None else start + self.task)
 
 
 class OutOfMemoryError(RefmamlError, MemoryError):
-    """The GPU's memory does not hold even one task."""
+    """The GPU's memory is too small for one task."""
 
 
 class DataError(RefmamlError, OSError):
-    """A data file or checkpoint is missing, foreign or corrupt."""
+    """A data file or checkpoint is missing, of another format, or corrupt."""
 
 
 def expect(condition, argument, expected, got):
-    """Raise `ArgumentError` in the house's one form unless `condition` holds; texts that take time may be functions."""
+    """Raise ArgumentError("ARGUMENT: expected EXPECTED, got GOT") unless `condition` holds.
+
+    A text that is expensive to make may be a function without arguments.
+    """
     if not condition:
         raise ArgumentError(
             f"{argument}: expected {expected() if callable(expected) else expected}, got {got() if callable(got) else got}"
@@ -40,7 +50,7 @@ def expect(condition, argument, expected, got):
 
 
 def expect_installed(argument, module, package):
-    """Raise `ArgumentError` unless Python finds `module`, which `pip install package` brings."""
+    """Raise ArgumentError unless Python finds `module`, which `pip install package` installs."""
     expect(
         find_spec(module) is not None,
         argument,

@@ -3,6 +3,7 @@
 from functools import partial
 
 from refmaml.errors import expect
+from refmaml.execution import Sequential
 from refmaml.layers import (
     MSE,
     BatchNorm2d,
@@ -16,7 +17,6 @@ from refmaml.layers import (
     Tanh,
 )
 from refmaml.layers.initialise import small_normal, standard_normal, xavier_uniform
-from refmaml.network import Sequential
 
 ACTIVATIONS = {"relu": ReLU, "tanh": Tanh}
 

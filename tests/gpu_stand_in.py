@@ -54,7 +54,7 @@ class StandIn:
     def about(self):
         return dict(ABOUT)
 
-    def bring(self, a):
+    def to_device(self, a):
         return a.copy()
 
     def fetch(self, a):

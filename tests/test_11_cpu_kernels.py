@@ -191,7 +191,7 @@ def test_complex_numbers_are_refused_with_the_way_out():
 
 def test_auto_takes_the_cpu_kernels_where_numba_is_there_and_the_reference_where_not(monkeypatch):
     assert kernels.auto().name == "cpu"
-    monkeypatch.setattr("refmaml.kernels.kernel_set.importable", lambda module: False)
+    monkeypatch.setattr("refmaml.kernels.factories.importable", lambda module: False)
     assert kernels.auto().name == "reference"
     with pytest.raises(ImportError, match="pip install numba"):
         kernels.cpu()

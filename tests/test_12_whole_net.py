@@ -12,7 +12,7 @@ from refmaml.execution.fusion import plan
 from refmaml.oracles import cases
 from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import relative_error, tolerance
-from refmaml.oracles.whole_net_checks import chain_check, nets, probe, quantities
+from refmaml.oracles.whole_net_checks import nets, probe, quantities, whole_net_check
 
 numba = pytest.importorskip("numba", reason="the cpu kernels need numba, which is not installed")
 
@@ -28,15 +28,17 @@ NETS = nets()
 
 def with_chain(made):
     """The cpu kernels, with `made` (operations, loss) -> chain in place of their own."""
-    return kernels.KernelSet("cpu", CPU.functions, empty=CPU.empty, chain=made)
+    return kernels.KernelSet("cpu", CPU.functions, empty=CPU.empty, whole_net=made)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", NETS)
 def test_every_net_agrees_with_the_reference_kernels(name, dtype):
-    assert NETS[name].with_kernels(CPU).chain(NETS[name].input_shape, np.dtype(dtype)) is not None
+    assert (
+        NETS[name].with_kernels(CPU).whole_net(NETS[name].input_shape, np.dtype(dtype)) is not None
+    )
     for shared in (False, True):
-        for check in chain_check(name, NETS[name], CPU, dtype, shared):
+        for check in whole_net_check(name, NETS[name], CPU, dtype, shared):
             assert check.passed, check
 
 
@@ -93,7 +95,7 @@ def test_a_planted_error_is_caught(error):
 
     wrong = with_chain(partial(planted, memory=Memory(), threads=1))
     assert not all(
-        check.passed for check in chain_check(name, NETS[name], wrong, np.float64, False)
+        check.passed for check in whole_net_check(name, NETS[name], wrong, np.float64, False)
     )
 
 
@@ -124,7 +126,7 @@ def test_an_error_planted_in_the_inner_loop_is_caught(kind):
     wrong = with_chain(lambda operations, loss: kind(operations, loss, Memory(), 1))
     bad = [
         check.quantity
-        for check in chain_check("mlp", NETS["mlp"], wrong, np.float64, True)
+        for check in whole_net_check("mlp", NETS["mlp"], wrong, np.float64, True)
         if not check.passed
     ]
     assert "lam_0" in bad and all(
@@ -150,7 +152,7 @@ def test_exchanging_a_kernel_turns_the_chain_off_so_that_the_exchange_is_seen():
         y *= 2
 
     other = net.with_kernels(CPU.replace(linear_forward=doubled))
-    assert other.chain(net.input_shape, np.dtype(float)) is None
+    assert other.whole_net(net.input_shape, np.dtype(float)) is None
     assert not np.allclose(other.primal(w, x, y).outputs, net.primal(w, x, y).outputs)
 
 
@@ -162,9 +164,9 @@ def test_layers_without_words_and_orders_that_do_not_fit_run_layer_by_layer():
     )
     assert (
         plan(twice, (3,)) is not None
-        and twice.with_kernels(CPU).chain((3,), np.dtype(float)) is None
+        and twice.with_kernels(CPU).whole_net((3,), np.dtype(float)) is None
     )
-    assert NETS["mlp"].with_kernels(CPU).chain((3,), np.dtype(complex)) is None
+    assert NETS["mlp"].with_kernels(CPU).whole_net((3,), np.dtype(complex)) is None
     theta, batch = (
         cases.start(twice, np.random.default_rng(0)),
         np.random.default_rng(1).standard_normal((2, 5, 3)),
@@ -183,7 +185,7 @@ def test_the_bits_depend_neither_on_threads_nor_on_chunks_nor_on_the_run(name):
     w, x, y, v, _ = probe(net, np.float32, False)
     w, x, y, v = (np.concatenate([a, a[::-1]]) for a in (w, x, y, v))
     several = kernels.KernelSet(
-        "cpu", CPU.functions, empty=CPU.empty, chain=lambda *made: Always(*made, Memory(), 4)
+        "cpu", CPU.functions, empty=CPU.empty, whole_net=lambda *made: Always(*made, Memory(), 4)
     )
     first = quantities(net.with_kernels(CPU), w, x, y, v)
     for other in (several, CPU, kernels.cpu(threads=2)):

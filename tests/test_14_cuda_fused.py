@@ -8,12 +8,12 @@ from fused_layers import FUSED_REFERENCE, LARGE, SMALL, errors, fused, unfused
 from kernel_passes import PRECISIONS, REFERENCE, draws, passes
 
 from refmaml import kernels
+from refmaml.execution import Sequential
 from refmaml.execution.fused_layers import Identity, NormActPool
 from refmaml.execution.fusion import fused_layers
 from refmaml.kernels.norm_act_pool import cuda as launches
 from refmaml.layers import BatchNorm2d, Conv2d, Flatten, LeakyReLU, Linear, MaxPool2d, ReLU, Tanh
 from refmaml.models import conv4
-from refmaml.network import Sequential
 from refmaml.oracles import cases
 from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import relative_error, tolerance
@@ -45,7 +45,7 @@ def test_every_pass_is_that_of_the_three_layers(request, kernel_set, case):
 def test_a_channel_that_is_not_held_in_shared_memory_gives_the_same_bits(cuda, case, monkeypatch):
     inputs = draws(unfused(case), 2, False, np.float32)
     held = passes(case, cuda, *inputs)
-    monkeypatch.setattr(launches, "ROOM", 0)
+    monkeypatch.setattr(launches, "SHARED_BYTES", 0)
     again = passes(case, cuda, *inputs)
     assert all(np.array_equal(held[name], again[name]) for name in held)
 

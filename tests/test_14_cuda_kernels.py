@@ -29,7 +29,7 @@ import refmaml as rm
 from refmaml import kernels
 from refmaml.cli import main
 from refmaml.kernels.cuda_runtime.launcher import VERSIONS, Launcher, parts_of
-from refmaml.kernels.kernel_set import FUSED, collect
+from refmaml.kernels.discovery import collect, fusions
 from refmaml.layers import Conv2d, CrossEntropy, LeakyReLU, Linear, MaxPool2d, ReLU, Softplus, Tanh
 from refmaml.oracles import cases
 from refmaml.oracles.kernel_checks import method_kernel_check
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
 def test_the_set_offers_what_the_reference_offers_and_fused_kernels(cuda):
     assert (
-        set(cuda.functions) == set(REFERENCE.functions) | set(collect("reference", FUSED))
+        set(cuda.functions) == set(REFERENCE.functions) | set(collect("reference", fusions())[0])
         and cuda.name == "cuda"
     )
 
@@ -188,7 +188,7 @@ def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught(cuda, kernel):
 
 def test_a_launch_says_which_limit_it_breaks(device):
     with pytest.raises(
-        ValueError, match="vector_scale: expected at most 65535 tasks in a launch, got 65536"
+        ValueError, match="vector_scale: expected at most 65535 tasks, got 65536"
     ):
         a = np.zeros((65536, 1))
         Launcher(device).elements("vector", "vector_scale", [a], [a, a], 1)

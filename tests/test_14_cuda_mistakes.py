@@ -11,7 +11,7 @@ from test_13_cuda_shim import sanitized
 
 from refmaml import kernels
 from refmaml.execution.fused_layers import NormActPool
-from refmaml.kernels.cuda_runtime.launcher import common
+from refmaml.kernels.cuda_runtime.source import common
 from refmaml.layers import BatchNorm2d
 from refmaml.oracles import cases
 
@@ -24,25 +24,25 @@ FUSED = {
         "held, of);",
     ),
     "sums are overwritten while they are read": (
-        f"    __syncthreads();{36 * ' '}// before the next sums",
+        "    __syncthreads();  // before the next sums",
         "//",
     ),
     "the tangent of s is left out": ("norm.rs() * inner + norm.s * rinner", "norm.s * rinner"),
     "the last of equals wins": ("a > best.a ||", "a >= best.a ||"),
     "a window's rim is taken for a winner": ("(a >= of.Ho || b >= of.Wo)", "(b >= of.Wo)"),
     "what is found again behind the last place counts": (
-        "if (places[j].hi < N) keep(places[j],",
-        "keep(places[j].hi < N ? places[j] : places[0],",
+        "if (indices[j].hi < N) keep(indices[j],",
+        "keep(indices[j].hi < N ? indices[j] : indices[0],",
     ),
 }
 CONVOLUTIONS = {
     "no barrier between a slice and the next": (
-        "loader.tell(buffer);\n        __syncthreads();",
-        "loader.tell(buffer);",
+        "loader.publish(buffer);\n        __syncthreads();",
+        "loader.publish(buffer);",
     ),
-    "one buffer for both slices": ("loader.put(buffer ^ 1)", "loader.put(buffer)"),
+    "one buffer for both slices": ("loader.store_slice(buffer ^ 1)", "loader.store_slice(buffer)"),
     "both halves are of the first product": ("pairs{first, second}", "pairs{first, first}"),
-    "the steps of two slices in one place": ("loader.tell(buffer);", "loader.tell(buffer ^ 1);"),
+    "the steps of two slices in one place": ("loader.publish(buffer);", "loader.publish(buffer ^ 1);"),
     "a place beyond the upper border is seen": (
         "unsigned(column.row + step.row) < unsigned(plan.seen_rows)",
         "column.row + step.row < plan.seen_rows",
@@ -93,7 +93,7 @@ SEEN = {  # {mistake: (operation, the texts, what the sanitizer says)}
     "beyond the last column": ("conv2d", "if (i >= plan.columns) continue;", "", OVERRUN),
     "four at a time from anywhere": (
         "conv2d",
-        "reinterpret_cast<unsigned long long>(out) % alignof(Quad) == 0",
+        "reinterpret_cast<unsigned long long>(out) % alignof(Vector4) == 0",
         "true",
         ASTRAY,
     ),

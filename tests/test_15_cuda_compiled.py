@@ -9,9 +9,10 @@ from cuda_shim import machine_code, nvrtc
 from cuda_shim.build import kernel_names
 from cuda_shim.kernels import texts
 
-from refmaml.kernels.cuda_runtime.launcher import KERNELS, PRECISIONS, THREADS, source
-from refmaml.kernels.kernel_set import FUSED, OPERATIONS
-from refmaml.kernels.norm_act_pool.cuda import MOST
+from refmaml.kernels.cuda_runtime.launcher import THREADS
+from refmaml.kernels.cuda_runtime.source import PRECISIONS, source
+from refmaml.kernels.discovery import folders
+from refmaml.kernels.norm_act_pool.cuda import MAX_THREADS
 
 # {kernel: [registers of a float32 thread, of a float64 thread]}: what none may exceed on any architecture.
 BUDGET = json.loads((Path(__file__).parent / "cuda_shim" / "budget.json").read_text())
@@ -40,7 +41,7 @@ def over_budget(found, dtype, budget=BUDGET):
 @pytest.mark.parametrize("arch,dtype", COMBINATIONS)
 def test_every_file_compiles_within_its_budget(compiler, arch, dtype):
     over = {}
-    for operation in OPERATIONS + FUSED:
+    for operation in folders():
         found = compiler.compile(source(operation), arch, PRECISIONS[dtype])
         assert set(found) == set(kernel_names(source(operation)))
         over |= over_budget(found, dtype)
@@ -62,7 +63,7 @@ def test_a_kernel_beyond_its_budget_is_named(compiler):
 def test_the_compiler_names_the_file_and_the_line_of_an_error(compiler):
     planted, text = (
         "struct ForwardPlan : NoSuchPlan {",
-        (KERNELS / "conv2d" / "conv2d_v3.cu").read_text(),
+        (folders()["conv2d"] / "conv2d_v3.cu").read_text(),
     )
     line = text[: text.index("struct ForwardPlan")].count("\n") + 1
     with pytest.raises(RuntimeError, match=rf"conv2d_v3\.cu\({line}\): error"):
@@ -79,7 +80,7 @@ def test_the_budget_names_every_kernel_and_lets_its_largest_block_run_on_every_a
         np.max(
             [registers for name, registers in BUDGET.items() if name.startswith("norm_act_pool")]
         )
-        * MOST
+        * MAX_THREADS
         <= 65536
     )
 
@@ -132,7 +133,7 @@ def test_the_next_slice_is_fetched_among_the_products(main_loops):
         ]
 
     behind = source("conv2d").replace(
-        "        loader.bring(buffer ^ 1);", "        if (more) loader.bring(buffer ^ 1);"
+        "        loader.load(buffer ^ 1);", "        if (more) loader.load(buffer ^ 1);"
     )
     assert (
         behind != source("conv2d")

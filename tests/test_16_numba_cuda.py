@@ -15,7 +15,7 @@ from fused_layers import SMALL, unfused
 from kernel_passes import dots, draws, loss_passes, passes, vectors_passes
 
 import refmaml as rm
-from refmaml.kernels import kernel_set
+from refmaml.kernels import discovery, factories
 from refmaml.oracles import cases
 
 pytest.importorskip("numba", reason="the numba_cuda kernels need numba, which is not installed")
@@ -46,7 +46,7 @@ def test_every_kernel_agrees_with_the_reference_on_the_simulator():
         what: fraction for what, fraction in found["fractions"].items() if not fraction <= 1
     }
     assert set(found["launched"]) == set(
-        kernel_set.collect("reference", kernel_set.OPERATIONS + kernel_set.FUSED)
+        discovery.collect("reference", discovery.folders())[0]
     )
 
 
@@ -81,12 +81,12 @@ def test_every_kernel_compiles_for_a_gpu(monkeypatch):
         for a in outputs:
             a[...] = 1
 
-    for operation in kernel_set.OPERATIONS + kernel_set.FUSED:
+    for operation in discovery.folders():
         monkeypatch.setattr(
             import_module(f"refmaml.kernels.{operation}.numba_cuda"), "for_each", compile_only
         )
     k = rm.kernels.KernelSet(
-        "numba_cuda", kernel_set.collect("numba_cuda", kernel_set.OPERATIONS + kernel_set.FUSED)
+        "numba_cuda", discovery.collect("numba_cuda", discovery.folders())[0]
     )
     for case in cases.LAYERS:
         passes(case, k, *draws(case, 1, False, np.float32))
@@ -108,6 +108,6 @@ def test_without_a_gpu_or_numba_the_set_says_so_in_one_line(monkeypatch):
         match="^the numba_cuda kernels: expected a GPU, got none; NUMBA_ENABLE_CUDASIM=1 .*simulator$",
     ):
         rm.kernels.numba_cuda()
-    monkeypatch.setattr(kernel_set, "importable", lambda module: False)
+    monkeypatch.setattr(factories, "importable", lambda module: False)
     with pytest.raises(ImportError, match="need numba"):
         rm.kernels.numba_cuda()

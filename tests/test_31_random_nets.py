@@ -13,7 +13,8 @@ from refmaml.doctor.cases import Case
 from refmaml.oracles import cases, complex_step, dense, whole_net_checks
 from refmaml.oracles.kernel_checks import layer_kernel_checks
 from refmaml.oracles.layer_checks import layer_checks
-from refmaml.oracles.net_checks import imaml_dense_check, net_terms, reptile_check, truth_by_steps
+from refmaml.oracles.method_checks import displacement_check, imaml_dense_check, truth_by_steps
+from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import tolerance
 
 REFERENCE, CPU = kernels.reference(), kernels.cpu()
@@ -37,7 +38,7 @@ def noise(f, rng, inputs):
             else a
             for a in inputs
         ]
-        single, double = f(*near), f(*whole_net_checks.exactly(*near))
+        single, double = f(*near), f(*whole_net_checks.in_float64(*near))
         moved.append({name: np.abs(single[name] - double[name]).max() for name in double})
     return {name: max(each[name] for each in moved) for name in moved[0]}
 
@@ -151,7 +152,7 @@ def test_imaml_solves_the_dense_system_and_reptile_takes_its_steps(
     )  # I + H / lambda need not be definite
     check = imaml_dense_check(imaml, net, theta, batch)
     assert check.error <= LEEWAY * check.tolerance, check
-    assert (check := reptile_check(rm.Reptile(0.01, 3, inner_batch=2), net, theta, batch)).passed, (
+    assert (check := displacement_check(rm.Reptile(0.01, 3, inner_batch=2), net, theta, batch)).passed, (
         check
     )
 
@@ -166,7 +167,7 @@ def chain_apart(net, fast, seed, dtype, shared):
     terms = 3 * (whole_net_checks.STEPS + 1) * net_terms(net, whole_net_checks.EXAMPLES)
     found, exact = (
         whole_net_checks.quantities(net.with_kernels(fast), *drawn),
-        quantities(*whole_net_checks.exactly(*drawn)),
+        quantities(*whole_net_checks.in_float64(*drawn)),
     )
     return apart(found, exact, noise(quantities, rng, drawn), dtype, terms)
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import refmaml as rm
-from refmaml.oracles import cases, net_checks, unrolled
+from refmaml.methods import table
+from refmaml.oracles import cases, meta_objectives, method_checks, wrong_gradients
 
 PROMISE = 1e-12  # what the README promises of every meta-gradient in float64
 METHODS = cases.methods()
@@ -12,18 +13,18 @@ METHODS = cases.methods()
 
 def case_of(method, context):
     net = cases.conv_net(context)
-    theta, batch, margin = cases.method_case(net, unrolled.fixed_rates(net, method))
+    theta, batch, margin = cases.method_case(net, meta_objectives.fixed_rates(net, method))
     return net, theta, batch, margin
 
 
 @pytest.mark.parametrize(
     "method,context",
     METHODS,
-    ids=lambda v: net_checks.describe(v) if not isinstance(v, bool) else "",
+    ids=lambda v: method_checks.describe(v) if not isinstance(v, bool) else "",
 )
 def test_a_meta_gradient_is_the_derivative_of_the_loss_after_adaptation(method, context):
     net, theta, batch, margin = case_of(method, context)
-    check = net_checks.meta_gradient_check(
+    check = method_checks.meta_gradient_check(
         method, net, method.init(net, theta), batch, margin=margin
     )
     assert check.passed and check.error < PROMISE, check
@@ -31,9 +32,9 @@ def test_a_meta_gradient_is_the_derivative_of_the_loss_after_adaptation(method, 
 
 def test_the_check_refuses_every_wrong_meta_gradient_of_maml():
     method, net = METHODS[0][0], cases.conv_net()
-    theta, batch, _ = cases.method_case(net, unrolled.fixed_rates(net, method))
-    truth = net_checks.truth_by_steps(method, net, theta, batch)
-    checks = net_checks.planted_errors(method, net, theta, batch, truth)
+    theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
+    truth = method_checks.truth_by_steps(method, net, theta, batch)
+    checks = wrong_gradients.planted_errors(method, net, theta, batch, truth)
     assert len(checks) == 5
     for name, check in checks.items():
         assert not check.passed and check.error > 1e-3, (name, check)
@@ -41,22 +42,22 @@ def test_the_check_refuses_every_wrong_meta_gradient_of_maml():
 
 def test_the_check_refuses_a_single_entry_that_is_off_by_a_millionth():
     method, net = METHODS[0][0], cases.conv_net()
-    theta, batch, _ = cases.method_case(net, unrolled.fixed_rates(net, method))
-    truth = net_checks.truth_by_steps(method, net, theta, batch)
+    theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
+    truth = method_checks.truth_by_steps(method, net, theta, batch)
 
     def nearly(net, meta, batch):
         grad = method.meta_gradient(net, meta, batch).grad
         grad[np.abs(grad).argmax()] *= 1 + 1e-6
         return grad
 
-    assert not net_checks.meta_gradient_check(
+    assert not method_checks.meta_gradient_check(
         method, net, theta, batch, truth, candidate=nearly
     ).passed
 
 
 def test_cavia_differentiates_through_its_context_and_the_context_really_moves():
     method, net = rm.CAVIA(0.3, 5), cases.conv_net(True)
-    theta, batch, _ = cases.method_case(net, unrolled.fixed_rates(net, method))
+    theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
     out = method.meta_gradient(net, theta, batch, trace=True)
     context = net.mask(("context",))
     assert (out.grad[context] == 0).all() and (out.grad[~context] != 0).any()
@@ -71,7 +72,7 @@ def test_cavia_differentiates_through_its_context_and_the_context_really_moves()
     A = method.inner_lr * context
 
     def M(start):
-        phis = unrolled.inner_loop(net, start[None] * np.ones((len(batch), 1)), [A] * 5, x, y)
+        phis = meta_objectives.inner_loop(net, start[None] * np.ones((len(batch), 1)), [A] * 5, x, y)
         return net.loss(phis[-1], batch.x_query, batch.y_query).mean()
 
     from refmaml.oracles import complex_step
@@ -84,11 +85,11 @@ def test_cavia_differentiates_through_its_context_and_the_context_really_moves()
     )
 
 
-@pytest.mark.parametrize("method", cases.reptiles(), ids=net_checks.describe)
+@pytest.mark.parametrize("method", cases.methods_with(table.DISPLACEMENT), ids=method_checks.describe)
 def test_reptile_is_its_definition_stepped_by_hand(method):
     net, rng = cases.smooth_net(), np.random.default_rng(0)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=3)
-    check = net_checks.reptile_check(method, net, theta, batch)
+    check = method_checks.displacement_check(method, net, theta, batch)
     assert check.passed and check.error < PROMISE, check
 
 
@@ -147,7 +148,7 @@ def test_memory_does_not_grow_with_the_number_of_tasks():
 
 def test_the_trace_of_maml_satisfies_its_two_recursions():
     method, net = rm.MAML(0.3, 4), cases.conv_net()
-    theta, batch, _ = cases.method_case(net, unrolled.fixed_rates(net, method))
+    theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
     t = method.meta_gradient(net, theta, batch, trace=True).trace
     assert [len(t[name]) for name in ("phi", "inner_grad", "lam", "hvp")] == [5, 4, 5, 4]
     for k in range(4):
@@ -198,7 +199,7 @@ REFUSED = [
     ),
     (
         lambda: rm.MAMLPlusPlus(0.1, 3, loss_weights=(1,)),
-        "loss_weights: expected 3 weights, one for each inner step",
+        "loss_weights: expected 3 finite numbers, one for each inner step",
     ),
     (
         lambda: rm.MAML(0.1).meta_gradient(NET, THETA[1:], BATCH),
@@ -291,7 +292,7 @@ def test_a_carried_moment_that_starts_at_zero_again_is_noticed():
 
     net, rng = cases.smooth_net(), np.random.default_rng(0)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=3)
-    check = net_checks.reptile_check(
+    check = method_checks.displacement_check(
         Forgetful(0.01, 5, optimizer="adam", moment="carried"), net, theta, batch
     )
     assert not check.passed and check.error > 1e-3

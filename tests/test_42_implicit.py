@@ -5,7 +5,7 @@ import pytest
 
 import refmaml as rm
 from refmaml.methods.conjugate_gradients import REFERENCE, STATUSES, iterate
-from refmaml.oracles import cases, net_checks
+from refmaml.oracles import cases, method_checks
 from refmaml.oracles.tolerance import relative_error, tolerance
 
 RNG = np.random.default_rng(0)
@@ -125,7 +125,7 @@ def test_iterations_that_nobody_looks_at_change_no_bit():
         [[1.0, 2, 3], [1, 1, 1], [0, 0, 1], [1, 1, 0], [np.nan, 0, 0], [0, 0, 0], [1e10, 0, 0]]
     )
     looked = rm.conjugate_gradients(times(A), b, maxiter=9, tol=1e-12)
-    blind = iterate(times(A), b, 9, 1e-12, REFERENCE, look=False)
+    blind = iterate(times(A), b, 9, 1e-12, REFERENCE, early_stop=False)
     assert len(looked.residuals) == 3 and len(blind.residuals) == 10
     assert np.array_equal(looked.x, blind.x) and np.array_equal(looked.iterations, blind.iterations)
     assert STATUSES[blind.status].tolist() == looked.status.tolist()
@@ -158,8 +158,8 @@ def test_imaml_agrees_with_lapack_and_with_the_complex_step_through_a_converged_
         and (out.report["cg_status"] == "converged").all()
     )
     for check in (
-        net_checks.imaml_dense_check(method, net, theta, batch),
-        net_checks.meta_gradient_check(method, net, theta, batch),
+        method_checks.imaml_dense_check(method, net, theta, batch),
+        method_checks.meta_gradient_check(method, net, theta, batch),
     ):
         assert check.passed and check.error < 1e-10, check
 
@@ -188,8 +188,8 @@ def test_the_dense_check_refuses_wrong_implicit_gradients(wrong):
             )
 
     planted = Planted(2.0, 40, solver="newton_cg", cg_steps=100, cg_tol=1e-15)
-    assert net_checks.imaml_dense_check(exact, net, theta, batch).passed
-    assert net_checks.imaml_dense_check(planted, net, theta, batch).error > 1e-2
+    assert method_checks.imaml_dense_check(exact, net, theta, batch).passed
+    assert method_checks.imaml_dense_check(planted, net, theta, batch).error > 1e-2
 
 
 def test_truncated_cg_says_that_it_is():
@@ -267,7 +267,7 @@ def test_float32_runs_in_float32_to_the_end():
         single = method.meta_gradient(net, theta.astype(np.float32), batch).grad
         assert single.dtype == np.float32
         assert relative_error(single, method.meta_gradient(net, theta, batch).grad) <= tolerance(
-            np.float32, net_checks.method_terms(method, net, batch)
+            np.float32, method_checks.method_terms(method, net, batch)
         )
 
 

@@ -14,8 +14,8 @@ from refmaml import kernels
 from refmaml.errors import OutOfMemoryError
 from refmaml.models import mlp
 from refmaml.oracles import cases, kernel_checks, whole_net_checks
+from refmaml.oracles.meta_objectives import fixed_rates
 from refmaml.oracles.tolerance import relative_error
-from refmaml.oracles.unrolled import fixed_rates
 from refmaml.training import SGD, Adam, Schedule, checkpoint, evaluate, train
 from refmaml.training.meta_step import MetaStep
 from refmaml.training.trainer import Recipe
@@ -114,7 +114,7 @@ def test_a_replayed_step_has_the_bits_of_a_launched_one_and_resumes_to_the_bit(
 ):
     @dataclass(frozen=True)
     class Launched(rm.MAML):
-        graph_capturable = False
+        data_independent = False
 
     graphs, saved = [], []
     for dtype in (np.float32, np.float64):
@@ -292,7 +292,7 @@ def test_the_checks_of_verify_pass_on_the_gpu_s_arrays_and_refuse_a_wrong_kernel
         rows = kernel_checks.layer_kernel_checks(
             cases.LAYERS[5], k, reference, np.float32, shared=True
         )
-        rows += whole_net_checks.chain_check(
+        rows += whole_net_checks.whole_net_check(
             "mlp", whole_net_checks.nets()["two-layer linear"], k, np.float64, shared=False
         )
         rows.append(kernel_checks.method_kernel_check(METHODS[0], net, theta, batch, k, np.float64))

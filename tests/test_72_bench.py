@@ -24,8 +24,8 @@ from refmaml.bench import (
     startup,
     timing,
 )
-from refmaml.bench.contestants import PEERS, find, missing
-from refmaml.bench.contestants.contestant import Contestant, chunks, first_of
+from refmaml.bench.implementations import PEERS, find, missing
+from refmaml.bench.implementations.implementation import Implementation, chunks, first_settings
 from refmaml.bench.kernel_calls import examples, nets
 from refmaml.bench.kernel_calls import record as record_calls
 from refmaml.bench.worker import Seat, Worker, WorkerError
@@ -136,7 +136,7 @@ def test_a_first_order_gradient_is_further_off_than_rounding_may_be(name):
     wrong = first_order.meta_gradient(few.net(), few.theta(float), few.batch(float)).grad
     assert agreement.distance(
         wrong, agreement.reference_gradient(few)
-    ) > 2 * agreement.rounded_limit(few)
+    ) > 2 * agreement.float32_limit(few)
 
 
 class Answers:
@@ -166,13 +166,13 @@ def test_every_peer_computes_the_reference_gradient_in_float64(name):
     workload = TABLE["sinusoid-1"].with_tasks(2)
     with Worker(name) as worker:
         gradient = worker.ask(
-            "gradient", workload, np.float64, {**first_of(contestant.choices(workload))}
+            "gradient", workload, np.float64, {**first_settings(contestant.choices(workload))}
         )
     assert agreement.distance(gradient, agreement.reference_gradient(workload)) < agreement.EXACT
 
 
 def test_an_absent_library_is_a_reason():
-    absent = Contestant("absent", "absent", ("no_such_library",), lambda w: {}, None)
+    absent = Implementation("absent", "absent", ("no_such_library",), lambda w: {}, None)
     assert (
         missing(absent) == "no_such_library: not installed; pip install 'refmaml[bench]' brings it"
     )
@@ -344,7 +344,7 @@ def test_ratios_are_those_of_the_medians():
             name, name, {}, timing.Spread(seconds, seconds, seconds, seconds, 3), exact=exact
         )
 
-    part = record.meta_record(
+    part = record.workload_record(
         TINY,
         [
             result("refmaml", 2.0),
@@ -362,7 +362,7 @@ def test_ratios_are_those_of_the_medians():
 def test_the_picture_takes_a_workload_on_which_nobody_was_timed(tmp_path):
     picture.write_picture(
         tmp_path / "p.png",
-        [record.meta_record(TINY, [race.Result("refmaml", "refmaml", {}, refused="no")])],
+        [record.workload_record(TINY, [race.Result("refmaml", "refmaml", {}, refused="no")])],
     )
     assert (tmp_path / "p.png").stat().st_size > 0
 

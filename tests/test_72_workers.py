@@ -6,7 +6,7 @@ from time import perf_counter, sleep
 import pytest
 
 from refmaml.bench import race
-from refmaml.bench.gpu import race as gpu_race
+from refmaml.bench.gpu import race as gpu_comparison
 from refmaml.bench.memory import resident
 from refmaml.bench.worker import Worker, WorkerError
 from refmaml.bench.workloads import TABLE
@@ -71,14 +71,14 @@ def test_workers_that_are_asked_together_have_one_limit_together():
             name: stack.enter_context(Worker(name, limit=PATIENCE, seat=Sleeper)) for name in names
         }
         results = {name: race.Result(name, "", {}) for name in names}
-        gpu_race.all_workers(
+        gpu_comparison.all_workers(
             workers, results, "doze", lambda name: (0,), lambda result, answer: result
         )
         assert not any(result.refused for result in results.values())
         for worker in workers.values():
             worker.limit = 3
         started = perf_counter()
-        gpu_race.all_workers(
+        gpu_comparison.all_workers(
             workers, results, "doze", lambda name: (600,), lambda result, answer: result
         )
         assert (

@@ -9,7 +9,7 @@ import refmaml as rm
 from refmaml import kernels
 from refmaml.doctor.probes import own_case
 from refmaml.errors import ArgumentError
-from refmaml.oracles.net_checks import wrong_gradients
+from refmaml.oracles.wrong_gradients import wrong_gradients
 
 CPU, SEEDS, RUN_AWAY = kernels.cpu(), st.integers(0, 2**16), 1e6
 NAMES = {

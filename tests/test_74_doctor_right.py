@@ -10,7 +10,7 @@ import refmaml as rm
 from refmaml.autodiff.formulas import why_not
 from refmaml.doctor.cases import Case
 from refmaml.oracles import cases
-from refmaml.oracles.net_checks import truth_by_steps
+from refmaml.oracles.method_checks import truth_by_steps
 
 
 def title(pair):

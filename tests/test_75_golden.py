@@ -11,7 +11,7 @@ from refmaml.methods import CAVIA, IMAML, MAMLPlusPlus, MetaSGD, Reptile
 from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.oracles import closed_forms, complex_step, dense, loops
 from refmaml.oracles.closed_forms import QuadraticTask
-from refmaml.oracles.net_checks import truth_by_steps
+from refmaml.oracles.method_checks import truth_by_steps
 from refmaml.oracles.tolerance import relative_error, tolerance
 from refmaml.quadratic import Quadratic
 

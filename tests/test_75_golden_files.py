@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from refmaml.cli import main
+from refmaml.execution import Sequential
 from refmaml.golden import check, files
 from refmaml.golden.problems import problems
-from refmaml.network import Sequential
 
 ROOT = Path(__file__).parent.parent
 KNOWN = problems()

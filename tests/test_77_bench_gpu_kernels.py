@@ -13,10 +13,10 @@ from gpu_stand_in import LIMITS, SMALL, StandIn, named_cuda, right_kernels, wron
 import refmaml as rm
 from refmaml import kernels
 from refmaml.bench.gpu import device, grouped, kernel_rows, roofs, rotation
-from refmaml.bench.gpu.small import PLANTED
+from refmaml.bench.gpu.sanitizer_program import PLANTED
 from refmaml.bench.kernel_calls import examples
 from refmaml.bench.kernel_calls import record as record_calls
-from refmaml.kernels.cuda_runtime.launcher import source
+from refmaml.kernels.cuda_runtime.source import source
 
 needs_compiler = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
@@ -104,7 +104,7 @@ def test_roofs_are_operations_and_bytes_over_the_time_measured(monkeypatch):
 
 @pytest.mark.parametrize("size", [1, 1000, 4096, 10**6])
 def test_sets_together_are_twice_the_cache_unless_they_are_too_many(size):
-    count = rotation.sets_beyond(l2 := 1 << 16, size)
+    count = rotation.sets_exceeding_cache(l2 := 1 << 16, size)
     assert 2 <= count <= rotation.MOST_SETS and (
         count * size >= 2 * l2 or count == rotation.MOST_SETS
     )
@@ -165,7 +165,7 @@ def test_a_row_s_floor_is_the_roof_that_takes_longer(calls):
         for call, _ in calls
         if call.kernel == "conv2d_forward" and call.arguments[0].shape[3] > 2
     )
-    exact, tasks = kernel_rows.exact_of(call), 6
+    exact, tasks = kernel_rows.reference_results(call), 6
     row = kernel_rows.kernel_row(StandIn(seconds=(1e-3,)), LIMITS, call, exact, tasks, 2, "float32")
     y, x, w = call.arguments[:3]
     per_launch = 1e-3 / row.timing.sets

@@ -45,7 +45,7 @@ def read(path):
 def test_a_program_s_lines_and_status_come_back():
     heard = []
     code = "import sys; print('a'); print('b', file=sys.stderr); sys.exit(4)"
-    status, lines = process.limited([sys.executable, "-c", code], 60, tell=heard.append)
+    status, lines = process.run_limited([sys.executable, "-c", code], 60, tell=heard.append)
     assert status == 4 and sorted(lines) == ["a", "b"] and heard == lines
 
 
@@ -56,7 +56,7 @@ def test_a_program_that_hangs_is_ended_with_all_it_started(tmp_path):
         f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}'); print('started', flush=True); time.sleep(600)"
     )
     started = perf_counter()
-    status, lines = process.limited([sys.executable, "-c", code], 8)
+    status, lines = process.run_limited([sys.executable, "-c", code], 8)
     assert status is None and lines == ["started"] and perf_counter() - started < 100
     assert all(gone(pid) for pid in pids.read_text().split())
 
@@ -66,12 +66,12 @@ import sys
 from refmaml.bench.gpu import process
 code = ("import os, subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
         "open(sys.argv[1], 'w').write(f'{os.getpid()} {child.pid}'); print('started', flush=True); time.sleep(600)")
-process.limited([sys.executable, "-c", code, sys.argv[1]], 500, tell=lambda line: print(line, flush=True))
+process.run_limited([sys.executable, "-c", code, sys.argv[1]], 500, tell=lambda line: print(line, flush=True))
 """
 
 
 def test_what_runs_under_a_limit_of_its_own_ends_with_the_outer_one(tmp_path):
-    status, lines = process.limited(
+    status, lines = process.run_limited(
         [sys.executable, "-c", NESTED, str(tmp_path / "pids")], 12
     )  # two interpreters start in it
     assert status is None and lines == ["started"]
@@ -106,7 +106,7 @@ def gone(pid):
 
 
 def test_a_program_that_is_not_there_has_a_shell_s_status():
-    assert process.limited(["/no/such/program"], 30) == (
+    assert process.run_limited(["/no/such/program"], 30) == (
         127,
         ["/no/such/program: No such file or directory"],
     )

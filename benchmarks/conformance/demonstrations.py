@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
 from refmaml.autodiff.formulas import why_not  # noqa: E402
-from refmaml.cli.report import circumstances  # noqa: E402 (after the path is set)
+from refmaml.environment import circumstances  # noqa: E402 (after the path is set)
 from refmaml.oracles.tolerance import relative_error  # noqa: E402
 from refmaml.training.files import make_folder, write_json  # noqa: E402
 

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from refmaml.bench.gpu.sections import FAILED, TIMED_OUT, Section, run_section, run_sections  # noqa: E402 (after the path)
 from refmaml.bench.workloads import DEFAULT, TABLE  # noqa: E402
 from refmaml.cli.bench import positive  # noqa: E402
-from refmaml.cli.report import circumstances  # noqa: E402
+from refmaml.environment import circumstances  # noqa: E402
 from refmaml.errors import DataError, RefmamlError, expect  # noqa: E402
 from refmaml.training.files import make_folder, write_json  # noqa: E402
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from refmaml.bench.record import plain
 from refmaml.bench.timing import spread
-from refmaml.cli.report import circumstances
+from refmaml.environment import circumstances
 from refmaml.errors import expect
 from refmaml.training.files import make_folder, write_json
 

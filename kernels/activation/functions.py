@@ -1,6 +1,8 @@
-"""Elementwise functions, each as f, f' and f''. Branches look at real parts, so that the complex step runs through.
+"""Elementwise functions, each as f, f' and f''.
 
-At its kink a piecewise linear function takes the derivative of its left branch, as PyTorch does; NaN passes through.
+Branches test real parts, so that complex-step differentiation works. At its kink a
+piecewise linear function takes the derivative of its left branch, as PyTorch does. NaN
+stays NaN.
 """
 
 from collections.abc import Callable
@@ -9,17 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 LEAKY, TANH, SOFTPLUS = 0, 1, 2
-NUMBERS = {
-    "leaky": LEAKY,
-    "tanh": TANH,
-    "softplus": SOFTPLUS,
-}  # what a compiled kernel knows the functions with a name by
+FUNCTION_IDS = {"leaky": LEAKY, "tanh": TANH, "softplus": SOFTPLUS}  # for compiled kernels
 
 
 class Elementwise(NamedTuple):
-    """y = f(x); df and ddf are its first and second derivative; ddf is None where it vanishes off the kinks.
+    """y = f(x), with its first derivative df and its second ddf.
 
-    name, slope  by which a compiled kernel knows the formula; without a name it is only what the three callables say
+    ddf          None if it vanishes everywhere but at kinks
+    name, slope  select the formula in compiled kernels; without a name only the three
+                 callables define the function
     """
 
     f: Callable
@@ -30,7 +30,7 @@ class Elementwise(NamedTuple):
 
 
 def sigmoid(x):
-    """1 / (1 + e^-x), written with the exponential that does not overflow."""
+    """1 / (1 + e^-x), by the exponential that does not overflow."""
     e = np.exp(np.where(x.real > 0, -x, x))
     return np.where(x.real > 0, 1, e) / (1 + e)
 

@@ -1,4 +1,7 @@
-"""A number per channel on a GPU: see reference.py for what is computed, bias.cu for how. Never run on one yet."""
+"""A number per channel on a GPU: reference.py has the formulas, bias.cu the kernels.
+
+Not run on a GPU yet.
+"""
 
 __all__ = ["bias_forward", "bias_backward"]
 

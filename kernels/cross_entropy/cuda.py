@@ -1,4 +1,7 @@
-"""Softmax cross-entropy on a GPU: see reference.py for what is computed, cross_entropy.cu for how. Never run on one yet."""
+"""Softmax cross-entropy on a GPU: reference.py has the formulas, cross_entropy.cu the kernels.
+
+Not run on a GPU yet.
+"""
 
 import numpy as np
 

@@ -1,4 +1,7 @@
-"""Feature-wise linear modulation on a GPU: see reference.py for what is computed, film.cu for how. Never run on one yet."""
+"""Feature-wise linear modulation on a GPU: reference.py has the formulas, film.cu the kernels.
+
+Not run on a GPU yet.
+"""
 
 __all__ = ["film_forward", "film_backward", "film_r_forward", "film_r_backward"]
 

@@ -1,4 +1,4 @@
-"""Squared error of outputs z with targets of the same shape (T, N, D): one loss per task, and its derivatives.
+"""Squared error of outputs z with targets of the same shape (T, N, D): one loss per task.
 
 e = z - target      loss[t] = scale sum_{n,d} e^2      dz = 2 scale e      rdz = 2 scale rz
 """

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from refmaml.cli import options, presets
 from refmaml.cli.kernels import kernel_set
+from refmaml.cli.outputs import check_outputs
 from refmaml.errors import ArgumentError, DataError, expect
+from refmaml.storage.atomic import atomic_write
 
 STATUS = {"right": 0, "wrong": 1, "inconclusive": 3}  # 2 is an error, as everywhere
 HOW = ("framework", "probes", "layout", "precision", "tol", "seed", "seconds", "kernels")
@@ -73,6 +75,10 @@ def run(arguments):
     if arguments.list:
         return print_dictionary(method, given.get("framework", "numpy"))
     expect(arguments.function is not None, "function", "FILE.py:FUNCTION", "nothing")
+    check_outputs(
+        {options.flag(name): given.get(name) for name in FILES},
+        {"the function's": arguments.function.rpartition(":")[0]},
+    )
     how = {name: given[name] for name in HOW if name in given} | {
         "layout": layout(given.get("layout", []))
     }
@@ -199,7 +205,8 @@ def write(path, text, option):
     if path is None:
         return
     try:
-        Path(path).write_text(text(), encoding="utf-8")
+        with atomic_write(Path(path)) as file:
+            file.write(text().encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise DataError(
             f"{option}: expected a file that can be written, got {path}: {error.strerror}"

@@ -18,9 +18,9 @@ from refmaml.batch import Batch
 from refmaml.doctor import probes
 from refmaml.doctor.cases import RATES, Case
 from refmaml.errors import ArgumentError
+from refmaml.execution import Sequential
 from refmaml.layers import MSE, BatchNorm2d, Context, Linear, Tanh
 from refmaml.methods import CAVIA, ERM, IMAML, MAMLPlusPlus, Reptile
-from refmaml.network import Sequential
 
 STILL, TINY = (
     1e-30,

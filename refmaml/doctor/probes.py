@@ -13,6 +13,7 @@ from refmaml import kernels
 from refmaml.batch import Batch
 from refmaml.doctor.cases import Case, sharpness
 from refmaml.errors import ArgumentError, expect
+from refmaml.execution import Sequential
 from refmaml.layers import (
     MSE,
     BatchNorm2d,
@@ -27,7 +28,6 @@ from refmaml.layers import (
     Tanh,
 )
 from refmaml.methods import CAVIA, IMAML
-from refmaml.network import Sequential
 from refmaml.tasks.orthonormal import random_orthonormal
 
 PRIMES = (3, 5, 7, 11, 13)

@@ -14,6 +14,7 @@ class Normalised(NamedTuple):
 
     xh: np.ndarray
     s: np.ndarray
+    shape: tuple  # of x, (T, N, C) or (T, N, C, H, W)
 
 
 @dataclass(frozen=True)
@@ -80,27 +81,28 @@ class BatchNorm2d:
         )
         s = k.empty((len(x), self.num_features), y.dtype)
         k.batch_norm_forward(y, xh, s, x4, gamma, beta, self.eps)
-        return y.reshape(x.shape), Normalised(xh, s)
+        return y.reshape(x.shape), Normalised(xh, s, x.shape)
 
     def backward(self, k, dw, w, saved, dy, need_dx=True):
         gamma, _ = self.affine(k, w, 1, dy)
         dx = k.empty(saved.xh.shape, np.result_type(dy.dtype, saved.xh.dtype))
-        k.batch_norm_backward(dx, *self.gradients(k, dw, dx), rows(dy), *saved, gamma)
+        k.batch_norm_backward(dx, *self.gradients(k, dw, dx), rows(dy), saved.xh, saved.s, gamma)
         return dx.reshape(dy.shape)
 
     def r_forward(self, k, w, rw, saved, rx):
-        rx = k.xp.zeros_like(saved.xh) if rx is None else rx
+        rx = k.xp.zeros(saved.shape, saved.xh.dtype) if rx is None else rx
         (gamma, _), (rgamma, rbeta) = self.affine(k, w, 1, rx), self.affine(k, rw, 0, rx)
         rx4 = rx.reshape(saved.xh.shape)
         ry, rxh = k.empty(rx4.shape, saved.xh.dtype), k.empty(rx4.shape, saved.xh.dtype)
         rs = k.empty(saved.s.shape, saved.s.dtype)
-        k.batch_norm_r_forward(ry, rxh, rs, rx4, *saved, gamma, rgamma, rbeta)
-        return ry.reshape(rx.shape), Normalised(rxh, rs)
+        k.batch_norm_r_forward(ry, rxh, rs, rx4, saved.xh, saved.s, gamma, rgamma, rbeta)
+        return ry.reshape(rx.shape), Normalised(rxh, rs, rx.shape)
 
     def r_backward(self, k, rdw, w, rw, saved, rsaved, dy, rdy, need_dx=True):
         (gamma, _), (rgamma, _) = self.affine(k, w, 1, dy), self.affine(k, rw, 0, dy)
         rdx = k.empty(saved.xh.shape, rdy.dtype)
         k.batch_norm_r_backward(
-            rdx, *self.gradients(k, rdw, rdx), rows(dy), rows(rdy), *saved, *rsaved, gamma, rgamma
-        )
+            rdx, *self.gradients(k, rdw, rdx), rows(dy), rows(rdy),
+            saved.xh, saved.s, rsaved.xh, rsaved.s, gamma, rgamma,
+        )  # fmt: skip
         return rdx.reshape(dy.shape)

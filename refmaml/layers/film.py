@@ -63,12 +63,10 @@ class FiLM:
         return both[:, : self.num_features], both[:, self.num_features :]
 
     def modulation(self, k, weight, context):
-        """weight @ context (1 or T, 2 C)."""
-        both = k.empty(
-            (max(len(weight), len(context)), 1, 2 * self.num_features),
-            np.result_type(weight.dtype, context.dtype),
-        )
-        k.linear_forward(both, context[:, None], weight)
+        """weight @ context (1 or T, 2 C); a context that tasks share gets a row for each."""
+        T = max(len(weight), len(context))
+        both = k.empty((T, 1, 2 * self.num_features), np.result_type(weight.dtype, context.dtype))
+        k.linear_forward(both, k.xp.broadcast_to(context[:, None], (T, 1, self.size)), weight)
         return both[:, 0]
 
     def modulation_dw(self, k, dweight, context, dboth):

@@ -1,6 +1,7 @@
 """Pooling: linear in its input (the maximum once the winners are known), so each R-pass is the pass itself on the tangent."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -69,7 +70,7 @@ class MaxPool2d(Windowed):
 
     def forward(self, k, w, x):
         y = k.empty((*x.shape[:2], *self.output_shape(x.shape[2:])), x.dtype)
-        place = k.empty(y.shape, np.int16)
+        place = k.empty(y.shape, np.int16 if prod(self.geometry()[0]) <= 32767 else np.int32)
         k.max_pool2d_forward(y, place, x, *self.geometry())
         return y, Winners(place, x.shape)
 

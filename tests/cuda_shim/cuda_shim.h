@@ -27,7 +27,7 @@
 #define __shared__ static __attribute__((section("cuda_shared")))
 extern unsigned char __start_cuda_shared[] __attribute__((weak)), __stop_cuda_shared[] __attribute__((weak));
 // The shared memory whose size a launch says: a block of the heap of just that size.
-#define ROOM(type, name) type *name = reinterpret_cast<type *>(shim::room.data())
+#define DYNAMIC_SHARED(type, name) type *name = reinterpret_cast<type *>(shim::room.data())
 
 struct dim3 { unsigned x, y, z; };
 static dim3 threadIdx, blockIdx, blockDim, gridDim;

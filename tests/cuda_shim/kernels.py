@@ -10,15 +10,16 @@ from cuda_shim.build import build, load
 from cuda_shim.device import SCHEDULES, ShimDevice
 from cuda_shim.strict import Cupy
 from refmaml import kernels
-from refmaml.kernels.cuda_runtime.launcher import VERSIONS, common, own
-from refmaml.kernels.kernel_set import FUSED, OPERATIONS
+from refmaml.kernels.cuda_runtime.launcher import VERSIONS
+from refmaml.kernels.cuda_runtime.source import common, own
+from refmaml.kernels.discovery import folders
 from refmaml.layers import Conv2d, Linear
 from refmaml.oracles import cases
 
 
 def texts():
     """{operation: its CUDA text}."""
-    return {operation: own(operation) for operation in OPERATIONS + FUSED}
+    return {operation: own(operation) for operation in folders()}
 
 
 def shim_device(folder, sanitize=False):

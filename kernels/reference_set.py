@@ -1,0 +1,16 @@
+"""The reference kernels as a set: the implementation to read, and the standard for others."""
+
+import numpy as np
+
+from refmaml.kernels.discovery import collect
+from refmaml.kernels.kernel_set import KernelSet
+
+
+def reference(xp=np):
+    """The reference kernels: array expressions, any strides, any float or complex dtype.
+
+    They are analytic (branches look at real parts only; no abs, conj or maximum), so that
+    a complex step runs through them. xp is the array module, NumPy or one like it.
+    """
+    functions, _ = collect("reference")
+    return KernelSet("reference", functions, xp).made_by(reference, xp)
