@@ -158,6 +158,7 @@ def test_a_wrong_float32_gradient_is_refused_after_the_first_call():
     )
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("name", PEERS)
 def test_every_peer_computes_the_reference_gradient_in_float64(name):
     contestant = find(name)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,7 @@ import refmaml as rm
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "conformance"
-needs_torch = pytest.mark.skipif(
-    find_spec("torch") is None, reason="the adapter is one of PyTorch, which is not installed"
-)
+needs_torch = pytest.mark.frameworks("torch")
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +98,10 @@ def test_the_sentences_of_docs_results_on_the_demonstrations_hold():
 
 
 def test_what_is_said_of_learn2learn_s_own_tests_was_measured():
-    page, planted = (ROOT / "docs" / "results.md").read_text(), committed("own_tests.json")["planted"]
+    page, planted = (
+        (ROOT / "docs" / "results.md").read_text(),
+        committed("own_tests.json")["planted"],
+    )
     assert {name: result["doctor"] for name, result in planted.items()} == {
         "nothing": "right",
         "the inner gradient detached": "wrong",

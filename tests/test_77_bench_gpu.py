@@ -114,7 +114,9 @@ def raced(tune=0.0, answering=Answering, **others):
 
 @pytest.fixture
 def reference(monkeypatch):
-    monkeypatch.setattr(gpu_comparison, "in_float64", lambda ours, workload: reference_gradient(workload))
+    monkeypatch.setattr(
+        gpu_comparison, "in_float64", lambda ours, workload: reference_gradient(workload)
+    )
 
 
 def test_everybody_who_is_right_is_timed(reference):
@@ -166,7 +168,9 @@ def test_refmaml_has_to_be_right_to_a_billionth_of_a_thousandth(reference):
     close = gpu_comparison.after_exact(few, race.Result("refmaml", "", {}), few * (1 + 1e-11))
     assert "1.0e-11 off, expected at most 1e-12" in close.refused
     assert (
-        gpu_comparison.after_exact(few, race.Result("torch-loop-cuda", "", {}), few * (1 + 1e-11)).refused
+        gpu_comparison.after_exact(
+            few, race.Result("torch-loop-cuda", "", {}), few * (1 + 1e-11)
+        ).refused
         is None
     )
 
@@ -214,13 +218,13 @@ def test_who_leaves_takes_no_more_turns():
     }
 
 
+@pytest.mark.frameworks("jax")
 @pytest.mark.parametrize(
     "layer",
     [rm.Conv2d(2, 3, 3, padding=1), rm.Conv2d(2, 3, 3, stride=2, padding="same")],
     ids=["even", "uneven"],
 )
 def test_jax_s_own_convolution_is_the_one_of_patches(layer):
-    pytest.importorskip("jax", reason="JAX is not installed")
     from refmaml.autodiff import jax_formulas
     from refmaml.autodiff.jax_autodiff import float64, framework
 
