@@ -276,6 +276,7 @@ def real_root(monkeypatch, request):
     return root
 
 
+@pytest.mark.frameworks
 def test_the_real_data_have_964_and_659_characters_of_20_drawings(real_root):
     sets = [
         Omniglot(real_root, split, split_by="alphabets", resample="nearest")
@@ -288,6 +289,7 @@ def test_the_real_data_have_964_and_659_characters_of_20_drawings(real_root):
     assert all(0.02 < 1 - data.images.mean() / 255 < 0.2 for data in sets)
 
 
+@pytest.mark.frameworks
 def test_the_real_data_split_into_1100_100_and_423(real_root):
     splits = [
         Omniglot(real_root, split, resample="nearest") for split in ("train", "validation", "test")

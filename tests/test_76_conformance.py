@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,7 @@ import refmaml as rm
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "conformance"
-needs_torch = pytest.mark.skipif(
-    find_spec("torch") is None, reason="the adapter is one of PyTorch, which is not installed"
-)
+needs_torch = pytest.mark.frameworks("torch")
 
 
 @pytest.fixture(autouse=True)

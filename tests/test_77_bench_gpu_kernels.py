@@ -253,6 +253,7 @@ def test_grown_arrays_repeat_the_first_tasks():
 # ---- cuDNN -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.frameworks("torch")
 @pytest.mark.parametrize(
     "layer",
     [rm.Conv2d(2, 3, 3, padding=1), rm.Conv2d(2, 3, 3, stride=2, padding="same")],
@@ -260,7 +261,8 @@ def test_grown_arrays_repeat_the_first_tasks():
 )
 @pytest.mark.parametrize("kernel", cudnn_grouped.KERNELS)
 def test_the_library_is_asked_for_the_same_convolution(kernel, layer):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    import torch
+
     net = rm.Sequential(
         [
             rm.Conv2d(1, 2, 1),

@@ -46,10 +46,9 @@ def test_an_example_prints_what_the_page_says(name):
     assert run(name) == PRINTED[name]
 
 
-@pytest.mark.frameworks
+@pytest.mark.frameworks("torch")
 def test_the_example_in_pytorch_prints_what_the_page_says():
     """To the digit, but for one error of rounding, which depends on the machine."""
-    pytest.importorskip("torch", reason="PyTorch is not installed: make test-frameworks")
 
     def digits(text):
         return re.sub(r"\d\.\de-1[4-7]", "?", text)
