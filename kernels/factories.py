@@ -3,9 +3,11 @@
 from functools import partial
 from importlib.util import find_spec
 
+import numpy as np
+
+from refmaml.kernels import reference_set
 from refmaml.kernels.discovery import collect, fusions
 from refmaml.kernels.kernel_set import KernelSet
-from refmaml.kernels.reference_set import reference
 
 NAMES = ("auto", "cpu", "cuda", "numba_cuda", "reference")
 
@@ -28,6 +30,20 @@ def by_name(kernels):
 def auto():
     """The fastest kernels for NumPy arrays: `cpu()` where Numba is installed, else `reference()`."""
     return cpu() if importable("numba") and importable("scipy") else reference()
+
+
+def reference(xp=np):
+    """The reference kernels: array expressions, any strides, any float or complex dtype.
+
+    They are analytic (branches look at real parts only; no abs, conj or maximum), so that
+    a complex step runs through them. xp is the array module, NumPy or CuPy.
+    """
+    if xp is np:
+        return reference_set.reference()
+    from refmaml.kernels.cuda_runtime.device_kernel_set import DeviceKernelSet
+
+    functions, _ = collect("reference")
+    return DeviceKernelSet("reference", functions, xp).made_by(reference, xp)
 
 
 def cpu(threads=None):
@@ -78,14 +94,17 @@ def cuda(device=None, version=3, xp=None):
     NVRTC do not fit each other: in one line.
     """
     from refmaml.kernels.cuda_runtime.cupy_device import CupyDevice
+    from refmaml.kernels.cuda_runtime.device_kernel_set import DeviceKernelSet
     from refmaml.kernels.cuda_runtime.launcher import Launcher
 
     launch = Launcher(device or CupyDevice(), version)
     kernels, missing = collect("cuda")
     kernels |= collect("cuda", fusions())[0]
     functions = {name: partial(kernel, launch) for name, kernel in kernels.items()}
-    empty = launch.empty if xp in (None, launch.xp) else xp.empty
-    made = KernelSet("cuda", functions, xp or launch.xp, empty, missing=missing)
+    module = xp or launch.xp
+    empty = launch.empty if module is launch.xp else module.empty
+    kind = KernelSet if module is np else DeviceKernelSet
+    made = kind("cuda", functions, module, empty, missing=missing)
     return made.made_by(cuda, device, version, xp)
 
 

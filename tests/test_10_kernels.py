@@ -128,7 +128,9 @@ def test_cross_entropy_is_finite_for_any_finite_logits_and_its_gradient_sums_to_
 
 
 @pytest.mark.parametrize("offset,spread", [(0, 1e-20), (0, 1e20), (1e6, 1.0)])
-def test_batch_norm_is_exact_to_rounding_at_any_scale_as_it_centres_twice_before_it_squares(offset, spread):
+def test_batch_norm_is_exact_to_rounding_at_any_scale_as_it_centres_twice_before_it_squares(
+    offset, spread
+):
     from fractions import Fraction
     from math import fsum, sqrt
 

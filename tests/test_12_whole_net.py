@@ -16,9 +16,9 @@ from refmaml.oracles.whole_net_checks import nets, probe, quantities, whole_net_
 
 numba = pytest.importorskip("numba", reason="the cpu kernels need numba, which is not installed")
 
-from refmaml.kernels.numba_runtime.gemm_microkernel import transpose  # noqa: E402
 from refmaml.kernels.numba_runtime.memory import Memory  # noqa: E402
 from refmaml.kernels.numba_runtime.threads import share  # noqa: E402
+from refmaml.kernels.numba_runtime.transpose import transpose  # noqa: E402
 from refmaml.kernels.whole_net import operations as op  # noqa: E402 (needs numba)
 from refmaml.kernels.whole_net.whole_net import Chain, chain  # noqa: E402
 

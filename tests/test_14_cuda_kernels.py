@@ -187,9 +187,7 @@ def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught(cuda, kernel):
 
 
 def test_a_launch_says_which_limit_it_breaks(device):
-    with pytest.raises(
-        ValueError, match="vector_scale: expected at most 65535 tasks, got 65536"
-    ):
+    with pytest.raises(ValueError, match="vector_scale: expected at most 65535 tasks, got 65536"):
         a = np.zeros((65536, 1))
         Launcher(device).elements("vector", "vector_scale", [a], [a, a], 1)
 

@@ -42,7 +42,10 @@ CONVOLUTIONS = {
     ),
     "one buffer for both slices": ("loader.store_slice(buffer ^ 1)", "loader.store_slice(buffer)"),
     "both halves are of the first product": ("pairs{first, second}", "pairs{first, first}"),
-    "the steps of two slices in one place": ("loader.publish(buffer);", "loader.publish(buffer ^ 1);"),
+    "the steps of two slices in one place": (
+        "loader.publish(buffer);",
+        "loader.publish(buffer ^ 1);",
+    ),
     "a place beyond the upper border is seen": (
         "unsigned(column.row + step.row) < unsigned(plan.seen_rows)",
         "column.row + step.row < plan.seen_rows",

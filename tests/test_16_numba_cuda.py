@@ -45,9 +45,7 @@ def test_every_kernel_agrees_with_the_reference_on_the_simulator():
     assert not {
         what: fraction for what, fraction in found["fractions"].items() if not fraction <= 1
     }
-    assert set(found["launched"]) == set(
-        discovery.collect("reference", discovery.folders())[0]
-    )
+    assert set(found["launched"]) == set(discovery.collect("reference", discovery.folders())[0])
 
 
 def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught_on_the_simulator():
@@ -85,9 +83,7 @@ def test_every_kernel_compiles_for_a_gpu(monkeypatch):
         monkeypatch.setattr(
             import_module(f"refmaml.kernels.{operation}.numba_cuda"), "for_each", compile_only
         )
-    k = rm.kernels.KernelSet(
-        "numba_cuda", discovery.collect("numba_cuda", discovery.folders())[0]
-    )
+    k = rm.kernels.KernelSet("numba_cuda", discovery.collect("numba_cuda", discovery.folders())[0])
     for case in cases.LAYERS:
         passes(case, k, *draws(case, 1, False, np.float32))
     for case in SMALL[:1]:

@@ -152,9 +152,9 @@ def test_imaml_solves_the_dense_system_and_reptile_takes_its_steps(
     )  # I + H / lambda need not be definite
     check = imaml_dense_check(imaml, net, theta, batch)
     assert check.error <= LEEWAY * check.tolerance, check
-    assert (check := displacement_check(rm.Reptile(0.01, 3, inner_batch=2), net, theta, batch)).passed, (
-        check
-    )
+    assert (
+        check := displacement_check(rm.Reptile(0.01, 3, inner_batch=2), net, theta, batch)
+    ).passed, check
 
 
 # ---- fast kernels against the reference ----------------------------------------------------------------------------------

@@ -72,7 +72,9 @@ def test_cavia_differentiates_through_its_context_and_the_context_really_moves()
     A = method.inner_lr * context
 
     def M(start):
-        phis = meta_objectives.inner_loop(net, start[None] * np.ones((len(batch), 1)), [A] * 5, x, y)
+        phis = meta_objectives.inner_loop(
+            net, start[None] * np.ones((len(batch), 1)), [A] * 5, x, y
+        )
         return net.loss(phis[-1], batch.x_query, batch.y_query).mean()
 
     from refmaml.oracles import complex_step
@@ -85,7 +87,9 @@ def test_cavia_differentiates_through_its_context_and_the_context_really_moves()
     )
 
 
-@pytest.mark.parametrize("method", cases.methods_with(table.DISPLACEMENT), ids=method_checks.describe)
+@pytest.mark.parametrize(
+    "method", cases.methods_with(table.DISPLACEMENT), ids=method_checks.describe
+)
 def test_reptile_is_its_definition_stepped_by_hand(method):
     net, rng = cases.smooth_net(), np.random.default_rng(0)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=3)

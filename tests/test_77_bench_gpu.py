@@ -10,9 +10,9 @@ import pytest
 from gpu_stand_in import LIMITS, SMALL, StandIn, wrong_by_a_thousandth
 
 import refmaml as rm
-from refmaml.bench import agreement, race, record
-from refmaml.bench.gpu import engine, kernel_rows, roofs, rotation, whole
-from refmaml.bench.gpu import race as gpu_comparison
+from refmaml.bench import agreement, comparison, record
+from refmaml.bench.gpu import comparison as gpu_comparison
+from refmaml.bench.gpu import engine, kernel_rows, roofs, rotation, standalone
 from refmaml.bench.implementations import cuda_peers, find, peers
 from refmaml.bench.timing import Spread, by_turns
 from refmaml.bench.worker import WorkerError
@@ -35,9 +35,9 @@ def test_launching_is_what_is_left_of_the_wall_time(monkeypatch):
 
     launched = []
     monkeypatch.setattr(engine, "graph", lambda *arguments: Graph())
-    monkeypatch.setattr(whole, "walls", lambda gpu, run: [4e-3] * 3)
-    found = whole.whole(StandIn(seconds=(1e-3,)), TINY)
-    part = record.plain(found)
+    monkeypatch.setattr(standalone, "wall_times", lambda gpu, run: [4e-3] * 3)
+    found = standalone.measure(StandIn(seconds=(1e-3,)), TINY)
+    part = record.to_json(found)
     assert found.exact < 1e-14 and found.replayed and part["product_over_gradient"] == 1.0
     assert (
         part["launching"] == {"eager": 0.75, "graph": 0.75}
@@ -47,7 +47,7 @@ def test_launching_is_what_is_left_of_the_wall_time(monkeypatch):
 
 
 def test_without_a_graph_the_reason_is_kept():
-    part = record.plain(whole.whole(StandIn(), TINY))
+    part = record.to_json(standalone.measure(StandIn(), TINY))
     if part["graph"] is None:
         assert part["graph_refused"] and part["launching"] is None
 
@@ -72,11 +72,11 @@ class Answering:
             raise answer
         return answer
 
-    def ask(self, method, *arguments):
+    def call(self, method, *arguments):
         self.send(method, *arguments)
         return self.receive()
 
-    def leave(self):
+    def close_pipe(self):
         pass
 
     def __enter__(self):
@@ -95,7 +95,7 @@ def reference_gradient(workload):
 def once(monkeypatch):
     """The reference's gradients are computed once."""
     monkeypatch.setattr(gpu_comparison, "reference_gradient", reference_gradient)
-    monkeypatch.setattr(whole, "reference_gradient", reference_gradient)
+    monkeypatch.setattr(standalone, "reference_gradient", reference_gradient)
 
 
 def raced(tune=0.0, answering=Answering, **others):
@@ -107,7 +107,7 @@ def raced(tune=0.0, answering=Answering, **others):
         **{name: answering(**good | change) for name, change in others.items()},
     }
     workers["refmaml"].answers["gradient"] = few
-    options = race.Options("cuda", 0.0, 0.001, tune, tell=lambda text: None)
+    options = comparison.Options("cuda", 0.0, 0.001, tune, log=lambda text: None)
     results = gpu_comparison.compare_on_gpu(TINY, list(workers), options, workers.get)
     return {r.name: r for r in results}
 
@@ -115,7 +115,7 @@ def raced(tune=0.0, answering=Answering, **others):
 @pytest.fixture
 def reference(monkeypatch):
     monkeypatch.setattr(
-        gpu_comparison, "in_float64", lambda ours, workload: reference_gradient(workload)
+        gpu_comparison, "float64_gradient", lambda ours, workload: reference_gradient(workload)
     )
 
 
@@ -131,7 +131,7 @@ def test_all_are_told_to_leave_before_one_is_waited_for(reference):
     order = []
 
     class Leaving(Answering):
-        def leave(self):
+        def close_pipe(self):
             order.append("told")
 
         def __exit__(self, *exception):
@@ -165,11 +165,13 @@ def test_a_wrong_peer_is_refused_and_one_in_tf32_is_told_apart(reference):
 
 def test_refmaml_has_to_be_right_to_a_billionth_of_a_thousandth(reference):
     few = reference_gradient(agreement.few_tasks(TINY))
-    close = gpu_comparison.after_exact(few, race.Result("refmaml", "", {}), few * (1 + 1e-11))
+    close = gpu_comparison.check_float64(
+        few, comparison.Result("refmaml", "", {}), few * (1 + 1e-11)
+    )
     assert "1.0e-11 off, expected at most 1e-12" in close.refused
     assert (
-        gpu_comparison.after_exact(
-            few, race.Result("torch-loop-cuda", "", {}), few * (1 + 1e-11)
+        gpu_comparison.check_float64(
+            few, comparison.Result("torch-loop-cuda", "", {}), few * (1 + 1e-11)
         ).refused
         is None
     )
@@ -242,14 +244,14 @@ def test_jax_s_own_convolution_is_the_one_of_patches(layer):
 def test_peers_on_a_gpu_have_names_of_their_own_and_say_their_precision():
     assert not set(peers("cuda")) & set(peers("cpu"))
     for name in peers("cuda"):
-        contestant = find(name, "cuda")
+        implementation = find(name, "cuda")
         assert (
-            contestant.name == name
-            and contestant.reduced == name.endswith(cuda_peers.TF32)
-            and contestant.finish
-            and contestant.peak
+            implementation.name == name
+            and implementation.reduced == name.endswith(cuda_peers.TF32)
+            and implementation.synchronize
+            and implementation.peak_memory
         )
-        assert set(contestant.choices(TINY)) <= {"convolution", "unroll"}
+        assert set(implementation.choices(TINY)) <= {"convolution", "unroll"}
 
 
 # ---- the command -------------------------------------------------------------------------------------------------
@@ -334,7 +336,7 @@ def test_what_was_measured_before_the_bench_was_stopped_is_in_the_file(
 def test_a_peer_that_cannot_run_here_is_refused_and_no_error(
     tmp_path, small, reference, monkeypatch
 ):
-    monkeypatch.setattr(bench_gpu, "OURS", ("refmaml",))
+    monkeypatch.setattr(bench_gpu, "REFMAML", ("refmaml",))
     right = {
         "gradient": reference_gradient(agreement.few_tasks(TINY)),
         "peak": 5,
@@ -352,7 +354,7 @@ def test_a_peer_that_cannot_run_here_is_refused_and_no_error(
             else Answering(gradient=WorkerError(f"{name}: no GPU"))
         ),
     )
-    monkeypatch.setattr("refmaml.bench.implementations.missing", lambda contestant: None)
+    monkeypatch.setattr("refmaml.bench.implementations.missing", lambda implementation: None)
     assert (
         bench_gpu.run_on_gpu(options(tmp_path, "meta", peers=["torch-graph-cuda"]), StandIn()) == 0
     )

@@ -45,7 +45,7 @@ def read(path):
 def test_a_program_s_lines_and_status_come_back():
     heard = []
     code = "import sys; print('a'); print('b', file=sys.stderr); sys.exit(4)"
-    status, lines = process.run_limited([sys.executable, "-c", code], 60, tell=heard.append)
+    status, lines = process.run_limited([sys.executable, "-c", code], 60, on_line=heard.append)
     assert status == 4 and sorted(lines) == ["a", "b"] and heard == lines
 
 
@@ -66,7 +66,7 @@ import sys
 from refmaml.bench.gpu import process
 code = ("import os, subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
         "open(sys.argv[1], 'w').write(f'{os.getpid()} {child.pid}'); print('started', flush=True); time.sleep(600)")
-process.run_limited([sys.executable, "-c", code, sys.argv[1]], 500, tell=lambda line: print(line, flush=True))
+process.run_limited([sys.executable, "-c", code, sys.argv[1]], 500, on_line=lambda line: print(line, flush=True))
 """
 
 
@@ -144,7 +144,7 @@ def test_whatever_becomes_of_a_section_stays_its_own(tmp_path):
     def tell(line):
         seen.append((line, set(read(path)["sections"]) if path.exists() else set()))
 
-    reached = sections.run_sections(FIVE, path, record, {"code": "x"}, tell=tell)
+    reached = sections.run_sections(FIVE, path, record, {"code": "x"}, log=tell)
     assert reached == {
         "good": "passed",
         "wrong": "failed",
@@ -190,7 +190,7 @@ def test_sections_for_which_no_time_is_left_are_not_run(tmp_path):
         tmp_path / "gpu.json",
         record,
         {},
-        seconds=sections.LEAST + 1,
+        seconds=sections.MIN_SECONDS + 1,
     )
     assert reached == {"first": "passed", "second": "not run", "third": "not run"}
     assert (
@@ -259,7 +259,7 @@ def test_on_this_machine_the_device_s_line_is_that_of_other_commands(run):
     try:
         kernels.cuda()
     except (ImportError, RuntimeError) as reason:
-        probe = sections.run_section(run.DEVICE, 100, run.surroundings(), lambda line: None)
+        probe = sections.run_section(run.DEVICE, 100, run.section_environment(), lambda line: None)
         assert probe["exit_status"] == 2 and probe["said"] == [f"refmaml: kernels: {reason}"]
     else:
         pytest.skip("there is a GPU here")
@@ -303,9 +303,9 @@ def test_results_of_other_code_have_another_digest(run, tmp_path, monkeypatch):
         (tmp_path / folder).mkdir()
     monkeypatch.setattr(run, "ROOT", tmp_path)
     (tmp_path / "kernels" / "a.cu").write_text("x")
-    before = run.digest()
+    before = run.code_digest()
     (tmp_path / "kernels" / "a.cu").write_text("y")
-    assert run.digest() != before
+    assert run.code_digest() != before
 
 
 def test_make_gpu_makes_no_environment_and_installs_nothing():

@@ -1,4 +1,4 @@
-"""One contestant of run.py: seconds of each of some meta-steps of the strided Omniglot net on glyphs, as JSON on stdout.
+"""One implementation of run.py: seconds of each of some meta-steps of the strided Omniglot net on glyphs, as JSON on stdout.
 
 python benchmarks/ranks/worker.py THREADS TASKS STEPS
 mpiexec -n 2 python -m mpi4py benchmarks/ranks/worker.py THREADS TASKS STEPS

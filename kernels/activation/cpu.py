@@ -9,7 +9,7 @@ import math
 from numba import prange
 
 from refmaml.kernels.activation import reference
-from refmaml.kernels.activation.functions import LEAKY, FUNCTION_IDS, TANH
+from refmaml.kernels.activation.functions import FUNCTION_IDS, LEAKY, TANH
 from refmaml.kernels.numba_runtime.compiled import compiled
 from refmaml.kernels.numba_runtime.inline_jit import inner
 

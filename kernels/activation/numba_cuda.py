@@ -11,7 +11,7 @@ import math
 from numba import cuda
 
 from refmaml.kernels.activation import reference
-from refmaml.kernels.activation.functions import LEAKY, FUNCTION_IDS, TANH
+from refmaml.kernels.activation.functions import FUNCTION_IDS, LEAKY, TANH
 from refmaml.kernels.numba_runtime.cuda_launcher import for_each
 
 __all__ = [

@@ -8,7 +8,6 @@ from refmaml.errors import expect
 from refmaml.log import log
 from refmaml.methods.meta_gradient import MeanOverTasks
 
-NAMES = ("auto", "cpu", "cuda", "numba_cuda", "reference")  # functions of refmaml.kernels
 COMPILED = ("cpu", "cuda", "numba_cuda")  # for float32 and float64
 LARGE = 30_000_000  # layer outputs of one meta-gradient: seconds with the reference kernels
 REMARK = (
@@ -22,12 +21,14 @@ def by_name(kernels):
 
     Raises ArgumentError for anything else, ImportError where a library is missing.
     """
-    if isinstance(kernels, str):
-        expect(kernels in NAMES, "kernels", f"a kernel set or one of {', '.join(NAMES)}", kernels)
-        return getattr(kernel_sets, kernels)()
-    ok = kernels is None or isinstance(kernels, kernel_sets.KernelSet)
-    expect(ok, "kernels", f"a kernel set or one of {', '.join(NAMES)}", lambda: repr(kernels))
-    return kernel_sets.reference() if kernels is None else kernels
+    known = kernels is None or isinstance(kernels, kernel_sets.KernelSet)
+    expect(
+        known or kernels in kernel_sets.NAMES,
+        "kernels",
+        f"a kernel set or one of {', '.join(kernel_sets.NAMES)}",
+        lambda: repr(kernels),
+    )
+    return kernel_sets.reference() if kernels is None else kernel_sets.by_name(kernels)
 
 
 def expect_real(kernels, **arrays):
