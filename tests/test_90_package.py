@@ -1,5 +1,5 @@
-"""The package as a whole: what importing it loads, the direction of imports, what the
-wheel and the source distribution contain."""
+"""The package as a whole: what importing it loads, and what the wheel and the source
+distribution contain."""
 
 import re
 import subprocess
@@ -28,54 +28,6 @@ def test_importing_refmaml_loads_no_library_that_only_some_functions_use():
 def test_kernels_are_not_importable_under_the_name_of_their_folder():
     out = python("import kernels")
     assert out.returncode == 1 and "import it as refmaml.kernels" in out.stderr
-
-
-# ---- the direction of imports --------------------------------------------------------
-
-# Lowest first: a module may import from its own level and from lower ones.
-LEVELS = (
-    {"kernels", "errors", "version", "log", "progress", "interrupts", "documents"},
-    {"layers", "update_rules", "batch", "nonfinite", "parameters", "operators"},
-    {"network", "models", "quadratic"},
-    {"methods"},
-    {"tasks", "storage"},
-    {"execution"},
-    {"training", "autodiff"},
-    {"oracles"},
-    {"doctor", "golden", "bench"},
-    {"cli", "pytest_plugin"},
-)
-RANK = {name: rank for rank, names in enumerate(LEVELS) for name in names}
-IMPORT = re.compile(r"^\s*(?:from|import) refmaml\.(\w+)", re.M)
-
-
-def modules():
-    """(top-level name, path) of every module of refmaml."""
-    for path in sorted((ROOT / "refmaml").rglob("*.py")):
-        parts = path.relative_to(ROOT / "refmaml").with_suffix("").parts
-        if parts[0] not in ("kernels", "__init__", "__main__"):
-            yield parts[0], path
-
-
-def test_every_module_has_a_level():
-    assert {name for name, _ in modules()} - set(RANK) == set()
-
-
-@pytest.mark.parametrize("name", sorted({name for name, _ in modules()}))
-def test_imports_run_one_way(name):
-    """kernels <- layers, update_rules <- network <- methods <- tasks, storage
-    <- execution <- training, autodiff <- oracles <- doctor, golden, bench <- cli."""
-    for module, path in modules():
-        if module == name:
-            used = set(IMPORT.findall(path.read_text()))
-            higher = {other for other in used if RANK.get(other, 99) > RANK[name]}
-            assert not higher, f"{path.relative_to(ROOT)} imports {', '.join(sorted(higher))}"
-
-
-def test_kernels_import_nothing_from_refmaml_but_kernels():
-    for path in (ROOT / "kernels").rglob("*.py"):
-        used = set(re.findall(r"^\s*(?:from|import) refmaml(?:\.(\w+))?", path.read_text(), re.M))
-        assert used <= {"kernels"}, f"{path} imports {used}"
 
 
 # ---- what is distributed -------------------------------------------------------------
