@@ -65,11 +65,7 @@ def two_layer(method, features, outputs):
     """The two-layer linear net, whose mixed second derivatives carry ANIL's and MAML's
     second-order term."""
     layers, more = context(method)
-    layers = [
-        *layers,
-        Linear(features + more, CONTEXT, bias=False),
-        Linear(CONTEXT, 1, bias=False),
-    ]
+    layers = [*layers, Linear(features + more, CONTEXT, bias=False), Linear(CONTEXT, 1, bias=False)]
     return Sequential(layers, MSE(factor=0.5), (features,))
 
 

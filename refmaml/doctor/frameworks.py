@@ -240,7 +240,8 @@ def numpy_array(value, what):
         not getattr(value, "requires_grad", False),
         what,
         "a plain tensor",
-        "one that still requires grad (return it as .detach(), or take it from torch.autograd.grad without create_graph)",
+        "one that still requires grad (return it as .detach(), or take it from "
+        "torch.autograd.grad without create_graph)",
     )
     kind = str(value.dtype).rpartition(".")[2].strip("'>")
     expect(
@@ -255,7 +256,8 @@ def numpy_array(value, what):
         return np.array(value if isinstance(value, np.ndarray) else np.from_dlpack(value))
     except Exception as error:
         raise ArgumentError(
-            f"{what}: expected an array that can be read, got {type(value).__name__}: {first_line(error)}"
+            f"{what}: expected an array that can be read, "
+            f"got {type(value).__name__}: {first_line(error)}"
         ) from None
 
 

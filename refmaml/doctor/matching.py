@@ -172,8 +172,7 @@ def ranked(cases, fitted):
     found = [e for e in found if e.misfit <= ACCEPTED or tied(cases, e, least)]
     without_scale = [e for e in found if not e.scale]  # a factor would need its own reason
     return sorted(
-        without_scale or found,
-        key=lambda e: (e.misfit > ACCEPTED, len(e.scale), len(e.mistakes)),
+        without_scale or found, key=lambda e: (e.misfit > ACCEPTED, len(e.scale), len(e.mistakes))
     )
 
 

@@ -9,13 +9,7 @@ from refmaml.doctor import method_settings
 from refmaml.doctor.mistakes.erm import erm
 from refmaml.doctor.mistakes.imaml import imaml
 from refmaml.doctor.mistakes.reptile import reptile
-from refmaml.doctor.mistakes.unrolled import (
-    cavia,
-    first_order_maml,
-    maml,
-    maml_plus_plus,
-    meta_sgd,
-)
+from refmaml.doctor.mistakes.unrolled import cavia, first_order_maml, maml, maml_plus_plus, meta_sgd
 from refmaml.errors import expect
 from refmaml.methods import (
     ANIL,

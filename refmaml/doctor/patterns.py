@@ -11,12 +11,14 @@ from refmaml.doctor.mistakes import Mistake, fix
 CUT = fix(
     "keep the parameters in the graph of the query loss",
     torch="no .data, .detach(), copy.deepcopy or torch.no_grad() between the "
-    "parameters and the query loss; with higher: copy_initial_weights=False, track_higher_grads=True",
+    "parameters and the query loss; with higher: copy_initial_weights=False, "
+    "track_higher_grads=True",
     jax="differentiate with respect to the parameters themselves, not a copy held in a closure",
     numpy="return the last adjoint lam_0, not the buffer it should have been added to",
 )
 ANCHOR = fix(
-    "phi* must depend on theta through the proximal term: theta is an argument, not only where the solver starts"
+    "phi* must depend on theta through the proximal term: theta is an argument, "
+    "not only where the solver starts"
 )
 CLIP_LATER = fix("clip after the check, outside of the meta-gradient")
 NAMES = fix("return a dict by name, or the order of params")

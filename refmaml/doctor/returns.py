@@ -77,7 +77,8 @@ def split(value):
     expect(
         isinstance(value, (tuple, list)) and len(value) in (2, 3),
         "function",
-        "{name: gradient}, a flat vector, (gradient, loss), (gradient, loss, adapted), or an object with grad",
+        "{name: gradient}, a flat vector, (gradient, loss), (gradient, loss, adapted), "
+        "or an object with grad",
         lambda: described(value),
     )
     return dict(zip(("grad", "loss", "adapted"), value, strict=False))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refmaml.doctor.findings import Finding, wrong_stage
+from refmaml.doctor.findings import Finding
 
 TITLES = {
     "inner_grad": "inner gradient",

@@ -119,7 +119,7 @@ def lost_pooling(right):
 
 
 def constant_probabilities(right):
-    """Softmax whose probabilities are constants in the second derivative: diag(p) - p p' is lost."""
+    """Softmax whose probabilities are constants in the second derivative: no diag(p) - p p'."""
 
     def r_backward(rdz, *arguments):
         rdz[...] = 0

@@ -11,7 +11,8 @@ ONCE = fix("(lambda/2) |phi - theta|^2, once")
 PROXIMAL = fix("minimise f(phi) + (lambda/2) |phi - theta|^2")
 NO_DAMPING = fix("no damping in the system whose solution is the gradient")
 SOLVE = fix(
-    "CG until the residual is small: x += a p, r -= a A p with one a = |r|^2 / p'Ap; p = r_new + (|r_new|^2 / |r|^2) p"
+    "CG until the residual is small: x += a p, r -= a A p with one a = |r|^2 / p'Ap; "
+    "p = r_new + (|r_new|^2 / |r|^2) p"
 )
 
 

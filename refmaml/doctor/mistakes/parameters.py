@@ -3,7 +3,8 @@
 from refmaml.doctor.mistakes.mistake import Mistake, fix
 
 EVERY = fix(
-    "update every parameter that adapts; a missing (None) gradient is an error, not a reason to skip"
+    "update every parameter that adapts; a missing (None) gradient is an error, "
+    "not a reason to skip"
 )
 ONCE = fix("update every parameter once in each step, shared ones too")
 GROUPS = {

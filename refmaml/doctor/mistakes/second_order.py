@@ -4,8 +4,10 @@ from refmaml.doctor.mistakes.layer_kernels import lost_second_derivatives
 from refmaml.doctor.mistakes.mistake import HESSIAN, Mistake, fix
 
 DETACHED = fix(
-    "let the inner gradients depend on the parameters: add -alpha H lam in every step on the way back",
-    torch="torch.autograd.grad(..., create_graph=True) in the inner loop, no .detach(), .data or no_grad() there",
+    "let the inner gradients depend on the parameters: "
+    "add -alpha H lam in every step on the way back",
+    torch="torch.autograd.grad(..., create_graph=True) in the inner loop, "
+    "no .detach(), .data or no_grad() there",
     jax="no lax.stop_gradient on the inner gradients or adapted parameters",
     numpy="lam = lam - alpha * H(phi_k) @ lam for every inner step k, from the last to the first",
 )

@@ -4,7 +4,8 @@ from refmaml.doctor.mistakes.mistake import ROLES, Mistake, fix
 
 TASKS = fix(
     "add the loss of every task to the outer loss, then divide by their number",
-    torch="losses = [...] for every task; torch.stack(losses).mean(), no losses[-1], no += loss.item()",
+    torch="losses = [...] for every task; torch.stack(losses).mean(), "
+    "no losses[-1], no += loss.item()",
     jax="jax.vmap over tasks, then .mean(0)",
 )
 
