@@ -24,10 +24,10 @@ def raising(problem, params, batch):
 
 
 def broken(change):
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         return change(maml(problem, params, batch))
 
-    return patient
+    return function
 
 
 def with_(**changes):
@@ -106,12 +106,12 @@ def test_a_function_that_writes_into_its_inputs_is_told_which(fn, name):
 
 
 def test_adding_entries_to_the_dict_of_parameters_is_no_write():
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         out = maml(problem, dict(params), batch)
         params["mine"] = np.zeros(1)
         return out
 
-    assert rm.check_meta_gradient(patient, MAML, probes=("mlp",), repeats=0)
+    assert rm.check_meta_gradient(function, MAML, probes=("mlp",), repeats=0)
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,12 @@ def test_a_framework_that_is_not_there_is_named(monkeypatch):
 
 
 def torch_broken(change):
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         from torch_implementations import torch_maml
 
         return change(torch_maml(problem, params, batch))
 
-    return patient
+    return function
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_writing_into_a_tensor_is_noticed():
     if reason := why_not("torch"):
         pytest.skip(reason)
 
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         from torch_implementations import torch_maml
 
         out = torch_maml(problem, params, batch)
@@ -207,7 +207,7 @@ def test_writing_into_a_tensor_is_noticed():
         return out
 
     assert "params['0.weight']: expected inputs that are left as they are" in complaint(
-        patient, framework="torch", probes=("quadratic",)
+        function, framework="torch", probes=("quadratic",)
     )
 
 
@@ -215,10 +215,10 @@ def test_a_jax_gradient_in_bfloat16_gets_one_line():
     if reason := why_not("jax"):
         pytest.skip(reason)
 
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         return {n: p.astype("bfloat16") for n, p in params.items()}
 
-    assert "got bfloat16" in complaint(patient, framework="jax", probes=("quadratic",))
+    assert "got bfloat16" in complaint(function, framework="jax", probes=("quadratic",))
 
 
 def test_an_array_of_another_framework_is_read_all_the_same():
@@ -226,7 +226,7 @@ def test_an_array_of_another_framework_is_read_all_the_same():
         pytest.skip(reason)
     import torch
 
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         return {n: torch.from_numpy(g) for n, g in maml(problem, params, batch).items()}
 
-    assert rm.check_meta_gradient(patient, MAML, probes=("mlp",), repeats=0)
+    assert rm.check_meta_gradient(function, MAML, probes=("mlp",), repeats=0)

@@ -1,0 +1,147 @@
+"""Calls that depend on each other: noise, state, values kept from the first call, growing
+memory. None of the verdicts depends on a clock."""
+
+import numpy as np
+import pytest
+from clock import Clock
+from implementations import MAML, maml, tasks
+from own_net_functions import METHOD, implements, net_of_mine
+from torch_implementations import torch_maml
+
+import refmaml as rm
+from refmaml.autodiff.formulas import why_not
+from refmaml.doctor import case_runs, examination
+
+
+def test_noise_is_distinguished_from_carried_state():
+    rng, calls = np.random.default_rng(0), []
+
+    def noisy(problem, params, batch):
+        return {
+            n: g * (1 + 1e-3 * rng.standard_normal(g.shape))
+            for n, g in maml(problem, params, batch).items()
+        }
+
+    def carrying(problem, params, batch):
+        calls.append(1)
+        return {n: g * (1 + 0.01 * len(calls)) for n, g in maml(problem, params, batch).items()}
+
+    report = rm.check_meta_gradient(noisy, MAML, probes=("quadratic",), precision="float64")
+    assert report.verdict == "wrong" and "noise" in report.diagnosis
+    report = rm.check_meta_gradient(carrying, MAML, probes=("quadratic",), precision="float64")
+    assert report.verdict == "wrong" and "state is carried" in report.diagnosis
+
+
+def test_only_memory_that_grows_with_every_call_is_reported():
+    held = []
+
+    def keeping(problem, params, batch):
+        held.append(np.ones(1000))
+        return maml(problem, params, batch)
+
+    report = rm.check_meta_gradient(keeping, MAML, probes=("quadratic",), precision="float64")
+    assert report.ok and "memory grows by" in report.diagnosis
+    assert not any(
+        "memory" in remark
+        for remark in rm.check_meta_gradient(
+            maml, MAML, probes=("quadratic",), precision="float64"
+        ).remarks
+    )
+
+
+def test_a_graph_kept_in_torch_is_reported():
+    if reason := why_not("torch"):
+        pytest.skip(reason)
+    losses = []
+
+    def keeping(problem, params, batch):
+        losses.append(
+            problem.loss(
+                {n: p.clone().requires_grad_() for n, p in params.items()}, *tasks(batch)[0][:2]
+            )
+        )
+        return torch_maml(problem, params, batch)
+
+    report = rm.check_meta_gradient(
+        keeping, MAML, framework="torch", probes=("quadratic",), precision="float64"
+    )
+    assert report.ok and "tensors with every call" in report.diagnosis
+    assert (
+        "memory"
+        not in rm.check_meta_gradient(
+            torch_maml, MAML, framework="torch", probes=("quadratic",), precision="float64"
+        ).diagnosis
+    )
+
+
+def test_a_single_repeat_does_not_distinguish_noise_from_state():
+    state = [0.0]
+
+    def moving(problem, params, batch):
+        state[0] += 0.1
+        return {n: g + state[0] for n, g in maml(problem, params, batch).items()}
+
+    report = rm.check_meta_gradient(moving, MAML, probes=("quadratic",), repeats=1)
+    assert report.verdict == "wrong" and "state is carried over, or noise" in report.diagnosis
+    assert (
+        "moves on from call to call"
+        in rm.check_meta_gradient(moving, MAML, probes=("quadratic",), repeats=3).diagnosis
+    )
+
+
+def first_kept(fn, what):
+    """fn with its parameters, its batch or its answer kept from the first call on."""
+    kept = []
+
+    def stale(params, batch):
+        kept.append((params, batch, fn(params, batch)))
+        of_then = {n: a.astype(params[n].dtype) for n, a in kept[0][0].items()}
+        batch_then = rm.Batch(*kept[0][1]).astype(batch[0].dtype)
+        return {
+            "params": lambda: fn(of_then, batch),
+            "batch": lambda: fn(params, batch_then.sets[0] + batch_then.sets[1]),
+            "answer": lambda: {n: a.astype(params[n].dtype) for n, a in kept[0][2].items()},
+        }[what]()
+
+    return stale
+
+
+@pytest.mark.parametrize("what", ["params", "batch", "answer"])
+@pytest.mark.parametrize("precision", [None, "float32"])
+def test_values_kept_from_the_first_call_are_found_on_an_own_net(what, precision):
+    fn = implements(net := net_of_mine(), METHOD)
+    assert rm.check_meta_gradient(fn, METHOD, net=net, precision=precision, repeats=0)
+    report = rm.check_meta_gradient(
+        first_kept(fn, what), METHOD, net=net, precision=precision, repeats=0
+    )
+    assert report.verdict == "wrong" and "something is kept from the first call" in report.diagnosis
+
+
+def test_only_a_right_function_is_called_at_other_parameters(monkeypatch):
+    """What was off at first is not said to be right there and kept from there."""
+    fn = first_kept(
+        implements(
+            net := net_of_mine(), METHOD, lambda named: {n: 1.01 * g for n, g in named.items()}
+        ),
+        "answer",
+    )
+    monkeypatch.setattr(
+        case_runs,
+        "judge",
+        lambda case, misfit, earlier_right: ("inconclusive", "a kink is nearer than rounding"),
+    )
+    report = rm.check_meta_gradient(fn, METHOD, net=net, repeats=0)
+    assert report.verdict == "inconclusive" and "kept" not in report.diagnosis
+
+
+def test_the_time_for_a_name_begins_with_the_search(monkeypatch):
+    monkeypatch.setattr(examination, "process_time", clock := Clock())
+
+    def slow(problem, params, batch):
+        clock.sleep(0.25)
+        return maml(problem, params, batch, h=0.0)
+
+    report = rm.check_meta_gradient(
+        slow, MAML, probes=("quadratic", "two-layer", "mlp"), repeats=1, seconds=0.5
+    )
+    assert report.diagnosis.startswith("first-order")
