@@ -1,6 +1,11 @@
 """Calls that depend on each other: noise, state, values kept from the first call, growing
 memory. None of the verdicts depends on a clock."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from clock import Clock
@@ -10,7 +15,9 @@ from torch_implementations import torch_maml
 
 import refmaml as rm
 from refmaml.autodiff.formulas import why_not
-from refmaml.doctor import case_runs, examination
+from refmaml.doctor import case_runs, check, examination, repeats
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_noise_is_distinguished_from_carried_state():
@@ -32,21 +39,83 @@ def test_noise_is_distinguished_from_carried_state():
     assert report.verdict == "wrong" and "state is carried" in report.diagnosis
 
 
-def test_only_memory_that_grows_with_every_call_is_reported():
-    held = []
+def keeping(kept, value):
+    """A right function that keeps value(gradients) of every call."""
 
-    def keeping(problem, params, batch):
-        held.append(np.ones(1000))
+    def function(problem, params, batch):
+        out = maml(problem, params, batch)
+        kept.append(value(out))
+        return out
+
+    return function
+
+
+def parameter_vector(out):
+    return np.concatenate([g.ravel() for g in out.values()])
+
+
+QUICK = {"probes": ("quadratic",), "precision": "float64"}
+
+
+@pytest.mark.parametrize("kernels", [None, rm.kernels.cpu()], ids=["reference", "cpu"])
+def test_a_leak_of_one_parameter_vector_a_call_is_reported(kernels):
+    fn = keeping([], parameter_vector)
+    report = rm.check_meta_gradient(fn, MAML, kernels=kernels, **QUICK)
+    assert report.ok and "memory grows by 56 bytes with every call" in report.diagnosis
+
+
+def test_a_leak_of_python_objects_is_reported():
+    fn = keeping([], lambda out: [float(x) for _ in range(20) for x in parameter_vector(out)])
+    assert "memory grows by" in rm.check_meta_gradient(fn, MAML, **QUICK).diagnosis
+
+
+def test_a_right_function_has_no_growing_memory():
+    for kernels in (None, rm.kernels.cpu()):
+        report = rm.check_meta_gradient(maml, MAML, kernels=kernels, **QUICK)
+        assert report.ok and not report.remarks
+
+
+def test_compiled_kernels_that_fill_their_caches_are_no_leak():
+    """In a new process: the interpreter's and Numba's own memory grows in the first calls."""
+    code = (
+        "import refmaml as rm; from implementations import MAML, maml; "
+        "print(rm.check_meta_gradient(maml, MAML, kernels=rm.kernels.cpu(), "
+        "probes=('quadratic',), precision='float64').remarks)"
+    )
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    env = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.stdout == "()\n", done.stdout + done.stderr
+
+
+def test_growth_must_go_on_through_the_confirming_calls():
+    """Memory that grows in the first twenty calls, as a cache does, is no leak."""
+    made = []
+    for stops_at, expected in ((20, None), (1000, (1000, "bytes"))):
+        made.clear()
+
+        def read(stops_at=stops_at):
+            return (1000 * min(len(made), stops_at),)
+
+        memory = repeats.Memory(("bytes",), (512,), (repeats.CONFIRMING,), read)
+        assert repeats.growth(lambda: made.append(1), 6, memory) == expected
+    assert len(made) == 6 + repeats.CONFIRMING
+
+
+def test_the_number_of_repeats_does_not_depend_on_how_long_a_call_takes(monkeypatch):
+    """Each call takes 100 s by every clock that the doctor might read."""
+    clock, kept = Clock(), []
+    for module in (repeats, examination, check):
+        for name in ("perf_counter", "process_time", "monotonic", "time"):
+            monkeypatch.setattr(module, name, clock, raising=False)
+
+    def slow(problem, params, batch):
+        clock.sleep(100.0)
+        kept.append(np.ones(1000))
         return maml(problem, params, batch)
 
-    report = rm.check_meta_gradient(keeping, MAML, probes=("quadratic",), precision="float64")
-    assert report.ok and "memory grows by" in report.diagnosis
-    assert not any(
-        "memory" in remark
-        for remark in rm.check_meta_gradient(
-            maml, MAML, probes=("quadratic",), precision="float64"
-        ).remarks
-    )
+    report = rm.check_meta_gradient(slow, MAML, **QUICK)
+    assert len(kept) == 7 and "memory grows by 8000 bytes" in report.diagnosis
 
 
 def test_a_graph_kept_in_torch_is_reported():
@@ -118,7 +187,7 @@ def test_values_kept_from_the_first_call_are_found_on_an_own_net(what, precision
 
 
 def test_only_a_right_function_is_called_at_other_parameters(monkeypatch):
-    """What was off at first is not said to be right there and kept from there."""
+    """A function that is off on the first call is not called right there."""
     fn = first_kept(
         implements(
             net := net_of_mine(), METHOD, lambda named: {n: 1.01 * g for n, g in named.items()}

@@ -74,7 +74,9 @@ def test_what_float32_could_not_tell_is_not_called_right_to_float32():
     report = verdict(
         case, wrong_gradients(case.method, net)["H doubled"], 2629, precision="float64", seconds=30
     )
-    assert case.with_(dtype=np.float32).relative_allowance > 1 and report.diagnosis.startswith(NAMES["H doubled"])
+    assert case.with_(dtype=np.float32).relative_allowance > 1 and report.diagnosis.startswith(
+        NAMES["H doubled"]
+    )
 
 
 @drawing(15)
