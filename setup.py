@@ -2,6 +2,7 @@
 
 `kernels/` sits beside `refmaml/` so that a kernel engineer finds it at the top, and imports as `refmaml.kernels`:
 in a wheel through `package_dir`, in a checkout through the symbolic link `refmaml/kernels -> ../kernels`.
+The pytest plugin is also installed as `pytest_refmaml`, outside of the package: pytest imports it at every start.
 """
 
 from setuptools import find_packages, setup
@@ -14,7 +15,7 @@ engine = [
 kernels = ["refmaml.kernels"] + [f"refmaml.kernels.{p}" for p in find_packages("kernels")]
 
 setup(
-    packages=engine + kernels,
-    package_dir={"refmaml.kernels": "kernels"},
+    packages=[*engine, *kernels, "pytest_refmaml"],
+    package_dir={"refmaml.kernels": "kernels", "pytest_refmaml": "refmaml/pytest_plugin"},
     package_data={"refmaml.kernels": ["*.cu", "*/*.cu"], "refmaml.bench.gpu": ["*.cu"]},
 )

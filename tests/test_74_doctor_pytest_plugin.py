@@ -80,7 +80,33 @@ def test_the_plugin_is_an_entry_point_of_pytest():
     entry = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][
         "pytest11"
     ]
-    assert entry == {"refmaml": "refmaml.pytest_plugin"}
+    assert entry == {"refmaml": "pytest_refmaml"}
+    assert '"pytest_refmaml": "refmaml/pytest_plugin"' in (ROOT / "setup.py").read_text()
+
+
+def test_starting_pytest_imports_neither_numpy_nor_refmaml(tmp_path):
+    """The plugin under the name that it is installed by."""
+    (tmp_path / "pytest_refmaml").symlink_to(ROOT / "refmaml" / "pytest_plugin")
+    (tmp_path / "test_mine.py").write_text(
+        "import sys\n"
+        "def test_modules():\n"
+        "    assert 'pytest_refmaml' in sys.modules\n"
+        "    assert not {'numpy', 'refmaml'} & set(sys.modules)\n"
+        "def test_fixture(refmaml_check):\n"
+        "    assert callable(refmaml_check) and 'refmaml' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "pytest_refmaml", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
+        },
+    )
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_pytest_report_that_cannot_be_written_is_an_error_at_once(tmp_path):
