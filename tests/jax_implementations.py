@@ -1,4 +1,4 @@
-"""Meta-gradients by JAX, as people write them: right ones, and the mistakes that autodiff invites."""
+"""Meta-gradients by JAX: right ones, and the mistakes that autodiff invites."""
 
 from implementations import ANIL, CAVIA, FOMAML, IMAML, MAML, MAMLPP, META_SGD, REPTILE, K, tasks
 from torch_implementations import query_as_support, swapped_sets

@@ -7,12 +7,12 @@ import refmaml as rm
 METHOD = rm.MAML(0.1, 2)
 
 
-def net_of_mine():
+def small_net():
     return rm.Sequential([rm.Linear(3, 4), rm.Softplus(), rm.Linear(4, 2)], rm.MSE(), (3,))
 
 
 def implements(net, method, change=lambda named: named):
-    """A right function of (params, batch) that does something to its answer."""
+    """A right function of (params, batch), its answer passed through `change`."""
 
     def fn(params, batch):
         exact = {n: p.astype(np.float64) for n, p in params.items()}

@@ -22,7 +22,7 @@ from implementations import (
     times,
 )
 from torch_implementations import torch_adapt, torch_rates
-from wrong_implementations_stages import located, recursion, spoilt, strange
+from wrong_implementations_stages import located, recursion, times_factor, with_wrong_derivatives
 
 import refmaml as rm
 from refmaml.autodiff.formulas import why_not
@@ -32,12 +32,15 @@ SMOOTH = ("quadratic", "mlp")
 
 @pytest.mark.parametrize("name", ["0.weight", "2.bias"])
 def test_an_inner_gradient_that_is_off_in_one_tensor_is_found_from_the_meta_gradient_alone(name):
-    assert located(lambda *a: recursion(*a, gradient=spoilt(name, 1.3))) == ("inner gradient", name)
+    assert located(lambda *a: recursion(*a, gradient=times_factor(name, 1.3))) == (
+        "inner gradient",
+        name,
+    )
 
 
 @pytest.mark.parametrize("name", ["0.weight", "0.bias", "2.weight"])
 def test_a_hessian_vector_product_that_is_off_in_one_tensor_is_found(name):
-    assert located(lambda *a: recursion(*a, hvp=spoilt(name, 0.9))) == (
+    assert located(lambda *a: recursion(*a, hvp=times_factor(name, 0.9))) == (
         "Hessian-vector product",
         name,
     )
@@ -91,19 +94,19 @@ def test_tasks_that_are_not_averaged_are_found():
 
 
 @pytest.mark.parametrize(
-    ("method", "spoil", "expected"),
+    ("method", "wrong", "expected"),
     [
-        (FOMAML, {"gradient": spoilt("2.weight", 1.3)}, ("inner gradient", "2.weight")),
-        (ANIL, {"hvp": spoilt("0.weight", 0.9)}, ("Hessian-vector product", "0.weight")),
+        (FOMAML, {"gradient": times_factor("2.weight", 1.3)}, ("inner gradient", "2.weight")),
+        (ANIL, {"hvp": times_factor("0.weight", 0.9)}, ("Hessian-vector product", "0.weight")),
     ],
 )
-def test_a_wrong_stage_of_other_methods_with_an_inner_loop_is_located(method, spoil, expected):
-    assert located(lambda *a: recursion(*a, **spoil), method) == expected
+def test_a_wrong_stage_of_other_methods_with_an_inner_loop_is_located(method, wrong, expected):
+    assert located(lambda *a: recursion(*a, **wrong), method) == expected
 
 
 def test_a_wrong_stage_of_reptile_is_located():
     def function(problem, params, batch):
-        p = strange(problem, gradient=spoilt("0.bias", 1.3))
+        p = with_wrong_derivatives(problem, gradient=times_factor("0.bias", 1.3))
         return average(
             [
                 plus(
@@ -121,15 +124,15 @@ def test_a_wrong_stage_of_reptile_is_located():
 
 
 @pytest.mark.parametrize(
-    ("spoil", "expected"),
+    ("wrong", "expected"),
     [
-        ({"hvp": spoilt("2.weight", 0.9)}, ("linear system", None)),
-        ({"query": spoilt("0.weight", 1.1)}, ("query gradient", "0.weight")),
+        ({"hvp": times_factor("2.weight", 0.9)}, ("linear system", None)),
+        ({"query": times_factor("0.weight", 1.1)}, ("query gradient", "0.weight")),
     ],
 )
-def test_a_wrong_stage_of_imaml_is_located(spoil, expected):
+def test_a_wrong_stage_of_imaml_is_located(wrong, expected):
     def function(problem, params, batch):
-        p, lam, rows = strange(problem, **spoil), problem.method.regularization, []
+        p, lam, rows = with_wrong_derivatives(problem, **wrong), problem.method.regularization, []
         for xs, ys, xq, yq in tasks(batch):
             phi = proximal(problem, params, xs, ys, lam)
             names = list(params)
@@ -162,7 +165,10 @@ def test_a_wrong_stage_of_imaml_is_located(spoil, expected):
 def test_a_wrong_stage_of_meta_sgd_is_located():
 
     function = located(
-        lambda p, w, b: meta_sgd(strange(p, hvp=spoilt("2.weight", 0.9)), w, b), META_SGD
+        lambda p, w, b: meta_sgd(
+            with_wrong_derivatives(p, hvp=times_factor("2.weight", 0.9)), w, b
+        ),
+        META_SGD,
     )
     assert function == ("Hessian-vector product", "2.weight")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from clock import Clock
 from implementations import MAML, maml, tasks
-from own_net_functions import METHOD, implements, net_of_mine
+from own_net_functions import METHOD, implements, small_net
 from torch_implementations import torch_maml
 
 import refmaml as rm
@@ -178,7 +178,7 @@ def first_kept(fn, what):
 @pytest.mark.parametrize("what", ["params", "batch", "answer"])
 @pytest.mark.parametrize("precision", [None, "float32"])
 def test_values_kept_from_the_first_call_are_found_on_an_own_net(what, precision):
-    fn = implements(net := net_of_mine(), METHOD)
+    fn = implements(net := small_net(), METHOD)
     assert rm.check_meta_gradient(fn, METHOD, net=net, precision=precision, repeats=0)
     report = rm.check_meta_gradient(
         first_kept(fn, what), METHOD, net=net, precision=precision, repeats=0
@@ -190,7 +190,7 @@ def test_only_a_right_function_is_called_at_other_parameters(monkeypatch):
     """A function that is off on the first call is not called right there."""
     fn = first_kept(
         implements(
-            net := net_of_mine(), METHOD, lambda named: {n: 1.01 * g for n, g in named.items()}
+            net := small_net(), METHOD, lambda named: {n: 1.01 * g for n, g in named.items()}
         ),
         "answer",
     )

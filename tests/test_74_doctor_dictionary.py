@@ -1,4 +1,5 @@
-"""The doctor's dictionary: every known mistake, planted in NumPy, PyTorch and JAX code, is called by its name, and by no other."""
+"""Every mistake of the dictionary, planted in NumPy, PyTorch and JAX code, gets its name and
+no other."""
 
 import pytest
 import torch_implementations
@@ -19,7 +20,7 @@ def examined(implementation, **options):
 
 
 def named(report, words):
-    """Called wrong, by a name with these words, which nothing else shares its place with but what is said to look the same."""
+    """The verdict is wrong, and the diagnosis is a name with these words, not a place."""
     assert report.verdict == "wrong" and not report.stages, str(report)
     assert words in report.diagnosis, str(report)
 
@@ -78,23 +79,24 @@ def test_a_mistake_planted_in_jax_is_named(name):
     named(examined(implementation, framework="jax", precision="float64"), implementation.words)
 
 
-def test_the_fix_speaks_of_the_user_s_framework(torch):
+def test_the_fix_is_for_the_user_s_framework(torch):
     report = examined(TORCH["create_graph forgotten"], framework="torch", precision="float64")
     assert "create_graph=True" in report.fix
     assert "H(phi_k)" in examined(IMPLEMENTATIONS["first-order"], precision="float64").fix
 
 
-def test_what_looks_the_same_is_said_to():
-    """With one inner step, differentiating the last one only is differentiating all, and Adam's first step has no derivative to lose."""
+def test_mistakes_with_the_same_gradient_are_listed():
+    """A gradient of 0 in iMAML has three possible reasons; with one inner step, a factor has
+    one."""
     anchor = examined(IMPLEMENTATIONS["imaml anchor"], precision="float64")
     assert len(anchor.ties) == 2 and any("CG ran for no iteration" in tie for tie in anchor.ties)
     single = rm.check_meta_gradient(
-        framework_free_sum, rm.MAML(0.1, 1), probes=("quadratic",), precision="float64", repeats=0
+        sum_over_tasks, rm.MAML(0.1, 1), probes=("quadratic",), precision="float64", repeats=0
     )
     assert "times B" in single.diagnosis
 
 
-def framework_free_sum(problem, params, batch):
+def sum_over_tasks(problem, params, batch):
     from implementations import maml, times
 
     return times(len(batch.x_support), maml(problem, params, batch))
@@ -110,6 +112,8 @@ def test_the_implementations_share_no_code_with_the_doctor():
     for module in (
         "implementations.py",
         "wrong_implementations.py",
+        "wrong_implementations_other.py",
+        "wrong_implementations_stages.py",
         "wrong_implementations_table.py",
         "torch_implementations.py",
         "jax_implementations.py",

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from own_net_functions import METHOD, implements, net_of_mine
+from own_net_functions import METHOD, implements, small_net
 
 import refmaml as rm
 from refmaml.doctor import case_runs, diagnosis
@@ -43,7 +43,7 @@ def test_near_a_kink_an_error_that_no_flip_makes_is_wrong(monkeypatch):
 
 
 def test_at_a_kink_a_right_answer_is_not_called_wrong():
-    """Windows tie, and who wins matters: what is allowed then explains any mistake, but none was made."""
+    """The entries of pooling windows tie, so that a flipped choice may change anything."""
     net = rm.Sequential(
         [
             rm.Conv2d(3, 9, (3, 2), (3, 1), (2, 1)),
@@ -68,17 +68,16 @@ def test_a_net_with_a_zero_meta_gradient_is_refused():
     nothing = rm.Batch(*[np.zeros((2, 5, size)) for size in (3, 2, 3, 2)])
     with pytest.raises(
         ArgumentError,
-        match="net: expected one in which something depends on the parameters, got a meta-gradient of 0",
+        match="net: expected one in which something depends on the parameters, "
+        "got a meta-gradient of 0",
     ):
         rm.check_meta_gradient(implements(net, METHOD), METHOD, net=net, batch=nothing, repeats=0)
 
 
 def test_a_name_found_near_a_kink_is_not_searched_for_twice(monkeypatch):
-    """Time may be up by the second search."""
+    """The time of the search may be up by a second one."""
     fn, explained = (
-        implements(
-            net := net_of_mine(), METHOD, lambda named: {n: 2 * g for n, g in named.items()}
-        ),
+        implements(net := small_net(), METHOD, lambda named: {n: 2 * g for n, g in named.items()}),
         [],
     )
     monkeypatch.setattr(
@@ -102,7 +101,8 @@ def test_a_name_found_near_a_kink_is_not_searched_for_twice(monkeypatch):
 
 
 def test_a_known_mistake_is_named_even_where_a_kink_lies_on_the_data():
-    """Blank images make ties everywhere: the margin is 0, and what is off by a first-order gradient is wrong all the same."""
+    """A blank image makes ties everywhere, and the margin is 0; a first-order gradient is
+    still wrong."""
     net = rm.Sequential([rm.Linear(3, 4), rm.ReLU(), rm.Linear(4, 2)], rm.MSE(), (3,))
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 6, 3))

@@ -14,7 +14,7 @@ from refmaml.oracles.net_checks import truth_by_steps
 
 
 def rounded_to(bits):
-    """Right, but with every factor rounded to so many bits, as TF32 rounds what it multiplies."""
+    """A right gradient, in float32 rounded to so many bits, as TF32 rounds its factors."""
 
     def coarse(a):
         mantissa, exponent = np.frexp(a)
@@ -63,7 +63,7 @@ def test_the_argument_tol_replaces_the_tolerance():
     "method", [rm.Reptile(1e-3, K, optimizer="adam"), rm.Reptile(1e-5, K, optimizer="adam")]
 )
 def test_a_right_reptile_with_short_steps_is_right(method):
-    """theta - phi_K loses what theta's own rounding is worth."""
+    """theta - phi_K loses one rounding of theta."""
     for seed in (0, 1):
         report = rm.check_meta_gradient(reptile, method, seed=seed, repeats=0)
         assert report.verdict == "right", report
@@ -119,8 +119,8 @@ def test_float32_inside_a_float64_call_is_named():
     )
 
 
-def known_for_sure():
-    """Examples whose probabilities are some 1e-10 from 0 and 1: p - 1 has lost most of its digits."""
+def certain_probabilities():
+    """Examples with probabilities 1e-10 from 0 and 1: p - 1 has lost most of its digits."""
     rng, labels = np.random.default_rng(0), np.array([[0, 1, 1, 0]] * 3)
     x = np.stack([1 - 2.0 * labels, rng.standard_normal(labels.shape)], axis=-1)
     theta = np.array([12.0, 0.3, -12.0, 0.1, 0.2, -0.1])
@@ -132,7 +132,7 @@ def known_for_sure():
 
 
 def far_from_0():
-    """Batch-norm takes a mean of a million off."""
+    """Batch-norm subtracts a mean of a million."""
     net, rng = (
         rm.Sequential([rm.Linear(3, 4), rm.BatchNorm2d(4), rm.Linear(4, 2)], rm.MSE(), (3,)),
         np.random.default_rng(0),
@@ -142,9 +142,9 @@ def far_from_0():
     return net, theta, cases.tasks_for(net, rng)
 
 
-@pytest.mark.parametrize("draw", [known_for_sure, far_from_0])
-def test_digits_that_cancel_on_the_way_are_no_mistake(draw):
-    """The complex step loses others than the engine does."""
+@pytest.mark.parametrize("draw", [certain_probabilities, far_from_0])
+def test_digits_lost_by_cancellation_are_no_mistake(draw):
+    """The complex step loses other digits than refmaml's passes do."""
     net, theta, batch = draw()
     case = Case("drawn", net, method := rm.MAML(0.01, 1), theta, batch, own=True)
     off = np.abs(case.truth - truth_by_steps(method, net, theta, batch))

@@ -13,7 +13,7 @@ from doctor_script import CODE
 ROOT = Path(__file__).parent.parent
 
 
-PLUGGED = """
+TESTS = """
 import refmaml as rm
 from mine import coarse, first_order, gradient
 
@@ -39,7 +39,7 @@ def file(tmp_path):
 def test_the_plugin_fails_skips_and_passes_and_its_first_line_is_short(file, tmp_path, workers):
     if workers:
         pytest.importorskip("xdist")
-    (tmp_path / "test_mine.py").write_text(PLUGGED)
+    (tmp_path / "test_mine.py").write_text(TESTS)
     out = subprocess.run(
         [
             sys.executable,

@@ -96,7 +96,9 @@ def test_junit_counts_failures(wrong, right):
 
 def test_importing_refmaml_does_not_import_the_doctor():
     code = (
-        "import sys, refmaml; print([m for m in sys.modules if 'doctor' in m or 'pytest_plugin' in m]); refmaml.check_meta_gradient; "
+        "import sys, refmaml; "
+        "print([m for m in sys.modules if 'doctor' in m or 'pytest_plugin' in m]); "
+        "refmaml.check_meta_gradient; "
         "print({'torch', 'jax', 'scipy', 'numba'} & set(sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -104,7 +106,7 @@ def test_importing_refmaml_does_not_import_the_doctor():
 
 
 def test_the_readme_s_example_prints_what_the_readme_says(tmp_path, capsys, monkeypatch):
-    """To the digit but for errors of rounding, which are another machine's own: two columns of the first table, and the parameter's."""
+    """Digit for digit, except for the errors of rounding, which differ between machines."""
     if reason := why_not("torch"):
         pytest.skip(reason)
     section = (ROOT / "README.md").read_text().partition("## The doctor")[2]

@@ -14,7 +14,9 @@ from refmaml.doctor.cases import Case
 
 
 def title(pair):
-    return f"{type(pair[1]).__name__}-{getattr(pair[1], 'inner_steps', 0)}-{getattr(pair[1], 'optimizer', '')}"
+    method = pair[1]
+    steps, optimizer = getattr(method, "inner_steps", 0), getattr(method, "optimizer", "")
+    return f"{type(method).__name__}-{steps}-{optimizer}"
 
 
 @pytest.mark.parametrize(("fn", "method"), RIGHT, ids=map(title, RIGHT))
@@ -138,7 +140,7 @@ def test_running_statistics_that_are_kept_but_never_used_change_nothing():
 
 
 def test_a_constant_in_place_of_the_step_size_is_named():
-    """The probes choose step sizes at which curvature shows; who does not read them is told so."""
+    """The built-in cases have their own step sizes, which a function must read."""
 
     given = rm.MAML(0.123, 3)
     report = rm.check_meta_gradient(

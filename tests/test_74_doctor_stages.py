@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 from implementations import MAML, adapting, average, descend, plus, tasks, times
-from wrong_implementations_stages import located, spoilt, strange
+from wrong_implementations_stages import located, times_factor, with_wrong_derivatives
 
 import refmaml as rm
 
 
-def returned(problem, params, batch, spoil=None, **more):
-    """MAML with everything on the way: an object with grad, loss, inner_grad, phi, query_grad, hvp."""
+def returned(problem, params, batch, wrong=None, **more):
+    """MAML with every stage: a dict with grad, loss, inner_grad, phi, query_grad, hvp."""
     p, A, K = (
-        strange(problem, **(spoil or {})),
+        with_wrong_derivatives(problem, **(wrong or {})),
         adapting(problem, params),
         problem.method.inner_steps,
     )
@@ -53,15 +53,15 @@ def test_stages_of_a_right_function_are_read_and_agree():
 
 
 @pytest.mark.parametrize(
-    ("spoil", "expected"),
+    ("wrong", "expected"),
     [
-        ({"gradient": spoilt("2.bias", 1.3)}, ("inner gradient", "2.bias")),
-        ({"query": spoilt("2.weight", 1.3)}, ("query gradient", "2.weight")),
-        ({"hvp": spoilt("0.weight", 1.3)}, ("Hessian-vector product", "0.weight")),
+        ({"gradient": times_factor("2.bias", 1.3)}, ("inner gradient", "2.bias")),
+        ({"query": times_factor("2.weight", 1.3)}, ("query gradient", "2.weight")),
+        ({"hvp": times_factor("0.weight", 1.3)}, ("Hessian-vector product", "0.weight")),
     ],
 )
-def test_returned_stages_are_compared_one_by_one(spoil, expected):
-    assert located(lambda *a: returned(*a, spoil=spoil)) == expected
+def test_returned_stages_are_compared_one_by_one(wrong, expected):
+    assert located(lambda *a: returned(*a, wrong=wrong)) == expected
 
 
 def test_a_loss_and_adapted_parameters_in_a_tuple_are_compared_too():

@@ -1,4 +1,4 @@
-"""Meta-gradients by PyTorch's autograd, as people write them: right ones, and the mistakes that autograd invites."""
+"""Meta-gradients by PyTorch's autograd: right ones, and the mistakes that autograd invites."""
 
 from implementations import ANIL, CAVIA, FOMAML, IMAML, MAML, MAMLPP, META_SGD, REPTILE, K, tasks
 from wrong_implementations_table import Implementation
@@ -50,7 +50,8 @@ def torch_maml(
     rate=1.0,
     combine=None,
 ):
-    """Every differentiated method: MAML, ANIL, their first-order forms, Meta-SGD, MAML++, CAVIA, ERM."""
+    """Every differentiated method: MAML, ANIL, their first-order forms, Meta-SGD, MAML++,
+    CAVIA, ERM."""
     import torch
 
     method, losses = problem.method, []
@@ -144,7 +145,7 @@ def torch_cg(product, b, iterations):
 
 
 def norm_loss(batch_norm):
-    """loss(problem) with a batch-norm of one's own: batch_norm(layer, w, x)."""
+    """loss(problem) with a given batch_norm(layer, w, x)."""
     from refmaml.autodiff import torch_autodiff
     from refmaml.layers import BatchNorm2d
 
@@ -188,7 +189,7 @@ def unbiased_norm(layer, w, x):
 
 
 def normed(batch_norm, everywhere=True):
-    """MAML with a batch-norm of one's own, in the inner loop and on the query set, or there only."""
+    """MAML with a given batch-norm, everywhere or on the query set only."""
 
     def function(problem, params, batch):
         loss = norm_loss(batch_norm)(problem)
@@ -200,7 +201,8 @@ def normed(batch_norm, everywhere=True):
 
 
 def kept_statistics(problem, params, batch):
-    """momentum=1, then evaluation mode: query points see the statistics of the last support batch."""
+    """momentum=1, then evaluation mode: query points are normalised with the statistics of
+    the last support batch."""
     kept = {}
 
     def seen(layer, w, x):
@@ -224,7 +226,8 @@ def kept_statistics(problem, params, batch):
 
 
 def data_update(problem, params, batch):
-    """phi.data -= alpha g: the graph from theta to phi is cut, and phi is theta itself, changed in place."""
+    """phi.data -= alpha g: the graph from theta to phi is cut, and phi is theta itself,
+    changed in place."""
     import torch
 
     start = leaves(params)

@@ -1,4 +1,4 @@
-"""Wrong meta-gradients written by hand in NumPy, one for each known mistake of MAML and its kin, as somebody might have written them."""
+"""Wrong meta-gradients of MAML, written by hand in NumPy: one for each known mistake."""
 
 import numpy as np
 from implementations import (
@@ -16,7 +16,7 @@ from implementations import (
 
 
 def on_sets(support, query):
-    """Roles exchanged: indices of the sets that stand for (x_support, y_support) and (x_query, y_query)."""
+    """The sets, by the index of their inputs, that stand for support and query set."""
     return lambda problem, params, batch: average(
         [
             one_task(problem, params, *task[support : support + 2], *task[query : query + 2])

@@ -8,7 +8,7 @@ import refmaml as rm
 
 
 def located(fn, method=MAML, probes=("mlp",), **options):
-    """(stage, tensor) of the first finding, once the verdict is seen to be without a name."""
+    """(stage, tensor) of the first finding; the diagnosis must be no name."""
     options = {"precision": "float64", "repeats": 0, "seconds": 0.5, **options}
     report = rm.check_meta_gradient(fn, method, probes=probes, **options)
     assert report.verdict == "wrong" and report.diagnosis.startswith(
@@ -18,8 +18,8 @@ def located(fn, method=MAML, probes=("mlp",), **options):
     return report.stages[0]
 
 
-def strange(problem, gradient=None, hvp=None, query=None):
-    """The problem with one of its derivatives spoilt: each a function of {name: array}."""
+def with_wrong_derivatives(problem, gradient=None, hvp=None, query=None):
+    """The problem with one derivative wrong; each argument: {name: array} -> the same, wrong."""
     return SimpleNamespace(
         method=problem.method,
         net=problem.net,
@@ -29,13 +29,14 @@ def strange(problem, gradient=None, hvp=None, query=None):
     )
 
 
-def spoilt(name, factor):
+def times_factor(name, factor):
+    """{name: array} -> the same with one array multiplied."""
     return lambda named: {n: a * (factor if n == name else 1) for n, a in named.items()}
 
 
-def recursion(problem, params, batch, **spoil):
-    """MAML on spoilt derivatives."""
-    p, rows = strange(problem, **spoil), []
+def recursion(problem, params, batch, **wrong):
+    """MAML on a problem with a wrong derivative."""
+    p, rows = with_wrong_derivatives(problem, **wrong), []
     for xs, ys, xq, yq in tasks(batch):
         A = adapting(problem, params)
         phis = descend(p, params, xs, ys, A, problem.method.inner_steps)
