@@ -110,6 +110,23 @@ def worst(case, candidate, *inputs):
     return max((relative_error(values[name], truth[name]) / limit, name) for name in truth)
 
 
+def far_from_zero(case, k, mean, exact_case=None):
+    """{quantity: error}: a layer in float32 on x and rx around `mean`.
+
+    The truth is the reference on the same numbers in float64, of `exact_case` if given.
+    """
+    w, rw, x, rx, dy, rdy = draws(exact_case or case, 2, False, np.float32)
+    x, rx = x + np.float32(mean), rx + np.float32(mean)
+
+    def double(part):
+        return {n: a.astype(float) for n, a in part.items()}
+
+    single = passes(case, k, w, rw, x, rx, dy, rdy)
+    arrays = (a.astype(float) for a in (x, rx, dy, rdy))
+    exact = passes(exact_case or case, REFERENCE, double(w), double(rw), *arrays)
+    return {name: float(relative_error(single[name], exact[name])) for name in exact}
+
+
 def loss_passes(loss, k, dtype):
     """All that the three passes of a loss leave."""
     rng = np.random.default_rng(0)

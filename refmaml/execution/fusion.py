@@ -9,7 +9,7 @@ from math import prod
 
 from refmaml import layers
 from refmaml.execution.fused_layers import Identity, NormActPool
-from refmaml.kernels.activation.functions import LEAKY, FUNCTION_IDS
+from refmaml.kernels.activation.functions import LEAKY, NUMBERS
 from refmaml.kernels.whole_net import operations as op
 
 LOSSES = {layers.CrossEntropy: op.CROSS_ENTROPY, layers.MSE: op.MEAN_OF_SQUARES}
@@ -62,7 +62,7 @@ def conv2d(layer, shape, places):
 
 
 def activation(layer, shape, places):
-    return op.Activate(prod(shape), FUNCTION_IDS[layer.function.name], layer.function.slope)
+    return op.Activate(prod(shape), NUMBERS[layer.function.name], layer.function.slope)
 
 
 def windows(kind):
@@ -136,7 +136,7 @@ def fused_layers(chain, kernels):
 def is_leaky_relu(following):
     """Whether an activation follows that is increasing, and linear but for a kink."""
     return any(
-        FUNCTION_IDS.get(layer.function.name) == LEAKY and layer.function.slope >= 0
+        NUMBERS.get(layer.function.name) == LEAKY and layer.function.slope >= 0
         for layer in following
         if isinstance(layer, layers.ReLU | layers.LeakyReLU)
     )
