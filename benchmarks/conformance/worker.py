@@ -36,9 +36,7 @@ def examine(library, name, seed=0):
         return {"verdict": "failed", "diagnosis": " ".join(str(error).split())}
     errors = {}
     for result in report.results:
-        errors.setdefault(result.precision, {})[result.case] = max(
-            row.error for row in result.rows
-        )
+        errors.setdefault(result.precision, {})[result.case] = max(row.error for row in result.rows)
     return {
         "verdict": report.verdict,
         "diagnosis": report.diagnosis,

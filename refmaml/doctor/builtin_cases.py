@@ -15,6 +15,7 @@ from refmaml.doctor.cases import Case
 from refmaml.doctor.method_settings import fitting, initial_meta
 from refmaml.doctor.method_table import entry
 from refmaml.errors import ArgumentError, expect
+from refmaml.execution import Sequential
 from refmaml.layers import (
     MSE,
     BatchNorm2d,
@@ -28,7 +29,6 @@ from refmaml.layers import (
     ReLU,
     Tanh,
 )
-from refmaml.execution import Sequential
 from refmaml.tasks.orthonormal import random_orthonormal
 
 PRIMES = (3, 5, 7, 11, 13)

@@ -9,8 +9,8 @@ from refmaml.doctor.builtin_cases import normal_inputs
 from refmaml.doctor.cases import Case
 from refmaml.doctor.method_settings import fitting, initial_meta
 from refmaml.doctor.method_table import IMPLICIT, NO_LOOP, entry
-from refmaml.layers import MSE, Context, Linear, Tanh
 from refmaml.execution import Sequential
+from refmaml.layers import MSE, Context, Linear, Tanh
 
 
 def regression(method):

@@ -11,7 +11,7 @@ from math import prod
 
 from refmaml import layers
 from refmaml.execution.fused_layers import Identity, NormActPool
-from refmaml.kernels.activation.functions import FUNCTION_IDS, LEAKY
+from refmaml.kernels.activation.functions import LEAKY, NUMBERS
 from refmaml.kernels.whole_net import operations as op
 
 LOSSES = {layers.CrossEntropy: op.CROSS_ENTROPY, layers.MSE: op.MEAN_OF_SQUARES}
@@ -72,7 +72,7 @@ def conv2d(layer, shape, places):
 
 
 def activation(layer, shape, places):
-    return op.Activate(prod(shape), FUNCTION_IDS[layer.function.name], layer.function.slope)
+    return op.Activate(prod(shape), NUMBERS[layer.function.name], layer.function.slope)
 
 
 def windows(kind):
@@ -153,7 +153,7 @@ def fused_layers(sequence, kernels):
 def is_leaky_relu(following):
     """Whether `following` is an increasing activation, linear but for a kink."""
     return any(
-        FUNCTION_IDS.get(layer.function.name) == LEAKY and layer.function.slope >= 0
+        NUMBERS.get(layer.function.name) == LEAKY and layer.function.slope >= 0
         for layer in following
         if isinstance(layer, layers.ReLU | layers.LeakyReLU)
     )
