@@ -39,7 +39,9 @@ ABSENT = (
 
 def kernel_names(source):
     """The kernels a CUDA text defines."""
-    return re.findall(r'extern "C" __global__ void(?:\s+__launch_bounds__\(\w+\))?\s+(\w+)\(', source)
+    return re.findall(
+        r'extern "C" __global__ void(?:\s+__launch_bounds__\(\w+\))?\s+(\w+)\(', source
+    )
 
 
 def build(common, sources, dtype, folder, sanitize=False, once=False):
