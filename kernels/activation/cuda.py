@@ -1,7 +1,7 @@
-"""Elementwise activations on a GPU: reference.py has the formulas, activation.cu the kernels.
+"""Elementwise activations on a GPU, by the kernels of activation.cu.
 
-A function without a name is computed by its own three callables, on the device's arrays.
-Not run on a GPU yet.
+A function without a name is computed by its own three callables, on the device's
+arrays. Not run on a GPU yet.
 """
 
 from refmaml.kernels.activation import reference
@@ -16,7 +16,7 @@ __all__ = [
 
 
 def numbers(a, function):
-    """The arguments of every kernel: the numbers of a task, the function's number, its slope."""
+    """The integers and reals that every kernel takes."""
     return a[:1].size, NUMBERS[function.name], float(function.slope)
 
 

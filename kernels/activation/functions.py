@@ -1,7 +1,8 @@
 """Elementwise functions, each as f, f' and f''.
 
-Branches look at real parts, so that the complex step runs through. At its kink a piecewise
-linear function has the derivative of its left branch, as in PyTorch; NaN stays NaN.
+Branches look at real parts, so that the complex step runs through. At its kink a
+piecewise linear function has the derivative of its left branch, as in PyTorch; NaN
+stays NaN.
 """
 
 from collections.abc import Callable
@@ -15,10 +16,10 @@ NUMBERS = {"leaky": LEAKY, "tanh": TANH, "softplus": SOFTPLUS}
 
 
 class Elementwise(NamedTuple):
-    """y = f(x); df and ddf are its derivatives. ddf is None where it vanishes off the kinks.
+    """y = f(x), df = f', ddf = f''; ddf is None where f'' vanishes off the kinks.
 
-    name, slope  select the formula in a compiled kernel; a function without a name is computed
-                 by the three callables
+    name, slope  select the formula in a compiled kernel; a function without a name is
+                 computed by the three callables
     """
 
     f: Callable
