@@ -9,7 +9,7 @@ from cuda_shim.memory import MemoryPool
 from cuda_shim.memory import OutOfMemoryError as MemoryPoolIsFull
 from gpu_cases import METHODS, STEPS, case, tiny
 from gpu_recipes import recipe, theta_of
-from refmaml.oracles.unrolled import fixed_rates
+from refmaml.oracles.meta_objectives import fixed_rates
 
 import refmaml as rm
 from refmaml import kernels

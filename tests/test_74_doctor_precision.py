@@ -10,7 +10,7 @@ from refmaml.doctor.builtin_cases import own_case
 from refmaml.doctor.case_runs import ILL_CONDITIONED
 from refmaml.doctor.cases import Case
 from refmaml.oracles import cases
-from refmaml.oracles.net_checks import truth_by_steps
+from refmaml.oracles.method_checks import truth_by_steps
 
 
 def rounded_to(bits):
