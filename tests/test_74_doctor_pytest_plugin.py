@@ -1,4 +1,5 @@
-"""The pytest plugin: it fails, skips and passes tests, and costs little where it is not used."""
+"""The pytest plugin: it fails, skips and passes tests, and costs little where it is not
+used."""
 
 import json
 import os

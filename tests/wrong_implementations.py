@@ -1,4 +1,5 @@
-"""Wrong meta-gradients of MAML, written by hand in NumPy: one for each known mistake."""
+"""Wrong meta-gradients of MAML, written by hand in NumPy: one for each known
+mistake."""
 
 import numpy as np
 from implementations import (
@@ -256,7 +257,8 @@ def softmax_constant(net, primal, v):
 
 
 def pooling_lost(net, primal, v):
-    """Max-pooling whose tangent is 0: what TensorFlow's second derivative of it once left."""
+    """Max-pooling whose tangent is 0: what TensorFlow's second derivative of it once
+    left."""
 
     def gather(ry, *arguments):
         ry[...] = 0

@@ -1,4 +1,5 @@
-"""MAML with one derivative wrong, and the stage at which the doctor locates the mistake."""
+"""MAML with one derivative wrong, and the stage at which the doctor locates the
+mistake."""
 
 from types import SimpleNamespace
 
@@ -19,7 +20,8 @@ def located(fn, method=MAML, probes=("mlp",), **options):
 
 
 def with_wrong_derivatives(problem, gradient=None, hvp=None, query=None):
-    """The problem with one derivative wrong; each argument: {name: array} -> the same, wrong."""
+    """The problem with one derivative wrong; each argument: {name: array} -> the same,
+    wrong."""
     return SimpleNamespace(
         method=problem.method,
         net=problem.net,

@@ -89,7 +89,8 @@ def run(arguments):
 
 
 def print_dictionary(method, framework):
-    """Print every known mistake of a method, with its row and its fix in a framework."""
+    """Print every known mistake of a method, with its row and its fix in a
+    framework."""
     from refmaml.doctor.dictionary import dictionary
 
     for mistake in dictionary(method):
@@ -128,7 +129,8 @@ def method_and_net(given):
 
 
 def load(text):
-    """The function in FILE.py:FUNCTION. Raises ArgumentError in one line if there is none."""
+    """The function in FILE.py:FUNCTION. Raises ArgumentError in one line if there is
+    none."""
     file, colon, name = text.rpartition(":")
     expect(colon and file and name.isidentifier(), "function", "FILE.py:FUNCTION", repr(text))
     found = getattr(imported(file), name, None)
@@ -140,7 +142,8 @@ def load(text):
 
 
 def imported(file):
-    """The module in a file, imported as `python FILE.py` would: its folder is searched."""
+    """The module in a file, imported as `python FILE.py` would: its folder is
+    searched."""
     path = Path(file)
     got = file if path.exists() else f"{file}, which does not exist"
     expect(path.is_file(), "function", "a Python file", got)
@@ -165,7 +168,8 @@ def layout(pairs):
 
 
 def same_arguments(arguments):
-    """The words that repeat the check: every option as it was given, except for files."""
+    """The words that repeat the check: every option as it was given, except for
+    files."""
     words = [arguments.function]
     for name, value in vars(arguments).items():
         if name not in (*CHECK, *METHOD, *NET):

@@ -1,4 +1,5 @@
-"""The dictionary of known mistakes, method by method, and the gradient that each gives."""
+"""The dictionary of known mistakes, method by method, and the gradient that each
+gives."""
 
 from dataclasses import replace
 

@@ -1,4 +1,5 @@
-"""Batch-norm, max-pooling and softmax: a kernel of wrong_kernels.py in place of a right one."""
+"""Batch-norm, max-pooling and softmax: a kernel of wrong_kernels.py in place of a right
+one."""
 
 from refmaml.doctor.mistakes.mistake import HESSIAN, Mistake, fix
 

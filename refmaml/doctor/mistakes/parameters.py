@@ -1,4 +1,5 @@
-"""Parameters that should adapt and do not, that adapt twice, or that should not adapt."""
+"""Parameters that should adapt and do not, that adapt twice, or that should not
+adapt."""
 
 from refmaml.doctor.mistakes.mistake import Mistake, fix
 
