@@ -20,8 +20,7 @@ def examined(implementation, **options):
 
 
 def named(report, words):
-    """The verdict is wrong, and the diagnosis is a name with these words, not a
-    place."""
+    """The verdict is wrong, and the diagnosis is a name with these words."""
     assert report.verdict == "wrong" and not report.stages, str(report)
     assert words in report.diagnosis, str(report)
 

@@ -1,5 +1,4 @@
-"""Near a kink of ReLU or max-pooling: a flipped choice is no mistake, and a mistake is
-named."""
+"""Near a kink a flipped choice is no mistake, and a mistake is named."""
 
 from dataclasses import replace
 
@@ -44,8 +43,7 @@ def test_near_a_kink_an_error_that_no_flip_makes_is_wrong(monkeypatch):
 
 
 def test_at_a_kink_a_right_answer_is_not_called_wrong():
-    """The entries of pooling windows tie, so that a flipped choice may change
-    anything."""
+    """Entries of pooling windows tie, so a flipped choice may change anything."""
     net = rm.Sequential(
         [
             rm.Conv2d(3, 9, (3, 2), (3, 1), (2, 1)),

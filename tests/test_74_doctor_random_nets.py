@@ -30,8 +30,7 @@ def drawn_case(net, method, seed):
 
 
 def verdict(case, gradient, seed, **options):
-    """The doctor's Report on a function (net, meta, batch) -> gradient in any
-    precision."""
+    """The Report on a function (net, meta, batch) -> gradient in any precision."""
 
     def fn(params, batch):
         dtype = next(iter(params.values())).dtype

@@ -1,5 +1,4 @@
-"""The table of wrong meta-gradients in NumPy, with the words that each diagnosis must
-have."""
+"""Wrong meta-gradients in NumPy, with the words that each diagnosis must have."""
 
 from typing import Any, NamedTuple
 

@@ -53,8 +53,7 @@ def run_case(function, case, dtype, earlier_right):
 
 
 def relative_noise(case):
-    """How far one rounding in the case's precision moves the true gradient,
-    relative."""
+    """The relative change of the true gradient by one rounding in the case's dtype."""
     roundings = np.finfo(case.dtype).eps / np.finfo(np.float64).eps
     return float(max(case.noise.values()) / np.abs(case.truth).max() * roundings)
 

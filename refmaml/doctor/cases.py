@@ -160,8 +160,7 @@ class Case:
 
     @cached_property
     def flip(self):
-        """What flipped choices change at most, in multiples of `allowed`; at least
-        1."""
+        """What flipped choices change at most, in multiples of `allowed`, >= 1."""
         return conditioning.flip(self)
 
     @cached_property

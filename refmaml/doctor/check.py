@@ -1,5 +1,4 @@
-"""check_meta_gradient: checks its arguments, makes the cases, and returns the
-Report."""
+"""check_meta_gradient: checks its arguments, makes the cases, returns the Report."""
 
 import platform
 from dataclasses import replace

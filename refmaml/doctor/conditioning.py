@@ -106,8 +106,7 @@ def allowed(case):
 
 
 def margin(case):
-    """The relative distance of the nearest kink to any pass of the inner loop or
-    query."""
+    """The relative distance of the nearest kink to any pass, inner loop or query."""
     return min(
         net_margin(case.net, phi, x)
         for phi in case.outcome.trace.get("phi", [case.theta[None]])
@@ -121,8 +120,7 @@ def near_kink(case):
 
 
 def flip(case):
-    """What flipped choices change at most, in multiples of what rounding allows; at
-    least 1.
+    """What flipped choices change at most, in multiples of what rounding allows, >= 1.
 
     Inputs that are 0 are moved as well: a blank image has its kinks at 0.
     """
@@ -156,8 +154,7 @@ def perturbation(rng, size, scale):
 
 @dataclass(frozen=True)
 class PerturbedCrossEntropy(CrossEntropy):
-    """Cross-entropy whose probabilities are perturbed before the labels are
-    subtracted."""
+    """Cross-entropy with probabilities perturbed before labels are subtracted."""
 
     perturb: object = None
 

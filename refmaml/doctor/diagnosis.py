@@ -71,8 +71,7 @@ def name(runs, seconds_left):
 
 
 def explain(cases, grads, seconds_left=lambda: matching.SEARCH_TIME):
-    """[Explanation] by a factor alone, by one mistake, or by an update after every
-    task."""
+    """[Explanation] by a factor, by one mistake, or by an update after every task."""
     return (
         matching.explain_by_scale(cases, grads)
         or matching.explain_by_one(cases, grads, seconds_left)

@@ -143,8 +143,7 @@ def jax_loss(net):
 
 
 class TaskBatch(NamedTuple):
-    """The tasks that a function receives: arrays of its framework, the task axis
-    first."""
+    """The tasks that a function receives: its own arrays, the task axis first."""
 
     x_support: Any
     y_support: Any
@@ -173,8 +172,7 @@ def arguments_of(case, lib, layout):
 
 
 def problem_of(case, lib, layout):
-    """The Problem of a case; its functions take and return arrays in the user's
-    layout."""
+    """The Problem of a case, with functions of arrays in the user's layout."""
 
     def from_user(named):
         return {name: layout.from_user(name, a) for name, a in named.items()}

@@ -65,20 +65,17 @@ class Layout:
         return transposed_back(a, self.order(name, len(a.shape)))
 
     def images_to_user(self, x):
-        """A batch's inputs (T, N, C, H, W) in the user's layout; vectors stay as they
-        are."""
+        """A batch's inputs (T, N, C, H, W) in the user's layout; vectors unchanged."""
         order = self.image_order(x.ndim)
         return x if order is None else np.ascontiguousarray(x.transpose(0, *(1 + i for i in order)))
 
     def images_from_user(self, x):
-        """One task's inputs (N, ...) of any framework, in refmaml's layout (N, C, H,
-        W)."""
+        """One task's inputs of any framework, in refmaml's layout (N, C, H, W)."""
         return transposed_back(x, self.image_order(len(x.shape) + 1))
 
 
 def transposed_back(a, order):
-    """a with the permutation `order` (None: none) undone; torch spells transpose
-    permute."""
+    """a with the permutation `order` undone; in torch transpose is permute."""
     if order is None:
         return a
     back = tuple(int(i) for i in np.argsort(order))

@@ -43,8 +43,7 @@ class Fit(NamedTuple):
 
 
 def fit_scale(case, g, c):
-    """s = <g, c> / <c, c> in units of what rounding allows, and max |g - s c| /
-    allowed.
+    """s = <g, c> / <c, c> and max |g - s c|, both in units of what rounding allows.
 
     Where s c is larger than the true gradient, rounding allows more in proportion.
     """
@@ -66,8 +65,7 @@ def misfit_of_truth(case, g):
 
 
 def candidate_or_truth(case, changes):
-    """The candidate's gradient; the truth where the mistake cannot occur on the
-    case."""
+    """The candidate's gradient; the truth where the mistake cannot occur."""
     if not changes:
         return case.truth
     try:

@@ -22,8 +22,7 @@ def figure(value, form=".1e"):
 
 
 def worst_result(report):
-    """The CaseResult whose parameters are shown: the worst that is not right, or
-    None."""
+    """The worst CaseResult that is not right, whose parameters are shown, or None."""
     bad = [r for r in report.results if r.verdict != RIGHT]
 
     def badness(result):
@@ -182,8 +181,7 @@ def json_number(value):
 
 
 def junit(report):
-    """JUnit XML: a test case for each CaseResult; inconclusive ones count as
-    skipped."""
+    """JUnit XML: a test case for each CaseResult; inconclusive is skipped."""
     message = quoteattr(headline(report)[:200])
     content = {
         RIGHT: "",

@@ -61,8 +61,7 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Report:
-    """What check_meta_gradient found. report.ok and bool(report): whether it is
-    "right".
+    """What check_meta_gradient found; bool(report) is report.ok.
 
     verdict      "right", "wrong" or "inconclusive"
     diagnosis    one line: what is wrong, with which factor; or that nothing is

@@ -43,8 +43,7 @@ class Answer:
 
 
 def read(value, case, layout):
-    """The Answer in a returned value. Raises ArgumentError in one line for what is
-    none."""
+    """The Answer in a returned value. Raises ArgumentError in one line."""
     expect(
         value is not None,
         "function",
@@ -86,8 +85,7 @@ def split(value):
 
 
 def split_object(value):
-    """{"grad": ..., stage: ...} of an object, and of its refmaml trace if it has
-    one."""
+    """{"grad": ..., stage: ...} of an object and of its refmaml trace."""
     found = {name: getattr(value, name, None) for name in STAGES}
     found = {"grad": value.grad, **{k: v for k, v in found.items() if v is not None}}
     trace = getattr(value, "trace", None) or {}
@@ -132,8 +130,7 @@ def read_gradient(value, case, layout):
 
 
 def read_flat(value, case, layout):
-    """The same of a flat vector; of its two possible orders, the one nearer to the
-    truth."""
+    """The same of a flat vector, in the order that is nearer to the truth."""
     flat = numpy_array(value, "gradient")
     expect(
         flat.shape == case.meta.shape,
@@ -196,8 +193,7 @@ def expect_finite(flat, case):
 
 
 def read_stage(name, value, case, layout):
-    """A stage as an array: the loss () or (T,); otherwise a list over steps of (T,
-    P)."""
+    """A stage: the loss (1,) or (T,); otherwise a list over steps of (T, P)."""
     if name == "loss":
         return read_loss(value)
     steps = value if isinstance(value, (list, tuple)) else [value]

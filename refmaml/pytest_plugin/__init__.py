@@ -1,5 +1,4 @@
-"""A pytest plugin: the fixture `refmaml_check` fails a test whose meta-gradient is
-wrong.
+"""The pytest plugin: the fixture `refmaml_check` is check_meta_gradient as a test.
 
     def test_my_meta_gradient_is_right(refmaml_check):
         refmaml_check(my_function, rm.MAML(inner_lr=0.1, inner_steps=5),

@@ -1,7 +1,6 @@
 """The known mistakes, one module for each idea.
 
-A mistake is a right method with one choice changed. docs/add_a_mistake.md shows how to
-add one.
+A mistake is a right method with one choice changed; see docs/add_a_mistake.md.
 
     mistake.py             the type `Mistake`, and fix lines that several mistakes share
     sets_and_tasks.py      which set a loss uses, which tasks count
