@@ -106,7 +106,7 @@ def test_importing_refmaml_does_not_import_the_doctor():
 
 
 def test_the_readme_s_example_prints_what_the_readme_says(tmp_path, capsys, monkeypatch):
-    """Digit for digit, except for the errors of rounding, which differ between machines."""
+    """Digit for digit, except for rounding errors, which differ between machines."""
     if reason := why_not("torch"):
         pytest.skip(reason)
     section = (ROOT / "README.md").read_text().partition("## The doctor")[2]
