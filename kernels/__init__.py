@@ -1,9 +1,9 @@
 """Kernels take raw arrays and fill arrays in place.
 
 One folder for each operation, one file for each implementation. Nothing here knows of
-layers, nets or tasks. A layer calls `conv2d_forward` of the `KernelSet` that it is given, and
-does not depend on the implementation. `reference()` is the implementation to read; all
-others are tested against it.
+layers, nets or tasks. A layer calls `conv2d_forward` of the `KernelSet` that it is
+given, and does not depend on the implementation. `reference()` is the implementation to
+read; all others are tested against it.
 """
 
 if __name__ != "refmaml.kernels":

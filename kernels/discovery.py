@@ -1,13 +1,13 @@
 """Operations are found by their folders.
 
-A folder of `refmaml.kernels` that holds a reference.py is an operation. Its files cpu.py,
-cuda.py and numba_cuda.py are other implementations of the same kernels; an operation may
-lack any of them. Every implementation lists its kernels in `__all__`, under the names and
-with the signatures of reference.py.
+A folder of `refmaml.kernels` that holds a reference.py is an operation. Its files
+cpu.py, cuda.py and numba_cuda.py are other implementations of the same kernels; an
+operation may lack any of them. Every implementation lists its kernels in `__all__`,
+under the names and with the signatures of reference.py.
 
-A fusion is an operation that computes several others at once. Its __init__.py names them,
-as in `FUSES = ("batch_norm", "activation", "pooling")`. Only kernel sets that gain by a
-fusion contain it.
+A fusion is an operation that computes several others at once. Its __init__.py names
+them, as in `FUSES = ("batch_norm", "activation", "pooling")`. Only kernel sets that
+gain by a fusion contain it.
 """
 
 from importlib import import_module
@@ -49,7 +49,7 @@ def kernels_of(operation, implementation):
 
 
 def collect(implementation, names=None):
-    """({kernel: function}, missing) of the operations `names`; None: of all but the fusions.
+    """({kernel: function}, missing) of operations; None: of all but the fusions.
 
     missing  {operation: the names of its kernels} of those without the implementation
     """

@@ -15,8 +15,8 @@ NAMES = ("auto", "cpu", "cuda", "numba_cuda", "reference")
 def by_name(kernels):
     """A kernel set by its name, one of NAMES; a kernel set is returned as it is.
 
-    Raises ValueError for anything else; ImportError or RuntimeError, in one line, where this
-    machine cannot run the kernels.
+    Raises ValueError for anything else; ImportError or RuntimeError, in one line, where
+    this machine cannot run the kernels.
     """
     if isinstance(kernels, KernelSet):
         return kernels
@@ -28,7 +28,7 @@ def by_name(kernels):
 
 
 def auto():
-    """The fastest kernels for NumPy arrays: `cpu()` where Numba is installed, else `reference()`."""
+    """The fastest kernels for NumPy arrays: `cpu()`, or `reference()` without Numba."""
     return cpu() if importable("numba") and importable("scipy") else reference()
 
 
@@ -47,13 +47,15 @@ def reference(xp=np):
 
 
 def cpu(threads=None):
-    """The Numba kernels for CPUs, float32 and float64. Images are channels last in memory.
+    """The Numba kernels for CPUs, float32 and float64.
 
-    threads  number of threads, on which the bits do not depend; None: as many as Numba is
-             set to
+    Images are channels last in memory.
 
-    An operation without cpu.py is computed by its reference kernels; `missing` names it.
-    Raises ImportError without Numba or SciPy.
+    threads  number of threads, on which the bits do not depend; None: as many as Numba
+             is set to
+
+    An operation without cpu.py is computed by its reference kernels; `missing` names
+    it. Raises ImportError without Numba or SciPy.
     """
     if not importable("numba") or not importable("scipy"):
         raise ImportError(
@@ -80,18 +82,20 @@ def cpu(threads=None):
 
 
 def cuda(device=None, version=3, xp=None):
-    """The CUDA C++ kernels, float32 and float64, on the current GPU; the same bits in every run.
+    """The CUDA C++ kernels on the current GPU, float32 and float64.
+
+    Every run gives the same bits.
 
     device   runs the launches, see launcher.py; None: CuPy
-    version  of convolutions and matrix products: 1, one thread for each result; 2, tiles in
-             shared memory; 3, larger tiles that are prefetched
-    xp       the module whose arrays a net computes with; None: the device's own, which stay
-             on the GPU. With numpy every launch copies its arrays to the GPU and back: slow,
-             for the test of single kernels
+    version  of convolutions and matrix products: 1, one thread for each result; 2,
+             tiles in shared memory; 3, larger tiles that are prefetched
+    xp       the module whose arrays a net computes with; None: the device's own, which
+             stay on the GPU. With numpy every launch copies its arrays to the GPU and
+             back: slow, for the test of single kernels
 
-    A kernel of an operation without cuda.py raises MissingKernelError when it is looked up.
-    Raises ImportError without CuPy; RuntimeError without a GPU, or where the driver, CuPy and
-    NVRTC do not fit each other: in one line.
+    A kernel of an operation without cuda.py raises MissingKernelError when it is looked
+    up. Raises ImportError without CuPy; RuntimeError without a GPU, or where the
+    driver, CuPy and NVRTC do not fit each other: in one line.
     """
     from refmaml.kernels.cuda_runtime.cupy_device import CupyDevice
     from refmaml.kernels.cuda_runtime.device_kernel_set import DeviceKernelSet
@@ -111,9 +115,9 @@ def cuda(device=None, version=3, xp=None):
 def numba_cuda():
     """The kernels in Numba CUDA, for reading and teaching.
 
-    They run on a GPU or, with NUMBA_ENABLE_CUDASIM=1, on Numba's simulator. They take CuPy's
-    arrays, and NumPy's, which are copied to the GPU and back. A kernel of an operation
-    without numba_cuda.py raises MissingKernelError when it is looked up.
+    They run on a GPU or, with NUMBA_ENABLE_CUDASIM=1, on Numba's simulator. They take
+    CuPy's arrays, and NumPy's, which are copied to the GPU and back. A kernel of an
+    operation without numba_cuda.py raises MissingKernelError when it is looked up.
     Raises ImportError without Numba and RuntimeError without a GPU.
     """
     if not importable("numba"):

@@ -1,4 +1,4 @@
-"""A batch of tasks: each has a support set to adapt on and a query set to be judged on."""
+"""A batch of tasks, each with a support set to adapt on and a query set."""
 
 from collections.abc import ItemsView
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class Batch:
     x_query   (T, M, ...), y_query   (T, M) or (T, M, D): data of the query loss g_t.
     Labels are integers for cross-entropy, real numbers for squared error.
     The arrays are NumPy's, or CuPy's for kernels on a GPU.
-    Raises ArgumentError for other arrays (tensors of a framework, lists, masked arrays),
-    where the task axes differ or there is no task, and where the examples of the query
-    set have another shape than those of the support set.
+    Raises ArgumentError for other arrays (tensors of a framework, lists, masked
+    arrays), where the task axes differ or there is no task, and where the examples of
+    the query set have another shape than those of the support set.
     """
 
     x_support: np.ndarray
@@ -68,7 +68,7 @@ class Batch:
         return Batch(*(a[tasks] for a in self.arrays))
 
     def __eq__(self, other: object) -> bool:
-        """Whether all arrays have the same type, shape and values; NaN equals nothing."""
+        """Whether all arrays have the same type, shape and values (NaN equals none)."""
         if not isinstance(other, Batch):
             return NotImplemented
         return all(same(a, b) for a, b in zip(self.arrays, other.arrays, strict=True))
@@ -111,7 +111,7 @@ def remedy(a: Any) -> str:
 
 
 def check_tasks(name: str, a: np.ndarray, tasks: int) -> None:
-    """Raise ArgumentError unless `a` has as many tasks as x_support, and at least one."""
+    """Raise ArgumentError unless `a` has the tasks of x_support, at least one."""
     expect(len(a) > 0, name, "at least one task", lambda: f"shape {a.shape}")
     expect(
         len(a) == tasks,

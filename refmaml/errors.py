@@ -6,7 +6,7 @@ from typing import Any
 
 
 class RefmamlError(Exception):
-    """Base of every error that refmaml raises; the command line prints only its text."""
+    """Base of all errors that refmaml raises; the command line prints their text."""
 
 
 class ArgumentError(RefmamlError, ValueError):

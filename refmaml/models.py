@@ -43,28 +43,28 @@ def conv4(
     """The convolutional net of few-shot learning: four blocks, then a linear head.
 
     A block is a 3x3 convolution, a batch-norm and a ReLU. The defaults are MAML's own
-    Omniglot net (finn/maml, maml.py): stride 2 with TensorFlow's "same" padding (28 -> 14
-    -> 7 -> 4 -> 2), beta without gamma, the mean over positions, a head from N(0, 1).
+    Omniglot net (finn/maml, maml.py): stride 2 with "same" padding (28 -> 14 -> 7 -> 4
+    -> 2), beta without gamma, the mean over positions, a head from N(0, 1).
 
     image       the shape (C, H, W) of an input
     downsample  "stride", or "max_pool": stride 1 and padding 1, and a 2x2 max-pool
-    padding     of strided convolutions: TensorFlow's "same", or "torch" (one row each side)
+    padding     with stride 2: TensorFlow's "same", or "torch" (one row each side)
     head        "mean" over positions, or "flatten"
     bn_gamma    whether batch-norm has a scale; bn_eps: its epsilon (PyTorch's is 1e-5)
-    weight_gain a factor on Xavier's start (iMAML's code: 1.73); not on a head from N(0, 1)
+    weight_gain of Xavier's start (iMAML's code: 1.73); not of a head from N(0, 1)
     loss        CrossEntropy("mean") unless given; kernels: see Sequential
     Raises ArgumentError for other arguments, or images too small for the windows.
     """
     image = check_conv4(n_way, image, downsample, padding, head)
-    xavier = xavier_with_gain(weight_gain)
+    channels = check_integer("channels", channels)
+    init = xavier_with_gain(weight_gain)
     where = convolution_options(downsample, padding)
     pooling = [] if downsample == "stride" else [MaxPool2d(2)]
     layers: list[Layer] = []
     for inputs in (image[0], channels, channels, channels):
         norm = BatchNorm2d(channels, eps=bn_eps, gamma=bn_gamma)
-        layers += [Conv2d(inputs, channels, 3, **where, weight_init=xavier), norm, ReLU()]
-        layers += pooling
-    layers += classifier(layers, image, n_way, head, xavier)
+        layers += [Conv2d(inputs, channels, 3, **where, weight_init=init), norm, ReLU(), *pooling]
+    layers += classifier(layers, image, n_way, head, init)
     return Sequential(layers, CrossEntropy() if loss is None else loss, image, kernels)
 
 
@@ -106,7 +106,7 @@ def convolution_options(downsample: str, padding: str) -> dict[str, Any]:
 def classifier(
     layers: list[Layer], image: Sequence[int], n_way: int, head: str, xavier: Any
 ) -> list[Layer]:
-    """What follows the blocks of conv4: vectors, then a linear layer of n_way outputs."""
+    """What follows the blocks of conv4: vectors, then a linear layer."""
     to_vectors = SpatialMean() if head == "mean" else Flatten()
     shape = tuple(image)
     for layer in (*layers, to_vectors):
@@ -129,7 +129,7 @@ def mlp(
     Raises ArgumentError unless sizes are two or more integers >= 1.
     """
     check_choice("activation", activation, tuple(ACTIVATIONS))
-    known = isinstance(sizes, tuple | list | np.ndarray) and np.ndim(sizes) == 1
+    known = isinstance(sizes, tuple | list | np.ndarray) and getattr(sizes, "ndim", 1) == 1
     wanted = "at least an input and an output size, integers >= 1"
     expect(known and len(sizes) >= 2, "sizes", wanted, lambda: repr(sizes))
     sizes = [check_integer("sizes", size) for size in sizes]

@@ -13,12 +13,13 @@ from refmaml.errors import expect
 
 
 class CurvatureOperator(LinearOperator):
-    """v -> mean over tasks of product(primal, v), for a symmetric `product` as a net's hvp.
+    """v -> mean over tasks of product(primal, v), e.g. of a net's hvp; symmetric.
 
-    theta (P,), x (T, N, ...), y (T, N, ...); v (P,), or (P, K) for K vectors. The forward
-    and backward pass run once, when the operator is built; every product reuses them. The
-    operator owns copies of theta, x and y, so that later changes of them do not matter.
-    A complex v with a real theta is multiplied part by part: A (a + ib) = Aa + iAb.
+    theta (P,), x (T, N, ...), y (T, N, ...); v (P,), or (P, K) for K vectors. The
+    forward and backward pass run once, when the operator is built; every product reuses
+    them. The operator owns copies of theta, x and y, so that later changes of them do
+    not matter. A complex v with a real theta is multiplied part by part:
+    A (a + ib) = Aa + iAb.
     Raises ArgumentError for arguments of another shape or kind.
     """
 
@@ -32,7 +33,7 @@ class CurvatureOperator(LinearOperator):
         super().__init__(dtype=theta.dtype, shape=(P, P))
 
     def dot(self, v: Any) -> Any:
-        """A v, or the product with another operator or a scalar: H @ v, H @ G, 2 * H."""
+        """A v, or the product with an operator or a scalar: H @ v, H @ G, 2 * H."""
         if not np.isscalar(v) and not isinstance(v, LinearOperator):
             self.check(v)
         return super().dot(v)

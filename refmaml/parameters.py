@@ -1,4 +1,4 @@
-"""The parameters of a net as one flat vector, and as named arrays that are its views."""
+"""The parameters of a net as one flat vector and as named views of it."""
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -39,7 +39,7 @@ class Parameters:
                 self.size += prod(shape)
 
     def views(self, w: Array) -> list[Arrays]:
-        """For each layer a dict of its arrays (T, ...), views of flat vectors w (T, P)."""
+        """For each layer a dict of its arrays (T, ...): views of vectors w (T, P)."""
         out: list[Arrays] = [{} for _ in self.layers]
         for full, part in self.slices.items():
             i = self.layer_of[full]
@@ -64,8 +64,8 @@ class Parameters:
         """The flat vector (P,) of named arrays, as in the state dict of torch or JAX.
 
         Batch-norm's running statistics (torch's buffers) are left out, as they are no
-        parameters. Raises ArgumentError for any other unknown or missing name, for another
-        shape, and for values that are not numbers.
+        parameters. Raises ArgumentError for any other unknown or missing name, for
+        another shape, and for values that are not numbers.
         dtype  that of the arrays unless given
         """
         expect(isinstance(named, Mapping), "named", "a dict of arrays", lambda: described(named))

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cuda_shim.build import ABSENT
+from cuda_shim.kernels import max_pool_passes
 from fused_layers import FUSED_REFERENCE
 from kernel_passes import REFERENCE
 
@@ -30,17 +31,6 @@ class RefusingDevice:
         pytest.fail("a launch")
 
 
-def pooled(k, winner_dtype, x, window, stride):
-    """(y, winner, ry, dx) of max-pooling with winners of an integer type."""
-    shape = [(n - w) // s + 1 for n, w, s in zip(x.shape[3:], window, stride, strict=True)]
-    y = np.empty((*x.shape[:3], *shape), x.dtype)
-    winner, ry, dx = np.empty(y.shape, winner_dtype), np.empty_like(y), np.empty_like(x)
-    k.max_pool2d_forward(y, winner, x, window, stride)
-    k.max_pool2d_gather(ry, winner, x * x, window, stride)
-    k.max_pool2d_backward(dx, winner, y + 1, window, stride)
-    return y, winner, ry, dx
-
-
 # ---- max-pooling: int16 and int32 winners ------------------------------------------------------
 
 
@@ -61,9 +51,11 @@ def test_a_window_with_more_places_than_int16_numbers_has_its_true_winner(cuda):
 def test_winners_of_both_integer_types_give_the_same_bits(cuda, dtype):
     x = np.random.default_rng(0).standard_normal((2, 2, 3, 7, 9)).astype(dtype)
     for window, stride in (((2, 2), (2, 2)), ((3, 2), (1, 2))):
-        truth = pooled(REFERENCE, np.int64, x, window, stride)
+        truth = max_pool_passes(REFERENCE, np.int64, x, window, stride)
         for winner_dtype in (np.int16, np.int32):
-            for a, b in zip(pooled(cuda, winner_dtype, x, window, stride), truth, strict=True):
+            for a, b in zip(
+                max_pool_passes(cuda, winner_dtype, x, window, stride), truth, strict=True
+            ):
                 assert np.array_equal(a, b)
 
 

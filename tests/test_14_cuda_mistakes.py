@@ -59,8 +59,8 @@ CONVOLUTIONS = {
         "taps(r < k ? (k - 1 - r) / s : 0)",
     ),
     "the borders of the wrong image": (
-        "of.Ho,\n               of.Wo, of.H * of.W",
-        "of.H,\n               of.W, of.H * of.W",
+        "of.Ho,\n               of.Wo,\n",
+        "of.H,\n               of.W,\n",
     ),
     "neighbours under a stride lie together": ("of.sH == 1 && of.sW == 1}", "true}"),
     "positions of the next part count too": (

@@ -1,4 +1,4 @@
-"""What must hold of any net, layer and method, on ones that Hypothesis draws: nobody chose which layers, sizes and options meet."""
+"""Properties of all nets, layers and methods, tested on those that Hypothesis draws."""
 
 from functools import partial
 
@@ -28,8 +28,11 @@ NOTHING = 1e-9  # results that are smaller are nothing but what rounding left of
 
 
 def noise(f, rng, inputs):
-    """{quantity: by how much roundings in float32 move it}, the most of some trials near the inputs. A small net may be steep, or cancel to
-    nearly nothing, which tolerances relative to the result do not know."""
+    """{quantity: the largest change by roundings of the inputs to float32}, of some trials.
+
+    A small net may be steep, or its result may cancel to nearly 0. Tolerances relative
+    to the result do not cover that.
+    """
     moved = []
     for _ in range(TRIALS):
         near = [
@@ -44,7 +47,10 @@ def noise(f, rng, inputs):
 
 
 def apart(found, exact, moved, dtype, terms):
-    """{quantity: how far `found` is from `exact`, as a part of how far rounding in `dtype` may take it}, given the `noise` of float32."""
+    """{quantity: the error of `found` as a fraction of what rounding in `dtype` may cause}.
+
+    noise: the result of the function above, for float32.
+    """
     assume(all(np.abs(a).max() > NOTHING for a in exact.values()))
     eps = np.finfo(dtype).eps
     allowed = {
@@ -62,7 +68,7 @@ def probed(net, seed, dtype, shared):
     return rng, *drawn
 
 
-# ---- the reference kernels against what knows nothing of them ------------------------------------------------------------
+# ---- the reference kernels against independent oracles -------------------------------
 
 
 @drawing(60)
@@ -157,11 +163,11 @@ def test_imaml_solves_the_dense_system_and_reptile_takes_its_steps(
     ).passed, check
 
 
-# ---- fast kernels against the reference ----------------------------------------------------------------------------------
+# ---- fast kernels against the reference ----------------------------------------------
 
 
 def chain_apart(net, fast, seed, dtype, shared):
-    """How far all that a kernel set computes of a net is from the reference kernels' in float64."""
+    """The error of all that a kernel set computes of a net, against float64."""
     rng, *drawn = probed(net, seed, dtype, shared)
     quantities = partial(whole_net_checks.quantities, net)
     terms = 3 * (whole_net_checks.STEPS + 1) * net_terms(net, whole_net_checks.EXAMPLES)

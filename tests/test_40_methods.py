@@ -1,4 +1,4 @@
-"""Rung 4: every method's meta-gradient against the complex step through the whole inner loop, and what the check refuses."""
+"""Rung 4: every meta-gradient against the complex step through the inner loop."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_cavia_differentiates_through_its_context_and_the_context_really_moves()
     assert np.array_equal(
         out.trace["phi"][-1][:, ~context], np.repeat(theta[None, ~context], len(batch), 0)
     )
-    # lam_0 on the context is the derivative along its start: the complex step agrees there too.
+    # lam_0 on the context is the derivative in its start: the complex step agrees.
     x, y = batch.x_support, batch.y_support
     A = method.inner_lr * context
 
@@ -97,7 +97,7 @@ def test_reptile_is_its_definition_stepped_by_hand(method):
     assert check.passed and check.error < PROMISE, check
 
 
-def test_mini_batches_deal_out_every_example_before_any_comes_again():
+def test_mini_batches_use_every_example_once_before_one_is_repeated():
     places = rm.Reptile(0.1, inner_steps=5, inner_batch=4).mini_batches(10)
     assert (
         sorted(np.concatenate(places)[:10]) == list(range(10))
@@ -263,7 +263,8 @@ def poisoned(batch, name, task, value):
             lambda: rm.MAML(0.1, 2).meta_gradient(
                 NET, THETA, poisoned(BATCH, "x_support", 1, np.inf)
             ),
-            "support set, inner step 0: the inputs: expected finite numbers, got 1 non-finite ones in task 1",
+            "support set, inner step 0: the inputs: expected finite numbers, got 1 "
+            "non-finite ones in task 1",
         ),
         (
             lambda: rm.MAML(0.1, 2).meta_gradient(

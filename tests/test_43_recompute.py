@@ -1,4 +1,4 @@
-"""Recomputed activations: the same bits, one forward and backward pass more a step, and memory that K hardly moves."""
+"""Recomputed activations: the same bits, one more pass a step, memory independent of K."""
 
 import tracemalloc
 from dataclasses import replace
@@ -106,7 +106,7 @@ def test_recomputing_costs_one_forward_and_one_backward_pass_a_step(recompute, f
 
 
 def growth(method, steps=(2, 12)):
-    """By how many vectors (T, P) the peak of allocated memory grows with each inner step."""
+    """The growth of the peak of memory with each inner step, in vectors (T, P)."""
     net, rng, peaks = rm.conv4(3, channels=16, image=(1, 12, 12)), np.random.default_rng(0), []
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=4)
     for K in steps:
@@ -134,7 +134,7 @@ def test_memory_grows_by_the_vectors_phi_alone_or_not_at_all(method, vectors):
     assert abs(growth(method) - vectors) < 0.05
 
 
-def test_stored_activations_and_recomputed_ones_that_somebody_keeps_grow_with_every_step(
+def test_stored_activations_and_recomputed_ones_that_the_caller_keeps_grow_with_every_step(
     monkeypatch,
 ):
     assert growth(rm.MAML(0.1)) > 5

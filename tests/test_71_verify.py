@@ -1,4 +1,4 @@
-"""`refmaml verify`: its table, its JSON and its exit status, with kernels that are right and with one that is not."""
+"""`refmaml verify`: its table, its JSON and its exit status, right and wrong kernels."""
 
 import json
 
@@ -13,7 +13,7 @@ from refmaml.oracles.tolerance import Check
 
 @pytest.fixture
 def short_ladder(monkeypatch):
-    """The ladder's first, second and fifth section only: the rest is what tests 30 to 42 run."""
+    """Two sections of the ladder only: tests 20 to 42 run the others."""
 
     def short(kernel_set, whole=True):
         yield "layers and losses", ladder.layers(kernel_set)
@@ -79,7 +79,7 @@ def test_a_kernel_that_raises_costs_its_own_rows_and_says_why():
     assert any("MaxPool2d" in c.subject for c in failed) and len(rows) - len(failed) > 100
 
 
-def test_only_rung_7_is_asked_for_where_there_is_one(capsys, monkeypatch):
+def test_against_reference_runs_rung_7_only(capsys, monkeypatch):
     monkeypatch.setattr(
         "refmaml.cli.verify.kernel_set", lambda name: kernels.reference().replace("copy")
     )

@@ -1,5 +1,5 @@
-// Elementwise activations, one thread for each number: see reference.py; functions.py has the
-// formulas and their numbers.
+// Elementwise activations, one thread for each number: see reference.py; functions.py
+// has the formulas and their numbers.
 enum { LEAKY, TANH, SOFTPLUS };
 
 // 1 / (1 + e^-x), by the exponential that does not overflow.
@@ -45,8 +45,8 @@ extern "C" __global__ void activation_backward(OUTPUT(real, dx), ARRAY(real, dy)
     if (i < count) OF_TASK(dx)[i] = df(OF_TASK(x)[i], kind, slope) * OF_TASK(dy)[i];
 }
 
-// rdx = f'(x) rdy + f''(x) rx dy. The second term is left out where f'' is 0, as 0 times infinity
-// is not 0.
+// rdx = f'(x) rdy + f''(x) rx dy. The second term is left out where f'' is 0, as 0
+// times infinity is not 0.
 extern "C" __global__ void activation_r_backward(OUTPUT(real, rdx), ARRAY(real, dy),
                                                  ARRAY(real, rdy), ARRAY(real, x), ARRAY(real, rx),
                                                  int count, int kind, real slope)

@@ -9,7 +9,7 @@ import math
 from numba import prange
 
 from refmaml.kernels.activation import reference
-from refmaml.kernels.activation.functions import FUNCTION_IDS, LEAKY, TANH
+from refmaml.kernels.activation.functions import LEAKY, NUMBERS, TANH
 from refmaml.kernels.numba_runtime.compiled import compiled
 from refmaml.kernels.numba_runtime.inline_jit import inner
 
@@ -112,16 +112,16 @@ def r_derivative(rdx, dy, rdy, x, rx, kind, slope):
 
 def activation_forward(y, x, function):
     """y = f(x)."""
-    if function.name not in FUNCTION_IDS:
+    if function.name not in NUMBERS:
         return reference.activation_forward(y, x, function)
-    forward(y, x, FUNCTION_IDS[function.name], function.slope)
+    forward(y, x, NUMBERS[function.name], function.slope)
 
 
 def activation_backward(dx, dy, x, function):
     """dx = f'(x) dy."""
-    if function.name not in FUNCTION_IDS:
+    if function.name not in NUMBERS:
         return reference.activation_backward(dx, dy, x, function)
-    derivative(dx, dy, x, FUNCTION_IDS[function.name], function.slope)
+    derivative(dx, dy, x, NUMBERS[function.name], function.slope)
 
 
 def activation_r_forward(ry, rx, x, function):
@@ -131,6 +131,6 @@ def activation_r_forward(ry, rx, x, function):
 
 def activation_r_backward(rdx, dy, rdy, x, rx, function):
     """rdx = f'(x) rdy + f''(x) rx dy."""
-    if function.name not in FUNCTION_IDS:
+    if function.name not in NUMBERS:
         return reference.activation_r_backward(rdx, dy, rdy, x, rx, function)
-    r_derivative(rdx, dy, rdy, x, rx, FUNCTION_IDS[function.name], function.slope)
+    r_derivative(rdx, dy, rdy, x, rx, NUMBERS[function.name], function.slope)

@@ -1,11 +1,11 @@
-"""Elementwise activations on a GPU: reference.py has the formulas, activation.cu the kernels.
+"""Elementwise activations on a GPU, by the kernels of activation.cu.
 
-A function without a name is computed by its own three callables, on the device's arrays.
-Not run on a GPU yet.
+A function without a name is computed by its own three callables, on the device's
+arrays. Not run on a GPU yet.
 """
 
 from refmaml.kernels.activation import reference
-from refmaml.kernels.activation.functions import FUNCTION_IDS
+from refmaml.kernels.activation.functions import NUMBERS
 
 __all__ = [
     "activation_forward",
@@ -16,20 +16,20 @@ __all__ = [
 
 
 def numbers(a, function):
-    """The arguments of every kernel: the numbers of a task, the function's number, its slope."""
-    return a[:1].size, FUNCTION_IDS[function.name], float(function.slope)
+    """The integers and reals that every kernel takes."""
+    return a[:1].size, NUMBERS[function.name], float(function.slope)
 
 
 def activation_forward(launch, y, x, function):
     """y = f(x)."""
-    if function.name not in FUNCTION_IDS:
+    if function.name not in NUMBERS:
         return reference.activation_forward(y, x, function)
     launch.elements("activation", "activation_forward", [y], [x], *numbers(y, function))
 
 
 def activation_backward(launch, dx, dy, x, function):
     """dx = f'(x) dy."""
-    if function.name not in FUNCTION_IDS:
+    if function.name not in NUMBERS:
         return reference.activation_backward(dx, dy, x, function)
     launch.elements("activation", "activation_backward", [dx], [dy, x], *numbers(dx, function))
 
@@ -41,7 +41,7 @@ def activation_r_forward(launch, ry, rx, x, function):
 
 def activation_r_backward(launch, rdx, dy, rdy, x, rx, function):
     """rdx = f'(x) rdy + f''(x) rx dy."""
-    if function.name not in FUNCTION_IDS:
+    if function.name not in NUMBERS:
         return reference.activation_r_backward(rdx, dy, rdy, x, rx, function)
     inputs = [dy, rdy, x, rx]
     launch.elements("activation", "activation_r_backward", [rdx], inputs, *numbers(rdx, function))

@@ -1,7 +1,7 @@
 """Elementwise functions, each as f, f' and f''.
 
-Branches test real parts, so that complex-step differentiation works. At its kink a
-piecewise linear function takes the derivative of its left branch, as PyTorch does. NaN
+Branches look at real parts, so that the complex step runs through. At its kink a
+piecewise linear function has the derivative of its left branch, as in PyTorch; NaN
 stays NaN.
 """
 
@@ -11,15 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 LEAKY, TANH, SOFTPLUS = 0, 1, 2
-FUNCTION_IDS = {"leaky": LEAKY, "tanh": TANH, "softplus": SOFTPLUS}  # for compiled kernels
+# The numbers by which compiled kernels select a formula.
+NUMBERS = {"leaky": LEAKY, "tanh": TANH, "softplus": SOFTPLUS}
 
 
 class Elementwise(NamedTuple):
-    """y = f(x), with its first derivative df and its second ddf.
+    """y = f(x), df = f', ddf = f''; ddf is None where f'' vanishes off the kinks.
 
-    ddf          None if it vanishes everywhere but at kinks
-    name, slope  select the formula in compiled kernels; without a name only the three
-                 callables define the function
+    name, slope  select the formula in a compiled kernel; a function without a name is
+                 computed by the three callables
     """
 
     f: Callable

@@ -2,7 +2,7 @@
 
 The kernels have not been run on a GPU yet; the tests run them on Numba's simulator.
 
-A function is selected by its id (functions.py) and its slope. One without a name is
+A function is selected by its number (functions.py) and its slope. One without a name is
 computed by the reference.
 """
 
@@ -11,7 +11,7 @@ import math
 from numba import cuda
 
 from refmaml.kernels.activation import reference
-from refmaml.kernels.activation.functions import FUNCTION_IDS, LEAKY, TANH
+from refmaml.kernels.activation.functions import LEAKY, NUMBERS, TANH
 from refmaml.kernels.numba_runtime.cuda_launcher import for_each
 
 __all__ = [
@@ -88,7 +88,7 @@ def on_rows(kernel, out, inputs, function):
         rows.shape[1],
         [rows],
         [a.reshape(len(a), -1) for a in inputs],
-        FUNCTION_IDS[function.name],
+        NUMBERS[function.name],
         function.slope,
     )
     out[...] = rows.reshape(out.shape)
@@ -96,14 +96,14 @@ def on_rows(kernel, out, inputs, function):
 
 def activation_forward(y, x, function):
     """y = f(x)."""
-    if function.name not in FUNCTION_IDS:
+    if function.name not in NUMBERS:
         return reference.activation_forward(y, x, function)
     on_rows(forward, y, [x], function)
 
 
 def activation_backward(dx, dy, x, function):
     """dx = f'(x) dy."""
-    if function.name not in FUNCTION_IDS:
+    if function.name not in NUMBERS:
         return reference.activation_backward(dx, dy, x, function)
     on_rows(backward, dx, [dy, x], function)
 
@@ -115,6 +115,6 @@ def activation_r_forward(ry, rx, x, function):
 
 def activation_r_backward(rdx, dy, rdy, x, rx, function):
     """rdx = f'(x) rdy + f''(x) rx dy."""
-    if function.name not in FUNCTION_IDS:
+    if function.name not in NUMBERS:
         return reference.activation_r_backward(rdx, dy, rdy, x, rx, function)
     on_rows(r_backward, rdx, [dy, rdy, x, rx], function)

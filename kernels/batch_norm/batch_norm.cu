@@ -1,7 +1,7 @@
 // Batch normalisation: reference.py has the formulas and the names.
 //
-// One team of threads for each (task, channel). It reads the M = N L numbers of the channel once
-// for the sums and once more, from the cache, for the results.
+// One team of threads for each (task, channel). It reads the M = N L numbers of the
+// channel once for the sums and once more, from the cache, for the results.
 
 // y, xh, s: first the mean, then the mean and the variance of centred values.
 extern "C" __global__ void batch_norm_forward(OUTPUT(real, y), OUTPUT(real, xh), OUTPUT(real, s),
@@ -30,7 +30,8 @@ extern "C" __global__ void batch_norm_forward(OUTPUT(real, y), OUTPUT(real, xh),
     }
 }
 
-// dx = s (dxh - <dxh> - xh <dxh xh>) with dxh = gamma dy; dgamma = sum dy xh, dbeta = sum dy.
+// dx = s (dxh - <dxh> - xh <dxh xh>) with dxh = gamma dy;
+// dgamma = sum dy xh, dbeta = sum dy.
 extern "C" __global__ void batch_norm_backward(OUTPUT(real, dx), OUTPUT(real, dgamma),
                                                OUTPUT(real, dbeta), ARRAY(real, dy),
                                                ARRAY(real, xh), ARRAY(real, s), ARRAY(real, gamma),
@@ -55,7 +56,8 @@ extern "C" __global__ void batch_norm_backward(OUTPUT(real, dx), OUTPUT(real, dg
     }
 }
 
-// rxh = s (rx - <rx> - xh <xh rx>), rs = -s^2 <xh rx>, ry = rgamma xh + gamma rxh + rbeta.
+// rxh = s (rx - <rx> - xh <xh rx>), rs = -s^2 <xh rx>,
+// ry = rgamma xh + gamma rxh + rbeta.
 extern "C" __global__ void batch_norm_r_forward(OUTPUT(real, ry), OUTPUT(real, rxh),
                                                 OUTPUT(real, rs), ARRAY(real, rx), ARRAY(real, xh),
                                                 ARRAY(real, s), ARRAY(real, gamma),

@@ -8,6 +8,12 @@ for the result.
 
 The means of dxh = gamma dy need no pass of their own, because gamma is the same for all
 pixels: <dxh> = gamma <dy>, <dxh xh> = gamma <dy xh>.
+
+The mean of x may be many times its standard deviation. Rounding it would leave the same
+offset in every xh, and <xh rx> would multiply the offset by <rx>. So x is centred twice,
+as x - <x> - <x - <x>>; both passes over x are needed anyway. In the same way rx is
+measured from its first pixel in each channel, which differs from the mean by at most
+sqrt(M) standard deviations.
 """
 
 import numpy as np
@@ -33,14 +39,26 @@ def row_of(a, t, C, like):
     return row
 
 
+@inner()
+def inverse_deviation(mean, square, eps):
+    """1 / sqrt(var + eps) from the means of a - K and (a - K)^2, with K near <a>."""
+    variance = square - mean * mean
+    if variance < 0:  # by rounding
+        variance = 0.0
+    return 1 / np.sqrt(variance + eps)
+
+
 @compiled("pixels! pixels! rows! pixels rows rows real")
 def batch_norm_forward(y, xh, s, x, gamma, beta, eps):
-    """Fills y, the normalised input xh, and s = 1 / sqrt(var + eps). The variance is of centred values."""
+    """Fills y, the normalised input xh, and s = 1 / sqrt(var + eps).
+
+    The variance is that of centred values.
+    """
     T, M, C = x.shape
     for t in prange(T):
         g, b = row_of(gamma, t, C, x), row_of(beta, t, C, x)
-        total, square = np.zeros(C), np.zeros(C)
-        mean, scale = np.empty(C, x.dtype), np.empty(C, x.dtype)
+        total, rest, square = np.zeros(C), np.zeros(C), np.zeros(C)
+        mean, offset, scale = np.empty_like(g), np.empty_like(g), np.empty_like(g)
         for m in range(M):
             for c in range(C):
                 total[c] += x[t, m, c]
@@ -48,13 +66,15 @@ def batch_norm_forward(y, xh, s, x, gamma, beta, eps):
             mean[c] = total[c] / M
         for m in range(M):
             for c in range(C):
+                rest[c] += x[t, m, c] - mean[c]
                 square[c] += (x[t, m, c] - mean[c]) * (x[t, m, c] - mean[c])
         for c in range(C):
-            scale[c] = 1 / np.sqrt(square[c] / M + eps)
+            offset[c] = rest[c] / M
+            scale[c] = inverse_deviation(rest[c] / M, square[c] / M, eps)
             s[t, c] = scale[c]
         for m in range(M):
             for c in range(C):
-                normalised = scale[c] * (x[t, m, c] - mean[c])
+                normalised = scale[c] * (x[t, m, c] - mean[c] - offset[c])
                 xh[t, m, c] = normalised
                 y[t, m, c] = g[c] * normalised + b[c]
 
@@ -87,19 +107,22 @@ def batch_norm_r_forward(ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
     T, M, C = rx.shape
     for t in prange(T):
         scale, total, product = row_of(s, t, C, rx), np.zeros(C), np.zeros(C)
-        mean, projection = np.empty(C, rx.dtype), np.empty(C, rx.dtype)
+        mean, projection, origin = np.empty_like(scale), np.empty_like(scale), np.zeros_like(scale)
         g, rg, rb = row_of(gamma, t, C, rx), row_of(rgamma, t, C, rx), row_of(rbeta, t, C, rx)
+        if M > 0:
+            origin[:] = rx[t, 0]
         for m in range(M):
             for c in range(C):
-                total[c] += rx[t, m, c]
-                product[c] += rx[t, m, c] * xh[t, m, c]
+                total[c] += rx[t, m, c] - origin[c]
+                product[c] += (rx[t, m, c] - origin[c]) * xh[t, m, c]
         for c in range(C):
             mean[c] = total[c] / M
             projection[c] = product[c] / M
             rs[t, c] = -scale[c] * scale[c] * projection[c]
         for m in range(M):
             for c in range(C):
-                tangent = scale[c] * (rx[t, m, c] - mean[c] - xh[t, m, c] * projection[c])
+                centred = rx[t, m, c] - origin[c] - mean[c]
+                tangent = scale[c] * (centred - xh[t, m, c] * projection[c])
                 rxh[t, m, c] = tangent
                 ry[t, m, c] = rg[c] * xh[t, m, c] + g[c] * tangent + rb[c]
 

@@ -1,4 +1,4 @@
-"""Batch normalisation on a GPU: reference.py has the formulas, batch_norm.cu the kernels.
+"""Batch normalisation on a GPU, by the kernels of batch_norm.cu.
 
 Not run on a GPU yet.
 """

@@ -32,6 +32,20 @@ def mean(a, t, c):
 
 
 @cuda.jit(device=True)
+def mean_of_centred_product(a, centre, b, t, c):
+    """<(a - centre) b> over the channel.
+
+    <a> may be many times the deviation of a, and would multiply the rounding of <b>.
+    """
+    N, _, L = a.shape[1:]
+    total = 0.0
+    for n in range(N):
+        for l in range(L):
+            total += (a[t, n, c, l] - centre) * b[t, n, c, l]
+    return total / (N * L)
+
+
+@cuda.jit(device=True)
 def mean_of_product(a, b, t, c):
     """<a b> over the channel."""
     N, _, L = a.shape[1:]
@@ -61,7 +75,10 @@ def forward(y, xh, s, x, gamma, beta, eps):
 
 @cuda.jit
 def backward(dx, dgamma, dbeta, dy, xh, s, gamma):
-    """dx = s (dxh - <dxh> - xh <dxh xh>) with dxh = gamma dy; dgamma = sum dy xh, dbeta = sum dy."""
+    """dx = s (dxh - <dxh> - xh <dxh xh>), dxh = gamma dy.
+
+    dgamma = sum dy xh, dbeta = sum dy.
+    """
     t, c = cuda.blockIdx.y, cuda.grid(1)
     N, C, L = dy.shape[1:]
     if c < C:
@@ -78,11 +95,15 @@ def backward(dx, dgamma, dbeta, dy, xh, s, gamma):
 
 @cuda.jit
 def r_forward(ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
-    """rxh = s (rx - <rx> - xh <xh rx>), rs = -s^2 <xh rx>, ry = rgamma xh + gamma rxh + rbeta."""
+    """rxh = s (rx - <rx> - xh <xh rx>), rs = -s^2 <xh rx>.
+
+    ry = rgamma xh + gamma rxh + rbeta.
+    """
     t, c = cuda.blockIdx.y, cuda.grid(1)
     N, C, L = rx.shape[1:]
     if c < C:
-        centre, projection = mean(rx, t, c), mean_of_product(xh, rx, t, c)
+        centre = mean(rx, t, c)
+        projection = mean_of_centred_product(rx, centre, xh, t, c)
         rs[t, c] = -s[t, c] * s[t, c] * projection
         for n in range(N):
             for l in range(L):

@@ -1,6 +1,6 @@
 """Batch normalisation with the statistics of the batch, per task and channel.
 
-    x  (T, N, C, L)     every mean <.> runs over the M = N L values of one (task, channel)
+    x  (T, N, C, L)     means <.> run over the M = N L values of one (task, channel)
     s  (T, C)           1 / sqrt(var + eps), var the biased variance
     gamma, beta (T, C) per task or (1, C) shared
 
@@ -38,8 +38,8 @@ def per_channel(a):
 def batch_norm_forward(y, xh, s, x, gamma, beta, eps):
     """Fills y, the normalised input xh, and s = 1 / sqrt(var + eps).
 
-    The variance is that of centred values. They are centred twice: <x> is rounded relative
-    to its own size, which may be many times the standard deviation.
+    The variance is that of centred values. They are centred twice: <x> is rounded
+    relative to its own size, which may be many times the standard deviation.
     """
     centred = x - mean(x)
     centred = centred - mean(centred)
@@ -65,7 +65,7 @@ def batch_norm_r_forward(ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
 
 
 def batch_norm_r_backward(rdx, rdgamma, rdbeta, dy, rdy, xh, s, rxh, rs, gamma, rgamma):
-    """Fills rdx, rdgamma, rdbeta: the product rule on each line of `batch_norm_backward`."""
+    """Fills rdx, rdgamma, rdbeta: the product rule on `batch_norm_backward`."""
     rdgamma[...] = (rdy * xh + dy * rxh).sum(axis=(1, 3))
     rdbeta[...] = rdy.sum(axis=(1, 3))
     dxh = per_channel(gamma) * dy

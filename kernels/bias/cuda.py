@@ -1,4 +1,4 @@
-"""A number per channel on a GPU: reference.py has the formulas, bias.cu the kernels.
+"""A number per channel on a GPU, by the kernels of bias.cu.
 
 Not run on a GPU yet.
 """

@@ -4,15 +4,17 @@
 // Each kernel computes one product or the sum of two: pairs = 2 in the R-passes.
 //
 //   v1  one thread for each result, which reads all its operands from memory
-//   v2  (conv2d_v2.cu) implicit GEMM: tiles of 64 x 64 results of a matrix product (common.cu). One
-//       operand, the patches, is never stored: slices of it are gathered into shared memory. A
-//       number that is loaded once serves 64 products. In backward_x with a stride most gathered
-//       numbers are 0: those between positions.
-//   v3  (conv2d_v3.cu) 8 x 8 results for each thread, slices are prefetched, both products in one
-//       loop without divisions or branches, few tiles are divided along k (gemm_v3.cu). backward_x
-//       groups pixels by the remainders of row and column modulo the stride: the pixels of a group
-//       meet the same taps, so no zeros are multiplied. Filters with so few taps that most of a
-//       tile of columns would be empty, as in the first layer of a net, have their own backward_w
+//   v2  (conv2d_v2.cu) implicit GEMM: tiles of 64 x 64 results of a matrix product
+//       (common.cu). One operand, the patches, is never stored: slices of it are
+//       gathered into shared memory. A number that is loaded once serves 64 products.
+//       In backward_x with a stride most gathered numbers are 0: those between
+//       positions.
+//   v3  (conv2d_v3.cu) 8 x 8 results for each thread, slices are prefetched, both
+//       products in one loop without divisions or branches, few tiles are divided along
+//       k (gemm_v3.cu). backward_x groups pixels by the remainders of row and column
+//       modulo the stride: the pixels of a group meet the same taps, so no zeros are
+//       multiplied. Filters with so few taps that most of a tile of columns would be
+//       empty, as in the first layer of a net, have their own backward_w
 //       (conv2d_backward_w_few). Not timed on a GPU yet.
 #define GEOMETRY \
     int N, int C, int H, int W, int O, int Ho, int Wo, int kH, int kW, int sH, int sW, int top, \
@@ -36,7 +38,7 @@ __device__ __forceinline__ real pixel_at(const real *x, Index3 position, Index3 
     return inside(h, v, of) ? x[((position.hi * of.C + tap.hi) * of.H + h) * of.W + v] : 0;
 }
 
-// ---- v1 ---------------------------------------------------------------------------------------
+// ---- v1 -----------------------------------------------------------------------------
 
 // y[n,o,a,b] = sum_{c,p,q} w[o,c,p,q] x[n,c,sH a + p - top,sW b + q - left]
 struct SumOfY {
@@ -59,15 +61,16 @@ struct SumOfY {
     }
 };
 
-// The row (or column) of positions whose window has pixel h at tap p; -1 if there is none.
+// The row (or column) of positions whose window has pixel h at tap p; -1 if there is
+// none.
 __device__ __forceinline__ int position_of(int h, int p, int start, int s, int count)
 {
     int from = h + start - p;
     return from < 0 || from % s || from / s >= count ? -1 : from / s;
 }
 
-// dx[n,c,h,v] = sum of w[o,c,p,q] dy[n,o,a,b] over the positions (a, b) whose window has the pixel
-// at a tap (p, q)
+// dx[n,c,h,v] = sum of w[o,c,p,q] dy[n,o,a,b] over the positions (a, b) whose window
+// has the pixel at a tap (p, q)
 struct SumOfDx {
     const real *dy, *w;
     Shape of;

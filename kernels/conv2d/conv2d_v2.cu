@@ -1,5 +1,5 @@
-// Version 2 of the convolution, implicit GEMM in tiles of 64 x 64 results: the operands of
-// product_v2 (common.cu). See conv2d.cu.
+// Version 2 of the convolution, implicit GEMM in tiles of 64 x 64 results: the operands
+// of product_v2 (common.cu). See conv2d.cu.
 
 // The tap (c, p, q), or (o, p, q), of a number.
 __device__ __forceinline__ Index3 tap_of(int k, Shape of) { return index3_of(k, of.kH, of.kW); }
@@ -42,7 +42,8 @@ struct PatchOfTap {
     }
 };
 
-// (pixel, tap of o): dy of the position whose window has the pixel at the tap; 0 if there is none.
+// (pixel, tap of o): dy of the position whose window has the pixel at the tap; 0 if
+// there is none.
 struct PositionsOfPixel {
     const real *dy;
     Shape of;

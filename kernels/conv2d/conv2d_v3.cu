@@ -1,5 +1,5 @@
-// Version 3 of the convolution: the Plans of gemm_v3.cu, and backward_w of filters with few taps.
-// See conv2d.cu.
+// Version 3 of the convolution: the Plans of gemm_v3.cu, and backward_w of filters with
+// few taps. See conv2d.cu.
 
 struct Plan {
     Shape of;
@@ -52,8 +52,8 @@ struct BackwardWPlan : Plan {
     __device__ __forceinline__ int place(int i) const { return i; }
 };
 
-// The rows (or columns) h of an image with (h + start) % s = r: the first, their number, and how many
-// of k taps they meet.
+// The rows (or columns) h of an image with (h + start) % s = r: the first, their
+// number, and how many of k taps they meet.
 struct Remainder {
     int r, first, count, taps;
     __device__ __forceinline__ Remainder(int r, int H, int start, int s, int k)
@@ -62,9 +62,9 @@ struct Remainder {
     {}
 };
 
-// For the pixels with two such remainders: rows c, columns (n, pixel), k = (o, p, q) for the taps
-// (down.r + sH p, across.r + sW q). The position whose window has a pixel at the first tap is
-// (h + top - r) / sH; for each further tap it is one less.
+// For the pixels with two such remainders: rows c, columns (n, pixel), k = (o, p, q)
+// for the taps (down.r + sH p, across.r + sW q). The position whose window has a pixel
+// at the first tap is (h + top - r) / sH; for each further tap it is one less.
 struct BackwardXPlan : Plan {
     Remainder down, across;
     __device__ __forceinline__ BackwardXPlan(Shape of, Remainder down, Remainder across)
@@ -139,14 +139,15 @@ extern "C" __global__ void __launch_bounds__(LANES)
     PRODUCT_V3(dw, dy, x, BackwardWPlan(of), blockIdx.x, true, O * C * kH * kW);
 }
 
-// ---- backward_w for at most FEW taps -----------------------------------------------------------
+// ---- backward_w for at most FEW taps ------------------------------------------------
 //
-// One block for FILTERS filters and a part of the positions, one thread for some of these.
+// One block for FILTERS filters and a part of the positions, one thread for some of
+// these.
 
 enum { FEW = 16, FILTERS = 4 };
 
-// sum[f][tap] += dy[o + f] times x at the tap, over this thread's positions among begin .. end-1:
-// FILTERS + taps loads for FILTERS times taps products.
+// sum[f][tap] += dy[o + f] times x at the tap, over this thread's positions among begin
+// .. end-1: FILTERS + taps loads for FILTERS times taps products.
 __device__ __forceinline__ void add_positions(real (&sum)[FILTERS][FEW], const real *x,
                                               const real *dy, Shape of, int o, int begin, int end)
 {

@@ -1,4 +1,4 @@
-"""2-D convolution on a GPU: reference.py has the formulas, conv2d.cu the kernels.
+"""2-D convolution on a GPU, by the kernels of conv2d.cu.
 
 Not run on a GPU yet.
 """
@@ -14,7 +14,8 @@ __all__ = [
     "conv2d_r_backward_w",
 ]
 
-# For dw of filters with at most FEW_TAPS taps; the first two are FEW and FILTERS of conv2d_v3.cu.
+# For dw of filters with at most FEW_TAPS taps; the first two are FEW and FILTERS of
+# conv2d_v3.cu.
 FEW_TAPS = 16
 FILTERS = 4  # of a block
 MAX_PARTS = 4  # among which the positions are divided
@@ -22,7 +23,7 @@ MIN_POSITIONS = 1024  # of a part
 
 
 def product(launch, kernel, matrix, out, first, second, geometry):
-    """out = the product of the pair `first`, plus that of the pair `second` unless it is None.
+    """out = the product of the pair `first`, plus that of `second` unless it is None.
 
     matrix    (rows, columns, depth) of the product, see Launcher.product
     geometry  the integers of `geometry_of`
@@ -35,7 +36,8 @@ def product(launch, kernel, matrix, out, first, second, geometry):
 def geometry_of(x, y, w, stride, padding):
     """The integers that all kernels take, from arrays of the shapes of x, y and w.
 
-    A stride beyond the padded image moves no second window into it, so it is cut to that.
+    A stride beyond the padded image moves no second window into it, so it is cut to
+    that.
     """
     (N, C, H, W), (O, Ho, Wo) = x.shape[1:], y.shape[2:]
     extents = H + sum(padding[0]), W + sum(padding[1])
@@ -44,7 +46,7 @@ def geometry_of(x, y, w, stride, padding):
 
 
 def product_y(launch, y, first, second, x, w, stride, padding):
-    """`product` for y: one row for each filter, N Ho Wo columns, one term for each tap."""
+    """`product` for y: a row for each filter, N Ho Wo columns, a term for each tap."""
     matrix = y.shape[2], [y[:1, :, :1].size], w[:1, :1].size
     geometry = geometry_of(x, y, w, stride, padding)
     product(launch, "conv2d_forward", matrix, y, first, second, geometry)
@@ -53,8 +55,8 @@ def product_y(launch, y, first, second, x, w, stride, padding):
 def product_dx(launch, dx, first, second, dy, w, stride, padding):
     """`product` for dx: one row for each channel, one column for each pixel.
 
-    The columns fall into groups of pixels with the same remainders of row and column modulo
-    the stride, as only such pixels meet the same taps.
+    The columns fall into groups of pixels with the same remainders of row and column
+    modulo the stride, as only such pixels meet the same taps.
     """
     geometry = geometry_of(dx, dy, w, stride, padding)
     N, C, H, W, O, _, _, kH, kW, sH, sW, top, left = geometry
@@ -71,9 +73,10 @@ def residues(H, s, start):
 
 
 def product_dw(launch, dw, first, second, x, dy, stride, padding):
-    """`product` for dw: one row for each filter, one column for each tap, a term per position.
+    """`product` for dw: a row for each filter, a column per tap, a term per position.
 
-    Filters with few taps would leave most of a tile empty: they have a kernel of their own.
+    Filters with few taps would leave most of a tile empty: they have a kernel of their
+    own.
     """
     rows, taps, positions = dw.shape[1], dw[:1, :1].size, dy[:1, :, :1].size
     geometry = geometry_of(x, dy, dw, stride, padding)

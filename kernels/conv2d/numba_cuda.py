@@ -23,7 +23,8 @@ __all__ = [
 
 @cuda.jit(device=True)
 def y_at(x, w, t, n, o, a, b, sH, sW, top, left):
-    """sum_{c,p,q} w[o,c,p,q] x[n,c, sH a + p - top, sW b + q - left], pixels in the image"""
+    """sum_{c,p,q} w[o,c,p,q] x[n,c, sH a + p - top, sW b + q - left] over the pixels in the
+    image."""
     C, H, W = x.shape[2:]
     total = 0.0
     for c in range(C):
@@ -59,8 +60,8 @@ def dx_at(dy, w, t, n, c, i, j, sH, sW, top, left):
 
 @cuda.jit(device=True)
 def dw_at(x, dy, t, o, c, p, q, sH, sW, top, left):
-    """sum_{n,a,b} dy[n,o,a,b] x[n,c, sH a + p - top, sW b + q - left], pixels in the
-    image"""
+    """sum_{n,a,b} dy[n,o,a,b] x[n,c, sH a + p - top, sW b + q - left], over the pixels in
+    the image."""
     H, W = x.shape[3:]
     total = 0.0
     for n in range(x.shape[1]):

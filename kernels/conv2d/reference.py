@@ -3,7 +3,7 @@
 It is the cross-correlation that deep-learning libraries call a convolution.
 
     x   (T, N, C, H, W)          images
-    w   (T, O, C, kH, kW)        filters per task, or (1, O, C, kH, kW) shared by all tasks
+    w   (T, O, C, kH, kW)        filters per task, or (1, O, C, kH, kW) shared
     y   (T, N, O, Ho, Wo)        y[t,n,o,i,j] = sum_{c,p,q} w[t,o,c,p,q]
                                                 * xpad[t,n,c, sH i + p, sW j + q]
     stride   (sH, sW)
@@ -11,11 +11,11 @@ It is the cross-correlation that deep-learning libraries call a convolution.
 
 The map is bilinear in (x, w), so all its derivatives are made of its two transposes:
 
-    <dy, conv(x, w)>  =  <conv_dx(dy, w), x>  =  <conv_dw(x, dy), w>       for all x, w, dy
+    <dy, conv(x, w)>  =  <conv_dx(dy, w), x>  =  <conv_dw(x, dy), w>    for all x, w, dy
 
-Each is one matrix product per task with the patch matrix of x. Row (n, i, j) of it is the
-patch that y[:, n, :, i, j] depends on, channels last, so that both copies below move runs of
-C neighbours. Weights shared by all tasks still give one dw per task.
+Each is one matrix product per task with the patch matrix of x. Row (n, i, j) of it is
+the patch that y[:, n, :, i, j] depends on, channels last, so that both copies below
+move runs of C neighbours. Weights shared by all tasks still give one dw per task.
 """
 
 import numpy as np
@@ -46,7 +46,8 @@ def patches(x, kernel, stride, padding, out):
 def add_patches(dx, dseen, stride, padding):
     """The transpose of `patches`.
 
-    dx[pixel] = the sum of dseen (T, N, Ho, Wo, kH, kW, C) over all patches with the pixel.
+    dx[pixel] = the sum of dseen (T, N, Ho, Wo, kH, kW, C) over all patches with the
+    pixel.
     """
     (T, N, C, H, W), (Ho, Wo, kH, kW), (sH, sW) = dx.shape, dseen.shape[2:6], stride
     (top, bottom), (left, right) = padding
@@ -58,7 +59,7 @@ def add_patches(dx, dseen, stride, padding):
 
 
 def filters(w):
-    """The filters (T, O, C, kH, kW) as a matrix (T, O, kH kW C), in the order of a patch."""
+    """The filters as a matrix (T, O, kH kW C), in the order of a patch."""
     return w.transpose(0, 1, 3, 4, 2).reshape(*w.shape[:2], -1)
 
 

@@ -1,5 +1,5 @@
-// Softmax cross-entropy: see reference.py. One thread for each example; a team adds up the examples
-// of a task.
+// Softmax cross-entropy: see reference.py. One thread for each example; a team adds up
+// the examples of a task.
 
 extern "C" __global__ void cross_entropy_forward(OUTPUT(real, loss), OUTPUT(real, p),
                                                  ARRAY(real, z), ARRAY(long long, labels), int N,

@@ -1,4 +1,4 @@
-"""Softmax cross-entropy on a GPU: reference.py has the formulas, cross_entropy.cu the kernels.
+"""Softmax cross-entropy on a GPU, by the kernels of cross_entropy.cu.
 
 Not run on a GPU yet.
 """

@@ -1,16 +1,19 @@
-"""Softmax cross-entropy of logits z (T, N, C) with integer labels (T, N): one loss per task.
+"""Softmax cross-entropy of logits z (T, N, C) with integer labels (T, N).
+
+One loss per task:
 
     p = softmax(z)        loss[t] = scale sum_n -log p[t,n,label]
     dz  = scale (p - onehot)
-    rdz = scale p (rz - <p, rz>)                          the Hessian diag(p) - p p' times rz
+    rdz = scale p (rz - <p, rz>)          the Hessian diag(p) - p p' times rz
 
 Derivation, for one example: -log p_y = log sum_c e^{z_c} - z_y. Its gradient in z_c is
 e^{z_c} / sum_d e^{z_d} - [c = y] = p_c - [c = y].
 Along rz, log p_c = z_c - log sum_d e^{z_d} changes by rz_c - <p, rz>, so
 rp_c = p_c (rz_c - <p, rz>); the one-hot label is constant.
 
-The maximum is subtracted before the exponential, which avoids overflow and changes nothing
-else. It is the maximum of the real parts, so that the complex step runs through.
+The maximum is subtracted before the exponential, which avoids overflow and changes
+nothing else. It is the maximum of the real parts, so that the complex step runs
+through.
 """
 
 import numpy as np

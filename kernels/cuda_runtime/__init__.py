@@ -1,1 +1,1 @@
-"""The code that all cuda.py share: launches, transfers, CUDA graphs, matrix products."""
+"""What all cuda.py share: launches, transfers, CUDA graphs, matrix products."""

@@ -1,8 +1,10 @@
-// The text that precedes every operation's own when it is compiled. It includes no headers.
+// The text that precedes every operation's own when it is compiled. It includes no
+// headers.
 //
-// REAL is float or double. An array is an address and the step from the numbers of one task to
-// those of the next (0: shared by all tasks). ARRAY and OUTPUT declare both; OF_TASK is the part
-// of this block's task. All other extents are int: a task has less than 2^31 numbers.
+// REAL is float or double. An array is an address and the step from the numbers of one
+// task to those of the next (0: shared by all tasks). ARRAY and OUTPUT declare both;
+// OF_TASK is the part of this block's task. All other extents are int: a task has less
+// than 2^31 numbers.
 typedef REAL real;
 
 #define OUTPUT(type, a) type *a, long long a##_step
@@ -14,8 +16,8 @@ enum { THREADS = 256, TEAM = 128 };
 // The number of the result that this thread computes.
 __device__ __forceinline__ int my_element() { return blockIdx.x * blockDim.x + threadIdx.x; }
 
-// The sum of `value` over a block of TEAM threads, for all of them: by a tree, so that its order is
-// the same in every launch.
+// The sum of `value` over a block of TEAM threads, for all of them: by a tree, so that
+// its order is the same in every launch.
 __device__ real team_sum(real value)
 {
     __shared__ real part[TEAM];
@@ -31,17 +33,17 @@ __device__ real team_sum(real value)
     return total;
 }
 
-// Shared memory whose size is an argument of the launch: an array of `type`, aligned to 16 bytes.
-// (The tests on a CPU define a DYNAMIC_SHARED of their own.)
+// Shared memory whose size is an argument of the launch: an array of `type`, aligned to
+// 16 bytes. (The tests on a CPU define a DYNAMIC_SHARED of their own.)
 #ifndef DYNAMIC_SHARED
 #define DYNAMIC_SHARED(type, name) \
     extern __shared__ __align__(16) unsigned char name##_bytes[]; \
     type *name = reinterpret_cast<type *>(name##_bytes)
 #endif
 
-// COUNT sums over a block, for all its threads, in an order that is the same in every launch:
-// within each warp by exchange between lanes, then over the warps in order. `part` is shared
-// memory for the sums of the warps.
+// COUNT sums over a block, for all its threads, in an order that is the same in every
+// launch: within each warp by exchange between lanes, then over the warps in order.
+// `part` is shared memory for the sums of the warps.
 enum { WARP = 32, MAX_SUMS = 5 };
 typedef real PartialSums[MAX_SUMS][WARP];
 
@@ -64,8 +66,8 @@ __device__ __forceinline__ void block_sums(real (&sum)[COUNT], PartialSums &part
     __syncthreads();  // before the next sums write there
 }
 
-// Element i of a box of extents (any, A, B) as its three indices; `advance` adds a step without a
-// division.
+// Element i of a box of extents (any, A, B) as its three indices; `advance` adds a step
+// without a division.
 struct Index3 {
     int hi, mid, lo;
     __device__ __forceinline__ void advance(Index3 by, int A, int B)
@@ -80,24 +82,27 @@ __device__ __forceinline__ Index3 index3_of(int i, int A, int B)
     return {i / (A * B), i / B % A, i % B};
 }
 
-// The variance of x from the mean of (x - m)^2 and `rest`, the mean of x - m. m is the rounded mean
-// of x; its rounding error is relative to m and may be large against the standard deviation.
-// (Chan, Golub, LeVeque 1983, the corrected two-pass algorithm.) NaN stays NaN.
+// The variance of x from the mean of (x - m)^2 and `rest`, the mean of x - m. m is the
+// rounded mean of x; its rounding error is relative to m and may be large against the
+// standard deviation. (Chan, Golub, LeVeque 1983, the corrected two-pass algorithm.)
+// NaN stays NaN.
 __device__ __forceinline__ real corrected(real mean_square, real rest)
 {
     real variance = mean_square - rest * rest;
     return variance < 0 ? 0 : variance;
 }
 
-// The index of number e of channel c among N images of C channels of L positions; e < N L.
+// The index of number e of channel c among N images of C channels of L positions; e < N
+// L.
 __device__ __forceinline__ int channel_at(int e, int c, int C, int L)
 {
     return (e / L * C + c) * L + e % L;
 }
 
-// ---- matrix products, v1 ---------------------------------------------------------------------
+// ---- matrix products, v1 ------------------------------------------------------------
 //
-// out[i] = first.at(i), plus second.at(i) where there are two products: one thread per result.
+// out[i] = first.at(i), plus second.at(i) where there are two products: one thread per
+// result.
 template <class Sum>
 __device__ __forceinline__ void product_v1(real *out, int count, int pairs, const Sum &first,
                                            const Sum &second)
@@ -109,13 +114,14 @@ __device__ __forceinline__ void product_v1(real *out, int count, int pairs, cons
     out[i] = sum;
 }
 
-// ---- v2 ---------------------------------------------------------------------------------------
+// ---- v2 -----------------------------------------------------------------------------
 //
-// result[row, column] = sum_k a(row, k) b(column, k): a block of THREADS has TILE x TILE results.
-// For every DEPTH k's the block loads a slice of both operands into shared memory. Each thread adds
-// PER_SIDE x PER_SIDE products from there: 2 PER_SIDE loads for PER_SIDE^2 products. An operand is
-// any type with at(index, k). K_FIRST says that neighbours in k are adjacent in its memory, so
-// that neighbouring threads load them. PAD puts such loads into different banks.
+// result[row, column] = sum_k a(row, k) b(column, k): a block of THREADS has TILE x
+// TILE results. For every DEPTH k's the block loads a slice of both operands into
+// shared memory. Each thread adds PER_SIDE x PER_SIDE products from there: 2 PER_SIDE
+// loads for PER_SIDE^2 products. An operand is any type with at(index, k). K_FIRST says
+// that neighbours in k are adjacent in its memory, so that neighbouring threads load
+// them. PAD puts such loads into different banks.
 enum { TILE = 64, DEPTH = 8, PER_SIDE = 4, PAD = 4, ACROSS = TILE / PER_SIDE };
 
 typedef real Slice[DEPTH][TILE + PAD];
@@ -154,7 +160,8 @@ __device__ __forceinline__ void add_product(real (&sum)[PER_SIDE][PER_SIDE], Sli
     }
 }
 
-// One product or the sum of two: result.put(row, column, value) for each of its M x N results.
+// One product or the sum of two: result.put(row, column, value) for each of its M x N
+// results.
 template <bool A_K_FIRST, bool B_K_FIRST, class A, class B, class Result>
 __device__ __forceinline__ void product_v2(const Result &result, Slice &a, Slice &b, const A &rows,
                                            const B &columns, const A &rows2, const B &columns2,

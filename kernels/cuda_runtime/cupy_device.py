@@ -1,4 +1,4 @@
-"""The current GPU through CuPy, and one line where CuPy, the driver and NVRTC do not fit."""
+"""The current GPU through CuPy; one-line errors where the GPU cannot be used."""
 
 import numpy as np
 
@@ -9,9 +9,10 @@ from refmaml.kernels.cuda_runtime.source import PRECISIONS, source
 class CupyDevice:
     """The current GPU as a Launcher needs it.
 
-    A file is compiled when one of its kernels is first called, once for each precision. The
-    package contains source and no cubins, as CuPy caches those on disk for any GPU and driver.
-    Raises ImportError or RuntimeError, in one line, where the GPU cannot be used.
+    A file is compiled when one of its kernels is first called, once for each precision.
+    The package contains source and no cubins, as CuPy caches those on disk for any GPU
+    and driver. Raises ImportError or RuntimeError, in one line, where the GPU cannot be
+    used.
     """
 
     def __init__(self):

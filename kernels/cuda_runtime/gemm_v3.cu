@@ -1,33 +1,38 @@
 // Matrix products, v3: result[row, column] = sum_k a(row, k) b(column, k).
 //
-// A block of LANES threads has TILE x TILE results, each thread 8 x 8 of them: 4 loads of 16 bytes
-// from shared memory for 64 products. While the block adds up one slice of SLICE k's, the next
-// slice is loaded from memory into registers, and then stored in the other one of two buffers, so
-// that each slice needs one barrier. The two products of an R-pass are one loop. The halves of a
-// slice are then the same SLICE / 2 k's of both products (of one product: consecutive k's), and
-// the offsets of a k, and whether it is inside the image, are computed once for both.
+// A block of LANES threads has TILE x TILE results, each thread 8 x 8 of them: 4 loads
+// of 16 bytes from shared memory for 64 products. While the block adds up one slice of
+// SLICE k's, the next slice is loaded from memory into registers, and then stored in
+// the other one of two buffers, so that each slice needs one barrier. The two products
+// of an R-pass are one loop. The halves of a slice are then the same SLICE / 2 k's of
+// both products (of one product: consecutive k's), and the offsets of a k, and whether
+// it is inside the image, are computed once for both.
 //
-// A scheduler issues one instruction per cycle, so the loop should contain little besides products.
-// One thread computes the offsets of a k, one slice ahead, and shares them; whether a k is inside
-// the image takes two comparisons without a branch; the offsets of rows are in a table. So of some
-// 710 instructions of a slice 512 are products (float, sm_90).
+// A scheduler issues one instruction per cycle, so the loop should contain little
+// besides products. One thread computes the offsets of a k, one slice ahead, and shares
+// them; whether a k is inside the image takes two comparisons without a branch; the
+// offsets of rows are in a table. So of some 710 instructions of a slice 512 are
+// products (float, sm_90).
 //
-// Numbers are loaded from memory one by one: rows of parameters begin at any address of the matrix
-// (T, P), and windows cross the border of an image. Results are stored four at a time where four
-// neighbours are adjacent and aligned to 16 bytes.
+// Numbers are loaded from memory one by one: rows of parameters begin at any address of
+// the matrix (T, P), and windows cross the border of an image. Results are stored four
+// at a time where four neighbours are adjacent and aligned to 16 bytes.
 //
 // A Plan says what is multiplied:
-//   int rows, columns, depth       the extents; k is an Index3 in a box of extents (any, mid, lo)
-//   int per_row                    a(row, k) = a_from[row per_row + step.a]
-//   Step step(Index3 k)            a, b: what k adds to the offsets of both operands;
-//                                  row, column: what k adds to the pixel of b
-//   Column column(int i)           b(i, k) = b_from[column.at + step.b] if the pixel
-//                                  (column.row + step.row, column.column + step.column) is inside
-//   int seen_rows, seen_columns    an image of these extents, else 0
-//   int place(int i), to_row       result[row, i] has the offset place(i) + row to_row
-//   bool contiguous                whether place(i) counts as i does, for to_row of them in a row
-// Only `column` and `place` divide, once for each thread and column, and the first Index3 of a
-// thread.
+//   int rows, columns, depth      the extents
+//   int mid, lo                   k is an Index3 in a box of extents (any, mid, lo)
+//   int per_row                   a(row, k) = a_from[row per_row + step.a]
+//   Step step(Index3 k)           a, b: what k adds to the offsets of both operands;
+//                                 row, column: what k adds to the pixel of b
+//   Column column(int i)          b(i, k) = b_from[column.at + step.b] if the pixel
+//                                 (column.row + step.row, column.column + step.column)
+//                                 is inside the image, else 0
+//   int seen_rows, seen_columns   the extents of that image
+//   int place(int i), to_row      result[row, i] has the offset place(i) + row to_row
+//   bool contiguous               whether place(i + 1) = place(i) + 1 within to_row
+//                                 columns
+// Only `column` and `place` divide, once for each thread and column, and the first
+// Index3 of a thread.
 enum {
     LANES = 64,
     RESULTS = 8,
@@ -48,8 +53,8 @@ struct __align__(16) Vector4 {
 };
 enum { OUTSIDE = -(1 << 30) };  // a row, or a step of rows, that is in no image
 
-// Two buffers for both operands and for the steps of their k's; the offsets of the block's rows;
-// its columns.
+// Two buffers for both operands and for the steps of their k's; the offsets of the
+// block's rows; its columns.
 struct Shared {
     __align__(16) real a[2][SLICE][TILE + PAD];
     __align__(16) real b[2][SLICE][TILE + PAD];
@@ -63,9 +68,9 @@ struct Pair {
     const real *a, *b;
 };
 
-// What one thread loads for each half of a slice. Of a, and of b where B_K_FIRST says that
-// neighbours in k are adjacent in memory: one k of HALF_SLICE neighbouring rows or columns, 16 bytes
-// in shared memory. Of any other b: one column and HALF_SLICE k's.
+// What one thread loads for each half of a slice. Of a, and of b where B_K_FIRST says
+// that neighbours in k are adjacent in memory: one k of HALF_SLICE neighbouring rows or
+// columns, 16 bytes in shared memory. Of any other b: one column and HALF_SLICE k's.
 enum { HALF_SLICE = SLICE / 2 };
 template <class T>
 struct __align__(HALF_SLICE * sizeof(T) < 16 ? HALF_SLICE * sizeof(T) : 16) Packed {
@@ -106,7 +111,8 @@ struct Loader {
         return half * SHIFT + slow * HALF_SLICE + j;
     }
 
-    // Compute the steps of the k's of the next slice, each by one thread, and share them.
+    // Compute the steps of the k's of the next slice, each by one thread, and share
+    // them.
     __device__ __forceinline__ void publish(int buffer)
     {
         if (threadIdx.x >= OF_SLICE) return;
@@ -115,8 +121,9 @@ struct Loader {
         own.advance(by, plan.mid, plan.lo);
     }
 
-    // Load the next slice, whose steps are shared, from memory into registers. The pointers advance
-    // because NVRTC would compute task times step, in 64 bits, for every number otherwise.
+    // Load the next slice, whose steps are shared, from memory into registers. The
+    // pointers advance because NVRTC would compute task times step, in 64 bits, for
+    // every number otherwise.
     __device__ __forceinline__ void load(int buffer)
     {
         const Step *steps = shared.steps[buffer];
@@ -162,10 +169,10 @@ struct Loader {
     }
 };
 
-// The results of a thread are four quarters: rows r .. r+3 and HALF + r .. , columns likewise, so
-// that the loads of a warp have no bank conflicts. Neighbouring threads are in neighbouring rows: the
-// load of a warp, 16 bytes per thread, takes two requests where thread t ^ 1 or t ^ 2 loads the same
-// as t, else four.
+// The results of a thread are four quarters: rows r .. r+3 and HALF + r .. , columns
+// likewise, so that the loads of a warp have no bank conflicts. Neighbouring threads
+// are in neighbouring rows: the load of a warp, 16 bytes per thread, takes two requests
+// where thread t ^ 1 or t ^ 2 loads the same as t, else four.
 __device__ __forceinline__ int my_row(int i)
 {
     return i / 4 * HALF + (threadIdx.x / 16 * 2 + threadIdx.x % 2) * 4 + i % 4;
@@ -198,9 +205,9 @@ __device__ __forceinline__ void add_slice(real (&sum)[RESULTS][RESULTS], const S
     }
 }
 
-// The sum over k's begin .. end-1, slice by slice, while the next slice is being loaded. That also
-// runs after the last slice, when it loads nothing: behind a branch the compiler could not spread
-// the loads among the products.
+// The sum over k's begin .. end-1, slice by slice, while the next slice is being
+// loaded. That also runs after the last slice, when it loads nothing: behind a branch
+// the compiler could not spread the loads among the products.
 template <bool B_K_FIRST, bool TWO, class Plan>
 __device__ __forceinline__ void add_slices(real (&sum)[RESULTS][RESULTS], Shared &shared,
                                            Loader<B_K_FIRST, TWO, Plan> loader)
@@ -245,9 +252,9 @@ __device__ __forceinline__ void store(real *out, const Plan &plan, int first_row
     }
 }
 
-// The tile with number `tile` among the columns and blockIdx.y / parts among the rows. Where there
-// are few tiles, the k's are divided among `parts` blocks; each stores its sum in a part of its own,
-// and vector_add_parts adds the parts in order.
+// The tile with number `tile` among the columns and blockIdx.y / parts among the rows.
+// Where there are few tiles, the k's are divided among `parts` blocks; each stores its
+// sum in a part of its own, and vector_add_parts adds the parts in order.
 template <bool B_K_FIRST, class Plan>
 __device__ __forceinline__ void product_v3(real *out, Shared &shared, const Plan &plan, int tile,
                                            Pair first, Pair second, int pairs, int parts, int count)

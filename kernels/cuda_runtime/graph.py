@@ -1,7 +1,7 @@
 """Work on the GPU that is captured once and replayed: a CUDA graph.
 
-A hundred launches from Python, one by one, take longer than the arithmetic of a small net;
-one launch of a graph does not.
+A hundred launches from Python, one by one, take longer than the arithmetic of a small
+net; one launch of a graph does not.
 """
 
 from contextlib import suppress
@@ -14,17 +14,19 @@ MAX_CAPTURES = 4  # until one needs no new memory
 
 
 class Graph:
-    """function(*arrays) -> (kept, small), captured for arrays of the shapes and dtypes of `inputs`.
+    """function(*arrays) -> (kept, small), captured for arrays like `inputs`.
 
-    function  launches work and never waits: it reads no number of the GPU, and copies nothing
-              to the GPU or back
+    Shapes and dtypes are those of `inputs`, contents may differ.
+
+    function  launches work and never waits: it reads no number of the GPU, and copies
+              nothing to the GPU or back
     kept      the arrays that stay on the GPU
     small     small arrays that are copied to the host
 
     The kernels of a graph know addresses. So inputs are copied to the addresses of the
-    capture, and all memory of the capture comes from a pool that serves this graph alone. The
-    function runs once before it is captured, so that its kernels are compiled and the pool
-    holds the memory that it needs: see `capture`.
+    capture, and all memory of the capture comes from a pool that serves this graph
+    alone. The function runs once before it is captured, so that its kernels are
+    compiled and the pool holds the memory that it needs: see `capture`.
     """
 
     def __init__(self, xp, function, inputs):
@@ -46,10 +48,10 @@ class Graph:
     def capture(self, function):
         """Capture the function while the pool does not grow.
 
-        A pool that runs out of memory releases its free blocks and tries again, but a captured
-        kernel will write to blocks that are free during the capture. So where the pool grew,
-        the function is captured again: now the pool holds that memory, too.
-        Raises CuPy's OutOfMemoryError where it keeps growing.
+        A pool that runs out of memory releases its free blocks and tries again, but a
+        captured kernel will write to blocks that are free during the capture. So where
+        the pool grew, the function is captured again: now the pool holds that memory,
+        too. Raises CuPy's OutOfMemoryError where it keeps growing.
         """
         for _ in range(MAX_CAPTURES):
             self.graph, size = None, self.pool.total_bytes()
@@ -70,7 +72,8 @@ class Graph:
     def __del__(self):
         """Release the memory, also of a graph that was never captured.
 
-        CuPy's pool and its free blocks refer to each other, so they are released explicitly.
+        CuPy's pool and its free blocks refer to each other, so they are released
+        explicitly.
         """
         self.graph = self.kept = self.numbers = self.inputs = self.block = None
         if hasattr(self, "pool"):
@@ -81,7 +84,7 @@ class Graph:
         return kept, Numbers(self.xp, small)
 
     def copy_inputs(self, inputs):
-        """Copy the inputs to the graph's addresses: NumPy's in one copy, the GPU's one by one."""
+        """Copy the inputs to the graph's addresses: those of NumPy in one copy."""
         on_host = [isinstance(a, np.ndarray) for a in inputs]
         if any(on_host):
             views = self.parcel.views(self.staging)

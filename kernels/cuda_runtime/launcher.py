@@ -1,12 +1,14 @@
 """What every `cuda.py` shares: how arrays are passed to a CUDA kernel, and its grid.
 
-A kernel sees each array as an address and a step. The numbers of one task are contiguous, in
-the order of the array's axes; the tasks are `step` numbers apart (0 where all tasks share
-them). So a gradient can be written into columns of a matrix (T, P) without a copy. Arrays in
-any other order are copied; NumPy's are copied to the GPU and back. blockIdx.z is the task.
-The arguments of a kernel are its outputs, its inputs, its numbers.
+A kernel sees each array as an address and a step. The numbers of one task are
+contiguous, in the order of the array's axes; the tasks are `step` numbers apart (0
+where all tasks share them). So a gradient can be written into columns of a matrix (T,
+P) without a copy. Arrays in any other order are copied; NumPy's are copied to the GPU
+and back. blockIdx.z is the task. The arguments of a kernel are its outputs, its inputs,
+its numbers.
 
-A device runs the launches: CupyDevice (cupy_device.py) on a GPU; tests use others. It has
+A device runs the launches: CupyDevice (cupy_device.py) on a GPU; tests use others. It
+has
 
     xp                      the module of its arrays
     empty(shape, dtype)     an uninitialised array
@@ -25,17 +27,18 @@ THREADS = 256  # of a block in which each thread computes one result
 TEAM = 128  # of a block that computes one sum together: a power of two
 TILE = 64  # rows and columns of a block's tile of a product (TILE in common.cu)
 LANES = 64  # threads of a block of a product, from version 3 on
-# {blocks of one task: terms that each must have}. Where a product has few tiles, its terms are
-# divided among several blocks. 16 blocks for each of some thirty tasks are 4 for each of the
-# 132 SMs of an H200, each of which has room for 6: that is worth it for short sums. A partial
-# sum is written and read once more, which takes an estimated 40 terms; so only long sums are
-# divided further, to keep SMs busy at the end or with few tasks. Nothing here depends on the
-# number of tasks or on the GPU, so the bits of a task depend on neither.
+# {blocks of one task: terms that each must have}. Where a product has few tiles, its
+# terms are divided among several blocks. 16 blocks for each of some thirty tasks are 4
+# for each of the 132 SMs of an H200, each of which has room for 6: that is worth it for
+# short sums. A partial sum is written and read once more, which takes an estimated 40
+# terms; so only long sums are divided further, to keep SMs busy at the end or with few
+# tasks. Nothing here depends on the number of tasks or on the GPU, so the bits of a
+# task depend on neither.
 TERMS_FOR_BLOCKS = {16: 64, 36: 512, 144: 2048}
 MAX_TASKS = 65535  # blocks along z
 VERSIONS = (1, 2, 3)  # of the matrix products
-# Numbers of one task. Kernels count in int and step past the end by less than the grid's blocks
-# of threads, so the largest ints are left free.
+# Numbers of one task. Kernels count in int and step past the end by less than the
+# grid's blocks of threads, so the largest ints are left free.
 MAX_NUMBERS = 2**31 - 2**16
 
 
@@ -51,10 +54,11 @@ def parts_of(tiles, depth):
 
 
 class Launcher:
-    """Launches on one device: `launch.elements("bias", "bias_forward", [y], [b], N, C, L)`.
+    """Launches on one device: `launch.elements("film", "film_forward", [y], ..)`.
 
-    version  of the matrix products: 1, one thread for each result; 2, tiles in shared memory;
-             3, larger tiles that are prefetched, whose sums may be divided among blocks
+    version  of the matrix products: 1, one thread for each result; 2, tiles in shared
+             memory; 3, larger tiles that are prefetched, whose sums may be divided
+             among blocks
     """
 
     def __init__(self, device, version=VERSIONS[-1]):
@@ -62,7 +66,7 @@ class Launcher:
         self.device, self.version, self.xp, self.empty = device, version, device.xp, device.empty
 
     def elements(self, operation, kernel, outputs, inputs, *numbers, count=None):
-        """One thread for each of `count` results of a task; None: all of the first output."""
+        """One thread for each of `count` results of a task; None: all of outputs[0]."""
         count = outputs[0][:1].size if count is None else count
         grid = blocks_of(count, THREADS), 1
         self.run(operation, kernel, grid, THREADS, outputs, inputs, numbers)
@@ -102,8 +106,8 @@ class Launcher:
     def run(self, operation, kernel, grid, threads, outputs, inputs, numbers, shared=0):
         """One launch for all tasks.
 
-        Raises ValueError or TypeError, in one line, for arrays and numbers that the kernels
-        cannot take.
+        Raises ValueError or TypeError, in one line, for arrays and numbers that the
+        kernels cannot take.
         """
         tasks, dtype = max(len(a) for a in outputs), precision(outputs[0])
         if outputs[0].size == 0:

@@ -19,10 +19,10 @@ def common():
 
 
 def own(operation):
-    """The CUDA text of one operation: NAME.cu first, then the other .cu files beside it."""
+    """The CUDA text of one operation: NAME.cu, then the other .cu files there."""
     return concatenated(sorted(folders()[operation].glob("*.cu")))
 
 
 def concatenated(files):
-    """The texts of the files in order, marked so that compilers name the file and the line."""
+    """The texts of the files, marked so that compilers name the file and the line."""
     return "".join(f'#line 1 "{path.name}"\n{path.read_text()}' for path in files)

@@ -1,4 +1,4 @@
-"""Feature-wise linear modulation on a GPU: reference.py has the formulas, film.cu the kernels.
+"""Feature-wise linear modulation on a GPU, by the kernels of film.cu.
 
 Not run on a GPU yet.
 """

@@ -33,10 +33,9 @@ extern "C" __global__ void film_r_forward(OUTPUT(real, ry), ARRAY(real, x), ARRA
                                           ARRAY(real, rbeta), int N, int C, int L)
 {
     int i = my_element(), c = i / L % C;
-    if (i < N * C * L)
-        OF_TASK(ry)
-        [i] = OF_TASK(gamma)[c] * OF_TASK(rx)[i] + OF_TASK(rgamma)[c] * OF_TASK(x)[i] +
-              OF_TASK(rbeta)[c];
+    if (i < N * C * L) OF_TASK(ry)
+    [i] =
+        OF_TASK(gamma)[c] * OF_TASK(rx)[i] + OF_TASK(rgamma)[c] * OF_TASK(x)[i] + OF_TASK(rbeta)[c];
 }
 
 // The product rule on each line of film_backward: one team for each channel.

@@ -93,7 +93,7 @@ def task_backward_w(dw, x, x2, dy, dy2, block):
         accumulate((dw, dy2, x2, oI, o, zero, O, nO, nI, zero, N, I, N < 0))
 
 
-# ---- all tasks -----------------------------------------------------------------------------------------------------------
+# ---- all tasks --------------------------------------------------------------------------------
 
 
 @compiled("rows! rows rows rows rows offsets", grain=512)

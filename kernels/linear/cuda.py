@@ -1,4 +1,4 @@
-"""Matrix product for T tasks on a GPU: reference.py has the formulas, linear.cu the kernels.
+"""Matrix product for T tasks on a GPU, by the kernels of linear.cu.
 
 Not run on a GPU yet.
 """
@@ -14,7 +14,7 @@ __all__ = [
 
 
 def product(launch, kernel, out, first, second, x, y):
-    """out = the product of the pair `first`, plus that of the pair `second` unless it is None.
+    """out = the product of the pair `first`, plus that of `second` unless it is None.
 
     x, y  arrays of the shapes of the layer's input and output
     """

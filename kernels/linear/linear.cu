@@ -1,15 +1,15 @@
-// Matrix product for T tasks with their own weights: see reference.py. x (N, I), y (N, O), w (O, I)
-// of each task.
+// Matrix product for T tasks with their own weights: see reference.py.
+// x (N, I), y (N, O), w (O, I) of each task.
 //
-// Each kernel computes one product or the sum of two: pairs = 2 in the R-passes. The three kinds of
-// products differ only in the steps through their matrices.
+// Each kernel computes one product or the sum of two: pairs = 2 in the R-passes. The
+// three kinds of products differ only in the steps through their matrices.
 //
 //   v1  one thread for each result, which reads its row and its column from memory
-//   v2  tiles of 64 x 64 results from slices in shared memory (common.cu): a number that is loaded
-//       once serves 64 products
+//   v2  tiles of 64 x 64 results from slices in shared memory (common.cu): a number
+//       that is loaded once serves 64 products
 //
-// There is no v3: the linear layers of a net are a head of about 64 x 5, one or two tiles per task.
-// Not timed on a GPU yet.
+// There is no v3: the linear layers of a net are a head of about 64 x 5, one or two
+// tiles per task. Not timed on a GPU yet.
 #define EXTENTS int N, int I, int O, int pairs
 #define OPERANDS(a, b) ARRAY(real, a), ARRAY(real, b), ARRAY(real, a##2), ARRAY(real, b##2)
 
@@ -18,7 +18,9 @@ struct Matrices {
     int rows, columns, depth, per_row, per_a, per_column, per_b;
 };
 
-// y[n,o] = sum_i x[n,i] w[o,i]      dx[n,i] = sum_o dy[n,o] w[o,i]      dw[o,i] = sum_n dy[n,o] x[n,i]
+// y[n,o] = sum_i x[n,i] w[o,i]
+// dx[n,i] = sum_o dy[n,o] w[o,i]
+// dw[o,i] = sum_n dy[n,o] x[n,i]
 __device__ __forceinline__ Matrices forward_matrices(int N, int I, int O)
 {
     return {N, O, I, I, 1, I, 1};
@@ -32,7 +34,7 @@ __device__ __forceinline__ Matrices backward_w_matrices(int N, int I, int O)
     return {O, I, N, 1, O, 1, I};
 }
 
-// ---- v1 ---------------------------------------------------------------------------------------
+// ---- v1 -----------------------------------------------------------------------------
 
 struct Dot {
     const real *a, *b;
@@ -65,9 +67,10 @@ extern "C" __global__ void linear_backward_w_v1(OUTPUT(real, dw), OPERANDS(x, dy
     PRODUCT_V1(dw, dy, x, backward_w_matrices);
 }
 
-// ---- v2 ---------------------------------------------------------------------------------------
+// ---- v2 -----------------------------------------------------------------------------
 
-// A matrix as an operand, with its steps from one index to the next and from one k to the next.
+// A matrix as an operand, with its steps from one index to the next and from one k to
+// the next.
 struct Strided {
     const real *from;
     int per_index, per_k;

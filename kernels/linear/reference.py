@@ -3,8 +3,8 @@
     x (T, N, I)    w (T, O, I) per task or (1, O, I) shared    y (T, N, O)
     y[t,n,o] = sum_i w[t,o,i] x[t,n,i]
 
-The map is bilinear in (x, w), so all its derivatives are made of its two transposes. Shared
-weights still give one dw per task.
+The map is bilinear in (x, w), so all its derivatives are made of its two transposes.
+Shared weights still give one dw per task.
 """
 
 __all__ = [

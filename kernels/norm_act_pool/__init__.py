@@ -1,3 +1,3 @@
-"""Batch normalisation, a piecewise linear activation and max-pooling as one operation."""
+"""Batch-norm, a piecewise linear activation and max-pooling as one operation."""
 
 FUSES = ("batch_norm", "activation", "pooling")

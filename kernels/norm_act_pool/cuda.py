@@ -1,7 +1,7 @@
 """Batch-norm, activation and max-pooling as one operation on a GPU.
 
-reference.py has the formulas and describes the arguments; norm_act_pool.cu has the kernels.
-Not run on a GPU yet.
+reference.py has the formulas and describes the arguments; norm_act_pool.cu has the
+kernels. Not run on a GPU yet.
 """
 
 from refmaml.kernels.pooling.reference import expect_wide_enough
@@ -21,7 +21,8 @@ MIN_THREADS, MAX_THREADS = 32, 512  # of a block: whole warps, and the sums of 1
 def over_channels(launch, kernel, outputs, inputs, x, y, window, *numbers, arrays=1):
     """One block for each channel of x (T, N, C, H, W).
 
-    arrays  how many arrays of the shape of x a block keeps in shared memory, if they fit
+    arrays  how many arrays of the shape of x a block keeps in shared memory, if they
+    fit
     """
     _, N, C, H, W = x.shape
     size = arrays * N * H * W * x.itemsize

@@ -25,31 +25,33 @@ def add_values(x):
     return {"total": x}
 
 
-@row_formula("pixel: x", "channel: mean", "sum: square")
-def add_squares(x, mean):
-    return {"square": (x - mean) * (x - mean)}
+@row_formula("pixel: x", "channel: mean", "sum: rest square")
+def add_centred(x, mean):
+    centred = x - mean
+    return {"rest": centred, "square": centred * centred}
 
 
-@row_formula("pixel: x", "window: y", "channel: mean s gamma beta", "number: slope")
-def forward_unpooled(x, y, mean, s, gamma, beta, slope):
-    xh = s * (x - mean)
+@row_formula("pixel: x", "window: y", "channel: mean offset s gamma beta", "number: slope")
+def forward_unpooled(x, y, mean, offset, s, gamma, beta, slope):
+    """<x> is mean + offset: mean alone is rounded, and x is centred twice."""
+    xh = s * (x - mean - offset)
     return {"x": xh, "y": leaky_relu(gamma * xh + beta, slope)}
 
 
 @row_formula(
-    "pixel: x", "window: y winner", "channel: mean s gamma beta", "number: slope tap first"
+    "pixel: x", "window: y winner", "channel: mean offset s gamma beta", "number: slope tap first"
 )
-def forward_pooled(x, y, winner, mean, s, gamma, beta, slope, tap, first):
+def forward_pooled(x, y, winner, mean, offset, s, gamma, beta, slope, tap, first):
     """The first of equals wins; NaN wins over every number. first: tap 0."""
-    xh = s * (x - mean)
+    xh = s * (x - mean - offset)
     a = leaky_relu(gamma * xh + beta, slope)
     better = (a > y) | (a.is_nan() & y.is_not_nan()) | tap.equals(first)
     return {"x": xh, "y": better.where(a, y), "winner": better.where(tap, winner)}
 
 
-@row_formula("pixel: x", "channel: mean s")
-def forward_outside(x, mean, s):
-    return {"x": s * (x - mean)}
+@row_formula("pixel: x", "channel: mean offset s")
+def forward_outside(x, mean, offset, s):
+    return {"x": s * (x - mean - offset)}
 
 
 # ---- backward: du = dy where u > 0, slope dy elsewhere;
@@ -91,39 +93,45 @@ def backward_outside(dx, xh, scale, mean, projection):
 # ---- r_forward: rxh = s (rx - <rx> - xh <rx xh>), ru = rgamma xh + gamma rxh + rbeta ------
 
 
-@row_formula("pixel: rx xh", "sum: total product")
-def add_tangents(rx, xh):
-    return {"total": rx, "product": rx * xh}
+@row_formula("pixel: rx xh", "channel: origin", "sum: total product")
+def add_tangents(rx, xh, origin):
+    """Sums of rx - origin: the product with rx itself would multiply <rx> by <xh>."""
+    return {"total": rx - origin, "product": (rx - origin) * xh}
 
 
-def tangents(rx, xh, mean, projection, s, gamma, rgamma, rbeta):
-    """(rxh, ru)."""
-    rxh = s * (rx - mean - xh * projection)
+def tangents(rx, xh, origin, mean, projection, s, gamma, rgamma, rbeta):
+    """(rxh, ru); <rx> is origin + mean."""
+    rxh = s * (rx - origin - mean - xh * projection)
     return rxh, rgamma * xh + gamma * rxh + rbeta
 
 
 @row_formula(
-    "pixel: rx xh", "window: ry y", "channel: mean projection s gamma rgamma rbeta", "number: slope"
+    "pixel: rx xh",
+    "window: ry y",
+    "channel: origin mean projection s gamma rgamma rbeta",
+    "number: slope",
 )
-def r_forward_unpooled(rx, xh, ry, y, mean, projection, s, gamma, rgamma, rbeta, slope):
-    rxh, ru = tangents(rx, xh, mean, projection, s, gamma, rgamma, rbeta)
+def r_forward_unpooled(rx, xh, ry, y, origin, mean, projection, s, gamma, rgamma, rbeta, slope):
+    rxh, ru = tangents(rx, xh, origin, mean, projection, s, gamma, rgamma, rbeta)
     return {"rx": rxh, "ry": (y <= 0).where(ru * slope, ru)}
 
 
 @row_formula(
     "pixel: rx xh",
     "window: ry y winner",
-    "channel: mean projection s gamma rgamma rbeta",
+    "channel: origin mean projection s gamma rgamma rbeta",
     "number: slope tap",
 )
-def r_forward_pooled(rx, xh, ry, y, winner, mean, projection, s, gamma, rgamma, rbeta, slope, tap):
-    rxh, ru = tangents(rx, xh, mean, projection, s, gamma, rgamma, rbeta)
+def r_forward_pooled(
+    rx, xh, ry, y, winner, origin, mean, projection, s, gamma, rgamma, rbeta, slope, tap
+):
+    rxh, ru = tangents(rx, xh, origin, mean, projection, s, gamma, rgamma, rbeta)
     return {"rx": rxh, "ry": winner.equals(tap).where((y <= 0).where(ru * slope, ru), ry)}
 
 
-@row_formula("pixel: rx xh", "channel: mean projection s")
-def r_forward_outside(rx, xh, mean, projection, s):
-    return {"rx": s * (rx - mean - xh * projection)}
+@row_formula("pixel: rx xh", "channel: origin mean projection s")
+def r_forward_outside(rx, xh, origin, mean, projection, s):
+    return {"rx": s * (rx - origin - mean - xh * projection)}
 
 
 # ---- r_backward: the product rule on backward -----------------------------------------------

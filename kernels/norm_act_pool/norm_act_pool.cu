@@ -1,21 +1,21 @@
-// Batch-norm, a piecewise linear activation and max-pooling as one operation: reference.py has the
-// formulas and describes the arguments.
+// Batch-norm, a piecewise linear activation and max-pooling as one operation:
+// reference.py has the formulas and describes the arguments.
 //
-// One block for each (task, channel). It copies the M = N H W numbers of the channel to shared memory
-// where they fit (else it reads them from memory again), computes the sums, and writes the results
-// once. Three layers would write the normalised input, the activations and their adjoints to memory
-// and read them back; here they are computed again from x, and only what the next layer reads is
-// written.
+// One block for each (task, channel). It copies the M = N H W numbers of the channel to
+// shared memory where they fit (else it reads them from memory again), computes the
+// sums, and writes the results once. Three layers would write the normalised input, the
+// activations and their adjoints to memory and read them back; here they are computed
+// again from x, and only what the next layer reads is written.
 //
-// A thread computes BATCH results before it stores the first of them, in memory or in a sum. Loads
-// may not be moved before a store, which could be to the same address, so otherwise each load would
-// wait for memory by itself.
+// A thread computes BATCH results before it stores the first of them, in memory or in a
+// sum. Loads may not be moved before a store, which could be to the same address, so
+// otherwise each load would wait for memory by itself.
 //
 //   v1  one result after the other
 //   v2  BATCH at a time. Not timed on a GPU yet.
 //
-// Windows of 1 x 1 (nothing is pooled) and 2 x 2 have their own compiled code, without divisions by
-// the extents of a window.
+// Windows of 1 x 1 (nothing is pooled) and 2 x 2 have their own compiled code, without
+// divisions by the extents of a window.
 #define CHANNEL int N, int C, int H, int W, int Ho, int Wo, int kH, int kW, int held
 
 #define FOR_WINDOWS(pass, ...) \
@@ -42,8 +42,8 @@ struct Windows {
     {
         return (at.hi * C + blockIdx.x) * H * W + in_image(at);
     }
-    // The index of window (image, a, b) of this block's channel in y, and the index of its pixel
-    // number `place` in an image.
+    // The index of window (image, a, b) of this block's channel in y, and the index of
+    // its pixel number `place` in an image.
     __device__ __forceinline__ int in_y(Index3 at) const
     {
         return ((at.hi * C + blockIdx.x) * Ho + at.mid) * Wo + at.lo;
@@ -63,8 +63,9 @@ struct Channel {
     __device__ __forceinline__ real at(int n, int l) const { return from[n * step + l]; }
 };
 
-// keep(at, find(at)) for each index of a box of N x A x B, in the same order by the same threads in
-// every launch. Past the end, the first index of the batch is computed again and not kept.
+// keep(at, find(at)) for each index of a box of N x A x B, in the same order by the
+// same threads in every launch. Past the end, the first index of the batch is computed
+// again and not kept.
 enum { BATCH = 4 };
 template <class Find, class Keep>
 __device__ __forceinline__ void each(int N, int A, int B, Find find, Keep keep)
@@ -96,8 +97,8 @@ __device__ __forceinline__ void add(real (&sum)[COUNT], const Terms<COUNT> &term
     for (int k = 0; k < COUNT; k++) sum[k] += terms.of[k];
 }
 
-// The channel of `x`, copied to the shared memory `room` if `held`. A barrier must follow before it is
-// read.
+// The channel of `x`, copied to the shared memory `room` if `held`. A barrier must
+// follow before it is read.
 template <class Of>
 __device__ __forceinline__ Channel load_channel(const real *x, real *room, bool held, Of of)
 {
@@ -119,7 +120,7 @@ __device__ __forceinline__ real leaky_relu(real u, real slope)
 // f'(u) at the maximum, from the sign of y = f(u).
 __device__ __forceinline__ real slope_at(real y, real slope) { return y <= 0 ? slope : 1; }
 
-// ---- forward: xh = s (x - <x>), y = the maximum of leaky_relu(gamma xh + beta) -------------------
+// ---- forward: xh = s (x - <x>), y = the maximum of leaky_relu(gamma xh + beta) ------
 
 template <class Of>
 __device__ void forward(Of of, real *y, Winner *place, real *mean, real *s, const real *x,
@@ -128,15 +129,16 @@ __device__ void forward(Of of, real *y, Winner *place, real *mean, real *s, cons
 {
     Channel xs = load_channel(x, room, held, of);
     __syncthreads();
-    real sum[1] = {0}, squares[2] = {0, 0}, M = of.pixels();  // of x; of x - mean, its square
+    // Sums of x; of x - mean and its square.
+    real sum[1] = {0}, centred[2] = {0, 0}, M = of.pixels();
     auto pixel = [&](Index3 at) { return xs.at(at.hi, at.lo); };
     each(of.N, 1, of.H * of.W, pixel, [&](Index3, real x) { sum[0] += x; });
     block_sums(sum, part);
     real mean_c = sum[0] / M;
     each(of.N, 1, of.H * of.W, pixel,
-         [&](Index3, real x) { add(squares, Terms<2>{x - mean_c, (x - mean_c) * (x - mean_c)}); });
-    block_sums(squares, part);
-    real rest = squares[0] / M, s_c = 1 / sqrt(corrected(squares[1] / M, rest) + eps);
+         [&](Index3, real x) { add(centred, Terms<2>{x - mean_c, (x - mean_c) * (x - mean_c)}); });
+    block_sums(centred, part);
+    real rest = centred[0] / M, s_c = 1 / sqrt(corrected(centred[1] / M, rest) + eps);
     mean_c += rest;
     if (threadIdx.x == 0) mean[blockIdx.x] = mean_c, s[blockIdx.x] = s_c;
     struct Best {
@@ -145,8 +147,8 @@ __device__ void forward(Of of, real *y, Winner *place, real *mean, real *s, cons
     };
     auto largest = [&](Index3 at) {
         Best best = {0, 0};
-        for (int k = 0; k < (Of::POOLED ? of.height() * of.width() : 1);
-             k++) {  // of equals the first; NaN is the largest
+        int pixels = Of::POOLED ? of.height() * of.width() : 1;
+        for (int k = 0; k < pixels; k++) {  // of equals the first; NaN is the largest
             real a =
                 leaky_relu(gamma * (s_c * (xs.at(at.hi, of.pixel(at, k)) - mean_c)) + beta, slope);
             if (k == 0 || a > best.a || (a != a && best.a == best.a)) best = {a, k};
@@ -171,12 +173,14 @@ extern "C" __global__ void norm_act_pool_forward(OUTPUT(real, y), OUTPUT(Winner,
                 part);
 }
 
-// ---- backward --------------------------------------------------------------------------------
+// ---- backward -----------------------------------------------------------------------
 //
-// du = f'(u) dy at the maxima, 0 elsewhere; dx = s (dxh - <dxh> - xh <dxh xh>) with dxh = gamma du.
+// du = f'(u) dy at the maxima, 0 elsewhere; dxh = gamma du;
+// dx = s (dxh - <dxh> - xh <dxh xh>).
 
-// The window of pixel (row, column), and whether the pixel is its maximum. A pixel that is in no
-// window gets the first window, so that loads from y need not wait for the comparison.
+// The window of pixel (row, column), and whether the pixel is its maximum. A pixel that
+// is in no window gets the first window, so that loads from y need not wait for the
+// comparison.
 template <class Of>
 struct WindowOf {
     bool is_maximum;
@@ -234,9 +238,10 @@ extern "C" __global__ void norm_act_pool_backward(OUTPUT(real, dx), OUTPUT(real,
                 slope, room, held, part);
 }
 
-// ---- r_forward -------------------------------------------------------------------------------
+// ---- r_forward ----------------------------------------------------------------------
 //
-// rxh = s (rx - <rx> - xh <xh rx>), ry = f'(u) (rgamma xh + gamma rxh + rbeta) at the maxima.
+// rxh = s (rx - <rx> - xh <xh rx>);
+// ry = f'(u) (rgamma xh + gamma rxh + rbeta) at the maxima.
 
 // The statistics that a channel is normalised by, and their tangents.
 struct Norm {
@@ -275,11 +280,10 @@ __device__ void r_forward(Of of, real *ry, real *rmean, real *incline, const rea
     each(of.N, of.Ho, of.Wo, ry_of, [&](Index3 at, real a) { ry[of.in_y(at)] = a; });
 }
 
-extern "C" __global__ void
-norm_act_pool_r_forward(OUTPUT(real, ry), OUTPUT(real, rmean), OUTPUT(real, incline),
-                        ARRAY(real, rx), ARRAY(real, y), ARRAY(Winner, place), ARRAY(real, x),
-                        ARRAY(real, mean), ARRAY(real, s), ARRAY(real, gamma), ARRAY(real, rgamma),
-                        ARRAY(real, rbeta), CHANNEL, real slope)
+extern "C" __global__ void norm_act_pool_r_forward(
+    OUTPUT(real, ry), OUTPUT(real, rmean), OUTPUT(real, incline), ARRAY(real, rx), ARRAY(real, y),
+    ARRAY(Winner, place), ARRAY(real, x), ARRAY(real, mean), ARRAY(real, s), ARRAY(real, gamma),
+    ARRAY(real, rgamma), ARRAY(real, rbeta), CHANNEL, real slope)
 {
     __shared__ PartialSums part;
     DYNAMIC_SHARED(real, room);
@@ -290,7 +294,7 @@ norm_act_pool_r_forward(OUTPUT(real, ry), OUTPUT(real, rmean), OUTPUT(real, incl
                 OF_TASK(rbeta)[c], slope, room, held, part);
 }
 
-// ---- r_backward: the product rule on each line of backward -------------------------------------
+// ---- r_backward: the product rule on each line of backward --------------------------
 
 template <class Of>
 __device__ void r_backward(Of of, real *rdx, real *rdgamma, real *rdbeta, const real *dy,
@@ -327,12 +331,11 @@ __device__ void r_backward(Of of, real *rdx, real *rdgamma, real *rdbeta, const 
     each(of.N, of.H, of.W, rdx_of, [&](Index3 at, real a) { rdx[of.in_x(at)] = a; });
 }
 
-extern "C" __global__ void
-norm_act_pool_r_backward(OUTPUT(real, rdx), OUTPUT(real, rdgamma), OUTPUT(real, rdbeta),
-                         ARRAY(real, dy), ARRAY(real, rdy), ARRAY(real, y), ARRAY(Winner, place),
-                         ARRAY(real, x), ARRAY(real, mean), ARRAY(real, s), ARRAY(real, rx),
-                         ARRAY(real, rmean), ARRAY(real, incline), ARRAY(real, gamma),
-                         ARRAY(real, rgamma), CHANNEL, real slope)
+extern "C" __global__ void norm_act_pool_r_backward(
+    OUTPUT(real, rdx), OUTPUT(real, rdgamma), OUTPUT(real, rdbeta), ARRAY(real, dy),
+    ARRAY(real, rdy), ARRAY(real, y), ARRAY(Winner, place), ARRAY(real, x), ARRAY(real, mean),
+    ARRAY(real, s), ARRAY(real, rx), ARRAY(real, rmean), ARRAY(real, incline), ARRAY(real, gamma),
+    ARRAY(real, rgamma), CHANNEL, real slope)
 {
     __shared__ PartialSums part;
     DYNAMIC_SHARED(real, room);

@@ -14,8 +14,9 @@ def r_forward(ry, rs, rx, y, winner, xh, s, gamma, rgamma, rbeta, slope, block, 
     C, pixels, windows, taps, outside = block[1], block[2], block[3], block[4], block[5]
     every, of_windows, of_taps, of_outside = lists_of(block)
     M, total, product = N * pixels, np.zeros(C), np.zeros(C)
+    origin = rx[:C].copy()  # the first pixel; see batch_norm/cpu.py
     for m, px, _ in image_groups(block, N):
-        f.add_tangents((rx[px:], xh[px:], total, product), every, every, m * pixels, C)
+        f.add_tangents((rx[px:], xh[px:], origin, total, product), every, every, m * pixels, C)
     mean, projection = np.empty_like(s), np.empty_like(s)
     for c in range(C):
         mean[c], projection[c] = total[c] / M, product[c] / M
@@ -23,14 +24,14 @@ def r_forward(ry, rs, rx, y, winner, xh, s, gamma, rgamma, rbeta, slope, block, 
     for m, px, wi in image_groups(block, N):
         for tap in range(taps):
             if taps == 1:
-                f.r_forward_unpooled((rx[px:], xh[px:], ry[wi:], y[wi:], mean, projection, s,
-                                      gamma, rgamma, rbeta, slope),
+                f.r_forward_unpooled((rx[px:], xh[px:], ry[wi:], y[wi:], origin, mean, projection,
+                                      s, gamma, rgamma, rbeta, slope),
                                      of_taps[0], of_windows, m * windows, C)
             else:
-                f.r_forward_pooled((rx[px:], xh[px:], ry[wi:], y[wi:], winner[wi:], mean,
+                f.r_forward_pooled((rx[px:], xh[px:], ry[wi:], y[wi:], winner[wi:], origin, mean,
                                     projection, s, gamma, rgamma, rbeta, slope, np.int16(tap)),
                                    of_taps[tap], of_windows, m * windows, C)
-        f.r_forward_outside((rx[px:], xh[px:], mean, projection, s),
+        f.r_forward_outside((rx[px:], xh[px:], origin, mean, projection, s),
                             of_outside, of_outside, m * outside, C)
 
 

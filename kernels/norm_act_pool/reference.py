@@ -4,17 +4,18 @@ Here the reference kernels of the three run one after the other.
 
     x      (T, N, C, H, W)    xh = (x - <x>) s      u = gamma xh + beta
                               a = u where u > 0, slope u elsewhere (slope >= 0)
-    y      (T, N, C, Ho, Wo)  the maximum of a over adjacent windows (kH, kW); Ho = H // kH,
-                              and rows and columns that fill no whole window are left out
-    place  like y             the place p kW + q of the maximum in its window; unused where
-                              the window is (1, 1) and nothing is pooled
+    y      (T, N, C, Ho, Wo)  the maximum of a over adjacent windows (kH, kW);
+                              Ho = H // kH, and rows and columns that fill no whole
+                              window are left out
+    place  like y             the place p kW + q of the maximum in its window; unused
+                              where the window is (1, 1) and nothing is pooled
     mean, s         (T, C)    <x> and 1 / sqrt(var + eps)
     rmean, incline  (T, C)    <rx> and <xh rx>, so that rs = -s^2 incline
     gamma, beta     (T, C) per task or (1, C) shared
 
-The caller keeps x and y. Besides these a pass keeps four numbers for each channel: xh and rxh
-are computed again from x and rx, and f'(u) at a maximum follows from the sign of y, as y > 0
-where u > 0.
+The caller keeps x and y. Besides these a pass keeps four numbers for each channel: xh
+and rxh are computed again from x and rx, and f'(u) at a maximum follows from the sign
+of y, as y > 0 where u > 0.
 """
 
 import numpy as np
@@ -119,5 +120,6 @@ def norm_act_pool_r_backward(
     du, rdu = np.empty_like(rdx), np.empty_like(rdx)
     activation_backward(du, da, a, leaky(slope))
     activation_r_backward(rdu, da, rda, a, None, leaky(slope))
-    batch_norm_r_backward(out, rdgamma, rdbeta, pixel_rows(du), pixel_rows(rdu), xh, s, rxh, rs, gamma, rgamma)
+    adjoints = pixel_rows(du), pixel_rows(rdu)
+    batch_norm_r_backward(out, rdgamma, rdbeta, *adjoints, xh, s, rxh, rs, gamma, rgamma)
     rdx[...] = out.reshape(rdx.shape)

@@ -17,8 +17,8 @@ from numba.core.serialize import dumps
 
 from refmaml.kernels.numba_runtime.progress import Progress
 
-# Modules below kernels/ whose functions the CPU kernels never call.
-NOT_COMPILED = ("__init__.py", "kernel_set.py", "reference.py", "cuda.py", "numba_cuda.py")
+# Modules of an operation's folder that the CPU kernels never call.
+NOT_COMPILED = ("__init__.py", "reference.py", "cuda.py", "numba_cuda.py")
 
 
 def compile_function(function, signature, name, number=1, total=1, parallel=False):
@@ -26,6 +26,7 @@ def compile_function(function, signature, name, number=1, total=1, parallel=Fals
 
     name, number, total  what the progress report says: function `number` of `total`
     """
+    name = f"{function.__module__.removeprefix('refmaml.kernels.')}.{name}"
     run = njit(parallel=parallel, error_model="numpy", nogil=True)(function)
     with Progress(name, number, total) as progress:
         run._cache = SafeCache(function, progress)
@@ -105,7 +106,7 @@ def code_checksum():
     root = Path(__file__).parents[1]
     files = [
         file
-        for file in sorted(root.glob("**/*.py"))
+        for file in sorted(root.glob("*/*.py"))
         if file.name not in NOT_COMPILED and file.parent.name != "cuda_runtime"
     ]
     return f"{zlib.crc32(b''.join(file.read_bytes() for file in files)):08x}"

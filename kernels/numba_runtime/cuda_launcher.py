@@ -15,7 +15,7 @@ THREADS = 128  # threads of a block, at most
 
 
 def for_each(kernel, results, outputs, inputs, *numbers):
-    """kernel(outputs, inputs, numbers), a thread for each of `results` results of a task."""
+    """kernel(outputs, inputs, numbers), a thread for each of a task's `results`."""
     if results == 0 or len(outputs[0]) == 0:
         return
     arrays = [to_gpu(a) for a in (*outputs, *inputs)]

@@ -25,12 +25,8 @@ from refmaml.kernels.numba_runtime.simd import INTEGER, VECTOR, WIDE, Vectors, l
 KMAX = 112  # the most steps at a time: so many rows of b, of 4 vectors, fit in 32 KiB
 
 
-def tile(rows, vectors, partial=False):
-    """tile(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width, overwrite):
-
-    the sum above, k0 < k1, for `rows` rows from r and `vectors` vectors from column j,
-    added to c, or, if overwrite, to 0. partial: the last vector ends at column `width`.
-    """
+def tile_code(rows, vectors, partial):
+    """The code of a tile."""
 
     def codegen(context, builder, signature, args):
         c, a, b, rows_c, rows_a, steps_a, steps_b = pointers(
@@ -69,6 +65,17 @@ def tile(rows, vectors, partial=False):
         for value, p in zip(loop(builder, k0, k1, start, step), places, strict=True):
             v.store(value, *p)
         return context.get_dummy_value()
+
+    return codegen
+
+
+def tile(rows, vectors, partial=False):
+    """tile(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width, overwrite):
+
+    the sum above, k0 < k1, for `rows` rows from r and `vectors` vectors from column j,
+    added to c, or, if overwrite, to 0. partial: the last vector ends at column `width`.
+    """
+    codegen = tile_code(rows, vectors, partial)
 
     @intrinsic
     def run(typingctx, c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width, overwrite):

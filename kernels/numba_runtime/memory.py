@@ -15,7 +15,7 @@ MAX_IDLE = 1 << 28  # bytes of unused blocks that are kept
 
 
 def aligned(size):
-    """`size` bytes that begin at a cache line: a vector across two lines takes two loads."""
+    """`size` bytes from a cache line on: a vector across two lines takes two loads."""
     block = np.empty(size + CACHE_LINE, np.uint8)
     start = -block.__array_interface__["data"][0] % CACHE_LINE
     return block[start : start + size]

@@ -12,6 +12,7 @@ is read whenever a line would be printed, so a program may set it in os.environ.
 
 import os
 import sys
+from contextlib import suppress
 from threading import Event, Thread
 from time import perf_counter
 
@@ -60,9 +61,7 @@ class Progress:
 
 def print_line(line):
     """Prints to stderr unless REFMAML_QUIET is set; ignores write errors."""
-    if os.environ.get("REFMAML_QUIET"):
+    if os.environ.get("REFMAML_QUIET") or sys.stderr is None:
         return
-    try:
+    with suppress(OSError, ValueError):  # a full disk, a closed pipe or stream
         print(line, file=sys.stderr, flush=True)
-    except (OSError, ValueError, AttributeError):  # full, closed, or None
-        pass

@@ -47,7 +47,7 @@ def transpose_block(partial):
         v = Vectors(context, builder, signature, 0)
 
         def vectors_of(array, rows, first, end, column, columns):
-            """The address and the mask of each row; the mask is empty past the last row."""
+            """The address and mask of each row; masks are empty past the last row."""
             mask = v.lanes_below(builder.sub(columns, column)) if partial else None
             for n in range(v.type.count):
                 row, row_mask = builder.add(first, INTEGER(n)), mask

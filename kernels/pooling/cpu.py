@@ -4,7 +4,6 @@ Images are channels last, (T, N, H, W, C). Threads take images; the inner loops 
 channels.
 """
 
-import numpy as np
 from numba import prange
 
 from refmaml.kernels.numba_runtime.compiled import compiled
@@ -17,6 +16,19 @@ __all__ = [
     "avg_pool2d_forward",
     "avg_pool2d_backward",
 ]
+
+
+def for_winners(function, arguments, **options):
+    """winner -> `function` compiled for winners of that size.
+
+    They are int16, or int32 if a window has more than 32767 pixels. arguments: as for
+    `compiled`, with {w} for the winners.
+    """
+    narrow, wide = (
+        compiled(arguments.format(w=layout), **options)(function)
+        for layout in ("winners", "winners32")
+    )
+    return lambda winner: wide if winner.dtype.itemsize > 2 else narrow
 
 
 @inner()
@@ -33,19 +45,15 @@ def max_forward_image(y, winner, x, window, stride):
                 best_tap[c] = 0
             for p in range(kH):
                 for q in range(kW):
-                    value, tap = x[sH * i + p, sW * j + q], np.int16(p * kW + q)
+                    value, tap = x[sH * i + p, sW * j + q], winner.dtype.type(p * kW + q)
                     for c in range(C):
                         better = value[c] > best[c] or (value[c] != value[c] and best[c] == best[c])
                         best[c] = value[c] if better else best[c]
                         best_tap[c] = tap if better else best_tap[c]
 
 
-@compiled("images! winners! images pair pair")
-def max_pool2d_forward(y, winner, x, window, stride):
-    """Fills y and the winner of each window, as the tap p kW + q.
-
-    The first of equals wins; NaN wins over every number.
-    """
+def max_forward_images(y, winner, x, window, stride):
+    """`max_pool2d_forward` of all images."""
     T, N = y.shape[:2]
     for image in prange(T * N):
         max_forward_image(
@@ -55,6 +63,17 @@ def max_pool2d_forward(y, winner, x, window, stride):
             window,
             stride,
         )
+
+
+max_forward = for_winners(max_forward_images, "images! {w}! images pair pair")
+
+
+def max_pool2d_forward(y, winner, x, window, stride):
+    """Fills y and the winner of each window, as the tap p kW + q.
+
+    The first of equals wins; NaN wins over every number.
+    """
+    max_forward(winner)(y, winner, x, window, stride)
 
 
 @inner()
@@ -69,9 +88,8 @@ def gather_image(ry, winner, rx, window, stride):
                 ]
 
 
-@compiled("images! winners images pair pair")
-def max_pool2d_gather(ry, winner, rx, window, stride):
-    """ry = rx at the winners."""
+def max_gather_images(ry, winner, rx, window, stride):
+    """`max_pool2d_gather` of all images."""
     T, N = ry.shape[:2]
     for image in prange(T * N):
         gather_image(
@@ -81,6 +99,14 @@ def max_pool2d_gather(ry, winner, rx, window, stride):
             window,
             stride,
         )
+
+
+max_gather = for_winners(max_gather_images, "images! {w} images pair pair")
+
+
+def max_pool2d_gather(ry, winner, rx, window, stride):
+    """ry = rx at the winners."""
+    max_gather(winner)(ry, winner, rx, window, stride)
 
 
 @inner()
@@ -93,14 +119,13 @@ def max_backward_image(dx, winner, dy, window, stride):
             adjoint, won = dy[i, j], winner[i, j]
             for p in range(kH):
                 for q in range(kW):
-                    target, tap = dx[sH * i + p, sW * j + q], np.int16(p * kW + q)
+                    target, tap = dx[sH * i + p, sW * j + q], winner.dtype.type(p * kW + q)
                     for c in range(C):
                         target[c] += adjoint[c] if won[c] == tap else zero
 
 
-@compiled("images! winners images pair pair", grain=4096)
-def max_pool2d_backward(dx, winner, dy, window, stride):
-    """dx = dy at the winners, summed where windows overlap."""
+def max_backward_images(dx, winner, dy, window, stride):
+    """`max_pool2d_backward` of all images."""
     T, N = dx.shape[:2]
     for image in prange(T * N):
         max_backward_image(
@@ -110,6 +135,14 @@ def max_pool2d_backward(dx, winner, dy, window, stride):
             window,
             stride,
         )
+
+
+max_backward = for_winners(max_backward_images, "images! {w} images pair pair", grain=4096)
+
+
+def max_pool2d_backward(dx, winner, dy, window, stride):
+    """dx = dy at the winners, summed where windows overlap."""
+    max_backward(winner)(dx, winner, dy, window, stride)
 
 
 @inner()

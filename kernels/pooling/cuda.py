@@ -1,4 +1,4 @@
-"""Pooling on a GPU: reference.py has the formulas, pooling.cu the kernels.
+"""Pooling on a GPU, by the kernels of pooling.cu.
 
 Not run on a GPU yet.
 """
@@ -26,7 +26,7 @@ def over_windows(launch, kernel, outputs, inputs, x, y, window, stride):
 
 
 def kernel_for(name, winner):
-    """The kernel of that name for the integer type of `winner`; ValueError if there is none."""
+    """The kernel for the integer type of `winner`; ValueError if there is none."""
     if winner.dtype.name not in SUFFIX:
         raise ValueError(f"winner: expected int16 or int32, got {winner.dtype}")
     return name + SUFFIX[winner.dtype.name]

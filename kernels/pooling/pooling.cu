@@ -1,18 +1,21 @@
 // Pooling: see reference.py.
 //
-// One thread for each result. In the backward passes the thread of a pixel gathers from the
-// windows that contain it, in order, so that no two threads write to one address.
+// One thread for each result. In the backward passes the thread of a pixel gathers from
+// the windows that contain it, in order, so that no two threads write to one address.
 //
-// Winners are kept as short (int16) or int (int32, for windows of more than 32768 pixels).
+// Winners are kept as short (int16) or int (int32, for windows of more than 32768
+// pixels).
 #define WINDOWS int NC, int H, int W, int Ho, int Wo, int kH, int kW, int sH, int sW
 
-// The index in x of the first pixel of the window of result i = (image and channel, row, column).
+// The index in x of the first pixel of the window of result i = (image and channel,
+// row, column).
 __device__ __forceinline__ int window_at(int i, int H, int W, int Ho, int Wo, int sH, int sW)
 {
     return (i / (Ho * Wo) * H + i / Wo % Ho * sH) * W + i % Wo * sW;
 }
 
-// y and the place p kW + q of the winner: the first of equals; NaN is larger than every number.
+// y and the place p kW + q of the winner: the first of equals; NaN is larger than every
+// number.
 template <class Winner>
 __device__ __forceinline__ void max_forward(real *y, Winner *winner, const real *x, WINDOWS)
 {
@@ -41,7 +44,8 @@ __device__ __forceinline__ void max_gather(real *ry, const Winner *winner, const
     ry[i] = rx[window_at(i, H, W, Ho, Wo, sH, sW) + place / kW * W + place % kW];
 }
 
-// The first and the last of the `count` windows along an axis that contain row (or column) h.
+// The first and the last of the `count` windows along an axis that contain row (or
+// column) h.
 __device__ __forceinline__ int first_window(int h, int k, int s)
 {
     return h < k ? 0 : (h - k) / s + 1;

@@ -1,11 +1,14 @@
-"""Pooling over windows of x (T, N, C, H, W) into y (T, N, C, Ho, Wo): the maximum or the mean.
+"""Pooling over windows of x (T, N, C, H, W) into y (T, N, C, Ho, Wo).
 
-    window (kH, kW), stride (sH, sW); rows and columns that fill no whole window are left out,
-    as in PyTorch.
-    winner (T, N, C, Ho, Wo) of integers: the place p kW + q of the maximum in its window
+y is the maximum or the mean of each window.
 
-Both are linear in x: the mean always, the maximum once the winners are stored. So the tangent
-of the forward pass is the same gather, and the tangent of the backward pass the same scatter.
+    window (kH, kW), stride (sH, sW); rows and columns that fill no whole window are
+    left out, as in PyTorch. winner (T, N, C, Ho, Wo) of integers: the place p kW + q of
+    the maximum in its window
+
+Both are linear in x: the mean always, the maximum once the winners are stored. So the
+tangent of the forward pass is the same gather, and the tangent of the backward pass the
+same scatter.
 """
 
 from math import prod
@@ -22,7 +25,7 @@ __all__ = [
 
 
 def expect_wide_enough(winner, window):
-    """Raise ValueError if the integers of `winner` cannot number all places of a window."""
+    """Raise ValueError if the integers of `winner` are too narrow for a window."""
     largest = np.iinfo(winner.dtype).max
     if prod(window) - 1 > largest:
         raise ValueError(
@@ -32,7 +35,7 @@ def expect_wide_enough(winner, window):
 
 
 def views(x, window, stride, out):
-    """For each place (p, q) of a window, in row order: x at that place, (T, N, C, Ho, Wo)."""
+    """For each place (p, q) of a window, in row order: x there, (T, N, C, Ho, Wo)."""
     (kH, kW), (sH, sW), (Ho, Wo) = window, stride, out
     return [
         x[..., p : p + sH * Ho : sH, q : q + sW * Wo : sW] for p in range(kH) for q in range(kW)

@@ -1,4 +1,4 @@
-"""Squared error on a GPU: reference.py has the formulas, squared_error.cu the kernels.
+"""Squared error on a GPU, by the kernels of squared_error.cu.
 
 Not run on a GPU yet.
 """

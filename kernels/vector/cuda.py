@@ -1,4 +1,4 @@
-"""Arithmetic on flat vectors on a GPU: reference.py has the formulas, vector.cu the kernels.
+"""Arithmetic on flat vectors on a GPU, by the kernels of vector.cu.
 
 Not run on a GPU yet.
 """
@@ -68,7 +68,8 @@ def vector_adam_step(launch, out, v, a, rates, g, w, n, beta2, eps):
 def vector_dot(launch, out, a, b):
     """out (T, 1) = sum a b of each row.
 
-    Partial sums, whose number depends on the length of the row alone, are added in order.
+    Partial sums, whose number depends on the length of the row alone, are added in
+    order.
     """
     P = a.shape[1]
     parts = min(MAX_PARTS, blocks_of(P, PER_THREAD * TEAM))

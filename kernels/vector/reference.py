@@ -1,4 +1,4 @@
-"""Arithmetic on flat vectors of parameters: (T, P), a row for each task, or (1, P) shared."""
+"""Arithmetic on flat vectors of parameters: (T, P), or (1, P) shared by all tasks."""
 
 import numpy as np
 
@@ -57,7 +57,8 @@ def vector_adam_step(out, v, a, rates, g, w, n, beta2, eps):
 def vector_dot(out, a, b):
     """out (T, 1) = sum a b of each row.
 
-    Row by row, as NumPy's sum over one row and its sums over several differ in their bits.
+    Row by row, as NumPy's sum over one row and its sums over several differ in their
+    bits.
     """
     for t in range(len(out)):
         out[t, 0] = np.einsum("p,p->", a[t % len(a)], b[t % len(b)])

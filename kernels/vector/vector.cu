@@ -1,7 +1,8 @@
-// Arithmetic on flat vectors of parameters: see reference.py. One thread for each number of a row.
+// Arithmetic on flat vectors of parameters: see reference.py. One thread for each
+// number of a row.
 
-// a b, rounded before it is added to anything, as in the reference: __dmul_rn and __fmul_rn prevent a
-// fused multiply-add.
+// a b, rounded before it is added to anything, as in the reference: __dmul_rn and
+// __fmul_rn prevent a fused multiply-add.
 __device__ __forceinline__ real product(real a, real b)
 {
 #ifdef __CUDA_ARCH__
@@ -27,7 +28,8 @@ extern "C" __global__ void vector_scale(OUTPUT(real, out), ARRAY(real, rates), A
     if (i < P) OF_TASK(out)[i] = OF_TASK(rates)[i] * OF_TASK(b)[i];
 }
 
-// out = a + s b with a number s for each row; out = a where s = 0, even if b is not finite.
+// out = a + s b with a number s for each row; out = a where s = 0, even if b is not
+// finite.
 extern "C" __global__ void vector_move(OUTPUT(real, out), ARRAY(real, a), ARRAY(real, s),
                                        ARRAY(real, b), int P)
 {
@@ -48,8 +50,8 @@ extern "C" __global__ void vector_proximal_step(OUTPUT(real, out), ARRAY(real, a
     OF_TASK(out)[i] = a_i - product(OF_TASK(rates)[i], slope);
 }
 
-// v = beta2 w + rest g g and out = a - rates g / (sqrt(v / n) + eps); v may be w. rest = 1 - beta2 is
-// rounded by the host.
+// v = beta2 w + rest g g and out = a - rates g / (sqrt(v / n) + eps); v may be w. rest
+// = 1 - beta2 is rounded by the host.
 extern "C" __global__ void vector_adam_step(OUTPUT(real, out), OUTPUT(real, v), ARRAY(real, a),
                                             ARRAY(real, rates), ARRAY(real, g), ARRAY(real, w),
                                             ARRAY(real, n), int P, real beta2, real rest, real eps)
@@ -63,8 +65,8 @@ extern "C" __global__ void vector_adam_step(OUTPUT(real, out), OUTPUT(real, v), 
     OF_TASK(out)[i] = OF_TASK(a)[i] - product(OF_TASK(rates)[i], g_i / (root + eps));
 }
 
-// part[block] = the sum of a b over a block's share of the row: runs of TEAM numbers, gridDim.x of
-// them apart.
+// part[block] = the sum of a b over a block's share of the row: runs of TEAM numbers,
+// gridDim.x of them apart.
 extern "C" __global__ void vector_dot(OUTPUT(real, part), ARRAY(real, a), ARRAY(real, b), int P)
 {
     real sum = 0;
@@ -74,7 +76,8 @@ extern "C" __global__ void vector_dot(OUTPUT(real, part), ARRAY(real, a), ARRAY(
     if (threadIdx.x == 0) OF_TASK(part)[blockIdx.x] = sum;
 }
 
-// total[i] += the rows of a, one after the other: the threads of one task read all T rows.
+// total[i] += the rows of a, one after the other: the threads of one task read all T
+// rows.
 extern "C" __global__ void vector_add_rows(OUTPUT(real, total), ARRAY(real, a), int T, int P)
 {
     int i = my_element();

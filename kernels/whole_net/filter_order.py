@@ -15,7 +15,7 @@ from refmaml.kernels.whole_net import program as at
 
 @inlined()
 def orders_of(row, lists):
-    """(rows (tap, c), rows o, transposed rows o, rows c of a tap): program.filter_orders."""
+    """(rows (tap, c), rows o, transposed rows o, rows c of a tap); program.py has them."""
     start, O, C = row[at.LISTS + at.FILTER_ORDERS] + 1, row[at.O], row[at.C]
     taps = start + C * row[at.KH] * row[at.KW]
     return (

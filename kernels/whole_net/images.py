@@ -11,7 +11,7 @@ from refmaml.kernels.whole_net import program as at
 
 @inlined()
 def input_of(row, start, x, work, N):
-    """The input of an operation, its adjoint or its tangent; ABSENT: x, the net's input."""
+    """The input of an operation, its adjoint or its tangent; x, the net's input, if ABSENT."""
     return x if start < 0 else work[start : start + N * row[at.C] * row[at.H] * row[at.W]]
 
 

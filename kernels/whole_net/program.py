@@ -33,6 +33,7 @@ from refmaml.kernels.whole_net.operations import (
 
 KINDS = (Convolution, Matrix, NormActPool, Activate, MaxPool, Average, Flatten)
 PRODUCTS = Convolution | Matrix
+MAX_WINDOW = np.iinfo(np.int16).max  # pixels: the winners of a whole net are int16
 CONVOLUTION, MATRIX, NORM_ACT_POOL, ACTIVATE, MAX_POOL, AVERAGE, FLATTEN = range(len(KINDS))
 
 # The columns of the table.
@@ -183,12 +184,18 @@ def supported(operations):
 
     The first is a product, or Flatten and then a product; the last is a product.
     Batch-norms and activations follow products, whose values they may overwrite.
-    Flatten is followed by a product.
+    Flatten is followed by a product. Windows of max-pooling have at most MAX_WINDOW
+    pixels.
     """
     pairs = list(zip(operations, operations[1:], strict=False))
     first = next((op for op in operations if not isinstance(op, Flatten)), None)
     return (
-        isinstance(first, PRODUCTS)
+        all(
+            prod(op.window) <= MAX_WINDOW
+            for op in operations
+            if isinstance(op, MaxPool | NormActPool)
+        )
+        and isinstance(first, PRODUCTS)
         and isinstance(operations[-1], PRODUCTS)
         and all(
             isinstance(before, PRODUCTS)

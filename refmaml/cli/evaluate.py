@@ -82,7 +82,7 @@ def prepare(ranks, path, given):
         config = reconfigured(saved, given)
         options.refuse_unused(given, config)
         tasks = min(config["eval_tasks"], config["chunk"] or problem.CHUNK_ON_CPU)
-        problem.check_sizes(saved, 1, now, path)
+        problem.check_sizes(saved, 0, now, path)  # its data may differ from evaluation's
         problem.check_sizes(config | {"method": saved["method"]}, tasks)
     threads = mpi.assign_resources(ranks, config["kernels"], given.get("threads"))
     with ranks.shared_errors(), ranks.local_rank_0_first():

@@ -36,7 +36,10 @@ def check_outputs(outputs, inputs=None):
 
 
 def same_file(a, b):
-    """Whether two paths name one regular file, through links too, or a file not yet there."""
-    with suppress(OSError):
-        return os.path.isfile(a) and os.path.samefile(a, b)
+    """Whether two paths lead to one regular file, or to one place where no file is yet.
+
+    A device or a pipe may be used twice.
+    """
+    with suppress(OSError):  # one of them is not there
+        return os.path.samefile(a, b) and os.path.isfile(a)
     return os.path.realpath(a) == os.path.realpath(b)

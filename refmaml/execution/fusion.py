@@ -1,16 +1,17 @@
 """Which layers of a net are computed as one operation.
 
-`plan` describes a whole net as a list of operations, for kernel sets that run a whole net
-as one kernel. `fused_layers` replaces layers by fused ones, for kernel sets that have
-kernels for several layers at once. In both a batch-norm, a piecewise linear activation and
-a max-pooling in sequence become one operation. Parameters keep their names and places.
+`plan` describes a whole net as a list of operations, for kernel sets that run a whole
+net as one kernel. `fused_layers` replaces layers by fused ones, for kernel sets that
+have kernels for several layers at once. In both a batch-norm, a piecewise linear
+activation and a max-pooling in sequence become one operation. Parameters keep their
+names and places.
 """
 
 from math import prod
 
 from refmaml import layers
 from refmaml.execution.fused_layers import Identity, NormActPool
-from refmaml.kernels.activation.functions import FUNCTION_IDS, LEAKY
+from refmaml.kernels.activation.functions import LEAKY, NUMBERS
 from refmaml.kernels.whole_net import operations as op
 
 LOSSES = {layers.CrossEntropy: op.CROSS_ENTROPY, layers.MSE: op.MEAN_OF_SQUARES}
@@ -24,8 +25,8 @@ class NoOperation(Exception):
 def plan(net, shape):
     """(operations, loss) of a net on inputs of `shape`.
 
-    None for a net with a layer or a loss that no operation computes: such a net runs layer
-    by layer.
+    None for a net with a layer or a loss that no operation computes: such a net runs
+    layer by layer.
     """
     operations, i = [], 0
     try:
@@ -48,13 +49,13 @@ def offsets(net, i, *names):
 
 
 def single(net, i, shape):
-    """(the operation of layer i, 1); None in its place for a layer that changes nothing."""
+    """(the operation of layer i, or None if it changes nothing; 1)."""
     layer = net.layers[i]
     make = OPERATION_OF.get(type(layer), refuse)
     return make(layer, shape, offsets(net, i, "weight", "bias")), 1
 
 
-# ---- the operation of one layer, from its input shape and its parameters' offsets -------------
+# ---- the operation of one layer, from its input shape and parameters' offsets ----------
 
 
 def refuse(layer, shape, places):
@@ -71,7 +72,7 @@ def conv2d(layer, shape, places):
 
 
 def activation(layer, shape, places):
-    return op.Activate(prod(shape), FUNCTION_IDS[layer.function.name], layer.function.slope)
+    return op.Activate(prod(shape), NUMBERS[layer.function.name], layer.function.slope)
 
 
 def windows(kind):
@@ -101,11 +102,11 @@ OPERATION_OF = {
 }
 
 
-# ---- a batch-norm with the layers behind it ------------------------------------------------------
+# ---- a batch-norm with the layers behind it --------------------------------------------
 
 
 def fused(net, i, shape):
-    """(batch-norm i with the layers behind it as one operation, how many layers that is)."""
+    """(one operation for batch-norm i and layers behind it, their number)."""
     (slope, window, count), norm = fusion(net.layers, i), net.layers[i]
     C, H, W = (*shape, 1, 1)[:3]
     places = offsets(net, i, "weight", "bias")
@@ -114,7 +115,7 @@ def fused(net, i, shape):
 
 
 def fusion(sequence, i):
-    """(slope, window, count): what one operation computes from batch-norm sequence[i] on.
+    """(slope, window, count) of the operation that begins at batch-norm sequence[i].
 
     slope   of the activation behind it; 1 where there is none
     window  of the max-pooling behind that; (1, 1) where there is none
@@ -131,8 +132,9 @@ def fusion(sequence, i):
 def fused_layers(sequence, kernels):
     """The layers for a kernel set, as many as before, so that all keep their places.
 
-    Where the set has norm_act_pool kernels, a NormActPool replaces each batch-norm and does
-    the work of an activation and a max-pooling behind it; an Identity replaces these.
+    Where the set has norm_act_pool kernels, a NormActPool replaces each batch-norm and
+    does the work of an activation and a max-pooling behind it; an Identity replaces
+    these.
     """
     sequence = tuple(sequence)
     if "norm_act_pool_forward" not in kernels.functions:
@@ -149,15 +151,15 @@ def fused_layers(sequence, kernels):
 
 
 def is_leaky_relu(following):
-    """Whether `following` is one activation that is increasing, and linear but for a kink."""
+    """Whether `following` is an increasing activation, linear but for a kink."""
     return any(
-        FUNCTION_IDS.get(layer.function.name) == LEAKY and layer.function.slope >= 0
+        NUMBERS.get(layer.function.name) == LEAKY and layer.function.slope >= 0
         for layer in following
         if isinstance(layer, layers.ReLU | layers.LeakyReLU)
     )
 
 
 def pools_side_by_side(following):
-    """Whether `following` is one max-pooling whose windows neither overlap nor leave gaps."""
+    """Whether `following` is a max-pooling with windows side by side."""
     geometries = (layer.geometry() for layer in following if isinstance(layer, layers.MaxPool2d))
     return any(window == stride for window, stride in geometries)

@@ -13,7 +13,7 @@ from refmaml.layers.layer import Layer
 
 
 class Activation(Layer):
-    """The four passes of a layer y = f(x); a subclass has f as `function`, an Elementwise."""
+    """The four passes of a layer y = f(x); a subclass has f as `function`."""
 
     def forward(self, k, w, x):
         y = k.empty(x.shape, x.dtype)

@@ -17,21 +17,20 @@ from refmaml.layers.layer import Layer
 class Normalised(NamedTuple):
     """What a pass saves, or the tangents of it.
 
-    xh  the normalised input (T, N, C, L)
+    xh  the normalised input, in the input's shape (T, N, C, ...)
     s   1 / sqrt(var + eps) (T, C)
     """
 
     xh: np.ndarray
     s: np.ndarray
-    shape: tuple  # of x, (T, N, C) or (T, N, C, H, W)
 
 
 @dataclass(frozen=True)
 class BatchNorm2d(Layer):
     """y = gamma (x - <x>) / sqrt(<(x - <x>)^2> + eps) + beta.
 
-    <.> is the mean over the N H W values of a task and channel; the variance is the biased
-    one. Inputs are images (C, H, W) or vectors (C,).
+    <.> is the mean over the N H W values of a task and channel; the variance is the
+    biased one. Inputs are images (C, H, W) or vectors (C,).
     Parameters: weight = gamma (C,) unless gamma=False (then 1), bias = beta (C,) unless
     beta=False (then 0).
     There are no running statistics: the query set is normalised with its own mean and
@@ -75,8 +74,8 @@ class BatchNorm2d(Layer):
     def affine(self, k, w, absent_gamma, like):
         """(gamma, beta) from the parameters w, or their tangents.
 
-        A layer without gamma has absent_gamma in its place: 1, or 0 as a tangent. A layer
-        without beta has 0.
+        A layer without gamma has absent_gamma in its place: 1, or 0 as a tangent. A
+        layer without beta has 0.
         """
 
         def constant(value):
@@ -89,7 +88,8 @@ class BatchNorm2d(Layer):
     def gradients(self, k, dw, dy):
         """The arrays that (dgamma, dbeta) are written to: those in dw.
 
-        A parameter that the layer does not have gets an array that is not used afterwards.
+        A parameter that the layer does not have gets an array that is not used
+        afterwards.
         """
         shape = len(dy), self.num_features
         dgamma = dw["weight"] if self.gamma else k.empty(shape, dy.dtype)
@@ -103,28 +103,30 @@ class BatchNorm2d(Layer):
         y, xh = k.empty(x4.shape, dtype), k.empty(x4.shape, dtype)
         s = k.empty((len(x), self.num_features), dtype)
         k.batch_norm_forward(y, xh, s, x4, gamma, beta, self.eps)
-        return y.reshape(x.shape), Normalised(xh, s, x.shape)
+        return y.reshape(x.shape), Normalised(xh.reshape(x.shape), s)
 
     def backward(self, k, dw, w, saved, dy, need_dx=True):
         gamma, _ = self.affine(k, w, 1, dy)
-        dx = k.empty(saved.xh.shape, np.result_type(dy.dtype, saved.xh.dtype))
-        k.batch_norm_backward(dx, *self.gradients(k, dw, dx), rows(dy), saved.xh, saved.s, gamma)
+        xh, s = rows(saved.xh), saved.s
+        dx = k.empty(xh.shape, np.result_type(dy.dtype, xh.dtype))
+        k.batch_norm_backward(dx, *self.gradients(k, dw, dx), rows(dy), xh, s, gamma)
         return dx.reshape(dy.shape)
 
     def r_forward(self, k, w, rw, saved, rx):
-        rx = k.xp.zeros(saved.shape, saved.xh.dtype) if rx is None else rx
+        rx = k.xp.zeros_like(saved.xh) if rx is None else rx
         (gamma, _), (rgamma, rbeta) = self.affine(k, w, 1, rx), self.affine(k, rw, 0, rx)
-        rx4 = rx.reshape(saved.xh.shape)
-        ry, rxh = k.empty(rx4.shape, saved.xh.dtype), k.empty(rx4.shape, saved.xh.dtype)
-        rs = k.empty(saved.s.shape, saved.s.dtype)
-        k.batch_norm_r_forward(ry, rxh, rs, rx4, saved.xh, saved.s, gamma, rgamma, rbeta)
-        return ry.reshape(rx.shape), Normalised(rxh, rs, rx.shape)
+        xh, s = rows(saved.xh), saved.s
+        ry, rxh = k.empty(xh.shape, xh.dtype), k.empty(xh.shape, xh.dtype)
+        rs = k.empty(s.shape, s.dtype)
+        k.batch_norm_r_forward(ry, rxh, rs, rows(rx), xh, s, gamma, rgamma, rbeta)
+        return ry.reshape(rx.shape), Normalised(rxh.reshape(rx.shape), rs)
 
     def r_backward(self, k, rdw, w, rw, saved, rsaved, dy, rdy, need_dx=True):
         (gamma, _), (rgamma, _) = self.affine(k, w, 1, dy), self.affine(k, rw, 0, dy)
-        rdx = k.empty(saved.xh.shape, rdy.dtype)
+        xh, rxh = rows(saved.xh), rows(rsaved.xh)
+        rdx = k.empty(xh.shape, rdy.dtype)
         k.batch_norm_r_backward(
             rdx, *self.gradients(k, rdw, rdx), rows(dy), rows(rdy),
-            saved.xh, saved.s, rsaved.xh, rsaved.s, gamma, rgamma,
+            xh, saved.s, rxh, rsaved.s, gamma, rgamma,
         )  # fmt: skip
         return rdx.reshape(dy.shape)

@@ -33,9 +33,9 @@ from refmaml.layers.layer import Layer
 class Bilinear(Layer):
     """The four passes of a layer y = x * w + b.
 
-    A subclass has `product`, `product_dx` and `product_dw`, and their tangents `r_product`,
-    `r_product_dx` and `r_product_dw`. Each tangent is a sum of two products, and has a
-    kernel of its own, which is faster than two products and a sum.
+    A subclass has `product`, `product_dx` and `product_dw`, and their tangents
+    `r_product`, `r_product_dx` and `r_product_dw`. Each tangent is a sum of two
+    products, and has a kernel of its own, which is faster than two products and a sum.
     """
 
     bias: bool
@@ -54,7 +54,10 @@ class Bilinear(Layer):
         return {"weight": weight, "bias": np.zeros(outputs)} if self.bias else {"weight": weight}
 
     def check_fields(self, *sizes: str) -> None:
-        """Raise ArgumentError unless the fields `sizes` are integers >= 1, and so on."""
+        """Raise ArgumentError unless the fields named in `sizes` are integers >= 1.
+
+        It checks `bias` and `weight_init` as well.
+        """
         set_fields(self, **{name: check_integer(name, getattr(self, name)) for name in sizes})
         set_fields(self, bias=check_bool("bias", self.bias))
         expect(

@@ -14,11 +14,11 @@ class Context(Layer):
     """y = [x, c]: a context vector c (size,) appended to every input.
 
     Vectors (F,) become (F + size,); images (C, H, W) get `size` constant channels.
-    Parameter: context (size,), 0 at the start. The layer is linear, so every R-pass is the
-    pass itself on the tangent.
+    Parameter: context (size,), 0 at the start. The layer is linear, so every R-pass is
+    the pass itself on the tangent.
     Raises ArgumentError unless size is an integer >= 1.
-    Source: Zintgraf et al. 2019 (CAVIA), section 3.3: context parameters concatenated to
-    the input of a layer.
+    Source: Zintgraf et al. 2019 (CAVIA), section 3.3: context parameters concatenated
+    to the input of a layer.
     """
 
     size: int
@@ -45,7 +45,7 @@ class Context(Layer):
         return y
 
     def split(self, dw, dy):
-        """dcontext = the appended part summed over examples and positions; dx = the rest."""
+        """dx; dcontext is the appended part summed over examples and positions."""
         channels = dy.shape[2] - self.size
         appended = dy[:, :, channels:]
         dw["context"][...] = appended.sum(axis=(1, *range(3, dy.ndim)))

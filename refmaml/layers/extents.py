@@ -25,9 +25,9 @@ def explicit_padding(
 ) -> tuple[tuple, ...]:
     """((top, bottom), (left, right)) from 1, (1, 2), ((0, 1), (0, 1)) or "same".
 
-    "same" is TensorFlow's rule, which MAML's own net was trained with: ceil(H / s) outputs,
-    an odd row of zeros at the bottom. On even sizes with stride 2 it pads (0, 1), where
-    padding=1 pads (1, 1): the shapes are equal, the alignment differs.
+    "same" is TensorFlow's rule, which MAML's own net was trained with: ceil(H / s)
+    outputs, an odd row of zeros at the bottom. On even sizes with stride 2 it pads
+    (0, 1), where padding=1 pads (1, 1): the shapes are equal, the alignment differs.
     """
     if isinstance(padding, str):
         expect(padding == "same", "padding", "integers, or 'same'", repr(padding))
@@ -46,7 +46,7 @@ def explicit_padding(
 def window_extents(
     extents: tuple, kernel: tuple, stride: tuple, padding: tuple, layer: str
 ) -> tuple[int, ...]:
-    """How many windows fit: floor((H + top + bottom - kH) / sH) + 1, and so for widths."""
+    """How many windows fit: floor((H + top + bottom - kH) / sH) + 1; widths alike."""
     out = []
     for H, k, s, (before, after) in zip(extents, kernel, stride, padding, strict=True):
         expect(

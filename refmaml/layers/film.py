@@ -1,6 +1,7 @@
 """FiLM: each channel is scaled and shifted by numbers computed from the task's context.
 
-It is CAVIA's layer for convolutional nets. With c the context, A the weight, a the bias:
+It is CAVIA's layer for convolutional nets. With c the context, A the weight, a the
+bias:
 
     forward     [gamma, beta] = A c + a
                 y = gamma x + beta
@@ -10,8 +11,8 @@ It is CAVIA's layer for convolutional nets. With c the context, A the weight, a 
                 dA = [dgamma, dbeta] c'
                 da = [dgamma, dbeta]
 
-    R-passes    the product rule on each line; [gamma, beta] is bilinear in (A, c), so its
-                passes are those of a matrix product
+    R-passes    the product rule on each line; [gamma, beta] is bilinear in (A, c), so
+                its passes are those of a matrix product
 """
 
 from dataclasses import dataclass
@@ -34,10 +35,12 @@ class Modulated(NamedTuple):
 
 @dataclass(frozen=True)
 class FiLM(Layer):
-    """y[t,n,c] = gamma[t,c] x[t,n,c] + beta[t,c] with [gamma, beta] = weight @ context + bias.
+    """y[t,n,c] = gamma[t,c] x[t,n,c] + beta[t,c].
 
-    Parameters, with C = num_features: context (size,), 0 at the start; weight (2 C, size);
-    bias (2 C,), which starts as gamma = 1, beta = 0.
+    [gamma, beta] = weight @ context + bias.
+
+    Parameters, with C = num_features: context (size,), 0 at the start; weight
+    (2 C, size); bias (2 C,), which starts as gamma = 1, beta = 0.
     Raises ArgumentError unless both sizes are integers >= 1.
     Source: Perez et al. 2018, eq. 1-2; for CAVIA: Zintgraf et al. 2019, section 3.3.
     """

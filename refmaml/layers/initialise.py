@@ -13,7 +13,8 @@ def xavier_uniform(
 ) -> np.ndarray:
     """U(-a, a), a = gain sqrt(6 / (fan_in + fan_out)).
 
-    MAML's convolutions start from it, with gain 1. Source: Glorot & Bengio 2010, eq. 16.
+    MAML's convolutions start from it, with gain 1.
+    Source: Glorot & Bengio 2010, eq. 16.
     """
     a = gain * np.sqrt(6 / (fan_in + fan_out))
     return rng.uniform(-a, a, shape)

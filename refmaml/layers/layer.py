@@ -13,10 +13,14 @@ class Layer:
 
     k            a kernel set
     w, rw        parameters and their tangents: {name: (T or 1, ...)}
-    dw, rdw      their adjoints and the tangents of these, which a pass fills: {name: (T, ...)}
-    x, y         input and output (T, N, ...); dx, dy their adjoints; rx, ry their tangents
-    saved        what `forward` leaves for the later passes; rsaved: what `r_forward` leaves
-    need_dx      False in the first layer of a net, where no pass needs dx; None is returned
+    dw, rdw      their adjoints and the tangents of these, which a pass fills:
+                 {name: (T, ...)}
+    x, y         input and output (T, N, ...); dx, dy their adjoints; rx, ry their
+                 tangents
+    saved        what `forward` leaves for the later passes; rsaved: what `r_forward`
+                 leaves
+    need_dx      False in the first layer of a net, where no pass needs dx; None is
+                 returned
     """
 
     def shapes(self) -> dict[str, tuple]:

@@ -10,8 +10,8 @@ The scale in front of the sum is explicit, as an inner step size depends on it:
     "sum"      1
     "sum/K"    D / N = 1 / K     for N = D K examples of D classes with K shots each
 
-MAML's Omniglot code uses "sum/K" (finn/maml, utils.py): its step size 0.4 is a step size
-of 2.0 on the 5-way mean.
+MAML's Omniglot code uses "sum/K" (finn/maml, utils.py): its step size 0.4 is a step
+size of 2.0 on the 5-way mean.
 """
 
 from dataclasses import dataclass
@@ -128,7 +128,7 @@ class MSE:
         set_fields(self, factor=check_positive_number("factor", self.factor))
 
     def check(self, output_shape, targets, examples):
-        """Raise ArgumentError unless `targets` are real numbers of the outputs' shape."""
+        """Raise ArgumentError unless `targets` are real and have the outputs' shape."""
         wanted = (*examples, *output_shape)
         expect(
             len(output_shape) == 1,

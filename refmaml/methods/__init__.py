@@ -1,15 +1,15 @@
 """Gradient-based meta-learning, one method in each file.
 
 The difference of two files is the difference of two methods. Every method is a frozen
-dataclass. Its fields have the names of its paper's symbols, spelled out. All methods have
-the same functions:
+dataclass. Its fields have the names of its paper's symbols, spelled out. All methods
+have the same functions:
 
     meta = method.init(net, theta)
     phi  = method.adapt(net, meta, x, y)
     out  = method.meta_gradient(net, meta, batch)
 
-init           the meta-parameters (M,): theta, then whatever else the method learns, such
-               as step sizes
+init           the meta-parameters (M,): theta, then whatever else the method learns,
+               such as step sizes
 adapt          the adapted parameters (T, P), one row for each task
 meta_gradient  a MetaGradient: loss, accuracy, and grad (M,), the mean over tasks of
                dM_t/dmeta

@@ -87,7 +87,7 @@ def planted(method, net, theta, batch, truth, margin):
 
 
 def implicit(kernels):
-    """iMAML on both oracles, Reptile against its definition, two checks by values of M."""
+    """iMAML on two oracles, Reptile on its definition, two checks by values of M."""
     net, rng = cases.smooth_net().with_kernels(kernels), np.random.default_rng(0)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng)
     for method in cases.methods_with(table.IMPLICIT):

@@ -1,10 +1,15 @@
-"""A pytest plugin: the fixture `refmaml_check`, which fails a test whose meta-gradient is wrong and says what is wrong with it.
+"""A pytest plugin: the fixture `refmaml_check` fails a test whose meta-gradient is wrong.
 
     def test_my_meta_gradient_is_right(refmaml_check):
         refmaml_check(my_function, rm.MAML(inner_lr=0.1, inner_steps=5), framework="torch")
 
-Its arguments are those of refmaml.check_meta_gradient. It returns the Report where the verdict is "right", fails the test where it is
-"wrong" and skips it where it is "inconclusive". --refmaml-json FILE collects all reports.
+Its arguments are those of refmaml.check_meta_gradient. It returns the Report where the
+verdict is "right", fails the test with the diagnosis where it is "wrong", and skips it
+where it is "inconclusive". --refmaml-json FILE collects all reports.
+
+pytest loads this file at every start, so that it is installed under a name of its own,
+`pytest_refmaml` (see setup.py): to import a module of the package is to import NumPy and
+all of refmaml. The package is imported when the fixture is used.
 """
 
 import json
@@ -12,21 +17,22 @@ import os
 
 import pytest
 
-FIRST_LINE = 79  # pytest's own summary shows no more of a failure than its first line, cut to the terminal's width
+FIRST_LINE = 79  # columns of a failure's first line that pytest's own summary shows
+REPORTS = pytest.StashKey()
 
 
 def pytest_addoption(parser):
     """--refmaml-json FILE."""
     parser.getgroup("refmaml").addoption(
-        "--refmaml-json", metavar="FILE", default=None, help="write every refmaml report there"
+        "--refmaml-json", metavar="FILE", default=None, help="write every refmaml report to FILE"
     )
 
 
-REPORTS = pytest.StashKey()
-
-
 def pytest_configure(config):
-    """One collector for the session. Raises UsageError where its file could not be written."""
+    """One Collector for the session.
+
+    Raises UsageError where the file of --refmaml-json could not be written.
+    """
     path = config.getoption("--refmaml-json", default=None)
     if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
         raise pytest.UsageError(
@@ -58,14 +64,14 @@ def refmaml_check(request, record_property):
 
 
 def first_line(verdict, diagnosis):
-    """The verdict and as much of the diagnosis as fits on a line."""
+    """The verdict and the diagnosis, shortened to FIRST_LINE columns."""
     text = f"meta-gradient {verdict}: {diagnosis}"
     return text if len(text) <= FIRST_LINE else f"{text[: FIRST_LINE - 3].rstrip()}..."
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Records travel with the report of the test, which also crosses from pytest-xdist's workers to the session."""
+    """Attach the reports to pytest's own, which also pytest-xdist's workers send."""
     report = yield
     if report.when == "call":
         report.refmaml = item.stash.get(REPORTS, [])
@@ -73,15 +79,18 @@ def pytest_runtest_makereport(item, call):
 
 
 class Collector:
-    """All records of a session: a line at its end for each that is not right, and --refmaml-json."""
+    """All reports of a session: a summary line for each that is not right, and the file of
+    --refmaml-json."""
 
     def __init__(self, config):
         self.config, self.records = config, []
 
     def pytest_runtest_logreport(self, report):
+        """Collect the reports of one test."""
         self.records += getattr(report, "refmaml", [])
 
     def pytest_terminal_summary(self, terminalreporter):
+        """Print the summary."""
         bad = [r for r in self.records if not r["ok"]]
         if bad:
             terminalreporter.section("refmaml")
@@ -89,6 +98,7 @@ class Collector:
             terminalreporter.line(f"{r['test']}: {first_line(r['verdict'], r['diagnosis'])}")
 
     def pytest_sessionfinish(self):
+        """Write the file, in the session and not in pytest-xdist's workers."""
         path = self.config.getoption("--refmaml-json", default=None)
         if path is not None and not hasattr(self.config, "workerinput"):
             with open(path, "w") as file:
