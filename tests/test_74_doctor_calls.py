@@ -14,7 +14,6 @@ from own_net_functions import METHOD, implements, small_net
 from torch_implementations import torch_maml
 
 import refmaml as rm
-from refmaml.autodiff.formulas import why_not
 from refmaml.doctor import case_runs, check, examination, repeats
 
 ROOT = Path(__file__).parent.parent
@@ -118,9 +117,8 @@ def test_the_number_of_repeats_does_not_depend_on_how_long_a_call_takes(monkeypa
     assert len(kept) == 7 and "memory grows by 8000 bytes" in report.diagnosis
 
 
+@pytest.mark.frameworks("torch")
 def test_a_graph_kept_in_torch_is_reported():
-    if reason := why_not("torch"):
-        pytest.skip(reason)
     losses = []
 
     def keeping(problem, params, batch):
