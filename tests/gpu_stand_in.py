@@ -1,4 +1,7 @@
-"""A device without a GPU, for the tests of what is measured on one: NumPy's arrays, the reference kernels or others, given times."""
+"""A device without a GPU, for tests of the measurements on one.
+
+It has NumPy arrays, the reference or other kernels, and given times.
+"""
 
 from itertools import chain, repeat
 
@@ -38,10 +41,10 @@ LIMITS = {
 
 
 class StandIn:
-    """What refmaml.bench.gpu asks of a device.
+    """The device that refmaml.bench.gpu needs.
 
-    kernel_sets  (version) -> a kernel set on NumPy's arrays
-    seconds      of the timings, in the order they are asked for; the last again and again
+    kernel_sets  (version) -> a kernel set on NumPy arrays
+    seconds      the results of the timings, in order; the last is repeated
     """
 
     xp, l2 = np, ABOUT["l2_bytes"]
@@ -76,17 +79,17 @@ class StandIn:
 
 
 def right_kernels():
-    """All reference kernels, those of several layers at once too."""
+    """All reference kernels, fused ones included."""
     return kernels.KernelSet("cuda", reference_functions())
 
 
 def named_cuda(kernel_set, **replaced):
-    """A kernel set that is called cuda, with some kernels exchanged."""
+    """A kernel set named cuda, with some kernels exchanged."""
     return kernel_set.replace("cuda", **replaced)
 
 
 def wrong_by_a_thousandth(name):
-    """The reference kernels with one wrong."""
+    """The reference kernels, one of them wrong by a thousandth."""
     right = right_kernels()
 
     def wrong(out, *rest):
@@ -97,7 +100,7 @@ def wrong_by_a_thousandth(name):
 
 
 def changing(name, every=7):
-    """The reference kernels with one whose last bit is another now and then."""
+    """The reference kernels; in every seventh call one differs in its last bit."""
     right, calls = right_kernels(), iter(range(10**9))
 
     def changed(out, *rest):
