@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, exact, and refused when anything about them is odd."""
+"""Checkpoints: complete or absent, exact, and refused where anything about them is wrong."""
 
 import io
 import os
@@ -155,7 +155,7 @@ def test_a_member_twice_is_refused(path):
 @pytest.mark.parametrize(
     "name", ["../meta.npy", "meta", "weights.npy", "state.M.npy", "state..npy"]
 )
-def test_a_member_of_an_odd_name_is_refused(path, name):
+def test_a_member_with_another_name_is_refused(path, name):
     assert "a member '" in refusal(path, packed([*members(path), (name, np.zeros(1))]))
 
 
@@ -172,7 +172,7 @@ def test_a_member_of_an_odd_name_is_refused(path, name):
         ("{'descr': '<f8'}", "got "),
     ],
 )
-def test_a_header_that_lies_is_refused(path, text, got):
+def test_a_wrong_header_is_refused(path, text, got):
     assert got in refusal(path, packed([("meta.npy", header(text))]))
 
 
@@ -225,7 +225,7 @@ def test_a_file_beyond_the_limit_is_refused(path, monkeypatch):
         (lambda p: Progress(np.arange(6), {}, p.curve, 3), "dtype int64"),
     ],
 )
-def test_a_well_sealed_file_that_makes_no_sense_is_refused(tmp_path, monkeypatch, change, got):
+def test_a_file_with_a_right_sha256_and_wrong_contents_is_refused(tmp_path, monkeypatch, change, got):
     monkeypatch.setattr(Progress, "rows", property(lambda p: p.curve))
     save(tmp_path / "c.npz", change(progress()), CONFIG)
     assert got in refusal(tmp_path / "c.npz")

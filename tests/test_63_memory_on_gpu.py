@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
 
 def needed(cupy, act):
-    """The most bytes that are held while acting."""
+    """The most bytes that are allocated during act()."""
     most, empty = [0], cupy.gpu.empty
 
     def watching(shape, dtype):
@@ -36,7 +36,7 @@ def needed(cupy, act):
 
 
 def many(tasks=8):
-    """A case whose activations are most of its memory."""
+    """A case whose activations take most of its memory."""
     net, theta, batch = case(METHODS[0])
     return (
         net,

@@ -1,4 +1,4 @@
-"""A run without disk, or one that diverges: one line, and what was there before is there still."""
+"""A run whose disk is full, or that diverges, ends in one line; earlier files are still there."""
 
 import errno
 import io
@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch):
 
 
 class Full:
-    """A disk whose n-th write, or sync, fails, and all later ones."""
+    """A disk whose n-th write or sync fails, and all later ones too."""
 
     def __init__(self, monkeypatch, last, code):
         self.count, self.last, self.code = 0, last, code
@@ -95,7 +95,7 @@ def test_a_limit_on_file_sizes_is_one_line_and_the_last_checkpoint_stays():
     ]
 
 
-def test_a_save_on_the_way_that_fails_is_told_and_tried_again(capsys, monkeypatch):
+def test_a_periodic_save_that_fails_is_reported_and_tried_again(capsys, monkeypatch):
     run("--steps", "8", out="whole")
     save, calls = checkpoint.save, []
 
@@ -121,8 +121,8 @@ def test_a_save_on_the_way_that_fails_is_told_and_tried_again(capsys, monkeypatc
 
 
 @pytest.fixture
-def nobody():
-    """No right to write where permissions forbid it, which root has."""
+def unprivileged():
+    """Without root's right to write where permissions forbid it."""
     if os.geteuid() == 0:
         os.seteuid(65534)
         yield
@@ -139,7 +139,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(capsys, folder, request):
         path.chmod(0o555)
     for up in (folder, *folder.parents[:2]):
         up.chmod(up.stat().st_mode | 0o055)
-    request.getfixturevalue("nobody")
+    request.getfixturevalue("unprivileged")
     capsys.readouterr()
     for argv in (
         ["--out", "locked"],
@@ -165,7 +165,7 @@ def test_a_read_only_checkpoint_is_not_replaced(capsys):
     assert left("run") == before
 
 
-def test_evaluate_asks_before_working_whether_its_result_can_be_written(capsys, folder):
+def test_evaluate_checks_before_the_work_that_its_result_can_be_written(capsys, folder):
     run("--steps", "1")
     (folder / "kept.json").write_text("kept")
     (folder / "kept.json").chmod(0o444)
@@ -178,7 +178,7 @@ def test_evaluate_asks_before_working_whether_its_result_can_be_written(capsys, 
         assert main(["evaluate", "run/checkpoint.npz", "--tasks", "5", "--json", place]) == 2
         out, err = capsys.readouterr()
         assert out == "" and err.startswith(
-            f"refmaml: {place}: expected a file that can be written, got {reason}"
+            f"refmaml: --json: expected a file that can be written, got {place}: {reason}"
         )
     assert (folder / "kept.json").read_text() == "kept"
 
