@@ -7,7 +7,9 @@ from importlib.util import find_spec
 
 
 class RefmamlError(Exception):
-    """Base of all errors that refmaml raises on purpose; the command line prints the text."""
+    """Base of all errors that refmaml raises on purpose; the command line prints the
+    text.
+    """
 
 
 class ArgumentError(RefmamlError, ValueError):
@@ -26,7 +28,9 @@ class NonFiniteError(RefmamlError, FloatingPointError):
         self.text, self.task = text, task
 
     def counted_from(self, start):
-        """The same error, its task counted from `start`: for errors found in a chunk of tasks."""
+        """The same error, its task counted from `start`: for errors found in a chunk of
+        tasks.
+        """
         return NonFiniteError(self.text, None if self.task is None else start + self.task)
 
 
@@ -39,18 +43,20 @@ class DataError(RefmamlError, OSError):
 
 
 def expect(condition, argument, expected, got):
-    """Raise ArgumentError("ARGUMENT: expected EXPECTED, got GOT") unless `condition` holds.
+    """Raise ArgumentError("ARGUMENT: expected EXPECTED, got GOT") unless `condition`
+    holds.
 
     A text that is expensive to make may be a function without arguments.
     """
     if not condition:
-        raise ArgumentError(
-            f"{argument}: expected {expected() if callable(expected) else expected}, got {got() if callable(got) else got}"
-        )
+        expected, got = (text() if callable(text) else text for text in (expected, got))
+        raise ArgumentError(f"{argument}: expected {expected}, got {got}")
 
 
 def expect_installed(argument, module, package):
-    """Raise ArgumentError unless Python finds `module`, which `pip install package` installs."""
+    """Raise ArgumentError unless Python finds `module`, which `pip install package`
+    installs.
+    """
     expect(
         find_spec(module) is not None,
         argument,

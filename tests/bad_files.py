@@ -56,7 +56,7 @@ def good_png():
 
 
 def drawn(first=None):
-    """The members of an archive of one character; `first` replaces its first drawing."""
+    """The members of an archive of one character, its first drawing given."""
     return [
         (
             f"images_background/Magi/character01/0001_{d:02d}.png",

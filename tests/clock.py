@@ -1,4 +1,6 @@
-"""A clock for tests of durations: seconds pass only in `sleep`, whatever else the machine does."""
+"""A clock for tests of durations: seconds pass only in `sleep`, whatever else the
+machine does.
+"""
 
 
 class Clock:

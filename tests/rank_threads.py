@@ -1,4 +1,6 @@
-"""Ranks as threads of one process, with the methods of mpi4py's communicator: for tests without MPI."""
+"""Ranks as threads of one process, with the methods of mpi4py's communicator: for tests
+without MPI.
+"""
 
 import queue
 import threading

@@ -59,7 +59,9 @@ def test_a_thread_samples_each_later_step_once_and_none_beyond_the_end():
 
 
 def test_the_next_steps_tasks_are_sampled_while_a_step_computes():
-    """While a step computes, the thread samples the next one's tasks: a wait for them ends."""
+    """While a step computes, the thread samples the next one's tasks: a wait for them
+    ends.
+    """
     begun = [threading.Event() for _ in range(60)]
 
     def sample(step):
@@ -155,7 +157,9 @@ class SlowMethod:
 
 
 def test_the_time_outside_the_engine_is_smaller_where_a_thread_samples(monkeypatch, tmp_path):
-    """benchmarks/reliability/outside.py, with a sampler that takes half of the engine's time."""
+    """benchmarks/reliability/outside.py, with a sampler that takes half of the engine's
+    time.
+    """
     monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks" / "reliability")
     import outside
 

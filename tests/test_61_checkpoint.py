@@ -1,4 +1,6 @@
-"""Checkpoints: complete or absent, exact, and refused where anything about them is wrong."""
+"""Checkpoints: complete or absent, exact, and refused where anything about them is
+wrong.
+"""
 
 import io
 import os
@@ -46,7 +48,9 @@ def path(tmp_path):
 
 
 def refusal(path, data=None):
-    """The one line that `load` refuses a file with, optionally after writing `data` there."""
+    """The one line that `load` refuses a file with, optionally after writing `data`
+    there.
+    """
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(DataError) as caught:
@@ -225,7 +229,9 @@ def test_a_file_beyond_the_limit_is_refused(path, monkeypatch):
         (lambda p: Progress(np.arange(6), {}, p.curve, 3), "dtype int64"),
     ],
 )
-def test_a_file_with_a_right_sha256_and_wrong_contents_is_refused(tmp_path, monkeypatch, change, got):
+def test_a_file_with_a_right_sha256_and_wrong_contents_is_refused(
+    tmp_path, monkeypatch, change, got
+):
     monkeypatch.setattr(Progress, "rows", property(lambda p: p.curve))
     save(tmp_path / "c.npz", change(progress()), CONFIG)
     assert got in refusal(tmp_path / "c.npz")

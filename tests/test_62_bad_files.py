@@ -1,4 +1,6 @@
-"""Malicious files: each is refused in one line, within a second and 64 MB of its size, without loss."""
+"""Malicious files: each is refused in one line, within a second and 64 MB of its size,
+without loss.
+"""
 
 import io
 import os
@@ -32,7 +34,7 @@ def somewhere(tmp_path, monkeypatch):
 
 
 def answered(path, read):
-    """The line that refuses a file, within time and memory; the folder stays unchanged."""
+    """The line that refuses a file, within time and memory; the folder stays."""
     from time import process_time
 
     folder, began, before = sorted(os.listdir(path.parent)), process_time(), reset_peak()
@@ -148,7 +150,7 @@ def test_a_manifest_too_large_is_refused_before_it_is_read(tmp_path):
     assert "manifest.npy of" in answered(tmp_path / "c.npz", load)
 
 
-# ---- Omniglot ------------------------------------------------------------------------------------------------------------
+# ---- Omniglot ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", ARCHIVES)
@@ -198,7 +200,7 @@ def test_a_folder_with_something_else_for_a_drawing_is_refused(tmp_path, kind):
         Omniglot(tmp_path)
 
 
-# ---- through the command line ----------------------------------------------------------------------------------------------
+# ---- through the command line --------------------------------------------------------
 
 
 def test_a_bad_checkpoint_ends_the_program_with_one_line_and_status_2_in_time_and_room(tmp_path):
@@ -213,7 +215,8 @@ def test_a_bad_checkpoint_ends_the_program_with_one_line_and_status_2_in_time_an
     ):
         (tmp_path / f"{what}.npz").write_bytes(ARRAYS[what])
     program = (
-        "import sys, time\nfrom refmaml.bench.memory import reset_peak, resident\nfrom refmaml.cli import main\n"
+        "import sys, time\nfrom refmaml.bench.memory import reset_peak, resident\nfrom "
+        "refmaml.cli import main\n"
         "main(['evaluate', 'nothing.npz'])\n"
         "for path in sys.argv[1:]:\n"
         "    before, began = reset_peak(), time.process_time()\n"
@@ -248,7 +251,8 @@ def test_a_large_good_checkpoint_costs_its_size_and_no_more(tmp_path):
         {},
     )
     program = (
-        "import sys\nfrom refmaml.bench.memory import reset_peak, resident\nfrom refmaml.training.checkpoint import load\n"
+        "import sys\nfrom refmaml.bench.memory import reset_peak, resident\nfrom "
+        "refmaml.training.checkpoint import load\n"
         "before = reset_peak()\nload(sys.argv[1])\nprint((resident('VmHWM') or 0) - (before or 0))"
     )
     done = subprocess.run(

@@ -1,4 +1,7 @@
-"""Tasks over ranks: the bits are those of one process. Ranks are threads here; test_63_mpi has processes."""
+"""Tasks over ranks: the bits are those of one process.
+
+Ranks are threads here; test_63_mpi has processes.
+"""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,7 @@
-"""Errors and signals on some ranks stop all ranks in good order. Ranks are threads here."""
+"""Errors and signals on some ranks stop all ranks in good order.
+
+Ranks are threads here.
+"""
 
 import signal
 

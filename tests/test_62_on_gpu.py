@@ -1,6 +1,8 @@
-"""Meta-gradients on arrays of a GPU, on the stand-in for CuPy with the CUDA kernels compiled by g++.
+"""Meta-gradients on arrays of a GPU, on the stand-in for CuPy with the CUDA kernels
+compiled by g++.
 
-Nothing is copied or waited for except where stated; results agree with the reference kernels.
+Nothing is copied or waited for except where stated; results agree with the reference
+kernels.
 """
 
 from dataclasses import dataclass

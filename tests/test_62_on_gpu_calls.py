@@ -1,4 +1,6 @@
-"""Calls beside meta-gradients, and recorded graphs, on arrays of a GPU; on the stand-in for CuPy."""
+"""Calls beside meta-gradients, and recorded graphs, on arrays of a GPU; on the stand-in
+for CuPy.
+"""
 
 from dataclasses import replace
 

@@ -72,7 +72,8 @@ def test_mpiexec_without_mpi4py_is_one_line_with_the_right_command(capsys, monke
         ("1", ""),
         (
             "0",
-            "refmaml: mpiexec: expected mpiexec -n R python -m mpi4py -m refmaml ..., after pip install "
+            "refmaml: mpiexec: expected mpiexec -n R python -m mpi4py -m refmaml ..., after "
+            "pip install "
             "'refmaml[mpi]', got 2 processes without -m mpi4py\n",
         ),
     ):

@@ -1,4 +1,4 @@
-"""Evaluation of held-out tasks with their query examples together, and one at a time."""
+"""Evaluation with the query examples of a task together, and one at a time."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,9 @@ def test_one_at_a_time_is_each_query_example_alone_behind_the_support_set():
 
 
 def test_one_at_a_time_no_query_example_sees_another():
-    """Other images in half of the query set change the other half only if they go together."""
+    """Other images in half of the query set change the other half only if they go
+    together.
+    """
     net, theta, batch = tiny(), tiny().init(0, np.float64), glyphs(4)(range(2))
     phi = FREEZING.adapt(net, theta, batch.x_support, batch.y_support)
     from refmaml.training.evaluation import outputs

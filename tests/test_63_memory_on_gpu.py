@@ -1,4 +1,6 @@
-"""Too little memory on a GPU, and the checks of `verify` there; on the stand-in for CuPy."""
+"""Too little memory on a GPU, and the checks of `verify` there; on the stand-in for
+CuPy.
+"""
 
 from dataclasses import dataclass
 
@@ -72,13 +74,15 @@ def test_where_not_one_task_fits_it_is_one_clear_line(cupy, on_cupy):
     cupy.gpu.limit = 10_000
     with pytest.raises(
         OutOfMemoryError,
-        match=r"^the GPU's memory: expected room for the tasks themselves, got Out of memory [^\n]*$",
+        match=r"^the GPU's memory: expected room for the tasks themselves, got Out of memory "
+        r"[^\n]*$",
     ):
         METHODS[0].meta_gradient(net.with_kernels(on_cupy), theta, batch)
     cupy.gpu.limit = 40_000
     with pytest.raises(
         OutOfMemoryError,
-        match=r"^the GPU's memory: expected room for one task, got Out of memory allocating [\d,]+ bytes "
+        match=r"^the GPU's memory: expected room for one task, got Out of memory allocating "
+        r"[\d,]+ bytes "
         r"\(allocated so far: [\d,]+ bytes\) \(recompute=True, [^\n]*\)$",
     ):
         METHODS[0].meta_gradient(net.with_kernels(on_cupy), theta, batch)

@@ -1,4 +1,6 @@
-"""Ranks that mpiexec starts: the same bits, one rank that prints, an orderly end after any failure."""
+"""Ranks that mpiexec starts: the same bits, one rank that prints, an orderly end after
+any failure.
+"""
 
 import os
 import pty
@@ -26,8 +28,8 @@ pytestmark = [
     pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec: pip install 'refmaml[mpi]'"),
 ]
 
-# Other kernels would be compiled first. Three tasks give two ranks one and two, and leave one
-# of four ranks without a task.
+# Other kernels would be compiled first. Three tasks give two ranks one and two, and
+# leave one of four ranks without a task.
 SMALL = [
     "--data",
     "sinusoid",
@@ -148,8 +150,8 @@ def test_ctrl_c_saves_and_the_printed_command_resumes_to_the_same_bits(folder):
     assert going.returncode == 130
     line = next(line for line in err.splitlines() if line.startswith("refmaml:"))
     assert (
-        line
-        == "refmaml: interrupted; saved; to go on: mpiexec -n 2 python -m mpi4py -m refmaml train --resume --out run"
+        line == "refmaml: interrupted; saved; to go on: mpiexec -n 2 python -m mpi4py -m refmaml "
+        "train --resume --out run"
     )
     assert err.count("refmaml:") == 1 and "BAD TERMINATION" not in err
     step = checkpoint.load("run/checkpoint.npz")[0].step

@@ -68,7 +68,10 @@ def test_parts_of_a_killed_process_are_removed_by_the_next_start():
 
 
 def test_going_on_with_other_threads_and_chunks_changes_no_bit(monkeypatch):
-    """With Numba's kernels. Each part of the run is a process with another number of threads."""
+    """With Numba's kernels.
+
+    Each part of the run is a process with another number of threads.
+    """
 
     def part(out, steps, threads, chunk, *more):
         monkeypatch.setenv("NUMBA_NUM_THREADS", str(threads))
@@ -177,7 +180,8 @@ def test_a_second_process_in_a_folder_gets_one_line_and_the_first_is_not_disturb
 ):
     run("--steps", "2")
     code = (
-        "import sys, time; from pathlib import Path; from refmaml.storage.locks import sole_writer\n"
+        "import sys, time; from pathlib import Path; from refmaml.storage.locks import "
+        "sole_writer\n"
         "with sole_writer(Path('run')): print('in', flush=True); sys.stdin.read()"
     )
     with python(code, stdin=subprocess.PIPE) as other:

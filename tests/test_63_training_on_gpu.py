@@ -1,4 +1,6 @@
-"""Evaluation and training on arrays of a GPU, on the stand-in for CuPy, as in test_62_on_gpu."""
+"""Evaluation and training on arrays of a GPU, on the stand-in for CuPy, as in
+test_62_on_gpu.
+"""
 
 from dataclasses import dataclass, replace
 

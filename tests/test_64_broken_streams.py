@@ -1,4 +1,5 @@
-"""A run whose messages cannot be written, or whose folder disappears, continues or ends in one line.
+"""A run whose messages cannot be written, or whose folder disappears, continues or ends
+in one line.
 
 Files that were complete before are still there.
 """
@@ -43,7 +44,7 @@ def do_at(monkeypatch, step, act):
     monkeypatch.setattr(trainer, "advance", acted)
 
 
-# ---- streams ----------------------------------------------------------------------------------------------------------
+# ---- streams -------------------------------------------------------------------------
 
 
 def process(*argv, **streams):
@@ -82,7 +83,8 @@ def test_a_result_that_cannot_be_shown_is_written_and_that_is_one_line():
     assert done.returncode == 2
     assert (
         done.stderr
-        == "refmaml: stdout: expected a place to read from or write to, got No space left on device\n"
+        == "refmaml: stdout: expected a place to read from or write to, got No space left on "
+        "device\n"
     )
     assert left("run")[0] == 3 and Path("run/result.json").exists()
 
@@ -107,14 +109,15 @@ def test_a_second_ctrl_c_saves_too_where_stderr_is_a_broken_pipe(monkeypatch):
     assert run("--steps", "6") == 130 and left("run")[0] == 3
 
 
-# ---- the folder changes ------------------------------------------------------------------------------------------------------
+# ---- the folder changes --------------------------------------------------------------
 
 
 def test_a_folder_that_is_removed_meanwhile_is_one_line_and_is_not_made_again(capsys, monkeypatch):
     do_at(monkeypatch, 3, lambda: shutil.rmtree("run"))
     assert run("--steps", "6") == 2
     assert capsys.readouterr().err == (
-        "refmaml: run: expected the folder this run began in, got one that was removed, or that another process took\n"
+        "refmaml: run: expected the folder this run began in, got one that was removed, or "
+        "that another process took\n"
     )
     assert not os.path.exists("run")
 
@@ -157,8 +160,8 @@ def test_a_run_that_diverges_where_its_curve_cannot_be_written_says_both(capsys,
     err = capsys.readouterr().err
     assert err.startswith("refmaml: meta-step 2: ") and err.count("\n") == 1
     assert (
-        "checkpoint.npz is as it was after step 0, run/curve.csv: expected a file that can be written, got a read-only file"
-        in err
+        "checkpoint.npz is as it was after step 0, run/curve.csv: expected a file that can "
+        "be written, got a read-only file" in err
     )
 
 
@@ -168,7 +171,7 @@ def test_a_curve_of_extreme_numbers_is_drawn_without_a_warning():
     assert os.path.getsize("curve.png") > 0
 
 
-# ---- file systems -------------------------------------------------------------------------------------------------------------
+# ---- file systems --------------------------------------------------------------------
 
 
 def test_where_folders_cannot_be_synced_files_still_are(monkeypatch):
@@ -202,7 +205,7 @@ def test_a_pipe_without_a_reader_is_one_line_and_stays_a_pipe():
     assert stat.S_ISFIFO(os.stat("pipe").st_mode)
 
 
-# ---- a start that fails ---------------------------------------------------------------------------------------------------------
+# ---- a start that fails --------------------------------------------------------------
 
 
 def test_a_start_that_fails_does_not_block_the_next(capsys):
@@ -217,7 +220,8 @@ def test_another_configuration_file_is_not_overwritten(capsys):
     assert run("--steps", "2") == 2
     assert (
         capsys.readouterr().err
-        == "refmaml: --out: expected a folder in which a run overwrites nothing, got run with a config.json\n"
+        == "refmaml: --out: expected a folder in which a run overwrites nothing, got run "
+        "with a config.json\n"
     )
     assert os.listdir("run") == ["config.json"] and Path("run/config.json").read_text() == "{}"
 

@@ -1,4 +1,6 @@
-"""A run whose disk is full, or that diverges, ends in one line; earlier files are still there."""
+"""A run whose disk is full, or that diverges, ends in one line; earlier files are still
+there.
+"""
 
 import errno
 import io
@@ -24,7 +26,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-# ---- no disk -------------------------------------------------------------------------------------------------------------
+# ---- no disk -------------------------------------------------------------------------
 
 
 class Full:
@@ -79,7 +81,8 @@ def test_a_disk_that_fails_at_any_write_is_one_line_and_the_last_checkpoint_stay
 
 def test_a_limit_on_file_sizes_is_one_line_and_the_last_checkpoint_stays():
     code = (
-        "import resource, sys; from refmaml.cli import main\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "import resource, sys; from refmaml.cli import "
+        "main\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     run("--steps", "2")
@@ -103,7 +106,8 @@ def test_a_periodic_save_that_fails_is_reported_and_tried_again(capsys, monkeypa
         calls.append(arguments[1].step)
         if len(calls) in (2, 3):
             raise DataError(
-                "run/checkpoint.npz: expected a file that can be written, got No space left on device"
+                "run/checkpoint.npz: expected a file that can be written, got No space left "
+                "on device"
             )
         save(*arguments)
 
@@ -183,7 +187,7 @@ def test_evaluate_checks_before_the_work_that_its_result_can_be_written(capsys, 
     assert (folder / "kept.json").read_text() == "kept"
 
 
-# ---- diverging -----------------------------------------------------------------------------------------------------------
+# ---- diverging -----------------------------------------------------------------------
 
 
 def test_a_diverging_run_names_step_task_and_layer_and_keeps_the_last_checkpoint(
@@ -202,7 +206,8 @@ def test_a_diverging_run_names_step_task_and_layer_and_keeps_the_last_checkpoint
     assert run("--steps", "9", "--chunk", "2") == 2
     out, err = capsys.readouterr()
     assert out == "" and err == (
-        "refmaml: meta-step 5: query set: the inputs: expected finite numbers, got 1 non-finite ones in task 2; "
+        "refmaml: meta-step 5: query set: the inputs: expected finite numbers, got 1 "
+        "non-finite ones in task 2; "
         "run/checkpoint.npz is as it was after step 0, the curve goes to step 4\n"
     )
     assert checkpoint.load("run/checkpoint.npz")[0].step == 0
@@ -251,6 +256,7 @@ def test_an_optimiser_whose_state_overflows_is_stopped_before_it_stands_still(ca
     recipe = replace(recipe, optimizer=Steep())
     with pytest.raises(
         NonFiniteError,
-        match=r"^meta-step 1: the update: expected finite v, got 1 non-finite ones, .* 5 \(0.bias\)",
+        match=r"^meta-step 1: the update: expected finite v, got 1 non-finite ones, .* 5 "
+        r"\(0.bias\)",
     ):
         advance(recipe, recipe.start(recipe.net.init(0)))

@@ -1,4 +1,6 @@
-"""Monitors: a picture that is always complete and cheap, and event files for TensorBoard."""
+"""Monitors: a picture that is always complete and cheap, and event files for
+TensorBoard.
+"""
 
 import math
 import struct
@@ -55,7 +57,7 @@ def progress(steps, **more):
     return Progress(np.zeros(2), {}, rows, steps)
 
 
-# ---- the picture -------------------------------------------------------------------------------------------
+# ---- the picture ---------------------------------------------------------------------
 
 
 def drawings(monkeypatch, clock, cost, step_time, total):
@@ -147,7 +149,7 @@ def test_only_pngs_are_drawn(capsys):
     )
 
 
-# ---- event files -------------------------------------------------------------------------------------------
+# ---- event files ---------------------------------------------------------------------
 
 
 def events_in(folder):
@@ -273,7 +275,8 @@ def test_a_disk_that_fills_ends_the_events_and_not_the_run(folder, capsys):
         events.close()
         full.raw.close()  # what it holds back cannot be written
     assert capsys.readouterr().err == (
-        f"refmaml: {folder / 'tb'}: expected a folder that can be written, got No space left on device; "
+        f"refmaml: {folder / 'tb'}: expected a folder that can be written, got No space left "
+        "on device; "
         "training continues without events\n"
     )
 

@@ -18,7 +18,7 @@ from refmaml.training import Progress, Row, Rows, advance, checkpoint, trainer
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-# ---- what a run leaves -------------------------------------------------------------------------------------
+# ---- what a run leaves ---------------------------------------------------------------
 
 
 def test_train_leaves_checkpoint_curve_picture_configuration_and_result(capsys):
@@ -92,7 +92,7 @@ def test_the_checkpoint_has_no_path_of_the_data(monkeypatch):
     assert "data_root" not in configuration("--data", "omniglot", "--data-root", "somewhere")
 
 
-# ---- going on ----------------------------------------------------------------------------------------------
+# ---- going on ------------------------------------------------------------------------
 
 
 def test_ten_steps_resumed_to_twenty_are_twenty_bit_for_bit():
@@ -212,11 +212,12 @@ def test_recomputed_activations_change_no_bit_of_a_run_and_may_be_chosen_again(c
     capsys.readouterr()
     assert (
         error_of(capsys, "train", "--out", "x", "--method", "reptile", "--recompute")
-        == "--recompute: expected --method maml or anil or meta-sgd or maml++ or cavia beside it, got --method reptile"
+        == "--recompute: expected --method maml or anil or meta-sgd or maml++ or cavia "
+        "beside it, got --method reptile"
     )
 
 
-# ---- as a program ------------------------------------------------------------------------------------------
+# ---- as a program --------------------------------------------------------------------
 
 
 def test_help_lists_every_command(capsys):

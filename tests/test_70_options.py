@@ -1,4 +1,4 @@
-"""The options of the command line: the configuration they make, and errors in one line."""
+"""Options of the command line: the configuration they make, and their errors."""
 
 import json
 

@@ -1,4 +1,6 @@
-"""`refmaml verify`: table, JSON and exit status, with right kernels and with a wrong one."""
+"""`refmaml verify`: table, JSON and exit status, with right kernels and with a wrong
+one.
+"""
 
 import json
 
@@ -13,7 +15,7 @@ from refmaml.oracles.tolerance import Check
 
 @pytest.fixture
 def short_ladder(monkeypatch):
-    """Only the ladder's first, second and fifth section; tests 30 to 42 run the others."""
+    """Only three sections of the ladder; tests 30 to 42 run the others."""
 
     def short(kernel_set, whole=True):
         yield "layers and losses", ladder.layers(kernel_set)

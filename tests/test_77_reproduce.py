@@ -52,8 +52,8 @@ def test_an_unfinished_cell_says_so_and_goes_on_to_the_bits_of_an_unbroken_run(
         assert reproduce(*chosen, "--out", "broken") == 130
     err = capsys.readouterr().err
     assert (
-        "saved; to go on: refmaml reproduce omniglot --protocols as-published --columns 5w1s --rows reptile --out broken"
-        in err
+        "saved; to go on: refmaml reproduce omniglot --protocols as-published --columns 5w1s "
+        "--rows reptile --out broken" in err
     )
     reproduce(*chosen, "--out", "broken", "--budget", "0s")
     assert "unfinished: step 2 of 4" in capsys.readouterr().out
@@ -141,7 +141,8 @@ def test_a_budget_is_read_with_its_units(text, value):
         ),
         (
             ["--data-root", "/dev"],
-            "/dev: expected Omniglot's images_background.zip or the folder images_background, got neither "
+            "/dev: expected Omniglot's images_background.zip or the folder "
+            "images_background, got neither "
             "(download=True fetches the archives)",
         ),
         ([], "--data-root: expected the folder that holds Omniglot, got nothing"),

@@ -1,4 +1,6 @@
-"""`refmaml reproduce omniglot`: damaged files, signals, changed configurations, divergence."""
+"""`refmaml reproduce omniglot`: damaged files, signals, changed configurations,
+divergence.
+"""
 
 import json
 import os
@@ -31,8 +33,8 @@ def test_a_damaged_result_is_one_line(tiny, capsys, content):
     assert reproduce("--rows", "maml", "--protocols", "equal") == 2
     err = capsys.readouterr().err
     assert (
-        err
-        == "refmaml: runs/omniglot/equal/5w1s/maml/result.json: expected a cell's result, got no JSON\n"
+        err == "refmaml: runs/omniglot/equal/5w1s/maml/result.json: expected a cell's result, "
+        "got no JSON\n"
     )
 
 
@@ -87,7 +89,8 @@ def test_a_signal_while_a_cell_is_judged_says_how_to_go_on(
         assert reproduce(*chosen, "--out", "my runs") == status
     err = capsys.readouterr().err
     assert err == (
-        "refmaml: interrupted; to go on: refmaml reproduce omniglot --protocols equal --columns 5w1s --rows maml "
+        "refmaml: interrupted; to go on: refmaml reproduce omniglot --protocols equal "
+        "--columns 5w1s --rows maml "
         "--out 'my runs' --data-root . --quiet\n"
     )
     assert (

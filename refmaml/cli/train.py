@@ -1,4 +1,6 @@
-"""`refmaml train`: meta-train a net; leave its checkpoint, learning curve and held-out result."""
+"""`refmaml train`: meta-train a net; leave its checkpoint, learning curve and held-out
+result.
+"""
 
 import os
 import shlex
@@ -20,7 +22,8 @@ from refmaml.cli.run_folder import (
 )
 from refmaml.errors import ArgumentError, NonFiniteError, expect
 
-# Options that --resume may change: how long to train, and nothing that changes the steps.
+# Options that --resume may change: how long to train, and nothing that changes the
+# steps.
 CHANGEABLE = ("steps", "minutes", "chunk", *options.SAVED["evaluation"])
 RUN_OPTIONS = (
     "out",
@@ -92,8 +95,8 @@ def run(arguments):
 def prepare(ranks, given, config, now):
     """(Recipe, the Progress at step 0, a function meta-parameters -> Evaluation).
 
-    now  the Progress of a checkpoint, whose size is checked before anything is allocated;
-         None for a new run
+    now  the Progress of a checkpoint, whose size is checked before anything is
+         allocated; None for a new run
     """
     from refmaml.cli import problem
     from refmaml.training.monitor import require_tensorboardx
@@ -116,7 +119,7 @@ def prepare(ranks, given, config, now):
 
 
 def open_run(given, stack):
-    """(Progress, configuration, folder) of the run to resume, locked for this process."""
+    """(Progress, configuration, folder) of the run to resume, which is locked."""
     expect(
         "out" in given, "--out", "the folder of the run to go on with, beside --resume", "nothing"
     )
@@ -160,7 +163,8 @@ def create_folder(path, given, config, now, resume, stack):
 
 
 def open_monitors(folder, now, given, stack):
-    """The monitors of --plot and --tensorboard, open until the ExitStack `stack` closes.
+    """The monitors of --plot and --tensorboard, open until the ExitStack `stack`
+    closes.
 
     Raises ArgumentError, DataError.
     """
@@ -191,7 +195,8 @@ def train_then(
     monitors=(),
     save_every=60.0,
 ):
-    """Train from `now` to the run's end, or `minutes` in all; return then(meta-parameters).
+    """Train from `now` to the run's end, or `minutes` in all; return
+    then(meta-parameters).
 
     command  the command that resumes the run; printed when a signal stops it
     Raises NonFiniteError, which names the files that are left, where training diverges.

@@ -22,14 +22,15 @@ MIN_SAVE_PAUSE = 19
 class Recipe:
     """What stays the same from step to step.
 
-    sample     step -> Batch. Tasks come from counters, so that a step's tasks do not depend
-               on earlier steps. With several ranks: the tasks of this rank, or None
+    sample     step -> Batch. Tasks come from counters, so that a step's tasks do not
+               depend on earlier steps. With several ranks: the tasks of this rank, or
+               None
     optimizer  one of refmaml.training.optimizers
     schedule   its learning rate: step -> lr
     chunk      tasks in memory at once; None: as many as meta_gradient takes
     ranks      the processes that share the tasks
-    meta_step  (recipe, Progress) -> Step, see meta_step.py. On a GPU `train` replaces the
-               default by a MetaStep, which replays a CUDA graph
+    meta_step  (recipe, Progress) -> Step, see meta_step.py. On a GPU `train` replaces
+               the default by a MetaStep, which replays a CUDA graph
     """
 
     net: Any
@@ -49,7 +50,8 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Progress:
-    """What changes from step to step: all that a later process needs to continue bit for bit.
+    """What changes from step to step: all that a later process needs to continue bit
+    for bit.
 
     meta   (M,)
     state  the optimiser's, {name: array (M,)}
@@ -73,7 +75,10 @@ class Progress:
 
     @property
     def rows(self):
-        """The curve up to this step. Steps of one run share one table, which may hold more."""
+        """The curve up to this step.
+
+        Steps of one run share one table, which may hold more.
+        """
         return self.curve[: self.step]
 
 
@@ -96,7 +101,9 @@ def advance(recipe, now):
 
 
 def finished(now, steps, minutes):
-    """Whether `steps` were taken or `minutes` were spent since training began; None: no limit."""
+    """Whether `steps` were taken or `minutes` were spent since training began; None: no
+    limit.
+    """
     return (steps is not None and now.step >= steps) or (
         minutes is not None and now.seconds >= 60 * minutes
     )
@@ -113,18 +120,19 @@ def train(
     save_every=60.0,
     on_save_error=None,
 ):
-    """Meta-steps from `now` until `steps` were taken or `minutes` spent, earlier runs included.
+    """Meta-steps from `now` until `steps` were taken or `minutes` spent, earlier runs
+    included.
 
     show           called with each new Progress
-    save           called with a Progress every `save_every` seconds (less often where a save
-                   takes long, see MIN_SAVE_PAUSE), at the end, and before a Ctrl-C is
-                   raised as KeyboardInterrupt
-    on_save_error  called with the DataError of a periodic save that failed; training goes
-                   on. Without it, and at the end, the error is raised
+    save           called with a Progress every `save_every` seconds (less often where a
+                   save takes long, see MIN_SAVE_PAUSE), at the end, and before a Ctrl-C
+                   is raised as KeyboardInterrupt
+    on_save_error  called with the DataError of a periodic save that failed; training
+                   goes on. Without it, and at the end, the error is raised
 
-    A thread samples the tasks of the next steps while this one computes. Returns the last
-    Progress. Raises ArgumentError, NonFiniteError (naming step, task and layer; without a
-    save), DataError.
+    A thread samples the tasks of the next steps while this one computes. Returns the
+    last Progress. Raises ArgumentError, NonFiniteError (naming step, task and layer;
+    without a save), DataError.
     """
     limited = steps is not None or minutes is not None
     expect(limited, "steps", "a number of steps, or of minutes", "neither")
@@ -148,7 +156,9 @@ def train(
 
 
 def on_device(recipe, now, save):
-    """Recipe, Progress and save of a run on a GPU: `save` gets a Progress with NumPy's arrays."""
+    """Recipe, Progress and save of a run on a GPU: `save` gets a Progress with NumPy's
+    arrays.
+    """
     kernels = recipe.net.kernels
     if recipe.ranks.size == 1 and recipe.meta_step is meta_step:
         recipe = replace(recipe, meta_step=MetaStep())
