@@ -12,6 +12,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from bad_files import header
 
 from refmaml.errors import DataError
 from refmaml.training import Progress, Row
@@ -78,12 +79,6 @@ def packed(members, **options):
 def members(path):
     with zipfile.ZipFile(path) as archive:
         return [(name, archive.read(name)) for name in archive.namelist()]
-
-
-def header(text):
-    """A .npy file of format 1.0 with the given header and no data."""
-    text = text.encode().ljust(118) + b"\n"
-    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
 def test_a_checkpoint_comes_back_bit_for_bit(path):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from clock import Clock
 from PIL import Image
+from small_runs import SMALL
 
 from refmaml import errors
 from refmaml.cli import main
@@ -26,19 +27,6 @@ from refmaml.training.monitor import (
     Picture,
 )
 
-SMALL = [
-    "--data",
-    "sinusoid",
-    "--hidden",
-    "4",
-    "--tasks",
-    "3",
-    "--eval-tasks",
-    "5",
-    "--kernels",
-    "reference",
-    "--quiet",
-]
 needs_tensorboardx = pytest.mark.skipif(
     find_spec("tensorboardX") is None,
     reason="tensorboardX is not installed: pip install 'refmaml[tensorboard]'",

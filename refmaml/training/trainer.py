@@ -82,6 +82,10 @@ class Progress:
         return self.curve[: self.step]
 
 
+def no_op(now):
+    """The callback that does nothing."""
+
+
 def advance(recipe, now):
     """The Progress one meta-step after `now`, which stays unchanged.
 
@@ -115,13 +119,12 @@ def train(
     *,
     steps=None,
     minutes=None,
-    show=None,
-    save=None,
+    show=no_op,
+    save=no_op,
     save_every=60.0,
     on_save_error=None,
 ):
-    """Meta-steps from `now` until `steps` were taken or `minutes` spent, earlier runs
-    included.
+    """Meta-steps from `now` to `steps` or `minutes` in all, earlier runs included.
 
     show           called with each new Progress
     save           called with a Progress every `save_every` seconds (less often where a
@@ -130,24 +133,22 @@ def train(
     on_save_error  called with the DataError of a periodic save that failed; training
                    goes on. Without it, and at the end, the error is raised
 
-    A thread samples the tasks of the next steps while this one computes. Returns the
-    last Progress. Raises ArgumentError, NonFiniteError (naming step, task and layer;
-    without a save), DataError.
+    Returns the last Progress. Raises ArgumentError, DataError, and NonFiniteError
+    (naming step, task and layer; nothing is saved then).
     """
     limited = steps is not None or minutes is not None
     expect(limited, "steps", "a number of steps, or of minutes", "neither")
     kernels, given_on_host = recipe.net.kernels, isinstance(now.meta, np.ndarray)
-    save, show = save or no_op, show or no_op
     if kernels.on_device:  # meta and the optimiser's state stay on the GPU during training
         recipe, now, save = on_device(recipe, now, save)
     try:
         with prefetch(recipe.sample, steps) as sample:
-            recipe, due = replace(recipe, sample=sample), time.monotonic() + save_every
+            recipe = replace(recipe, sample=sample)
+            saver = PeriodicSave(save, save_every, on_save_error)
             while recipe.ranks.should_continue(not finished(now, steps, minutes)):
                 now = advance(recipe, now)
                 show(now)
-                if time.monotonic() >= due:
-                    due = periodic_save(save, now, save_every, on_save_error)
+                saver(now)
         save(now)
     except KeyboardInterrupt:
         save(now)
@@ -169,18 +170,22 @@ def on_device(recipe, now, save):
     )
 
 
-def periodic_save(save, now, save_every, on_save_error):
-    """Save, or report the error; returns the time of the next save."""
-    started = time.monotonic()
-    try:
-        save(now)
-    except DataError as error:
-        if on_save_error is None:
-            raise
-        on_save_error(error)
-    done = time.monotonic()
-    return done + max(save_every, MIN_SAVE_PAUSE * (done - started))
+class PeriodicSave:
+    """saver(now): saves when it is due; on_save_error gets a DataError, if given."""
 
+    def __init__(self, save, save_every, on_save_error):
+        self.save, self.save_every, self.on_save_error = save, save_every, on_save_error
+        self.due = time.monotonic() + save_every
 
-def no_op(now):
-    """The callback that does nothing."""
+    def __call__(self, now):
+        started = time.monotonic()
+        if started < self.due:
+            return
+        try:
+            self.save(now)
+        except DataError as error:
+            if self.on_save_error is None:
+                raise
+            self.on_save_error(error)
+        done = time.monotonic()
+        self.due = done + max(self.save_every, MIN_SAVE_PAUSE * (done - started))

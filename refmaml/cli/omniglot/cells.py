@@ -171,7 +171,7 @@ def evaluate_cell(cell, now, place):
     started = time.perf_counter()
     method, net = problem.make_method(config), problem.make_net(config)
     evaluator = problem.make_evaluators(config, net, method, len(now.meta), WAYS.values(), **place)
-    evaluations = evaluator(now.meta)
+    evaluations = dict(zip(WAYS, evaluator(now.meta), strict=True))
     result = {
         "protocol": cell.protocol,
         "row": cell.row,
@@ -182,8 +182,7 @@ def evaluate_cell(cell, now, place):
         "tasks": config["eval_tasks"],
         "judged_in": round(time.perf_counter() - started, 1),
         "evaluations": {
-            way: {"accuracy": e.mean, "interval": e.interval}
-            for way, e in zip(WAYS, evaluations, strict=True)
+            way: {"accuracy": e.mean, "interval": e.interval} for way, e in evaluations.items()
         },
         "configuration": cell.configuration,
         **report.circumstances(),
