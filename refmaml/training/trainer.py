@@ -104,6 +104,12 @@ def advance(recipe, now):
     return Progress(after.meta, after.state, curve, t)
 
 
+def check_limits(steps, minutes):
+    """Raise ArgumentError unless `steps` or `minutes` is given."""
+    limited = steps is not None or minutes is not None
+    expect(limited, "steps", "a number of steps, or of minutes", "neither")
+
+
 def finished(now, steps, minutes):
     """Whether `steps` were taken or `minutes` were spent since training began; None: no
     limit.
@@ -129,15 +135,14 @@ def train(
     show           called with each new Progress
     save           called with a Progress every `save_every` seconds (less often where a
                    save takes long, see MIN_SAVE_PAUSE), at the end, and before a Ctrl-C
-                   is raised as KeyboardInterrupt
+                   raises KeyboardInterrupt
     on_save_error  called with the DataError of a periodic save that failed; training
                    goes on. Without it, and at the end, the error is raised
 
     Returns the last Progress. Raises ArgumentError, DataError, and NonFiniteError
     (naming step, task and layer; nothing is saved then).
     """
-    limited = steps is not None or minutes is not None
-    expect(limited, "steps", "a number of steps, or of minutes", "neither")
+    check_limits(steps, minutes)
     kernels, given_on_host = recipe.net.kernels, isinstance(now.meta, np.ndarray)
     if kernels.on_device:  # meta and the optimiser's state stay on the GPU during training
         recipe, now, save = on_device(recipe, now, save)
