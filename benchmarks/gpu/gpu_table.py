@@ -1,7 +1,9 @@
-"""The README's part about GPUs, from the committed benchmarks/gpu/gpu.json: what was run on which device, its results, and what was not.
+"""The document's text about GPUs, made from the committed benchmarks/gpu/gpu.json.
 
-python benchmarks/gpu/gpu_table.py            prints it
-python benchmarks/gpu/gpu_table.py --write    puts it into the README, between its two marks
+It says what was run on which device, with which results, and what was not run.
+
+    python benchmarks/gpu/gpu_table.py            prints it
+    python benchmarks/gpu/gpu_table.py --write    puts it into the README, at its marks
 """
 
 import json
@@ -15,7 +17,8 @@ BEGIN, END = (
     "<!-- end -->\n",
 )
 NEVER = "**not yet run on a GPU**"
-SHOWN = "max-pool, support"  # the net whose convolutions are shown, and their shape: 64 channels of 14 x 14
+# The net whose convolutions are shown, and their shape: 64 channels of 14 x 14.
+SHOWN = "max-pool, support"
 ON_14 = "x14x14"
 
 
@@ -62,7 +65,7 @@ def device_line(found):
     )
 
 
-# ---- a line for each section -------------------------------------------------------------------------------------
+# ---- a line for each section ----
 
 
 def verdict(name, entry):
@@ -134,7 +137,7 @@ DETAILS = {
 }
 
 
-# ---- tables ------------------------------------------------------------------------------------------------------
+# ---- tables ----
 
 
 def result(found, section, part):
@@ -240,7 +243,7 @@ def meta(found):
     return lines
 
 
-# ---- the README --------------------------------------------------------------------------------------------------
+# ---- the README ----
 
 
 def committed():
