@@ -1,7 +1,9 @@
-"""The table of docs/gpu.md from the committed benchmarks/gpu/gpu.json: the device, what ran on it, and what did not.
+"""The document's text about GPUs, made from the committed benchmarks/gpu/gpu.json.
 
-python benchmarks/gpu/gpu_table.py            prints it
-python benchmarks/gpu/gpu_table.py --write    writes it into docs/gpu.md, between its two marks
+It says what was run on which device, with which results, and what was not run.
+
+    python benchmarks/gpu/gpu_table.py            prints it
+    python benchmarks/gpu/gpu_table.py --write    puts it into the README, at its marks
 """
 
 import json
@@ -9,13 +11,14 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PAGE, RESULT = HERE.parent.parent / "docs" / "gpu.md", HERE / "gpu.json"
+README, RESULT = HERE.parent.parent / "README.md", HERE / "gpu.json"
 BEGIN, END = (
     "<!-- what was run on a GPU: python benchmarks/gpu/gpu_table.py --write -->\n",
     "<!-- end -->\n",
 )
 NEVER = "**not yet run on a GPU**"
-SHOWN = "max-pool, support"  # the net whose convolutions are shown, and their shape: 64 channels of 14 x 14
+# The net whose convolutions are shown, and their shape: 64 channels of 14 x 14.
+SHOWN = "max-pool, support"
 ON_14 = "x14x14"
 
 
@@ -57,12 +60,12 @@ def device_line(found):
     return (
         f"Run on one {about['name']} (driver {about.get('driver', 'unknown')}, CUDA {about['cuda_runtime'] // 1000}."
         f"{about['cuda_runtime'] % 1000 // 10}, CuPy {about['cupy']}, PyTorch {versions.get('torch') or 'absent'}, "
-        f"JAX {versions.get('jax') or 'absent'}), by `make gpu`; every figure is in [gpu.json](../benchmarks/gpu/gpu.json)."
+        f"JAX {versions.get('jax') or 'absent'}), by `make gpu`; every figure is in [gpu.json](benchmarks/gpu/gpu.json)."
         + (" The sections were run on more than one state of the code." if len(codes) > 1 else "")
     )
 
 
-# ---- a line for each section -------------------------------------------------------------------------------------
+# ---- a line for each section ----
 
 
 def verdict(name, entry):
@@ -134,7 +137,7 @@ DETAILS = {
 }
 
 
-# ---- tables ------------------------------------------------------------------------------------------------------
+# ---- tables ----
 
 
 def result(found, section, part):
@@ -240,7 +243,7 @@ def meta(found):
     return lines
 
 
-# ---- docs/gpu.md ------------------------------------------------------------------------------------------------
+# ---- the README ----
 
 
 def committed():
@@ -248,9 +251,9 @@ def committed():
     return json.loads(RESULT.read_text()) if RESULT.exists() else None
 
 
-def between(page):
-    """(before, the part, after) of the text of docs/gpu.md."""
-    before, _, rest = page.partition(BEGIN)
+def between(readme):
+    """(before, the part, after) of a README's text."""
+    before, _, rest = readme.partition(BEGIN)
     part, _, after = rest.partition(END)
     return before + BEGIN, part, END + after
 
@@ -264,8 +267,8 @@ def main(argv):
     if argv != ["--write"]:
         print(part, end="")
         return
-    before, _, after = between(PAGE.read_text())
-    PAGE.write_text(before + part + after)
+    before, _, after = between(README.read_text())
+    README.write_text(before + part + after)
 
 
 if __name__ == "__main__":
