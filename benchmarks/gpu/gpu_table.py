@@ -3,7 +3,7 @@
 It says what was run on which device, with which results, and what was not run.
 
     python benchmarks/gpu/gpu_table.py            prints it
-    python benchmarks/gpu/gpu_table.py --write    puts it into the README, at its marks
+    python benchmarks/gpu/gpu_table.py --write    writes it into docs/gpu.md, at its marks
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-README, RESULT = HERE.parent.parent / "README.md", HERE / "gpu.json"
+PAGE, RESULT = HERE.parent.parent / "docs" / "gpu.md", HERE / "gpu.json"
 BEGIN, END = (
     "<!-- what was run on a GPU: python benchmarks/gpu/gpu_table.py --write -->\n",
     "<!-- end -->\n",
@@ -243,7 +243,7 @@ def meta(found):
     return lines
 
 
-# ---- the README ----
+# ---- docs/gpu.md ----
 
 
 def committed():
@@ -252,7 +252,7 @@ def committed():
 
 
 def between(readme):
-    """(before, the part, after) of a README's text."""
+    """(before, the part, after) of the text of docs/gpu.md."""
     before, _, rest = readme.partition(BEGIN)
     part, _, after = rest.partition(END)
     return before + BEGIN, part, END + after
@@ -267,8 +267,8 @@ def main(argv):
     if argv != ["--write"]:
         print(part, end="")
         return
-    before, _, after = between(README.read_text())
-    README.write_text(before + part + after)
+    before, _, after = between(PAGE.read_text())
+    PAGE.write_text(before + part + after)
 
 
 if __name__ == "__main__":
