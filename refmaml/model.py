@@ -5,9 +5,61 @@ need more (a copy of the arrays, a different order of the work) overrides these
 functions; the methods stay as they are.
 """
 
+from collections.abc import Callable
+from typing import Any, Protocol
+
 import numpy as np
 
+from refmaml.layers.layer import Array
 from refmaml.nonfinite import refuse_pass
+
+
+class Net(Protocol):
+    """What the methods use of a model; Network, Quadratic and Model say more of each.
+
+    Arrays of one or of all tasks are rows: w (T or 1, P), v (T or 1, P).
+    """
+
+    kernels: Any
+
+    @property
+    def early_stop(self) -> bool:
+        """Whether a loop may end when all tasks are solved."""
+
+    @property
+    def num_params(self) -> int:
+        """P."""
+
+    @property
+    def blocks(self) -> list[slice]:
+        """The slices of the flat vector that hold one named array each."""
+
+    def primal(self, w: Array, x: Array, y: Array, /, keep: bool = True) -> Any:
+        """Loss and gradient at w, kept so that `hvp` need not repeat them."""
+
+    def loss(self, w: Array, x: Array, y: Array, /) -> Array:
+        """The loss of each task, (T,)."""
+
+    def hvp(self, primal: Any, v: Array, /) -> Array:
+        """H v of each task, (T, P)."""
+
+    def mask(self, patterns: tuple, /) -> np.ndarray:
+        """(P,) of bools: the parameters that the patterns select."""
+
+    def run(self, work: Callable, /, *arrays: Array) -> tuple[list, dict]:
+        """The vectors and figures of work(net, *arrays)."""
+
+    def require(self, ok: Any, refuse: Callable[[], None], /) -> None:
+        """Call refuse(), which raises, unless `ok`."""
+
+    def require_finite(self, primal: Any, w: Array, x: Array, stage: str, /) -> None:
+        """Raise NonFiniteError unless loss and gradient are finite."""
+
+    def adapt_mask(self, adapts: tuple, frozen: tuple = (), /) -> Array:
+        """(P,) of bools: the parameters that adapt."""
+
+    def name_of(self, place: int, /) -> str:
+        """ " (0.weight)", or "", for an entry of the flat vector."""
 
 
 class Model:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = (
     ("kernels",),
     ("errors", "version", "log", "progress", "interrupts", "nonfinite", "documents"),
-    ("batch", "arrays", "storage"),
+    ("arguments", "batch", "arrays", "storage"),
     ("layers", "update_rules"),
     ("parameters", "model"),
     ("network", "quadratic", "operators"),

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+from refmaml.batch import Batch
+from refmaml.layers.layer import Array
 from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query_pass
 from refmaml.methods.meta_gradient import TaskGradients
+from refmaml.model import Net
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,12 @@ class CAVIA(DifferentiatedLoop):
 
     adapts: tuple = ("context",)
 
-    def start(self, net, meta):
+    def start(self, net: Net, meta: Array) -> tuple[Array, list[Array]]:
         """theta with the context at 0 (1, P), and alpha on the context."""
         _, rates = super().start(net, meta)
         return (meta * (1 - self.adapting(net, meta)))[None], rates
 
-    def task_gradients(self, net, theta, batch, trace):
+    def task_gradients(self, net: Net, theta: Array, batch: Batch, trace: bool) -> TaskGradients:
         """dM_t/dtheta for each task, (T, P), 0 on the context."""
         phi, rates = self.start(net, theta)
         phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)

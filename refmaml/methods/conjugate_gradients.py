@@ -14,17 +14,20 @@ Remarks on the loop in `iterate`, where it differs from the textbook:
    all iterations: the same x, and the last residuals once more.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from refmaml.errors import expect
 from refmaml.kernels.reference_set import reference
+from refmaml.layers.layer import Array
 from refmaml.methods.fields import is_integer
 
 STATUSES = np.array(["converged", "maxiter", "negative_curvature", "breakdown", "nonfinite"])
 CONVERGED, MAXITER, NEGATIVE_CURVATURE, BREAKDOWN, NONFINITE = range(len(STATUSES))
 REFERENCE = reference()
+Product = Callable[[Array], Array]  # v (T, P) to A v, row by row
 
 
 class Solution(NamedTuple):
@@ -44,20 +47,22 @@ class Solution(NamedTuple):
     iterations: np.ndarray
 
 
-def dot(kernels, a, b):
+def dot(kernels: Any, a: Array, b: Array) -> Array:
     """Row by row <a, b>, (T,)."""
     out = kernels.empty((len(a), 1), np.result_type(a.dtype, b.dtype))
     kernels.vector_dot(out, a, b)
     return out[:, 0]
 
 
-def quotient(xp, a, b, where):
+def quotient(xp: Any, a: Array, b: Array, where: Array) -> Array:
     """a / b at `where`, 0 elsewhere. An overflow gives infinity; the caller detects it."""
     with np.errstate(all="ignore"):
         return xp.where(where, a / xp.where(where, b, b.dtype.type(1)), b.dtype.type(0))
 
 
-def conjugate_gradients(product, b, maxiter, tol=1e-10, kernels=REFERENCE):
+def conjugate_gradients(
+    product: Product, b: np.ndarray, maxiter: int, tol: float = 1e-10, kernels: Any = REFERENCE
+) -> Solution:
     """Solve A x = b for each row of b (T, P), with product(v) = A v row by row: a Solution.
 
     x_0 = 0, r_0 = p_0 = b;  a_k = |r_k|^2 / p_k'A p_k,  x_{k+1} = x_k + a_k p_k,
@@ -80,7 +85,9 @@ def conjugate_gradients(product, b, maxiter, tol=1e-10, kernels=REFERENCE):
     return solution._replace(status=STATUSES[kernels.to_host(solution.status)])
 
 
-def iterate(product, b, maxiter, tol, kernels, early_stop=True):
+def iterate(
+    product: Product, b: Array, maxiter: int, tol: float, kernels: Any, early_stop: bool = True
+) -> Solution:
     """The Solution, with each status as its place in STATUSES; all arrays of b's kind."""
     xp, move = kernels.xp, kernels.vector_move
     x, r, p = xp.zeros(b.shape, b.dtype), b.copy(), b.copy()
@@ -112,6 +119,6 @@ def iterate(product, b, maxiter, tol, kernels, early_stop=True):
     return Solution(x, rows, status, iterations)
 
 
-def mark_stopped(xp, status, where, reason):
+def mark_stopped(xp: Any, status: Array, where: Array, reason: int) -> Array:
     """`status` with `reason` for the systems that were still running, at `where`."""
     return xp.where((status == MAXITER) & where, np.int8(reason), status)

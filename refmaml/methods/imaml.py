@@ -7,16 +7,20 @@ dM/dtheta = (dphi*/dtheta)' grad g = (I + H_f/lambda)^-1 grad g,  and H_f is sym
 
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, NoReturn
 
 import numpy as np
 
+from refmaml.batch import Batch
 from refmaml.errors import NonFiniteError, expect
+from refmaml.layers.layer import Array
 from refmaml.methods.adapt import adapt
-from refmaml.methods.conjugate_gradients import NONFINITE, STATUSES, iterate, quotient
+from refmaml.methods.conjugate_gradients import NONFINITE, STATUSES, Solution, iterate, quotient
 from refmaml.methods.fields import check_positive, check_steps, check_tolerances
 from refmaml.methods.inner_loop_adjoint import query_pass, step, step_sizes
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
-from refmaml.methods.proximal import gradient_descent, newton_cg
+from refmaml.methods.proximal import Solved, gradient_descent, newton_cg
+from refmaml.model import Net
 
 SOLVERS = {"gradient_descent": gradient_descent, "newton_cg": newton_cg}
 INNER = "inner_not_converged"
@@ -64,41 +68,41 @@ class IMAML:
     meta_gradient = meta_gradient
     adapt = adapt
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_positive(regularization=self.regularization, inner_lr=self.inner_lr)
         check_tolerances(inner_tol=self.inner_tol, cg_tol=self.cg_tol)
         check_steps(inner_steps=self.inner_steps, cg_steps=self.cg_steps)
         expect(self.solver in SOLVERS, "solver", f"one of {', '.join(SOLVERS)}", repr(self.solver))
 
     @property
-    def data_independent(self):
+    def data_independent(self) -> bool:
         """Whether the operations that run depend on shapes alone: no solver that may stop."""
         return self.solver == "gradient_descent" and self.inner_tol == 0
 
-    def init(self, net, theta):
+    def init(self, net: Net, theta: Array) -> Array:
         """The meta-parameters (P,): theta itself."""
         return theta
 
-    def mask(self, net, theta):
+    def mask(self, net: Net, theta: Array) -> Array:
         """1 where a parameter adapts, 0 elsewhere, (P,)."""
         return step_sizes(net, 1, self.adapts, self.frozen, theta.dtype)
 
-    def solve(self, net, theta, x, y):
+    def solve(self, net: Net, theta: Array, x: Array, y: Array) -> Solved:
         """phi* (T, P), the primal pass there, and each task's relative residual (T,)."""
         solver, mask = SOLVERS[self.solver], self.mask(net, theta)
         return solver(net, theta[None], x, y, self.regularization, mask, self, "support set")
 
-    def adapted(self, net, theta, x, y):
+    def adapted(self, net: Net, theta: Array, x: Array, y: Array) -> Array:
         """phi* (T, P) for tasks with support sets x (T, N, ...), y (T, N, ...)."""
         return self.solve(net, theta, x, y)[0]
 
-    def task_gradients(self, net, theta, batch, trace):
+    def task_gradients(self, net: Net, theta: Array, batch: Batch, trace: bool) -> TaskGradients:
         """dM_t/dtheta for each task, (T, P)."""
         mask, strength = self.mask(net, theta), self.regularization
         phi, support, inner_residual = self.solve(net, theta, batch.x_support, batch.y_support)
         query, A = query_pass(net, phi, batch), -mask / strength
 
-        def product(v):  # (I + H_aa / lambda) v
+        def product(v: Array) -> Array:  # (I + H_aa / lambda) v
             return step(net, v, A, net.hvp(support, v))
 
         b = mask * query.grad
@@ -113,7 +117,7 @@ class IMAML:
         kept = self.trace(theta, phi, query, cg) if trace else {}
         return TaskGradients(query.loss, query.accuracy, gradient, kept, report)
 
-    def report(self, xp, cg, inner_residual):
+    def report(self, xp: Any, cg: Solution, inner_residual: Array) -> dict[str, Array]:
         """{name: (T,)}: see the class."""
         far_off = ~(inner_residual <= max(self.inner_tol, INNER_TOL))
         residual = quotient(xp, cg.residuals[-1], cg.residuals[0], cg.residuals[0] > 0)
@@ -124,14 +128,14 @@ class IMAML:
             "status": xp.where(far_off, np.int8(len(STATUSES)), cg.status),
         }
 
-    def trace(self, theta, phi, query, cg):
+    def trace(self, theta: Array, phi: Array, query: Any, cg: Solution) -> dict[str, list]:
         """{name: list of arrays (T or 1, P) or (T, 1)}: see the class."""
         residuals = [row[:, None] for row in cg.residuals]
         kept = {"phi": [theta[None], phi], "query_grad": [query.grad], "u": [cg.x]}
         return {**kept, "cg_residuals": residuals}
 
 
-def refuse_solve(overflowed):
+def refuse_solve(overflowed: Array) -> NoReturn:
     """Raise NonFiniteError for the first system (T,) whose solve left the finite numbers."""
     raise NonFiniteError(
         "conjugate gradients on (I + H/lambda) u = grad g: expected finite numbers, "

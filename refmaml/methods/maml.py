@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+from refmaml.batch import Batch
+from refmaml.layers.layer import Array
 from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query_pass
 from refmaml.methods.meta_gradient import TaskGradients
+from refmaml.model import Net
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class MAML(DifferentiatedLoop):
     array([-2.4576])
     """
 
-    def task_gradients(self, net, theta, batch, trace):
+    def task_gradients(self, net: Net, theta: Array, batch: Batch, trace: bool) -> TaskGradients:
         """dM_t/dtheta = lam_0 for each task, (T, P)."""
         phi, rates = self.start(net, theta)
         phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)

@@ -7,21 +7,30 @@ proximal term has no effect yet. They hold one pass at a time, so memory does no
 their steps.
 """
 
+from typing import Any
+
 import numpy as np
 
+from refmaml.layers.layer import Array
 from refmaml.methods.conjugate_gradients import dot, iterate, quotient
 from refmaml.methods.inner_loop_adjoint import scaled, step
+from refmaml.model import Net
 
 ARMIJO, HALVINGS = 1e-4, 30  # sufficient decrease; halvings of s before a task stands still
 CG_TOL = 1e-10  # relative residual at which a Newton direction is exact enough
+Solved = tuple[Array, Any, Array]  # phi, the pass at phi, the relative residual
 
 
-def objective_gradient(primal, phi, theta, strength, mask):
+def objective_gradient(
+    primal: Any, phi: Array, theta: Array, strength: float, mask: Array
+) -> Array:
     """grad F = grad f + lambda (phi - theta), on the parameters that adapt."""
     return mask * (primal.grad + strength * (phi - theta))
 
 
-def relative_residual(kernels, gradient, phi, theta, strength):
+def relative_residual(
+    kernels: Any, gradient: Array, phi: Array, theta: Array, strength: float
+) -> Array:
     """|grad F| / |lambda (phi - theta)|; 0 / 0 counts as 0, anything else / 0 as infinite."""
     xp = kernels.xp
     scale = strength * xp.sqrt(dot(kernels, phi - theta, phi - theta))
@@ -31,19 +40,24 @@ def relative_residual(kernels, gradient, phi, theta, strength):
     return xp.where((scale > 0) | ~(size > 0), ratio, infinite)
 
 
-def solved(residual, k, method):
+def solved(residual: Array, k: int, method: Any) -> Array:
     """Which tasks stand still from inner step k on; theta itself is not a solution."""
     return (residual <= method.inner_tol) & (k > 0)
 
 
-def proximal_step(net, phi, A, grad, theta, strength):
+def proximal_step(
+    net: Net, phi: Array, A: Array, grad: Array, theta: Array, strength: float
+) -> Array:
     """phi - A (grad f + lambda (phi - theta))."""
     out = net.kernels.empty(grad.shape, grad.dtype)
     net.kernels.vector_proximal_step(out, phi, A[None], grad, theta, strength)
     return out
 
 
-def gradient_descent(net, theta, x, y, strength, mask, method, stage):
+def gradient_descent(
+    net: Net, theta: Array, x: Array, y: Array,
+    strength: float, mask: Array, method: Any, stage: str,
+) -> Solved:  # fmt: skip
     """phi <- phi - alpha grad F(phi), inner_steps times.
 
     With inner_tol > 0 a task ends earlier, at |grad F| <= inner_tol |lambda (phi - theta)|.
@@ -58,14 +72,18 @@ def gradient_descent(net, theta, x, y, strength, mask, method, stage):
             residual = relative_residual(net.kernels, gradient, phi, theta, strength)
             ended = solved(residual, k, method)
             if last or ended.all():
-                return phi, primal, residual
+                break
         grad = primal.grad
         del primal
         after = proximal_step(net, phi, A, grad, theta, strength)
         phi = net.kernels.xp.where(ended[:, None], phi, after) if with_tol else after
+    return phi, primal, residual
 
 
-def newton_cg(net, theta, x, y, strength, mask, method, stage):
+def newton_cg(
+    net: Net, theta: Array, x: Array, y: Array,
+    strength: float, mask: Array, method: Any, stage: str,
+) -> Solved:  # fmt: skip
     """Hessian-free: d by a few CG iterations on (H_f + lambda I) d = -grad F, phi <- phi + s d.
 
     Where CG meets negative curvature at once, d is the negative gradient; s halves until F
@@ -79,26 +97,32 @@ def newton_cg(net, theta, x, y, strength, mask, method, stage):
         residual = relative_residual(net.kernels, gradient, phi, theta, strength)
         ended = solved(residual, k, method)
         if k == method.inner_steps or (method.inner_tol > 0 and ended.all()):
-            return phi, primal, residual
+            break
         direction = newton_direction(net, primal, gradient, strength, mask, method.cg_steps)
         loss = primal.loss
         del primal
         after = backtrack(net, loss, phi, direction, gradient, theta, x, y, strength)
         phi = net.kernels.xp.where(ended[:, None], phi, after) if method.inner_tol > 0 else after
+    return phi, primal, residual
 
 
-def newton_direction(net, primal, gradient, strength, mask, cg_steps):
+def newton_direction(
+    net: Net, primal: Any, gradient: Array, strength: float, mask: Array, cg_steps: int
+) -> Array:
     """d with (H_f + lambda I) d = -grad F, by truncated CG; -grad F where CG took no step."""
     A = -strength * mask
 
-    def product(v):  # H_aa v + lambda v, of a v that is 0 where nothing adapts
+    def product(v: Array) -> Array:  # H_aa v + lambda v, of a v that is 0 where nothing adapts
         return step(net, scaled(net, mask, net.hvp(primal, v)), A, v)
 
     solution = iterate(product, -gradient, cg_steps, CG_TOL, net.kernels, net.early_stop)
     return net.kernels.xp.where((solution.iterations > 0)[:, None], solution.x, -gradient)
 
 
-def backtrack(net, loss, phi, direction, gradient, theta, x, y, strength):
+def backtrack(
+    net: Net, loss: Array, phi: Array, direction: Array, gradient: Array,
+    theta: Array, x: Array, y: Array, strength: float,
+) -> Array:  # fmt: skip
     """phi + s d with the largest s = 1, 1/2, 1/4, ... that lowers F enough in each task.
 
     s = 0 where none does. F's decrease is a difference of losses plus the exact change of the
@@ -122,10 +146,11 @@ def backtrack(net, loss, phi, direction, gradient, theta, x, y, strength):
             break
         s[left] /= 2
     s[left] = 0
-    return moved(net, phi, *k.arrays(s), direction)
+    (s_,) = k.arrays(s)
+    return moved(net, phi, s_, direction)
 
 
-def moved(net, phi, s, direction):
+def moved(net: Net, phi: Array, s: Array, direction: Array) -> Array:
     """phi + s d, s (T, 1)."""
     out = net.kernels.empty(phi.shape, phi.dtype)
     net.kernels.vector_move(out, phi, s, direction)

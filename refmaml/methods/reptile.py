@@ -1,14 +1,18 @@
 """Reptile: move towards the end of a few ordinary training steps; no second derivatives."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from refmaml.batch import Batch
 from refmaml.errors import expect
+from refmaml.layers.layer import Array
 from refmaml.methods.fields import check_positive, check_steps, is_number
 from refmaml.methods.inner_loop import InnerLoop
 from refmaml.methods.inner_loop_adjoint import query_pass, step
 from refmaml.methods.meta_gradient import TaskGradients
+from refmaml.model import Net
 
 MOMENTS = ("fresh", "carried")
 
@@ -48,7 +52,7 @@ class Reptile(InnerLoop):
     eps: float = 1e-8
     order_seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(eps=self.eps)
         check_steps(inner_batch=1 if self.inner_batch is None else self.inner_batch)
@@ -63,7 +67,7 @@ class Reptile(InnerLoop):
         )
         expect(is_number(beta2) and 0 <= beta2 < 1, "beta2", "a number in [0, 1)", repr(beta2))
 
-    def mini_batches(self, examples):
+    def mini_batches(self, examples: int) -> list[np.ndarray]:
         """The places in the support set that each inner step sees.
 
         The places are shuffled and dealt out; when they are used up, they are shuffled again.
@@ -78,24 +82,26 @@ class Reptile(InnerLoop):
             deck = np.concatenate([deck, rng.permutation(examples)])
         return [deck[k * size : (k + 1) * size] for k in range(self.inner_steps)]
 
-    def places(self, net, examples):
+    def places(self, net: Net, examples: int) -> list:
         """`mini_batches` as arrays of the net's kernel set: the same in every meta-step."""
         if self.inner_batch is None:
             return [slice(None)] * self.inner_steps
         key = "mini-batches", examples, self.inner_batch, self.inner_steps, self.order_seed
         return net.kernels.cached(key, lambda: net.kernels.arrays(*self.mini_batches(examples)))
 
-    def init(self, net, theta):
+    def init(self, net: Net, theta: Array) -> Array:
         """The meta-parameters: theta (P,), or (theta, v, n) (2P + 1,) where they are carried."""
         if self.moment == "fresh":
             return theta
 
-        def work(net, theta):
+        def work(net: Net, theta: Array) -> tuple[list, dict]:
             return [net.kernels.concatenate([theta, 0 * theta, 0 * theta[:1]])], {}
 
         return net.run(work, theta)[0][0]
 
-    def descend(self, net, meta, x, y, trace=False):
+    def descend(
+        self, net: Net, meta: Array, x: Array, y: Array, trace: bool = False
+    ) -> tuple[list[Array], Array, Any]:
         """phi_0 .. phi_K, each (1 or T, P), or phi_K alone without trace; v (T, P); n (1, 1)."""
         P = net.num_params
         phi, rates = self.start(net, meta[:P])
@@ -114,7 +120,9 @@ class Reptile(InnerLoop):
             phis = [*(phis if trace else []), phi]
         return phis, v, n
 
-    def adam_step(self, net, phi, A, g, v, n):
+    def adam_step(
+        self, net: Net, phi: Array, A: Array, g: Array, v: Array, n: Any
+    ) -> tuple[Array, Array]:
         """The next phi and v, (T, P) each."""
         k = net.kernels
         kind = np.result_type(phi.dtype, A.dtype, g.dtype, v.dtype)
@@ -123,11 +131,11 @@ class Reptile(InnerLoop):
         k.vector_adam_step(after, moment, phi, A[None], g, v, n, self.beta2, self.eps)
         return after, moment
 
-    def adapted(self, net, meta, x, y):
+    def adapted(self, net: Net, meta: Array, x: Array, y: Array) -> Array:
         """phi_K (T, P)."""
         return self.descend(net, meta, x, y)[0][-1]
 
-    def task_gradients(self, net, meta, batch, trace):
+    def task_gradients(self, net: Net, meta: Array, batch: Batch, trace: bool) -> TaskGradients:
         """meta - what each task ends at, (T, M); the query set measures loss and accuracy."""
         phis, v, n = self.descend(net, meta, batch.x_support, batch.y_support, trace)
         query, end = query_pass(net, phis[-1], batch), phis[-1]

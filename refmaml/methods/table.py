@@ -274,7 +274,7 @@ TABLE = (
 BY_NAME = {entry.name: entry for entry in TABLE}
 
 
-def entry_of(method):
+def entry_of(method: object) -> Entry | None:
     """The Entry of a method: of its own class, or of the nearest base class; else None."""
     by_class = {entry.cls: entry for entry in TABLE}
     found = (by_class[cls] for cls in type(method).__mro__ if cls in by_class)
