@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 # Lowest first. A module may import from its own layer and from those before it.
 ORDER = (
     ("kernels",),
-    ("errors", "version", "log", "progress", "interrupts", "nonfinite", "documents"),
+    ("errors", "version", "environment", "log", "progress", "interrupts", "nonfinite", "documents"),
     ("arguments", "batch", "arrays", "storage"),
     ("layers", "update_rules"),
     ("parameters", "model"),
