@@ -1,4 +1,4 @@
-"""What a method asks of a model besides `primal`, `loss` and `hvp`: how its work is run.
+"""What a method asks of a model: the passes, and how its work is run.
 
 A method hands its work to `model.run`. Here that is a plain call. A model whose kernels
 need more (a copy of the arrays, a different order of the work) overrides these
@@ -63,7 +63,7 @@ class Net(Protocol):
 
 
 class Model:
-    """The base of `Network` and `Quadratic`: they add num_params, kernels and the passes.
+    """The base of `Network` and `Quadratic`, which add num_params, kernels, the passes.
 
     early_stop  whether a loop may look at its numbers and end when all tasks are solved
     """
@@ -87,9 +87,9 @@ class Model:
             refuse()
 
     def require_finite(self, primal, w, x, stage):
-        """Raise NonFiniteError unless loss and gradient of the pass `primal` are finite.
+        """Raise NonFiniteError unless loss and gradient of the pass are finite.
 
-        The error names the first task and layer at which the pass left the finite numbers.
+        The error names the first task and layer whose numbers are not finite.
         """
         self.require(self.finite(primal), lambda: refuse_pass(self, primal, w, x, stage))
 
@@ -104,7 +104,7 @@ class Model:
         return mask & ~self.mask(frozen) if frozen else mask
 
     def layer_outputs(self, w, x):
-        """Pairs (layer, its outputs) of a forward pass; none for a model without layers."""
+        """Pairs (layer, its outputs) of a forward pass; none without layers."""
         return ()
 
     def name_of(self, place):

@@ -92,7 +92,7 @@ class Network(Model):
             self.output_shape(self.input_shape)
 
     def __reduce__(self) -> tuple:
-        """Copies and pickles are built anew from the same parts, without cached values."""
+        """Copies and pickles are built from the same parts, without cached values."""
         return type(self), (self.layers, self.loss_function, self.input_shape, self.kernels)
 
     @property
@@ -122,10 +122,10 @@ class Network(Model):
         """The same net with another loss, e.g. another scale in front of it."""
         return type(self)(self.layers, loss, self.input_shape, self.kernels)
 
-    # ---- parameters ----------------------------------------------------------------------
+    # ---- parameters ------------------------------------------------------------------
 
     def init(self, seed: int | np.random.Generator = 0, dtype: Any = np.float32) -> np.ndarray:
-        """A random start (P,) by each layer's own rule; dtype is a float or complex type."""
+        """A random start (P,) by each layer's own rule; dtype: float or complex."""
         expect(np.dtype(dtype).kind in "fc", "dtype", "a float or complex dtype", f"{dtype}")
         return self.parameters.init(np.random.default_rng(seed), dtype)
 
@@ -143,10 +143,10 @@ class Network(Model):
         return next(f" ({name})" for name, part in slices if part.start <= place < part.stop)
 
     def mask(self, patterns: tuple) -> Array:
-        """(P,) of bools: the parameters that a tuple of patterns selects; see Parameters."""
+        """(P,) of bools: the parameters that the patterns select; see Parameters."""
         return self.parameters.mask(patterns)
 
-    # ---- shapes --------------------------------------------------------------------------
+    # ---- shapes ----------------------------------------------------------------------
 
     def output_shape(self, shape: tuple) -> tuple:
         """The shape of the outputs for one input of `shape`.
@@ -172,7 +172,7 @@ class Network(Model):
         return examples * self.output_sizes[shape]
 
     def check(self, w: Array, x: Array, y: Array) -> None:
-        """Raise ArgumentError unless parameters, inputs, targets and net fit each other."""
+        """Raise ArgumentError unless parameters, inputs, targets and net fit."""
         P, T = self.num_params, len(x)
         expect_array("w", w, self.kernels)
         expect(w.ndim == 2 and w.shape[1] == P, "w", f"shape (tasks, {P})", lambda: f"{w.shape}")
@@ -204,7 +204,7 @@ class Network(Model):
         if values:
             self.loss_function.check_values(outputs, self.loss_function.extremes(y))
 
-    # ---- the passes ----------------------------------------------------------------------
+    # ---- the passes ------------------------------------------------------------------
 
     def forward(self, w: list[Arrays], x: Array, keep: bool = True) -> tuple[Array, list]:
         """Outputs z (T, N, D), and what each layer saved (None with keep=False).
@@ -228,7 +228,7 @@ class Network(Model):
         return grad, dys
 
     def r_forward(self, primal: Primal, v: Array) -> tuple[Array, list]:
-        """R{z}, the tangent of the outputs along parameters v, and what each layer saved."""
+        """R{z}, the tangent of the outputs along v, and what each layer saved."""
         rw, rsaved, rx = self.parameters.views(v), [None] * len(self.layers), None
         for i in range(self.first, len(self.layers)):
             layer, w, saved = self.passes[i], primal.w[i], primal.saved[i]
@@ -252,7 +252,7 @@ class Network(Model):
             x, _ = layer.forward(self.kernels, wl, x)
             yield layer, x
 
-    # ---- loss, gradient and products -----------------------------------------------------
+    # ---- loss, gradient and products -------------------------------------------------
 
     def loss(self, w: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """L(w; x, y) for each task, (T,): a forward pass that keeps nothing."""
@@ -282,7 +282,7 @@ class Network(Model):
         """H v for each task, H = d^2 L / dw^2 at the primal's w; v is (T or 1, P).
 
         H v = R{grad}: one R-pass forward, one backward. Source: Pearlmutter 1994.
-        Raises ArgumentError for a v of another shape or without real or complex numbers.
+        Raises ArgumentError for a v of another shape or another kind of numbers.
         """
         return complex_product(self.real_hvp, primal, direction(primal, v, self.kernels))
 

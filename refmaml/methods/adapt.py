@@ -8,7 +8,7 @@ from refmaml.model import Net
 
 
 def adapt(method: Method, net: Net, meta: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Adapted parameters phi (T, P) for tasks with support sets x (T, N, ...), y (T, N, ...).
+    """Adapted parameters phi (T, P) for support sets x (T, N, ...), y (T, N, ...).
 
     meta (M,), as method.init made it; phi is an array of meta's kind.
     Raises ArgumentError, and NonFiniteError naming step, task and layer.

@@ -1,4 +1,4 @@
-"""CAVIA: the inner loop moves a context vector, which starts at 0; tasks share the weights."""
+"""CAVIA: the inner loop moves a context vector from 0; tasks share the weights."""
 
 from dataclasses import dataclass
 
@@ -15,9 +15,9 @@ class CAVIA(DifferentiatedLoop):
     """c_0 = 0,  c_{k+1} = c_k - alpha grad_c f(theta, c_k),  M = g(theta, c_K);
     dM/dtheta through all of the c_k.
 
-    phi = (theta, c) with A = alpha on c and 0 on theta; dM/dtheta is lam_0 on theta, and 0
-    on c, whose start is fixed. The net holds its context in Context or FiLM layers; theta's
-    entries for it are not used.
+    phi = (theta, c) with A = alpha on c and 0 on theta; dM/dtheta is lam_0 on theta,
+    and 0 on c, whose start is fixed. The net holds its context in Context or FiLM
+    layers; theta's entries for it are not used.
     inner_lr (alpha), inner_steps (K), recompute: see inner_loop.py.
     Raises ArgumentError, NonFiniteError.
     Source: Zintgraf, Shiarlis, Kurin, Hofmann, Whiteson 2019, eq. 3-5.

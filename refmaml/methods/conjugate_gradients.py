@@ -37,8 +37,8 @@ class Solution(NamedTuple):
     converged            |r| <= tol |b|
     maxiter              not yet, and no iteration left
     negative_curvature   p' A p < 0 (remark 2); x is the last iterate before it
-    breakdown            p' A p = 0 with r not yet small (remark 3); x is the last iterate
-    nonfinite            NaN or infinity in b, in a product or in their squares (remark 4)
+    breakdown            p' A p = 0 with r not yet small (remark 3); x as above
+    nonfinite            NaN or infinity in b, a product or their squares (remark 4)
     """
 
     x: np.ndarray
@@ -55,7 +55,7 @@ def dot(kernels: Any, a: Array, b: Array) -> Array:
 
 
 def quotient(xp: Any, a: Array, b: Array, where: Array) -> Array:
-    """a / b at `where`, 0 elsewhere. An overflow gives infinity; the caller detects it."""
+    """a / b at `where`, 0 elsewhere. Overflow gives infinity; the caller detects it."""
     with np.errstate(all="ignore"):
         return xp.where(where, a / xp.where(where, b, b.dtype.type(1)), b.dtype.type(0))
 
@@ -63,8 +63,9 @@ def quotient(xp: Any, a: Array, b: Array, where: Array) -> Array:
 def conjugate_gradients(
     product: Product, b: np.ndarray, maxiter: int, tol: float = 1e-10, kernels: Any = REFERENCE
 ) -> Solution:
-    """Solve A x = b for each row of b (T, P), with product(v) = A v row by row: a Solution.
+    """Solve A x = b for each row of b (T, P); product(v) is A v row by row.
 
+    Returns a Solution.
     x_0 = 0, r_0 = p_0 = b;  a_k = |r_k|^2 / p_k'A p_k,  x_{k+1} = x_k + a_k p_k,
     r_{k+1} = r_k - a_k A p_k,  p_{k+1} = r_{k+1} + (|r_{k+1}|^2 / |r_k|^2) p_k.
     Source: Hestenes & Stiefel 1952, eq. 3:1a-f.
@@ -75,7 +76,8 @@ def conjugate_gradients(
 
     >>> import numpy as np, refmaml as rm
     >>> A = np.array([[4.0, 1.0], [1.0, 3.0]])
-    >>> solution = rm.conjugate_gradients(lambda v: v @ A, np.array([[1.0, 2.0]]), maxiter=2)
+    >>> b = np.array([[1.0, 2.0]])
+    >>> solution = rm.conjugate_gradients(lambda v: v @ A, b, maxiter=2)
     >>> solution.x.round(6), solution.status
     (array([[0.090909, 0.636364]]), array(['converged'], dtype='<U18'))
     """
@@ -88,7 +90,7 @@ def conjugate_gradients(
 def iterate(
     product: Product, b: Array, maxiter: int, tol: float, kernels: Any, early_stop: bool = True
 ) -> Solution:
-    """The Solution, with each status as its place in STATUSES; all arrays of b's kind."""
+    """The Solution, each status as its place in STATUSES; all arrays of b's kind."""
     xp, move = kernels.xp, kernels.vector_move
     x, r, p = xp.zeros(b.shape, b.dtype), b.copy(), b.copy()
     rr = dot(kernels, r, r)

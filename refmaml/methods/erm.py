@@ -1,4 +1,4 @@
-"""ERM: no adaptation; the mean query loss of all tasks at theta itself (joint training)."""
+"""ERM, joint training: no adaptation, the mean query loss of all tasks at theta."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Checks of the fields that methods share. NumPy's numbers are taken wherever Python's are."""
+"""Checks of the fields that methods share. NumPy's numbers count as Python's do."""
 
 from typing import Any
 

@@ -17,7 +17,8 @@ class FirstOrderMAML(InnerLoop):
 
     inner_lr (alpha), inner_steps (K), adapts, frozen: see InnerLoop.
     Raises ArgumentError, NonFiniteError.
-    Source: Finn, Abbeel, Levine 2017, section 5.2; Nichol, Achiam, Schulman 2018, section 4.
+    Source: Finn, Abbeel, Levine 2017, section 5.2; Nichol, Achiam, Schulman 2018,
+    section 4.
     """
 
     def task_gradients(self, net: Net, theta: Array, batch: Batch, trace: bool) -> TaskGradients:

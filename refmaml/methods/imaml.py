@@ -1,8 +1,9 @@
 """iMAML: the meta-gradient at the solution of a proximal inner problem.
 
-The implicit function theorem gives it. phi* solves grad f(phi) + lambda (phi - theta) = 0.
-Differentiate in theta:  (H_f + lambda I) dphi*/dtheta = lambda I,  hence
-dM/dtheta = (dphi*/dtheta)' grad g = (I + H_f/lambda)^-1 grad g,  and H_f is symmetric.
+The implicit function theorem gives it: phi* solves
+grad f(phi) + lambda (phi - theta) = 0. Differentiate in theta:
+(H_f + lambda I) dphi*/dtheta = lambda I,  hence, as H_f is symmetric,
+dM/dtheta = (dphi*/dtheta)' grad g = (I + H_f/lambda)^-1 grad g.
 """
 
 from dataclasses import dataclass
@@ -33,21 +34,24 @@ class IMAML:
     dM/dtheta = u with (I + H_f(phi*)/lambda) u = grad g(phi*).
 
     Where only some parameters a adapt (b do not): (I + H_aa/lambda) u_a = grad_a g, and
-    dM/dtheta_b = grad_b g - H_ba u_a / lambda. Beyond the inner solve the cost is one pass on
-    the query set, a Hessian-vector product for each CG iteration, and one more for H_ba u_a.
+    dM/dtheta_b = grad_b g - H_ba u_a / lambda. Beyond the inner solve the cost is one
+    pass on the query set, a Hessian-vector product for each CG iteration, and one more
+    for H_ba u_a.
 
     regularization  lambda > 0
     inner_steps     steps of the inner solver at most
-    inner_tol       ends it earlier in a task, at |grad F| <= inner_tol |lambda (phi - theta)|
+    inner_tol       ends it earlier in a task, at
+                    |grad F| <= inner_tol |lambda (phi - theta)|
     inner_lr        step size of solver="gradient_descent" (the paper's iMAML-GD)
-    solver          or "newton_cg" (the paper's Hessian-free row: cg_steps CG iterations a
-                    step, then a line search)
+    solver          or "newton_cg" (the paper's Hessian-free row: cg_steps CG iterations
+                    a step, then a line search)
     cg_steps        iterations of the outer solve at most; cg_tol its relative residual
     adapts, frozen  which parameters adapt
 
     report, for each task: "cg_status"; "cg_residual" |b - A u| / |b|; "inner_residual"
-    |grad F| / |lambda (phi - theta)|; and "status", that of the whole answer: cg_status, or
-    "inner_not_converged" where inner_residual exceeds max(inner_tol, 0.1).
+    |grad F| / |lambda (phi - theta)|; and "status", that of the whole answer:
+    cg_status, or "inner_not_converged" where inner_residual exceeds
+    max(inner_tol, 0.1).
     trace: phi, query gradient, u, CG residuals.
     Raises ArgumentError, NonFiniteError.
     Source: Rajeswaran, Finn, Kakade, Levine 2019, eq. 3-7 and Algorithms 1-2.
@@ -76,7 +80,7 @@ class IMAML:
 
     @property
     def data_independent(self) -> bool:
-        """Whether the operations that run depend on shapes alone: no solver that may stop."""
+        """Whether the operations depend on shapes alone: no solver stops early."""
         return self.solver == "gradient_descent" and self.inner_tol == 0
 
     def init(self, net: Net, theta: Array) -> Array:
@@ -88,7 +92,7 @@ class IMAML:
         return step_sizes(net, 1, self.adapts, self.frozen, theta.dtype)
 
     def solve(self, net: Net, theta: Array, x: Array, y: Array) -> Solved:
-        """phi* (T, P), the primal pass there, and each task's relative residual (T,)."""
+        """phi* (T, P), the pass at phi*, and each task's relative residual (T,)."""
         solver, mask = SOLVERS[self.solver], self.mask(net, theta)
         return solver(net, theta[None], x, y, self.regularization, mask, self, "support set")
 
@@ -136,7 +140,7 @@ class IMAML:
 
 
 def refuse_solve(overflowed: Array) -> NoReturn:
-    """Raise NonFiniteError for the first system (T,) whose solve left the finite numbers."""
+    """Raise NonFiniteError for the first system (T,) whose solve overflowed."""
     raise NonFiniteError(
         "conjugate gradients on (I + H/lambda) u = grad g: expected finite numbers, "
         "got an overflow in a product or a square",

@@ -62,8 +62,8 @@ class DifferentiatedLoop(InnerLoop):
     """An inner loop that the adjoint recursion differentiates.
 
     recompute   compute each pass a second time when the adjoint needs it, instead of
-                storing the activations of all K steps: the same bits, one more forward and
-                backward pass a step, and memory that grows by the vectors phi_k only.
+                storing the activations of all K steps: the same bits, one more forward
+                and backward pass a step, and memory that grows by phi_k only.
                 Source: Chen, Xu, Zhang, Guestrin 2016
     """
 

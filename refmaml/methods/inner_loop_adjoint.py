@@ -24,14 +24,14 @@ from refmaml.model import Net
 
 
 def step_sizes(net: Net, inner_lr: float, adapts: tuple, frozen: tuple, dtype: Any) -> Array:
-    """A (P,): inner_lr on the parameters that `adapts` selects and `frozen` does not, else 0."""
+    """A (P,): inner_lr on the parameters in `adapts` and not in `frozen`, else 0."""
     return net.kernels.xp.full(net.num_params, inner_lr, dtype) * net.adapt_mask(adapts, frozen)
 
 
 def descend(
     net: Net, phi: Array, rates: list[Array], x: Array, y: Array, keep: str = "passes"
 ) -> tuple[list[Array], Sequence]:
-    """The inner loop from phi (1 or T, P): phi_0 .. phi_K, and the pass at phi_0 .. phi_{K-1}.
+    """The inner loop from phi (1 or T, P): phi_0 .. phi_K, and the passes before phi_K.
 
     rates  [A_0, ..., A_{K-1}], each (P,)
     keep   what stays in memory, and so how memory grows with K:
@@ -64,7 +64,7 @@ def scaled(net: Net, A: Array, b: Array) -> Array:
 
 
 class Recomputed(Sequence):
-    """The passes at phis, each recomputed bit-identically when it is read; not cached."""
+    """The passes at phis; reading one recomputes it bit-identically; no cache."""
 
     def __init__(self, net: Net, phis: list[Array], x: Array, y: Array) -> None:
         self.net, self.phis, self.x, self.y = net, phis, x, y
@@ -102,7 +102,7 @@ def adjoint(
 ) -> Adjoint:  # fmt: skip
     """lam_K = lam down to lam_0.
 
-    injected   injected[k], where given, is added to lam_k: the gradient of a loss at phi_k
+    injected   injected[k], where given, is added to lam_k: a loss's gradient at phi_k
     of_rates   a function of dM/dA_k (T, P) whose values are collected; None: nothing is
     keep       keep lam_1 .. lam_K and the products too
     """
@@ -126,7 +126,7 @@ def adjoint(
 def collect_trace(
     trace: bool, phis: list[Array], support: Sequence, back: Adjoint
 ) -> dict[str, list]:
-    """What trace=True keeps: phi_k, grad f(phi_k), lam_k and H_f(phi_k) (A_k lam_{k+1})."""
+    """With trace: phi_k, grad f(phi_k), lam_k and H_f(phi_k) (A_k lam_{k+1})."""
     if not trace:
         return {}
     inner_grad = [primal.grad for primal in support]

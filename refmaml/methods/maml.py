@@ -15,8 +15,9 @@ class MAML(DifferentiatedLoop):
     """phi_{k+1} = phi_k - alpha grad f(phi_k), phi_0 = theta;  M = g(phi_K);
     dM/dtheta = (I - alpha H_f(phi_0)) ... (I - alpha H_f(phi_{K-1})) grad g(phi_K).
 
-    inner_lr (alpha), inner_steps (K), adapts, frozen, recompute: see inner_loop.py. MAML's
-    Omniglot code uses alpha = 0.4 on a loss summed over K shots: CrossEntropy("sum/K").
+    inner_lr (alpha), inner_steps (K), adapts, frozen, recompute: see inner_loop.py.
+    MAML's Omniglot code uses alpha = 0.4 on a loss summed over K shots:
+    CrossEntropy("sum/K").
     Raises ArgumentError, NonFiniteError.
     Source: Finn, Abbeel, Levine 2017, eq. 1 and Algorithm 1.
 
@@ -25,8 +26,8 @@ class MAML(DifferentiatedLoop):
     >>> import numpy as np, refmaml as rm
     >>> A, c = np.array([[[2.0]]]), np.array([[3.0]])
     >>> batch = rm.Batch(A, c, A, c)
-    >>> out = rm.MAML(inner_lr=0.1, inner_steps=2).meta_gradient(rm.Quadratic(1), np.zeros(1), batch)
-    >>> out.grad
+    >>> method, net = rm.MAML(inner_lr=0.1, inner_steps=2), rm.Quadratic(1)
+    >>> method.meta_gradient(net, np.zeros(1), batch).grad
     array([-2.4576])
     """
 

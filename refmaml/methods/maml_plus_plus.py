@@ -1,4 +1,4 @@
-"""MAML++: a learned step size for every layer and inner step, a query loss after each step."""
+"""MAML++: learned step sizes of each layer and step, a query loss after each step."""
 
 from dataclasses import dataclass
 
@@ -25,8 +25,8 @@ class MAMLPlusPlus(DifferentiatedLoop):
                   (0, ..., 0, 1) is where it ends: MAML's loss
     A "layer" is a named array, as in the authors' code.
     Meta-parameters (P + L K,): [theta, alpha_{1,0} .. alpha_{L,0}, alpha_{1,1} ..].
-    Not included: batch-norm statistics and biases for each inner step (the paper's BNRS,
-    BNWB). Raises ArgumentError, NonFiniteError.
+    Not included: batch-norm statistics and biases for each inner step (the paper's
+    BNRS, BNWB). Raises ArgumentError, NonFiniteError.
     Source: Antoniou, Edwards, Storkey 2019, section 4 (MSL, LSLR).
     """
 
@@ -58,7 +58,7 @@ class MAMLPlusPlus(DifferentiatedLoop):
         return meta[: net.num_params], meta[net.num_params :].reshape(self.inner_steps, -1)
 
     def start(self, net: Net, meta: Array) -> tuple[Array, list[Array]]:
-        """theta (1, P), and for each step every layer's alpha spread over its parameters."""
+        """theta (1, P), and for each step the alphas spread over the parameters."""
         theta, alpha = self.unpack(net, meta)
         return theta[None], [self.adapting(net, meta) * spread(net, row) for row in alpha]
 

@@ -97,7 +97,9 @@ def meta_gradient(
 
 @dataclass(frozen=True)
 class MeanOverTasks:
-    """work(net, meta, x_support, y_support, x_query, y_query) -> ([grad, trace], figures).
+    """work(net, meta, x_support, y_support, x_query, y_query).
+
+    It returns ([grad], figures), or ([grad, trace], figures) with trace.
 
     task_gradients  method.task_gradients, or a function with the same result
     """
@@ -162,7 +164,10 @@ def joined_traces(kernels: Any, parts: list[TaskGradients]) -> dict[str, list]:
 def finalize(
     method: Any, grad: Array, figures: dict[str, Array], trace: dict | None = None
 ) -> MetaGradient:
-    """The MetaGradient of grad (M,) and figures; numbers that stand for a status get its label."""
+    """The MetaGradient of grad (M,) and figures.
+
+    A number that stands for a status is replaced by the label of the status.
+    """
     figures = dict(figures)
     losses, accuracies = figures.pop("loss"), figures.pop("accuracy", None)
     labels = getattr(method, "status_labels", {})
@@ -195,7 +200,7 @@ def check_meta(method: Method, net: Net, meta: Array, batch: Batch, chunk: int |
 
 
 def refuse_meta(net: Net, meta: Array) -> NoReturn:
-    """Raise NonFiniteError for meta-parameters that are not finite, naming the first."""
+    """Raise NonFiniteError, naming the first meta-parameter that is not finite."""
     meta = net.kernels.to_host(meta)
     place = int((~np.isfinite(meta)).argmax())
     name = net.name_of(place) if place < net.num_params else ""
@@ -205,7 +210,10 @@ def refuse_meta(net: Net, meta: Array) -> NoReturn:
 
 
 def refuse_overflow(net: Net, total: Array, grads: Array | None = None) -> None:
-    """Raise NonFiniteError for gradients (T, M) or their sum (M,), naming the first task."""
+    """Raise NonFiniteError for gradients (T, M) or their sum (M,).
+
+    The error names the first task whose gradient is not finite.
+    """
     vector, task = net.kernels.to_host(total), None  # None: each is finite, their sum is not
     if grads is not None:
         rows = net.kernels.to_host(grads)

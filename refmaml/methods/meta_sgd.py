@@ -15,8 +15,8 @@ class MetaSGD(DifferentiatedLoop):
     """phi_{k+1} = phi_k - A * grad f(phi_k), A (P,) learned, the same in every step;
     dM/dtheta = lam_0,  dM/dA = sum_k -grad f(phi_k) * lam_{k+1}.
 
-    inner_lr is the start of A where a parameter adapts; elsewhere A starts, and stays, at 0.
-    adapts, frozen, recompute: see inner_loop.py. The paper takes one step.
+    inner_lr is the start of A where a parameter adapts; elsewhere A starts, and stays,
+    at 0. adapts, frozen, recompute: see inner_loop.py. The paper takes one step.
     Meta-parameters (2 P,): [theta, A]. Raises ArgumentError, NonFiniteError.
     Source: Li, Zhou, Chen, Li 2017, eq. 4 and Algorithm 1.
     """

@@ -1,10 +1,10 @@
 """The inner problem of iMAML, argmin_phi F(phi) = f(phi) + (lambda/2) |phi - theta|^2.
 
-Two solvers. Both move only the parameters that adapt (`mask`, 1 or 0 for each), start from
-theta, and return phi (T, P), the pass there, and the relative residual
+Two solvers. Both move only the parameters that adapt (`mask`, 1 or 0 for each), start
+from theta, and return phi (T, P), the pass there, and the relative residual
 |grad F| / |lambda (phi - theta)| of every task: 0 at a stationary point, 1 where the
-proximal term has no effect yet. They hold one pass at a time, so memory does not grow with
-their steps.
+proximal term has no effect yet. They hold one pass at a time, so memory does not grow
+with their steps.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ def objective_gradient(
 def relative_residual(
     kernels: Any, gradient: Array, phi: Array, theta: Array, strength: float
 ) -> Array:
-    """|grad F| / |lambda (phi - theta)|; 0 / 0 counts as 0, anything else / 0 as infinite."""
+    """|grad F| / |lambda (phi - theta)|; 0 / 0 counts as 0, a / 0 as infinite."""
     xp = kernels.xp
     scale = strength * xp.sqrt(dot(kernels, phi - theta, phi - theta))
     size = xp.sqrt(dot(kernels, gradient, gradient))
@@ -60,7 +60,8 @@ def gradient_descent(
 ) -> Solved:  # fmt: skip
     """phi <- phi - alpha grad F(phi), inner_steps times.
 
-    With inner_tol > 0 a task ends earlier, at |grad F| <= inner_tol |lambda (phi - theta)|.
+    With inner_tol > 0 a task ends earlier, at
+    |grad F| <= inner_tol |lambda (phi - theta)|.
     """
     phi, A, with_tol = theta, method.inner_lr * mask, method.inner_tol > 0
     for k in range(method.inner_steps + 1):
@@ -72,22 +73,23 @@ def gradient_descent(
             residual = relative_residual(net.kernels, gradient, phi, theta, strength)
             ended = solved(residual, k, method)
             if last or ended.all():
-                break
+                return phi, primal, residual
         grad = primal.grad
         del primal
         after = proximal_step(net, phi, A, grad, theta, strength)
         phi = net.kernels.xp.where(ended[:, None], phi, after) if with_tol else after
-    return phi, primal, residual
+    raise AssertionError("the last step returns")
 
 
 def newton_cg(
     net: Net, theta: Array, x: Array, y: Array,
     strength: float, mask: Array, method: Any, stage: str,
 ) -> Solved:  # fmt: skip
-    """Hessian-free: d by a few CG iterations on (H_f + lambda I) d = -grad F, phi <- phi + s d.
+    """Hessian-free: phi <- phi + s d, where a few CG iterations give d.
 
-    Where CG meets negative curvature at once, d is the negative gradient; s halves until F
-    falls by ARMIJO s <grad F, d>.
+    They solve (H_f + lambda I) d = -grad F.
+    Where CG meets negative curvature at once, d is the negative gradient; s halves
+    until F falls by ARMIJO s <grad F, d>.
     """
     phi = net.kernels.xp.repeat(theta, len(x), axis=0)
     for k in range(method.inner_steps + 1):
@@ -97,19 +99,22 @@ def newton_cg(
         residual = relative_residual(net.kernels, gradient, phi, theta, strength)
         ended = solved(residual, k, method)
         if k == method.inner_steps or (method.inner_tol > 0 and ended.all()):
-            break
+            return phi, primal, residual
         direction = newton_direction(net, primal, gradient, strength, mask, method.cg_steps)
         loss = primal.loss
         del primal
         after = backtrack(net, loss, phi, direction, gradient, theta, x, y, strength)
         phi = net.kernels.xp.where(ended[:, None], phi, after) if method.inner_tol > 0 else after
-    return phi, primal, residual
+    raise AssertionError("the last step returns")
 
 
 def newton_direction(
     net: Net, primal: Any, gradient: Array, strength: float, mask: Array, cg_steps: int
 ) -> Array:
-    """d with (H_f + lambda I) d = -grad F, by truncated CG; -grad F where CG took no step."""
+    """d with (H_f + lambda I) d = -grad F, by truncated CG.
+
+    It is -grad F where CG took no step.
+    """
     A = -strength * mask
 
     def product(v: Array) -> Array:  # H_aa v + lambda v, of a v that is 0 where nothing adapts
@@ -123,12 +128,12 @@ def backtrack(
     net: Net, loss: Array, phi: Array, direction: Array, gradient: Array,
     theta: Array, x: Array, y: Array, strength: float,
 ) -> Array:  # fmt: skip
-    """phi + s d with the largest s = 1, 1/2, 1/4, ... that lowers F enough in each task.
+    """phi + s d, in each task with the largest s = 1, 1/2, ... that lowers F enough.
 
-    s = 0 where none does. F's decrease is a difference of losses plus the exact change of the
-    proximal term. Within the loss's own rounding a step that does not raise F is accepted:
-    near the solution no smaller decrease can be seen. Each halving computes only the tasks
-    whose s is still too long.
+    s = 0 where none does. F's decrease is a difference of losses plus the exact change
+    of the proximal term. Within the loss's own rounding a step that does not raise F is
+    accepted: near the solution no smaller decrease can be seen. Each halving computes
+    only the tasks whose s is still too long.
     """
     k, T = net.kernels, len(phi)
     slope, pull, square = (dot(k, a, direction) for a in (gradient, phi - theta, direction))

@@ -1,4 +1,4 @@
-"""Reptile: move towards the end of a few ordinary training steps; no second derivatives."""
+"""Reptile: move to the end of a few ordinary training steps; no second derivatives."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -29,17 +29,17 @@ class Reptile(InnerLoop):
                   v <- beta2 v + (1 - beta2) g^2,  n <- beta2 n + (1 - beta2),
                   phi <- phi - alpha g / (sqrt(v / n) + eps);
                   from n = 0 on, n is Adam's usual 1 - beta2^k
-    moment        where v and n start in a task: "fresh" at 0, or "carried" from the tasks
-                  before, as in the authors' code. They are then meta-parameters,
-                  meta = (theta, v, n), moved like theta towards their mean over tasks, by an
-                  outer SGD with lr <= 1. (The authors run tasks one after another and hand v
-                  on; here the tasks of a meta-step all start from the same v.)
+    moment        where v and n start in a task: "fresh" at 0, or "carried" from the
+                  tasks before, as in the authors' code. They are then meta-parameters,
+                  meta = (theta, v, n), moved like theta towards their mean over tasks,
+                  by an outer SGD with lr <= 1. (The authors run tasks one after another
+                  and hand v on; here the tasks of a meta-step all start from one v.)
     inner_batch   examples in a mini-batch; None: the whole support set each step
     beta2, eps    of Adam
-    order_seed    seed of the order in which mini-batches go through the support set. All
-                  tasks use the same order, so each task's examples should be shuffled
-                  (FewShot.sample's support_order="shuffled"): class by class, the same labels
-                  come last in every task, and theta leans towards them
+    order_seed    seed of the order in which mini-batches go through the support set.
+                  All tasks use the same order, so each task's examples should be
+                  shuffled (FewShot.sample's support_order="shuffled"): class by class,
+                  the same labels come last in every task, and theta leans towards them
     Raises ArgumentError, NonFiniteError.
     Source: Nichol, Achiam, Schulman 2018, Algorithms 1 and 2, section 6.2 for Adam.
     """
@@ -70,7 +70,7 @@ class Reptile(InnerLoop):
     def mini_batches(self, examples: int) -> list[np.ndarray]:
         """The places in the support set that each inner step sees.
 
-        The places are shuffled and dealt out; when they are used up, they are shuffled again.
+        The places are shuffled, dealt out, and shuffled again when all are used.
         """
         size = self.inner_batch or examples
         wanted = f"at most the {examples} examples of a support set"
@@ -83,14 +83,14 @@ class Reptile(InnerLoop):
         return [deck[k * size : (k + 1) * size] for k in range(self.inner_steps)]
 
     def places(self, net: Net, examples: int) -> list:
-        """`mini_batches` as arrays of the net's kernel set: the same in every meta-step."""
+        """`mini_batches` as arrays of the net's kernels: the same in all meta-steps."""
         if self.inner_batch is None:
             return [slice(None)] * self.inner_steps
         key = "mini-batches", examples, self.inner_batch, self.inner_steps, self.order_seed
         return net.kernels.cached(key, lambda: net.kernels.arrays(*self.mini_batches(examples)))
 
     def init(self, net: Net, theta: Array) -> Array:
-        """The meta-parameters: theta (P,), or (theta, v, n) (2P + 1,) where they are carried."""
+        """The meta-parameters: theta (P,), or (theta, v, n) (2P + 1,) if carried."""
         if self.moment == "fresh":
             return theta
 
@@ -102,7 +102,7 @@ class Reptile(InnerLoop):
     def descend(
         self, net: Net, meta: Array, x: Array, y: Array, trace: bool = False
     ) -> tuple[list[Array], Array, Any]:
-        """phi_0 .. phi_K, each (1 or T, P), or phi_K alone without trace; v (T, P); n (1, 1)."""
+        """phi_0 .. phi_K (1 or T, P), without trace phi_K; v (T, P); n (1, 1)."""
         P = net.num_params
         phi, rates = self.start(net, meta[:P])
         carried = self.moment == "carried"
@@ -136,7 +136,7 @@ class Reptile(InnerLoop):
         return self.descend(net, meta, x, y)[0][-1]
 
     def task_gradients(self, net: Net, meta: Array, batch: Batch, trace: bool) -> TaskGradients:
-        """meta - what each task ends at, (T, M); the query set measures loss and accuracy."""
+        """meta minus where each task ends, (T, M); query loss and accuracy."""
         phis, v, n = self.descend(net, meta, batch.x_support, batch.y_support, trace)
         query, end = query_pass(net, phis[-1], batch), phis[-1]
         if self.moment == "carried":
