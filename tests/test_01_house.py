@@ -20,8 +20,8 @@ ROOT = Path(__file__).parent.parent
 # Lowest first. A module may import from its own layer and from those before it.
 ORDER = (
     ("kernels",),
-    ("errors", "version", "log", "progress", "interrupts", "nonfinite", "documents"),
-    ("batch", "arrays", "storage"),
+    ("errors", "version", "environment", "log", "progress", "interrupts", "nonfinite", "documents"),
+    ("arguments", "batch", "arrays", "storage"),
     ("layers", "update_rules"),
     ("parameters", "model"),
     ("network", "quadratic", "operators"),
