@@ -1,4 +1,4 @@
-"""A device without a GPU, for the tests of what is measured on one: NumPy's arrays, the reference kernels or others, given times."""
+"""A stand-in for a GPU: NumPy's arrays, given kernels, given times."""
 
 from itertools import chain, repeat
 
@@ -24,7 +24,8 @@ ABOUT = {
     "cupy": "none",
 }
 
-SMALL = {"small": (rm.conv4(n_way=3, channels=4, image=(1, 8, 8)), 6, 3)}  # a net, tasks, examples
+# a net, tasks, examples
+SMALL = {"small": (rm.conv4(n_way=3, channels=4, image=(1, 8, 8)), 6, 3)}
 LIMITS = {
     name: roofs.Roof(rate, None, spread([1.0]))
     for name, rate in {
@@ -38,10 +39,10 @@ LIMITS = {
 
 
 class StandIn:
-    """What refmaml.bench.gpu asks of a device.
+    """The interface of refmaml.bench.gpu.device.Gpu.
 
     kernel_sets  (version) -> a kernel set on NumPy's arrays
-    seconds      of the timings, in the order they are asked for; the last again and again
+    seconds      the timings, in order; the last one is repeated
     """
 
     xp, l2 = np, ABOUT["l2_bytes"]
@@ -76,17 +77,17 @@ class StandIn:
 
 
 def right_kernels():
-    """All reference kernels, those of several layers at once too."""
+    """All reference kernels, fused ones included."""
     return kernels.KernelSet("cuda", reference_functions())
 
 
 def named_cuda(kernel_set, **replaced):
-    """A kernel set that is called cuda, with some kernels exchanged."""
+    """A kernel set with the name cuda and some kernels replaced."""
     return kernel_set.replace("cuda", **replaced)
 
 
 def wrong_by_a_thousandth(name):
-    """The reference kernels with one wrong."""
+    """The reference kernels, one of them with a relative error of 0.001."""
     right = right_kernels()
 
     def wrong(out, *rest):
@@ -97,7 +98,7 @@ def wrong_by_a_thousandth(name):
 
 
 def changing(name, every=7):
-    """The reference kernels with one whose last bit is another now and then."""
+    """The reference kernels, one with another last bit in every `every`-th call."""
     right, calls = right_kernels(), iter(range(10**9))
 
     def changed(out, *rest):

@@ -41,7 +41,7 @@ class RecordingDevice:
 
 @pytest.fixture
 def add_operation(tmp_path, monkeypatch):
-    """add_operation(implementations, init): the operation `toy` in a folder of its own."""
+    """add_operation(implementations, init) makes the operation `toy` in a folder."""
 
     def add(implementations, init=""):
         folder = tmp_path / "toy"
@@ -58,7 +58,7 @@ def add_operation(tmp_path, monkeypatch):
     vars(kernels).pop("toy", None)
 
 
-# ---- operations are found by their folders -----------------------------------------------------
+# ---- operations are found by their folders -------------------------------------------
 
 
 def test_every_folder_with_a_reference_is_an_operation_or_a_fusion():
@@ -97,7 +97,7 @@ def test_no_set_misses_an_operation_of_the_project():
     assert discovery.collect("numba_cuda", discovery.folders())[1] == {}
 
 
-# ---- an operation that a set lacks -------------------------------------------------------------
+# ---- an operation that a set lacks ---------------------------------------------------
 
 
 @pytest.mark.parametrize("threads", [None, 1])
@@ -124,7 +124,7 @@ def test_on_a_gpu_a_kernel_of_a_missing_operation_is_refused_in_one_line(add_ope
     assert device.launched == []
 
 
-# ---- copies, pickles, other processes ----------------------------------------------------------
+# ---- copies, pickles, other processes ------------------------------------------------
 
 
 def test_a_copy_of_a_set_is_the_set_as_nothing_but_its_caches_changes():
@@ -187,7 +187,7 @@ def test_a_set_sent_to_another_process_computes_the_same_bits(k):
     assert bytes.fromhex(child.stdout.decode()) == y.tobytes()
 
 
-# ---- names and arrays --------------------------------------------------------------------------
+# ---- names and arrays ----------------------------------------------------------------
 
 
 def test_sets_are_made_by_name_and_returned_as_they_are():

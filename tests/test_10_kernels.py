@@ -1,4 +1,4 @@
-"""The reference kernels by themselves: adjoint identities, precision, any strides, non-finite numbers."""
+"""The reference kernels: adjoint identities, precision, strides, non-finite numbers."""
 
 import numpy as np
 import pytest
@@ -77,7 +77,7 @@ def test_kernels_take_arrays_of_any_strides(layout):
         assert np.array_equal(a, b)
 
 
-def test_kernels_leave_their_inputs_alone():
+def test_kernels_do_not_write_to_their_inputs():
     x, w, dy = conv_arrays(*GEOMETRIES[0])
     for a in (x, w, dy):
         a.flags.writeable = False
@@ -85,7 +85,7 @@ def test_kernels_leave_their_inputs_alone():
 
 
 @pytest.mark.parametrize("function", ["relu", "leaky", "softplus", "tanh"])
-def test_activations_pass_nan_on_and_survive_huge_inputs(function):
+def test_activations_propagate_nan_and_are_finite_for_huge_inputs(function):
     from refmaml.kernels.activation import functions
 
     f = {"relu": functions.leaky(0), "leaky": functions.leaky(0.1)}.get(function) or getattr(
@@ -101,14 +101,14 @@ def test_activations_pass_nan_on_and_survive_huge_inputs(function):
     assert dx[2] == (0 if function == "tanh" else 1)
 
 
-def test_max_pooling_gives_ties_to_the_first_and_lets_nan_win():
+def test_of_equal_maxima_the_first_wins_and_nan_wins_over_every_number():
     x = np.array([[1.0, 3, 3, 2], [np.nan, 9, 0, 0]]).reshape(2, 1, 1, 2, 2)
     y, winner = np.empty((2, 1, 1, 1, 1)), np.empty((2, 1, 1, 1, 1), np.int16)
     K.max_pool2d_forward(y, winner, x, (2, 2), (2, 2))
     assert winner.ravel().tolist() == [1, 0] and y[0] == 3 and np.isnan(y[1])
 
 
-def test_overlapping_pooling_windows_add_up_what_they_send_back():
+def test_gradients_of_overlapping_pooling_windows_are_added():
     x = np.array([[1.0, 5, 2]]).reshape(1, 1, 1, 1, 3)
     y, winner, dx = np.empty((1, 1, 1, 1, 2)), np.empty((1, 1, 1, 1, 2), np.int16), np.empty_like(x)
     K.max_pool2d_forward(y, winner, x, (1, 2), (1, 1))
@@ -128,9 +128,7 @@ def test_cross_entropy_is_finite_for_any_finite_logits_and_its_gradient_sums_to_
 
 
 @pytest.mark.parametrize("offset,spread", [(0, 1e-20), (0, 1e20), (1e6, 1.0)])
-def test_batch_norm_is_exact_to_rounding_at_any_scale_as_it_centres_twice_before_it_squares(
-    offset, spread
-):
+def test_batch_norm_is_exact_to_rounding_at_any_scale_as_it_centres_twice(offset, spread):
     from fractions import Fraction
     from math import fsum, sqrt
 

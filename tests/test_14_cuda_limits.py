@@ -31,7 +31,7 @@ class RefusingDevice:
         pytest.fail("a launch")
 
 
-# ---- max-pooling: int16 and int32 winners ------------------------------------------------------
+# ---- max-pooling: int16 and int32 winners --------------------------------------------
 
 
 @shim
@@ -90,7 +90,7 @@ def test_winners_of_another_integer_type_are_not_read_as_int16(name):
         kernel(*arguments, (2, 2), (2, 2))
 
 
-# ---- the fused kernels keep winners as int8 ----------------------------------------------------
+# ---- the fused kernels keep winners as int8 ------------------------------------------
 
 
 def fused_forward(k, place_dtype, window):
@@ -121,7 +121,7 @@ def test_the_fused_kernels_refuse_places_that_they_would_read_as_int8():
         fused_forward(kernels.cuda(RefusingDevice(), xp=np), np.int16, (2, 2))
 
 
-# ---- the launcher ------------------------------------------------------------------------------
+# ---- the launcher --------------------------------------------------------------------
 
 
 def test_a_task_with_more_numbers_than_int_counts_is_refused_before_any_work():
@@ -143,7 +143,7 @@ def test_an_integer_that_does_not_fit_is_refused_before_any_work(n):
 
 @shim
 def test_a_stride_far_beyond_the_image_is_that_of_its_extents(cuda):
-    """Without a cut, the plan of dx has a group of pixels for each remainder of the stride."""
+    """Otherwise dx has a group of pixels for each remainder of the stride."""
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((1, 2, 2, 5, 6)), rng.standard_normal((1, 3, 2, 3, 2))
     layer = Conv2d(2, 3, (3, 2), stride=10**9, bias=False)
@@ -156,7 +156,7 @@ def test_a_stride_far_beyond_the_image_is_that_of_its_extents(cuda):
         assert relative_error(b, a) <= tolerance(float, x.size)
 
 
-# ---- batch-norm of inputs far from zero --------------------------------------------------------
+# ---- batch-norm of inputs far from zero ----------------------------------------------
 
 
 def far_from_zero(dtype):
@@ -180,7 +180,8 @@ def normalised(k, dtype):
 def test_batch_norm_of_inputs_far_from_zero_is_exact_to_rounding(request, name):
     """x - mean is exact in float32, and its own mean is subtracted from it.
 
-    So each result is off by some roundings of its own size, as in a pairwise sum of 13 levels.
+    So each result is off by some roundings of its own size, as in a pairwise sum of 13
+    levels.
     """
     k = REFERENCE if name == "reference" else request.getfixturevalue("cuda")
     for single, exact in zip(normalised(k, "f"), normalised(REFERENCE, "d"), strict=True):
@@ -189,7 +190,7 @@ def test_batch_norm_of_inputs_far_from_zero_is_exact_to_rounding(request, name):
 
 @pytest.mark.parametrize("name", ["reference", pytest.param("cuda", marks=shim)])
 def test_the_fused_mean_of_inputs_far_from_zero_is_rounded_once(request, name):
-    """The stored mean is rounded relative to 1000: by eps / 2, and a last bit for its sum."""
+    """The stored mean is rounded relative to 1000, and so is its correction."""
     k = FUSED_REFERENCE if name == "reference" else request.getfixturevalue("cuda")
     x = np.moveaxis(far_from_zero("f")[0], 2, -1).reshape(2, -1, 3, 1, 1)  # long sums over N
     y, place = np.empty_like(x), np.empty((2, 0, 0, 0, 0), np.int8)

@@ -120,7 +120,7 @@ def test_what_is_not_finite_is_named_as_the_reference_names_it(cupy, on_cupy, wh
     assert said[0] != "nothing" or where == "weights"
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m.graph_capturable], ids=name_of)
+@pytest.mark.parametrize("method", [m for m in METHODS if m.data_independent], ids=name_of)
 def test_a_replayed_gradient_has_the_bits_of_the_launched_one(cupy, on_cupy, method):
     net, meta, batch = case(method)
     far, (_, other, tasks) = net.with_kernels(on_cupy), case(method, seed=1)
@@ -168,7 +168,7 @@ def test_a_replay_looks_at_labels_on_the_gpu_only_where_the_loss_is_not_finite(c
 
 def test_methods_that_go_on_by_what_they_find_are_not_recorded(cupy, on_cupy):
     for method in METHODS:
-        if not method.graph_capturable:
+        if not method.data_independent:
             net, meta, batch = case(method)
             with pytest.raises(
                 rm.ArgumentError,

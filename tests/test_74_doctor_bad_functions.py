@@ -175,7 +175,7 @@ def test_the_extras_that_install_cupy_are_named(monkeypatch):
     assert set(named) <= set(project["project"]["optional-dependencies"])
 
 
-# ---- tensors ---------------------------------------------------------------------------
+# ---- tensors -------------------------------------------------------------------------
 
 
 def torch_broken(change):

@@ -1,5 +1,5 @@
-"""Mistakes that are not in the dictionary are called wrong, get no name, and are located: the
-first stage and tensor that disagree."""
+"""Mistakes that are not in the dictionary are called wrong, get no name, and are
+located: the first stage and tensor that disagree."""
 
 import numpy as np
 import pytest

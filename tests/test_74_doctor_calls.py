@@ -1,5 +1,5 @@
-"""Calls that depend on each other: noise, state, values kept from the first call, growing
-memory. None of the verdicts depends on a clock."""
+"""Calls that depend on each other: noise, state, values kept from the first call,
+growing memory. None of the verdicts depends on a clock."""
 
 import os
 import subprocess
@@ -75,7 +75,7 @@ def test_a_right_function_has_no_growing_memory():
 
 
 def test_compiled_kernels_that_fill_their_caches_are_no_leak():
-    """In a new process: the interpreter's and Numba's own memory grows in the first calls."""
+    """In a new process, Python's and Numba's own memory grows in the first calls."""
     code = (
         "import refmaml as rm; from implementations import MAML, maml; "
         "print(rm.check_meta_gradient(maml, MAML, kernels=rm.kernels.cpu(), "

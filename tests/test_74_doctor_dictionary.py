@@ -1,5 +1,5 @@
-"""Every mistake of the dictionary, planted in NumPy, PyTorch and JAX code, gets its name and
-no other."""
+"""Every mistake of the dictionary, planted in NumPy, PyTorch and JAX code, gets its
+name and no other."""
 
 import pytest
 import torch_implementations
@@ -19,7 +19,7 @@ def examined(implementation, **options):
 
 
 def named(report, words):
-    """The verdict is wrong, and the diagnosis is a name with these words, not a place."""
+    """The verdict is wrong, and the diagnosis is a name with these words."""
     assert report.verdict == "wrong" and not report.stages, str(report)
     assert words in report.diagnosis, str(report)
 
@@ -85,8 +85,8 @@ def test_the_fix_is_for_the_user_s_framework(torch):
 
 
 def test_mistakes_with_the_same_gradient_are_listed():
-    """A gradient of 0 in iMAML has three possible reasons; with one inner step, a factor has
-    one."""
+    """A gradient of 0 in iMAML has three possible reasons; with one inner step, a
+    factor has one."""
     anchor = examined(IMPLEMENTATIONS["imaml anchor"], precision="float64")
     assert len(anchor.ties) == 2 and any("CG ran for no iteration" in tie for tie in anchor.ties)
     single = rm.check_meta_gradient(

@@ -1,5 +1,5 @@
-"""Right meta-gradients of every method in every framework are called right, and errors of a
-millionth are not."""
+"""Right meta-gradients of every method in every framework are called right, and errors
+of a millionth are not."""
 
 import numpy as np
 import pytest
