@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from random_nets import drawing, layer_cases, methods, nets
@@ -178,6 +179,7 @@ def chain_apart(net, fast, seed, dtype, shared):
     return apart(found, exact, noise(quantities, rng, drawn), dtype, terms)
 
 
+@pytest.mark.slow
 @drawing(60)
 @given(nets(), SEEDS, PRECISIONS, st.booleans())
 def test_a_net_on_the_cpu_kernels_is_the_reference(net, seed, dtype, shared):
@@ -185,6 +187,7 @@ def test_a_net_on_the_cpu_kernels_is_the_reference(net, seed, dtype, shared):
     assert max(off.values()) <= 1, off
 
 
+@pytest.mark.slow
 @drawing(10)
 @given(nets(), SEEDS, PRECISIONS, st.booleans())
 def test_a_net_on_the_cuda_kernels_is_the_reference(on_cupy, net, seed, dtype, shared):
@@ -192,6 +195,7 @@ def test_a_net_on_the_cuda_kernels_is_the_reference(on_cupy, net, seed, dtype, s
     assert max(off.values()) <= 1, off
 
 
+@pytest.mark.slow
 @drawing(60)
 @given(layer_cases(), PRECISIONS, st.booleans())
 def test_a_layer_on_the_cpu_kernels_is_the_reference(case, dtype, shared):
@@ -199,6 +203,7 @@ def test_a_layer_on_the_cpu_kernels_is_the_reference(case, dtype, shared):
         assert check.passed, check
 
 
+@pytest.mark.slow
 @drawing(20)
 @given(layer_cases(), PRECISIONS, st.booleans())
 def test_a_layer_on_the_cuda_kernels_is_the_reference(cuda, case, dtype, shared):
