@@ -1,7 +1,9 @@
-"""Kernels: raw arrays in, arrays filled in place. One folder per operation, one file per implementation.
+"""Kernels take raw arrays and fill arrays in place.
 
-Nothing here knows of layers, networks or tasks; a layer asks a `KernelSet` for `conv2d_forward` and does not know which
-implementation it got. `reference()` is the one to read, and the one every other implementation is held against.
+One folder for each operation, one file for each implementation. Nothing here knows of
+layers, nets or tasks. A layer calls `conv2d_forward` of the `KernelSet` that it is
+given, and does not depend on the implementation. `reference()` is the implementation to
+read; all others are tested against it.
 """
 
 if __name__ != "refmaml.kernels":
@@ -10,6 +12,7 @@ if __name__ != "refmaml.kernels":
         "(that would make a second copy of every module)"
     )
 
-from refmaml.kernels.kernel_set import KernelSet, auto, cpu, cuda, numba_cuda, reference
+from refmaml.kernels.factories import NAMES, auto, by_name, cpu, cuda, numba_cuda, reference
+from refmaml.kernels.kernel_set import KernelSet
 
-__all__ = ["KernelSet", "auto", "cpu", "cuda", "numba_cuda", "reference"]
+__all__ = ["NAMES", "KernelSet", "auto", "by_name", "cpu", "cuda", "numba_cuda", "reference"]

@@ -1,214 +1,174 @@
-"""A kernel set: the functions of one implementation under one roof, passed as an argument and never chosen by a global."""
+"""A kernel set: the kernels of one implementation and the arrays that they compute with.
 
-from functools import partial
+A kernel set is passed as an argument. No global variable chooses one.
+"""
+
 from importlib import import_module
-from importlib.util import find_spec
-from itertools import accumulate
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 
 import numpy as np
 
-from refmaml.kernels.cuda_runtime.transfer import Numbers, send
 
-OPERATIONS = (
-    "conv2d",
-    "linear",
-    "bias",
-    "batch_norm",
-    "activation",
-    "pooling",
-    "film",
-    "cross_entropy",
-    "squared_error",
-    "vector",
-)
-FUSED = (
-    "norm_act_pool",
-)  # several of these at once, for kernel sets that gain by it; refmaml/execution/fusion.py says where a net has them
+class MissingKernelError(AttributeError):
+    """A kernel that this kernel set lacks, of an operation that other sets have."""
 
 
 class KernelSet:
     """Kernels by name: `kernels.conv2d_forward(y, x, w, stride, padding)`.
 
-    name       what it is called in tables and error messages
-    functions  {kernel name: function}
+    name       the name of the set in tables and error messages
+    functions  {kernel: function}
     xp         the module that allocates its arrays (numpy or cupy)
-    empty      (shape, dtype) -> an uninitialised array for a kernel to fill, in the order of memory the kernels like best
-    chain      (operations, loss) -> a whole chain as one kernel, or None where it must go kernel by kernel; None if the set has none
+    empty      (shape, dtype) -> an uninitialised array for a kernel to fill, in the memory
+               layout that the kernels prefer; None: xp.empty
+    whole_net  (operations, loss) -> a whole net as one kernel, or None where it has to run
+               kernel by kernel; None if the set has no such kernel
+    missing    {operation: its kernels} that the implementation lacks. Those that are not
+               among `functions` raise MissingKernelError when they are looked up.
+
+    A set never changes; it only caches. So a copy is the set itself. A pickled set is made
+    again where it is loaded, from its factory and arguments or from functions by their
+    names; functions without an importable name, such as lambdas, cannot be pickled.
     """
 
-    def __init__(self, name, functions, xp=np, empty=None, chain=None):
-        self.name, self.xp, self.empty, self.chain = name, xp, empty or xp.empty, chain
-        self.functions, self.known = MappingProxyType(dict(functions)), {}
-        self.on_device = (
-            xp is not np
-        )  # whether arrays are elsewhere than NumPy's, so that looking at one is a wait
-        self.out_of_memory = xp.cuda.memory.OutOfMemoryError if self.on_device else ()
+    def __init__(self, name, functions, xp=np, empty=None, whole_net=None, missing=()):
+        self.name, self.xp, self.empty, self.whole_net = name, xp, empty or xp.empty, whole_net
+        self.functions = MappingProxyType(dict(functions))
+        self.missing, self.missing_kernels = tuple(missing), dict(missing)
+        parts = name, dict(functions), xp, empty, whole_net, self.missing_kernels
+        self.recipe = new, (type(self), *parts), {}
+        self.known = {}
 
     def __getattr__(self, kernel):
+        fields = self.__dict__
         try:
-            return self.__dict__["functions"][kernel]
+            return fields["functions"][kernel]
         except KeyError:
-            raise AttributeError(
-                f"kernel set {self.__dict__.get('name')!r} has no kernel {kernel!r}"
-            ) from None
+            pass
+        for operation, kernels in fields.get("missing_kernels", {}).items():
+            if kernel in kernels:
+                raise MissingKernelError(
+                    f"kernels: expected a set with the kernel {kernel}, got {fields['name']!r}, "
+                    f"which lacks the operation {operation}; take refmaml.kernels.cpu()"
+                )
+        raise AttributeError(f"kernel set {fields.get('name')!r} has no kernel {kernel!r}")
 
     def __repr__(self):
         return f"KernelSet({self.name!r}, {len(self.functions)} kernels)"
 
     def replace(self, name=None, **functions):
-        """A copy with some kernels exchanged: how another implementation, or a planted error, is tried out. It goes kernel by kernel."""
+        """A copy with some kernels exchanged, to try another implementation or a planted error.
+
+        The copy has no whole_net, as a whole-net kernel would not call the exchanged kernels.
+        """
         unknown = sorted(set(functions) - set(self.functions))
         if unknown:
             raise AttributeError(
                 f"kernel set {self.name!r} has no kernel {unknown[0]!r} to replace"
             )
-        return KernelSet(name or self.name, {**self.functions, **functions}, self.xp, self.empty)
+        exchanged = type(self)(
+            name or self.name,
+            {**self.functions, **functions},
+            self.xp,
+            self.empty,
+            missing=self.missing_kernels,
+        )
+        return exchanged.made_by(KernelSet.replace, self, name, **functions)
 
-    # ---- between the host and where the kernels compute; nothing to do where that is the same --------------------------------------
+    # ---- copies: nothing but caches ever changes, so a set may be shared -------------------
 
-    def to_device(self, *arrays):
-        """The arrays where the kernels compute: NumPy's go over together, in one copy."""
-        if not self.on_device:
-            return arrays
-        here = [a for a in arrays if isinstance(a, np.ndarray)]
-        sent = iter(send(self.xp, here) if here else ())
-        return tuple(next(sent) if isinstance(a, np.ndarray) else a for a in arrays)
+    def made_by(self, factory, *args, **options):
+        """This set, which is pickled as factory(*args, **options)."""
+        self.recipe = factory, args, options
+        return self
 
-    def to_host(self, a):
-        """An array as NumPy's."""
-        return self.xp.asnumpy(a) if self.on_device else a
+    def __copy__(self):
+        return self
 
-    def match_input(self, a, like):
-        """`a` as NumPy's where `like` is: what a function was given decides what it returns."""
-        return self.to_host(a) if isinstance(like, np.ndarray) else a
+    def __deepcopy__(self, memo):
+        return self
 
-    def to_host_batched(self, arrays):
-        """A list of small arrays as NumPy's, which some may be already: from a GPU in one copy, with one wait."""
-        away = [a for a in arrays if self.on_device and not isinstance(a, np.ndarray | np.generic)]
-        fetched = iter(Numbers(self.xp, away).fetch() if away else ())
-        return [
-            next(fetched) if self.on_device and not isinstance(a, np.ndarray | np.generic) else a
-            for a in arrays
-        ]
+    def __reduce__(self):
+        factory, args, options = self.recipe
+        return make_again, (
+            factory,
+            [by_module_name(a) for a in args],
+            {name: by_module_name(a) for name, a in options.items()},
+        )
 
-    def concatenate(self, arrays, axis=0):
-        """The concatenation. CuPy's sends a table of addresses to the GPU where there are more than eight arrays; this sends nothing."""
-        if not self.on_device:
-            return np.concatenate(arrays, axis)
-        shape, ends = list(arrays[0].shape), [0, *accumulate(a.shape[axis] for a in arrays)]
-        shape[axis] = ends[-1]
-        out = self.xp.empty(tuple(shape), np.result_type(*(a.dtype for a in arrays)))
-        for start, end, a in zip(ends[:-1], ends[1:], arrays, strict=True):
-            out[(slice(None),) * axis + (slice(start, end),)] = a
-        return out
+    # ---- new arrays ------------------------------------------------------------------------
+
+    def zeros(self, shape, dtype):
+        """An array of zeros, in the memory layout that the kernels prefer."""
+        a = self.empty(shape, dtype)
+        a[...] = 0
+        return a
 
     def cached(self, key, make):
-        """What make() returns, to be read only: made once for each key."""
+        """The result of make(), to be read only: computed once for each key."""
         if key not in self.known:
             self.known[key] = make()
         return self.known[key]
 
     def constant(self, shape, value, dtype):
-        """An array full of one number, made once: making it takes a launch like any other."""
-        return self.cached(
-            ("full", shape, value, np.dtype(dtype)), lambda: self.xp.full(shape, value, dtype)
-        )
+        """An array filled with one number, to be read only: filled once, as a fill is a launch."""
+        key = "constant", shape, value, np.dtype(dtype)
+        return self.cached(key, lambda: self.xp.full(shape, value, dtype))
+
+    # ---- arrays: a subclass for a GPU overrides these ----------------------------------------
+
+    on_device = False  # whether the arrays are elsewhere than NumPy's
+    out_of_memory: tuple = ()  # the exceptions of an allocation that finds no memory there
+
+    def concatenate(self, arrays, axis=0):
+        """The concatenation."""
+        return np.concatenate(arrays, axis)
+
+    def sum_segments(self, a, starts):
+        """Sums of the consecutive column segments of a (T, P) that begin at `starts`: (T, L)."""
+        return np.add.reduceat(a, starts, axis=1)
+
+    def arrays(self, *arrays):
+        """NumPy arrays as arrays of the kernels."""
+        return self.to_device(*arrays)
+
+    def to_device(self, *arrays):
+        """The arrays as arrays of the kernels."""
+        return arrays
+
+    def to_host(self, a):
+        """An array as NumPy's."""
+        return a
+
+    def to_host_batched(self, arrays):
+        """A list of small arrays as NumPy's."""
+        return list(arrays)
+
+    def match_input(self, a, like):
+        """`a` as NumPy's if `like` is: the kind of the arguments decides that of the result."""
+        return self.to_host(a) if isinstance(like, np.ndarray) else a
 
     def free(self):
-        """Give memory that lies idle back to the GPU."""
-        if self.on_device:
-            self.xp.get_default_memory_pool().free_all_blocks()
+        """Return idle memory."""
 
 
-def collect(implementation, operations=OPERATIONS):
-    """{name: function} of every public kernel in `kernels/*/<implementation>.py`."""
-    functions = {}
-    for operation in operations:
-        module = import_module(f"refmaml.kernels.{operation}.{implementation}")
-        functions.update({name: getattr(module, name) for name in module.__all__})
-    return functions
+def new(kind, name, functions, xp, empty, whole_net, missing):
+    """A KernelSet, or a set of a subclass, from all that it consists of."""
+    return kind(name, functions, xp, empty, whole_net, missing)
 
 
-def reference(xp=np):
-    """The reference kernels: array expressions for any strides and any float or complex dtype.
-
-    They are analytic (branches look at real parts only; no abs, conj or maximum), so that a complex step runs through.
-    """
-    return KernelSet("reference", collect("reference"), xp)
+def make_again(factory, args, options):
+    """The kernel set of a recipe; modules are given by their ModuleName."""
+    return factory(*map(imported, args), **{name: imported(a) for name, a in options.items()})
 
 
-def cpu(threads=None):
-    """The Numba kernels, float32 and float64: on so many threads (None: as many as Numba was set to). The bits do not depend on it.
-
-    Images are kept channels last in memory, whatever their shape says. Raises ImportError without Numba or SciPy.
-    """
-    if not importable("numba") or not importable("scipy"):
-        raise ImportError(
-            "the cpu kernels need numba and scipy: pip install numba scipy, or take refmaml.kernels.reference()"
-        )
-    from refmaml.kernels.numba_runtime.compiled import channels_last_in
-    from refmaml.kernels.numba_runtime.memory import Memory
-    from refmaml.kernels.numba_runtime.threads import on_threads
-    from refmaml.kernels.whole_net.whole_net import chain
-
-    memory = Memory()
-    functions = collect("cpu")
-    if threads is not None:
-        functions = {name: on_threads(kernel, threads) for name, kernel in functions.items()}
-    return KernelSet(
-        "cpu",
-        functions,
-        empty=channels_last_in(memory),
-        chain=partial(chain, memory=memory, threads=threads),
-    )
+class ModuleName(str):
+    """The name of a module, which itself cannot be pickled."""
 
 
-def cuda(device=None, version=3, xp=None):
-    """The CUDA C++ kernels, float32 and float64, on the current GPU. The same bits at every run.
-
-    device   what runs the launches, if it is not CuPy (launcher.py says what it has to offer)
-    version  of the convolutions and matrix products: 1, a thread for each result; 2, in tiles; 3, in tiles fetched ahead
-    xp       whose arrays a net computes with; None: the device's own, CuPy's, which stay on the GPU. numpy: its arrays are taken there and
-             back at each launch, which is right but slow: for looking at one kernel
-
-    Raises ImportError without CuPy; RuntimeError without a GPU, or where its driver, CuPy and NVRTC do not fit each other: in one line.
-    """
-    from refmaml.kernels.cuda_runtime.launcher import CupyDevice, Launcher
-
-    launch = Launcher(device or CupyDevice(), version)
-    functions, xp = (
-        {
-            name: partial(kernel, launch)
-            for name, kernel in collect("cuda", OPERATIONS + FUSED).items()
-        },
-        xp or launch.xp,
-    )
-    return KernelSet("cuda", functions, xp, launch.empty if xp is launch.xp else xp.empty)
+def by_module_name(a):
+    return ModuleName(a.__name__) if isinstance(a, ModuleType) else a
 
 
-def numba_cuda():
-    """The plain kernels in Numba CUDA, to read and to teach with, on a GPU or (with NUMBA_ENABLE_CUDASIM=1) on Numba's simulator.
-
-    They take CuPy's arrays and NumPy's, which are copied there and back. Raises ImportError without Numba and RuntimeError without a GPU.
-    """
-    if not importable("numba"):
-        raise ImportError(
-            "the numba_cuda kernels need numba: pip install numba, or take refmaml.kernels.reference()"
-        )
-    from numba import cuda as target
-
-    if not target.is_available():
-        raise RuntimeError(
-            "the numba_cuda kernels: expected a GPU, got none; NUMBA_ENABLE_CUDASIM=1 runs them on Numba's simulator"
-        )
-    return KernelSet("numba_cuda", collect("numba_cuda", OPERATIONS + FUSED))
-
-
-def auto():
-    """The fastest kernels for NumPy arrays on this machine: `cpu()` where Numba is installed, else `reference()`."""
-    return cpu() if importable("numba") and importable("scipy") else reference()
-
-
-def importable(module):
-    return find_spec(module) is not None
+def imported(a):
+    return import_module(a) if isinstance(a, ModuleName) else a

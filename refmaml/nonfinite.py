@@ -1,4 +1,4 @@
-"""Numbers that are not finite: where the first of them arose."""
+"""Numbers that are not finite: errors that name the first place where one appeared."""
 
 import numpy as np
 
@@ -6,50 +6,41 @@ from refmaml.errors import NonFiniteError
 
 
 def refuse_pass(net, primal, w, x, stage):
-    """Raise NonFiniteError naming the first task and layer at which a pass at w on x left the finite numbers, if it did."""
-    back = net.kernels.to_host
-    refuse_non_finite(back(w), f"{stage}: the parameters")
-    refuse_non_finite(back(x), f"{stage}: the inputs")
+    """Raise NonFiniteError for a pass at parameters w (T, P) on inputs x, if one is due.
+
+    The error names the stage and the first task and layer whose outputs are not finite.
+    A net without layers (a quadratic) is checked by its loss and gradient alone.
+    """
+    to_host = net.kernels.to_host
+    refuse_non_finite(to_host(w), f"{stage}: the parameters")
+    refuse_non_finite(to_host(x), f"{stage}: the inputs")
     with np.errstate(all="ignore"):
-        for i, (layer, wl) in enumerate(zip(net.layers, net.parameters.views(w), strict=True)):
-            x, _ = layer.forward(net.kernels, wl, x)
-            refuse_non_finite(
-                back(x), f"{stage}: the outputs of layer {i} ({type(layer).__name__})"
-            )
-    refuse_non_finite(back(primal.loss), f"{stage}: the loss")
-    refuse_non_finite(back(primal.grad), f"{stage}: the gradient")
+        for i, (layer, y) in enumerate(net.layer_outputs(w, x)):
+            name = type(layer).__name__
+            refuse_non_finite(to_host(y), f"{stage}: the outputs of layer {i} ({name})")
+    refuse_non_finite(to_host(primal.loss), f"{stage}: the loss")
+    refuse_non_finite(to_host(primal.grad), f"{stage}: the gradient")
 
 
 def refuse_non_finite(a, what):
-    """Raise NonFiniteError if a NumPy array with a leading task axis holds NaN or infinity, naming its first such task."""
+    """Raise NonFiniteError if a NumPy array (T, ...) holds NaN or infinity.
+
+    The error names the first such task.
+    """
     bad = ~np.isfinite(a.reshape(len(a), -1)).all(axis=1)
     if bad.any():
         task = int(bad.argmax())
-        raise NonFiniteError(
-            f"{what}: expected finite numbers, got {int((~np.isfinite(a[task])).sum())} non-finite ones",
-            task,
-        )
-
-
-def require_finite(net, a, refuse):
-    """Call refuse(net, a as NumPy's) unless all of `a` is finite; see `note`."""
-    note(net, net.kernels.xp.isfinite(a).all(), lambda: refuse(net, net.kernels.to_host(a)))
-
-
-def note(net, finite, refuse):
-    """Call refuse() unless `finite` (); or, on a net that takes notes, note it in net.seen."""
-    if getattr(net, "seen", None) is not None:
-        net.seen.append(finite)
-    elif not finite:
-        refuse()
+        count = int((~np.isfinite(a[task])).sum())
+        raise NonFiniteError(f"{what}: expected finite numbers, got {count} non-finite ones", task)
 
 
 def refuse_vector(net, what, vector, advice="", wanted="numbers", task=None):
-    """Raise NonFiniteError for a vector (M,) that is not finite, naming its first such parameter."""
+    """Raise NonFiniteError for a NumPy vector (M,), naming its first non-finite entry."""
     bad = ~np.isfinite(vector)
     place = int(bad.argmax())
+    name = net.name_of(place) if place < net.num_params else ""
     raise NonFiniteError(
-        f"{what}: expected finite {wanted}, got {bad.sum()} non-finite ones, the first at entry {place}"
-        f"{net.name_of(place) if place < net.num_params else ''}{advice}",
+        f"{what}: expected finite {wanted}, got {bad.sum()} non-finite ones, "
+        f"the first at entry {place}{name}{advice}",
         task,
     )

@@ -1,4 +1,4 @@
-"""Quadratic losses in place of a network: every method's answer is then known in closed form."""
+"""Quadratic losses in place of a network: every method's answer has a closed form."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,9 @@ import numpy as np
 
 from refmaml import kernels as kernel_sets
 from refmaml.errors import expect
-from refmaml.nonfinite import refuse_non_finite
+from refmaml.model import Model
+
+ASYMMETRY = 1e-5  # of max |A|: what is left of symmetry when A was computed in float32
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,12 @@ class QuadraticPrimal:
     accuracy: None = None
 
 
-class Quadratic:
-    """f(w; A, c) = 1/2 (w - c)' A (w - c): a model the methods can use like a net. x is A (T, P, P) symmetric, y is c (T, P)."""
+class Quadratic(Model):
+    """f(w; A, c) = 1/2 (w - c)' A (w - c): a model that methods use like a net.
+
+    x holds the matrices A (T, P, P), symmetric; y holds the centres c (T, P).
+    Raises ArgumentError for other shapes, or where A is not symmetric.
+    """
 
     def __init__(self, num_params):
         expect(num_params >= 1, "num_params", "an integer >= 1", repr(num_params))
@@ -32,7 +38,7 @@ class Quadratic:
         return np.random.default_rng(seed).standard_normal(self.num_params).astype(dtype)
 
     def mask(self, patterns):
-        """Every parameter: a quadratic has one block and no names."""
+        """(P,) of True: a quadratic has one block and no names, so ("*",) is all it takes."""
         expect(
             tuple(patterns) == ("*",),
             "patterns",
@@ -41,22 +47,22 @@ class Quadratic:
         )
         return np.ones(self.num_params, bool)
 
-    def adapt_mask(self, adapts, frozen=()):
-        """(P,) of bools: what `adapts` selects, which is everything, and `frozen` does not."""
-        return self.mask(adapts) & ~self.mask(frozen) if frozen else self.mask(adapts)
-
-    def name_of(self, place):
-        return ""
-
     def activations(self, shape):
-        """None: a quadratic has no layers."""
+        """0: a quadratic has no layers."""
         return 0
 
     def primal(self, w, A, c, keep=True):
-        """f and grad f = A (w - c) for each task."""
+        """f (T,) and grad f = A (w - c) (T, P)."""
         P = self.num_params
         expect(A.shape[1:] == (P, P), "x", f"matrices of shape (tasks, {P}, {P})", f"{A.shape}")
         expect(c.shape == (len(A), P), "y", f"centres of shape ({len(A)}, {P})", f"{c.shape}")
+        skew = abs(A - A.swapaxes(1, 2)).max()
+        expect(
+            not skew > ASYMMETRY * abs(A).max(),
+            "x",
+            "symmetric matrices A, as the gradient is A (w - c)",
+            lambda: f"|A - A'| up to {skew:.2g}",
+        )
         grad = np.einsum("tij,tj->ti", A, w - c)
         return QuadraticPrimal(np.einsum("ti,ti->t", w - c, grad) / 2, grad, A)
 
@@ -69,10 +75,5 @@ class Quadratic:
         return self.primal(w, A, c).grad
 
     def hvp(self, primal, v):
-        """A v."""
+        """A v for each task; v (T or 1, P)."""
         return np.einsum("tij,tj->ti", primal.A, np.broadcast_to(v, primal.grad.shape))
-
-    def require_finite(self, primal, w, x, stage):
-        """Raise NonFiniteError naming the first task whose loss or gradient is not finite."""
-        refuse_non_finite(primal.loss, f"{stage}: the loss")
-        refuse_non_finite(primal.grad, f"{stage}: the gradient")

@@ -1,11 +1,11 @@
-"""What tests of the engine on a GPU's arrays share: methods, a tiny net, and what is counted."""
+"""What tests of methods on arrays of a GPU share: methods, a small net, counts."""
 
 import refmaml as rm
+from refmaml.execution import Sequential
 from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, FiLM, Flatten, Linear, MaxPool2d, ReLU
 from refmaml.methods.proximal import HALVINGS
-from refmaml.network import Sequential
 from refmaml.oracles import cases
-from refmaml.oracles.unrolled import fixed_rates
+from refmaml.oracles.meta_objectives import fixed_rates
 
 STEPS = {"inner_lr": 0.1, "inner_steps": 2}
 IMPLICIT = {"regularization": 2.0, "inner_steps": 2, "inner_lr": 0.1, "cg_steps": 3}
@@ -37,8 +37,11 @@ def name_of(method):
 
 
 def tiny(context=False):
-    """Every kind of layer that a second-order method meets, as small as it gets. No bias before batch-norm: its gradient would be rounding
-    alone, which Adam blows up to full steps."""
+    """A small net with every kind of layer that a second-order method meets.
+
+    There is no bias before batch-norm: its gradient would be rounding errors, which
+    Adam enlarges to full steps.
+    """
     film = [FiLM(2, 2)] if context else []
     return Sequential(
         [
@@ -63,14 +66,16 @@ def case(method, seed=0):
 
 
 def counted(cupy):
-    """{what: how often} since the last call, of what costs a wait or a copy."""
+    """{what: how often} since the last call, for waits and copies."""
     seen = {name: cupy.gpu.counts[name] for name in COUNTED if cupy.gpu.counts[name]}
     cupy.gpu.counts.clear()
     return seen
 
 
 def looks(method):
-    """How often a method must know what it computed before it can go on, and how often it then sends what comes next: at most, for the line
-    searches of iMAML's Newton steps."""
+    """(reads, sends): how often a method may wait for a number, and send one, in its loop.
+
+    Only the line searches of iMAML's Newton steps do: these are the most.
+    """
     searches = method.inner_steps if getattr(method, "solver", None) == "newton_cg" else 0
     return searches * HALVINGS, searches * (HALVINGS + 1)

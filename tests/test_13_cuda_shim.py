@@ -1,4 +1,7 @@
-"""The equipment that runs CUDA kernels on the CPU: it must catch what it is there for. Each kernel here but the first has a mistake."""
+"""The shim that runs CUDA kernels on the CPU must catch what it is made to catch.
+
+Each kernel here but the first has a mistake.
+"""
 
 import os
 import subprocess
@@ -121,7 +124,7 @@ def loaded(tmp_path_factory):
     return library(tmp_path_factory.mktemp("shim"))
 
 
-def test_a_kernel_without_mistakes_gives_its_result(loaded):
+def test_a_kernel_without_mistakes_has_the_right_result(loaded):
     assert np.array_equal(run(loaded, "reverse"), np.arange(64.0, 0, -1))
 
 
@@ -139,7 +142,7 @@ def test_a_barrier_that_only_some_threads_reach_is_caught(loaded):
         run(loaded, "barrier_for_some")
 
 
-def test_lanes_of_a_warp_exchange_what_they_hold(loaded):
+def test_lanes_of_a_warp_exchange_their_values(loaded):
     assert np.array_equal(
         run(loaded, "sum_of_each_warp"), np.repeat([sum(range(1, 33)), sum(range(33, 65))], 32)
     )
@@ -150,8 +153,8 @@ def test_an_exchange_that_only_some_lanes_reach_is_caught(loaded):
         run(loaded, "exchange_for_some")
 
 
-def test_shared_memory_that_nobody_wrote_is_nan_in_every_block(loaded):
-    run(loaded, "reverse")  # leaves its numbers behind
+def test_unwritten_shared_memory_is_nan_in_every_block(loaded):
+    run(loaded, "reverse")  # its numbers stay in memory
     y = run(loaded, "reads_unwritten_memory")
     assert np.isnan(y[63]) and not np.isnan(y[:63]).any()
 
@@ -186,12 +189,12 @@ def test_an_access_out_of_bounds_is_caught_with_its_line(tmp_path, kernel, error
     )
 
 
-def test_the_sanitizer_lets_a_kernel_without_mistakes_pass(tmp_path):
+def test_the_sanitizer_accepts_a_kernel_without_mistakes(tmp_path):
     result = sanitized(["-c", SANITIZED], tmp_path, "reverse")
     assert result.stdout.split() == ["[64.", "63.", "62.]"], result.stderr
 
 
-def test_no_kernel_of_the_project_leaves_its_arrays(tmp_path):
+def test_no_kernel_of_the_project_accesses_memory_out_of_bounds(tmp_path):
     result = sanitized([HERE / "cuda_shim" / "kernels.py"], tmp_path)
     assert result.returncode == 0 and "kernels ran" in result.stdout, (
         result.stdout + result.stderr[-3000:]

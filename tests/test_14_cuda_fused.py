@@ -1,4 +1,7 @@
-"""Kernels that do batch-norm, activation and pooling at once, on the CPU through g++: against the three layers on the reference kernels."""
+"""Kernels that fuse batch-norm, activation and pooling, on the CPU through g++.
+
+They are compared with the three layers on the reference kernels.
+"""
 
 import numpy as np
 import pytest
@@ -8,12 +11,12 @@ from fused_layers import FUSED_REFERENCE, LARGE, SMALL, errors, fused, unfused
 from kernel_passes import PRECISIONS, REFERENCE, draws, passes
 
 from refmaml import kernels
+from refmaml.execution import Sequential
 from refmaml.execution.fused_layers import Identity, NormActPool
 from refmaml.execution.fusion import fused_layers
-from refmaml.kernels.norm_act_pool import cuda as launches
+from refmaml.kernels.norm_act_pool import cuda as fused_launches
 from refmaml.layers import BatchNorm2d, Conv2d, Flatten, LeakyReLU, Linear, MaxPool2d, ReLU, Tanh
 from refmaml.models import conv4
-from refmaml.network import Sequential
 from refmaml.oracles import cases
 from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import relative_error, tolerance
@@ -42,29 +45,22 @@ def test_every_pass_is_that_of_the_three_layers(request, kernel_set, case):
 
 
 @pytest.mark.parametrize("case", [SMALL[0], LARGE[0]], ids=str)
-def test_a_channel_that_is_not_held_in_shared_memory_gives_the_same_bits(cuda, case, monkeypatch):
+def test_a_channel_too_large_for_shared_memory_has_the_same_bits(cuda, case, monkeypatch):
     inputs = draws(unfused(case), 2, False, np.float32)
-    held = passes(case, cuda, *inputs)
-    monkeypatch.setattr(launches, "ROOM", 0)
-    again = passes(case, cuda, *inputs)
-    assert all(np.array_equal(held[name], again[name]) for name in held)
+    in_shared = passes(case, cuda, *inputs)
+    monkeypatch.setattr(fused_launches, "SHARED_BYTES", 0)
+    in_memory = passes(case, cuda, *inputs)
+    assert all(np.array_equal(in_shared[name], in_memory[name]) for name in in_shared)
 
 
-def test_a_block_has_whole_warps_and_as_many_threads_as_a_channel_feeds():
-    assert [launches.threads(n) for n in (1, 20, 256, 257, 980, 3675, 58_800)] == [
-        32,
-        32,
-        32,
-        32,
-        128,
-        512,
-        512,
-    ]
+def test_a_block_has_whole_warps_and_threads_in_proportion_to_the_channel():
+    counts = 1, 20, 256, 257, 980, 3675, 58_800
+    assert [fused_launches.threads(n) for n in counts] == [32, 32, 32, 32, 128, 512, 512]
 
 
 @pytest.mark.parametrize("window", [(1, 1), (2, 2), (3, 2)])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinity_go_where_they_go_in_the_three_layers(cuda, window, value):
+def test_nan_and_infinity_appear_where_they_do_in_the_three_layers(cuda, window, value):
     case = cases.LayerCase(NormActPool(BatchNorm2d(2), 0.0, window), (2, 6, 7))
     inputs = draws(unfused(case), 2, False, np.float64)
     for which in (2, 4):  # in x, in dy
@@ -115,7 +111,7 @@ def test_whole_nets_agree_with_the_reference_in_loss_gradient_and_hessian_vector
     assert not {"batch_norm_forward", "max_pool2d_forward"} & launched
 
 
-def test_layers_keep_their_places_and_parameters_their_names(cuda):
+def test_fusion_keeps_the_positions_of_layers_and_the_names_of_parameters(cuda):
     net = Sequential(
         [
             BatchNorm2d(2),
@@ -155,7 +151,7 @@ def test_layers_keep_their_places_and_parameters_their_names(cuda):
         MaxPool2d,
         Flatten,
         Linear,
-    ]  # windows that overlap, a slope below 0, a window of 128 places
+    ]  # not fused: overlapping windows, a slope below 0, a window of 128 pixels
     assert out.layers[0] == NormActPool(BatchNorm2d(2), 0, (2, 2))
     assert fused_layers(net.layers, REFERENCE) == net.layers  # a kernel set without such kernels
 

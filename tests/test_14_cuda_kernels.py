@@ -1,4 +1,7 @@
-"""The CUDA kernels on the CPU, through g++ and fibers: against the reference kernels, in both precisions, in three schedules of threads."""
+"""The CUDA kernels on the CPU, through g++ and fibers, against the reference kernels.
+
+In both precisions and in three schedules of threads.
+"""
 
 import re
 import sys
@@ -29,7 +32,7 @@ import refmaml as rm
 from refmaml import kernels
 from refmaml.cli import main
 from refmaml.kernels.cuda_runtime.launcher import VERSIONS, Launcher, parts_of
-from refmaml.kernels.kernel_set import FUSED, collect
+from refmaml.kernels.discovery import collect, fusions
 from refmaml.layers import Conv2d, CrossEntropy, LeakyReLU, Linear, MaxPool2d, ReLU, Softplus, Tanh
 from refmaml.oracles import cases
 from refmaml.oracles.kernel_checks import method_kernel_check
@@ -38,9 +41,9 @@ from refmaml.oracles.tolerance import relative_error, tolerance
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
 
-def test_the_set_offers_what_the_reference_offers_and_fused_kernels(cuda):
+def test_the_set_has_the_kernels_of_the_reference_and_the_fused_ones(cuda):
     assert (
-        set(cuda.functions) == set(REFERENCE.functions) | set(collect("reference", FUSED))
+        set(cuda.functions) == set(REFERENCE.functions) | set(collect("reference", fusions())[0])
         and cuda.name == "cuda"
     )
 
@@ -85,7 +88,7 @@ def test_arithmetic_on_vectors_has_the_bits_of_the_reference(cuda, dtype):
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("P", [1, 127, 128 * 8 + 1, 5000])
-def test_a_sum_over_a_row_is_exact_to_rounding_and_has_the_same_bits_for_one_task_and_for_several(
+def test_a_sum_over_a_row_is_exact_to_rounding_and_its_bits_do_not_depend_on_other_rows(
     cuda, dtype, P
 ):
     assert worst_dot(cuda, dtype, P=P) <= 1
@@ -98,7 +101,7 @@ def test_a_sum_over_a_row_is_exact_to_rounding_and_has_the_same_bits_for_one_tas
 
 
 def test_every_kernel_of_every_file_was_run_in_both_precisions(device):
-    """In this file: a kernel that no test launches would be one that nobody checks."""
+    """A kernel that no test launches would be unchecked."""
     run_everything(device)
     defined = {name for text in texts().values() for name in kernel_names(text)}
     assert {(name, np.dtype(d).name) for name in defined for d in PRECISIONS} == device.launched
@@ -115,7 +118,7 @@ def test_a_whole_second_order_meta_gradient_agrees_with_the_reference(cuda, dtyp
 @pytest.mark.parametrize(
     "layer", [ReLU(), LeakyReLU(0.2), Tanh(), Softplus(), MaxPool2d(2)], ids=str
 )
-def test_nan_and_infinity_go_where_they_go_in_the_reference(cuda, layer):
+def test_nan_and_infinity_appear_where_they_do_in_the_reference(cuda, layer):
     x = (
         np.array([np.nan, np.inf, -np.inf, -1e4, 1e4, 0.0, -0.0, 1.0])
         .repeat(8)
@@ -145,7 +148,7 @@ def test_arrays_in_any_order_of_memory_and_read_only_give_the_same_bits(cuda):
     same_bits_from_any_order_of_memory(cuda)
 
 
-def test_what_lies_beside_a_gradient_in_its_matrix_is_left_alone(cuda):
+def test_columns_beside_a_gradient_in_its_matrix_are_not_written(cuda):
     case = cases.LAYERS[0]
     w, _, x, _, dy, _ = draws(case, 3, False, np.float64)
     dw = gradients(case, 3, np.float64)
@@ -154,7 +157,7 @@ def test_what_lies_beside_a_gradient_in_its_matrix_is_left_alone(cuda):
     assert np.isnan(matrix[:, -1]).all() and not np.isnan(matrix[:, :-1]).any()
 
 
-def test_complex_numbers_are_refused_with_the_way_out(cuda):
+def test_complex_numbers_are_refused_and_the_error_names_the_reference_kernels(cuda):
     with pytest.raises(
         TypeError, match=r"float32 and float64, got complex128; refmaml.kernels.reference\(\)"
     ):
@@ -186,37 +189,38 @@ def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught(cuda, kernel):
         )
 
 
-def test_a_launch_says_which_limit_it_breaks(device):
-    with pytest.raises(
-        ValueError, match="vector_scale: expected at most 65535 tasks in a launch, got 65536"
-    ):
+def test_a_launch_of_too_many_tasks_is_refused(device):
+    with pytest.raises(ValueError, match="vector_scale: expected at most 65535 tasks, got 65536"):
         a = np.zeros((65536, 1))
         Launcher(device).elements("vector", "vector_scale", [a], [a, a], 1)
 
 
-def test_short_sums_are_dealt_out_until_there_are_some_blocks_and_long_ones_further():
-    """Of 64 filters of 3 x 3 on 14 x 14 pixels: y of 5 images, dw of 5 and of 75; then y of 7 x 7 pixels, and a sum too short for two."""
+def test_sums_are_divided_among_blocks_and_long_sums_among_more():
+    """64 filters of 3 x 3 on 14 x 14 pixels: y of 5 images, dw of 5 and of 75.
+
+    Then y of 7 x 7 pixels, and a sum that is too short for two blocks.
+    """
     assert [
         parts_of(*product) for product in ((16, 576), (9, 980), (9, 14700), (4, 576), (1, 127))
     ] == [1, 2, 7, 4, 1]
 
 
-class Elsewhere(np.ndarray):
+class DeviceArray(np.ndarray):
     """Arrays of a device with a memory of its own."""
 
 
-class FarDevice:
-    """A device that takes only its own arrays, as CuPy does."""
+class SeparateDevice:
+    """A device that accepts only its own arrays, as CuPy does."""
 
     def __init__(self, device):
         self.device, self.xp, self.empty = device, self, device.empty
         self.ndarray, self.ascontiguousarray = (
-            Elsewhere,
-            lambda a: np.ascontiguousarray(a).view(Elsewhere),
+            DeviceArray,
+            lambda a: np.ascontiguousarray(a).view(DeviceArray),
         )
 
     def asarray(self, a):
-        return a.copy().view(Elsewhere)
+        return a.copy().view(DeviceArray)
 
     def asnumpy(self, a):
         return np.array(a)
@@ -227,13 +231,13 @@ class FarDevice:
 
 
 @pytest.mark.parametrize("case", [cases.LAYERS[1], cases.LAYERS[7], cases.LAYERS[16]], ids=str)
-def test_numpy_s_arrays_are_taken_to_the_device_and_back(cuda, device, case):
+def test_numpy_arrays_are_copied_to_the_device_and_back(cuda, device, case):
     inputs = draws(case, 3, True, np.float64)
-    here, far = (
+    direct, copied = (
         passes(case, cuda, *inputs),
-        passes(case, kernels.cuda(FarDevice(device), xp=np), *inputs),
+        passes(case, kernels.cuda(SeparateDevice(device), xp=np), *inputs),
     )
-    assert all(np.array_equal(here[name], far[name]) for name in here)
+    assert all(np.array_equal(direct[name], copied[name]) for name in direct)
 
 
 def gpu_present():
@@ -246,10 +250,10 @@ def gpu_present():
 @pytest.fixture
 def no_gpu():
     if gpu_present():
-        pytest.skip("there is a GPU here: what happens without one cannot be seen")
+        pytest.skip("there is a GPU: this test needs a machine without one")
 
 
-def test_without_cupy_or_a_gpu_the_set_says_so_in_one_line(no_gpu):
+def test_without_cupy_or_a_gpu_the_set_raises_in_one_line(no_gpu):
     with pytest.raises((ImportError, RuntimeError), match="the cuda kernels") as raised:
         rm.kernels.cuda()
     assert "\n" not in str(raised.value) and "refmaml.kernels.cpu()" in str(raised.value)
@@ -261,12 +265,12 @@ def test_without_cupy_or_a_gpu_the_set_says_so_in_one_line(no_gpu):
     ids=lambda words: words[0],
 )
 @pytest.mark.parametrize("name", ["cuda", "numba_cuda"])
-def test_without_a_gpu_every_command_says_so_in_one_line(no_gpu, command, name, tmp_path, capsys):
+def test_without_a_gpu_every_command_prints_one_line(no_gpu, command, name, tmp_path, capsys):
     assert main([word.format(out=tmp_path / "out") for word in command] + ["--kernels", name]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and re.match(
-        f"refmaml: --kernels: the {name} kernels( need |: expected a GPU, got )", said
-    ), said
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and re.match(
+        f"refmaml: --kernels: the {name} kernels( need |: expected a GPU, got )", line
+    ), line
 
 
 def test_a_driver_that_finds_no_gpu_is_named_in_one_line(monkeypatch):
@@ -282,7 +286,8 @@ def test_a_driver_that_finds_no_gpu_is_named_in_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
     with pytest.raises(
         RuntimeError,
-        match="expected a GPU, got cudaErrorInsufficientDriver.*insufficient; a newer driver, .*take",
+        match="expected a GPU, got cudaErrorInsufficientDriver.*insufficient; "
+        "a newer driver, .*take",
     ):
         rm.kernels.cuda()
     runtime.getDeviceCount = lambda: 0

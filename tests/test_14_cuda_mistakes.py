@@ -1,4 +1,4 @@
-"""Mistakes planted in the texts of CUDA kernels, as one makes them: the checks that the kernels pass must catch each."""
+"""Plausible mistakes planted in CUDA kernels: the checks must catch each."""
 
 import numpy as np
 import pytest
@@ -11,43 +11,46 @@ from test_13_cuda_shim import sanitized
 
 from refmaml import kernels
 from refmaml.execution.fused_layers import NormActPool
-from refmaml.kernels.cuda_runtime.launcher import common
+from refmaml.kernels.cuda_runtime.source import common
 from refmaml.layers import BatchNorm2d
 from refmaml.oracles import cases
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
-# {mistake: (what stands in the text, what stands there instead)}
+# {mistake: (text, its replacement)}
 FUSED = {
-    "a channel is read before all of it is there": (
+    "a channel is read before all of it is loaded": (
         "held, of);\n    __syncthreads();",
         "held, of);",
     ),
     "sums are overwritten while they are read": (
-        f"    __syncthreads();{36 * ' '}// before the next sums",
+        "    __syncthreads();  // before the next sums",
         "//",
     ),
     "the tangent of s is left out": ("norm.rs() * inner + norm.s * rinner", "norm.s * rinner"),
     "the last of equals wins": ("a > best.a ||", "a >= best.a ||"),
-    "a window's rim is taken for a winner": ("(a >= of.Ho || b >= of.Wo)", "(b >= of.Wo)"),
-    "what is found again behind the last place counts": (
-        "if (places[j].hi < N) keep(places[j],",
-        "keep(places[j].hi < N ? places[j] : places[0],",
+    "a pixel in no window counts as a maximum": ("(a >= of.Ho || b >= of.Wo)", "(b >= of.Wo)"),
+    "a result past the end counts": (
+        "if (indices[j].hi < N) keep(indices[j],",
+        "keep(indices[j].hi < N ? indices[j] : indices[0],",
     ),
 }
 CONVOLUTIONS = {
     "no barrier between a slice and the next": (
-        "loader.tell(buffer);\n        __syncthreads();",
-        "loader.tell(buffer);",
+        "loader.publish(buffer);\n        __syncthreads();",
+        "loader.publish(buffer);",
     ),
-    "one buffer for both slices": ("loader.put(buffer ^ 1)", "loader.put(buffer)"),
+    "one buffer for both slices": ("loader.store_slice(buffer ^ 1)", "loader.store_slice(buffer)"),
     "both halves are of the first product": ("pairs{first, second}", "pairs{first, first}"),
-    "the steps of two slices in one place": ("loader.tell(buffer);", "loader.tell(buffer ^ 1);"),
-    "a place beyond the upper border is seen": (
+    "the steps of two slices in one buffer": (
+        "loader.publish(buffer);",
+        "loader.publish(buffer ^ 1);",
+    ),
+    "a pixel beyond the upper border counts": (
         "unsigned(column.row + step.row) < unsigned(plan.seen_rows)",
         "column.row + step.row < plan.seen_rows",
     ),
-    "every part goes on to the end": (
+    "every part sums to the end": (
         "begin + chunk < plan.depth ? begin + chunk : plan.depth",
         "plan.depth",
     ),
@@ -56,10 +59,10 @@ CONVOLUTIONS = {
         "taps(r < k ? (k - 1 - r) / s : 0)",
     ),
     "the borders of the wrong image": (
-        "of.Ho,\n               of.Wo, of.H * of.W",
-        "of.H,\n               of.W, of.H * of.W",
+        "of.Ho,\n               of.Wo,\n",
+        "of.H,\n               of.W,\n",
     ),
-    "neighbours under a stride lie together": ("of.sH == 1 && of.sW == 1}", "true}"),
+    "neighbours under a stride are adjacent": ("of.sH == 1 && of.sW == 1}", "true}"),
     "positions of the next part count too": (
         "begin + chunk < depth ? begin + chunk : depth",
         "depth",
@@ -68,11 +71,11 @@ CONVOLUTIONS = {
         "if (pairs == 2) add_positions",
         "if (pairs == 3) add_positions",
     ),
-    "any four neighbours lie together": ("plan.to_row % 4 == 0", "true"),
+    "any four neighbours are adjacent": ("plan.to_row % 4 == 0", "true"),
 }
-OVERRUN, ASTRAY = "heap-buffer-overflow", "misaligned address"
-SEEN = {  # {mistake: (operation, the texts, what the sanitizer says)}
-    "beyond the room for a channel": (
+OVERRUN, MISALIGNED = "heap-buffer-overflow", "misaligned address"
+SEEN = {  # {mistake: (operation, text, its replacement, the report of the sanitizer)}
+    "beyond the shared memory for a channel": (
         "norm_act_pool",
         "room[at.hi * L + at.lo]",
         "room[at.hi * L + at.lo + 1]",
@@ -93,9 +96,9 @@ SEEN = {  # {mistake: (operation, the texts, what the sanitizer says)}
     "beyond the last column": ("conv2d", "if (i >= plan.columns) continue;", "", OVERRUN),
     "four at a time from anywhere": (
         "conv2d",
-        "reinterpret_cast<unsigned long long>(out) % alignof(Quad) == 0",
+        "reinterpret_cast<unsigned long long>(out) % alignof(Vector4) == 0",
         "true",
-        ASTRAY,
+        MISALIGNED,
     ),
 }
 SANITIZED = """
@@ -114,7 +117,7 @@ FUSED_CASES, CASES = (
 
 
 def with_mistake(folder, operation, old, new, sanitize=False):
-    """The CUDA kernels of an operation with `new` for `old` in their text."""
+    """The CUDA kernels of an operation with `new` in place of `old` in their text."""
     shared, needed = common(), (operation, "bias", "vector")
     assert shared.count(old) + texts()[operation].count(old) >= 1, old
     changed = {name: texts()[name].replace(old, new) for name in needed}
@@ -147,7 +150,7 @@ def test_a_mistake_in_the_convolutions_is_caught(libraries, mistake):
 
 
 @pytest.mark.parametrize("mistake", SEEN)
-def test_an_access_where_none_may_be_is_caught_by_the_sanitizer(libraries, mistake):
+def test_an_access_out_of_bounds_is_caught_by_the_sanitizer(libraries, mistake):
     result = sanitized(["-c", SANITIZED], libraries, mistake)
     assert result.returncode != 0 and SEEN[mistake][-1] in result.stderr, (
         result.stdout + result.stderr[-2000:]
@@ -169,7 +172,7 @@ def test_of_equals_the_first_wins(cuda):
     the_first_of_equals_wins(cuda)
 
 
-def test_a_task_has_the_same_bits_whoever_travels_with_it(cuda):
+def test_the_bits_of_a_task_do_not_depend_on_other_tasks(cuda):
     for case in DEEP:
         inputs = draws(case, 3, False, np.float32)
         together = case.layer.forward(cuda, inputs[0], inputs[2])[0]

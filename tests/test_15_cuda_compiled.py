@@ -1,4 +1,7 @@
-"""The CUDA files compiled for real GPUs by NVRTC, which needs none: within their budget of registers, with no spills and no stack."""
+"""The CUDA files compiled for real GPUs by NVRTC, which needs no GPU.
+
+Each kernel has a budget of registers and may use neither spills nor a stack.
+"""
 
 import json
 from pathlib import Path
@@ -9,13 +12,14 @@ from cuda_shim import machine_code, nvrtc
 from cuda_shim.build import kernel_names
 from cuda_shim.kernels import texts
 
-from refmaml.kernels.cuda_runtime.launcher import KERNELS, PRECISIONS, THREADS, source
-from refmaml.kernels.kernel_set import FUSED, OPERATIONS
-from refmaml.kernels.norm_act_pool.cuda import MOST
+from refmaml.kernels.cuda_runtime.launcher import THREADS
+from refmaml.kernels.cuda_runtime.source import PRECISIONS, source
+from refmaml.kernels.discovery import folders
+from refmaml.kernels.norm_act_pool.cuda import MAX_THREADS
 
-# {kernel: [registers of a float32 thread, of a float64 thread]}: what none may exceed on any architecture.
+# {kernel: [registers of a float32 thread, of a float64 thread]}, on any architecture.
 BUDGET = json.loads((Path(__file__).parent / "cuda_shim" / "budget.json").read_text())
-# float64 once: one text, and each architecture takes several seconds.
+# float64 on one architecture only: each takes several seconds.
 EVERYWHERE = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 COMBINATIONS = [*((arch, "float32") for arch in EVERYWHERE), ("sm_90", "float64")]
 
@@ -29,7 +33,7 @@ def compiler():
 
 
 def over_budget(found, dtype, budget=BUDGET):
-    """Of {kernel: Resources}, those that take more registers than they may, or any stack."""
+    """Of {kernel: Resources}, those over their budget, or with a stack or spills."""
     return {
         kernel: r
         for kernel, r in found.items()
@@ -40,7 +44,7 @@ def over_budget(found, dtype, budget=BUDGET):
 @pytest.mark.parametrize("arch,dtype", COMBINATIONS)
 def test_every_file_compiles_within_its_budget(compiler, arch, dtype):
     over = {}
-    for operation in OPERATIONS + FUSED:
+    for operation in folders():
         found = compiler.compile(source(operation), arch, PRECISIONS[dtype])
         assert set(found) == set(kernel_names(source(operation)))
         over |= over_budget(found, dtype)
@@ -48,7 +52,7 @@ def test_every_file_compiles_within_its_budget(compiler, arch, dtype):
 
 
 def test_a_kernel_beyond_its_budget_is_named(compiler):
-    """Too few registers are forced on one, so that it spills; to another too little is granted."""
+    """One kernel is compiled with too few registers; another gets a smaller budget."""
     name = "norm_act_pool_r_backward"
     hurried = source("norm_act_pool").replace(
         f"__global__ void {name}(", f"__global__ void __maxnreg__(24) {name}("
@@ -62,7 +66,7 @@ def test_a_kernel_beyond_its_budget_is_named(compiler):
 def test_the_compiler_names_the_file_and_the_line_of_an_error(compiler):
     planted, text = (
         "struct ForwardPlan : NoSuchPlan {",
-        (KERNELS / "conv2d" / "conv2d_v3.cu").read_text(),
+        (folders()["conv2d"] / "conv2d_v3.cu").read_text(),
     )
     line = text[: text.index("struct ForwardPlan")].count("\n") + 1
     with pytest.raises(RuntimeError, match=rf"conv2d_v3\.cu\({line}\): error"):
@@ -71,28 +75,28 @@ def test_the_compiler_names_the_file_and_the_line_of_an_error(compiler):
         )
 
 
-def test_the_budget_names_every_kernel_and_lets_its_largest_block_run_on_every_architecture():
-    """A block of 256 threads, or, of the fused kernels, of as many as theirs may have; an SM has 65536 registers."""
+def test_the_budget_has_every_kernel_and_lets_its_largest_block_run_everywhere():
+    """Blocks of 256 threads, or MAX_THREADS if fused; an SM has 65536 registers."""
     assert set(BUDGET) == {name for text in texts().values() for name in kernel_names(text)}
     assert np.max(list(BUDGET.values())) * THREADS <= 65536
     assert (
         np.max(
             [registers for name, registers in BUDGET.items() if name.startswith("norm_act_pool")]
         )
-        * MOST
+        * MAX_THREADS
         <= 65536
     )
 
 
-# ---- the main loops of v3, of which each way through a kernel, with one product and with two, has its own --------------------------------
+# ---- the main loops of v3: each kernel has one for one product and one for two -------
 
-A_SLICE = 512  # products of a thread: 8 x 8 of each of 8 k's
-LEAST = 0.7  # of a loop's instructions, and so of the arithmetic roof at best; "some 710 of which 512", gemm_v3.cu says
+PER_SLICE = 512  # products of a thread: 8 x 8 for each of 8 k's
+MIN_SHARE = 0.7  # of products among the instructions: gemm_v3.cu has 512 of some 710
 
 
 @pytest.fixture(scope="module")
 def main_loops(compiler, tmp_path_factory):
-    """(text, architecture) -> {kernel: its main loops} of the convolutions' v3 in float32."""
+    """(text, architecture) -> {kernel: its main loops} of conv2d_*_v3 in float32."""
     tool = machine_code.disassembler()
     if tool is None:
         pytest.skip(machine_code.REASON)
@@ -102,7 +106,7 @@ def main_loops(compiler, tmp_path_factory):
             tool, compiler.cubin(text, arch, "float"), tmp_path_factory.mktemp(arch)
         )
         return {
-            kernel: machine_code.main_loops(lines, A_SLICE)
+            kernel: machine_code.main_loops(lines, PER_SLICE)
             for kernel, lines in code.items()
             if kernel.endswith("v3")
         }
@@ -115,14 +119,14 @@ def test_most_instructions_of_the_main_loops_are_products(main_loops, arch):
     loops = main_loops(source("conv2d"), arch)
     assert sorted(loops) == ["conv2d_backward_w_v3", "conv2d_backward_x_v3", "conv2d_forward_v3"]
     for kernel, ways in loops.items():
-        assert len(ways) == 2 and all(machine_code.share(way) >= LEAST for way in ways), (
+        assert len(ways) == 2 and all(machine_code.share(way) >= MIN_SHARE for way in ways), (
             kernel,
             list(map(machine_code.share, ways)),
         )
 
 
-def test_the_next_slice_is_fetched_among_the_products(main_loops):
-    """Planted: behind a branch of their own all loads come first."""
+def test_the_next_slice_is_loaded_among_the_products(main_loops):
+    """Planted: behind a branch all loads come first."""
 
     def spread(text):
         return [
@@ -132,7 +136,7 @@ def test_the_next_slice_is_fetched_among_the_products(main_loops):
         ]
 
     behind = source("conv2d").replace(
-        "        loader.bring(buffer ^ 1);", "        if (more) loader.bring(buffer ^ 1);"
+        "        loader.load(buffer ^ 1);", "        if (more) loader.load(buffer ^ 1);"
     )
     assert (
         behind != source("conv2d")
@@ -141,8 +145,8 @@ def test_the_next_slice_is_fetched_among_the_products(main_loops):
     )
 
 
-def test_a_loop_with_less_of_products_is_noticed(main_loops):
-    """Planted: the loop over a slice's k's not unrolled, so that 64 products share a jump and a count."""
+def test_a_loop_with_a_smaller_share_of_products_is_noticed(main_loops):
+    """Planted: the loop over the k's of a slice is not unrolled."""
     rolled = source("conv2d").replace("#pragma unroll UNROLLED", "#pragma unroll 1")
     assert rolled != source("conv2d") and not any(main_loops(rolled, "sm_90").values())
 
@@ -159,7 +163,7 @@ def test_a_kernel_that_spills_and_one_that_does_not_compile_are_noticed(compiler
         compiler.compile(wasteful.replace("at[0]", "undefined_function()"), "sm_75", "float")
 
 
-def test_nvrtc_s_words_are_read_as_they_are_written():
+def test_the_log_of_nvrtc_is_parsed():
     log = """ptxas info    : Compiling entry function 'a' for 'sm_90'
 ptxas info    : Function properties for a
     8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads

@@ -1,4 +1,7 @@
-"""The CUDA kernels on a GPU. Without one these tests are skipped, with the reason; they have not yet run on one."""
+"""The CUDA kernels on a GPU.
+
+Without a GPU these tests are skipped, with the reason. They have not run on one yet.
+"""
 
 import numpy as np
 import pytest
@@ -80,39 +83,39 @@ def test_a_hundred_runs_give_the_same_bits(cuda, layer, shape):
         assert all(np.array_equal(first[name], again[name]) for name in first)
 
 
-def test_cupy_s_arrays_are_used_where_they_are(cuda):
+def test_arrays_of_cupy_are_used_in_place(cuda):
     cupy = pytest.importorskip("cupy")
-    rng, here = np.random.default_rng(0), kernels.cuda()
+    rng, on_cupy = np.random.default_rng(0), kernels.cuda()
     x, w = rng.standard_normal((2, 3, 4, 6, 5)), rng.standard_normal((1, 7, 4, 3, 3))
-    y, on_gpu = np.empty((2, 3, 7, 4, 3)), here.empty((2, 3, 7, 4, 3), np.float64)
+    y, on_gpu = np.empty((2, 3, 7, 4, 3)), on_cupy.empty((2, 3, 7, 4, 3), np.float64)
     cuda.conv2d_forward(y, x, w, (1, 1), ((0, 0), (0, 0)))
-    here.conv2d_forward(on_gpu, cupy.asarray(x), cupy.asarray(w), (1, 1), ((0, 0), (0, 0)))
+    on_cupy.conv2d_forward(on_gpu, cupy.asarray(x), cupy.asarray(w), (1, 1), ((0, 0), (0, 0)))
     assert isinstance(on_gpu, cupy.ndarray) and np.array_equal(cupy.asnumpy(on_gpu), y)
 
 
-# ---- the engine on its arrays ----------------------------------------------------------------------------------------------------------
+# ---- whole methods on arrays of the GPU ----------------------------------------------
 
 
 @pytest.fixture
-def far(cuda):
+def gpu_kernels(cuda):
     return kernels.cuda()
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
-def test_every_method_agrees_with_the_reference_and_replays_to_the_bit(far, dtype):
-    for check in kernel_checks.methods_elsewhere(far, REFERENCE, dtype):
+def test_every_method_agrees_with_the_reference_and_replays_to_the_bit(gpu_kernels, dtype):
+    for check in kernel_checks.methods_elsewhere(gpu_kernels, REFERENCE, dtype):
         assert check.passed, check
 
 
-def test_a_replayed_training_step_has_the_bits_of_a_launched_one(far):
-    net = conv4(3, channels=4, image=(1, 14, 14), kernels=far)
+def test_a_replayed_training_step_has_the_bits_of_a_launched_one(gpu_kernels):
+    net = conv4(3, channels=4, image=(1, 14, 14), kernels=gpu_kernels)
 
     def trained(method):
         recipe = Recipe(net, method, Adam(), Schedule(1e-3), lambda step: tasks[step], None)
         return train(recipe, recipe.start(recipe.net.init(0)), steps=len(tasks))
 
     class Launched(MAML):
-        graph_capturable = False
+        data_independent = False
 
     tasks = [
         cases.tasks_for(net, np.random.default_rng(step), 4).astype(np.float32) for step in range(6)
@@ -123,10 +126,10 @@ def test_a_replayed_training_step_has_the_bits_of_a_launched_one(far):
     ]
 
 
-def test_with_too_little_memory_fewer_tasks_are_taken_at_once_with_the_same_bits(far):
+def test_with_too_little_memory_fewer_tasks_run_at_a_time_with_the_same_bits(gpu_kernels):
     net, pool = (
-        conv4(3, channels=16, image=(1, 28, 28), kernels=far),
-        far.xp.get_default_memory_pool(),
+        conv4(3, channels=16, image=(1, 28, 28), kernels=gpu_kernels),
+        gpu_kernels.xp.get_default_memory_pool(),
     )
     theta, batch = (
         net.init(0),

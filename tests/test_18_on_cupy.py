@@ -1,5 +1,4 @@
-"""What rests on CuPy directly: arrays that travel together, CUDA graphs, and what is said where CuPy, the driver and NVRTC do not fit
-each other."""
+"""What uses CuPy directly: transfers, CUDA graphs, errors of an unusable GPU."""
 
 import gc
 import sys
@@ -18,7 +17,7 @@ from refmaml.kernels.cuda_runtime.transfer import ALIGN, Numbers, Parcel, send
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
 
-# ---- arrays that travel together ----------------------------------------------------------------------------------------------------
+# ---- transfers -----------------------------------------------------------------------
 
 
 def mixed():
@@ -33,7 +32,7 @@ def mixed():
     ]
 
 
-def test_arrays_of_all_kinds_go_over_in_one_copy(cupy):
+def test_arrays_of_all_kinds_are_sent_in_one_copy(cupy):
     arrays = mixed()
     brought = send(cupy, arrays)
     assert cupy.gpu.counts["to the GPU"] == 1
@@ -42,8 +41,8 @@ def test_arrays_of_all_kinds_go_over_in_one_copy(cupy):
     assert all(start % ALIGN == 0 for start in Parcel(arrays).starts)
 
 
-def test_small_arrays_come_back_in_one_copy_with_their_dtypes(cupy):
-    arrays = [a for a in mixed()]
+def test_small_arrays_are_fetched_in_one_copy_with_their_dtypes(cupy):
+    arrays = mixed()
     numbers = Numbers(cupy, send(cupy, arrays))
     cupy.gpu.counts.clear()
     back = numbers.fetch()
@@ -53,7 +52,7 @@ def test_small_arrays_come_back_in_one_copy_with_their_dtypes(cupy):
     )
 
 
-def test_what_is_on_the_gpu_already_does_not_go_there_again(cupy):
+def test_arrays_of_the_gpu_are_not_sent_again(cupy):
     k, a = kernels.cuda(), np.ones(3)
     (there,) = k.to_device(a)
     cupy.gpu.counts.clear()
@@ -66,7 +65,7 @@ def test_what_is_on_the_gpu_already_does_not_go_there_again(cupy):
     assert isinstance(k.match_input(there, a), np.ndarray) and k.match_input(there, there) is there
 
 
-def test_many_arrays_are_joined_without_a_table_of_addresses(cupy):
+def test_many_arrays_are_concatenated_without_a_table_of_addresses(cupy):
     k = kernels.cuda()
     parts = [np.full((2, i + 1), i, np.float32) for i in range(11)]
     there = k.to_device(*parts)
@@ -77,7 +76,7 @@ def test_many_arrays_are_joined_without_a_table_of_addresses(cupy):
     )
 
 
-# ---- graphs -------------------------------------------------------------------------------------------------------------------------
+# ---- graphs --------------------------------------------------------------------------
 
 
 def squares(a, b):
@@ -93,13 +92,13 @@ def expected(a, b):
     return [c * 2, d], [d.sum(), (c > 2).all()]
 
 
-def test_a_graph_replays_on_other_contents_and_touches_nothing_else(cupy):
+def test_a_graph_replays_on_other_contents_and_changes_no_other_memory(cupy):
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((2, 4, 3)), rng.standard_normal((2, 4, 5))
     (there,) = send(cupy, [b[0]])
     graph, earlier = Graph(cupy, squares, [a[0], there]), []
     assert cupy.gpu.counts["malloc while capturing"] == 0
-    bystanders = [
+    other_arrays = [
         (cupy.full(shape, 3, np.float64), 3) for shape in ((4, 3), (4, 1), (4, 5), (5,), (), (4, 3))
     ]
     for i in (1, 0, 1):
@@ -123,22 +122,22 @@ def test_a_graph_replays_on_other_contents_and_touches_nothing_else(cupy):
             assert all(np.array_equal(x.get(), y) for x, y in zip(kept, right, strict=True)), (
                 "an earlier result was overwritten"
             )
-        assert all((x.get() == value).all() for x, value in bystanders), (
-            "somebody else's memory was overwritten"
+        assert all((x.get() == value).all() for x, value in other_arrays), (
+            "memory of another array was overwritten"
         )
 
 
-def test_a_graph_whose_memory_others_get_as_well_is_noticed(cupy, monkeypatch):
-    """The error that a pool of its own prevents: with everybody's pool, what the graph works in is given out again."""
+def test_a_graph_without_a_pool_of_its_own_is_noticed(cupy, monkeypatch):
+    """In the shared pool, the memory that a graph writes to is handed out again."""
     monkeypatch.setattr(cupy.cuda, "MemoryPool", lambda: cupy.gpu.default)
     with pytest.raises(AssertionError):
-        test_a_graph_replays_on_other_contents_and_touches_nothing_else(cupy)
+        test_a_graph_replays_on_other_contents_and_changes_no_other_memory(cupy)
 
 
-def test_a_graph_that_hands_out_its_own_arrays_is_noticed(cupy, monkeypatch):
+def test_a_graph_that_returns_its_own_arrays_is_noticed(cupy, monkeypatch):
     monkeypatch.setattr(cupy.ndarray, "copy", lambda a: a)
     with pytest.raises(AssertionError, match="an earlier result was overwritten"):
-        test_a_graph_replays_on_other_contents_and_touches_nothing_else(cupy)
+        test_a_graph_replays_on_other_contents_and_changes_no_other_memory(cupy)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +151,7 @@ def test_a_graph_that_hands_out_its_own_arrays_is_noticed(cupy, monkeypatch):
     ],
     ids=["bool", "get", "asarray", "nine arrays", "cuBLAS"],
 )
-def test_work_that_looks_cannot_be_recorded(cupy, look):
+def test_work_that_reads_the_gpu_cannot_be_captured(cupy, look):
     def work(a):
         look(cupy, a)
         return [a], []
@@ -163,7 +162,7 @@ def test_work_that_looks_cannot_be_recorded(cupy, look):
 
 
 def leaked(cupy, work):
-    """Bytes that nobody can have again after a graph of this work has come and gone."""
+    """Bytes that a deleted graph of this work leaves allocated."""
     before = cupy.gpu.counts["leaked"]
     with suppress(ValueError):
         graph = Graph(cupy, work, [np.ones(3)])
@@ -173,22 +172,25 @@ def leaked(cupy, work):
     return cupy.gpu.counts["leaked"] - before
 
 
-def test_a_graph_gives_its_memory_back_whether_or_not_it_came_to_one(cupy, monkeypatch):
-    def to_no_end(a):
+def test_a_graph_releases_its_memory_even_if_its_capture_failed(cupy, monkeypatch):
+    def failing(a):
         b = a + 1
         raise ValueError(b.shape)
 
-    works = [lambda a: ([a + 1], [a * 2]), to_no_end]
+    works = [lambda a: ([a + 1], [a * 2]), failing]
     assert [leaked(cupy, work) for work in works] == [0, 0]
     monkeypatch.delattr(Graph, "__del__")
     assert all(leaked(cupy, work) > 0 for work in works)
 
 
 @pytest.mark.parametrize(
-    "sizes, recordings", [([7], 1), ([7, 900], 2), ([7, 900, 3000, 40_000, 500_000, 1], 4)]
+    "sizes, captures", [([7], 1), ([7, 900], 2), ([7, 900, 3000, 40_000, 500_000, 1], 4)]
 )
-def test_what_was_recorded_while_the_pool_grew_is_recorded_again(cupy, sizes, recordings):
-    """Run by run the function wants so many bytes: first that before the recording. One that keeps growing is out of memory."""
+def test_a_capture_during_which_the_pool_grew_is_repeated(cupy, sizes, captures):
+    """Run number i allocates sizes[i] bytes; the first run is before the capture.
+
+    A function whose memory keeps growing raises OutOfMemoryError.
+    """
     runs = []
 
     def work(a):
@@ -202,10 +204,10 @@ def test_what_was_recorded_while_the_pool_grew_is_recorded_again(cupy, sizes, re
     else:
         graph = Graph(cupy, work, [np.ones(3)])
         assert graph(np.full(3, 2.0))[0][0].get().tolist() == [3, 3, 3]
-    assert len(runs) == 1 + recordings
+    assert len(runs) == 1 + captures
 
 
-def test_a_graph_fits_arrays_of_the_shapes_and_dtypes_it_was_recorded_for(cupy):
+def test_a_graph_fits_arrays_of_the_captured_shapes_and_dtypes(cupy):
     graph = Graph(cupy, lambda a: ([a + 1], []), [np.ones(3)])
     assert (
         graph.fits([np.zeros(3)])
@@ -214,30 +216,35 @@ def test_a_graph_fits_arrays_of_the_shapes_and_dtypes_it_was_recorded_for(cupy):
     )
 
 
-# ---- CuPy, the driver and NVRTC -----------------------------------------------------------------------------------------------------
+# ---- CuPy, the driver and NVRTC ------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "said,remedy",
+    "message,remedy",
     [
         (
-            "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version",
+            "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA "
+            "runtime version",
             "a newer driver, or the CuPy for",
         ),
         (
-            "CUDA_ERROR_UNSUPPORTED_PTX_VERSION: the provided PTX was compiled with an unsupported toolchain.",
+            "CUDA_ERROR_UNSUPPORTED_PTX_VERSION: the provided PTX was compiled with an "
+            "unsupported toolchain.",
             "NVRTC is newer than",
         ),
         (
-            "cudaErrorUnsupportedPtxVersion: the provided PTX was compiled with an unsupported toolchain.",
+            "cudaErrorUnsupportedPtxVersion: the provided PTX was compiled with an "
+            "unsupported toolchain.",
             "NVRTC is newer than",
         ),
         (
-            "CuPy failed to load libnvrtc.so.13: OSError: libnvrtc.so.13: cannot open shared object file",
+            "CuPy failed to load libnvrtc.so.13: OSError: libnvrtc.so.13: cannot open "
+            "shared object file",
             "NVRTC compiles the kernels: pip",
         ),
         (
-            "CUDA_ERROR_NO_BINARY_FOR_GPU: no kernel image is available for execution on the device",
+            "CUDA_ERROR_NO_BINARY_FOR_GPU: no kernel image is available for execution on "
+            "the device",
             "this CuPy or NVRTC does not know",
         ),
         (
@@ -248,12 +255,10 @@ def test_a_graph_fits_arrays_of_the_shapes_and_dtypes_it_was_recorded_for(cupy):
     ],
 )
 @pytest.mark.parametrize("where", ["getDeviceCount", "empty", "RawModule"])
-def test_what_does_not_fit_together_is_one_line_before_any_work(
-    cupy, monkeypatch, where, said, remedy
-):
+def test_an_unusable_gpu_is_one_line_before_any_work(cupy, monkeypatch, where, message, remedy):
     def fail(*args, **options):
-        raise (OutOfMemoryError if "memory" in said else cupy.cuda.runtime.CUDARuntimeError)(
-            f"{said}\nmore of it"
+        raise (OutOfMemoryError if "memory" in message else cupy.cuda.runtime.CUDARuntimeError)(
+            f"{message}\nmore of it"
         )
 
     monkeypatch.setattr(cupy.cuda.runtime if where == "getDeviceCount" else cupy, where, fail)
@@ -261,7 +266,7 @@ def test_what_does_not_fit_together_is_one_line_before_any_work(
         kernels.cuda()
     text = str(raised.value)
     assert "\n" not in text and text.startswith(
-        f"the cuda kernels: expected a GPU, got {said}; {remedy}"
+        f"the cuda kernels: expected a GPU, got {message}; {remedy}"
     )
     assert text.endswith("take refmaml.kernels.cpu()")
 
@@ -281,19 +286,21 @@ def test_a_cupy_that_does_not_import_says_why_in_one_line(monkeypatch):
         def find_spec(self, name, path=None, target=None):
             if name == "cupy":
                 raise ImportError(
-                    "CuPy is not correctly installed.\n\nlibcudart.so.13: cannot open shared object file"
+                    "CuPy is not correctly installed.\n\n"
+                    "libcudart.so.13: cannot open shared object file"
                 )
 
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     with pytest.raises(
         ImportError,
-        match="^the cuda kernels need a cupy that can be imported, got CuPy is not correctly[^\n]*$",
+        match="^the cuda kernels need a cupy that can be imported, "
+        "got CuPy is not correctly[^\n]*$",
     ):
         kernels.cuda()
 
 
-def test_without_cupy_it_says_which_to_install(monkeypatch):
+def test_without_cupy_the_error_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(
         ImportError, match=r"^the cuda kernels need cupy: pip install 'refmaml\[cuda13\]'[^\n]*$"
@@ -301,7 +308,7 @@ def test_without_cupy_it_says_which_to_install(monkeypatch):
         kernels.cuda()
 
 
-def test_a_gpu_that_is_not_there_is_said_so(cupy, monkeypatch):
+def test_a_missing_gpu_is_named(cupy, monkeypatch):
     monkeypatch.setattr(cupy.cuda, "runtime", SimpleNamespace(getDeviceCount=lambda: 0))
     with pytest.raises(RuntimeError, match="expected a GPU, got none; take"):
         kernels.cuda()

@@ -104,6 +104,7 @@ def test_a_wrong_float32_gradient_is_refused_after_the_first_call():
     assert "float32 is 5.0e-01 off" in wrong.refused
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("name", PEERS)
 def test_every_peer_computes_the_reference_gradient_in_float64(name):
     implementation = find(name)

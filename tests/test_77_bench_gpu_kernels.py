@@ -15,7 +15,7 @@ from gpu_stand_in import LIMITS, SMALL, StandIn, named_cuda, right_kernels, wron
 
 from refmaml.bench.gpu import device, kernel_rows, roofs, rotation
 from refmaml.bench.gpu.sanitizer_program import PLANTED
-from refmaml.kernels.cuda_runtime.launcher import source
+from refmaml.kernels.cuda_runtime.source import source
 
 needs_compiler = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 

@@ -221,11 +221,12 @@ def conjugate_gradients():
     from adapters.betty_problems import implicit
 
     import refmaml as rm
-    from refmaml.doctor.frameworks import Layout, framework, outgoing
-    from refmaml.doctor.probes import probe
+    from refmaml.doctor.builtin_cases import builtin_case
+    from refmaml.doctor.frameworks import arguments_of, framework
+    from refmaml.doctor.layouts import Layout
 
-    case = probe("quadratic", rm.IMAML(regularization=2.0))
-    released, arguments = hypergradient.cg, outgoing(case, framework("torch"), Layout())
+    case = builtin_case("quadratic", rm.IMAML(regularization=2.0))
+    released, arguments = hypergradient.cg, arguments_of(case, framework("torch"), Layout())
     text = inspect.getsource(released)
     wrong, right = (
         "p_new = [rr + beta * pp for rr, pp in zip(r, p)]",

@@ -16,9 +16,9 @@ WARM_UP = 3  # steps that are not timed
 
 
 def main(threads, tasks, steps):
-    ranks = mpi.launched()
+    ranks = mpi.detect_ranks()
     config = options.settle({"data": "glyphs", "k_query": 1, "tasks": tasks, "chunk": tasks})
-    with ranks.first_before_others():
+    with ranks.local_rank_0_first():
         method, net = problem.make_method(config), problem.make_net(config, threads)
         recipe = problem.make_recipe(
             config, net, method, problem.make_tasks(config, "train"), ranks

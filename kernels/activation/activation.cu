@@ -1,7 +1,8 @@
-// Elementwise activations, a thread for each number: see reference.py, and functions.py for the formulas and their numbers.
+// Elementwise activations, one thread for each number: see reference.py; functions.py
+// has the formulas and their numbers.
 enum { LEAKY, TANH, SOFTPLUS };
 
-// 1 / (1 + e^-x) with the exponential that does not overflow.
+// 1 / (1 + e^-x), by the exponential that does not overflow.
 __device__ __forceinline__ real sigmoid(real x)
 {
     real e = exp(x > 0 ? -x : x);
@@ -29,21 +30,25 @@ __device__ __forceinline__ real ddf(real x, int kind)
     return 0;
 }
 
-extern "C" __global__ void activation_forward(OUTPUT(real, y), ARRAY(real, x), int count, int kind, real slope)
+extern "C" __global__ void activation_forward(OUTPUT(real, y), ARRAY(real, x), int count, int kind,
+                                              real slope)
 {
     int i = my_element();
     if (i < count) OF_TASK(y)[i] = f(OF_TASK(x)[i], kind, slope);
 }
 
 // dx = f'(x) dy, and ry = f'(x) rx.
-extern "C" __global__ void activation_backward(OUTPUT(real, dx), ARRAY(real, dy), ARRAY(real, x), int count, int kind, real slope)
+extern "C" __global__ void activation_backward(OUTPUT(real, dx), ARRAY(real, dy), ARRAY(real, x),
+                                               int count, int kind, real slope)
 {
     int i = my_element();
     if (i < count) OF_TASK(dx)[i] = df(OF_TASK(x)[i], kind, slope) * OF_TASK(dy)[i];
 }
 
-// rdx = f'(x) rdy + f''(x) rx dy; the second term only where there is one, as 0 times infinity is not 0.
-extern "C" __global__ void activation_r_backward(OUTPUT(real, rdx), ARRAY(real, dy), ARRAY(real, rdy), ARRAY(real, x), ARRAY(real, rx),
+// rdx = f'(x) rdy + f''(x) rx dy. The second term is left out where f'' is 0, as 0
+// times infinity is not 0.
+extern "C" __global__ void activation_r_backward(OUTPUT(real, rdx), ARRAY(real, dy),
+                                                 ARRAY(real, rdy), ARRAY(real, x), ARRAY(real, rx),
                                                  int count, int kind, real slope)
 {
     int i = my_element();

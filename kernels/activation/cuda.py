@@ -1,6 +1,7 @@
-"""Elementwise activations on a GPU: see reference.py for what is computed, activation.cu for how. Never run on one yet.
+"""Elementwise activations on a GPU, by the kernels of activation.cu.
 
-A function without a name is computed by its own three callables, on the device's arrays.
+A function without a name is computed by its own three callables, on the device's
+arrays. Not run on a GPU yet.
 """
 
 from refmaml.kernels.activation import reference
@@ -15,7 +16,7 @@ __all__ = [
 
 
 def numbers(a, function):
-    """What a kernel is told: how many numbers a task has, and which function."""
+    """The integers and reals that every kernel takes."""
     return a[:1].size, NUMBERS[function.name], float(function.slope)
 
 
@@ -42,6 +43,5 @@ def activation_r_backward(launch, rdx, dy, rdy, x, rx, function):
     """rdx = f'(x) rdy + f''(x) rx dy."""
     if function.name not in NUMBERS:
         return reference.activation_r_backward(rdx, dy, rdy, x, rx, function)
-    launch.elements(
-        "activation", "activation_r_backward", [rdx], [dy, rdy, x, rx], *numbers(rdx, function)
-    )
+    inputs = [dy, rdy, x, rx]
+    launch.elements("activation", "activation_r_backward", [rdx], inputs, *numbers(rdx, function))

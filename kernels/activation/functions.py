@@ -1,6 +1,8 @@
-"""Elementwise functions, each as f, f' and f''. Branches look at real parts, so that the complex step runs through.
+"""Elementwise functions, each as f, f' and f''.
 
-At its kink a piecewise linear function takes the derivative of its left branch, as PyTorch does; NaN passes through.
+Branches look at real parts, so that the complex step runs through. At its kink a
+piecewise linear function has the derivative of its left branch, as in PyTorch; NaN
+stays NaN.
 """
 
 from collections.abc import Callable
@@ -9,17 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 LEAKY, TANH, SOFTPLUS = 0, 1, 2
-NUMBERS = {
-    "leaky": LEAKY,
-    "tanh": TANH,
-    "softplus": SOFTPLUS,
-}  # what a compiled kernel knows the functions with a name by
+# The numbers by which compiled kernels select a formula.
+NUMBERS = {"leaky": LEAKY, "tanh": TANH, "softplus": SOFTPLUS}
 
 
 class Elementwise(NamedTuple):
-    """y = f(x); df and ddf are its first and second derivative; ddf is None where it vanishes off the kinks.
+    """y = f(x), df = f', ddf = f''; ddf is None where f'' vanishes off the kinks.
 
-    name, slope  by which a compiled kernel knows the formula; without a name it is only what the three callables say
+    name, slope  select the formula in a compiled kernel; a function without a name is
+                 computed by the three callables
     """
 
     f: Callable
@@ -30,7 +30,7 @@ class Elementwise(NamedTuple):
 
 
 def sigmoid(x):
-    """1 / (1 + e^-x), written with the exponential that does not overflow."""
+    """1 / (1 + e^-x), by the exponential that does not overflow."""
     e = np.exp(np.where(x.real > 0, -x, x))
     return np.where(x.real > 0, 1, e) / (1 + e)
 

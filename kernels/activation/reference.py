@@ -1,4 +1,4 @@
-"""Elementwise activations: the four passes, written once for every function of `functions.py`.
+"""Elementwise activations: the four passes, for every function of functions.py.
 
 forward      y   = f(x)
 backward     dx  = f'(x) dy

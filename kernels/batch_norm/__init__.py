@@ -1,0 +1,1 @@
+"""Batch normalisation with the statistics of the batch."""

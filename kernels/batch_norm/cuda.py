@@ -1,4 +1,7 @@
-"""Batch normalisation on a GPU: see reference.py for what is computed, batch_norm.cu for how. Never run on one yet."""
+"""Batch normalisation on a GPU, by the kernels of batch_norm.cu.
+
+Not run on a GPU yet.
+"""
 
 __all__ = [
     "batch_norm_forward",
@@ -9,7 +12,7 @@ __all__ = [
 
 
 def over_channels(launch, kernel, outputs, inputs, *numbers):
-    """A team for each channel of the first output (T, N, C, L)."""
+    """One team of threads for each channel of the first output (T, N, C, L)."""
     launch.teams(
         "batch_norm", kernel, outputs[0].shape[2], outputs, inputs, *outputs[0].shape[1:], *numbers
     )

@@ -1,12 +1,15 @@
-"""Batch normalisation on the statistics of the batch at hand, per task and channel, and its three derivatives.
+"""Batch normalisation with the statistics of the batch, per task and channel.
 
-    x  (T, N, C, L)     every mean <.> below runs over the M = N L values of one (task, channel)
+    x  (T, N, C, L)     means <.> run over the M = N L values of one (task, channel)
     s  (T, C)           1 / sqrt(var + eps), var the biased variance
     gamma, beta (T, C) per task or (1, C) shared
 
-    forward      xh  = s (x - <x>)                                    y   = gamma xh + beta
-    backward     dxh = gamma dy                                       dx  = s (dxh - <dxh> - xh <dxh xh>)
-    r_forward    rxh = s (rx - <rx> - xh <xh rx>),  rs = -s^2 <xh rx>     ry  = rgamma xh + gamma rxh + rbeta
+    forward      xh  = s (x - <x>)
+                 y   = gamma xh + beta
+    backward     dxh = gamma dy
+                 dx  = s (dxh - <dxh> - xh <dxh xh>)
+    r_forward    rxh = s (rx - <rx> - xh <xh rx>),  rs = -s^2 <xh rx>
+                 ry  = rgamma xh + gamma rxh + rbeta
     r_backward   the product rule on `backward`, term by term
 
 Derivation: refmaml/layers/batch_norm.md.
@@ -33,8 +36,13 @@ def per_channel(a):
 
 
 def batch_norm_forward(y, xh, s, x, gamma, beta, eps):
-    """Fills y, the normalised input xh, and s = 1 / sqrt(var + eps). Two passes: the variance is of centred values."""
+    """Fills y, the normalised input xh, and s = 1 / sqrt(var + eps).
+
+    The variance is that of centred values. They are centred twice: <x> is rounded
+    relative to its own size, which may be many times the standard deviation.
+    """
     centred = x - mean(x)
+    centred = centred - mean(centred)
     s[...] = 1 / np.sqrt(mean(centred * centred)[:, 0, :, 0] + eps)
     xh[...] = per_channel(s) * centred
     y[...] = per_channel(gamma) * xh + per_channel(beta)
@@ -57,7 +65,7 @@ def batch_norm_r_forward(ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
 
 
 def batch_norm_r_backward(rdx, rdgamma, rdbeta, dy, rdy, xh, s, rxh, rs, gamma, rgamma):
-    """Fills rdx, rdgamma, rdbeta: each line is the product rule on the line of `batch_norm_backward` it stems from."""
+    """Fills rdx, rdgamma, rdbeta: the product rule on `batch_norm_backward`."""
     rdgamma[...] = (rdy * xh + dy * rxh).sum(axis=(1, 3))
     rdbeta[...] = rdy.sum(axis=(1, 3))
     dxh = per_channel(gamma) * dy

@@ -1,4 +1,7 @@
-"""A number per channel on a GPU: see reference.py for what is computed, bias.cu for how. Never run on one yet."""
+"""A number per channel on a GPU, by the kernels of bias.cu.
+
+Not run on a GPU yet.
+"""
 
 __all__ = ["bias_forward", "bias_backward"]
 

@@ -1,4 +1,7 @@
-"""A number per channel, added in place: y[t,n,c,l] += b[t,c]; b is (T, C) per task or (1, C) shared, y is (T, N, C, L)."""
+"""A number per channel, added in place: y[t,n,c,l] += b[t,c].
+
+y (T, N, C, L)    b (T, C) per task or (1, C) shared
+"""
 
 __all__ = ["bias_forward", "bias_backward"]
 

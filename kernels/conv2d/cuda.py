@@ -1,6 +1,9 @@
-"""2-D convolution on a GPU: see reference.py for what is computed, conv2d.cu for how. Never run on one yet."""
+"""2-D convolution on a GPU, by the kernels of conv2d.cu.
 
-from refmaml.kernels.cuda_runtime.launcher import TEAM, in_blocks
+Not run on a GPU yet.
+"""
+
+from refmaml.kernels.cuda_runtime.launcher import TEAM, blocks_of
 
 __all__ = [
     "conv2d_forward",
@@ -11,145 +14,115 @@ __all__ = [
     "conv2d_r_backward_w",
 ]
 
-FEW, FILTERS = (
-    16,
-    4,
-)  # taps of a filter up to which dw goes by positions, and filters of a block that does (both in conv2d.cu)
-MOST_PARTS, POSITIONS = (
-    4,
-    1024,
-)  # into how many parts the positions fall then, and how many each has at least
+# For dw of filters with at most FEW_TAPS taps; the first two are FEW and FILTERS of
+# conv2d_v3.cu.
+FEW_TAPS = 16
+FILTERS = 4  # of a block
+MAX_PARTS = 4  # among which the positions are divided
+MIN_POSITIONS = 1024  # of a part
 
 
-def product(launch, kernel, matrix, out, first, second, x, y, w, stride, padding):
-    """out = the product of the pair `first`, plus that of the pair `second` if it is not None; x, y and w say what the extents are.
+def product(launch, kernel, matrix, out, first, second, geometry):
+    """out = the product of the pair `first`, plus that of `second` unless it is None.
 
-    matrix  (rows, columns, depth) of the product as Launcher.product takes them
+    matrix    (rows, columns, depth) of the product, see Launcher.product
+    geometry  the integers of `geometry_of`
     """
-    inputs, numbers = given(first, second, x, y, w, stride, padding)
-    launch.product("conv2d", kernel, matrix, [out], inputs, *numbers)
+    pairs = 2 if second else 1
+    inputs = [*first, *(second or first)]
+    launch.product("conv2d", kernel, matrix, [out], inputs, *geometry, pairs)
 
 
-def given(first, second, x, y, w, stride, padding):
-    """(inputs, numbers) of every kernel of conv2d.cu."""
-    numbers = (
-        *x.shape[1:],
-        *y.shape[2:],
-        *w.shape[3:],
-        *stride,
-        padding[0][0],
-        padding[1][0],
-        2 if second else 1,
-    )
-    return [*first, *(second or first)], numbers
+def geometry_of(x, y, w, stride, padding):
+    """The integers that all kernels take, from arrays of the shapes of x, y and w.
+
+    A stride beyond the padded image moves no second window into it, so it is cut to
+    that.
+    """
+    (N, C, H, W), (O, Ho, Wo) = x.shape[1:], y.shape[2:]
+    extents = H + sum(padding[0]), W + sum(padding[1])
+    steps = (min(s, extent) for s, extent in zip(stride, extents, strict=True))
+    return N, C, H, W, O, Ho, Wo, *w.shape[3:], *steps, padding[0][0], padding[1][0]
 
 
-def product_dw(launch, dw, first, second, x, dy, stride, padding):
-    """`product` for dw, by positions where the filters have few taps."""
-    rows, (taps,), positions = matrix = of_filters(dw, dy)
-    if launch.version < 3 or taps > FEW:
-        product(launch, "conv2d_backward_w", matrix, dw, first, second, x, dy, dw, stride, padding)
-    else:
-        parts = max(1, min(MOST_PARTS, positions // POSITIONS))
-        launch.in_parts(
-            "conv2d",
-            "conv2d_backward_w_few",
-            in_blocks(rows, FILTERS),
-            1,
-            parts,
-            dw,
-            *given(first, second, x, dy, dw, stride, padding),
-            TEAM,
-        )
+def product_y(launch, y, first, second, x, w, stride, padding):
+    """`product` for y: a row for each filter, N Ho Wo columns, a term for each tap."""
+    matrix = y.shape[2], [y[:1, :, :1].size], w[:1, :1].size
+    geometry = geometry_of(x, y, w, stride, padding)
+    product(launch, "conv2d_forward", matrix, y, first, second, geometry)
 
 
-def of_positions(y, w):
-    """y as a product: a row for each filter, N Ho Wo columns, a term for each tap."""
-    return y.shape[2], [y[:1, :, :1].size], w[:1, :1].size
+def product_dx(launch, dx, first, second, dy, w, stride, padding):
+    """`product` for dx: one row for each channel, one column for each pixel.
 
-
-def of_pixels(dx, w, stride, padding):
-    """dx as a product: a row for each channel; the columns fall into pixels with the same remainders of row and column."""
-    (N, _, H, W), (O, _, kH, kW), (sH, sW) = dx.shape[1:], w.shape[1:], stride
+    The columns fall into groups of pixels with the same remainders of row and column
+    modulo the stride, as only such pixels meet the same taps.
+    """
+    geometry = geometry_of(dx, dy, w, stride, padding)
+    N, C, H, W, O, _, _, kH, kW, sH, sW, top, left = geometry
     columns = [
-        N * down * across
-        for down in remainders(H, sH, padding[0][0])
-        for across in remainders(W, sW, padding[1][0])
+        N * down * across for down in residues(H, sH, top) for across in residues(W, sW, left)
     ]
-    return dx.shape[2], columns, O * -(-kH // sH) * -(-kW // sW)
+    matrix = C, columns, O * -(-kH // sH) * -(-kW // sW)
+    product(launch, "conv2d_backward_x", matrix, dx, first, second, geometry)
 
 
-def remainders(H, s, start):
-    """How many of the rows h of an image have (h + start) % s = 0 .. s-1."""
+def residues(H, s, start):
+    """The numbers of rows h < H with (h + start) % s = 0, 1, .., s - 1."""
     return [len(range((r - start) % s, H, s)) for r in range(s)]
 
 
-def of_filters(dw, dy):
-    """dw as a product: a row for each filter, a column for each tap, a term for each position."""
-    return dw.shape[1], [dw[:1, :1].size], dy[:1, :, :1].size
+def product_dw(launch, dw, first, second, x, dy, stride, padding):
+    """`product` for dw: a row for each filter, a column per tap, a term per position.
+
+    Filters with few taps would leave most of a tile empty: they have a kernel of their
+    own.
+    """
+    rows, taps, positions = dw.shape[1], dw[:1, :1].size, dy[:1, :, :1].size
+    geometry = geometry_of(x, dy, dw, stride, padding)
+    if launch.version < 3 or taps > FEW_TAPS:
+        matrix = rows, [taps], positions
+        product(launch, "conv2d_backward_w", matrix, dw, first, second, geometry)
+        return
+    parts = max(1, min(MAX_PARTS, positions // MIN_POSITIONS))
+    inputs, pairs = [*first, *(second or first)], 2 if second else 1
+    launch.in_parts(
+        "conv2d",
+        "conv2d_backward_w_few",
+        (blocks_of(rows, FILTERS), 1),
+        parts,
+        dw,
+        inputs,
+        (*geometry, pairs),
+        TEAM,
+    )
 
 
 def conv2d_forward(launch, y, x, w, stride, padding):
     """y = conv(x, w)."""
-    product(launch, "conv2d_forward", of_positions(y, w), y, (x, w), None, x, y, w, stride, padding)
+    product_y(launch, y, (x, w), None, x, w, stride, padding)
 
 
 def conv2d_backward_x(launch, dx, dy, w, stride, padding):
     """dx = conv_dx(dy, w)."""
-    product(
-        launch,
-        "conv2d_backward_x",
-        of_pixels(dx, w, stride, padding),
-        dx,
-        (dy, w),
-        None,
-        dx,
-        dy,
-        w,
-        stride,
-        padding,
-    )
+    product_dx(launch, dx, (dy, w), None, dy, w, stride, padding)
 
 
 def conv2d_backward_w(launch, dw, x, dy, stride, padding):
-    """dw = conv_dw(x, dy), one per task."""
+    """dw = conv_dw(x, dy), one for each task."""
     product_dw(launch, dw, (x, dy), None, x, dy, stride, padding)
 
 
 def conv2d_r_forward(launch, ry, x, rx, w, rw, stride, padding):
     """ry = conv(rx, w) + conv(x, rw)."""
-    product(
-        launch,
-        "conv2d_forward",
-        of_positions(ry, w),
-        ry,
-        (rx, w),
-        (x, rw),
-        x,
-        ry,
-        w,
-        stride,
-        padding,
-    )
+    product_y(launch, ry, (rx, w), (x, rw), x, w, stride, padding)
 
 
 def conv2d_r_backward_x(launch, rdx, dy, rdy, w, rw, stride, padding):
     """rdx = conv_dx(rdy, w) + conv_dx(dy, rw)."""
-    product(
-        launch,
-        "conv2d_backward_x",
-        of_pixels(rdx, w, stride, padding),
-        rdx,
-        (rdy, w),
-        (dy, rw),
-        rdx,
-        dy,
-        w,
-        stride,
-        padding,
-    )
+    product_dx(launch, rdx, (rdy, w), (dy, rw), dy, w, stride, padding)
 
 
 def conv2d_r_backward_w(launch, rdw, x, rx, dy, rdy, stride, padding):
-    """rdw = conv_dw(rx, dy) + conv_dw(x, rdy), one per task."""
+    """rdw = conv_dw(rx, dy) + conv_dw(x, rdy), one for each task."""
     product_dw(launch, rdw, (rx, dy), (x, rdy), x, dy, stride, padding)

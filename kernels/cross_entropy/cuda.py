@@ -1,4 +1,7 @@
-"""Softmax cross-entropy on a GPU: see reference.py for what is computed, cross_entropy.cu for how. Never run on one yet."""
+"""Softmax cross-entropy on a GPU, by the kernels of cross_entropy.cu.
+
+Not run on a GPU yet.
+"""
 
 import numpy as np
 

@@ -1,14 +1,19 @@
-"""Softmax cross-entropy of logits z (T, N, C) with integer labels (T, N): one loss per task, and its derivatives.
+"""Softmax cross-entropy of logits z (T, N, C) with integer labels (T, N).
+
+One loss per task:
 
     p = softmax(z)        loss[t] = scale sum_n -log p[t,n,label]
     dz  = scale (p - onehot)
-    rdz = scale p (rz - <p, rz>)                          the Hessian diag(p) - p p' applied to rz
+    rdz = scale p (rz - <p, rz>)          the Hessian diag(p) - p p' times rz
 
-Derivation, one example at a time: -log p_y = log sum_c e^{z_c} - z_y. Its gradient in z_c is
+Derivation, for one example: -log p_y = log sum_c e^{z_c} - z_y. Its gradient in z_c is
 e^{z_c} / sum_d e^{z_d} - [c = y] = p_c - [c = y].
-Along rz, log p_c = z_c - log sum_d e^{z_d} moves by rz_c - <p, rz>, so rp_c = p_c (rz_c - <p, rz>), and the one-hot label stands still.
+Along rz, log p_c = z_c - log sum_d e^{z_d} changes by rz_c - <p, rz>, so
+rp_c = p_c (rz_c - <p, rz>); the one-hot label is constant.
 
-The maximum is taken off before the exponential (on real parts: a shift by a constant changes nothing).
+The maximum is subtracted before the exponential, which avoids overflow and changes
+nothing else. It is the maximum of the real parts, so that the complex step runs
+through.
 """
 
 import numpy as np

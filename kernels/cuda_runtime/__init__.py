@@ -1,0 +1,1 @@
+"""What all cuda.py share: launches, transfers, CUDA graphs, matrix products."""

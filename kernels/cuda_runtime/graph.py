@@ -1,5 +1,8 @@
-"""Work on the GPU recorded once and replayed: a CUDA graph. Launching a hundred kernels one by one from Python takes longer than a small
-net's arithmetic; launching them as one graph does not."""
+"""Work on the GPU that is captured once and replayed: a CUDA graph.
+
+A hundred launches from Python, one by one, take longer than the arithmetic of a small
+net; one launch of a graph does not.
+"""
 
 from contextlib import suppress
 
@@ -7,18 +10,23 @@ import numpy as np
 
 from refmaml.kernels.cuda_runtime.transfer import Numbers, Parcel
 
-ATTEMPTS = 4  # recordings, until one is made without memory that was not there before
+MAX_CAPTURES = 4  # until one needs no new memory
 
 
 class Graph:
-    """function(*arrays) -> (kept, small), recorded for arrays like `inputs` (NumPy's or CuPy's: their shapes and dtypes count).
+    """function(*arrays) -> (kept, small), captured for arrays like `inputs`.
 
-    function   launches work and waits for nothing: it never looks at a number, and takes nothing to the GPU or back
-    kept       the arrays it leaves on the GPU; small: a list of small ones that come back to the host
+    Shapes and dtypes are those of `inputs`, contents may differ.
 
-    A graph's kernels know addresses: inputs are copied to the place they were recorded with, and all memory that the recording takes
-    comes from a pool of its own that nobody else gets anything from for as long as the graph lives. The function runs once before it is
-    recorded, so that kernels are compiled and the pool holds what it needs: see `record`.
+    function  launches work and never waits: it reads no number of the GPU, and copies
+              nothing to the GPU or back
+    kept      the arrays that stay on the GPU
+    small     small arrays that are copied to the host
+
+    The kernels of a graph know addresses. So inputs are copied to the addresses of the
+    capture, and all memory of the capture comes from a pool that serves this graph
+    alone. The function runs once before it is captured, so that its kernels are
+    compiled and the pool holds the memory that it needs: see `capture`.
     """
 
     def __init__(self, xp, function, inputs):
@@ -28,42 +36,45 @@ class Graph:
         self.staging = np.frombuffer(
             cuda.alloc_pinned_memory(self.parcel.size), np.uint8, self.parcel.size
         )
-        cuda.get_current_stream().synchronize()  # what the function reads was made there
+        cuda.get_current_stream().synchronize()  # which computes what the function reads
         with self.stream, cuda.using_allocator(self.pool.malloc):
             self.block = xp.empty(self.parcel.size, np.uint8)
             self.inputs = self.parcel.views(self.block)
-            self.put(inputs)
+            self.copy_inputs(inputs)
             self.work(function)
             self.stream.synchronize()
-            self.record(function)
+            self.capture(function)
 
-    def record(self, function):
-        """Record it so that the pool does not grow meanwhile. A pool that finds no memory gives its free blocks back and tries again, but
-        what is free while recording is what a recorded kernel will write to. So where it grew it is done again: now it holds that, too.
+    def capture(self, function):
+        """Capture the function while the pool does not grow.
 
-        Raises CuPy's OutOfMemoryError where it keeps growing.
+        A pool that runs out of memory releases its free blocks and tries again, but a
+        captured kernel will write to blocks that are free during the capture. So where
+        the pool grew, the function is captured again: now the pool holds that memory,
+        too. Raises CuPy's OutOfMemoryError where it keeps growing.
         """
-        for _ in range(ATTEMPTS):
-            self.graph, held = None, self.pool.total_bytes()
+        for _ in range(MAX_CAPTURES):
+            self.graph, size = None, self.pool.total_bytes()
             self.kept = self.numbers = None
             self.stream.begin_capture()
             try:
                 self.kept, self.numbers = self.work(function)
             except BaseException:
-                with suppress(
-                    Exception
-                ):  # the capture is over, whatever it came to; what went wrong first counts
+                with suppress(Exception):  # the first exception is the one to report
                     self.stream.end_capture()
                 raise
             self.graph = self.stream.end_capture()
-            if self.pool.total_bytes() == held:
+            if self.pool.total_bytes() == size:
                 return
-        raise self.xp.cuda.memory.OutOfMemoryError(
-            self.pool.total_bytes() - held, self.pool.total_bytes()
-        )
+        total = self.pool.total_bytes()
+        raise self.xp.cuda.memory.OutOfMemoryError(total - size, total)
 
     def __del__(self):
-        """The memory, too, where nothing was recorded in the end: CuPy's pool and its free blocks hold one another until it is told."""
+        """Release the memory, also of a graph that was never captured.
+
+        CuPy's pool and its free blocks refer to each other, so they are released
+        explicitly.
+        """
         self.graph = self.kept = self.numbers = self.inputs = self.block = None
         if hasattr(self, "pool"):
             self.pool.free_all_blocks()
@@ -72,32 +83,36 @@ class Graph:
         kept, small = function(*self.inputs)
         return kept, Numbers(self.xp, small)
 
-    def put(self, inputs):
-        """The inputs' contents to where the graph reads them: NumPy's in one copy, the GPU's in one each."""
-        host = [isinstance(a, np.ndarray) for a in inputs]
-        if any(host):
-            for place, a, here in zip(self.parcel.views(self.staging), inputs, host, strict=True):
-                if here:
-                    place[...] = a
+    def copy_inputs(self, inputs):
+        """Copy the inputs to the graph's addresses: those of NumPy in one copy."""
+        on_host = [isinstance(a, np.ndarray) for a in inputs]
+        if any(on_host):
+            views = self.parcel.views(self.staging)
+            for view, a, host in zip(views, inputs, on_host, strict=True):
+                if host:
+                    view[...] = a
             self.block.set(self.staging)
-        for place, a, here in zip(self.inputs, inputs, host, strict=True):
-            if not here:
-                place[...] = a
+        for target, a, host in zip(self.inputs, inputs, on_host, strict=True):
+            if not host:
+                target[...] = a
 
     def fits(self, inputs):
-        """Whether the graph was recorded for arrays like these."""
+        """Whether the graph was captured for arrays of these shapes and dtypes."""
         return [(a.shape, a.dtype) for a in inputs] == self.parcel.specs
 
     def __call__(self, *inputs):
-        """(kept, small) for other contents: kept as fresh arrays, small as NumPy's. One copy there, one back, one wait."""
-        made = self.xp.cuda.get_current_stream().record()
+        """(kept, small) for other contents, by one copy each way and one wait.
+
+        kept are new arrays of the GPU, small are NumPy's.
+        """
+        computed = self.xp.cuda.get_current_stream().record()
         with self.stream:
-            self.stream.wait_event(made)  # what the GPU's inputs hold may still be on its way there
+            self.stream.wait_event(computed)  # inputs on the GPU may still be computed there
             try:
-                self.put(inputs)
+                self.copy_inputs(inputs)
                 self.graph.launch(stream=self.stream)
                 kept = [a.copy() for a in self.kept]
                 return kept, self.numbers.fetch()
             except BaseException:
-                self.stream.synchronize()  # nobody may write to `staging` while it is on its way
+                self.stream.synchronize()  # `staging` must not change while it is being copied
                 raise

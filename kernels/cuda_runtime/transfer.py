@@ -1,17 +1,18 @@
-"""Between the host's memory and a GPU's. A copy has a price however small it is, and so has waiting for one: arrays travel together."""
+"""Transfers between the memory of the host and that of a GPU.
+
+Every copy has a fixed cost, and so has every wait. So arrays are sent together.
+"""
 
 from itertools import accumulate
 from math import prod
 
 import numpy as np
 
-ALIGN = (
-    256  # bytes: where an array may begin, so that any kernel can load from it in the widest words
-)
+ALIGN = 256  # bytes at which each array begins, so that kernels can use the widest loads
 
 
 class Parcel:
-    """The layout of several arrays behind one another in one block of bytes."""
+    """The layout of several arrays, one after the other, in one block of bytes."""
 
     def __init__(self, arrays):
         self.specs = [(a.shape, a.dtype) for a in arrays]
@@ -19,16 +20,16 @@ class Parcel:
         self.starts, self.size = [0, *accumulate(sizes)][:-1], max(sum(sizes), 1)
 
     def views(self, block):
-        """The arrays in a block (size,) of uint8, NumPy's or CuPy's: views of its memory."""
+        """The arrays as views of a block (size,) of uint8, NumPy's or CuPy's."""
         return [
             block[start : start + prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
             for start, (shape, dtype) in zip(self.starts, self.specs, strict=True)
         ]
 
     def load(self, block, arrays):
-        """NumPy arrays of these shapes into a block on the host."""
-        for place, a in zip(self.views(block), arrays, strict=True):
-            place[...] = a
+        """Copy NumPy arrays of these shapes into a block on the host."""
+        for view, a in zip(self.views(block), arrays, strict=True):
+            view[...] = a
 
 
 def send(xp, arrays):
@@ -42,20 +43,23 @@ def send(xp, arrays):
 
 
 class Numbers:
-    """A few small arrays of the GPU on their way back, in one copy, with one wait: real numbers, bools, integers below 2^53, as float64."""
+    """Small arrays of the GPU that are copied to the host together, with one wait.
+
+    They hold real numbers, bools, or integers below 2^53, and travel as float64.
+    """
 
     def __init__(self, xp, arrays):
         self.specs = [(a.shape, a.dtype) for a in arrays]
         ends = [0, *accumulate(prod(shape) for shape, _ in self.specs)]
-        self.places = [slice(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)]
+        self.slices = [slice(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)]
         self.block = xp.empty(ends[-1], np.float64)
-        for place, a in zip(self.places, arrays, strict=True):
-            self.block[place] = a.reshape(-1)
+        for part, a in zip(self.slices, arrays, strict=True):
+            self.block[part] = a.reshape(-1)
 
     def fetch(self):
-        """Those arrays as NumPy's, in the dtypes they had."""
+        """The arrays as NumPy's, in their own dtypes."""
         host = self.block.get()
         return [
-            host[place].reshape(shape).astype(dtype)
-            for place, (shape, dtype) in zip(self.places, self.specs, strict=True)
+            host[part].reshape(shape).astype(dtype)
+            for part, (shape, dtype) in zip(self.slices, self.specs, strict=True)
         ]

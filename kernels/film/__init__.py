@@ -1,0 +1,1 @@
+"""Feature-wise linear modulation: every channel scaled and shifted, for each task."""

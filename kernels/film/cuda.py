@@ -1,4 +1,7 @@
-"""Feature-wise linear modulation on a GPU: see reference.py for what is computed, film.cu for how. Never run on one yet."""
+"""Feature-wise linear modulation on a GPU, by the kernels of film.cu.
+
+Not run on a GPU yet.
+"""
 
 __all__ = ["film_forward", "film_backward", "film_r_forward", "film_r_backward"]
 

@@ -1,4 +1,4 @@
-"""Feature-wise linear modulation: every channel scaled and shifted by numbers that belong to the task.
+"""Feature-wise linear modulation: every channel is scaled and shifted, for each task.
 
 x, y (T, N, C, L)    gamma, beta (T, C) per task or (1, C) shared    y = gamma x + beta
 """

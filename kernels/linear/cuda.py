@@ -1,4 +1,7 @@
-"""Matrix product for T tasks on a GPU: see reference.py for what is computed, linear.cu for how. Never run on one yet."""
+"""Matrix product for T tasks on a GPU, by the kernels of linear.cu.
+
+Not run on a GPU yet.
+"""
 
 __all__ = [
     "linear_forward",
@@ -11,18 +14,14 @@ __all__ = [
 
 
 def product(launch, kernel, out, first, second, x, y):
-    """out = the product of the pair `first`, plus that of the pair `second` if it is not None; x and y say what the extents are."""
-    launch.product(
-        "linear",
-        kernel,
-        (out.shape[1], out.shape[2:], 0),
-        [out],
-        [*first, *(second or first)],
-        *x.shape[1:],
-        y.shape[2],
-        2 if second else 1,
-        newest=2,
-    )
+    """out = the product of the pair `first`, plus that of `second` unless it is None.
+
+    x, y  arrays of the shapes of the layer's input and output
+    """
+    matrix = out.shape[1], out.shape[2:], 0
+    inputs, pairs = [*first, *(second or first)], 2 if second else 1
+    extents = *x.shape[1:], y.shape[2]
+    launch.product("linear", kernel, matrix, [out], inputs, *extents, pairs, newest=2)
 
 
 def linear_forward(launch, y, x, w):
@@ -36,7 +35,7 @@ def linear_backward_x(launch, dx, dy, w):
 
 
 def linear_backward_w(launch, dw, x, dy):
-    """dw = dy' x, one per task."""
+    """dw = dy' x, one for each task."""
     product(launch, "linear_backward_w", dw, (x, dy), None, x, dy)
 
 
@@ -51,5 +50,5 @@ def linear_r_backward_x(launch, rdx, dy, rdy, w, rw):
 
 
 def linear_r_backward_w(launch, rdw, x, rx, dy, rdy):
-    """rdw = dy' rx + rdy' x, one per task."""
+    """rdw = dy' rx + rdy' x, one for each task."""
     product(launch, "linear_backward_w", rdw, (rx, dy), (x, rdy), x, dy)

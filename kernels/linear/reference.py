@@ -1,8 +1,10 @@
 """Matrix product for T tasks with their own weights.
 
-    x (T, N, I)    w (T, O, I) per task or (1, O, I) shared    y (T, N, O)    y[t,n,o] = sum_i w[t,o,i] x[t,n,i]
+    x (T, N, I)    w (T, O, I) per task or (1, O, I) shared    y (T, N, O)
+    y[t,n,o] = sum_i w[t,o,i] x[t,n,i]
 
-Bilinear in (x, w): the two transposes below are all the calculus there is. Shared weights still give one dw per task.
+The map is bilinear in (x, w), so all its derivatives are made of its two transposes.
+Shared weights still give one dw per task.
 """
 
 __all__ = [
@@ -31,15 +33,15 @@ def linear_backward_w(dw, x, dy):
 
 
 def linear_r_forward(ry, x, rx, w, rw):
-    """ry = rx w' + x rw': the product rule on `linear_forward`; as are the two below on theirs."""
+    """ry = rx w' + x rw': the product rule on `linear_forward`."""
     ry[...] = rx @ w.swapaxes(1, 2) + x @ rw.swapaxes(1, 2)
 
 
 def linear_r_backward_x(rdx, dy, rdy, w, rw):
-    """rdx = rdy w + dy rw."""
+    """rdx = rdy w + dy rw: the product rule, likewise."""
     rdx[...] = rdy @ w + dy @ rw
 
 
 def linear_r_backward_w(rdw, x, rx, dy, rdy):
-    """rdw = dy' rx + rdy' x, one per task."""
+    """rdw = dy' rx + rdy' x, one for each task: likewise."""
     rdw[...] = dy.swapaxes(1, 2) @ rx + rdy.swapaxes(1, 2) @ x

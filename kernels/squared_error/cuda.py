@@ -1,4 +1,7 @@
-"""Squared error on a GPU: see reference.py for what is computed, squared_error.cu for how. Never run on one yet."""
+"""Squared error on a GPU, by the kernels of squared_error.cu.
+
+Not run on a GPU yet.
+"""
 
 __all__ = ["squared_error_forward", "squared_error_backward", "squared_error_r_backward"]
 

@@ -1,6 +1,7 @@
-"""Squared error of outputs z with targets of the same shape (T, N, D): one loss per task, and its derivatives.
+"""Squared error of outputs z with targets (T, N, D): one loss per task.
 
-e = z - target      loss[t] = scale sum_{n,d} e^2      dz = 2 scale e      rdz = 2 scale rz
+e = z - target      loss[t] = scale sum_{n,d} e^2      dz = 2 scale e      rdz = 2 scale
+rz
 """
 
 __all__ = ["squared_error_forward", "squared_error_backward", "squared_error_r_backward"]

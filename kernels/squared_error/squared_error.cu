@@ -1,7 +1,8 @@
 // Squared error: see reference.py.
 
-// loss = scale sum e^2 and e = z - target, for the `count` numbers of a task: a team.
-extern "C" __global__ void squared_error_forward(OUTPUT(real, loss), OUTPUT(real, e), ARRAY(real, z), ARRAY(real, target), int count,
+// loss = scale sum e^2 and e = z - target, for the `count` numbers of a task: one team.
+extern "C" __global__ void squared_error_forward(OUTPUT(real, loss), OUTPUT(real, e),
+                                                 ARRAY(real, z), ARRAY(real, target), int count,
                                                  real scale)
 {
     real sum = 0;
@@ -14,8 +15,9 @@ extern "C" __global__ void squared_error_forward(OUTPUT(real, loss), OUTPUT(real
     if (threadIdx.x == 0) OF_TASK(loss)[0] = scale * sum;
 }
 
-// dz = 2 scale e, and rdz = 2 scale rz: a thread for each number. dz may be e itself.
-extern "C" __global__ void squared_error_backward(OUTPUT(real, dz), ARRAY(real, e), int count, real scale)
+// dz = 2 scale e, and rdz = 2 scale rz: one thread for each number. dz may be e.
+extern "C" __global__ void squared_error_backward(OUTPUT(real, dz), ARRAY(real, e), int count,
+                                                  real scale)
 {
     int i = my_element();
     if (i < count) OF_TASK(dz)[i] = 2 * scale * OF_TASK(e)[i];

@@ -1,0 +1,1 @@
+"""Arithmetic on flat vectors of parameters."""

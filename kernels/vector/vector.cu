@@ -1,6 +1,8 @@
-// Arithmetic on flat vectors of parameters: see reference.py. A thread for each number of a row.
+// Arithmetic on flat vectors of parameters: see reference.py. One thread for each
+// number of a row.
 
-// out = a - rates b; out may be b. The product is rounded before the difference, as in the reference: __dmul_rn and __fmul_rn do not fuse.
+// a b, rounded before it is added to anything, as in the reference: __dmul_rn and
+// __fmul_rn prevent a fused multiply-add.
 __device__ __forceinline__ real product(real a, real b)
 {
 #ifdef __CUDA_ARCH__
@@ -10,58 +12,72 @@ __device__ __forceinline__ real product(real a, real b)
 #endif
 }
 
-extern "C" __global__ void vector_step(OUTPUT(real, out), ARRAY(real, a), ARRAY(real, rates), ARRAY(real, b), int P)
+// out = a - rates b; out may be b.
+extern "C" __global__ void vector_step(OUTPUT(real, out), ARRAY(real, a), ARRAY(real, rates),
+                                       ARRAY(real, b), int P)
 {
     int i = my_element();
     if (i < P) OF_TASK(out)[i] = OF_TASK(a)[i] - product(OF_TASK(rates)[i], OF_TASK(b)[i]);
 }
 
-extern "C" __global__ void vector_scale(OUTPUT(real, out), ARRAY(real, rates), ARRAY(real, b), int P)
+// out = rates b.
+extern "C" __global__ void vector_scale(OUTPUT(real, out), ARRAY(real, rates), ARRAY(real, b),
+                                        int P)
 {
     int i = my_element();
     if (i < P) OF_TASK(out)[i] = OF_TASK(rates)[i] * OF_TASK(b)[i];
 }
 
-// out = a + s b with a number s for each row, and a where s = 0, whatever b holds. Products are rounded as in vector_step.
-extern "C" __global__ void vector_move(OUTPUT(real, out), ARRAY(real, a), ARRAY(real, s), ARRAY(real, b), int P)
+// out = a + s b with a number s for each row; out = a where s = 0, even if b is not
+// finite.
+extern "C" __global__ void vector_move(OUTPUT(real, out), ARRAY(real, a), ARRAY(real, s),
+                                       ARRAY(real, b), int P)
 {
     int i = my_element();
     real rate = OF_TASK(s)[0];
-    if (i < P) OF_TASK(out)[i] = OF_TASK(a)[i] + (rate == 0 ? real(0) : product(rate, OF_TASK(b)[i]));
+    if (i < P)
+        OF_TASK(out)[i] = OF_TASK(a)[i] + (rate == 0 ? real(0) : product(rate, OF_TASK(b)[i]));
 }
 
-// out = a - rates (g + strength (a - center)); likewise.
-extern "C" __global__ void vector_proximal_step(OUTPUT(real, out), ARRAY(real, a), ARRAY(real, rates), ARRAY(real, g), ARRAY(real, center),
-                                                int P, real strength)
+// out = a - rates (g + strength (a - center)).
+extern "C" __global__ void vector_proximal_step(OUTPUT(real, out), ARRAY(real, a),
+                                                ARRAY(real, rates), ARRAY(real, g),
+                                                ARRAY(real, center), int P, real strength)
 {
     int i = my_element();
     if (i >= P) return;
-    real here = OF_TASK(a)[i], slope = OF_TASK(g)[i] + product(strength, here - OF_TASK(center)[i]);
-    OF_TASK(out)[i] = here - product(OF_TASK(rates)[i], slope);
+    real a_i = OF_TASK(a)[i], slope = OF_TASK(g)[i] + product(strength, a_i - OF_TASK(center)[i]);
+    OF_TASK(out)[i] = a_i - product(OF_TASK(rates)[i], slope);
 }
 
-// v = beta2 w + rest g g and out = a - rates g / (sqrt(v / n) + eps), with rest = 1 - beta2 as the host rounds it; v may be w; likewise.
-extern "C" __global__ void vector_adam_step(OUTPUT(real, out), OUTPUT(real, v), ARRAY(real, a), ARRAY(real, rates), ARRAY(real, g),
-                                            ARRAY(real, w), ARRAY(real, n), int P, real beta2, real rest, real eps)
+// v = beta2 w + rest g g and out = a - rates g / (sqrt(v / n) + eps); v may be w. rest
+// = 1 - beta2 is rounded by the host.
+extern "C" __global__ void vector_adam_step(OUTPUT(real, out), OUTPUT(real, v), ARRAY(real, a),
+                                            ARRAY(real, rates), ARRAY(real, g), ARRAY(real, w),
+                                            ARRAY(real, n), int P, real beta2, real rest, real eps)
 {
     int i = my_element();
     if (i >= P) return;
-    real here = OF_TASK(g)[i], moment = product(beta2, OF_TASK(w)[i]) + product(product(rest, here), here);
+    real g_i = OF_TASK(g)[i];
+    real moment = product(beta2, OF_TASK(w)[i]) + product(product(rest, g_i), g_i);
     real root = sqrt(moment / OF_TASK(n)[0]);
     OF_TASK(v)[i] = moment;
-    OF_TASK(out)[i] = OF_TASK(a)[i] - product(OF_TASK(rates)[i], here / (root + eps));
+    OF_TASK(out)[i] = OF_TASK(a)[i] - product(OF_TASK(rates)[i], g_i / (root + eps));
 }
 
-// part[block] = the sum of a b over a block's share of the row: runs of TEAM numbers, gridDim.x of them apart.
+// part[block] = the sum of a b over a block's share of the row: runs of TEAM numbers,
+// gridDim.x of them apart.
 extern "C" __global__ void vector_dot(OUTPUT(real, part), ARRAY(real, a), ARRAY(real, b), int P)
 {
     real sum = 0;
-    for (unsigned i = blockIdx.x * TEAM + threadIdx.x; i < P; i += gridDim.x * TEAM) sum += OF_TASK(a)[i] * OF_TASK(b)[i];
+    for (unsigned i = blockIdx.x * TEAM + threadIdx.x; i < P; i += gridDim.x * TEAM)
+        sum += OF_TASK(a)[i] * OF_TASK(b)[i];
     sum = team_sum(sum);
     if (threadIdx.x == 0) OF_TASK(part)[blockIdx.x] = sum;
 }
 
-// total[i] += the rows of a, one after another: one task's worth of threads goes through all T of them.
+// total[i] += the rows of a, one after the other: the threads of one task read all T
+// rows.
 extern "C" __global__ void vector_add_rows(OUTPUT(real, total), ARRAY(real, a), int T, int P)
 {
     int i = my_element();
@@ -71,8 +87,9 @@ extern "C" __global__ void vector_add_rows(OUTPUT(real, total), ARRAY(real, a), 
     OF_TASK(total)[i] = sum;
 }
 
-// out[i] = the sum of the parts of a result that blocks left behind, one after another.
-extern "C" __global__ void vector_add_parts(OUTPUT(real, out), ARRAY(real, part), int count, int parts)
+// out[i] = the sum of the parts of a result, one after the other.
+extern "C" __global__ void vector_add_parts(OUTPUT(real, out), ARRAY(real, part), int count,
+                                            int parts)
 {
     int i = my_element();
     if (i >= count) return;

@@ -20,7 +20,7 @@ import numpy as np
 from refmaml.bench import flops
 from refmaml.bench.kernel_calls import examples, nets, record_calls, weights
 from refmaml.bench.timing import Spread, spread, turn
-from refmaml.kernels import kernel_set, reference
+from refmaml.kernels import discovery, reference
 from refmaml.oracles.tolerance import relative_error, tolerance
 
 FLOP, BYTE = "flop", "byte"
@@ -57,8 +57,8 @@ def reference_functions():
 
 
 def fused_functions():
-    """{name: reference kernel} of the fused kernels, which compute several layers."""
-    return kernel_set.collect("reference", kernel_set.FUSED)
+    """The reference kernels of several layers at once."""
+    return discovery.collect("reference", discovery.fusions())[0]
 
 
 def arguments_by_name(call):

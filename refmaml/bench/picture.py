@@ -3,7 +3,7 @@
 Whiskers are the quartiles.
 """
 
-from refmaml.training.curve import INK, can_draw, save_figure, tidy
+from refmaml.training.plot import INK, apply_style, can_draw, save_figure
 
 REFMAML, OTHERS, COLUMNS = "#c8553d", "#8d99a6", 3
 
@@ -31,7 +31,7 @@ def draw_panel(axes, entry):
     timed.sort(key=lambda r: r["seconds"]["median"])
     for row, result in enumerate(timed):
         draw_bar(axes, row, result)
-    tidy(axes, "ms for one meta-gradient", "")
+    apply_style(axes, "ms for one meta-gradient", "")
     axes.set_title(f"{entry['title']}, {entry['tasks']} tasks", fontsize=10, color=INK)
     axes.set_yticks(range(len(timed)), [r["title"] for r in timed])
     axes.invert_yaxis()

@@ -8,7 +8,7 @@ from refmaml.cli import bench_tables as tables
 from refmaml.cli import report
 from refmaml.cli.bench_arguments import SECTIONS, available_peers, positive
 from refmaml.errors import ArgumentError
-from refmaml.log import say
+from refmaml.log import log
 
 # Threads, bits, products and memory are measured on these workloads, if they are
 # chosen.
@@ -87,7 +87,7 @@ def comparison_options(arguments, seconds, folder):
         tune=seconds,
         busy=arguments.busy,
         environment=tuple(environment.items()),
-        log=say,
+        log=log,
     )
 
 

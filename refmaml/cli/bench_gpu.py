@@ -13,7 +13,7 @@ from refmaml.cli import report
 from refmaml.cli.bench_arguments import available_peers, positive
 from refmaml.cli.bench_tables import print_comparison
 from refmaml.errors import expect
-from refmaml.log import say
+from refmaml.log import log
 
 # In this order: those without peers come first.
 SECTIONS = ("kernels", "ourselves", "meta")
@@ -26,12 +26,12 @@ class Record:
     """The measurements so far, in a file that is rewritten as they grow."""
 
     def __init__(self, path, about):
-        self.path, self.value, self.file = path, dict(about), report.Growing(self.write)
+        self.path, self.value, self.file = path, dict(about), report.PeriodicFile(self.write)
 
     def add(self, section, entry, now=False):
         """Append to a section. now: write the file at once."""
         self.value.setdefault(section, []).append(entry)
-        self.file.grown(now)
+        self.file.changed(now)
 
     def write(self):
         from refmaml.training.files import write_json
@@ -97,7 +97,7 @@ def comparison_options(seconds, folder):
         "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "jax"),
     }
     return Options(
-        "cuda", seconds, tune=10 * seconds, environment=tuple(environment.items()), log=say
+        "cuda", seconds, tune=10 * seconds, environment=tuple(environment.items()), log=log
     )
 
 

@@ -1,62 +1,71 @@
-"""Work whose numbers are looked at once, at its end. On a GPU every look waits until all that was launched is done.
+"""Work on a GPU whose numbers are checked once, at its end: every look at one is a wait.
 
-work(net, *arrays) -> (kept, small): a list of arrays that stay where the kernels compute, and {name: small array} for the host. It calls
-`net.require_finite` as it goes; on a GPU that takes a note, which comes back with the small arrays. Only where a note says that numbers
-were not finite the work is done again, looking at every pass, which names the first layer, step and task.
+work(net, *arrays) -> (vectors, figures): a list of arrays that stay on the GPU, and
+{name: small array} for the host. The work calls `net.require` as it goes. On a GPU that
+stores a flag, which comes back with the figures. Only where a flag says that numbers were
+not finite, the work runs a second time with immediate checks, which name the first layer,
+step and task.
 """
 
 from refmaml.errors import NonFiniteError
 from refmaml.kernels.cuda_runtime.graph import Graph
 
-NOTE = "finite "  # what notes are called among the small arrays
+FLAG = "finite "  # the prefix of a flag's name among the figures
 
 
 def run_deferred(net, work, *arrays):
-    """(kept, small) of the work, the small arrays as NumPy's: from a GPU in one copy, with one wait. Raises NonFiniteError."""
+    """(vectors, figures) of the work; figures as NumPy's, from a GPU in one copy with one wait.
+
+    Raises NonFiniteError.
+    """
     if not net.kernels.on_device:
         return work(net, *arrays)
-    kept, small = noted(net, work, *arrays)
-    return kept, judged(
-        net,
-        work,
-        arrays,
-        dict(zip(small, net.kernels.to_host_batched(list(small.values())), strict=True)),
-    )
+    vectors, figures = defer_checks(net, work, *arrays)
+    host = net.kernels.to_host_batched(list(figures.values()))
+    return vectors, raise_deferred(net, work, arrays, dict(zip(figures, host, strict=True)))
 
 
-def noted(net, work, *arrays):
-    """(kept, small with the notes): nothing is looked at."""
-    net = net.watched()
-    kept, small = work(net, *arrays)
-    return kept, small | {f"{NOTE}{i}": note for i, note in enumerate(net.seen)}
+def defer_checks(net, work, *arrays):
+    """(vectors, figures with the flags), without a wait."""
+    net = net.with_deferred_checks()
+    vectors, figures = work(net, *arrays)
+    flags = {f"{FLAG}{i}": flag for i, flag in enumerate(net.deferred)}
+    return vectors, {**figures, **flags}
 
 
-def judged(net, work, arrays, small):
-    """The small arrays without the notes. Raises NonFiniteError."""
-    if not all(note.all() for name, note in small.items() if name.startswith(NOTE)):
+def raise_deferred(net, work, arrays, figures):
+    """The figures without the flags. Raises NonFiniteError where a flag is false."""
+    if not all(flag.all() for name, flag in figures.items() if name.startswith(FLAG)):
         work(net, *net.kernels.to_device(*arrays))
         raise NonFiniteError(
-            "the GPU: expected finite numbers, got others, which a second run of the same work did not meet"
+            "the GPU: expected finite numbers, got others, and a second run of the same work "
+            "got finite ones"
         )
-    return {name: a for name, a in small.items() if not name.startswith(NOTE)}
+    return {name: a for name, a in figures.items() if not name.startswith(FLAG)}
 
 
 class Recorded:
-    """run_deferred(net, work, ...) as a CUDA graph, for arrays like `inputs` and for work whose launches do not depend on what it computes."""
+    """run_deferred(net, work, ...) as a CUDA graph, for arrays of the shapes of `inputs`.
+
+    Which operations the work runs must depend on shapes alone, not on numbers.
+    """
 
     def __init__(self, net, work, inputs):
         self.net, self.work, self.names = net, work, None
-        self.graph = Graph(net.kernels.xp, self.launches, inputs)
+        self.graph = Graph(net.kernels.xp, self.launch_all, inputs)
 
-    def launches(self, *arrays):
-        kept, small = noted(self.net, self.work, *arrays)
-        self.names = list(small)
-        return kept, list(small.values())
+    def launch_all(self, *arrays):
+        """What the graph records."""
+        vectors, figures = defer_checks(self.net, self.work, *arrays)
+        self.names = list(figures)
+        return vectors, list(figures.values())
 
     def fits(self, inputs):
+        """Whether the graph was recorded for arrays of these shapes and dtypes."""
         return self.graph.fits(inputs)
 
     def __call__(self, *arrays):
-        """(kept, small) for other contents of the arrays, NumPy's or the GPU's."""
-        kept, small = self.graph(*arrays)
-        return kept, judged(self.net, self.work, arrays, dict(zip(self.names, small, strict=True)))
+        """(vectors, figures) for other contents of the arrays, NumPy's or the GPU's."""
+        vectors, figures = self.graph(*arrays)
+        figures = dict(zip(self.names, figures, strict=True))
+        return vectors, raise_deferred(self.net, self.work, arrays, figures)

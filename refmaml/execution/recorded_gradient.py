@@ -1,18 +1,23 @@
-"""A method's meta-gradient as a CUDA graph: recorded once, replayed for other meta-parameters and tasks of the same shapes."""
+"""A method's meta-gradient as a CUDA graph: recorded once, replayed for other numbers."""
 
 from refmaml.errors import NonFiniteError, expect
 from refmaml.execution.deferred_checks import Recorded
 from refmaml.execution.device_transfer import checked
-from refmaml.methods.meta_gradient import GradientWork, check_meta, finalize
+from refmaml.methods.meta_gradient import MeanOverTasks, check_meta, finalize
 
 
 class RecordedGradient:
-    """recorded = RecordedGradient(method, net, meta, batch);  recorded(meta, batch) is method.meta_gradient(net, meta, batch), to the bit.
+    """recorded(meta, batch) is method.meta_gradient(net, meta, batch), to the bit.
 
-    net with the CUDA kernels; meta and batch NumPy's arrays or CuPy's, of which shapes and dtypes count. A batch of NumPy's goes over in
-    one copy; losses, accuracies and whether all was finite come back in one; grad comes as meta came. Labels that are on the GPU already
-    are looked at only where the loss then is not finite.
-    Raises ArgumentError for a method that goes on or not by what it finds (iMAML with newton_cg or inner_tol), and as meta_gradient does.
+        recorded = RecordedGradient(method, net, meta, batch)
+        out = recorded(meta, batch)
+
+    net is on the CUDA kernels; of meta and batch (NumPy's arrays or CuPy's) shapes and
+    dtypes count. A NumPy batch is sent in one copy; losses, accuracies and the finiteness
+    flags come back in one; grad is an array of meta's kind. Labels that are on the GPU
+    already are checked only where the loss then is not finite.
+    Raises ArgumentError for a method whose operations depend on numbers (iMAML with
+    newton_cg or inner_tol), and as meta_gradient does.
     """
 
     def __init__(self, method, net, meta, batch, chunk=None):
@@ -23,30 +28,32 @@ class RecordedGradient:
             repr(net.kernels),
         )
         expect(
-            method.graph_capturable,
+            method.data_independent,
             "method",
-            "one whose launches do not depend on what it computes",
+            "one whose operations do not depend on what it computes",
             repr(method),
         )
         self.method, self.net = method, net
-        self.recorded = Recorded(net, GradientWork(method, chunk), self.arrays(meta, batch))
+        work = MeanOverTasks(method, method.task_gradients, chunk)
+        self.recorded = Recorded(net, work, self.arrays(meta, batch))
 
-    def arrays(self, meta, batch, look=True):
+    def arrays(self, meta, batch, device_labels=True):
+        """meta and the batch's arrays, checked."""
         batch = check_meta(self.method, self.net, meta, batch, None)
-        support, query = checked(self.net, *batch.sets, look=look)
+        support, query = checked(self.net, *batch.sets, device_labels=device_labels)
         return meta, *support, *query
 
     def __call__(self, meta, batch):
-        arrays = self.arrays(meta, batch, look=False)
+        arrays = self.arrays(meta, batch, device_labels=False)
         expect(
             self.recorded.fits(arrays),
             "batch",
             "the shapes and dtypes that were recorded",
-            [(a.shape, str(a.dtype)) for a in arrays],
+            lambda: [(a.shape, str(a.dtype)) for a in arrays],
         )
         try:
-            kept, small = self.recorded(*arrays)
+            (grad,), figures = self.recorded(*arrays)
         except NonFiniteError:
-            self.arrays(meta, batch)  # where it was a label, that is what there is to say
+            self.arrays(meta, batch)  # a label out of range is the better error
             raise
-        return finalize(self.method, self.net, meta, kept, small)
+        return finalize(self.method, self.net.kernels.match_input(grad, meta), figures)

@@ -1,4 +1,4 @@
-"""ANIL: MAML whose inner loop moves the head only; the body is meta-learned through the adapted head."""
+"""ANIL: MAML whose inner loop moves the head only; the body is meta-learned through it."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,10 @@ from refmaml.methods.maml import MAML
 
 @dataclass(frozen=True)
 class ANIL(MAML):
-    """MAML with A = alpha on the head, 0 on the body. The adjoint's H term still couples the two: dropping it would lose
-    -alpha d^2 f / (d body d head) lam, which is what FO-ANIL does.
+    """MAML with A = alpha on the head, 0 on the body.
 
+    The adjoint's H term still couples the two: without it the gradient would lose
+    -alpha d^2 f / (d body d head) lam, as first-order ANIL does.
     Source: Raghu, Raghu, Bengio, Vinyals 2020, section 4.
     """
 

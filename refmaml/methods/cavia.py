@@ -1,19 +1,22 @@
-"""CAVIA: the inner loop moves a context vector only, which every task starts from 0; the weights are shared by all tasks."""
+"""CAVIA: the inner loop moves a context vector, which starts at 0; tasks share the weights."""
 
 from dataclasses import dataclass
 
 from refmaml.methods.inner_loop import DifferentiatedLoop
-from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query
+from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query_pass
 from refmaml.methods.meta_gradient import TaskGradients
 
 
 @dataclass(frozen=True)
 class CAVIA(DifferentiatedLoop):
-    """c_0 = 0,  c_{k+1} = c_k - alpha grad_c f(theta, c_k),  M = g(theta, c_K);  dM/dtheta through all of the c_k.
+    """c_0 = 0,  c_{k+1} = c_k - alpha grad_c f(theta, c_k),  M = g(theta, c_K);
+    dM/dtheta through all of the c_k.
 
-    phi = (theta, c) with A = alpha on c and 0 on theta; dM/dtheta is lam_0 on theta, and 0 on c: what it started from is no choice.
-    The net holds its context in Context or FiLM layers; theta's entries for it are not used.
-    inner_lr (alpha), inner_steps (K), recompute: see inner_loop.py. Raises ArgumentError, NonFiniteError.
+    phi = (theta, c) with A = alpha on c and 0 on theta; dM/dtheta is lam_0 on theta, and 0
+    on c, whose start is fixed. The net holds its context in Context or FiLM layers; theta's
+    entries for it are not used.
+    inner_lr (alpha), inner_steps (K), recompute: see inner_loop.py.
+    Raises ArgumentError, NonFiniteError.
     Source: Zintgraf, Shiarlis, Kurin, Hofmann, Whiteson 2019, eq. 3-5.
     """
 
@@ -28,11 +31,8 @@ class CAVIA(DifferentiatedLoop):
         """dM_t/dtheta for each task, (T, P), 0 on the context."""
         phi, rates = self.start(net, theta)
         phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)
-        after = query(net, phis[-1], batch)
-        back = adjoint(net, support, rates, after.grad, keep=trace)
-        return TaskGradients(
-            after.loss,
-            after.accuracy,
-            back.lam[0] * (1 - self.adapting(net, theta)),
-            collect_trace(trace, phis, support, back),
-        )
+        query = query_pass(net, phis[-1], batch)
+        back = adjoint(net, support, rates, query.grad, keep=trace)
+        gradient = back.lam[0] * (1 - self.adapting(net, theta))
+        kept = collect_trace(trace, phis, support, back)
+        return TaskGradients(query.loss, query.accuracy, gradient, kept)

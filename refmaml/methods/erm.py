@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 
 from refmaml.methods.adapt import adapt
-from refmaml.methods.inner_loop_adjoint import query
+from refmaml.methods.inner_loop_adjoint import query_pass
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
 
 
 @dataclass(frozen=True)
 class ERM:
-    """K = 0: M = g(theta), dM/dtheta = grad g(theta). The support set is not looked at."""
+    """K = 0: M = g(theta), dM/dtheta = grad g(theta). The support set is not used.
 
-    graph_capturable = True  # what is launched depends on shapes alone: see deferred_checks.py
+    Raises ArgumentError, NonFiniteError.
+    """
+
+    data_independent = True  # which operations run depends on shapes alone
     meta_gradient = meta_gradient
     adapt = adapt
 
@@ -25,7 +28,6 @@ class ERM:
 
     def task_gradients(self, net, theta, batch, trace):
         """grad g(theta) for each task, (T, P)."""
-        after = query(net, theta[None], batch)
-        return TaskGradients(
-            after.loss, after.accuracy, after.grad, {"phi": [theta[None]]} if trace else {}
-        )
+        query = query_pass(net, theta[None], batch)
+        kept = {"phi": [theta[None]]} if trace else {}
+        return TaskGradients(query.loss, query.accuracy, query.grad, kept)

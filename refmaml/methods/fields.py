@@ -1,30 +1,32 @@
-"""Checks of the fields that methods share."""
+"""Checks of the fields that methods share. NumPy's numbers are taken wherever Python's are."""
 
-from math import isfinite
-
+from refmaml.arguments import is_bool, is_integer, is_number
 from refmaml.errors import expect
+
+__all__ = [
+    "is_number",
+    "is_integer",
+    "is_bool",
+    "check_positive",
+    "check_tolerances",
+    "check_steps",
+]
 
 
 def check_positive(**values):
     """Raise ArgumentError naming the first value that is not a finite number > 0."""
     for name, value in values.items():
-        ok = isinstance(value, (int, float)) and isfinite(value) and value > 0
-        expect(ok, name, "a finite number > 0", repr(value))
+        expect(is_number(value) and value > 0, name, "a finite number > 0", repr(value))
 
 
 def check_tolerances(**values):
     """Raise ArgumentError naming the first value that is not a finite number >= 0."""
     for name, value in values.items():
-        ok = isinstance(value, (int, float)) and isfinite(value) and value >= 0
-        expect(ok, name, "a finite number >= 0", repr(value))
+        expect(is_number(value) and value >= 0, name, "a finite number >= 0", repr(value))
 
 
 def check_steps(**values):
-    """Raise ArgumentError naming the first value that is not an integer >= 1 (without adaptation, use ERM)."""
+    """Raise ArgumentError naming the first value that is not an integer >= 1."""
+    wanted = "an integer >= 1 (ERM is the method without adaptation)"
     for name, value in values.items():
-        expect(
-            isinstance(value, int) and value >= 1,
-            name,
-            "an integer >= 1 (ERM is the method without adaptation)",
-            repr(value),
-        )
+        expect(is_integer(value) and value >= 1, name, wanted, repr(value))

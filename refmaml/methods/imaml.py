@@ -1,35 +1,51 @@
-"""iMAML: the meta-gradient at the solution of a proximal inner problem, by the implicit function theorem."""
+"""iMAML: the meta-gradient at the solution of a proximal inner problem.
+
+The implicit function theorem gives it. phi* solves grad f(phi) + lambda (phi - theta) = 0.
+Differentiate in theta:  (H_f + lambda I) dphi*/dtheta = lambda I,  hence
+dM/dtheta = (dphi*/dtheta)' grad g = (I + H_f/lambda)^-1 grad g,  and H_f is symmetric.
+"""
 
 from dataclasses import dataclass
 from types import MappingProxyType
+
+import numpy as np
 
 from refmaml.errors import NonFiniteError, expect
 from refmaml.methods.adapt import adapt
 from refmaml.methods.conjugate_gradients import NONFINITE, STATUSES, iterate, quotient
 from refmaml.methods.fields import check_positive, check_steps, check_tolerances
-from refmaml.methods.inner_loop_adjoint import query, step, step_sizes
+from refmaml.methods.inner_loop_adjoint import query_pass, step, step_sizes
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
 from refmaml.methods.proximal import gradient_descent, newton_cg
-from refmaml.nonfinite import note
 
 SOLVERS = {"gradient_descent": gradient_descent, "newton_cg": newton_cg}
+INNER = "inner_not_converged"
+INNER_TOL = 0.1  # of the inner residual: the implicit gradient is off by about as much
 
 
 @dataclass(frozen=True)
 class IMAML:
-    """phi* = argmin f(phi) + (lambda/2) |phi - theta|^2,  M = g(phi*),  dM/dtheta = u with (I + H_f(phi*)/lambda) u = grad g(phi*).
+    """phi* = argmin f(phi) + (lambda/2) |phi - theta|^2,  M = g(phi*),
+    dM/dtheta = u with (I + H_f(phi*)/lambda) u = grad g(phi*).
 
-    Where only some parameters a adapt (b do not): (I + H_aa/lambda) u_a = grad_a g, and dM/dtheta_b = grad_b g - H_ba u_a / lambda.
-    Beyond the inner solve that costs one pass on the query set and a Hessian-vector product for each CG iteration, one more for H_ba u_a.
+    Where only some parameters a adapt (b do not): (I + H_aa/lambda) u_a = grad_a g, and
+    dM/dtheta_b = grad_b g - H_ba u_a / lambda. Beyond the inner solve the cost is one pass on
+    the query set, a Hessian-vector product for each CG iteration, and one more for H_ba u_a.
 
     regularization  lambda > 0
-    inner_steps     steps of the inner solver at most; inner_tol stops it earlier in a task, at |grad F| <= inner_tol |lambda (phi - theta)|
+    inner_steps     steps of the inner solver at most
+    inner_tol       ends it earlier in a task, at |grad F| <= inner_tol |lambda (phi - theta)|
     inner_lr        step size of solver="gradient_descent" (the paper's iMAML-GD)
-    solver          or "newton_cg" (the paper's Hessian-free row: cg_steps CG iterations a step, then a line search)
-    cg_steps        iterations of the outer solve at most; cg_tol its relative residual. On a GPU, where a look is a wait, all are launched:
-                    a solved system stands still
+    solver          or "newton_cg" (the paper's Hessian-free row: cg_steps CG iterations a
+                    step, then a line search)
+    cg_steps        iterations of the outer solve at most; cg_tol its relative residual
     adapts, frozen  which parameters adapt
-    report: "cg_status", "cg_residual" (|b - A u| / |b|), "inner_residual" of each task. trace: phi, query gradient, u, CG residuals.
+
+    report, for each task: "cg_status"; "cg_residual" |b - A u| / |b|; "inner_residual"
+    |grad F| / |lambda (phi - theta)|; and "status", that of the whole answer: cg_status, or
+    "inner_not_converged" where inner_residual exceeds max(inner_tol, 0.1).
+    trace: phi, query gradient, u, CG residuals.
+    Raises ArgumentError, NonFiniteError.
     Source: Rajeswaran, Finn, Kakade, Levine 2019, eq. 3-7 and Algorithms 1-2.
     """
 
@@ -42,7 +58,9 @@ class IMAML:
     cg_tol: float = 1e-10
     adapts: tuple = ("*",)
     frozen: tuple = ()
-    words = MappingProxyType({"cg_status": STATUSES})  # what the numbers of a report stand for
+    status_labels = MappingProxyType(
+        {"cg_status": STATUSES, "status": np.array([*STATUSES, INNER])}
+    )
     meta_gradient = meta_gradient
     adapt = adapt
 
@@ -53,20 +71,22 @@ class IMAML:
         expect(self.solver in SOLVERS, "solver", f"one of {', '.join(SOLVERS)}", repr(self.solver))
 
     @property
-    def graph_capturable(self):
-        """What is launched depends on shapes alone, but for a solver that goes on or not by what it finds."""
+    def data_independent(self):
+        """Whether the operations that run depend on shapes alone: no solver that may stop."""
         return self.solver == "gradient_descent" and self.inner_tol == 0
 
     def init(self, net, theta):
         """The meta-parameters (P,): theta itself."""
         return theta
 
+    def mask(self, net, theta):
+        """1 where a parameter adapts, 0 elsewhere, (P,)."""
+        return step_sizes(net, 1, self.adapts, self.frozen, theta.dtype)
+
     def solve(self, net, theta, x, y):
         """phi* (T, P), the primal pass there, and each task's relative residual (T,)."""
-        moves = step_sizes(net, 1, self.adapts, self.frozen, theta.dtype)
-        return SOLVERS[self.solver](
-            net, theta[None], x, y, self.regularization, moves, self, "support set"
-        )
+        solver, mask = SOLVERS[self.solver], self.mask(net, theta)
+        return solver(net, theta[None], x, y, self.regularization, mask, self, "support set")
 
     def adapted(self, net, theta, x, y):
         """phi* (T, P) for tasks with support sets x (T, N, ...), y (T, N, ...)."""
@@ -74,51 +94,47 @@ class IMAML:
 
     def task_gradients(self, net, theta, batch, trace):
         """dM_t/dtheta for each task, (T, P)."""
-        moves = step_sizes(net, 1, self.adapts, self.frozen, theta.dtype)
+        mask, strength = self.mask(net, theta), self.regularization
         phi, support, inner_residual = self.solve(net, theta, batch.x_support, batch.y_support)
-        after, A = query(net, phi, batch), -moves / self.regularization
+        query, A = query_pass(net, phi, batch), -mask / strength
 
         def product(v):  # (I + H_aa / lambda) v
             return step(net, v, A, net.hvp(support, v))
 
-        xp = net.kernels.xp
-        cg = iterate(
-            product,
-            moves * after.grad,
-            self.cg_steps,
-            self.cg_tol,
-            net.kernels,
-            look=not net.kernels.on_device,
-        )
-        overflown = cg.status == NONFINITE
-        note(net, ~overflown.any(), lambda: refuse_solve(overflown))
+        b = mask * query.grad
+        cg = iterate(product, b, self.cg_steps, self.cg_tol, net.kernels, net.early_stop)
+        overflowed = cg.status == NONFINITE
+        net.require(~overflowed.any(), lambda: refuse_solve(net.kernels.to_host(overflowed)))
         gradient = cg.x
-        if self.frozen or not net.mask(self.adapts).all():
-            gradient = cg.x + (1 - moves) * (
-                after.grad - net.hvp(support, cg.x) / self.regularization
-            )
-        report = {
+        if self.frozen or not net.mask(self.adapts).all():  # the parameters b
+            H_u = net.hvp(support, cg.x)
+            gradient = cg.x + (1 - mask) * (query.grad - H_u / strength)
+        report = self.report(net.kernels.xp, cg, inner_residual)
+        kept = self.trace(theta, phi, query, cg) if trace else {}
+        return TaskGradients(query.loss, query.accuracy, gradient, kept, report)
+
+    def report(self, xp, cg, inner_residual):
+        """{name: (T,)}: see the class."""
+        far_off = ~(inner_residual <= max(self.inner_tol, INNER_TOL))
+        residual = quotient(xp, cg.residuals[-1], cg.residuals[0], cg.residuals[0] > 0)
+        return {
             "cg_status": cg.status,
             "inner_residual": inner_residual,
-            "cg_residual": quotient(xp, cg.residuals[-1], cg.residuals[0], cg.residuals[0] > 0),
+            "cg_residual": residual,
+            "status": xp.where(far_off, np.int8(len(STATUSES)), cg.status),
         }
-        kept = (
-            {
-                "phi": [theta[None], phi],
-                "query_grad": [after.grad],
-                "u": [cg.x],
-                "cg_residuals": [row[:, None] for row in cg.residuals],
-            }
-            if trace
-            else {}
-        )
-        return TaskGradients(after.loss, after.accuracy, gradient, kept, report)
+
+    def trace(self, theta, phi, query, cg):
+        """{name: list of arrays (T or 1, P) or (T, 1)}: see the class."""
+        residuals = [row[:, None] for row in cg.residuals]
+        kept = {"phi": [theta[None], phi], "query_grad": [query.grad], "u": [cg.x]}
+        return {**kept, "cg_residuals": residuals}
 
 
-def refuse_solve(overflown):
-    """Raise NonFiniteError for the first system whose solve left the finite numbers."""
+def refuse_solve(overflowed):
+    """Raise NonFiniteError for the first system (T,) whose solve left the finite numbers."""
     raise NonFiniteError(
-        "conjugate gradients on (I + H/lambda) u = grad g: expected finite numbers, got an overflow in a product "
-        "or a square",
-        int(overflown.argmax()),
+        "conjugate gradients on (I + H/lambda) u = grad g: expected finite numbers, "
+        "got an overflow in a product or a square",
+        int(overflowed.argmax()),
     )

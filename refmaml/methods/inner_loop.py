@@ -1,4 +1,4 @@
-"""What every method with K inner gradient steps but iMAML shares: step sizes, which parameters take them, and adaptation."""
+"""What methods with K inner gradient steps share: step sizes, adaptation, the start."""
 
 from dataclasses import dataclass
 
@@ -10,20 +10,25 @@ from refmaml.methods.meta_gradient import meta_gradient
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """phi_{k+1} = phi_k - A_k * grad f(phi_k), phi_0 = theta; here A_k = alpha where a parameter adapts, 0 elsewhere.
+    """phi_{k+1} = phi_k - A_k * grad f(phi_k), phi_0 = theta.
+
+    Here A_k = alpha where a parameter adapts, 0 elsewhere.
 
     inner_lr     alpha > 0
     inner_steps  K >= 1
-    adapts       which parameters take inner steps: names, wildcards, layer classes, "head", "body" (Parameters.mask)
-    frozen       which of those do not after all; they are meta-learned still. MAML's own code: ("BatchNorm2d",)
-    A method adds `task_gradients`, and changes `init` and `start` where it learns more than theta or starts elsewhere.
+    adapts       which parameters take inner steps: names, wildcards, layer classes,
+                 "head", "body" (see Parameters.mask)
+    frozen       which of those take none after all; they are still meta-learned.
+                 MAML's own code: ("BatchNorm2d",)
+    A method adds `task_gradients`, and changes `init` and `start` where it learns more
+    than theta or starts elsewhere.
     """
 
     inner_lr: float
     inner_steps: int = 1
     adapts: tuple = ("*",)
     frozen: tuple = ()
-    graph_capturable = True  # what is launched depends on shapes alone: see deferred_checks.py
+    data_independent = True  # which operations run depends on shapes alone
     meta_gradient = meta_gradient
     adapt = adapt
 
@@ -37,9 +42,8 @@ class InnerLoop:
 
     def start(self, net, meta):
         """phi_0 (1, P), shared by all tasks, and [A_0, ..., A_{K-1}], each (P,)."""
-        return meta[None], [
-            step_sizes(net, self.inner_lr, self.adapts, self.frozen, meta.dtype)
-        ] * self.inner_steps
+        A = step_sizes(net, self.inner_lr, self.adapts, self.frozen, meta.dtype)
+        return meta[None], [A] * self.inner_steps
 
     def adapting(self, net, like):
         """1 where a parameter adapts, 0 elsewhere, (P,), in the precision of `like`."""
@@ -53,10 +57,12 @@ class InnerLoop:
 
 @dataclass(frozen=True)
 class DifferentiatedLoop(InnerLoop):
-    """An inner loop that the adjoint recursion goes back through, asking for the primal pass of every step once more.
+    """An inner loop that the adjoint recursion differentiates.
 
-    recompute   run each pass again when its turn comes, instead of storing the activations of all K: the same bits, one more forward
-                and backward pass a step, and memory that grows by the vectors phi_k only. Source: Chen, Xu, Zhang, Guestrin 2016
+    recompute   compute each pass a second time when the adjoint needs it, instead of
+                storing the activations of all K steps: the same bits, one more forward and
+                backward pass a step, and memory that grows by the vectors phi_k only.
+                Source: Chen, Xu, Zhang, Guestrin 2016
     """
 
     recompute: bool = False

@@ -1,14 +1,16 @@
-"""The two recursions of the family: the inner loop forward, the adjoint backward.
+"""The two recursions of the family: the inner loop forward, its adjoint backward.
 
-    phi_{k+1} = phi_k - A_k * grad f(phi_k)                      k = 0 .. K-1        (A_k: a vector of step sizes)
+    phi_{k+1} = phi_k - A_k * grad f(phi_k)                      k = 0 .. K-1
     lam_K     = grad g(phi_K)
     lam_k     = lam_{k+1} - H_f(phi_k) (A_k * lam_{k+1})         k = K-1 .. 0
     dM/dphi_0 = lam_0         dM/dA_k = -grad f(phi_k) * lam_{k+1}
 
-The adjoint is the chain rule read from the end: d phi_{k+1} / d phi_k = I - diag(A_k) H_f(phi_k), and H_f is symmetric.
-It needs the primal passes in the opposite order from that in which the inner loop made them: they are stored, or run again one by one.
-Sources: Finn et al. 2017 (MAML), eq. 1; Rajeswaran et al. 2019, section 2.1; the recursion with Hessian-vector products: MixFlow-MG,
-Kemaev et al. 2025.
+A_k is a vector of step sizes. The adjoint is the chain rule read from the end:
+d phi_{k+1} / d phi_k = I - diag(A_k) H_f(phi_k), and H_f is symmetric.
+It needs the passes of the inner loop in the opposite order: they are stored, or
+computed again one by one.
+Sources: Finn et al. 2017 (MAML), eq. 1; Rajeswaran et al. 2019, section 2.1; the
+recursion with Hessian-vector products: MixFlow-MG, Kemaev et al. 2025.
 """
 
 from collections.abc import Sequence
@@ -18,17 +20,18 @@ import numpy as np
 
 
 def step_sizes(net, inner_lr, adapts, frozen, dtype):
-    """A (P,): inner_lr on the parameters that `adapts` selects and `frozen` does not, 0 elsewhere."""
+    """A (P,): inner_lr on the parameters that `adapts` selects and `frozen` does not, else 0."""
     return net.kernels.xp.full(net.num_params, inner_lr, dtype) * net.adapt_mask(adapts, frozen)
 
 
 def descend(net, phi, rates, x, y, keep="passes"):
-    """The inner loop from phi (1 or T, P): phi_0 .. phi_K, and the primal pass at each of phi_0 .. phi_{K-1}.
+    """The inner loop from phi (1 or T, P): phi_0 .. phi_K, and the pass at phi_0 .. phi_{K-1}.
 
-    keep   how much of that is held in memory, and so how memory grows with K:
-           "passes"   all of it: K sets of activations
-           "phis"     the phis, K vectors; a pass is run again whenever it is asked for
-           "last"     phi_K alone, and no passes: nothing grows
+    rates  [A_0, ..., A_{K-1}], each (P,)
+    keep   what stays in memory, and so how memory grows with K:
+           "passes"   the passes with their activations
+           "phis"     the vectors phi_k; a pass is computed again when it is read
+           "last"     phi_K alone, and no passes: memory does not grow with K
     """
     phis, primals = [phi], []
     for k, A in enumerate(rates):
@@ -55,7 +58,7 @@ def scaled(net, A, b):
 
 
 class Recomputed(Sequence):
-    """The primal passes at phis: each is run when it is asked for, to the bits it had before, and kept by nobody but who asked."""
+    """The passes at phis, each recomputed bit-identically when it is read; not cached."""
 
     def __init__(self, net, phis, x, y):
         self.net, self.phis, self.x, self.y = net, phis, x, y
@@ -67,16 +70,20 @@ class Recomputed(Sequence):
         return self.net.primal(self.phis[k], self.x, self.y)
 
 
-def query(net, phi, batch, keep=False):
-    """The primal pass on the query set at phi: loss g(phi), and its gradient."""
-    primal = net.primal(phi, batch.x_query, batch.y_query, keep=keep)
+def query_pass(net, phi, batch):
+    """Loss g(phi), accuracy and gradient on the query sets, at phi (1 or T, P)."""
+    primal = net.primal(phi, batch.x_query, batch.y_query, keep=False)
     net.require_finite(primal, phi, batch.x_query, "query set")
     return primal
 
 
 class Adjoint(NamedTuple):
-    """What the adjoint recursion leaves: lam_0 .. lam_K, or lam_0 alone; the product H_f(phi_k) (A_k lam_{k+1}) for each k, or none;
-    and for each k what was wanted of dM/dA_k."""
+    """What the adjoint recursion returns.
+
+    lam    lam_0 .. lam_K, or lam_0 alone
+    hvp    the product H_f(phi_k) (A_k lam_{k+1}) for each k, or none
+    rates  for each k, the function `of_rates` of dM/dA_k
+    """
 
     lam: list
     hvp: list
@@ -86,22 +93,18 @@ class Adjoint(NamedTuple):
 def adjoint(net, primals, rates, lam, injected=None, of_rates=None, keep=False):
     """lam_K = lam down to lam_0.
 
-    injected   injected[k], where given, is added to lam_k: the gradient of a loss at phi_k itself
-    of_rates   what is wanted of each dM/dA_k (T, P), as a function of it; None: nothing
+    injected   injected[k], where given, is added to lam_k: the gradient of a loss at phi_k
+    of_rates   a function of dM/dA_k (T, P) whose values are collected; None: nothing is
     keep       keep lam_1 .. lam_K and the products too
     """
-    lams, products, rate_gradients, one = (
-        [lam],
-        [],
-        [],
-        net.kernels.constant(lam.shape[1:], 1, lam.dtype),
-    )
+    lams, products, rate_gradients = [lam], [], []
+    one = net.kernels.constant(lam.shape[1:], 1, lam.dtype)
     for k in range(len(primals) - 1, -1, -1):
         primal = primals[k]
         if of_rates is not None:
             rate_gradients.append(of_rates(-primal.grad * lam))
         product = net.hvp(primal, scaled(net, rates[k], lam))
-        del primal  # if it was recomputed, it goes before the next one comes
+        del primal  # a recomputed pass leaves memory before the next one is computed
         lam = step(net, lam, one, product)
         if injected is not None and injected[k] is not None:
             lam = lam + injected[k]
@@ -109,23 +112,9 @@ def adjoint(net, primals, rates, lam, injected=None, of_rates=None, keep=False):
     return Adjoint(lams[::-1], products[::-1], rate_gradients[::-1])
 
 
-def run_fused(net, phi, rates, batch, trace, **options):
-    """`descend`, `query` and `adjoint` as one kernel, where the net offers that: see Sequential.unrolled. None where it does not, or where
-    every step is to be seen."""
-    return (
-        net.unrolled(phi, rates, batch, **options)
-        if hasattr(net, "unrolled") and not trace
-        else None
-    )
-
-
 def collect_trace(trace, phis, support, back):
-    """What trace=True keeps of the two recursions: phi_k, grad f(phi_k), lam_k and H_f(phi_k) (A_k lam_{k+1}); else nothing."""
+    """What trace=True keeps: phi_k, grad f(phi_k), lam_k and H_f(phi_k) (A_k lam_{k+1})."""
     if not trace:
         return {}
-    return {
-        "phi": phis,
-        "inner_grad": [primal.grad for primal in support],
-        "lam": back.lam,
-        "hvp": back.hvp,
-    }
+    inner_grad = [primal.grad for primal in support]
+    return {"phi": phis, "inner_grad": inner_grad, "lam": back.lam, "hvp": back.hvp}

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 
 from refmaml.methods.inner_loop import DifferentiatedLoop
-from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query
+from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query_pass
 from refmaml.methods.meta_gradient import TaskGradients
 
 
 @dataclass(frozen=True)
 class MetaSGD(DifferentiatedLoop):
-    """phi_{k+1} = phi_k - A * grad f(phi_k) with a learned vector A (P,), the same in every step;
+    """phi_{k+1} = phi_k - A * grad f(phi_k), A (P,) learned, the same in every step;
     dM/dtheta = lam_0,  dM/dA = sum_k -grad f(phi_k) * lam_{k+1}.
 
-    inner_lr is what A starts from where a parameter adapts; elsewhere it starts, and stays, at 0.
+    inner_lr is the start of A where a parameter adapts; elsewhere A starts, and stays, at 0.
     adapts, frozen, recompute: see inner_loop.py. The paper takes one step.
     Meta-parameters (2 P,): [theta, A]. Raises ArgumentError, NonFiniteError.
     Source: Li, Zhou, Chen, Li 2017, eq. 4 and Algorithm 1.
@@ -20,11 +20,12 @@ class MetaSGD(DifferentiatedLoop):
 
     def init(self, net, theta):
         """[theta, A]."""
-        k = net.kernels
-        (here,) = k.to_device(theta)
-        return k.match_input(
-            k.concatenate([here, self.adapting(net, here) * theta.dtype.type(self.inner_lr)]), theta
-        )
+
+        def work(net, theta):
+            A = self.adapting(net, theta) * theta.dtype.type(self.inner_lr)
+            return [net.kernels.concatenate([theta, A])], {}
+
+        return net.run(work, theta)[0][0]
 
     def unpack(self, net, meta):
         """(theta, A), two views; the same for a gradient."""
@@ -38,19 +39,10 @@ class MetaSGD(DifferentiatedLoop):
     def task_gradients(self, net, meta, batch, trace):
         """[dM_t/dtheta, dM_t/dA] for each task, (T, 2 P)."""
         phi, rates = self.start(net, meta)
+        mask = self.adapting(net, meta)
         phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)
-        after = query(net, phis[-1], batch)
-        back = adjoint(
-            net,
-            support,
-            rates,
-            after.grad,
-            of_rates=lambda dA: self.adapting(net, meta) * dA,
-            keep=trace,
-        )
-        return TaskGradients(
-            after.loss,
-            after.accuracy,
-            net.kernels.concatenate([back.lam[0], sum(back.rates)], axis=1),
-            collect_trace(trace, phis, support, back),
-        )
+        query = query_pass(net, phis[-1], batch)
+        back = adjoint(net, support, rates, query.grad, of_rates=lambda dA: mask * dA, keep=trace)
+        gradient = net.kernels.concatenate([back.lam[0], sum(back.rates)], axis=1)
+        kept = collect_trace(trace, phis, support, back)
+        return TaskGradients(query.loss, query.accuracy, gradient, kept)

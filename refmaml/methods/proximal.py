@@ -1,8 +1,10 @@
-"""The inner problem of iMAML, argmin_phi F(phi) = f(phi) + (lambda/2) |phi - theta|^2, by two solvers.
+"""The inner problem of iMAML, argmin_phi F(phi) = f(phi) + (lambda/2) |phi - theta|^2.
 
-Both move only the parameters that adapt (`moves`, 1 or 0 for each), start from theta, and return phi (T, P), the primal pass there, and
-the relative residual |grad F| / |lambda (phi - theta)| of every task: 0 at a stationary point, 1 where the proximal term plays no part yet.
-They hold one pass at a time, so memory does not grow with their steps.
+Two solvers. Both move only the parameters that adapt (`mask`, 1 or 0 for each), start from
+theta, and return phi (T, P), the pass there, and the relative residual
+|grad F| / |lambda (phi - theta)| of every task: 0 at a stationary point, 1 where the
+proximal term has no effect yet. They hold one pass at a time, so memory does not grow with
+their steps.
 """
 
 import numpy as np
@@ -10,16 +12,13 @@ import numpy as np
 from refmaml.methods.conjugate_gradients import dot, iterate, quotient
 from refmaml.methods.inner_loop_adjoint import scaled, step
 
-ARMIJO, HALVINGS = (
-    1e-4,
-    30,
-)  # sufficient decrease, and how often a step is halved before a task stands still
+ARMIJO, HALVINGS = 1e-4, 30  # sufficient decrease; halvings of s before a task stands still
 CG_TOL = 1e-10  # relative residual at which a Newton direction is exact enough
 
 
-def objective_gradient(primal, phi, theta, strength, moves):
-    """grad F = grad f(phi) + lambda (phi - theta), on the parameters that move."""
-    return moves * (primal.grad + strength * (phi - theta))
+def objective_gradient(primal, phi, theta, strength, mask):
+    """grad F = grad f + lambda (phi - theta), on the parameters that adapt."""
+    return mask * (primal.grad + strength * (phi - theta))
 
 
 def relative_residual(kernels, gradient, phi, theta, strength):
@@ -27,13 +26,13 @@ def relative_residual(kernels, gradient, phi, theta, strength):
     xp = kernels.xp
     scale = strength * xp.sqrt(dot(kernels, phi - theta, phi - theta))
     size = xp.sqrt(dot(kernels, gradient, gradient))
-    return xp.where(
-        (scale > 0) | ~(size > 0), quotient(xp, size, scale, scale > 0), size.dtype.type(np.inf)
-    )
+    infinite = size.dtype.type(np.inf)
+    ratio = quotient(xp, size, scale, scale > 0)
+    return xp.where((scale > 0) | ~(size > 0), ratio, infinite)
 
 
 def solved(residual, k, method):
-    """Which tasks stand still from inner step k on, whatever the others do; theta itself is no answer."""
+    """Which tasks stand still from inner step k on; theta itself is not a solution."""
     return (residual <= method.inner_tol) & (k > 0)
 
 
@@ -44,88 +43,86 @@ def proximal_step(net, phi, A, grad, theta, strength):
     return out
 
 
-def gradient_descent(net, theta, x, y, strength, moves, method, stage):
-    """phi <- phi - alpha grad F(phi), inner_steps times or, task by task, until |grad F| <= inner_tol |lambda (phi - theta)|."""
-    phi, A, asked = theta, method.inner_lr * moves, method.inner_tol > 0
+def gradient_descent(net, theta, x, y, strength, mask, method, stage):
+    """phi <- phi - alpha grad F(phi), inner_steps times.
+
+    With inner_tol > 0 a task ends earlier, at |grad F| <= inner_tol |lambda (phi - theta)|.
+    """
+    phi, A, with_tol = theta, method.inner_lr * mask, method.inner_tol > 0
     for k in range(method.inner_steps + 1):
         last = k == method.inner_steps
-        primal = net.primal(phi, x, y, keep=last or asked)
+        primal = net.primal(phi, x, y, keep=last or with_tol)
         net.require_finite(primal, phi, x, f"{stage}, inner step {k}")
-        if last or asked:
-            gradient = objective_gradient(primal, phi, theta, strength, moves)
+        if last or with_tol:
+            gradient = objective_gradient(primal, phi, theta, strength, mask)
             residual = relative_residual(net.kernels, gradient, phi, theta, strength)
-            there = solved(residual, k, method)
-            if last or there.all():
+            ended = solved(residual, k, method)
+            if last or ended.all():
                 return phi, primal, residual
         grad = primal.grad
         del primal
         after = proximal_step(net, phi, A, grad, theta, strength)
-        phi = net.kernels.xp.where(there[:, None], phi, after) if asked else after
+        phi = net.kernels.xp.where(ended[:, None], phi, after) if with_tol else after
 
 
-def newton_cg(net, theta, x, y, strength, moves, method, stage):
-    """Hessian-free: d by a few CG iterations on (H_f + lambda I) d = -grad F, then phi <- phi + s d by backtracking.
+def newton_cg(net, theta, x, y, strength, mask, method, stage):
+    """Hessian-free: d by a few CG iterations on (H_f + lambda I) d = -grad F, phi <- phi + s d.
 
-    Where CG meets negative curvature at once, d is the negative gradient; s halves until F falls by ARMIJO s <grad F, d>.
+    Where CG meets negative curvature at once, d is the negative gradient; s halves until F
+    falls by ARMIJO s <grad F, d>.
     """
     phi = net.kernels.xp.repeat(theta, len(x), axis=0)
     for k in range(method.inner_steps + 1):
         primal = net.primal(phi, x, y)
         net.require_finite(primal, phi, x, f"{stage}, Newton step {k}")
-        gradient = objective_gradient(primal, phi, theta, strength, moves)
+        gradient = objective_gradient(primal, phi, theta, strength, mask)
         residual = relative_residual(net.kernels, gradient, phi, theta, strength)
-        there = solved(residual, k, method)
-        if k == method.inner_steps or (method.inner_tol > 0 and there.all()):
+        ended = solved(residual, k, method)
+        if k == method.inner_steps or (method.inner_tol > 0 and ended.all()):
             return phi, primal, residual
-        direction = newton_direction(net, primal, gradient, strength, moves, method.cg_steps)
+        direction = newton_direction(net, primal, gradient, strength, mask, method.cg_steps)
         loss = primal.loss
         del primal
         after = backtrack(net, loss, phi, direction, gradient, theta, x, y, strength)
-        phi = net.kernels.xp.where(there[:, None], phi, after) if method.inner_tol > 0 else after
+        phi = net.kernels.xp.where(ended[:, None], phi, after) if method.inner_tol > 0 else after
 
 
-def newton_direction(net, primal, gradient, strength, moves, cg_steps):
-    """d with (H_f + lambda I) d = -grad F, by truncated CG; -grad F where CG could not take a single step."""
-    A = -strength * moves
+def newton_direction(net, primal, gradient, strength, mask, cg_steps):
+    """d with (H_f + lambda I) d = -grad F, by truncated CG; -grad F where CG took no step."""
+    A = -strength * mask
 
-    def product(v):  # H_aa v + lambda v, of a v that is 0 where nothing moves
-        return step(net, scaled(net, moves, net.hvp(primal, v)), A, v)
+    def product(v):  # H_aa v + lambda v, of a v that is 0 where nothing adapts
+        return step(net, scaled(net, mask, net.hvp(primal, v)), A, v)
 
-    solution = iterate(
-        product, -gradient, cg_steps, CG_TOL, net.kernels, look=not net.kernels.on_device
-    )
+    solution = iterate(product, -gradient, cg_steps, CG_TOL, net.kernels, net.early_stop)
     return net.kernels.xp.where((solution.iterations > 0)[:, None], solution.x, -gradient)
 
 
 def backtrack(net, loss, phi, direction, gradient, theta, x, y, strength):
-    """phi + s d with the largest s = 1, 1/2, 1/4, ... that lowers F enough in each task; s = 0 where none does.
+    """phi + s d with the largest s = 1, 1/2, 1/4, ... that lowers F enough in each task.
 
-    F's decrease is taken as a difference of losses plus the exact change of the proximal term, and within the loss's own
-    rounding a step that does not raise F counts: near the solution no smaller decrease can be seen.
+    s = 0 where none does. F's decrease is a difference of losses plus the exact change of the
+    proximal term. Within the loss's own rounding a step that does not raise F is accepted:
+    near the solution no smaller decrease can be seen. Each halving computes only the tasks
+    whose s is still too long.
     """
-    T = len(phi)
-    slope, pull, square = (
-        dot(net.kernels, a, direction) for a in (gradient, phi - theta, direction)
-    )
+    k, T = net.kernels, len(phi)
+    slope, pull, square = (dot(k, a, direction) for a in (gradient, phi - theta, direction))
     rounding = 8 * np.finfo(loss.dtype).eps * abs(loss)
-    s, trying = (
-        np.ones((T, 1), phi.dtype),
-        np.arange(T),
-    )  # on the host; the tasks whose s is still too long
+    s, left = np.ones((T, 1), phi.dtype), np.arange(T)  # NumPy arrays on every kernel set
+    terms = (phi, direction, x, y, loss, slope, pull, square, rounding)
     for _ in range(HALVINGS):
-        s_, rows = net.kernels.to_device(s[trying], trying)
-        phi_, d, x_, y_, loss_, slope_, pull_, square_, rounding_ = (
-            a if len(trying) == T else a[rows]
-            for a in (phi, direction, x, y, loss, slope, pull, square, rounding)
-        )
+        s_, rows = k.arrays(s[left], left)
+        left_ones = terms if len(left) == T else [a[rows] for a in terms]
+        phi_, d, x_, y_, loss_, slope_, pull_, square_, rounding_ = left_ones
         proximal = strength * (s_[:, 0] * pull_ + s_[:, 0] ** 2 * square_ / 2)
         change = net.loss(moved(net, phi_, s_, d), x_, y_) - loss_ + proximal
-        trying = trying[net.kernels.to_host(~(change <= ARMIJO * s_[:, 0] * slope_ + rounding_))]
-        if len(trying) == 0:
+        left = left[k.to_host(~(change <= ARMIJO * s_[:, 0] * slope_ + rounding_))]
+        if len(left) == 0:
             break
-        s[trying] /= 2
-    s[trying] = 0
-    return moved(net, phi, *net.kernels.to_device(s), direction)
+        s[left] /= 2
+    s[left] = 0
+    return moved(net, phi, *k.arrays(s), direction)
 
 
 def moved(net, phi, s, direction):

@@ -1,13 +1,13 @@
-"""Reptile: walk towards the parameters that a few steps of ordinary training end at; nothing is differentiated twice."""
+"""Reptile: move towards the end of a few ordinary training steps; no second derivatives."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from refmaml.errors import expect
-from refmaml.methods.fields import check_positive, check_steps
+from refmaml.methods.fields import check_positive, check_steps, is_number
 from refmaml.methods.inner_loop import InnerLoop
-from refmaml.methods.inner_loop_adjoint import query, step
+from refmaml.methods.inner_loop_adjoint import query_pass, step
 from refmaml.methods.meta_gradient import TaskGradients
 
 MOMENTS = ("fresh", "carried")
@@ -15,21 +15,28 @@ MOMENTS = ("fresh", "carried")
 
 @dataclass(frozen=True)
 class Reptile(InnerLoop):
-    """ "dM/dtheta" = theta - phi_K, phi_K after K steps of SGD or Adam on mini-batches of the support set.
+    """ "dM/dtheta" = theta - phi_K, phi_K after K steps of SGD or Adam on mini-batches.
 
-    theta <- theta - epsilon mean_t (theta - phi_K) is the paper's theta <- theta + epsilon mean_t (phi_K - theta).
+    theta <- theta - epsilon mean_t (theta - phi_K) is the paper's
+    theta <- theta + epsilon mean_t (phi_K - theta).
 
     inner_lr (alpha), inner_steps (K), adapts, frozen: see InnerLoop
-    optimizer     "sgd", or "adam" with beta1 = 0 as in the paper: v <- beta2 v + (1 - beta2) g^2,  n <- beta2 n + (1 - beta2),
-                  phi <- phi - alpha g / (sqrt(v / n) + eps); from n = 0 on, n is Adam's usual 1 - beta2^k
-    moment        where v and n start in a task: "fresh" at 0, or "carried" from the tasks before, as in the authors' code. They are then
-                  meta-parameters, meta = (theta, v, n), moved like theta towards their mean over tasks; for an outer SGD with lr <= 1.
-                  (The authors' tasks come one after another and hand v on; here the tasks of a meta-step all start from the same.)
+    optimizer     "sgd", or "adam" with beta1 = 0 as in the paper:
+                  v <- beta2 v + (1 - beta2) g^2,  n <- beta2 n + (1 - beta2),
+                  phi <- phi - alpha g / (sqrt(v / n) + eps);
+                  from n = 0 on, n is Adam's usual 1 - beta2^k
+    moment        where v and n start in a task: "fresh" at 0, or "carried" from the tasks
+                  before, as in the authors' code. They are then meta-parameters,
+                  meta = (theta, v, n), moved like theta towards their mean over tasks, by an
+                  outer SGD with lr <= 1. (The authors run tasks one after another and hand v
+                  on; here the tasks of a meta-step all start from the same v.)
     inner_batch   examples in a mini-batch; None: the whole support set each step
     beta2, eps    of Adam
-    order_seed    draws the order in which mini-batches go through the support set's places; every task uses the same order, so what
-                  stands at those places should be shuffled task by task (FewShot.sample's support_order="shuffled"): class by class, the
-                  same labels come last in every task, and theta leans towards them
+    order_seed    seed of the order in which mini-batches go through the support set. All
+                  tasks use the same order, so each task's examples should be shuffled
+                  (FewShot.sample's support_order="shuffled"): class by class, the same labels
+                  come last in every task, and theta leans towards them
+    Raises ArgumentError, NonFiniteError.
     Source: Nichol, Achiam, Schulman 2018, Algorithms 1 and 2, section 6.2 for Adam.
     """
 
@@ -45,27 +52,25 @@ class Reptile(InnerLoop):
         super().__post_init__()
         check_positive(eps=self.eps)
         check_steps(inner_batch=1 if self.inner_batch is None else self.inner_batch)
+        optimizer, moment, beta2 = self.optimizer, self.moment, self.beta2
+        expect(optimizer in ("sgd", "adam"), "optimizer", "'sgd' or 'adam'", repr(optimizer))
+        expect(moment in MOMENTS, "moment", f"one of {', '.join(MOMENTS)}", repr(moment))
         expect(
-            self.optimizer in ("sgd", "adam"), "optimizer", "'sgd' or 'adam'", repr(self.optimizer)
-        )
-        expect(self.moment in MOMENTS, "moment", f"one of {', '.join(MOMENTS)}", repr(self.moment))
-        expect(
-            self.moment == "fresh" or self.optimizer == "adam",
+            moment == "fresh" or optimizer == "adam",
             "moment",
             "'fresh' beside optimizer='sgd', which has none",
-            repr(self.moment),
+            repr(moment),
         )
-        expect(0 <= self.beta2 < 1, "beta2", "a number in [0, 1)", repr(self.beta2))
+        expect(is_number(beta2) and 0 <= beta2 < 1, "beta2", "a number in [0, 1)", repr(beta2))
 
     def mini_batches(self, examples):
-        """The places of the support set that each inner step sees: shuffled, dealt out, shuffled again when used up."""
+        """The places in the support set that each inner step sees.
+
+        The places are shuffled and dealt out; when they are used up, they are shuffled again.
+        """
         size = self.inner_batch or examples
-        expect(
-            size <= examples,
-            "inner_batch",
-            f"at most the {examples} examples of a support set",
-            repr(size),
-        )
+        wanted = f"at most the {examples} examples of a support set"
+        expect(size <= examples, "inner_batch", wanted, repr(size))
         if size == examples:
             return [np.arange(examples)] * self.inner_steps
         rng, deck = np.random.default_rng(self.order_seed), np.empty(0, int)
@@ -74,40 +79,35 @@ class Reptile(InnerLoop):
         return [deck[k * size : (k + 1) * size] for k in range(self.inner_steps)]
 
     def places(self, net, examples):
-        """`mini_batches` where the net computes: they are the same in every meta-step."""
+        """`mini_batches` as arrays of the net's kernel set: the same in every meta-step."""
         if self.inner_batch is None:
             return [slice(None)] * self.inner_steps
         key = "mini-batches", examples, self.inner_batch, self.inner_steps, self.order_seed
-        return net.kernels.cached(key, lambda: net.kernels.to_device(*self.mini_batches(examples)))
+        return net.kernels.cached(key, lambda: net.kernels.arrays(*self.mini_batches(examples)))
 
     def init(self, net, theta):
-        """The meta-parameters: theta (P,), or (theta, v, n) (2P + 1,) where the moment is carried."""
+        """The meta-parameters: theta (P,), or (theta, v, n) (2P + 1,) where they are carried."""
         if self.moment == "fresh":
             return theta
-        (here,) = net.kernels.to_device(theta)
-        return net.kernels.match_input(
-            net.kernels.concatenate([here, 0 * here, 0 * here[:1]]), theta
-        )
+
+        def work(net, theta):
+            return [net.kernels.concatenate([theta, 0 * theta, 0 * theta[:1]])], {}
+
+        return net.run(work, theta)[0][0]
 
     def descend(self, net, meta, x, y, trace=False):
-        """phi_0 .. phi_K, each (1 or T, P); without trace, phi_K alone. And v (T, P) and n (1, 1) after the last step."""
+        """phi_0 .. phi_K, each (1 or T, P), or phi_K alone without trace; v (T, P); n (1, 1)."""
         P = net.num_params
         phi, rates = self.start(net, meta[:P])
-        v, n = (
-            (meta[None, P : 2 * P], meta[None, 2 * P :])
-            if self.moment == "carried"
-            else (0 * meta[None, :P], 0)
-        )
-        phis, order = [phi], self.places(net, x.shape[1])
-        for k, (A, places) in enumerate(zip(rates, order, strict=True)):
+        carried = self.moment == "carried"
+        v, n = (meta[None, P : 2 * P], meta[None, 2 * P :]) if carried else (0 * meta[None, :P], 0)
+        phis = [phi]
+        for k, (A, places) in enumerate(zip(rates, self.places(net, x.shape[1]), strict=True)):
             primal = net.primal(phis[-1], x[:, places], y[:, places], keep=False)
             net.require_finite(primal, phis[-1], x[:, places], f"support set, inner step {k}")
             if self.optimizer == "adam":
-                n = (
-                    1 - self.beta2 ** (k + 1)
-                    if self.moment == "fresh"
-                    else self.beta2 * n + (1 - self.beta2)
-                )
+                beta2 = self.beta2
+                n = beta2 * n + (1 - beta2) if carried else 1 - beta2 ** (k + 1)
                 phi, v = self.adam_step(net, phis[-1], A, primal.grad, v, n)
             else:
                 phi = step(net, phis[-1], A, primal.grad)
@@ -117,9 +117,8 @@ class Reptile(InnerLoop):
     def adam_step(self, net, phi, A, g, v, n):
         """The next phi and v, (T, P) each."""
         k = net.kernels
-        after, moment = (
-            k.empty(g.shape, np.result_type(phi.dtype, A.dtype, g.dtype, v.dtype)) for _ in range(2)
-        )
+        kind = np.result_type(phi.dtype, A.dtype, g.dtype, v.dtype)
+        after, moment = k.empty(g.shape, kind), k.empty(g.shape, kind)
         n = n if self.moment == "carried" else k.xp.full((1, 1), n, v.dtype)
         k.vector_adam_step(after, moment, phi, A[None], g, v, n, self.beta2, self.eps)
         return after, moment
@@ -129,12 +128,11 @@ class Reptile(InnerLoop):
         return self.descend(net, meta, x, y)[0][-1]
 
     def task_gradients(self, net, meta, batch, trace):
-        """meta - what each task ends at, (T, M); the query set only measures loss and accuracy."""
+        """meta - what each task ends at, (T, M); the query set measures loss and accuracy."""
         phis, v, n = self.descend(net, meta, batch.x_support, batch.y_support, trace)
-        after = query(net, phis[-1], batch)
-        end = phis[-1]
+        query, end = query_pass(net, phis[-1], batch), phis[-1]
         if self.moment == "carried":
-            end = net.kernels.concatenate(
-                [end, v, net.kernels.xp.broadcast_to(n, (len(v), 1))], axis=1
-            )
-        return TaskGradients(after.loss, after.accuracy, meta - end, {"phi": phis} if trace else {})
+            n = net.kernels.xp.broadcast_to(n, (len(v), 1))
+            end = net.kernels.concatenate([end, v, n], axis=1)
+        kept = {"phi": phis} if trace else {}
+        return TaskGradients(query.loss, query.accuracy, meta - end, kept)

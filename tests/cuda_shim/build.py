@@ -1,4 +1,4 @@
-"""Kernel files compiled by g++ with the shim in front of them."""
+"""CUDA files compiled by g++, with cuda_shim.h in front of them."""
 
 import ctypes
 import hashlib
@@ -23,7 +23,7 @@ OPTIONS = (
     "-Wall",
     "-Wno-unknown-pragmas",
 )
-# A GPU reads and writes 16 bytes at once only where they are aligned.
+# A GPU loads and stores 16 bytes at once only at aligned addresses.
 SANITIZER = (
     "-fsanitize=address,alignment",
     "-fno-sanitize-recover=alignment",
@@ -33,18 +33,26 @@ C_TYPE = {"float32": "float", "float64": "double"}
 ABSENT = (
     None
     if sys.platform == "linux" and shutil.which("g++")
-    else "the CUDA kernels run on the CPU where there is Linux with g++, which is not here"
+    else "the CUDA kernels run on a CPU only under Linux with g++"
 )
 
 
 def kernel_names(source):
-    """The kernels a CUDA text defines."""
-    return re.findall(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(', source)
+    """The kernels that a CUDA text defines."""
+    return re.findall(
+        r'extern "C" __global__ void(?:\s+__launch_bounds__\(\w+\))?\s+(\w+)\(', source
+    )
 
 
 def build(common, sources, dtype, folder, sanitize=False, once=False):
-    """{operation: CUDA text} and what they share, as a library for one precision: its path. The texts are compiled as they are, each in
-    a namespace of its own. Who comes second to the same text finds the library in `folder`. once: it will do little, so do not optimise."""
+    """The path of a library for one precision, compiled from CUDA texts as they are.
+
+    common   the text that all share
+    sources  {operation: CUDA text}, each compiled in a namespace of its own
+    once     compile without optimisation, for a library that will do little
+
+    The library is reused where `folder` has it from the same text.
+    """
     text = f'#include "cuda_shim.h"\n{common}\n'
     for operation, source in sources.items():
         exports = "\n".join(f"EXPORT({kernel})" for kernel in kernel_names(source))
@@ -63,7 +71,7 @@ def build(common, sources, dtype, folder, sanitize=False, once=False):
     if not library.exists():
         unit, made = (
             library.with_name(f"{name}_{os.getpid()}.{kind}") for kind in ("cu", "so")
-        )  # another process may be at it too
+        )  # named by process, as another may build the same library
         unit.write_text(text)
         done = subprocess.run(
             ["g++", *options, "-o", str(made), str(unit)], capture_output=True, text=True
@@ -79,8 +87,10 @@ def load(library):
 
 
 def sanitizer_library():
-    """AddressSanitizer's runtime, to be loaded before Python: LD_PRELOAD of a process that loads a library built with `sanitize`.
-    None where g++ comes without it."""
+    """The path of AddressSanitizer's runtime; None where g++ has none.
+
+    A process that loads a library built with `sanitize` needs it as LD_PRELOAD.
+    """
     path = Path(
         subprocess.run(
             ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True

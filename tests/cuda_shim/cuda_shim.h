@@ -1,12 +1,19 @@
-// CUDA on a CPU, as far as kernels/*/*.cu use it: test equipment. Compiled by g++ in front of the real kernel files.
+// CUDA on a CPU, as far as kernels/*/*.cu use it: test equipment. Compiled by g++ in
+// front of the real kernel files.
 //
-// A block's threads are fibers that take turns: each runs until it waits at __syncthreads() or ends. A launch says in which order
-// (SCHEDULES below), and since nothing else runs, an order decides which of two racing threads is first: a kernel without races gives
-// the same bits in every order. Shared memory is NaN (all bits set) when a block starts, so that reading before writing is seen.
-// A barrier that only some threads of a block reach is an error. AddressSanitizer sees every access.
-// At an exchange between the lanes of a warp they wait for each other, and for nobody else; one that only some lanes reach is an error.
+// The threads of a block are fibers that take turns: each runs until it waits at
+// __syncthreads() or ends. A launch chooses their order (Schedule below). Nothing else
+// runs, so the order decides which of two racing threads is first: a kernel without
+// races gives the same bits in every order. Shared memory is NaN (all bits set) when a
+// block starts, so that a read before a write shows. A barrier that only some threads
+// of a block reach is an error. AddressSanitizer checks every access. At an exchange
+// between the lanes of a warp these wait for each other only; an exchange that only
+// some lanes reach is an error.
 //
-// What it cannot show: races inside one instruction, the weak order of memory, anything that needs several blocks at once. Shared arrays stand in functions that are no templates: in a template GCC drops their section, and they go unpoisoned.
+// It cannot show races inside one instruction, the weak order of memory, or anything
+// that needs several blocks at once. Shared arrays must be declared in functions that
+// are not templates: in a template GCC drops their section, and they are not set to
+// NaN.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -23,13 +30,17 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
-// A section of its own: the linker marks its ends, and so all of it can be poisoned before each block.
+// A section of its own, whose ends the linker marks: all of it is set to NaN before
+// each block.
 #define __shared__ static __attribute__((section("cuda_shared")))
-extern unsigned char __start_cuda_shared[] __attribute__((weak)), __stop_cuda_shared[] __attribute__((weak));
-// The shared memory whose size a launch says: a block of the heap of just that size.
-#define ROOM(type, name) type *name = reinterpret_cast<type *>(shim::room.data())
+extern unsigned char __start_cuda_shared[] __attribute__((weak)),
+    __stop_cuda_shared[] __attribute__((weak));
+// Shared memory whose size is an argument of the launch: a heap block of that size.
+#define DYNAMIC_SHARED(type, name) type *name = reinterpret_cast<type *>(shim::room.data())
 
-struct dim3 { unsigned x, y, z; };
+struct dim3 {
+    unsigned x, y, z;
+};
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace shim {
@@ -54,16 +65,20 @@ static jmp_buf back;
 static void (*body)(void *);
 static void *arguments;
 static std::vector<unsigned char> room;
-static std::vector<uint64_t> lanes;                     // what each thread of a block shows to its warp
+static std::vector<uint64_t> lanes;  // the value that each thread passes to its warp
 
-// From the scheduler to a fiber and back. A first entry needs swapcontext, which asks the operating system (half a microsecond); later ones
-// jump. AddressSanitizer has to be told of stacks and knows swapcontext.
+// From the scheduler to a fiber and back. The first entry needs swapcontext, a system
+// call (half a microsecond); later entries jump. AddressSanitizer follows swapcontext
+// only.
 #ifdef __SANITIZE_ADDRESS__
 static void yield() { swapcontext(&running->context, &scheduler); }
 static void resume(Fiber &fiber) { swapcontext(&scheduler, &fiber.context); }
 static void leave() {}
 #else
-static void yield() { if (!_setjmp(running->here)) _longjmp(back, 1); }
+static void yield()
+{
+    if (!_setjmp(running->here)) _longjmp(back, 1);
+}
 static void resume(Fiber &fiber)
 {
     if (_setjmp(back)) return;
@@ -99,14 +114,17 @@ static void start(Fiber &fiber, dim3 thread)
     makecontext(&fiber.context, run_body, 0);
 }
 
-// Byte by byte and volatile: a call of memset would be checked against the red zones between the arrays.
+// Byte by byte and volatile: memset would be checked against the red zones between
+// arrays.
 __attribute__((no_sanitize_address)) static void poison_shared_memory()
 {
-    for (volatile unsigned char *byte = __start_cuda_shared; byte < __stop_cuda_shared; byte++) *byte = 0xFF;
+    for (volatile unsigned char *byte = __start_cuda_shared; byte < __stop_cuda_shared; byte++)
+        *byte = 0xFF;
     for (unsigned char &byte : room) byte = 0xFF;
 }
 
-// The places 0 .. count-1 in the order of a schedule; a multiplicative generator shuffles.
+// The numbers 0 .. count-1 in the order of a schedule; a linear congruential generator
+// shuffles.
 static std::vector<int> in_order(int count, Schedule schedule)
 {
     std::vector<int> order(count);
@@ -126,7 +144,8 @@ static void run(Fiber &fiber)
     resume(fiber);
 }
 
-// A thread as far as the next barrier; at an exchange on the way the rest of its warp is brought there too.
+// Run a thread to the next barrier. At an exchange the rest of its warp is run to it,
+// too.
 static Error run_thread(unsigned i)
 {
     unsigned first = i / WARP_ * WARP_, last = std::min(first + WARP_, blockDim.x);
@@ -142,7 +161,7 @@ static Error run_thread(unsigned i)
     return NONE;
 }
 
-// One block: rounds from barrier to barrier, until all threads have ended.
+// One block: from barrier to barrier, until all threads have ended.
 static Error run_block(const std::vector<int> &order)
 {
     poison_shared_memory();
@@ -150,7 +169,8 @@ static Error run_block(const std::vector<int> &order)
     for (unsigned ended = 0; ended < blockDim.x;) {
         for (int i : order)
             if (Error error = run_thread(i)) return error;
-        ended = std::count_if(fibers.begin(), fibers.begin() + blockDim.x, [](const Fiber &fiber) { return fiber.state == ENDED; });
+        ended = std::count_if(fibers.begin(), fibers.begin() + blockDim.x,
+                              [](const Fiber &fiber) { return fiber.state == ENDED; });
         if (ended && ended < blockDim.x) return DIVERGENT_BARRIER;
         for (unsigned i = 0; i < blockDim.x && !ended; i++) fibers[i].state = READY;
     }
@@ -172,26 +192,34 @@ static Error run_grid(dim3 grid, unsigned threads, unsigned shared, Schedule sch
     return NONE;
 }
 
-// A kernel with its arguments, which come as cuLaunchKernel takes them: a pointer to each.
-template <class... A> struct Call { void (*kernel)(A...); void **at; };
+// A kernel with a pointer to each argument, as cuLaunchKernel takes them.
+template <class... A>
+struct Call {
+    void (*kernel)(A...);
+    void **at;
+};
 
-template <class... A, std::size_t... I> void unpack(Call<A...> *call, std::index_sequence<I...>)
+template <class... A, std::size_t... I>
+void unpack(Call<A...> *call, std::index_sequence<I...>)
 {
     call->kernel(*static_cast<A *>(call->at[I])...);
 }
 
-template <class... A> Error launch(void (*kernel)(A...), void **at, dim3 grid, unsigned threads, unsigned shared, int schedule)
+template <class... A>
+Error launch(void (*kernel)(A...), void **at, dim3 grid, unsigned threads, unsigned shared,
+             int schedule)
 {
     Call<A...> call = {kernel, at};
     body = [](void *c) { unpack(static_cast<Call<A...> *>(c), std::index_sequence_for<A...>{}); };
     arguments = &call;
     return run_grid(grid, threads, shared, Schedule(schedule));
 }
-}
+}  // namespace shim
 
 static void __syncthreads() { shim::wait(shim::AT_BARRIER); }
 
-template <class T> static T __shfl_xor_sync(unsigned, T value, int mask)
+template <class T>
+static T __shfl_xor_sync(unsigned, T value, int mask)
 {
     std::memcpy(&shim::lanes[threadIdx.x], &value, sizeof value);
     shim::wait(shim::AT_EXCHANGE);
@@ -201,7 +229,8 @@ template <class T> static T __shfl_xor_sync(unsigned, T value, int mask)
 }
 
 #define EXPORT(kernel) \
-    extern "C" int run_##kernel(void **arguments, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned shared, int schedule) \
+    extern "C" int run_##kernel(void **arguments, unsigned x, unsigned y, unsigned z, \
+                                unsigned threads, unsigned shared, int schedule) \
     { \
         return shim::launch(kernel, arguments, {x, y, z}, threads, shared, schedule); \
     }

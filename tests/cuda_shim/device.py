@@ -1,4 +1,7 @@
-"""A stand-in for the GPU: NumPy arrays in, the same launches as CuPy gets, each run in three schedules that must agree to the bit."""
+"""A stand-in for a GPU: the launches that CuPy gets, on NumPy arrays.
+
+Each launch runs in three schedules of threads, which must give the same bits.
+"""
 
 import ctypes
 
@@ -12,14 +15,14 @@ ERRORS = {
 
 
 class RaceError(AssertionError):
-    """A kernel whose result depends on the order in which threads ran."""
+    """A kernel whose result depends on the order in which threads run."""
 
 
 class ShimDevice:
-    """What `refmaml.kernels.cuda_runtime.launcher.Launcher` needs of a device.
+    """A device for `refmaml.kernels.cuda_runtime.launcher.Launcher`.
 
     libraries  {dtype name: a library from build()}
-    schedules  the names of those to run
+    schedules  the names of the schedules to run
     launched   the names of the kernels that ran, with their precision
     """
 
@@ -33,7 +36,7 @@ class ShimDevice:
         return np.full(shape, np.nan if np.dtype(dtype).kind == "f" else -1, dtype)
 
     def launch(self, operation, kernel, dtype, grid, threads, arguments, shared=0):
-        """Every schedule from the same contents of memory; what the last one left is the result."""
+        """Run each schedule on the same contents of memory; keep the last result."""
         arrays = [a for a in arguments if isinstance(a, np.ndarray)]
         before, first = [a.copy() for a in arrays], None
         self.launched.add((kernel, dtype))
@@ -49,10 +52,13 @@ class ShimDevice:
             first = after
 
     def run(self, kernel, dtype, grid, threads, arguments, shared, schedule):
-        """One launch. The arrays are brought over and back, as to a GPU, so that AddressSanitizer knows where each ends."""
-        brought = {key(a): bring(a) for a in arguments if isinstance(a, np.ndarray)}
+        """One launch in one schedule.
+
+        Arrays are copied before and after, so that AddressSanitizer knows their ends.
+        """
+        copies = {key(a): copy_of(a) for a in arguments if isinstance(a, np.ndarray)}
         values = [
-            ctypes.c_void_p(brought[key(a)].ctypes.data) if isinstance(a, np.ndarray) else number(a)
+            ctypes.c_void_p(copies[key(a)].ctypes.data) if isinstance(a, np.ndarray) else number(a)
             for a in arguments
         ]
         addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
@@ -63,16 +69,16 @@ class ShimDevice:
             raise RaceError(f"{kernel}: {ERRORS[error]}")
         for a in arguments:
             if isinstance(a, np.ndarray):
-                restore(a, brought[key(a)])
+                restore(a, copies[key(a)])
 
 
 def key(a):
-    """Arrays in one place are one array: a kernel may be called with its output as an input."""
+    """Equal for arrays of the same memory, as an output may be an input, too."""
     return a.ctypes.data, a.shape
 
 
-def bring(a):
-    """A copy that lies in a block of its own, no longer than from its first number to its last, the tasks as far apart as before."""
+def copy_of(a):
+    """A copy with the same strides, in a block that ends with its last number."""
     reach = (
         1
         + sum((extent - 1) * stride for extent, stride in zip(a.shape, a.strides, strict=True))
@@ -86,11 +92,11 @@ def bring(a):
 
 
 def restore(a, old):
-    """What may be written gets its old contents; an array that may not was not written."""
+    """Copy `old` into an array, unless it is read-only: then it was not written."""
     if a.flags.writeable:
         a[...] = old
 
 
 def number(a):
-    """A number as C keeps it, by its own width."""
+    """A NumPy scalar as the C type of its dtype."""
     return np.ctypeslib.as_ctypes_type(a.dtype)(a.item())

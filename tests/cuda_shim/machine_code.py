@@ -1,7 +1,8 @@
-"""What a kernel's main loop is made of: the machine code that NVRTC makes for a real GPU, taken apart by nvdisasm. Neither needs a GPU.
+"""The main loops of kernels in machine code: compiled by NVRTC, read by nvdisasm.
 
-A scheduler issues one instruction a cycle, so the share of multiply-adds among a loop's instructions is the most of the arithmetic roof
-that the loop can reach on that GPU, whatever waits are hidden.
+Neither needs a GPU. A scheduler issues one instruction per cycle. So the share of
+multiply-adds among the instructions of a loop is the largest part of peak arithmetic
+that the loop can reach on that GPU, however well waits are hidden.
 """
 
 import re
@@ -9,7 +10,10 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, files
 
 PACKAGE = "nvidia-cuda-nvdisasm"
-REASON = f"{PACKAGE} is not installed: pip install 'refmaml[test]' brings it where there is one, to read the machine code of CUDA kernels"
+REASON = (
+    f"{PACKAGE} is not installed, which reads the machine code of CUDA kernels: "
+    "pip install 'refmaml[test]', where the package exists for the platform"
+)
 
 
 def disassembler():
@@ -22,7 +26,11 @@ def disassembler():
 
 
 def machine_code(tool, cubin, folder):
-    """{kernel: its lines} of a compiled file (bytes); folder: where it may be put down."""
+    """{kernel: its lines} of a compiled file.
+
+    cubin   bytes
+    folder  a folder for temporary files
+    """
     path = folder / "kernels.cubin"
     path.write_bytes(cubin)
     text = subprocess.run(
@@ -33,21 +41,26 @@ def machine_code(tool, cubin, folder):
 
 
 def loops(lines):
-    """The instructions, such as ["LDS", "FFMA", ...], of each loop: from a label to a jump back to it."""
+    """The instructions, such as ["LDS", "FFMA", ...], of each loop.
+
+    A loop is from a label to a jump back to it.
+    """
     labels, instructions, found = {}, [], []
     for line in lines:
         if label := re.match(r"\s*(\.L_x_\d+):", line):
             labels[label[1]] = len(instructions)
-        elif said := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?(\w+)(.*?);", line):
-            instructions.append(said[1])
-            back = said[1] == "BRA" and re.search(r"\.L_x_\d+", said[2])
+        elif found_instruction := re.match(
+            r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?(\w+)(.*?);", line
+        ):
+            instructions.append(found_instruction[1])
+            back = found_instruction[1] == "BRA" and re.search(r"\.L_x_\d+", found_instruction[2])
             if back and back[0] in labels:
                 found.append(instructions[labels[back[0]] :])
     return found
 
 
 def main_loops(lines, products):
-    """The loops with at least so many multiply-adds and less than twice as many: one for each way through the kernel."""
+    """The loops with multiply-adds from `products` to twice that: one per code path."""
     return [loop for loop in loops(lines) if products <= multiply_adds(loop) < 2 * products]
 
 
@@ -56,11 +69,11 @@ def multiply_adds(loop):
 
 
 def share(loop):
-    """Which part of a loop's instructions are multiply-adds."""
+    """The fraction of multiply-adds among the instructions of a loop."""
     return multiply_adds(loop) / len(loop)
 
 
 def among(loop, instruction):
-    """Which part of a loop's multiply-adds stands between the first and the last of an instruction."""
+    """The fraction of multiply-adds between the first and last `instruction`."""
     first, last = loop.index(instruction), len(loop) - 1 - loop[::-1].index(instruction)
     return multiply_adds(loop[first:last]) / multiply_adds(loop)

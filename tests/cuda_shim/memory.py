@@ -1,4 +1,8 @@
-"""The stand-in's memory and streams: blocks from pools that give out again what came back, and work that is recorded instead of done."""
+"""Memory and streams of the stand-in for CuPy.
+
+Pools hand out returned blocks again. While a stream captures, work is recorded and not
+run.
+"""
 
 from collections import Counter, defaultdict
 from types import SimpleNamespace
@@ -11,7 +15,7 @@ class OutOfMemoryError(MemoryError):
 
 
 class Block:
-    """Bytes that go back to their pool with the last array in them."""
+    """Bytes that return to their pool when the last array in them is deleted."""
 
     def __init__(self, pool, size):
         self.pool, self.size = pool, size
@@ -24,8 +28,10 @@ class Block:
 
 
 class MemoryPool:
-    """As cupy.cuda.MemoryPool: what was freed is given out again, to whoever asks this pool, and is lost with a pool that nobody told to
-    free it ("leaked", bytes)."""
+    """As cupy.cuda.MemoryPool: freed blocks are handed out again.
+
+    Blocks that are idle when the pool is deleted are counted as "leaked", in bytes.
+    """
 
     def __init__(self, gpu):
         self.gpu, self.idle, self.total = gpu, defaultdict(list), 0
@@ -46,7 +52,8 @@ class MemoryPool:
     def malloc(self, size):
         if self.gpu.limit is not None and self.gpu.held + size > self.gpu.limit:
             raise OutOfMemoryError(
-                f"Out of memory allocating {size:,} bytes (allocated so far: {self.gpu.held:,} bytes)."
+                f"Out of memory allocating {size:,} bytes "
+                f"(allocated so far: {self.gpu.held:,} bytes)."
             )
         return Block(self, size)
 
@@ -57,10 +64,11 @@ class MemoryPool:
 
 
 class Gpu:
-    """What there is one of: the pool in use, what is being recorded, and what was counted.
+    """The state of the GPU: the pool in use, the current capture, the counts.
 
-    counts  "to the GPU", "to the host": copies; "wait": looks at a number without a copy of an array; "launch"; "malloc"
-    limit   bytes that may be held at a time; None: no limit
+    counts  "to the GPU", "to the host": copies; "wait": reads of one number; "launch";
+            "malloc"
+    limit   bytes that may be allocated at a time; None: no limit
     """
 
     def __init__(self):
@@ -72,7 +80,7 @@ class Gpu:
         return self.recording is not None
 
     def count(self, what):
-        """Something that makes the host wait, or moves data: not while capturing."""
+        """Count a copy or a wait, which is an error while capturing."""
         if self.capturing:
             raise RuntimeError(
                 f"the current stream is capturing, so a synchronous call is disallowed ({what})"
@@ -80,14 +88,14 @@ class Gpu:
         self.counts[what] += 1
 
     def cublas(self):
-        """A call of it: CuPy has none while capturing."""
+        """A call of cuBLAS, which CuPy refuses while capturing."""
         if self.capturing:
             raise NotImplementedError(
                 "calling cuBLAS API during stream capture is currently unsupported"
             )
 
     def run(self, work):
-        """Do work on the GPU, or record it; while it is recorded nothing is computed."""
+        """Run work, or record it while capturing; then nothing is computed."""
         self.counts["launch"] += 1
         if self.capturing:
             self.recording.append(work)
@@ -95,7 +103,7 @@ class Gpu:
             work()
 
     def empty(self, shape, dtype):
-        """(array, block): what was never written is NaN, or -1."""
+        """(array, block), filled with NaN, or -1 for integers."""
         dtype = np.dtype(dtype)
         size = int(np.prod(shape)) * dtype.itemsize
         block = self.pool.malloc(size)
@@ -109,7 +117,7 @@ class CUDARuntimeError(RuntimeError):
 
 
 class Stream:
-    """As cupy.cuda.Stream: begin_capture records what is launched, end_capture gives it as a Graph."""
+    """As cupy.cuda.Stream: what is launched after begin_capture is recorded."""
 
     def __init__(self, gpu, non_blocking=False):
         self.gpu, self.non_blocking = gpu, non_blocking
@@ -124,17 +132,18 @@ class Stream:
         self.gpu.count("wait")
 
     def record(self):
-        """An event: what was launched here so far."""
+        """An event after everything launched on this stream so far."""
         return SimpleNamespace(stream=self)
 
     def wait_event(self, event):
-        """What is launched here from now on comes after the event; the host does not wait."""
+        """Order later launches after the event; the host does not wait."""
         self.gpu.counts["order"] += 1
 
     def begin_capture(self):
         if not self.non_blocking:
             raise CUDARuntimeError(
-                "cudaErrorStreamCaptureImplicit: operation would make the legacy stream depend on a capturing one"
+                "cudaErrorStreamCaptureImplicit: operation would make the legacy stream "
+                "depend on a capturing one"
             )
         self.gpu.recording = []
 

@@ -1,6 +1,7 @@
-"""CUDA texts compiled for real GPUs by NVRTC, without one: which registers, spills and stack each kernel takes.
+"""CUDA texts compiled for real GPUs by NVRTC: the resources of each kernel.
 
-NVRTC is a library that the package nvidia-cuda-nvrtc brings; it needs no driver. It is called by ctypes, so that nothing else is needed.
+NVRTC is a library of the package nvidia-cuda-nvrtc. It needs no GPU and no driver, and
+is called by ctypes.
 """
 
 import ctypes
@@ -10,11 +11,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = "nvidia-cuda-nvrtc"
-REASON = f"{PACKAGE} is not installed: pip install 'refmaml[test]' brings it where there is one, to compile the CUDA kernels for every GPU"
+REASON = (
+    f"{PACKAGE} is not installed, which compiles the CUDA kernels for every GPU: "
+    "pip install 'refmaml[test]', where the package exists for the platform"
+)
 
 
 class Resources(NamedTuple):
-    """What one kernel takes: registers of a thread, bytes of its stack, bytes spilled, bytes of a block's shared memory."""
+    """The resources of one kernel.
+
+    registers of a thread, bytes of its stack, bytes spilled, bytes of a block's shared
+    memory
+    """
 
     registers: int
     stack: int
@@ -32,13 +40,15 @@ def library():
 
 
 class Compiler:
-    """For a text, an architecture such as "sm_90", and "float" or "double": compile -> {kernel: Resources}, cubin -> the machine code,
-    bytes. Both raise RuntimeError with the compiler's words where it refuses the text."""
+    """Compiles a text for an architecture such as "sm_90", and "float" or "double".
+
+    compile gives {kernel: Resources}, cubin the machine code in bytes. Both raise
+    RuntimeError with the compiler's log where it refuses the text.
+    """
 
     def __init__(self, path):
-        for part in Path(path).parent.glob(
-            "libnvrtc-builtins.so.*"
-        ):  # NVRTC asks for it by name and does not look beside itself
+        # NVRTC loads it by name and does not search its own folder.
+        for part in Path(path).parent.glob("libnvrtc-builtins.so.*"):
             ctypes.CDLL(str(part))
         self.nvrtc = ctypes.CDLL(path)
         self.nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
@@ -55,7 +65,7 @@ class Compiler:
         return self.compiled(text, arch, real)[1]
 
     def compiled(self, text, arch, real):
-        """(the compiler's words, the machine code)."""
+        """(the compiler's log, the machine code)."""
         options = [
             f"--gpu-architecture={arch}",
             "--std=c++17",
@@ -79,7 +89,7 @@ class Compiler:
         return log, cubin
 
     def part(self, program, name):
-        """What NVRTC has of a compiled program, bytes."""
+        """A part of a compiled program: its log or its machine code, bytes."""
         size = ctypes.c_size_t()
         getattr(self.nvrtc, f"nvrtcGet{name}Size")(program, ctypes.byref(size))
         text = ctypes.create_string_buffer(size.value)
@@ -88,7 +98,7 @@ class Compiler:
 
 
 def resources(log):
-    """{kernel: Resources} from what ptxas -v says of each."""
+    """{kernel: Resources} from the output of ptxas -v."""
     found = {}
     for kernel, words in re.findall(
         r"Compiling entry function '(\w+)' for '\w+'(.*?)(?=Compiling entry function|\Z)", log, re.S

@@ -8,7 +8,8 @@ from pathlib import Path
 from refmaml import kernels
 from refmaml.bench.timing import runs_between_events
 from refmaml.errors import ArgumentError
-from refmaml.kernels.cuda_runtime.launcher import PRECISIONS, CupyDevice
+from refmaml.kernels.cuda_runtime.cupy_device import CupyDevice
+from refmaml.kernels.cuda_runtime.source import PRECISIONS
 
 ROOFS = Path(__file__).with_name("roofs.cu")
 NVIDIA_SMI_FIELDS = {

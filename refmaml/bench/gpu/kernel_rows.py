@@ -32,9 +32,9 @@ from refmaml.bench.kernel_table import (
     reference_results,
     select_calls,
 )
+from refmaml.execution import Sequential
 from refmaml.kernels import KernelSet, reference
-from refmaml.kernels.cuda_runtime.launcher import source
-from refmaml.network import Sequential
+from refmaml.kernels.cuda_runtime.source import source
 
 FEW_TASKS, TASKS = 2, 32
 # In eps: how close the two largest values of a pooling window may be, so that a fused

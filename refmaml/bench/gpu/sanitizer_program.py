@@ -13,6 +13,7 @@ import numpy as np
 from refmaml.bench.gpu import engine
 from refmaml.bench.gpu.kernel_rows import DTYPES, arguments_on_device, recorded_calls, versions
 from refmaml.bench.workloads import TABLE
+from refmaml.execution import Sequential
 from refmaml.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -29,7 +30,6 @@ from refmaml.layers import (
     Tanh,
 )
 from refmaml.models import mlp
-from refmaml.network import Sequential
 
 PLANTED = {
     "memcheck": 'extern "C" __global__ void planted(float *a) { a[64 + threadIdx.x] = 1; }',
