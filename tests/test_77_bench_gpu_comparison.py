@@ -158,13 +158,13 @@ def test_a_timer_that_fails_gets_no_more_turns():
     }
 
 
+@pytest.mark.frameworks("jax")
 @pytest.mark.parametrize(
     "layer",
     [rm.Conv2d(2, 3, 3, padding=1), rm.Conv2d(2, 3, 3, stride=2, padding="same")],
     ids=["even", "uneven"],
 )
 def test_xla_s_convolution_equals_the_one_by_patches(layer):
-    pytest.importorskip("jax", reason="JAX is not installed")
     from refmaml.autodiff import jax_formulas
     from refmaml.autodiff.jax_autodiff import float64, framework
 

@@ -11,6 +11,7 @@ from refmaml.bench.kernel_calls import examples, record_calls
 TASKS = 2
 
 
+@pytest.mark.frameworks("torch")
 @pytest.mark.parametrize(
     "layer",
     [rm.Conv2d(2, 3, 3, padding=1), rm.Conv2d(2, 3, 3, stride=2, padding="same")],
@@ -18,7 +19,8 @@ TASKS = 2
 )
 @pytest.mark.parametrize("kernel", cudnn_grouped.KERNELS)
 def test_the_library_computes_the_same_convolution(kernel, layer):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    import torch
+
     call = call_of_layer(kernel, layer)
     sizes = cudnn_grouped.extents(call, TASKS)
     service = cudnn_grouped.ConvolutionService("cuDNN", "cpu")

@@ -4,8 +4,8 @@ Prints JSON; run.py starts it.
 
     mpiexec -n R python -m mpi4py benchmarks/ranks/exchange.py TASKS NUMBERS REPEATS
 
-    travelling  the total goes from rank to rank and each adds its tasks, as refmaml does
-                (refmaml/training/distributed.py)
+    travelling  the total goes from rank to rank and each adds its tasks, as in
+                refmaml/training/distributed.py
     slices      each rank receives one slice of the gradients of all tasks and sums it;
                 then all slices go to all ranks
     gathered    all gradients go to all ranks, and each rank sums them
@@ -54,7 +54,7 @@ def added(rows):
 
 
 def cuts(count, parts):
-    """The ends of the parts of range(count), as Ranks.mine divides it."""
+    """The ends of the parts of range(count), as Ranks.my_tasks divides it."""
     return [count * part // parts for part in range(parts + 1)]
 
 
@@ -77,7 +77,7 @@ def timed(ranks, way, mine, tasks, expected, repeats):
 def main(tasks, numbers, repeats):
     ranks = Ranks(MPI.COMM_WORLD)
     rows = np.random.default_rng(0).standard_normal((tasks, numbers), np.float32)
-    mine, expected = rows[ranks.mine(tasks).start : ranks.mine(tasks).stop], added(rows)
+    mine, expected = rows[ranks.my_tasks(tasks).start : ranks.my_tasks(tasks).stop], added(rows)
     times = {way.__name__: [] for way in (travelling, slices, gathered)}
     for _ in range(3):  # in turns
         for way in (travelling, slices, gathered):

@@ -23,7 +23,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 from damage import damaged
 from guided import guided

@@ -50,7 +50,7 @@ def waits_timed(line):
 
     line  sample in the training loop, not ahead in a thread
     """
-    before, waits = trainer.ahead, []
+    before, waits = trainer.prefetch, []
 
     @contextmanager
     def timed(sample, steps=None):
@@ -58,11 +58,11 @@ def waits_timed(line):
             waits.append(Timed(prepared))
             yield waits[-1]
 
-    trainer.ahead = timed
+    trainer.prefetch = timed
     try:
         yield waits
     finally:
-        trainer.ahead = before
+        trainer.prefetch = before
 
 
 def measure(config, where, seconds, save_every, folder, line):
@@ -73,17 +73,17 @@ def measure(config, where, seconds, save_every, folder, line):
         recipe, recipe.start(net.init(config["seed"], config["dtype"])), steps=3
     )  # compiled and warm
     step, kept = (
-        Timed(MetaStep() if net.kernels.on_device else recipe.take),
+        Timed(MetaStep() if net.kernels.on_device else recipe.meta_step),
         RunFolder(folder, config),
     )
     started, first = time.perf_counter(), now.step
 
     def show(now):
-        kept.seen = now
+        kept.latest = now
 
     with sole_writer(folder), waits_timed(line) as waits:
         now = train(
-            replace(recipe, take=step),
+            replace(recipe, meta_step=step),
             now,
             minutes=(now.seconds + seconds) / 60,
             show=show,
