@@ -1,43 +1,72 @@
-# make demo   sets everything up, checks every derivative, trains on glyphs, leaves pictures in runs/demo
-# make test   sets everything up and runs the tests
-# Both need Python >= 3.11 and nothing else; everything they make is in .venv and runs.
-# make gpu    what only a GPU can show, into benchmarks/gpu/gpu.json. It makes no .venv and fetches nothing: it runs with PYTHON as it is,
-#             which needs NumPy, SciPy, CuPy and pytest. GPU="--only ladder tests" passes options on (GPU=--help lists them)
+# make demo              installs, checks every derivative, trains on glyphs, draws into runs/demo
+# make test              installs and runs the tests: some minutes on two cores
+# make test-slow         the tests that take longer: random nets in numbers, kills, fuzzing,
+#                        NVRTC for every GPU
+# make test-frameworks   installs PyTorch, JAX and other libraries (2 GB) and runs the tests
+#                        that compare refmaml with them. REFMAML_DATA names the folder of
+#                        Omniglot's archives: make test-frameworks REFMAML_DATA=DIR
+# make lint              ruff check, ruff format --check, mypy
+# They need Python >= 3.11 and nothing else. Everything that they make is in .venv, .venv-frameworks
+# and runs.
+# make gpu               what only a GPU can show, into benchmarks/gpu/gpu.json. It makes no .venv
+#                        and needs no network: it runs with PYTHON as it is, which needs NumPy,
+#                        SciPy, CuPy and pytest. GPU="--only ladder tests" passes options on
+#                        (GPU=--help lists them)
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
+INSTALL := -m pip install --quiet --disable-pip-version-check --editable
+FRAMEWORKS := .venv-frameworks
+# One BLAS thread in each of the test processes: together they use every core already.
+PYTEST := -m pytest -n auto --dist worksteal
+export OPENBLAS_NUM_THREADS ?= 1
+export REFMAML_DATA
 
-.PHONY: demo test gpu lint clean
+.PHONY: demo test test-slow test-frameworks gpu lint clean
 
 demo: $(VENV)/installed
 	$(RUN)/refmaml verify --kernels reference
 	$(RUN)/refmaml demo
 
-# One BLAS thread in each of the test processes: together they use every core already.
 test: $(VENV)/installed-test
-	OPENBLAS_NUM_THREADS=1 $(RUN)/python -m pytest -n auto --dist worksteal
+	$(RUN)/python $(PYTEST) -m "not slow and not frameworks"
+
+test-slow: $(VENV)/installed-test
+	$(RUN)/python $(PYTEST) -m "slow and not frameworks and not gpu"
+
+test-frameworks: $(FRAMEWORKS)/installed
+	$(FRAMEWORKS)/bin/python $(PYTEST) -m "frameworks and not gpu"
 
 gpu:
 	$(PYTHON) benchmarks/gpu/run.py $(GPU)
 
-lint: $(VENV)/installed-test
-	$(RUN)/pip install --quiet "ruff>=0.8"
+lint: $(VENV)/installed-lint
 	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
 
-$(VENV)/bin/python:
+%/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "refmaml: expected Python >= 3.11, got $$($(PYTHON) --version) as $(PYTHON); try make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $*
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml setup.py
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(RUN)/python $(INSTALL) .
 	@touch $@
 
-# CuPy can be imported without a GPU: the names that are asked of it are held against its own (70 MB).
+# CuPy can be imported without a GPU: a test compares the names that refmaml uses with CuPy's own (70 MB).
 $(VENV)/installed-test: $(VENV)/installed
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,cuda13]"
+	$(RUN)/python $(INSTALL) ".[test,cuda13]"
 	@touch $@ $(VENV)/installed
 
+$(VENV)/installed-lint: $(VENV)/installed
+	$(RUN)/python $(INSTALL) ".[lint]"
+	@touch $@ $(VENV)/installed
+
+$(FRAMEWORKS)/installed: $(FRAMEWORKS)/bin/python pyproject.toml setup.py
+	$(FRAMEWORKS)/bin/python $(INSTALL) ".[frameworks]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info
+	rm -rf $(VENV) $(FRAMEWORKS) runs build dist *.egg-info

@@ -191,7 +191,7 @@ def draw(path, sweeps, title):
     """Time above, memory below, a column for each quantity, log-log; the exponents in the corner of each panel."""
     from matplotlib.figure import Figure
 
-    from refmaml.training.curve import INK, save_figure
+    from refmaml.training.plot import INK, save_figure
 
     figure = Figure(figsize=(2.75 * len(sweeps), 6.4), dpi=150, layout="constrained")
     panels = figure.subplots(2, len(sweeps), sharey="row", squeeze=False)
@@ -225,7 +225,7 @@ def draw_panel(axes, sweep, cost, xlabel, ylabel):
     """One cost of every method against one quantity."""
     from matplotlib.ticker import NullFormatter, NullLocator
 
-    from refmaml.training.curve import tidy
+    from refmaml.training.plot import apply_style
 
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -248,7 +248,7 @@ def draw_panel(axes, sweep, cost, xlabel, ylabel):
             fontsize=9,
             color=style["color"],
         )
-    tidy(axes, xlabel, ylabel)
+    apply_style(axes, xlabel, ylabel)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -260,7 +260,7 @@ def draw_panel(axes, sweep, cost, xlabel, ylabel):
 
 def main(argv=None):
     """Measure, write the JSON and the picture."""
-    from refmaml.cli.report import circumstances
+    from refmaml.environment import circumstances
     from refmaml.training.files import make_folder, write_json
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])

@@ -15,7 +15,7 @@ import numpy as np
 from refmaml.cli import options, problem, report
 from refmaml.cli.omniglot import protocols
 from refmaml.cli.run_folder import CHECKPOINT
-from refmaml.doctor.cases import sharpness
+from refmaml.doctor.method_settings import sharpness
 from refmaml.errors import NonFiniteError
 from refmaml.training import checkpoint, files
 

@@ -29,7 +29,7 @@ def predictions(run, data_root, tasks):
     now, saved = checkpoint.load(run / CHECKPOINT)
     config = options.reread(saved)
     net = problem.make_net(config)
-    method = problem.at_evaluation(problem.make_method(config), config, len(now.meta), net)
+    method = problem.method_for_evaluation(problem.make_method(config), config, len(now.meta), net)
     sample = problem.sampler(
         problem.make_tasks(config, "test", data_root), config, config["k_shot"]
     )

@@ -12,8 +12,7 @@ if __name__ != "refmaml.kernels":
         "(that would make a second copy of every module)"
     )
 
-from refmaml.kernels.factories import auto, by_name, cpu, cuda, numba_cuda
+from refmaml.kernels.factories import NAMES, auto, by_name, cpu, cuda, numba_cuda, reference
 from refmaml.kernels.kernel_set import KernelSet
-from refmaml.kernels.reference_set import reference
 
-__all__ = ["KernelSet", "auto", "by_name", "cpu", "cuda", "numba_cuda", "reference"]
+__all__ = ["NAMES", "KernelSet", "auto", "by_name", "cpu", "cuda", "numba_cuda", "reference"]

@@ -3,9 +3,11 @@
 from functools import partial
 from importlib.util import find_spec
 
+import numpy as np
+
+from refmaml.kernels import reference_set
 from refmaml.kernels.discovery import collect, fusions
 from refmaml.kernels.kernel_set import KernelSet
-from refmaml.kernels.reference_set import reference
 
 NAMES = ("auto", "cpu", "cuda", "numba_cuda", "reference")
 
@@ -30,6 +32,20 @@ def auto():
     return cpu() if importable("numba") and importable("scipy") else reference()
 
 
+def reference(xp=np):
+    """The reference kernels: array expressions, any strides, any float or complex dtype.
+
+    They are analytic (branches look at real parts only; no abs, conj or maximum), so that
+    a complex step runs through them. xp is the array module, NumPy or CuPy.
+    """
+    if xp is np:
+        return reference_set.reference()
+    from refmaml.kernels.cuda_runtime.device_kernel_set import DeviceKernelSet
+
+    functions, _ = collect("reference")
+    return DeviceKernelSet("reference", functions, xp).made_by(reference, xp)
+
+
 def cpu(threads=None):
     """The Numba kernels for CPUs, float32 and float64.
 
@@ -46,16 +62,19 @@ def cpu(threads=None):
             "the cpu kernels need numba and scipy: pip install numba scipy, "
             "or take refmaml.kernels.reference()"
         )
-    from refmaml.kernels.numba_runtime.compiled import channels_last_in
+    from refmaml.kernels.numba_runtime.compilation import require_compiler
+    from refmaml.kernels.numba_runtime.layouts import channels_last_in
     from refmaml.kernels.numba_runtime.memory import Memory
     from refmaml.kernels.numba_runtime.threads import on_threads
-    from refmaml.kernels.whole_net.whole_net import chain
+
+    require_compiler()
+    from refmaml.kernels.whole_net import whole_net as compiled_net
 
     memory, (functions, missing) = Memory(), collect("cpu")
     functions |= collect("reference", missing)[0]
     if threads is not None:
         functions = {name: on_threads(kernel, threads) for name, kernel in functions.items()}
-    whole_net = partial(chain, memory=memory, threads=threads)
+    whole_net = partial(compiled_net.whole_net, memory=memory, threads=threads)
     kernels = KernelSet(
         "cpu", functions, empty=channels_last_in(memory), whole_net=whole_net, missing=missing
     )
@@ -79,14 +98,17 @@ def cuda(device=None, version=3, xp=None):
     driver, CuPy and NVRTC do not fit each other: in one line.
     """
     from refmaml.kernels.cuda_runtime.cupy_device import CupyDevice
+    from refmaml.kernels.cuda_runtime.device_kernel_set import DeviceKernelSet
     from refmaml.kernels.cuda_runtime.launcher import Launcher
 
     launch = Launcher(device or CupyDevice(), version)
     kernels, missing = collect("cuda")
     kernels |= collect("cuda", fusions())[0]
     functions = {name: partial(kernel, launch) for name, kernel in kernels.items()}
-    empty = launch.empty if xp in (None, launch.xp) else xp.empty
-    made = KernelSet("cuda", functions, xp or launch.xp, empty, missing=missing)
+    module = xp or launch.xp
+    empty = launch.empty if module is launch.xp else module.empty
+    kind = KernelSet if module is np else DeviceKernelSet
+    made = kind("cuda", functions, module, empty, missing=missing)
     return made.made_by(cuda, device, version, xp)
 
 

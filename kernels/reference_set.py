@@ -1,16 +1,14 @@
-"""The reference kernels as a set: the implementation to read and to test others by."""
-
-import numpy as np
+"""The reference kernels as a set: the implementation to read, and the standard for others."""
 
 from refmaml.kernels.discovery import collect
 from refmaml.kernels.kernel_set import KernelSet
 
 
-def reference(xp=np):
-    """The reference kernels: array expressions, any strides, float or complex dtypes.
+def reference():
+    """The reference kernels on NumPy's arrays: any strides, any float or complex dtype.
 
-    They are analytic (branches look at real parts only; no abs, conj or maximum), so
-    that a complex step runs through them. xp is the array module, NumPy or one like it.
+    They are analytic (branches look at real parts only; no abs, conj or maximum), so that
+    a complex step runs through them.
     """
     functions, _ = collect("reference")
-    return KernelSet("reference", functions, xp).made_by(reference, xp)
+    return KernelSet("reference", functions).made_by(reference)

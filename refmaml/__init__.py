@@ -1,4 +1,6 @@
-"""refmaml: a hand-written reference for gradient-based meta-learning. Exact meta-gradients, no autodiff anywhere.
+"""refmaml: a hand-written reference for gradient-based meta-learning.
+
+Its meta-gradients are exact, and it uses no autodiff.
 
 import refmaml as rm
 net   = rm.conv4(n_way=5)
@@ -7,6 +9,8 @@ batch = rm.Glyphs("train").sample(tasks=32, n_way=5, k_shot=1, k_query=15, seed=
 out   = rm.MAML(inner_lr=0.4, inner_steps=1).meta_gradient(net, theta, batch)
 out.loss, out.accuracy, out.grad
 """
+
+from typing import TYPE_CHECKING, Any
 
 from refmaml import kernels
 from refmaml.batch import Batch
@@ -21,6 +25,9 @@ from refmaml.quadratic import Quadratic
 from refmaml.tasks import *  # noqa: F403 (its __all__ is the list of task distributions)
 from refmaml.tasks import __all__ as _tasks
 from refmaml.version import __version__
+
+if TYPE_CHECKING:  # for type checkers and editors; see __getattr__
+    from refmaml.doctor import check_meta_gradient
 
 __all__ = [
     "__version__",
@@ -42,8 +49,8 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
-    """rm.check_meta_gradient: the doctor is imported when somebody asks for it."""
+def __getattr__(name: str) -> Any:
+    """rm.check_meta_gradient, whose module is imported when it is first used."""
     if name == "check_meta_gradient":
         from refmaml.doctor import check_meta_gradient
 

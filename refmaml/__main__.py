@@ -1,4 +1,4 @@
-"""`python -m refmaml`."""
+"""The command line as `python -m refmaml`."""
 
 from refmaml.cli import main
 

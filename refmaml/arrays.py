@@ -20,7 +20,9 @@ def described(a):
     """What a value is, in a few words, for error messages."""
     shape = getattr(a, "shape", None)
     of_shape = "" if shape is None else f" of shape {tuple(shape)}"
-    return f"{type(a).__module__.partition('.')[0]}.{type(a).__name__}{of_shape}"
+    package = type(a).__module__.partition(".")[0]
+    prefix = "" if package in ("numpy", "builtins") else f"{package}."
+    return f"{prefix}{type(a).__name__}{of_shape}"
 
 
 def direction(primal, v, kernels):

@@ -1,20 +1,28 @@
-"""A batch of tasks: the support set each task adapts on, and the query set it is judged on."""
+"""A batch of tasks, each with a support set to adapt on and a query set."""
 
+from collections.abc import ItemsView
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from refmaml.arrays import described
 from refmaml.errors import expect
 
+Pair = tuple[np.ndarray, np.ndarray]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """T tasks side by side; every array has the task axis first.
 
-    x_support (T, N, ...) and y_support (T, N) or (T, N, D): what the inner loss f_t is measured on.
-    x_query   (T, M, ...) and y_query   (T, M) or (T, M, D): what the query loss g_t is measured on.
+    x_support (T, N, ...), y_support (T, N) or (T, N, D): data of the inner loss f_t.
+    x_query   (T, M, ...), y_query   (T, M) or (T, M, D): data of the query loss g_t.
     Labels are integers for cross-entropy, real numbers for squared error.
-    Raises ArgumentError where the task axes differ or there is no task.
+    The arrays are NumPy's, or CuPy's for kernels on a GPU.
+    Raises ArgumentError for other arrays (tensors of a framework, lists, masked
+    arrays), where the task axes differ or there is no task, and where the examples of
+    the query set have another shape than those of the support set.
     """
 
     x_support: np.ndarray
@@ -22,60 +30,109 @@ class Batch:
     x_query: np.ndarray
     y_query: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, a in self.named:
-            expect(
-                hasattr(a, "shape") and len(a.shape) >= 2,
-                name,
-                "an array (tasks, examples, ...)",
-                lambda a=a: f"{type(a).__name__} of shape {getattr(a, 'shape', None)}",
-            )
-            expect(len(a) > 0, name, "at least one task", lambda a=a: f"shape {a.shape}")
-            expect(
-                len(a) == len(self.x_support),
-                name,
-                lambda: f"{len(self.x_support)} tasks as in x_support",
-                lambda a=a: f"{len(a)} tasks, shape {a.shape}",
-            )
+            check_kind(name, a)
+        for name, a in self.named:
+            check_tasks(name, a, len(self.x_support))
+        for name in ("x", "y"):
+            check_fit(name, *(getattr(self, f"{name}_{part}") for part in ("support", "query")))
 
     @property
-    def named(self):
+    def named(self) -> ItemsView[str, np.ndarray]:
         """The arrays by name."""
         return vars(self).items()
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes of all arrays."""
-        return sum(a.nbytes for _, a in self.named)
+        return sum(a.nbytes for a in self.arrays)
 
     @property
-    def arrays(self):
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(x_support, y_support, x_query, y_query)."""
         return self.x_support, self.y_support, self.x_query, self.y_query
 
     @property
-    def sets(self):
+    def sets(self) -> tuple[Pair, Pair]:
         """((x_support, y_support), (x_query, y_query))."""
         return (self.x_support, self.y_support), (self.x_query, self.y_query)
 
-    def __len__(self):
+    def __len__(self) -> int:
         """The number of tasks T."""
         return len(self.x_support)
 
-    def __getitem__(self, tasks):
+    def __getitem__(self, tasks: slice) -> "Batch":
         """The batch of the tasks in a slice: `batch[8:16]`."""
         expect(isinstance(tasks, slice), "tasks", "a slice, as in batch[0:8]", repr(tasks))
-        return Batch(*(a[tasks] for _, a in self.named))
+        return Batch(*(a[tasks] for a in self.arrays))
 
-    def astype(self, dtype):
-        """The same batch with its inputs, and its targets where they are real numbers, in `dtype`."""
+    def __eq__(self, other: object) -> bool:
+        """Whether all arrays have the same type, shape and values (NaN equals none)."""
+        if not isinstance(other, Batch):
+            return NotImplemented
+        return all(same(a, b) for a, b in zip(self.arrays, other.arrays, strict=True))
 
-        def cast(a):
+    __hash__ = None  # type: ignore[assignment]  # arrays can change: a batch is no key
+
+    def astype(self, dtype: Any) -> "Batch":
+        """The same batch with its real inputs and real targets in a float dtype."""
+        expect(np.dtype(dtype).kind in "fc", "dtype", "a float or complex dtype", f"{dtype}")
+
+        def cast(a: np.ndarray) -> np.ndarray:
             return a.astype(dtype, copy=False) if a.dtype.kind == "f" else a
 
-        arrays = [cast(a) for _, a in self.named]
-        return (
-            self
-            if all(a is b for a, (_, b) in zip(arrays, self.named, strict=True))
-            else Batch(*arrays)
-        )
+        arrays = [cast(a) for a in self.arrays]
+        unchanged = all(a is b for a, b in zip(arrays, self.arrays, strict=True))
+        return self if unchanged else Batch(*arrays)
+
+
+def check_kind(name: str, a: Any) -> None:
+    """Raise ArgumentError unless `a` is an array (tasks, examples, ...) of numbers."""
+    known = isinstance(getattr(a, "dtype", None), np.dtype) and (
+        isinstance(a, np.ndarray) or hasattr(a, "get")  # CuPy's arrays have `get`
+    )
+    expect(
+        known and not isinstance(a, np.ma.MaskedArray),
+        name,
+        "a NumPy array (tasks, examples, ...)" + remedy(a),
+        lambda: described(a),
+    )
+    expect(a.dtype.kind in "fciu", name, "numbers", lambda: f"dtype {a.dtype}")
+    expect(a.ndim >= 2, name, "an array (tasks, examples, ...)", lambda: f"shape {a.shape}")
+
+
+def remedy(a: Any) -> str:
+    """What makes a NumPy array of `a`, in brackets, for an error message."""
+    if isinstance(a, np.ma.MaskedArray):
+        return " without a mask"
+    makes = ".detach().cpu().numpy()" if hasattr(a, "detach") else "np.asarray(...)"
+    return f", as {makes} makes it"
+
+
+def check_tasks(name: str, a: np.ndarray, tasks: int) -> None:
+    """Raise ArgumentError unless `a` has the tasks of x_support, at least one."""
+    expect(len(a) > 0, name, "at least one task", lambda: f"shape {a.shape}")
+    expect(
+        len(a) == tasks,
+        name,
+        lambda: f"{tasks} tasks as in x_support",
+        lambda: f"{len(a)} tasks, shape {a.shape}",
+    )
+
+
+def check_fit(name: str, support: np.ndarray, query: np.ndarray) -> None:
+    """Raise ArgumentError unless examples of both sets have the same shape."""
+    expect(
+        support.shape[2:] == query.shape[2:],
+        f"{name}_query",
+        lambda: f"examples of shape {support.shape[2:]} as in {name}_support",
+        lambda: f"{query.shape[2:]}, shape {query.shape}",
+    )
+
+
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays have the same type, shape and values."""
+    if type(a) is not type(b) or a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return bool((a == b).all())

@@ -1,10 +1,12 @@
-"""What refmaml raises. Every message is one line: the argument's name, what was expected, what came."""
+"""The exceptions of refmaml. Each message is one line: argument, expected, got."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 
 class RefmamlError(Exception):
-    """Base of every error refmaml raises on purpose; the command line prints its text and nothing else."""
+    """Base of all errors that refmaml raises; the command line prints their text."""
 
 
 class ArgumentError(RefmamlError, ValueError):
@@ -12,38 +14,50 @@ class ArgumentError(RefmamlError, ValueError):
 
 
 class NonFiniteError(RefmamlError, FloatingPointError):
-    """A NaN or an infinity appeared; the text names the first place it was seen, and the task, where it is one task's."""
+    """A NaN or an infinity appeared.
 
-    def __init__(self, text, task=None):
+    text  names the first place where it appeared
+    task  the number of the first task that has one, or None
+    """
+
+    def __init__(self, text: str, task: int | None = None) -> None:
         super().__init__(text if task is None else f"{text} in task {task}")
         self.text, self.task = text, task
 
-    def counted_from(self, start):
-        """The same of a task counted among all, where it was counted among those from number `start` on."""
+    def __reduce__(self) -> tuple:
+        """Copies and pickles keep text and task apart."""
+        return type(self), (self.text, self.task)
+
+    def counted_from(self, start: int) -> "NonFiniteError":
+        """The same error with its task counted from number `start` on."""
         return NonFiniteError(self.text, None if self.task is None else start + self.task)
 
 
 class OutOfMemoryError(RefmamlError, MemoryError):
-    """The GPU's memory does not hold even one task."""
+    """The GPU's memory is too small for one task."""
 
 
 class DataError(RefmamlError, OSError):
-    """A data file or checkpoint is missing, foreign or corrupt."""
+    """A data file or checkpoint is missing, of another kind, or corrupt."""
 
 
-def expect(condition, argument, expected, got):
-    """Raise `ArgumentError` in the house's one form unless `condition` holds; texts that take time may be functions."""
+Text = str | Callable[[], str]
+
+
+def expect(condition: Any, argument: str, expected: Text, got: Text) -> None:
+    """Raise ArgumentError "argument: expected ..., got ..." unless `condition` holds.
+
+    Texts that take time to make may be functions without arguments.
+    """
     if not condition:
-        raise ArgumentError(
-            f"{argument}: expected {expected() if callable(expected) else expected}, got {got() if callable(got) else got}"
-        )
+        wanted, found = (text() if callable(text) else text for text in (expected, got))
+        raise ArgumentError(f"{argument}: expected {wanted}, got {found}")
 
 
-def expect_installed(argument, module, package):
-    """Raise `ArgumentError` unless Python finds `module`, which `pip install package` brings."""
-    expect(
-        find_spec(module) is not None,
-        argument,
-        f"{module} to be installed (pip install {package})",
-        "nothing of that name",
-    )
+def expect_installed(argument: str, module: str, package: str) -> None:
+    """Raise ArgumentError unless Python finds `module`.
+
+    package  what `pip install` takes to install the module
+    """
+    wanted = f"{module} to be installed (pip install {package})"
+    expect(find_spec(module) is not None, argument, wanted, "nothing of that name")

@@ -1,4 +1,7 @@
-"""Hearing what asks a program to stop: Ctrl-C, SIGTERM (a batch system's; mpiexec passes it on), and a terminal that closes."""
+"""Signals that ask a program to stop: SIGINT (Ctrl-C), SIGTERM and SIGHUP.
+
+Batch systems send SIGTERM, and mpiexec passes it on; a terminal that closes sends SIGHUP.
+"""
 
 import signal
 import threading
@@ -11,9 +14,10 @@ SIGNALS = tuple(
 
 @contextmanager
 def signal_handler(handler):
-    """A block in which SIGNALS go to handler(signum, frame), and afterwards where they went before.
+    """A block in which SIGNALS call handler(signum, frame); then the old handlers return.
 
-    A signal that is ignored stays ignored (nohup). Elsewhere than in the main thread, which alone hears signals, nothing changes.
+    A signal that is ignored stays ignored (nohup). Only the main thread can handle
+    signals; in any other thread the block changes nothing.
     """
     before = {}
     if threading.current_thread() is threading.main_thread():

@@ -1,7 +1,12 @@
-"""Ready nets."""
+"""Nets that the papers use, ready made."""
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
+import numpy as np
+
+from refmaml.arguments import check_choice, check_integer, check_positive_number, is_integer
 from refmaml.errors import expect
 from refmaml.execution import Sequential
 from refmaml.layers import (
@@ -17,100 +22,132 @@ from refmaml.layers import (
     Tanh,
 )
 from refmaml.layers.initialise import small_normal, standard_normal, xavier_uniform
+from refmaml.layers.layer import Layer
 
-ACTIVATIONS = {"relu": ReLU, "tanh": Tanh}
+ACTIVATIONS: dict[str, type[Layer]] = {"relu": ReLU, "tanh": Tanh}
 
 
 def conv4(
-    n_way=5,
-    channels=64,
-    image=(1, 28, 28),
-    downsample="stride",
-    padding="same",
-    head="mean",
-    bn_gamma=False,
-    bn_eps=1e-3,
-    weight_gain=1.0,
-    loss=None,
-    kernels=None,
-):
-    """The four-block convolutional net of few-shot learning: 4 x [3x3 convolution, batch-norm, ReLU], then a linear head.
+    n_way: int = 5,
+    channels: int = 64,
+    image: Sequence[int] = (1, 28, 28),
+    downsample: str = "stride",
+    padding: str = "same",
+    head: str = "mean",
+    bn_gamma: bool = False,
+    bn_eps: float = 1e-3,
+    weight_gain: float = 1.0,
+    loss: Any = None,
+    kernels: Any = None,
+) -> Sequential:
+    """The convolutional net of few-shot learning: four blocks, then a linear head.
 
-    The defaults are MAML's own Omniglot net (finn/maml, maml.py): convolutions with stride 2 and TensorFlow's "same" padding
-    (28 -> 14 -> 7 -> 4 -> 2), a batch-norm with beta only and eps 1e-3, the mean over positions, a head that starts as N(0, 1).
+    A block is a 3x3 convolution, a batch-norm and a ReLU. The defaults are MAML's own
+    Omniglot net (finn/maml, maml.py): stride 2 with "same" padding (28 -> 14 -> 7 -> 4
+    -> 2), beta without gamma, the mean over positions, a head from N(0, 1).
 
-    downsample  "stride", or "max_pool": convolutions with stride 1 and padding 1, a 2x2 max-pool after each ReLU
-    padding     of strided convolutions: "same" as TensorFlow means it, or "torch", one row on every side, as PyTorch's nets have it
+    image       the shape (C, H, W) of an input
+    downsample  "stride", or "max_pool": stride 1 and padding 1, and a 2x2 max-pool
+    padding     with stride 2: TensorFlow's "same", or "torch" (one row each side)
     head        "mean" over positions, or "flatten"
-    bn_gamma    whether batch-norm has a scale; bn_eps its epsilon (PyTorch's default is 1e-5)
-    weight_gain a factor on the weights' Xavier start (iMAML's code: 1.73); not on a head of N(0, 1)
-    loss        CrossEntropy("mean") unless given
+    bn_gamma    whether batch-norm has a scale; bn_eps: its epsilon (PyTorch's is 1e-5)
+    weight_gain of Xavier's start (iMAML's code: 1.73); not of a head from N(0, 1)
+    loss        CrossEntropy("mean") unless given; kernels: see Sequential
+    Raises ArgumentError for other arguments, or images too small for the windows.
     """
-    expect(padding in ("same", "torch"), "padding", "'same' or 'torch'", repr(padding))
+    image = check_conv4(n_way, image, downsample, padding, head)
+    channels = check_integer("channels", channels)
+    init = xavier_with_gain(weight_gain)
+    where = convolution_options(downsample, padding)
+    pooling = [] if downsample == "stride" else [MaxPool2d(2)]
+    layers: list[Layer] = []
+    for inputs in (image[0], channels, channels, channels):
+        norm = BatchNorm2d(channels, eps=bn_eps, gamma=bn_gamma)
+        layers += [Conv2d(inputs, channels, 3, **where, weight_init=init), norm, ReLU(), *pooling]
+    layers += classifier(layers, image, n_way, head, init)
+    return Sequential(layers, CrossEntropy() if loss is None else loss, image, kernels)
+
+
+def check_conv4(n_way: Any, image: Any, downsample: Any, padding: Any, head: Any) -> tuple:
+    """The image as a tuple of integers; checks the options that no layer checks.
+
+    Raises ArgumentError.
+    """
+    for name, value, choices in (
+        ("padding", padding, ("same", "torch")),
+        ("downsample", downsample, ("stride", "max_pool")),
+        ("head", head, ("mean", "flatten")),
+    ):
+        expected = " or ".join(map(repr, choices))
+        expect(isinstance(value, str) and value in choices, name, expected, repr(value))
+    expect(is_integer(n_way) and n_way >= 2, "n_way", "at least 2 classes", repr(n_way))
     expect(
-        downsample in ("stride", "max_pool"),
-        "downsample",
-        "'stride' or 'max_pool'",
-        repr(downsample),
+        isinstance(image, tuple | list) and len(image) == 3,
+        "image",
+        "a shape (channels, height, width)",
+        lambda: repr(image),
     )
-    expect(head in ("mean", "flatten"), "head", "'mean' or 'flatten'", repr(head))
-    expect(n_way >= 2, "n_way", "at least 2 classes", repr(n_way))
-    layers, C, xavier = (
-        [],
-        image[0],
-        xavier_uniform if weight_gain == 1 else partial(xavier_uniform, gain=weight_gain),
-    )
-    strided = downsample == "stride"
-    where = (
-        {"stride": 2, "padding": "same" if padding == "same" else 1} if strided else {"padding": 1}
-    )
-    for _ in range(4):
-        layers += [
-            Conv2d(C, channels, 3, **where, weight_init=xavier),
-            BatchNorm2d(channels, eps=bn_eps, gamma=bn_gamma),
-            ReLU(),
-        ]
-        layers += [] if strided else [MaxPool2d(2)]
-        C = channels
-    layers.append(SpatialMean() if head == "mean" else Flatten())
-    features = features_of(layers, image)
-    layers.append(
-        Linear(features, n_way, weight_init=standard_normal if head == "mean" else xavier)
-    )
-    return Sequential(layers, loss or CrossEntropy(), image, kernels)
+    return tuple(check_integer("image", size) for size in image)
 
 
-def features_of(layers, shape):
-    """How many numbers `layers` make of one input."""
-    for layer in layers:
+def xavier_with_gain(gain: float) -> Any:
+    """Xavier's initial weights with a gain."""
+    gain = check_positive_number("weight_gain", gain)
+    return xavier_uniform if gain == 1 else partial(xavier_uniform, gain=gain)
+
+
+def convolution_options(downsample: str, padding: str) -> dict[str, Any]:
+    """Stride and padding of conv4's convolutions."""
+    if downsample == "max_pool":
+        return {"padding": 1}
+    return {"stride": 2, "padding": "same" if padding == "same" else 1}
+
+
+def classifier(
+    layers: list[Layer], image: Sequence[int], n_way: int, head: str, xavier: Any
+) -> list[Layer]:
+    """What follows the blocks of conv4: vectors, then a linear layer."""
+    to_vectors = SpatialMean() if head == "mean" else Flatten()
+    shape = tuple(image)
+    for layer in (*layers, to_vectors):
         shape = layer.output_shape(shape)
-    return shape[0]
+    init = standard_normal if head == "mean" else xavier
+    return [to_vectors, Linear(shape[0], n_way, weight_init=init)]
 
 
-def mlp(sizes=(1, 40, 40, 1), activation="relu", loss=None, kernels=None):
-    """Linear layers of the given sizes with an activation in between; the default is MAML's sinusoid net.
+def mlp(
+    sizes: Sequence[int] = (1, 40, 40, 1),
+    activation: str = "relu",
+    loss: Any = None,
+    kernels: Any = None,
+) -> Sequential:
+    """Linear layers of the given sizes, with an activation between them.
 
+    The default is MAML's sinusoid net.
     activation  "relu" (weights start as N(0, 0.01^2), as MAML's) or "tanh" (Xavier)
     loss        MSE("mean") unless given
+    Raises ArgumentError unless sizes are two or more integers >= 1.
     """
-    expect(
-        activation in ACTIVATIONS,
-        "activation",
-        f"one of {', '.join(ACTIVATIONS)}",
-        repr(activation),
-    )
-    expect(len(sizes) >= 2, "sizes", "at least an input and an output size", repr(sizes))
+    check_choice("activation", activation, tuple(ACTIVATIONS))
+    known = isinstance(sizes, tuple | list | np.ndarray) and getattr(sizes, "ndim", 1) == 1
+    wanted = "at least an input and an output size, integers >= 1"
+    expect(known and len(sizes) >= 2, "sizes", wanted, lambda: repr(sizes))
+    sizes = [check_integer("sizes", size) for size in sizes]
     init = small_normal if activation == "relu" else xavier_uniform
-    layers = []
+    layers: list[Layer] = []
     for I, O in zip(sizes[:-1], sizes[1:], strict=True):
         layers += [Linear(I, O, weight_init=init), ACTIVATIONS[activation]()]
-    return Sequential(layers[:-1], loss or MSE(), (sizes[0],), kernels)
+    return Sequential(layers[:-1], MSE() if loss is None else loss, (sizes[0],), kernels)
 
 
-def two_layer_linear(dim, rank, loss=None, kernels=None):
-    """x -> B' x -> w' B' x: the linear representation model of Collins et al. 2022; "0.weight" is B' (rank, dim), "1.weight" is w'.
+def two_layer_linear(dim: int, rank: int, loss: Any = None, kernels: Any = None) -> Sequential:
+    """x -> B' x -> w' B' x: the linear representation model.
 
+    "0.weight" is B' (rank, dim), "1.weight" is w' (1, rank).
     loss  half the mean squared error unless given, as in the paper
+    Raises ArgumentError unless dim and rank are integers >= 1.
+    Source: Collins et al. 2022.
     """
+    dim, rank = check_integer("dim", dim), check_integer("rank", rank)
     layers = [Linear(dim, rank, bias=False), Linear(rank, 1, bias=False)]
-    return Sequential(layers, loss or MSE(factor=0.5), (dim,), kernels)
+    return Sequential(layers, MSE(factor=0.5) if loss is None else loss, (dim,), kernels)

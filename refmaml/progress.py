@@ -1,21 +1,23 @@
-"""Progress bars, where somebody watches and tqdm is installed; a GPU machine may do without it."""
+"""Progress bars: drawn on a terminal where tqdm is installed."""
 
 import sys
 from importlib.util import find_spec
 
+from refmaml.log import is_terminal
 
-def installed():
-    """Whether there is tqdm to draw them."""
+
+def tqdm_installed():
+    """Whether tqdm is installed; a GPU machine may lack it."""
     return find_spec("tqdm") is not None
 
 
-def watched():
-    """Whether bars are drawn: on a terminal, with tqdm."""
-    return sys.stderr.isatty() and installed()
+def bars_enabled():
+    """Whether bars are drawn: stderr is a terminal, and tqdm is installed."""
+    return is_terminal(sys.stderr) and tqdm_installed()
 
 
-class Silent:
-    """What there is instead of a bar: it can be gone through, updated and left like one."""
+class NullBar:
+    """A bar that draws nothing. It is iterated, updated and closed like tqdm."""
 
     def __init__(self, iterable):
         self.iterable = iterable
@@ -24,7 +26,7 @@ class Silent:
         return iter(self.iterable)
 
     def update(self, count=1):
-        """Nothing is drawn."""
+        """Draw nothing."""
 
     def __enter__(self):
         return self
@@ -34,9 +36,9 @@ class Silent:
 
 
 def bar(iterable=None, **options):
-    """tqdm(iterable, **options) where bars are drawn."""
-    if not watched():
-        return Silent(iterable)
+    """tqdm(iterable, **options), or a NullBar where bars are not drawn."""
+    if not bars_enabled():
+        return NullBar(iterable)
     from tqdm import tqdm
 
     return tqdm(iterable, **options)

@@ -1,4 +1,4 @@
-"""What several files of tests share."""
+"""Fixtures and hooks that several test files share."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from refmaml.interrupts import SIGNALS
 
 @pytest.fixture(scope="session")
 def libraries(tmp_path_factory):
-    """Where compiled kernels lie, for all processes of this run."""
+    """The folder of compiled kernels, for all processes of this run."""
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "libraries"
     folder.mkdir(exist_ok=True)
@@ -31,18 +31,20 @@ def device(libraries):
 
 @pytest.fixture(scope="session")
 def cuda(device):
-    """The CUDA kernels on it, with NumPy's arrays."""
+    """The CUDA kernels on the stand-in, with NumPy arrays."""
     from refmaml import kernels
 
     return kernels.cuda(device)
 
 
-SMALL = 32  # threads of a team and of a block on the stand-in: a fiber costs what a number costs a hundred times over
+# Threads of a team and of a block on the stand-in: a fiber costs a hundred times what a
+# number costs.
+SMALL = 32
 
 
 @pytest.fixture(scope="session")
 def quick_libraries(libraries):
-    """The CUDA kernels with small teams, {precision: library}, for tests of what launches them."""
+    """{precision: library} of the CUDA kernels, with small teams."""
     from cuda_shim.build import ABSENT
 
     if ABSENT:
@@ -54,7 +56,8 @@ def quick_libraries(libraries):
 
 @pytest.fixture
 def cupy(quick_libraries, monkeypatch):
-    """A stand-in for the module cupy, imported as cupy while the test runs. Teams are small: only the plain products (version=1) fit."""
+    """A stand-in for the module cupy, imported as cupy during the test. Its teams are
+    small, so only the plain products (version=1) fit."""
     import sys
 
     from cuda_shim.device import ShimDevice
@@ -71,7 +74,7 @@ def cupy(quick_libraries, monkeypatch):
 
 @pytest.fixture
 def on_cupy(cupy):
-    """The CUDA kernels on its arrays."""
+    """The CUDA kernels on arrays of the stand-in."""
     from refmaml import kernels
 
     return kernels.cuda(version=1)
@@ -79,7 +82,7 @@ def on_cupy(cupy):
 
 @pytest.fixture(scope="session")
 def golden(tmp_path_factory):
-    """A folder of golden vectors that nobody may write into."""
+    """A folder of golden vectors. Tests may not write into it."""
     from refmaml.golden import check
 
     folder = tmp_path_factory.mktemp("golden") / "vectors"
@@ -89,7 +92,7 @@ def golden(tmp_path_factory):
 
 @pytest.fixture
 def copy(golden, tmp_path):
-    """One to damage."""
+    """A copy of the golden vectors, for a test to damage."""
     from shutil import copytree
 
     return copytree(golden, tmp_path / "copy")
@@ -97,16 +100,43 @@ def copy(golden, tmp_path):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty folder, which the test is in."""
+    """An empty folder, which is the current folder during the test."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def pytest_configure(config):
-    """Signals as on a terminal: a shell has what it starts in the background ignore Ctrl-C, nohup has it ignore that the terminal closes,
-    and a run that finds a signal ignored leaves it so."""
+    """Signals get the handlers of a terminal. A shell lets its background jobs ignore
+    Ctrl-C, nohup lets them ignore that the terminal closes, and a run that finds a
+    signal ignored leaves it so."""
     for signum in SIGNALS:
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(
                 signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
             )
+
+
+def pytest_runtest_setup(item):
+    """`@pytest.mark.frameworks("jax")` skips a test where JAX does not import."""
+    from refmaml.autodiff.formulas import why_not
+
+    for mark in item.iter_markers("frameworks"):
+        for module in mark.args:
+            if reason := why_not(module):
+                pytest.skip(f"{reason}; make test-frameworks installs it")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """With REFMAML_NO_SKIPS=1 a skipped test fails: no run loses a test in silence.
+
+    Two kinds may be skipped: tests that need a GPU, and tests of the Omniglot files
+    where REFMAML_DATA does not name their folder.
+    """
+    report = yield
+    if os.environ.get("REFMAML_NO_SKIPS") and report.skipped and not hasattr(report, "wasxfail"):
+        without_data = "real_root" in item.fixturenames and not os.environ.get("REFMAML_DATA")
+        if not (item.get_closest_marker("gpu") or without_data):
+            report.outcome, reason = "failed", report.longrepr
+            report.longrepr = f"skipped, which REFMAML_NO_SKIPS forbids: {reason[2]}"
+    return report

@@ -1,4 +1,4 @@
-"""Fused layers and the layers they stand for, for tests of kernels that do several layers at once."""
+"""Fused layers and the layers they replace, for tests of fused kernels."""
 
 from dataclasses import dataclass
 
@@ -35,7 +35,7 @@ LARGE = [
 
 @dataclass(frozen=True)
 class Unfused:
-    """The layers that a NormActPool stands for, one after the other on the reference kernels, whatever kernel set it is given."""
+    """The layers that a NormActPool replaces, in order, always on the reference kernels."""
 
     layer: NormActPool
 
@@ -84,13 +84,16 @@ class Unfused:
 
 
 def unfused(case):
-    """The case of the layers that a fused layer stands for."""
+    """The case of the layers that a fused layer replaces."""
     return case._replace(layer=Unfused(case.layer))
 
 
 def errors(case, candidate, *how):
-    """{quantity: its error as a fraction of what it may be}: a fused layer on a kernel set against the layers it stands for, on what
-    `draws` gives for (tasks, shared, dtype)."""
+    """{quantity: its error as a fraction of the tolerance}.
+
+    A fused layer on a kernel set against the layers it replaces, on the inputs that
+    `draws` gives for (tasks, shared, dtype).
+    """
     inputs = draws(unfused(case), *how)
     truth, values = passes(unfused(case), REFERENCE, *inputs), passes(case, candidate, *inputs)
     limit = tolerance(inputs[2].dtype, inputs[2][0].size)

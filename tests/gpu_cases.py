@@ -5,7 +5,7 @@ from refmaml.execution import Sequential
 from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, FiLM, Flatten, Linear, MaxPool2d, ReLU
 from refmaml.methods.proximal import HALVINGS
 from refmaml.oracles import cases
-from refmaml.oracles.unrolled import fixed_rates
+from refmaml.oracles.meta_objectives import fixed_rates
 
 STEPS = {"inner_lr": 0.1, "inner_steps": 2}
 IMPLICIT = {"regularization": 2.0, "inner_steps": 2, "inner_lr": 0.1, "cg_steps": 3}

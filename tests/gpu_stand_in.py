@@ -54,13 +54,13 @@ class StandIn:
         self.clock = chain(seconds, repeat(seconds[-1]))
         self.launch, self.runs = launched, 0
 
-    def about(self):
+    def properties(self):
         return dict(ABOUT)
 
-    def bring(self, a):
+    def to_device(self, a):
         return a.copy()
 
-    def fetch(self, a):
+    def to_host(self, a):
         return np.asarray(a)
 
     def kernel_set(self, version=None):
@@ -71,10 +71,10 @@ class StandIn:
         self.runs += 1
         return [next(self.clock) for _ in range(count)], graph
 
-    def wait(self):
+    def synchronize(self):
         pass
 
-    def release(self):
+    def free_pool(self):
         pass
 
 

@@ -1,8 +1,8 @@
-"""Meta-gradients by JAX, as people write them: right ones, and the mistakes that autodiff invites."""
+"""Meta-gradients by JAX: right ones, and the mistakes that autodiff invites."""
 
 from implementations import ANIL, CAVIA, FOMAML, IMAML, MAML, MAMLPP, META_SGD, REPTILE, K, tasks
 from torch_implementations import query_as_support, swapped_sets
-from wrong_implementations_table import Patient
+from wrong_implementations_table import Implementation
 
 import refmaml as rm
 
@@ -92,13 +92,17 @@ JAX_RIGHT = [
 ]
 JAX_RIGHT += [(jax_reptile, REPTILE), (jax_imaml, IMAML)]
 JAX = {
-    "stop_gradient": Patient("1", "first-order", lambda *a: jax_maml(*a, detach=True)),
-    "sum": Patient("10", "times B", lambda *a: jax_maml(*a, mean=False)),
-    "a step more": Patient("16", "one inner step too many", lambda *a: jax_maml(*a, steps=K + 1)),
-    "last task": Patient("8", "only the last task", lambda *a: jax_maml(*a, last=True)),
-    "swapped": Patient("7", "swapped", swapped_sets(jax_maml)),
-    "query is support": Patient("6", "measured on the support set", query_as_support(jax_maml)),
-    "closure": Patient(
+    "stop_gradient": Implementation("1", "first-order", lambda *a: jax_maml(*a, detach=True)),
+    "sum": Implementation("10", "times B", lambda *a: jax_maml(*a, mean=False)),
+    "a step more": Implementation(
+        "16", "one inner step too many", lambda *a: jax_maml(*a, steps=K + 1)
+    ),
+    "last task": Implementation("8", "only the last task", lambda *a: jax_maml(*a, last=True)),
+    "swapped": Implementation("7", "swapped", swapped_sets(jax_maml)),
+    "query is support": Implementation(
+        "6", "measured on the support set", query_as_support(jax_maml)
+    ),
+    "closure": Implementation(
         "36", "0 everywhere", lambda problem, params, batch: {n: 0 * p for n, p in params.items()}
     ),
 }

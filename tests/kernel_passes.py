@@ -1,4 +1,5 @@
-"""All that a kernel set computes for a layer, a loss or flat vectors, from given random inputs: what tests of fast kernels share."""
+"""Everything that a kernel set computes for a layer, a loss or flat vectors, on random
+inputs: what the tests of fast kernels share."""
 
 import numpy as np
 
@@ -24,22 +25,25 @@ TINY = [
     cases.LayerCase(BatchNorm2d(1), (1, 1, 2)),
     cases.LayerCase(MaxPool2d(1), (1, 1, 1)),
 ]
-# For kernels in blocks of threads: products whose every extent ends inside a tile, and others that fill more than one. The second's dw has
-# rows of 72 numbers, four at a time together, and tasks an odd number apart, so that not all of them begin at 16 bytes.
+# For kernels in blocks of threads: products whose extents all end inside a tile, and
+# others that fill more than one tile. The dw of the second has rows of 72 numbers, which
+# are read four at a time, and an odd number of elements from task to task, so that not
+# all tasks begin at a multiple of 16 bytes.
 TILES = [
     cases.LayerCase(Conv2d(3, 70, 3, stride=2, padding=1), (3, 9, 8)),
     cases.LayerCase(Conv2d(8, 5, 3, bias=False), (8, 6, 7)),
     cases.LayerCase(Linear(90, 70), (90,)),
 ]
-# Sums so long that a few tiles are dealt to several blocks; a stride larger than the window, so that some pixels are never seen; as many
-# taps as a dw by positions may have, and so many positions that they fall into parts.
+# Sums so long that a few tiles are divided among several blocks. A stride larger than the
+# window, so that some pixels are in no window. As many taps as a dw by positions may
+# have. So many positions that they are divided into parts.
 DEEP = [
     cases.LayerCase(Conv2d(20, 6, 3, padding=1), (20, 8, 8)),
     cases.LayerCase(Conv2d(2, 3, (2, 3), stride=(3, 2)), (2, 8, 9)),
     cases.LayerCase(Conv2d(4, 5, 2), (4, 6, 7)),
     cases.LayerCase(Conv2d(1, 6, 3, padding=1), (1, 33, 32)),
 ]
-# Sums and results for more than one round of a team, and more than one block.
+# More sums and results than one round of a team computes, and than one block.
 ROUNDS = [
     cases.LayerCase(BatchNorm2d(2), (2, 9, 8)),
     cases.LayerCase(ReLU(), (3, 9, 8)),
@@ -49,7 +53,7 @@ CUDA_CASES = [*cases.LAYERS, *TINY, *TILES, *DEEP, *ROUNDS]
 
 
 def poisoned(kernel_set):
-    """The same kernels on arrays that are NaN until they are filled (integers: -1)."""
+    """The same kernels; new arrays hold NaN (integers: -1) until they are filled."""
 
     def empty(shape, dtype):
         a = kernel_set.empty(shape, dtype)
@@ -60,7 +64,10 @@ def poisoned(kernel_set):
 
 
 def draws(case, tasks, shared, dtype):
-    """Everything the four passes of a layer take: w, rw, x, rx, dy, rdy. (Both sides see the same x: kinks do not matter.)"""
+    """The inputs of a layer's four passes: w, rw, x, rx, dy, rdy.
+
+    Inputs near a kink do not matter, because both kernel sets get the same x.
+    """
     rng = np.random.default_rng(0)
 
     def draw(shape):
@@ -79,7 +86,7 @@ def draws(case, tasks, shared, dtype):
 
 
 def gradients(case, tasks, dtype):
-    """NaN-filled gradients as a net has them: views of a matrix (T, P), so that the rows of an array are apart."""
+    """Gradients full of NaN, as views of a matrix (T, P): with gaps between the tasks."""
     sizes = {name: int(np.prod(shape)) for name, shape in case.layer.shapes().items()}
     matrix, out, start = np.full((tasks, sum(sizes.values()) + 1), np.nan, dtype), {}, 0
     for name, size in sizes.items():
@@ -89,7 +96,7 @@ def gradients(case, tasks, dtype):
 
 
 def passes(case, k, w, rw, x, rx, dy, rdy):
-    """All that the four passes leave, by name."""
+    """All results of the four passes, by name."""
     k, layer = poisoned(k), case.layer
     dw, rdw = gradients(case, len(x), x.dtype), gradients(case, len(x), x.dtype)
     y, saved = layer.forward(k, w, x)
@@ -101,7 +108,7 @@ def passes(case, k, w, rw, x, rx, dy, rdy):
 
 
 def worst(case, candidate, *inputs):
-    """The largest error of a kernel set, as a fraction of what it may be, and of which quantity."""
+    """(the largest error of a kernel set as a fraction of its tolerance, the quantity)."""
     w, _, x, _, dy, _ = inputs
     limit = tolerance(x.dtype, max(x[0].size, dy[0].size, *(a[0].size for a in w.values()), 1))
     truth, values = (passes(case, k, *inputs) for k in (REFERENCE, candidate))
@@ -110,8 +117,25 @@ def worst(case, candidate, *inputs):
     return max((relative_error(values[name], truth[name]) / limit, name) for name in truth)
 
 
+def far_from_zero(case, k, mean, exact_case=None):
+    """{quantity: error}: a layer in float32 on x and rx around `mean`.
+
+    The truth is the reference on the same numbers in float64, of `exact_case` if given.
+    """
+    w, rw, x, rx, dy, rdy = draws(exact_case or case, 2, False, np.float32)
+    x, rx = x + np.float32(mean), rx + np.float32(mean)
+
+    def double(part):
+        return {n: a.astype(float) for n, a in part.items()}
+
+    single = passes(case, k, w, rw, x, rx, dy, rdy)
+    arrays = (a.astype(float) for a in (x, rx, dy, rdy))
+    exact = passes(exact_case or case, REFERENCE, double(w), double(rw), *arrays)
+    return {name: float(relative_error(single[name], exact[name])) for name in exact}
+
+
 def loss_passes(loss, k, dtype):
-    """All that the three passes of a loss leave."""
+    """All results of the three passes of a loss."""
     rng = np.random.default_rng(0)
     z, y = cases.loss_inputs(loss, rng)
     rz = rng.standard_normal(z.shape).astype(dtype)
@@ -122,7 +146,7 @@ def loss_passes(loss, k, dtype):
 
 
 def vectors_passes(k, dtype, tasks=3, P=70_001):
-    """What the kernels on flat vectors give, with rows of their own for each task and with shared ones."""
+    """The results of the kernels on flat vectors, with a row per task and a shared row."""
     rng = np.random.default_rng(0)
     a, b, rates = (rng.standard_normal((tasks, P)).astype(dtype) for _ in range(3))
     out = {}
@@ -152,13 +176,13 @@ def vectors_passes(k, dtype, tasks=3, P=70_001):
             np.full((1, 1), 0.3, dtype),
         )
         k.vector_adam_step(adapted, moment, a_, rates_, b, rates_ * rates_, seen, 0.9, 1e-3)
-        again, over = k.empty(b.shape, dtype), b * b
-        k.vector_adam_step(again, over, a_, rates_, b, over, seen, 0.9, 1e-3)
+        second, in_moment = k.empty(b.shape, dtype), b * b
+        k.vector_adam_step(second, in_moment, a_, rates_, b, in_moment, seen, 0.9, 1e-3)
         out |= {
             f"{name} adam": adapted,
             f"{name} moment": moment,
-            f"{name} adam again": again,
-            f"{name} moment in place": over,
+            f"{name} adam in place": second,
+            f"{name} moment in place": in_moment,
         }
         out |= {
             f"{name} step": stepped,
@@ -170,7 +194,10 @@ def vectors_passes(k, dtype, tasks=3, P=70_001):
 
 
 def dots(k, dtype, tasks=3, P=70_001):
-    """Sums over rows, rows of their own and one shared with all: {name: (values, exact values, the size that rounding is relative to)}."""
+    """Sums over rows, with a row per task and a shared row.
+
+    {name: (values, exact values, the size that rounding is relative to)}
+    """
     rng = np.random.default_rng(1)
     a, b = (rng.standard_normal((tasks, P)).astype(dtype) for _ in range(2))
     out = {}
@@ -182,7 +209,10 @@ def dots(k, dtype, tasks=3, P=70_001):
 
 
 def worst_dot(k, dtype, **sizes):
-    """The largest error of a sum over a row, as a fraction of what rounding may make of it: of P terms, and of P partial sums."""
+    """The largest error of a sum over a row, as a fraction of its tolerance.
+
+    Rounding affects P terms and P partial sums.
+    """
     P = sizes.get("P", 70_001)
     return max(
         float((abs(value - exact) / size).max())
@@ -191,17 +221,18 @@ def worst_dot(k, dtype, **sizes):
 
 
 def same_bits_from_any_order_of_memory(kernel_set):
-    """Asserts that arrays in Fortran order, with gaps, and read-only give the bits of plain ones."""
+    """Asserts that arrays in Fortran order, with gaps, or read-only give the same bits as
+    contiguous ones."""
     case = cases.LAYERS[3]
     inputs = draws(case, 3, False, np.float64)
-    strange = [
+    unusual = [
         {n: np.asfortranarray(a) for n, a in part.items()}
         if isinstance(part, dict)
         else np.repeat(part, 2, axis=-1)[..., ::2]
         for part in inputs
     ]
-    for part in strange:
+    for part in unusual:
         for a in part.values() if isinstance(part, dict) else (part,):
             a.flags.writeable = False
-    plain, other = passes(case, kernel_set, *inputs), passes(case, kernel_set, *strange)
-    assert all(np.array_equal(plain[name], other[name]) for name in plain)
+    usual, other = passes(case, kernel_set, *inputs), passes(case, kernel_set, *unusual)
+    assert all(np.array_equal(usual[name], other[name]) for name in usual)

@@ -1,9 +1,10 @@
-"""Nets, layers and methods that Hypothesis draws, for tests of what must hold of any of them; the same ones in every run.
+"""Nets, layers and methods that Hypothesis draws; the same ones in every run.
 
 DRAWN=20 in the environment: twenty times as many, and others each time.
 
-Every extent is small, and none needs to be even, equal to another or larger than 1. Left out is only what no check of derivatives means
-anything for: a max-pooling where it meets equal numbers again and again, as behind a ReLU and another layer.
+Every extent is small, and none has to be even, equal to another or larger than 1. One
+case is left out, because a check of derivatives has no meaning there: a max-pooling of
+equal numbers, as after a ReLU and another layer.
 """
 
 import os
@@ -13,10 +14,13 @@ from hypothesis import strategies as st
 
 import refmaml as rm
 from refmaml.layers import Context, FiLM, SpatialMean
-from refmaml.oracles.cases import LayerCase
+from refmaml.oracles.cases import LayerCase, elementwise_layers
 
 MORE = int(os.environ.get("DRAWN", "1"))
-SMOOTH = st.sampled_from([rm.Tanh(), rm.Softplus()])
+# A new elementwise layer of the public list is drawn as well.
+SMOOTH = st.sampled_from(
+    [layer for layer in elementwise_layers() if not isinstance(layer, rm.ReLU)]
+)
 PIECEWISE = st.sampled_from([rm.ReLU(), rm.LeakyReLU(0.2), rm.LeakyReLU(0.01)])
 LOSSES = st.builds(rm.CrossEntropy, st.sampled_from(["mean", "sum", "sum/K"])) | st.builds(
     rm.MSE, st.sampled_from(["mean", "sum", "sum/K"]), st.sampled_from([1.0, 0.5])
@@ -24,7 +28,10 @@ LOSSES = st.builds(rm.CrossEntropy, st.sampled_from(["mean", "sum", "sum/K"])) |
 
 
 def drawing(examples):
-    """Hypothesis's settings for a test with so many examples. How long one takes says nothing: the first of a kind is compiled."""
+    """Hypothesis's settings for a test with so many examples.
+
+    There is no deadline: the first example of a kind is compiled.
+    """
     return settings(
         max_examples=examples * MORE,
         derandomize=MORE == 1,
@@ -111,7 +118,11 @@ class Grown:
         self.shape = layer.output_shape(self.shape)
 
     def pools(self):
-        """The poolings that may follow: what comes out of a ReLU, or of windows that overlap, meets itself again."""
+        """The poolings that may follow.
+
+        After a ReLU, or after overlapping windows, a max-pooling would meet equal
+        numbers.
+        """
         equal = any(
             isinstance(layer, rm.ReLU | rm.MaxPool2d) for layer in self.layers[:-1]
         ) or isinstance(self.layers[-1], rm.MaxPool2d)
@@ -120,7 +131,7 @@ class Grown:
 
 @st.composite
 def nets(draw, context=False):
-    """Convolutions or linear layers, what may stand between them in any order, and a head."""
+    """Convolutions or linear layers, other layers between them, and a head."""
     images = draw(st.booleans())
     grown = Grown(
         draw(
@@ -154,7 +165,10 @@ def nets(draw, context=False):
 
 @st.composite
 def methods(draw, net):
-    """A method whose meta-gradient is the derivative of something; few steps, and small ones, lest a net that is steep runs away."""
+    """A method whose meta-gradient is the derivative of a meta-objective.
+
+    Few and small steps, so that a steep net does not diverge.
+    """
     K = draw(st.integers(1, 3))
     given = {"inner_lr": draw(st.sampled_from([0.01, 0.03])), "inner_steps": K}
     if any(isinstance(layer, Context | FiLM) for layer in net.layers):

@@ -1,6 +1,7 @@
-"""The Numba kernels against the reference kernels: every layer and loss of the ladder, in both precisions, on any number of threads.
+"""The Numba kernels against the reference kernels: every layer and loss of the ladder.
 
-One thread for most of it, as the versions for many are the same code compiled again; that they agree to the bit is a test of its own.
+Both precisions are tested. Most tests use one thread: the versions for several threads
+are the same code, compiled again, and one test compares their bits.
 """
 
 import os
@@ -52,7 +53,8 @@ def test_every_pass_of_every_loss_agrees_with_the_reference(loss, dtype):
 
 
 def test_in_float32_the_cpu_kernels_are_as_accurate_as_the_reference_on_a_net_of_real_size():
-    """Sums of a thousand float32 numbers, one after another, would stay within every tolerance above and still lose a digit."""
+    """Adding a thousand float32 numbers in order would pass the tests above and yet lose a
+    digit."""
     net = rm.conv4(5, channels=16, loss=rm.CrossEntropy("sum/K"), kernels=kernels.reference())
     method, data, ratios = rm.MAML(0.4, 1, frozen=("BatchNorm2d",)), rm.Glyphs("train"), []
     for seed in range(4):
@@ -63,7 +65,7 @@ def test_in_float32_the_cpu_kernels_are_as_accurate_as_the_reference_on_a_net_of
             for k in (CPU, REFERENCE)
         ]
         ratios.append(errors[0] / errors[1])
-    # Two roundings of one thing differ by chance; a lost digit is a factor of ten.
+    # Two roundings of one number differ by chance; a lost digit is a factor of ten.
     assert np.median(ratios) < 3, ratios
 
 
@@ -80,7 +82,8 @@ theta, v = net.init(0)[None], rng.standard_normal((5, net.num_params)).astype("f
 
 def bits(net):
     primal = net.primal(theta, x, y)
-    return hashlib.sha256(primal.loss.tobytes() + primal.grad.tobytes() + net.hvp(primal, v).tobytes()).hexdigest()
+    arrays = primal.loss, primal.grad, net.hvp(primal, v)
+    return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()
 
 seen = [bits(net.with_kernels(rm.kernels.cpu(threads=n))) for n in (1, 3)]
 for n in (1, 2, 4, 4):
@@ -136,10 +139,10 @@ def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught(kernel):
     candidate, dtype = CPU.replace(**{kernel: wrong}), np.float32
     if kernel.startswith(("cross_entropy", "squared_error")):
         losses = [loss_passes(loss, REFERENCE, dtype) for loss in cases.LOSSES]
-        wrongs = [loss_passes(loss, candidate, dtype) for loss in cases.LOSSES]
+        changed = [loss_passes(loss, candidate, dtype) for loss in cases.LOSSES]
         assert any(
             relative_error(b, a) > tolerance(dtype, 16)
-            for x, y in zip(losses, wrongs, strict=True)
+            for x, y in zip(losses, changed, strict=True)
             for a, b in zip(x, y, strict=True)
         )
     else:
@@ -177,11 +180,27 @@ def test_nan_and_infinity_go_where_they_go_in_the_reference(layer):
         assert np.array_equal(*(np.isinf(r[name]) for r in results)), name
 
 
+def test_the_winner_of_a_window_of_forty_thousand_pixels_is_found():
+    """A window of more than 32767 pixels has int32 winners; int16 would wrap around."""
+    rng, window = np.random.default_rng(0), (200, 200)
+    x, rx = (rng.standard_normal((1, 2, 3, 200, 200)) for _ in range(2))
+    y, ry, dx = np.empty((1, 2, 3, 1, 1)), np.empty((1, 2, 3, 1, 1)), np.empty_like(x)
+    winner = np.empty(y.shape, np.int32)
+    CPU.max_pool2d_forward(y, winner, x, window, window)
+    CPU.max_pool2d_gather(ry, winner, rx, window, window)
+    CPU.max_pool2d_backward(dx, winner, np.ones_like(y), window, window)
+    flat = x.reshape(6, -1)
+    assert winner.ravel().tolist() == flat.argmax(1).tolist() and winner.max() > 32767
+    assert np.array_equal(y.ravel(), flat.max(1))
+    assert np.array_equal(ry.ravel(), rx.reshape(6, -1)[range(6), flat.argmax(1)])
+    assert dx.sum() == 6 and (dx.reshape(6, -1)[range(6), flat.argmax(1)] == 1).all()
+
+
 def test_arrays_in_any_order_of_memory_and_read_only_give_the_same_bits():
     same_bits_from_any_order_of_memory(CPU)
 
 
-def test_complex_numbers_are_refused_with_the_way_out():
+def test_complex_numbers_are_refused_with_a_hint():
     x = np.zeros((1, 1, 2, 3, 3), complex)
     with pytest.raises(
         TypeError, match=r"float32 and float64, got complex128; refmaml.kernels.reference\(\)"

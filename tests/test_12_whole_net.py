@@ -1,4 +1,5 @@
-"""Whole nets as one kernel against the reference kernels, and against themselves: other threads, other chunks, memory used again."""
+"""Whole nets as one kernel: against the reference kernels, and against themselves with
+other threads, other chunks and reused memory."""
 
 import gc
 from functools import partial
@@ -12,22 +13,23 @@ from refmaml.execution.fusion import plan
 from refmaml.oracles import cases
 from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import relative_error, tolerance
-from refmaml.oracles.whole_net_checks import chain_check, nets, probe, quantities
+from refmaml.oracles.whole_net_checks import nets, probe, quantities, whole_net_check
 
 numba = pytest.importorskip("numba", reason="the cpu kernels need numba, which is not installed")
 
-from refmaml.kernels.numba_runtime.gemm_microkernel import transpose  # noqa: E402
 from refmaml.kernels.numba_runtime.memory import Memory  # noqa: E402
-from refmaml.kernels.numba_runtime.threads import share  # noqa: E402
+from refmaml.kernels.numba_runtime.threads import parallel_for  # noqa: E402
+from refmaml.kernels.numba_runtime.transpose import transpose  # noqa: E402
 from refmaml.kernels.whole_net import operations as op  # noqa: E402 (needs numba)
-from refmaml.kernels.whole_net.whole_net import Chain, chain  # noqa: E402
+from refmaml.kernels.whole_net.program import supported  # noqa: E402
+from refmaml.kernels.whole_net.whole_net import WholeNet, whole_net  # noqa: E402
 
 CPU = kernels.cpu(threads=1)
 NETS = nets()
 
 
 def with_chain(made):
-    """The cpu kernels, with `made` (operations, loss) -> chain in place of their own."""
+    """The cpu kernels, with `made` (operations, loss) -> whole net instead of their own."""
     return kernels.KernelSet("cpu", CPU.functions, empty=CPU.empty, whole_net=made)
 
 
@@ -38,12 +40,12 @@ def test_every_net_agrees_with_the_reference_kernels(name, dtype):
         NETS[name].with_kernels(CPU).whole_net(NETS[name].input_shape, np.dtype(dtype)) is not None
     )
     for shared in (False, True):
-        for check in chain_check(name, NETS[name], CPU, dtype, shared):
+        for check in whole_net_check(name, NETS[name], CPU, dtype, shared):
             assert check.passed, check
 
 
 def changed(kind, **fields):
-    """A planted error: every operation of a kind with other numbers; a function gets the old one."""
+    """A planted error: every operation of a kind with changed fields, old value -> new."""
 
     def plant(operation):
         if not isinstance(operation, kind):
@@ -91,42 +93,42 @@ def test_a_planted_error_is_caught(error):
     name, plant = PLANTED[error]
 
     def planted(operations, loss, **rest):
-        return chain([plant(o) for o in operations], loss, **rest)
+        return whole_net([plant(o) for o in operations], loss, **rest)
 
     wrong = with_chain(partial(planted, memory=Memory(), threads=1))
     assert not all(
-        check.passed for check in chain_check(name, NETS[name], wrong, np.float64, False)
+        check.passed for check in whole_net_check(name, NETS[name], wrong, np.float64, False)
     )
 
 
-class FirstOrder(Chain):
+class FirstOrder(WholeNet):
     def unrolled(self, w, rates, support, query, order, slots):
         return super().unrolled(w, rates, support, query, 1, slots)
 
 
-class LastStepOnly(Chain):
+class LastStepOnly(WholeNet):
     def unrolled(self, w, rates, support, query, order, slots):
         return super().unrolled(w, rates[:-1], support, query, order, min(slots, len(rates) - 1))
 
 
-class FirstRateThroughout(Chain):
+class FirstRateThroughout(WholeNet):
     def unrolled(self, w, rates, *rest):
         return super().unrolled(w, rates[:1] * len(rates), *rest)
 
 
-class JudgedOnWhatItLearned(Chain):
+class LossOfTheSupportSet(WholeNet):
     def unrolled(self, w, rates, support, query, *rest):
         return super().unrolled(w, rates, support, support, *rest)
 
 
 @pytest.mark.parametrize(
-    "kind", [FirstOrder, LastStepOnly, FirstRateThroughout, JudgedOnWhatItLearned]
+    "kind", [FirstOrder, LastStepOnly, FirstRateThroughout, LossOfTheSupportSet]
 )
 def test_an_error_planted_in_the_inner_loop_is_caught(kind):
     wrong = with_chain(lambda operations, loss: kind(operations, loss, Memory(), 1))
     bad = [
         check.quantity
-        for check in chain_check("mlp", NETS["mlp"], wrong, np.float64, True)
+        for check in whole_net_check("mlp", NETS["mlp"], wrong, np.float64, True)
         if not check.passed
     ]
     assert "lam_0" in bad and all(
@@ -134,7 +136,7 @@ def test_an_error_planted_in_the_inner_loop_is_caught(kind):
     )
 
 
-def test_a_linked_function_takes_no_other_types_than_its_own():
+def test_an_external_function_accepts_only_its_own_types():
     @numba.njit
     def wrong(a, rows):
         transpose((a, rows, a, a))
@@ -143,7 +145,7 @@ def test_a_linked_function_takes_no_other_types_than_its_own():
         wrong(np.zeros(4), np.zeros(1, np.int64))
 
 
-def test_exchanging_a_kernel_turns_the_chain_off_so_that_the_exchange_is_seen():
+def test_with_an_exchanged_kernel_a_net_runs_kernel_by_kernel():
     net = NETS["mlp"]
     w, x, y, _, _ = probe(net, np.float64, False)
 
@@ -156,7 +158,7 @@ def test_exchanging_a_kernel_turns_the_chain_off_so_that_the_exchange_is_seen():
     assert not np.allclose(other.primal(w, x, y).outputs, net.primal(w, x, y).outputs)
 
 
-def test_layers_without_words_and_orders_that_do_not_fit_run_layer_by_layer():
+def test_layers_and_orders_that_one_kernel_cannot_run_go_layer_by_layer():
     context = cases.conv_net(context=True)
     assert plan(context, context.input_shape) is None
     twice = rm.Sequential(
@@ -177,6 +179,18 @@ def test_layers_without_words_and_orders_that_do_not_fit_run_layer_by_layer():
         twice.gradient(theta[None], batch, y),
     )
     assert error <= tolerance(float, net_terms(twice, 5))
+
+
+def test_a_window_of_more_pixels_than_a_winner_can_count_goes_layer_by_layer():
+    def operations(window):
+        return [
+            op.Convolution(1, 200, 200, 2, 200, 200, (1, 1), (1, 1), (0, 0), 0),
+            op.MaxPool(2, 200, 200, 1, 1, window, window),
+            op.Flatten(2, 1, 1),
+            op.Matrix(2, 3, 2),
+        ]
+
+    assert supported(operations((181, 181))) and not supported(operations((182, 182)))
 
 
 @pytest.mark.parametrize("name", ["strided conv4", "max-pool conv4", "mlp"])
@@ -200,8 +214,8 @@ def test_the_bits_depend_neither_on_threads_nor_on_chunks_nor_on_the_run(name):
 
 
 @pytest.mark.parametrize("name", ["strided conv4", "mlp"])
-def test_arrays_that_may_not_be_written_give_the_same_bits(name):
-    """As JAX's arrays are when NumPy sees them."""
+def test_read_only_arrays_give_the_same_bits(name):
+    """NumPy's views of JAX's arrays are read-only."""
     net, given = NETS[name].with_kernels(CPU), probe(NETS[name], np.float64, False)[:4]
     writable = quantities(net, *given)
     for a in given:
@@ -211,9 +225,9 @@ def test_arrays_that_may_not_be_written_give_the_same_bits(name):
 
 
 def Always(operations, loss, memory, threads):
-    """A chain that takes threads for however little work."""
-    made = chain(operations, loss, memory, threads)
-    made.little = 0
+    """A whole net that runs on several threads whatever its size."""
+    made = whole_net(operations, loss, memory, threads)
+    made.serial_below = 0
     return made
 
 
@@ -228,29 +242,29 @@ def test_a_kept_pass_is_not_overwritten_by_the_passes_after_it():
     assert np.array_equal(net.hvp(primal, v), before)
 
 
-def test_memory_is_used_again_and_only_when_its_last_view_is_gone():
+def test_memory_is_reused_only_after_its_last_view_is_gone():
     memory = Memory()
     a = memory.empty((1000, 500), np.float32)
     part = a[3:7].reshape(-1)
-    place = a.__array_interface__["data"][0]
+    address = a.__array_interface__["data"][0]
     part[:] = 5
     del a
     gc.collect()
     b = memory.empty((1000, 500), np.float32)
     b[:] = 1
-    assert b.__array_interface__["data"][0] != place and (part == 5).all()
+    assert b.__array_interface__["data"][0] != address and (part == 5).all()
     del part
     gc.collect()
-    assert memory.empty((500, 1000), np.float32).__array_interface__["data"][0] == place
+    assert memory.empty((500, 1000), np.float32).__array_interface__["data"][0] == address
 
 
-def test_shared_work_is_done_once_and_its_errors_come_out():
+def test_a_parallel_loop_covers_its_range_once_and_raises_errors():
     done = np.zeros(11, int)
 
     def run(lo, hi):
         done[lo:hi] += 1
 
-    share(11, run, threads=4)
+    parallel_for(11, run, threads=4)
     assert (done == 1).all()
 
     def fails(lo, hi):
@@ -258,7 +272,7 @@ def test_shared_work_is_done_once_and_its_errors_come_out():
             raise ValueError("in a thread")
 
     with pytest.raises(ValueError, match="in a thread"):
-        share(11, fails, threads=4)
+        parallel_for(11, fails, threads=4)
 
 
 def test_a_non_finite_gradient_is_named_by_layer_and_task():

@@ -1,5 +1,9 @@
-"""The Numba CUDA kernels on Numba's simulator, in a process of its own, which must be told before it imports Numba: every kernel against
-the reference on a few numbers. (The simulator starts an operating system's thread for each of the GPU's.)"""
+"""The Numba CUDA kernels on Numba's simulator: every kernel against the reference.
+
+The simulator runs in a process of its own, because its environment variable must be set
+before Numba is imported. Arrays are tiny: each thread of the GPU is a thread of the
+operating system.
+"""
 
 import json
 import os
@@ -45,9 +49,7 @@ def test_every_kernel_agrees_with_the_reference_on_the_simulator():
     assert not {
         what: fraction for what, fraction in found["fractions"].items() if not fraction <= 1
     }
-    assert set(found["launched"]) == set(
-        discovery.collect("reference", discovery.folders())[0]
-    )
+    assert set(found["launched"]) == set(discovery.collect("reference", discovery.folders())[0])
 
 
 def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught_on_the_simulator():
@@ -55,10 +57,12 @@ def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught_on_the_simulator():
     wrong = {what for what, fraction in found["fractions"].items() if not fraction <= 1}
     assert any("BatchNorm2d" in what for what in wrong) and any("Conv2d" in what for what in wrong)
     assert any("NormActPool" in what for what in wrong)
+    assert any("far from 0" in what for what in wrong)
 
 
 def test_every_kernel_compiles_for_a_gpu(monkeypatch):
-    """The simulator runs Python, which knows no types; here they are inferred, and NVVM makes PTX of each kernel. Nothing is launched."""
+    """The simulator runs Python without types. Here types are inferred, and NVVM makes PTX
+    of each kernel; nothing is launched."""
     from numba import cuda, typeof
     from numba.cuda.cudadrv import nvvm
 
@@ -85,9 +89,7 @@ def test_every_kernel_compiles_for_a_gpu(monkeypatch):
         monkeypatch.setattr(
             import_module(f"refmaml.kernels.{operation}.numba_cuda"), "for_each", compile_only
         )
-    k = rm.kernels.KernelSet(
-        "numba_cuda", discovery.collect("numba_cuda", discovery.folders())[0]
-    )
+    k = rm.kernels.KernelSet("numba_cuda", discovery.collect("numba_cuda", discovery.folders())[0])
     for case in cases.LAYERS:
         passes(case, k, *draws(case, 1, False, np.float32))
     for case in SMALL[:1]:
@@ -99,13 +101,14 @@ def test_every_kernel_compiles_for_a_gpu(monkeypatch):
     assert len(compiled) > 25 and all(".entry" in ptx for ptx in compiled.values())
 
 
-def test_without_a_gpu_or_numba_the_set_says_so_in_one_line(monkeypatch):
+def test_without_a_gpu_or_numba_the_error_is_one_line(monkeypatch):
     from numba import cuda
 
     monkeypatch.setattr(cuda, "is_available", lambda: False)
     with pytest.raises(
         RuntimeError,
-        match="^the numba_cuda kernels: expected a GPU, got none; NUMBA_ENABLE_CUDASIM=1 .*simulator$",
+        match="^the numba_cuda kernels: expected a GPU, got none; "
+        "NUMBA_ENABLE_CUDASIM=1 .*simulator$",
     ):
         rm.kernels.numba_cuda()
     monkeypatch.setattr(factories, "importable", lambda module: False)

@@ -115,7 +115,7 @@ def test_a_replayed_training_step_has_the_bits_of_a_launched_one(gpu_kernels):
         return train(recipe, recipe.start(recipe.net.init(0)), steps=len(tasks))
 
     class Launched(MAML):
-        graph_capturable = False
+        data_independent = False
 
     tasks = [
         cases.tasks_for(net, np.random.default_rng(step), 4).astype(np.float32) for step in range(6)

@@ -1,4 +1,4 @@
-"""The checks are checked: errors planted in every layer and loss, one at a time, each of which the ladder must notice."""
+"""Errors planted in every layer and loss, one at a time: the ladder must find each."""
 
 from dataclasses import fields
 
@@ -12,7 +12,7 @@ from refmaml.oracles.layer_checks import layer_checks, loss_checks
 K = kernels.reference()
 
 
-# ---- errors in a pass: a subclass of the layer, under the same name, with one wrong pass -------------------------------------
+# ---- errors in a pass: a subclass of the layer, under the same name, with one wrong pass
 
 
 def with_wrong_pass(layer, **passes):
@@ -24,7 +24,10 @@ def with_wrong_pass(layer, **passes):
 
 
 def result_times(layer, name, place, factor):
-    """`layer` with the result of one pass multiplied; place: its index in a tuple of results, None where there is one."""
+    """`layer` with the result of one pass multiplied.
+
+    place: the index in a tuple of results, None for a single result.
+    """
 
     def wrong_pass(self, *args, **kwargs):
         out = getattr(super(type(self), self), name)(*args, **kwargs)
@@ -48,7 +51,7 @@ def filled_times(layer, name, factor):
 
 
 def without(layer, name, place):
-    """`layer` whose pass sees zeros in place of one argument: every term with that argument is dropped."""
+    """`layer` whose pass gets zeros for one argument: all its terms are dropped."""
 
     def wrong_pass(self, *args, **kwargs):
         args, a = list(args), args[place]
@@ -64,7 +67,8 @@ def without(layer, name, place):
     return with_wrong_pass(layer, **{name: wrong_pass})
 
 
-# Arguments of the passes by place: r_forward(k, w, rw, saved, rx); r_backward(k, rdw, w, rw, saved, rsaved, dy, rdy).
+# Arguments by position: r_forward(k, w, rw, saved, rx);
+# r_backward(k, rdw, w, rw, saved, rsaved, dy, rdy).
 ANYWHERE = {
     "y times 1.001": lambda layer: result_times(layer, "forward", 0, 1.001),
     "dx with the wrong sign": lambda layer: result_times(layer, "backward", None, -1),
@@ -110,7 +114,7 @@ def test_every_layer_has_at_least_five_planted_errors():
     assert min(len(errors_of(case)) for case in cases.LAYERS) >= 5
 
 
-# ---- errors in a kernel: the mistakes people make in this very operation ------------------------------------------------------
+# ---- errors in a kernel: frequent mistakes in each operation -------------------------
 
 
 def flipped(w):
@@ -218,7 +222,8 @@ KERNEL_ERRORS = {
 
 @pytest.mark.parametrize("where", KERNEL_ERRORS, ids="-".join)
 def test_an_error_planted_in_a_kernel_is_caught(where):
-    # Exact zeros and single pixels can hide a shift or a flip, so an error must show in some variant of its layer, not in all.
+    # Exact zeros and single pixels can hide a shift or a flip, so an error must show in
+    # one variant of its layer, not in all.
     planted = K.replace("planted", **KERNEL_ERRORS[where])
     affected = [case for case in cases.LAYERS if type(case.layer).__name__ == where[0]]
     assert any(not c.passed for case in affected for c in layer_checks(case, planted))

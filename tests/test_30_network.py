@@ -1,4 +1,4 @@
-"""Whole nets: gradient, Hessian and Gauss-Newton products, flat and named parameters, and what a net refuses."""
+"""Whole nets: gradients, products, flat and named parameters, and what a net refuses."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,8 @@ def test_the_hessian_operator_is_the_mean_over_tasks_and_works_with_scipy():
     )
     assert H.shape == exact.shape and H.dtype == np.float64
     top = np.linalg.eigvalsh(exact)[-1]
-    # Lanczos stops at its own residual; an eigenvalue is then off by at most that residual, here asked to be 1e-10 of it.
+    # Lanczos stops at a residual of 1e-10, and the error of an eigenvalue is at most
+    # its residual.
     assert abs(eigsh(H, k=1, which="LA", tol=1e-10)[0][0] - top) <= 1e-9 * top
     G = net.gauss_newton(theta, x, y)
     b = np.ones(net.num_params)
@@ -105,7 +106,8 @@ def test_a_product_reuses_the_stored_primal_pass_and_runs_no_forward_pass():
     primal = net.primal(theta[None], x, y)
     forward = len(calls)
     net.hvp(primal, np.ones((1, net.num_params)))
-    # Tangents only: conv(x, rw) in the first layer, conv(rx, w) + conv(x, rw) in the second.
+    # Tangents only: conv(x, rw) in the first layer, conv(rx, w) + conv(x, rw) in the
+    # second.
     assert calls[forward:] == ["conv2d_forward", "conv2d_r_forward"]
 
 

@@ -1,4 +1,4 @@
-"""What must hold of any net, layer and method, on ones that Hypothesis draws: nobody chose which layers, sizes and options meet."""
+"""Properties of all nets, layers and methods, tested on those that Hypothesis draws."""
 
 from functools import partial
 
@@ -13,7 +13,8 @@ from refmaml.doctor.cases import Case
 from refmaml.oracles import cases, complex_step, dense, whole_net_checks
 from refmaml.oracles.kernel_checks import layer_kernel_checks
 from refmaml.oracles.layer_checks import layer_checks
-from refmaml.oracles.net_checks import imaml_dense_check, net_terms, reptile_check, truth_by_steps
+from refmaml.oracles.method_checks import displacement_check, imaml_dense_check, truth_by_steps
+from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import tolerance
 
 REFERENCE, CPU = kernels.reference(), kernels.cpu()
@@ -27,8 +28,11 @@ NOTHING = 1e-9  # results that are smaller are nothing but what rounding left of
 
 
 def noise(f, rng, inputs):
-    """{quantity: by how much roundings in float32 move it}, the most of some trials near the inputs. A small net may be steep, or cancel to
-    nearly nothing, which tolerances relative to the result do not know."""
+    """{quantity: the largest change by roundings of the inputs to float32}, of some trials.
+
+    A small net may be steep, or its result may cancel to nearly 0. Tolerances relative
+    to the result do not cover that.
+    """
     moved = []
     for _ in range(TRIALS):
         near = [
@@ -37,13 +41,16 @@ def noise(f, rng, inputs):
             else a
             for a in inputs
         ]
-        single, double = f(*near), f(*whole_net_checks.exactly(*near))
+        single, double = f(*near), f(*whole_net_checks.in_float64(*near))
         moved.append({name: np.abs(single[name] - double[name]).max() for name in double})
     return {name: max(each[name] for each in moved) for name in moved[0]}
 
 
 def apart(found, exact, moved, dtype, terms):
-    """{quantity: how far `found` is from `exact`, as a part of how far rounding in `dtype` may take it}, given the `noise` of float32."""
+    """{quantity: the error of `found` as a fraction of what rounding in `dtype` may cause}.
+
+    noise: the result of the function above, for float32.
+    """
     assume(all(np.abs(a).max() > NOTHING for a in exact.values()))
     eps = np.finfo(dtype).eps
     allowed = {
@@ -61,7 +68,7 @@ def probed(net, seed, dtype, shared):
     return rng, *drawn
 
 
-# ---- the reference kernels against what knows nothing of them ------------------------------------------------------------
+# ---- the reference kernels against independent oracles -------------------------------
 
 
 @drawing(60)
@@ -151,22 +158,22 @@ def test_imaml_solves_the_dense_system_and_reptile_takes_its_steps(
     )  # I + H / lambda need not be definite
     check = imaml_dense_check(imaml, net, theta, batch)
     assert check.error <= LEEWAY * check.tolerance, check
-    assert (check := reptile_check(rm.Reptile(0.01, 3, inner_batch=2), net, theta, batch)).passed, (
-        check
-    )
+    assert (
+        check := displacement_check(rm.Reptile(0.01, 3, inner_batch=2), net, theta, batch)
+    ).passed, check
 
 
-# ---- fast kernels against the reference ----------------------------------------------------------------------------------
+# ---- fast kernels against the reference ----------------------------------------------
 
 
 def chain_apart(net, fast, seed, dtype, shared):
-    """How far all that a kernel set computes of a net is from the reference kernels' in float64."""
+    """The error of all that a kernel set computes of a net, against float64."""
     rng, *drawn = probed(net, seed, dtype, shared)
     quantities = partial(whole_net_checks.quantities, net)
     terms = 3 * (whole_net_checks.STEPS + 1) * net_terms(net, whole_net_checks.EXAMPLES)
     found, exact = (
         whole_net_checks.quantities(net.with_kernels(fast), *drawn),
-        quantities(*whole_net_checks.exactly(*drawn)),
+        quantities(*whole_net_checks.in_float64(*drawn)),
     )
     return apart(found, exact, noise(quantities, rng, drawn), dtype, terms)
 

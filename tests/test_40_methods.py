@@ -1,10 +1,11 @@
-"""Rung 4: every method's meta-gradient against the complex step through the whole inner loop, and what the check refuses."""
+"""Rung 4: every meta-gradient against the complex step through the inner loop."""
 
 import numpy as np
 import pytest
 
 import refmaml as rm
-from refmaml.oracles import cases, net_checks, unrolled
+from refmaml.methods import table
+from refmaml.oracles import cases, meta_objectives, method_checks, wrong_gradients
 
 PROMISE = 1e-12  # what the README promises of every meta-gradient in float64
 METHODS = cases.methods()
@@ -12,18 +13,18 @@ METHODS = cases.methods()
 
 def case_of(method, context):
     net = cases.conv_net(context)
-    theta, batch, margin = cases.method_case(net, unrolled.fixed_rates(net, method))
+    theta, batch, margin = cases.method_case(net, meta_objectives.fixed_rates(net, method))
     return net, theta, batch, margin
 
 
 @pytest.mark.parametrize(
     "method,context",
     METHODS,
-    ids=lambda v: net_checks.describe(v) if not isinstance(v, bool) else "",
+    ids=lambda v: method_checks.describe(v) if not isinstance(v, bool) else "",
 )
 def test_a_meta_gradient_is_the_derivative_of_the_loss_after_adaptation(method, context):
     net, theta, batch, margin = case_of(method, context)
-    check = net_checks.meta_gradient_check(
+    check = method_checks.meta_gradient_check(
         method, net, method.init(net, theta), batch, margin=margin
     )
     assert check.passed and check.error < PROMISE, check
@@ -31,9 +32,9 @@ def test_a_meta_gradient_is_the_derivative_of_the_loss_after_adaptation(method, 
 
 def test_the_check_refuses_every_wrong_meta_gradient_of_maml():
     method, net = METHODS[0][0], cases.conv_net()
-    theta, batch, _ = cases.method_case(net, unrolled.fixed_rates(net, method))
-    truth = net_checks.truth_by_steps(method, net, theta, batch)
-    checks = net_checks.planted_errors(method, net, theta, batch, truth)
+    theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
+    truth = method_checks.truth_by_steps(method, net, theta, batch)
+    checks = wrong_gradients.planted_errors(method, net, theta, batch, truth)
     assert len(checks) == 5
     for name, check in checks.items():
         assert not check.passed and check.error > 1e-3, (name, check)
@@ -41,22 +42,22 @@ def test_the_check_refuses_every_wrong_meta_gradient_of_maml():
 
 def test_the_check_refuses_a_single_entry_that_is_off_by_a_millionth():
     method, net = METHODS[0][0], cases.conv_net()
-    theta, batch, _ = cases.method_case(net, unrolled.fixed_rates(net, method))
-    truth = net_checks.truth_by_steps(method, net, theta, batch)
+    theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
+    truth = method_checks.truth_by_steps(method, net, theta, batch)
 
     def nearly(net, meta, batch):
         grad = method.meta_gradient(net, meta, batch).grad
         grad[np.abs(grad).argmax()] *= 1 + 1e-6
         return grad
 
-    assert not net_checks.meta_gradient_check(
+    assert not method_checks.meta_gradient_check(
         method, net, theta, batch, truth, candidate=nearly
     ).passed
 
 
 def test_cavia_differentiates_through_its_context_and_the_context_really_moves():
     method, net = rm.CAVIA(0.3, 5), cases.conv_net(True)
-    theta, batch, _ = cases.method_case(net, unrolled.fixed_rates(net, method))
+    theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
     out = method.meta_gradient(net, theta, batch, trace=True)
     context = net.mask(("context",))
     assert (out.grad[context] == 0).all() and (out.grad[~context] != 0).any()
@@ -66,12 +67,14 @@ def test_cavia_differentiates_through_its_context_and_the_context_really_moves()
     assert np.array_equal(
         out.trace["phi"][-1][:, ~context], np.repeat(theta[None, ~context], len(batch), 0)
     )
-    # lam_0 on the context is the derivative along its start: the complex step agrees there too.
+    # lam_0 on the context is the derivative in its start: the complex step agrees.
     x, y = batch.x_support, batch.y_support
     A = method.inner_lr * context
 
     def M(start):
-        phis = unrolled.inner_loop(net, start[None] * np.ones((len(batch), 1)), [A] * 5, x, y)
+        phis = meta_objectives.inner_loop(
+            net, start[None] * np.ones((len(batch), 1)), [A] * 5, x, y
+        )
         return net.loss(phis[-1], batch.x_query, batch.y_query).mean()
 
     from refmaml.oracles import complex_step
@@ -84,15 +87,17 @@ def test_cavia_differentiates_through_its_context_and_the_context_really_moves()
     )
 
 
-@pytest.mark.parametrize("method", cases.reptiles(), ids=net_checks.describe)
+@pytest.mark.parametrize(
+    "method", cases.methods_with(table.DISPLACEMENT), ids=method_checks.describe
+)
 def test_reptile_is_its_definition_stepped_by_hand(method):
     net, rng = cases.smooth_net(), np.random.default_rng(0)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=3)
-    check = net_checks.reptile_check(method, net, theta, batch)
+    check = method_checks.displacement_check(method, net, theta, batch)
     assert check.passed and check.error < PROMISE, check
 
 
-def test_mini_batches_deal_out_every_example_before_any_comes_again():
+def test_mini_batches_use_every_example_once_before_one_is_repeated():
     places = rm.Reptile(0.1, inner_steps=5, inner_batch=4).mini_batches(10)
     assert (
         sorted(np.concatenate(places)[:10]) == list(range(10))
@@ -147,7 +152,7 @@ def test_memory_does_not_grow_with_the_number_of_tasks():
 
 def test_the_trace_of_maml_satisfies_its_two_recursions():
     method, net = rm.MAML(0.3, 4), cases.conv_net()
-    theta, batch, _ = cases.method_case(net, unrolled.fixed_rates(net, method))
+    theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
     t = method.meta_gradient(net, theta, batch, trace=True).trace
     assert [len(t[name]) for name in ("phi", "inner_grad", "lam", "hvp")] == [5, 4, 5, 4]
     for k in range(4):
@@ -198,7 +203,7 @@ REFUSED = [
     ),
     (
         lambda: rm.MAMLPlusPlus(0.1, 3, loss_weights=(1,)),
-        "loss_weights: expected 3 weights, one for each inner step",
+        "loss_weights: expected 3 finite numbers, one for each inner step",
     ),
     (
         lambda: rm.MAML(0.1).meta_gradient(NET, THETA[1:], BATCH),
@@ -258,7 +263,8 @@ def poisoned(batch, name, task, value):
             lambda: rm.MAML(0.1, 2).meta_gradient(
                 NET, THETA, poisoned(BATCH, "x_support", 1, np.inf)
             ),
-            "support set, inner step 0: the inputs: expected finite numbers, got 1 non-finite ones in task 1",
+            "support set, inner step 0: the inputs: expected finite numbers, got 1 "
+            "non-finite ones in task 1",
         ),
         (
             lambda: rm.MAML(0.1, 2).meta_gradient(
@@ -291,7 +297,7 @@ def test_a_carried_moment_that_starts_at_zero_again_is_noticed():
 
     net, rng = cases.smooth_net(), np.random.default_rng(0)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=3)
-    check = net_checks.reptile_check(
+    check = method_checks.displacement_check(
         Forgetful(0.01, 5, optimizer="adam", moment="carried"), net, theta, batch
     )
     assert not check.passed and check.error > 1e-3

@@ -1,4 +1,4 @@
-"""Rung 5: methods on quadratics, linear regression and the two-layer linear model, whose answers are known in closed form."""
+"""Rung 5: quadratics, linear regression and the two-layer linear model."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_methods_agree_with_closed_forms(check):
 
 def test_the_implicit_jacobian_in_one_dimension_is_one_over_one_plus_curvature_over_lambda():
     for curvature, strength in [(1.0, 1.0), (3.0, 2.0), (0.1, 5.0)]:
-        # 1 / (1 + f''/lambda) and lambda / (f'' + lambda) round differently: a few units in the last place.
+        # 1 / (1 + f''/lambda) and lambda / (f'' + lambda) differ by a few roundings.
         assert relative_error(
             closed_forms.imaml_jacobian(np.array([[curvature]]), strength),
             [[1 / (1 + curvature / strength)]],
@@ -30,7 +30,8 @@ def test_maml_with_a_tiny_step_size_goes_over_into_erm_and_imaml_with_a_huge_lam
     theta = net.init(0)
     erm = rm.ERM().meta_gradient(net, theta, batch).grad
     for small in (1e-3, 1e-5):
-        # Both differ from ERM by a term proportional to alpha (or 1 / lambda) times curvatures up to 3, squared with distances.
+        # Both differ from ERM by terms of order alpha (or 1 / lambda) times curvatures
+        # up to 3.
         assert (
             relative_error(rm.MAML(small, 1).meta_gradient(net, theta, batch).grad, erm)
             < 30 * small
@@ -44,17 +45,20 @@ def test_maml_with_a_tiny_step_size_goes_over_into_erm_and_imaml_with_a_huge_lam
         )
 
 
-# ---- the theorem of Collins et al. 2022: who recovers the representation ----------------------------------------------------
+# ---- the theorem of Collins et al. 2022: which methods recover col(B_*) --------------
 
 DIM, RANK, TASKS, ALPHA, BETA = 8, 2, 24, 0.5, 0.15
 
 
 def angle_after(method, steps=1500, seed=0):
-    """The principal angle between col(B) and col(B_*) before and after meta-training on population losses, B_0 orthogonal up to
-    the scale alpha^{-1/2}, w_0 = 0: the theorem's own start (Collins et al. 2022, Theorem 1)."""
+    """The principal angle between col(B) and col(B_*) before and after meta-training.
+
+    On population losses, with the start of the theorem: B_0 orthogonal up to the scale
+    alpha^{-1/2}, w_0 = 0 (Collins et al. 2022, Theorem 1).
+    """
     model, net = rm.TwoLayerLinear(DIM, RANK, seed=seed), rm.two_layer_linear(DIM, RANK)
     rng = np.random.default_rng(seed)
-    # Within 45 degrees or so of the truth, as the theorem asks.
+    # Within about 45 degrees of B_*, a condition of the theorem.
     B = np.linalg.qr(model.basis + 0.3 * rng.standard_normal((DIM, RANK)))[0] / np.sqrt(ALPHA)
     theta = np.concatenate([B.T.ravel(), np.zeros(RANK)])
     for step in range(steps):

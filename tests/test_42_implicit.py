@@ -1,143 +1,11 @@
-"""iMAML and its conjugate gradients: dense oracles, the complex step through a converged solve, and honest statuses."""
+"""iMAML: dense oracles, the complex step through a converged solve, and what it costs."""
 
 import numpy as np
 import pytest
 
 import refmaml as rm
-from refmaml.methods.conjugate_gradients import REFERENCE, STATUSES, iterate
-from refmaml.oracles import cases, net_checks
+from refmaml.oracles import cases, method_checks
 from refmaml.oracles.tolerance import relative_error, tolerance
-
-RNG = np.random.default_rng(0)
-
-
-def spd(condition, T=3, P=12):
-    """Symmetric positive definite matrices with eigenvalues from 1/condition to 1."""
-    Q = np.linalg.qr(RNG.standard_normal((T, P, P)))[0]
-    return Q * np.geomspace(1 / condition, 1, P) @ Q.swapaxes(1, 2)
-
-
-def times(A):
-    return lambda v: np.einsum("tij,tj->ti", A, v)
-
-
-@pytest.mark.parametrize("condition", [1e0, 1e2, 1e4])
-def test_cg_agrees_with_lapack(condition):
-    A, b = spd(condition), RNG.standard_normal((3, 12))
-    out = rm.conjugate_gradients(times(A), b, maxiter=200, tol=1e-13)
-    assert (out.status == "converged").all()
-    # The error of a solution is its relative residual times the condition number at most.
-    assert relative_error(
-        out.x, np.linalg.solve(A, b[..., None])[..., 0]
-    ) <= 4 * 1e-13 * condition * np.sqrt(12)
-    assert len(out.residuals) == out.iterations.max() + 1
-
-
-def test_cg_solves_n_distinct_eigenvalues_in_n_iterations():
-    A = np.diag([1.0, 1, 2, 2, 5])[None]
-    out = rm.conjugate_gradients(times(A), np.ones((1, 5)), maxiter=10, tol=1e-12)
-    assert out.iterations.tolist() == [3] and out.status.tolist() == ["converged"]
-
-
-def test_every_status_of_cg_is_told_apart_in_one_batch():
-    A = np.stack(
-        [
-            np.eye(3),
-            np.diag([1.0, 2, 3]),
-            np.diag([1.0, 1, -1]),
-            np.diag([1.0, -1, 0]),
-            np.eye(3),
-            np.eye(3),
-        ]
-    )
-    b = np.array([[1.0, 2, 3], [1, 1, 1], [0, 0, 1], [1, 1, 0], [np.nan, 0, 0], [0, 0, 0]])
-    out = rm.conjugate_gradients(times(A), b, maxiter=1, tol=1e-12)
-    assert out.status.tolist() == [
-        "converged",
-        "maxiter",
-        "negative_curvature",
-        "breakdown",
-        "nonfinite",
-        "converged",
-    ]
-    assert np.isfinite(out.x).all() and (out.x[2:] == 0).all()
-
-
-@pytest.mark.parametrize("b", [1e30, np.inf])
-def test_what_overflows_before_the_first_iteration_is_no_solution(b):
-    out = rm.conjugate_gradients(
-        times(np.stack([np.eye(3)] * 2).astype(np.float32)),
-        np.float32([[b, b, b], [1, 1, 1]]),
-        maxiter=5,
-    )
-    assert out.status.tolist() == ["nonfinite", "converged"] and (out.x[0] == 0).all()
-
-
-@pytest.mark.parametrize("theta, size", [(1e18, 4), (1e10, 1e6)])
-def test_a_solve_that_overflows_stops_with_its_task(theta, size):
-    """The loss is a finite number still; the square of the gradient, or of a product with a direction, is none in float32."""
-    net, rng = rm.mlp((1, 1)), np.random.default_rng(0)
-    x = rng.standard_normal((3, 4, 1)).astype(np.float32)
-    x[1:] *= size  # task 0 is well
-    batch = rm.Batch(x, 0 * x, x, 0 * x)
-    with pytest.raises(rm.NonFiniteError, match="conjugate gradients.*overflow") as caught:
-        rm.IMAML(2.0, 1, 1e-20).meta_gradient(net, np.full(2, theta, np.float32), batch)
-    assert caught.value.task == 1
-
-
-def test_a_finished_system_stands_still_while_others_go_on():
-    A = np.stack([np.eye(6), np.diag(np.arange(1.0, 7))])
-    b = RNG.standard_normal((2, 6))
-    together = rm.conjugate_gradients(times(A), b, maxiter=20, tol=1e-12)
-    alone = rm.conjugate_gradients(times(A[:1]), b[:1], maxiter=20, tol=1e-12)
-    assert np.array_equal(together.x[0], alone.x[0]) and together.iterations.tolist()[0] == 1
-
-
-@pytest.mark.parametrize("P", [100, 10_000])
-def test_a_system_is_solved_to_the_same_bits_however_many_there_are(P):
-    rng = np.random.default_rng(0)
-    A, b = (
-        rng.uniform(1, 2, (3, P)).astype(np.float32),
-        rng.standard_normal((3, P)).astype(np.float32),
-    )
-    together = rm.conjugate_gradients(lambda v: A * v, b, maxiter=3)
-    for t in range(3):
-        alone = rm.conjugate_gradients(lambda v, t=t: A[t : t + 1] * v, b[t : t + 1], maxiter=3)
-        assert np.array_equal(alone.x[0], together.x[t]) and np.array_equal(
-            alone.residuals[:, 0], together.residuals[:, t]
-        )
-
-
-def test_iterations_that_nobody_looks_at_change_no_bit():
-    """What a CUDA graph records: all of them, though each system has ended, in whatever way, before."""
-    A = np.stack(
-        [
-            np.eye(3),
-            np.diag([1.0, 2, 2]),
-            np.diag([1.0, 1, -1]),
-            np.diag([1.0, -1, 0]),
-            np.eye(3),
-            np.eye(3),
-            np.eye(3) * 1e300,
-        ]
-    )
-    b = np.array(
-        [[1.0, 2, 3], [1, 1, 1], [0, 0, 1], [1, 1, 0], [np.nan, 0, 0], [0, 0, 0], [1e10, 0, 0]]
-    )
-    looked = rm.conjugate_gradients(times(A), b, maxiter=9, tol=1e-12)
-    blind = iterate(times(A), b, 9, 1e-12, REFERENCE, early_stop=False)
-    assert len(looked.residuals) == 3 and len(blind.residuals) == 10
-    assert np.array_equal(looked.x, blind.x) and np.array_equal(looked.iterations, blind.iterations)
-    assert STATUSES[blind.status].tolist() == looked.status.tolist()
-    finite = looked.status != "nonfinite"
-    assert finite.sum() == 5 and np.array_equal(
-        looked.residuals[-1, finite], blind.residuals[-1, finite]
-    )
-
-
-def test_no_iterations_give_zero_and_say_so():
-    out = rm.conjugate_gradients(times(np.eye(2)[None]), np.ones((1, 2)), maxiter=0)
-    assert out.status.tolist() == ["maxiter"] and (out.x == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -158,8 +26,8 @@ def test_imaml_agrees_with_lapack_and_with_the_complex_step_through_a_converged_
         and (out.report["cg_status"] == "converged").all()
     )
     for check in (
-        net_checks.imaml_dense_check(method, net, theta, batch),
-        net_checks.meta_gradient_check(method, net, theta, batch),
+        method_checks.imaml_dense_check(method, net, theta, batch),
+        method_checks.meta_gradient_check(method, net, theta, batch),
     ):
         assert check.passed and check.error < 1e-10, check
 
@@ -188,11 +56,11 @@ def test_the_dense_check_refuses_wrong_implicit_gradients(wrong):
             )
 
     planted = Planted(2.0, 40, solver="newton_cg", cg_steps=100, cg_tol=1e-15)
-    assert net_checks.imaml_dense_check(exact, net, theta, batch).passed
-    assert net_checks.imaml_dense_check(planted, net, theta, batch).error > 1e-2
+    assert method_checks.imaml_dense_check(exact, net, theta, batch).passed
+    assert method_checks.imaml_dense_check(planted, net, theta, batch).error > 1e-2
 
 
-def test_truncated_cg_says_that_it_is():
+def test_truncated_cg_has_the_status_maxiter():
     net, rng = cases.conv_net(), np.random.default_rng(0)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng)
     out = rm.IMAML(0.5, 5, cg_steps=2).meta_gradient(net, theta, batch, trace=True)
@@ -201,7 +69,7 @@ def test_truncated_cg_says_that_it_is():
 
 
 def passes_of(method):
-    """(forward passes, Hessian-vector products) that one meta-gradient of a chunk of tasks runs."""
+    """(forward passes, Hessian-vector products) of one meta-gradient."""
     calls = {"forward": 0, "hvp": 0}
 
     class Counted(rm.Sequential):
@@ -220,7 +88,8 @@ def passes_of(method):
     return tuple(calls.values())
 
 
-# The inner solve runs a pass at each of phi_0 .. phi_16; the pass at phi* = phi_16 serves the products too. One more on the query set.
+# The inner solve runs a pass at each of phi_0 .. phi_16. The pass at phi* = phi_16 is
+# used for the products too. There is one more pass on the query set.
 INNER_SOLVE, QUERY = 17, 1
 
 
@@ -229,7 +98,8 @@ INNER_SOLVE, QUERY = 17, 1
 )
 @pytest.mark.parametrize("cg_steps", [1, 5])
 def test_five_cg_iterations_cost_five_products_and_no_forward_pass_more(cg_steps, frozen, coupling):
-    # Where b does not adapt, dM/dtheta_b needs H_ba u_a once the solve is done: one product more, whatever cg_steps is.
+    # If b does not adapt, dM/dtheta_b needs H_ba u_a after the solve: one more product,
+    # whatever cg_steps is.
     method = rm.IMAML(2.0, 16, cg_steps=cg_steps, cg_tol=0.0, frozen=frozen)
     assert passes_of(method) == (INNER_SOLVE + QUERY, cg_steps + coupling)
 
@@ -259,7 +129,7 @@ def test_the_hessian_free_solver_gets_further_in_five_steps_than_gradient_descen
     assert residual["newton_cg"] < 0.01 * residual["gradient_descent"]
 
 
-def test_float32_runs_in_float32_to_the_end():
+def test_float32_inputs_give_float32_results():
     net, rng = cases.conv_net(), np.random.default_rng(0)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng)
     for solver in ("gradient_descent", "newton_cg"):
@@ -267,12 +137,12 @@ def test_float32_runs_in_float32_to_the_end():
         single = method.meta_gradient(net, theta.astype(np.float32), batch).grad
         assert single.dtype == np.float32
         assert relative_error(single, method.meta_gradient(net, theta, batch).grad) <= tolerance(
-            np.float32, net_checks.method_terms(method, net, batch)
+            np.float32, method_checks.method_terms(method, net, batch)
         )
 
 
-def test_newton_cg_asks_for_passes_at_arrays_of_its_own(monkeypatch):
-    """Compiled kernels copy a read-only array every time, which is what theta broadcast over tasks would be."""
+def test_newton_cg_runs_passes_at_arrays_of_its_own(monkeypatch):
+    """theta broadcast over tasks is read-only, and compiled kernels copy such arrays."""
     net, rng = cases.smooth_net(), np.random.default_rng(0)
     theta, batch, primal = cases.start(net, rng), cases.tasks_for(net, rng), net.primal
     written = []

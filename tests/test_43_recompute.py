@@ -1,4 +1,4 @@
-"""Recomputed activations: the same bits, one forward and backward pass more a step, and memory that K hardly moves."""
+"""Recomputed activations: the same bits, one more pass a step, memory independent of K."""
 
 import tracemalloc
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 
 import refmaml as rm
 from refmaml.methods import inner_loop_adjoint
-from refmaml.oracles import cases, net_checks, unrolled
+from refmaml.oracles import cases, meta_objectives, method_checks
 
 # Every method with an adjoint recursion, with whether it needs a net with context.
 DIFFERENTIATED = [
@@ -20,7 +20,7 @@ DIFFERENTIATED = [
 
 def case_of(method, context=False):
     net = cases.conv_net(context)
-    theta, batch, _ = cases.method_case(net, unrolled.fixed_rates(net, method))
+    theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
     return net, method.init(net, theta), batch
 
 
@@ -52,7 +52,7 @@ def test_the_methods_that_can_recompute_are_those_with_an_adjoint_recursion():
 @pytest.mark.parametrize(
     "method,context",
     DIFFERENTIATED,
-    ids=lambda v: net_checks.describe(v) if not isinstance(v, bool) else "",
+    ids=lambda v: method_checks.describe(v) if not isinstance(v, bool) else "",
 )
 def test_recomputed_activations_give_the_bits_of_stored_ones(method, context, trace):
     net, meta, batch = case_of(method, context)
@@ -106,7 +106,7 @@ def test_recomputing_costs_one_forward_and_one_backward_pass_a_step(recompute, f
 
 
 def growth(method, steps=(2, 12)):
-    """By how many vectors (T, P) the peak of allocated memory grows with each inner step."""
+    """The growth of the peak of memory with each inner step, in vectors (T, P)."""
     net, rng, peaks = rm.conv4(3, channels=16, image=(1, 12, 12)), np.random.default_rng(0), []
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=4)
     for K in steps:
@@ -128,13 +128,13 @@ def growth(method, steps=(2, 12)):
         (rm.IMAML(2.0), 0),
         (rm.IMAML(2.0, solver="newton_cg"), 0),
     ],
-    ids=net_checks.describe,
+    ids=method_checks.describe,
 )
 def test_memory_grows_by_the_vectors_phi_alone_or_not_at_all(method, vectors):
     assert abs(growth(method) - vectors) < 0.05
 
 
-def test_stored_activations_and_recomputed_ones_that_somebody_keeps_grow_with_every_step(
+def test_stored_activations_and_recomputed_ones_that_the_caller_keeps_grow_with_every_step(
     monkeypatch,
 ):
     assert growth(rm.MAML(0.1)) > 5

@@ -1,4 +1,4 @@
-"""The cache and the download: a file is whole or absent, and a bad one is never believed."""
+"""The cache and the download: a file is complete or absent, and a bad one is not used."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Few-shot tasks from a table of pictures: who is in them, how they are turned, and what is refused."""
+"""Few-shot tasks from a table of pictures: classes, rotations, orders, refusals."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ CLASSES, EXAMPLES = 7, 6
 
 
 def table():
-    """Pictures of four corners: class, example, and two marks that tell a quarter turn from the others."""
+    """Pictures of four corners: class, example, and two marks for the quarter turn."""
     images = np.zeros((CLASSES, EXAMPLES, 4, 4), np.uint8)
     images[:, :, 0, 0] = 255
     images[:, :, 0, 3] = 100
@@ -109,7 +109,7 @@ def test_a_shuffled_support_set_is_the_same_examples_with_their_labels_in_an_ord
 
 
 def test_mini_batches_of_shuffled_support_sets_have_every_label_equally_often():
-    """And of those by class, the same labels in each task: what a start for all tasks should not be told."""
+    """By class, the labels have the same order in all tasks; shuffled, they do not."""
     tasks, n_way, k_shot = 400, 5, 3
     places = np.concatenate(
         Reptile(0.1, inner_steps=3, inner_batch=5).mini_batches(n_way * k_shot)
@@ -120,7 +120,8 @@ def test_mini_batches_of_shuffled_support_sets_have_every_label_equally_often():
     )
     assert (by_class == by_class[:1]).all()
     counts = np.stack([np.bincount(shuffled[:, k].ravel(), minlength=n_way) for k in range(3)])
-    # Hypergeometric counts, of smaller variance than the binomial 5 tasks (1/5) (4/5): none of the 15 is beyond five deviations.
+    # Hypergeometric counts have a smaller variance than the binomial 5 tasks (1/5)
+    # (4/5): none of the 15 is beyond five deviations.
     assert abs(counts - tasks).max() < 5 * np.sqrt(5 * tasks * 0.16)
     assert (
         abs(
@@ -150,7 +151,8 @@ def test_classes_and_examples_are_drawn_uniformly():
     _, classes, examples = read(few_shot().sample(2000, n_way=3, k_shot=1, k_query=1).x_support)
     for drawn, n in ((classes, CLASSES), (examples, EXAMPLES)):
         expected = drawn.size / n
-        # Binomial counts of standard deviation below sqrt(expected): none of the 13 is beyond five of them.
+        # Binomial counts of standard deviation below sqrt(expected): none of the 13 is
+        # beyond five of them.
         assert abs(np.bincount(drawn.ravel(), minlength=n) - expected).max() < 5 * np.sqrt(expected)
 
 

@@ -1,4 +1,4 @@
-"""Glyphs: enough classes, no two alike, nothing cut off, neither trivial nor hopeless."""
+"""Glyphs: enough classes, no two alike, nothing cut off, neither too easy nor too hard."""
 
 import unicodedata
 
@@ -12,7 +12,7 @@ from refmaml.tasks.streams import build_rng
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(request):
-    """Kept from run to run; a table's name holds a checksum of the code that drew it."""
+    """Cached between runs; a table's name has a checksum of the code that drew it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(request.config.cache.mkdir("refmaml")))
         yield
@@ -56,7 +56,8 @@ def test_no_two_characters_of_any_split_look_alike(splits):
         ][np.triu_indices(n, 1)].max()
         for turns in range(4)
     )
-    # The same definition by other code: equal to the rounding of a mean over 784 pixels.
+    # The same definition by other code: equal to the rounding of a mean over 784
+    # pixels.
     assert nearest <= glyphs.ALIKE + 784 * np.finfo(float).eps
 
 
@@ -99,7 +100,8 @@ def test_every_picture_has_ink_on_an_empty_border(splits):
             data.images[..., 0],
             data.images[..., -1],
         ]
-        # A glyph may touch the last pixel of its picture, but it fills no whole side of it.
+        # A glyph may touch the last pixel of its picture, but it fills no whole side of
+        # it.
         assert all((edge == 0).any(axis=-1).all() for edge in edges)
 
 
@@ -107,7 +109,8 @@ def test_a_warped_outline_stays_inside_its_picture():
     square = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
     points, pens = warps.warped(square, np.ones(4, bool), build_rng(0), 28, 500)
     assert points.shape == (500, 4, 2) and pens.shape == (500,)
-    # Half the pen's width lies outside the outline; a few roundings of numbers up to 28 place it.
+    # Half the pen's width lies outside the outline; a few roundings of numbers up to 28
+    # place it.
     rounding = 10 * 28 * np.finfo(float).eps
     margins = pens[:, None, None] / 2 - rounding
     assert (points - margins).min() >= 0 and (points + margins).max() <= 28
@@ -125,7 +128,8 @@ def test_the_nearest_neighbour_in_pixels_is_neither_lost_nor_done(splits):
     flat = [x.reshape(400, 5, -1) for x in (batch.x_support, batch.x_query)]
     distances = ((flat[1][:, :, None] - flat[0][:, None]) ** 2).sum(axis=-1)
     accuracy = (distances.argmin(axis=-1) == batch.y_query).mean()
-    # Measured 52 %; Omniglot gives 45 %, chance is 20 %. 2000 answers are within 6 % of their mean.
+    # Measured 52 %; Omniglot gives 45 %, chance is 20 %. 2000 answers are within 6 % of
+    # their mean.
     assert 0.4 < accuracy < 0.7
 
 
@@ -154,7 +158,8 @@ def test_importing_the_tasks_loads_no_heavy_package():
     import sys
 
     code = (
-        "import sys, refmaml.tasks; heavy = {'matplotlib', 'PIL', 'scipy', 'tqdm', 'urllib.request'}; "
+        "import sys, refmaml.tasks; heavy = "
+        "{'matplotlib', 'PIL', 'scipy', 'tqdm', 'urllib.request'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     answer = subprocess.run(
@@ -163,17 +168,19 @@ def test_importing_the_tasks_loads_no_heavy_package():
     assert answer.stdout.strip() == "[]"
 
 
-def test_what_draws_and_reads_pictures_is_asked_for_in_one_line(monkeypatch, tmp_path):
+def test_a_missing_picture_library_is_named_in_one_line(monkeypatch, tmp_path):
     from refmaml import errors
 
     monkeypatch.setattr(errors, "find_spec", lambda name: None)
     with pytest.raises(
         ArgumentError,
-        match=r"^glyphs: expected matplotlib to be installed \(pip install matplotlib\), got nothing of",
+        match=r"^glyphs: expected matplotlib to be installed \(pip install "
+        r"matplotlib\), got nothing of",
     ):
         Glyphs()
     with pytest.raises(
         ArgumentError,
-        match=r"^Omniglot: expected PIL to be installed \(pip install pillow\), got nothing of that name",
+        match=r"^Omniglot: expected PIL to be installed \(pip install pillow\), got "
+        r"nothing of that name",
     ):
         drawings.read_drawings([tmp_path], 28, "nearest")

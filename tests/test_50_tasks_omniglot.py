@@ -1,4 +1,4 @@
-"""Omniglot: the real archives where there are some, and small forged ones, good and bad, everywhere."""
+"""Omniglot: the real archives if they are installed, and small forged ones."""
 
 import io
 import os
@@ -33,7 +33,10 @@ def png(value, shape=(105, 105)):
 
 
 def members():
-    """{path: bytes} of two tiny sets; drawing d of character c of a set has 20 c + d black rows."""
+    """{path: bytes} of two tiny sets.
+
+    Drawing d of character c of a set has 20 c + d black rows.
+    """
     return {
         f"{part}/{name}/{c:04d}_{d + 1:02d}.png": png(20 * (c % 5) + d)
         for part, names in FAKE.items()
@@ -265,14 +268,15 @@ def test_download_fetches_only_what_is_missing(tmp_path, monkeypatch):
 
 @pytest.fixture
 def real_root(monkeypatch, request):
-    root = Path(os.environ.get("REFMAML_OMNIGLOT", Path(__file__).parents[2] / "shared" / "data"))
+    root = Path(os.environ.get("REFMAML_DATA") or "data")
     if not all((root / f"{name}.zip").exists() or (root / name).exists() for name in drawings.SETS):
-        pytest.skip(f"no Omniglot in {root}; REFMAML_OMNIGLOT may name its folder")
-    # Kept from run to run, as reading 32 460 pictures takes long, even by the quicker resampling.
+        pytest.skip(f"no Omniglot in {root}; REFMAML_DATA names its folder")
+    # Cached between runs: 32 460 pictures take long to read.
     monkeypatch.setenv("XDG_CACHE_HOME", str(request.config.cache.mkdir("refmaml")))
     return root
 
 
+@pytest.mark.frameworks
 def test_the_real_data_have_964_and_659_characters_of_20_drawings(real_root):
     sets = [
         Omniglot(real_root, split, split_by="alphabets", resample="nearest")
@@ -280,10 +284,12 @@ def test_the_real_data_have_964_and_659_characters_of_20_drawings(real_root):
     ]
     assert [data.images.shape for data in sets] == [(964, 20, 28, 28), (659, 20, 28, 28)]
     assert [len({name.split("/")[1] for name in data.names}) for data in sets] == [30, 20]
-    # A few strokes on white: between 2 and 20 % of the pixels are ink in the mean over a set.
+    # A few strokes on white: between 2 and 20 % of the pixels are ink in the mean over
+    # a set.
     assert all(0.02 < 1 - data.images.mean() / 255 < 0.2 for data in sets)
 
 
+@pytest.mark.frameworks
 def test_the_real_data_split_into_1100_100_and_423(real_root):
     splits = [
         Omniglot(real_root, split, resample="nearest") for split in ("train", "validation", "test")

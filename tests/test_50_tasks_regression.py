@@ -1,4 +1,4 @@
-"""The distributions with real targets: shapes, formulas, and the same task whatever is sampled beside it."""
+"""Distributions with real targets: shapes, formulas, independence of the sample."""
 
 from dataclasses import FrozenInstanceError, fields
 
@@ -42,7 +42,7 @@ def test_tasks_steps_and_seeds_differ(sample):
 
 
 @pytest.mark.parametrize("sample", SAMPLERS.values(), ids=SAMPLERS)
-def test_every_array_has_the_dtype_asked_for_and_is_contiguous(sample):
+def test_every_array_has_the_requested_dtype_and_is_contiguous(sample):
     single, double = sample(3, dtype=np.float32), sample(3, dtype=np.float64)
     for a, b in zip(arrays(single), arrays(double), strict=True):
         assert a.dtype == np.float32 and b.dtype == np.float64 and a.flags.c_contiguous
@@ -85,7 +85,8 @@ def test_a_sinusoid_is_one_wave_of_an_allowed_amplitude_and_phase():
     y = np.concatenate([batch.y_support, batch.y_query], axis=1)[..., 0]
     assert abs(x).max() <= 5
     for xs, ys in zip(x, y, strict=True):
-        # A sin(x - phi) = a sin x - b cos x with a = A cos phi, b = A sin phi: two unknowns, 20 equations.
+        # A sin(x - phi) = a sin x - b cos x with a = A cos phi, b = A sin phi: two
+        # unknowns, 20 equations.
         (a, b), residual, *_ = np.linalg.lstsq(np.stack([np.sin(xs), -np.cos(xs)], 1), ys)
         assert (
             residual < 20 * (20 * EPS * 5) ** 2
@@ -111,15 +112,17 @@ def test_linear_regression_without_noise_is_solved_exactly_by_one_weight_vector(
     batch = LinearRegression(3, noise=0.0).sample(5, 8, 8)
     for xs, ys, xq, yq in zip(*arrays(batch), strict=True):
         w = np.linalg.lstsq(xs, ys)[0]
-        # Least squares is backward stable: the error is eps times the condition number times the size.
+        # Least squares is backward stable: the error is eps times the condition number
+        # times the size.
         assert (
             abs(xq @ w - yq).max() < 8 * EPS * np.linalg.cond(xs) * abs(xq).max() * abs(w).sum() * 8
         )
 
 
-def test_noise_has_the_standard_deviation_asked_for():
+def test_noise_has_the_given_standard_deviation():
     quiet, loud = (LinearRegression(3, noise=n).sample(200, 50, 50).y_support for n in (0.0, 0.7))
-    # 10 000 normal draws: their standard deviation is known to 1/sqrt(20 000) of itself; five of those.
+    # 10 000 normal draws: their standard deviation is known to 1/sqrt(20 000) of
+    # itself; five of those.
     assert abs((loud - quiet).std() / 0.7 - 1) < 5 / np.sqrt(20_000)
 
 
@@ -140,7 +143,8 @@ def test_the_whitened_design_has_the_identity_as_its_covariance():
     batch = TwoLayerLinear(6, 2).population(3)
     assert batch.x_support.shape == (3, 6, 6) and batch.y_support.shape == (3, 6, 1)
     for x in (batch.x_support, batch.x_query):
-        # Off the diagonal every term is an exact zero; on it, (sqrt d)^2 / d is 1 to two roundings.
+        # Off the diagonal every term is an exact zero; on it, (sqrt d)^2 / d is 1 to
+        # two roundings.
         assert abs(x.transpose(0, 2, 1) @ x / 6 - np.eye(6)).max() <= 2 * EPS
 
 
@@ -162,7 +166,7 @@ def test_the_population_and_the_samples_share_their_tasks():
     data = TwoLayerLinear(6, 2)
     population, sampled = data.population(5, seed=2, step=1), data.sample(5, 9, 9, seed=2, step=1)
     true_weights = population.y_support / np.sqrt(6)
-    # Six products of numbers below ten, each rounded, and the sums rounded: far less than 540 units of EPS.
+    # Six products of numbers below ten and their sums: far less than 540 EPS.
     assert abs(sampled.x_query @ true_weights - sampled.y_query).max() < 540 * EPS
 
 

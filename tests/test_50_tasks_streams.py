@@ -1,4 +1,4 @@
-"""Streams: the address (seed, step, task) of a task is all that its randomness depends on."""
+"""Streams: a task's random numbers depend on its address (seed, step, task) only."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,8 @@ def test_neighbouring_streams_are_uncorrelated():
     addresses = [(0, step, task) for step in range(6) for task in range(6)]
     numbers = np.array([task_rng(*address).standard_normal(1000) for address in addresses])
     correlations = np.corrcoef(numbers)[np.triu_indices(36, 1)]
-    # 630 correlations of standard deviation 1/sqrt(1000): the largest passes 5 of them once in 2800 draws.
+    # 630 correlations of standard deviation 1/sqrt(1000): the largest passes 5 of them
+    # once in 2800 draws.
     assert abs(correlations).max() < 5 / np.sqrt(1000)
 
 
@@ -59,11 +60,13 @@ def test_no_tasks_are_refused(tasks):
 
 def test_random_orthonormal_columns_are_orthonormal():
     q = random_orthonormal(build_rng(0), 9, 4)
-    # Householder QR is backward stable: |Q'Q - I| is a small multiple of eps times the column length.
+    # Householder QR is backward stable: |Q'Q - I| is a small multiple of eps times the
+    # column length.
     assert abs(q.T @ q - np.eye(4)).max() < 9 * np.finfo(float).eps
 
 
 def test_random_orthonormal_signs_are_not_lapacks():
     corners = [random_orthonormal(build_rng(0, i), 3, 3)[0, 0] > 0 for i in range(400)]
-    # A fair coin 400 times: 5 standard deviations of 10 each about 200; LAPACK's own sign gives 0 or 400.
+    # A fair coin 400 times: 5 standard deviations of 10 each about 200; LAPACK's own
+    # sign gives 0 or 400.
     assert 150 < sum(corners) < 250

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from refmaml.training import Row
-from refmaml.training.curve import draw, smoothed, write_csv, write_png
+from refmaml.training.curve import write_csv
+from refmaml.training.plot import draw, running_mean, write_png
 
 EPS = np.finfo(float).eps
 ROWS = [Row(1, 2 / 3, 0.2, 1e-17, 0.25), Row(2, float(np.float32(0.1)), 0.4, 3.0, 0.5)]
@@ -41,7 +42,9 @@ def test_smoothing_is_the_mean_over_neighbours(window):
     values = np.random.default_rng(0).standard_normal(12)
     expected = [values[max(0, i - window // 2) : i + window // 2 + 1].mean() for i in range(12)]
     # a difference of two running sums of at most 12 numbers near 1
-    assert np.abs(smoothed(values, window) - expected).max() <= 2 * 12 * EPS * np.abs(values).sum()
+    assert (
+        np.abs(running_mean(values, window) - expected).max() <= 2 * 12 * EPS * np.abs(values).sum()
+    )
 
 
 def test_the_picture_has_a_panel_for_accuracy_and_for_cg_residuals_where_there_are_any(tmp_path):

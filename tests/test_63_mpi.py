@@ -195,13 +195,13 @@ import os, signal, sys
 from mpi4py import MPI
 from refmaml.cli import main
 from refmaml.training import evaluation
-judged = evaluation.judged
+query_metric = evaluation.query_metric
 
 def stopped(*arguments):
     if MPI.COMM_WORLD.rank == 1:
         os.kill(os.getpid(), signal.SIGTERM)
-    return judged(*arguments)
-evaluation.judged = stopped
+    return query_metric(*arguments)
+evaluation.query_metric = stopped
 raise SystemExit(main(sys.argv[1:]))
 """
 

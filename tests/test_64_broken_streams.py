@@ -14,8 +14,9 @@ from small_runs import ROOT, SMALL, left, run
 
 from refmaml.cli import main
 from refmaml.errors import DataError
+from refmaml.storage import atomic
 from refmaml.storage.locks import sole_writer
-from refmaml.training import Row, advance, checkpoint, curve, files, trainer
+from refmaml.training import Row, advance, checkpoint, files, plot, trainer
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
@@ -160,7 +161,7 @@ def test_a_run_that_diverges_where_its_curve_cannot_be_written_says_both(capsys,
 
 def test_a_curve_that_goes_beyond_all_bounds_is_drawn_without_a_word():
     rows = [Row(t, 1.0, 0.5, 10.0 ** (308 if t % 2 else -300), t) for t in range(1, 60)]
-    curve.write_png("curve.png", rows)
+    plot.write_png("curve.png", rows)
     assert os.path.getsize("curve.png") > 0
 
 
@@ -185,13 +186,14 @@ def test_a_disk_that_fails_while_a_folder_is_synced_is_still_told(monkeypatch):
 
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(OSError, match="Input/output"):
-        files.sync_folder(".")
+        atomic.sync_folder(".")
 
 
-def test_a_pipe_is_not_replaced_by_a_file():
+def test_a_pipe_without_a_reader_is_one_line_and_stays_a_pipe():
     os.mkfifo("pipe")
     with pytest.raises(
-        DataError, match="pipe: expected a file that can be written, got a device or a pipe"
+        DataError,
+        match="pipe: expected a file that can be written, got a pipe that no process reads",
     ):
         files.write_json("pipe", 1)
     assert stat.S_ISFIFO(os.stat("pipe").st_mode)

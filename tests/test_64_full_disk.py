@@ -108,7 +108,9 @@ def test_a_save_on_the_way_that_fails_is_told_and_tried_again(capsys, monkeypatc
         save(*arguments)
 
     capsys.readouterr()
-    monkeypatch.setattr(trainer, "APART", 0)  # saves after every step, however long one takes
+    monkeypatch.setattr(
+        trainer, "MIN_SAVE_PAUSE", 0
+    )  # saves after every step, however long one takes
     monkeypatch.setattr(checkpoint, "save", sometimes)
     assert run("--steps", "8", "--save-every", "1e-9") == 0
     err = capsys.readouterr().err.splitlines()

@@ -15,7 +15,14 @@ from refmaml import errors
 from refmaml.cli import main
 from refmaml.errors import ArgumentError, DataError
 from refmaml.training import Evaluation, Progress, Row, monitor
-from refmaml.training.monitor import APART, EVERY, SHARE, TAGS, Events, Picture
+from refmaml.training.monitor import (
+    EVENT_INTERVAL,
+    INTERVAL,
+    MAX_DRAW_FRACTION,
+    TAGS,
+    Events,
+    Picture,
+)
 
 SMALL = [
     "--data",
@@ -70,13 +77,13 @@ def drawings(monkeypatch, clock, cost, step_time, total):
 
 def test_a_cheap_picture_is_drawn_every_few_seconds(monkeypatch):
     times = drawings(monkeypatch, Clock(), cost=0.01, step_time=0.5, total=100)
-    assert np.all(np.diff(times) >= EVERY) and np.all(np.diff(times) <= EVERY + 1)
+    assert np.all(np.diff(times) >= INTERVAL) and np.all(np.diff(times) <= INTERVAL + 1)
 
 
 def test_drawing_takes_a_small_share_of_the_time_however_long_it_takes(monkeypatch):
     for cost in (0.5, 2.0):
         times = drawings(monkeypatch, Clock(), cost, step_time=0.1, total=2000)
-        assert len(times) > 5 and cost * len(times) <= SHARE * 2000 + cost
+        assert len(times) > 5 and cost * len(times) <= MAX_DRAW_FRACTION * 2000 + cost
 
 
 def test_a_run_with_plot_draws_its_curve_at_once_and_at_the_end(folder):
@@ -107,7 +114,7 @@ def test_a_picture_that_cannot_be_written_is_said_at_once_but_ends_no_run_later(
         clock.now += 1000
         picture(progress(1))
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.endswith("; training goes on without the picture\n")
+    assert said.count("\n") == 1 and said.endswith("; training continues without the picture\n")
     picture.conclude(progress(1), None)
     assert capsys.readouterr().err == ""
 
@@ -203,7 +210,7 @@ def test_of_quick_steps_some_have_events_and_the_last_always(folder):
     clock = Clock()
     events = Events(folder / "tb", progress(0), clock)
     for step in range(1, 101):
-        clock.now += APART / 10
+        clock.now += EVENT_INTERVAL / 10
         events(progress(step))
     events.close()
     steps = sorted(scalars(events_in("tb")))
@@ -254,14 +261,14 @@ def test_a_disk_that_fills_ends_the_events_and_not_the_run(folder, capsys):
         records._writer.close()
         records._writer = full
         for step in range(1, 51):  # more than wait in any queue
-            clock.now += EVERY
+            clock.now += INTERVAL
             events(progress(step))
         events.conclude(progress(50), RESULT)
         events.close()
         full.raw.close()  # what it holds back cannot be written
     assert capsys.readouterr().err == (
         f"refmaml: {folder / 'tb'}: expected a folder that can be written, got No space left on device; "
-        "training goes on without events\n"
+        "training continues without events\n"
     )
 
 
@@ -270,7 +277,7 @@ def test_events_are_on_disk_within_seconds(folder):
     clock = Clock()
     events = Events(folder / "tb", progress(0), clock)
     for step in (1, 2):
-        clock.now += EVERY
+        clock.now += INTERVAL
         events(progress(step))
     assert scalars(events_in("tb")).keys() == {1, 2}
     events.close()

@@ -75,7 +75,7 @@ def test_without_out_every_run_gets_a_folder_of_its_own():
 
 
 def test_a_run_that_goes_on_takes_its_time_left_from_its_own_steps(monkeypatch, capsys):
-    monkeypatch.setattr(report.launch, "shown_on_terminal", lambda: True)
+    monkeypatch.setattr(report.mpi, "shown_on_terminal", lambda: True)
     with report.progress(60_000, False, done=50_000) as show:
         show.bar.start_t -= 10  # began ten seconds ago, and took a hundred steps
         show(Progress(np.zeros(1), {}, Rows.of(np.ones((50_100, len(Row._fields)))), 50_100))

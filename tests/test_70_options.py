@@ -103,7 +103,7 @@ def test_every_method_trains_whatever_the_data(method, data):
     start = recipe.start(net.init(0, config["dtype"]))
     now = advance(recipe, start)
     assert now.meta.dtype == np.float64 and (now.meta != start.meta).any()
-    assert np.isfinite(problem.make_judge(config, net, method, len(now.meta))(now.meta).mean)
+    assert np.isfinite(problem.make_evaluator(config, net, method, len(now.meta))(now.meta).mean)
 
 
 def test_support_sets_are_shuffled_for_reptile_unless_told_otherwise_and_for_no_other():

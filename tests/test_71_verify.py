@@ -1,4 +1,4 @@
-"""`refmaml verify`: its table, its JSON and its exit status, with kernels that are right and with one that is not."""
+"""`refmaml verify`: its table, its JSON and its exit status, right and wrong kernels."""
 
 import json
 
@@ -6,14 +6,14 @@ import pytest
 
 from refmaml import kernels
 from refmaml.cli import main
-from refmaml.oracles import ladder
+from refmaml.oracles import cases, ladder
 from refmaml.oracles.kernel_checks import kernel_checks
 from refmaml.oracles.tolerance import Check
 
 
 @pytest.fixture
 def short_ladder(monkeypatch):
-    """The ladder's first, second and fifth section only: the rest is what tests 30 to 42 run."""
+    """Two sections of the ladder only: tests 20 to 42 run the others."""
 
     def short(kernel_set, whole=True):
         yield "layers and losses", ladder.layers(kernel_set)
@@ -79,7 +79,7 @@ def test_a_kernel_that_raises_costs_its_own_rows_and_says_why():
     assert any("MaxPool2d" in c.subject for c in failed) and len(rows) - len(failed) > 100
 
 
-def test_only_rung_7_is_asked_for_where_there_is_one(capsys, monkeypatch):
+def test_against_reference_runs_rung_7_only(capsys, monkeypatch):
     monkeypatch.setattr(
         "refmaml.cli.verify.kernel_set", lambda name: kernels.reference().replace("copy")
     )
@@ -138,3 +138,20 @@ def test_an_unwritable_file_is_one_clear_line(short_ladder, capsys, tmp_path):
         error.startswith("refmaml: --json: expected a file that can be written")
         and error.count("\n") == 1
     )
+
+
+def test_operations_that_a_kernel_set_lacks_are_listed(short_ladder, capsys, monkeypatch):
+    partial = kernels.reference().replace("reference")
+    partial.missing = ("film_forward", "linear_forward")
+    monkeypatch.setattr("refmaml.cli.verify.kernel_set", lambda name: partial)
+    monkeypatch.setattr(ladder, "ladder", lambda kernel_set, whole: [])
+    assert main(["verify"]) == 0
+    assert "on the reference kernels: film_forward, linear_forward" in capsys.readouterr().out
+
+
+def test_nets_without_weights_in_their_first_layer_are_on_the_ladder():
+    """A net may begin with batch-norm, a pooling or an activation."""
+    rows = list(ladder.nets_without_weights_first(kernels.reference()))
+    failed = [f"{row.subject}: {row.quantity}, {row.oracle}" for row in rows if not row.passed]
+    assert not failed, failed
+    assert len(rows) == 5 * len(cases.nets_without_weights_first())

@@ -1,4 +1,6 @@
-"""Functions that give the doctor nothing to judge: each gets one clear line, and exit status 2."""
+"""Functions that return no gradient: each gets one clear line."""
+
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from refmaml.autodiff.formulas import why_not
 
 
 def complaint(fn, method=MAML, **options):
-    """The one line that an examination ends in."""
+    """The one line of the ArgumentError that a check ends in."""
     with pytest.raises(rm.ArgumentError) as caught:
         rm.check_meta_gradient(
             fn, method, probes=options.pop("probes", ("mlp",)), repeats=0, **options
@@ -24,10 +26,10 @@ def raising(problem, params, batch):
 
 
 def broken(change):
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         return change(maml(problem, params, batch))
 
-    return patient
+    return function
 
 
 def with_(**changes):
@@ -83,7 +85,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_function_that_gives_nothing_to_judge_gets_one_line(name):
+def test_a_function_without_a_gradient_gets_one_line(name):
     fn, words = CASES[name]
     assert words in complaint(fn)
 
@@ -101,17 +103,17 @@ def centring(problem, params, batch):
 @pytest.mark.parametrize(
     ("fn", "name"), [(writing, "params['0.weight']"), (centring, "batch.x_support")]
 )
-def test_a_function_that_writes_into_its_inputs_is_told_which(fn, name):
+def test_an_input_that_the_function_writes_into_is_named(fn, name):
     assert f"{name}: expected inputs that are left as they are" in complaint(fn)
 
 
 def test_adding_entries_to_the_dict_of_parameters_is_no_write():
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         out = maml(problem, dict(params), batch)
         params["mine"] = np.zeros(1)
         return out
 
-    assert rm.check_meta_gradient(patient, MAML, probes=("mlp",), repeats=0)
+    assert rm.check_meta_gradient(function, MAML, probes=("mlp",), repeats=0)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_a_function_of_other_arguments_is_refused(fn, words):
         ({"probes": ()}, "at least one"),
     ],
 )
-def test_options_that_mean_nothing_are_refused(options, words):
+def test_arguments_without_a_meaning_are_refused(options, words):
     assert words in complaint(maml, **{"method": MAML, **options})
 
 
@@ -149,27 +151,41 @@ def test_a_two_argument_function_needs_its_net():
     )
 
 
-def test_a_method_that_fits_no_probe_says_so():
+def test_a_method_that_fits_no_case_is_refused():
     assert "adapts" in complaint(maml, rm.MAML(0.1, 2, adapts=("17.weight",)))
 
 
-def test_a_framework_that_is_not_there_is_named(monkeypatch):
+def test_a_framework_that_is_not_installed_is_named(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "torch", None)
     assert "framework: expected torch to be installed" in complaint(maml, framework="torch")
 
 
-# ---- tensors ---------------------------------------------------------------------------------------------------------
+def test_the_extras_that_install_cupy_are_named(monkeypatch):
+    """There is no extra called cupy."""
+    import sys
+    import tomllib
+    from pathlib import Path
+
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    line = complaint(maml, framework="cupy")
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    named = re.findall(r"refmaml\[(\w+)\]", line)
+    assert named == ["cuda12", "cuda13"]
+    assert set(named) <= set(project["project"]["optional-dependencies"])
+
+
+# ---- tensors ---------------------------------------------------------------------------
 
 
 def torch_broken(change):
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         from torch_implementations import torch_maml
 
         return change(torch_maml(problem, params, batch))
 
-    return patient
+    return function
 
 
 @pytest.mark.parametrize(
@@ -195,11 +211,11 @@ def test_tensors_that_cannot_be_judged_get_one_line(change, words):
     assert words in complaint(torch_broken(change), framework="torch", probes=("quadratic",))
 
 
-def test_writing_into_a_tensor_is_noticed():
+def test_writing_into_a_tensor_is_an_error():
     if reason := why_not("torch"):
         pytest.skip(reason)
 
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         from torch_implementations import torch_maml
 
         out = torch_maml(problem, params, batch)
@@ -207,7 +223,7 @@ def test_writing_into_a_tensor_is_noticed():
         return out
 
     assert "params['0.weight']: expected inputs that are left as they are" in complaint(
-        patient, framework="torch", probes=("quadratic",)
+        function, framework="torch", probes=("quadratic",)
     )
 
 
@@ -215,18 +231,18 @@ def test_a_jax_gradient_in_bfloat16_gets_one_line():
     if reason := why_not("jax"):
         pytest.skip(reason)
 
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         return {n: p.astype("bfloat16") for n, p in params.items()}
 
-    assert "got bfloat16" in complaint(patient, framework="jax", probes=("quadratic",))
+    assert "got bfloat16" in complaint(function, framework="jax", probes=("quadratic",))
 
 
-def test_an_array_of_another_framework_is_read_all_the_same():
+def test_an_array_of_another_framework_is_read():
     if reason := why_not("torch"):
         pytest.skip(reason)
     import torch
 
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         return {n: torch.from_numpy(g) for n, g in maml(problem, params, batch).items()}
 
-    assert rm.check_meta_gradient(patient, MAML, probes=("mlp",), repeats=0)
+    assert rm.check_meta_gradient(function, MAML, probes=("mlp",), repeats=0)

@@ -1,6 +1,5 @@
-"""Mistakes that are in no dictionary: called wrong, given no name, and located to the first stage and tensor that disagree."""
-
-from types import SimpleNamespace
+"""Mistakes that are not in the dictionary are called wrong, get no name, and are located: the
+first stage and tensor that disagree."""
 
 import numpy as np
 import pytest
@@ -13,10 +12,9 @@ from implementations import (
     REPTILE,
     adapting,
     average,
-    back,
     descend,
-    dot,
     maml,
+    meta_sgd,
     one_task,
     plus,
     proximal,
@@ -24,6 +22,7 @@ from implementations import (
     times,
 )
 from torch_implementations import torch_adapt, torch_rates
+from wrong_implementations_stages import located, recursion, times_factor, with_wrong_derivatives
 
 import refmaml as rm
 from refmaml.autodiff.formulas import why_not
@@ -31,60 +30,17 @@ from refmaml.autodiff.formulas import why_not
 SMOOTH = ("quadratic", "mlp")
 
 
-def located(fn, method=MAML, probes=("mlp",), **options):
-    """(stage, tensor) of the first finding, once the verdict is seen to be without a name."""
-    options = {"precision": "float64", "repeats": 0, "seconds": 0.5, **options}
-    report = rm.check_meta_gradient(fn, method, probes=probes, **options)
-    assert report.verdict == "wrong" and report.diagnosis.startswith(
-        "no mistake of the dictionary"
-    ), str(report)
-    assert report.stages, str(report)
-    return report.stages[0]
-
-
-def strange(problem, gradient=None, hvp=None, query=None):
-    """The problem with one of its derivatives spoilt: each a function of {name: array}."""
-    return SimpleNamespace(
-        method=problem.method,
-        net=problem.net,
-        gradient=lambda w, x, y: (gradient or (lambda g: g))(problem.gradient(w, x, y)),
-        hvp=lambda w, x, y, v: (hvp or (lambda h: h))(problem.hvp(w, x, y, v)),
-        query=lambda w, x, y: (query or (lambda g: g))(problem.gradient(w, x, y)),
-    )
-
-
-def spoilt(name, factor):
-    return lambda named: {n: a * (factor if n == name else 1) for n, a in named.items()}
-
-
-def recursion(problem, params, batch, **spoil):
-    """MAML on spoilt derivatives."""
-    p, rows = strange(problem, **spoil), []
-    for xs, ys, xq, yq in tasks(batch):
-        A = adapting(problem, params)
-        phis = descend(p, params, xs, ys, A, problem.method.inner_steps)
-        rows.append(
-            back(
-                p,
-                phis,
-                xs,
-                ys,
-                A,
-                p.query(phis[-1], xq, yq),
-                0.0 if isinstance(problem.method, rm.FirstOrderMAML) else 1.0,
-            )
-        )
-    return average(rows)
-
-
 @pytest.mark.parametrize("name", ["0.weight", "2.bias"])
 def test_an_inner_gradient_that_is_off_in_one_tensor_is_found_from_the_meta_gradient_alone(name):
-    assert located(lambda *a: recursion(*a, gradient=spoilt(name, 1.3))) == ("inner gradient", name)
+    assert located(lambda *a: recursion(*a, gradient=times_factor(name, 1.3))) == (
+        "inner gradient",
+        name,
+    )
 
 
 @pytest.mark.parametrize("name", ["0.weight", "0.bias", "2.weight"])
 def test_a_hessian_vector_product_that_is_off_in_one_tensor_is_found(name):
-    assert located(lambda *a: recursion(*a, hvp=spoilt(name, 0.9))) == (
+    assert located(lambda *a: recursion(*a, hvp=times_factor(name, 0.9))) == (
         "Hessian-vector product",
         name,
     )
@@ -138,19 +94,19 @@ def test_tasks_that_are_not_averaged_are_found():
 
 
 @pytest.mark.parametrize(
-    ("method", "spoil", "expected"),
+    ("method", "wrong", "expected"),
     [
-        (FOMAML, {"gradient": spoilt("2.weight", 1.3)}, ("inner gradient", "2.weight")),
-        (ANIL, {"hvp": spoilt("0.weight", 0.9)}, ("Hessian-vector product", "0.weight")),
+        (FOMAML, {"gradient": times_factor("2.weight", 1.3)}, ("inner gradient", "2.weight")),
+        (ANIL, {"hvp": times_factor("0.weight", 0.9)}, ("Hessian-vector product", "0.weight")),
     ],
 )
-def test_other_methods_with_an_inner_loop_are_taken_apart_as_well(method, spoil, expected):
-    assert located(lambda *a: recursion(*a, **spoil), method) == expected
+def test_a_wrong_stage_of_other_methods_with_an_inner_loop_is_located(method, wrong, expected):
+    assert located(lambda *a: recursion(*a, **wrong), method) == expected
 
 
-def test_reptile_is_taken_apart():
-    def patient(problem, params, batch):
-        p = strange(problem, gradient=spoilt("0.bias", 1.3))
+def test_a_wrong_stage_of_reptile_is_located():
+    def function(problem, params, batch):
+        p = with_wrong_derivatives(problem, gradient=times_factor("0.bias", 1.3))
         return average(
             [
                 plus(
@@ -164,19 +120,19 @@ def test_reptile_is_taken_apart():
             ]
         )
 
-    assert located(patient, REPTILE) == ("inner gradient", "0.bias")
+    assert located(function, REPTILE) == ("inner gradient", "0.bias")
 
 
 @pytest.mark.parametrize(
-    ("spoil", "expected"),
+    ("wrong", "expected"),
     [
-        ({"hvp": spoilt("2.weight", 0.9)}, ("linear system", None)),
-        ({"query": spoilt("0.weight", 1.1)}, ("query gradient", "0.weight")),
+        ({"hvp": times_factor("2.weight", 0.9)}, ("linear system", None)),
+        ({"query": times_factor("0.weight", 1.1)}, ("query gradient", "0.weight")),
     ],
 )
-def test_imaml_is_taken_apart(spoil, expected):
-    def patient(problem, params, batch):
-        p, lam, rows = strange(problem, **spoil), problem.method.regularization, []
+def test_a_wrong_stage_of_imaml_is_located(wrong, expected):
+    def function(problem, params, batch):
+        p, lam, rows = with_wrong_derivatives(problem, **wrong), problem.method.regularization, []
         for xs, ys, xq, yq in tasks(batch):
             phi = proximal(problem, params, xs, ys, lam)
             names = list(params)
@@ -202,25 +158,27 @@ def test_imaml_is_taken_apart(spoil, expected):
             )
         return average(rows)
 
-    stage, tensor = located(patient, IMAML)
+    stage, tensor = located(function, IMAML)
     assert stage == expected[0] and expected[1] in (None, tensor)
 
 
-def test_meta_sgd_s_step_sizes_are_looked_at_as_well():
-    from implementations import meta_sgd
+def test_a_wrong_stage_of_meta_sgd_is_located():
 
-    patient = located(
-        lambda p, w, b: meta_sgd(strange(p, hvp=spoilt("2.weight", 0.9)), w, b), META_SGD
+    function = located(
+        lambda p, w, b: meta_sgd(
+            with_wrong_derivatives(p, hvp=times_factor("2.weight", 0.9)), w, b
+        ),
+        META_SGD,
     )
-    assert patient == ("Hessian-vector product", "2.weight")
+    assert function == ("Hessian-vector product", "2.weight")
 
 
-def test_a_single_inner_gradient_that_torch_detaches_is_found():
+def test_a_single_detached_inner_gradient_in_torch_is_located():
     if reason := why_not("torch"):
         pytest.skip(reason)
     import torch
 
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         losses, start = [], {n: p.clone().requires_grad_() for n, p in params.items()}
         for xs, ys, xq, yq in tasks(batch):
             phi, rates = start, torch_rates(problem, params)
@@ -234,11 +192,11 @@ def test_a_single_inner_gradient_that_torch_detaches_is_found():
         grads = torch.autograd.grad(torch.stack(losses).mean(), list(start.values()))
         return dict(zip(start, grads, strict=True))
 
-    stage, _ = located(patient, framework="torch")
+    stage, _ = located(function, framework="torch")
     assert stage == "Hessian-vector product"
 
 
-def test_a_function_that_cannot_be_asked_anything_else_is_wrong_all_the_same():
+def test_a_function_that_fails_under_other_conditions_is_still_wrong():
     def particular(problem, params, batch):
         assert problem.name == "mlp" and len(batch.x_query) > 1
         return {n: g + 0.1 * g**2 for n, g in maml(problem, params, batch).items()}
@@ -249,79 +207,11 @@ def test_a_function_that_cannot_be_asked_anything_else_is_wrong_all_the_same():
     assert (
         report.verdict == "wrong"
         and not report.stages
-        and "first seen on the mlp probe, in" in report.diagnosis
+        and "first seen on the mlp case, in" in report.diagnosis
     )
 
 
-# ---- stages that the function returned -------------------------------------------------------------------------------
-
-
-def returned(problem, params, batch, spoil=None, **more):
-    """MAML with everything on the way: an object with grad, loss, inner_grad, phi, query_grad, hvp."""
-    p, A, K = (
-        strange(problem, **(spoil or {})),
-        adapting(problem, params),
-        problem.method.inner_steps,
-    )
-    rows = {
-        "grad": [],
-        "loss": [],
-        "inner_grad": [[] for _ in range(K)],
-        "phi": [[] for _ in range(K)],
-        "query_grad": [],
-        "hvp": [[] for _ in range(K)],
-    }
-    for xs, ys, xq, yq in tasks(batch):
-        phis = descend(p, params, xs, ys, A, K)
-        lam = p.query(phis[-1], xq, yq)
-        rows["loss"].append(problem.loss(phis[-1], xq, yq))
-        rows["query_grad"].append(lam)
-        for k in range(K - 1, -1, -1):
-            product = p.hvp(phis[k], xs, ys, times(A, lam))
-            rows["inner_grad"][k].append(p.gradient(phis[k], xs, ys))
-            rows["phi"][k].append(phis[k + 1])
-            rows["hvp"][k].append(product)
-            lam = plus(-1, product, lam)
-        rows["grad"].append(lam)
-
-    def stacked(of_tasks):
-        return {n: np.stack([r[n] for r in of_tasks]) for n in of_tasks[0]}
-
-    return {
-        "grad": average(rows["grad"]),
-        "loss": rows["loss"],
-        "query_grad": stacked(rows["query_grad"]),
-        **{name: [stacked(step) for step in rows[name]] for name in ("inner_grad", "phi", "hvp")},
-        **more,
-    }
-
-
-def test_stages_of_a_right_function_are_read_and_agree():
-    assert rm.check_meta_gradient(returned, MAML, probes=("mlp",), repeats=0)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "expected"),
-    [
-        ({"gradient": spoilt("2.bias", 1.3)}, ("inner gradient", "2.bias")),
-        ({"query": spoilt("2.weight", 1.3)}, ("query gradient", "2.weight")),
-        ({"hvp": spoilt("0.weight", 1.3)}, ("Hessian-vector product", "0.weight")),
-    ],
-)
-def test_what_the_function_returns_beside_its_gradient_is_compared_stage_by_stage(spoil, expected):
-    assert located(lambda *a: returned(*a, spoil=spoil)) == expected
-
-
-def test_a_loss_and_adapted_parameters_in_a_tuple_are_compared_too():
-    def patient(problem, params, batch):
-        out = returned(problem, params, batch)
-        distorted = {n: g + 0.01 * g**2 for n, g in out["grad"].items()}
-        return distorted, np.mean(out["loss"]) * 1.1, out["phi"][-1]
-
-    assert located(patient) == ("query loss", "")
-
-
-def test_a_net_of_one_s_own_whose_batch_norm_is_frozen_on_queries_is_recognised():
+def test_batch_norm_frozen_on_queries_is_recognised_on_an_own_net():
     net = rm.Sequential(
         [
             rm.Conv2d(1, 3, 3, bias=False),
@@ -348,16 +238,15 @@ def test_a_net_of_one_s_own_whose_batch_norm_is_frozen_on_queries_is_recognised(
 
     judged = net.with_kernels(frozen(net.kernels))
 
-    def patient(params, batch):
+    def function(params, batch):
         theta = net.flat(params)
         phi = MAML.adapt(net, theta, batch.x_support, batch.y_support)
         return judged.gradient(phi, batch.x_query, batch.y_query).mean(axis=0)
 
-    stage, _ = located(patient, FOMAML, net=net, probes=None)
+    stage, _ = located(function, FOMAML, net=net, probes=None)
     assert stage == "batch-norm"
 
 
-def test_nothing_of_this_costs_a_right_function_its_verdict():
-    assert dot({"a": np.ones(2)}, {"a": np.ones(2)}) == 2
+def test_right_functions_stay_right():
     assert rm.check_meta_gradient(lambda *a: recursion(*a), MAML, probes=("mlp",), repeats=0)
     assert rm.check_meta_gradient(maml, ANIL, probes=("mlp",), repeats=0)

@@ -1,46 +1,47 @@
-"""The doctor's dictionary: every known mistake, planted in NumPy, PyTorch and JAX code, is called by its name, and by no other."""
+"""Every mistake of the dictionary, planted in NumPy, PyTorch and JAX code, gets its name and
+no other."""
 
 import pytest
 import torch_implementations
 from implementations import IMAML, MAML
 from jax_implementations import JAX
 from torch_implementations import TORCH
-from wrong_implementations_table import PATIENTS
+from wrong_implementations_table import IMPLEMENTATIONS
 
 import refmaml as rm
 from refmaml.autodiff.formulas import why_not
 from refmaml.doctor.dictionary import dictionary
 
 
-def examined(patient, **options):
+def examined(implementation, **options):
     return rm.check_meta_gradient(
-        patient.fn, patient.method, probes=patient.probes, repeats=0, **options
+        implementation.fn, implementation.method, probes=implementation.probes, repeats=0, **options
     )
 
 
 def named(report, words):
-    """Called wrong, by a name with these words, which nothing else shares its place with but what is said to look the same."""
+    """The verdict is wrong, and the diagnosis is a name with these words, not a place."""
     assert report.verdict == "wrong" and not report.stages, str(report)
     assert words in report.diagnosis, str(report)
 
 
-@pytest.mark.parametrize("name", PATIENTS)
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
 def test_a_mistake_planted_in_numpy_is_named_in_float64(name):
-    report = examined(PATIENTS[name], precision="float64")
-    named(report, PATIENTS[name].words)
+    report = examined(IMPLEMENTATIONS[name], precision="float64")
+    named(report, IMPLEMENTATIONS[name].words)
     assert report.fix or "times" in report.diagnosis
 
 
-@pytest.mark.parametrize("name", list(PATIENTS)[::2])
+@pytest.mark.parametrize("name", list(IMPLEMENTATIONS)[::2])
 def test_a_mistake_planted_in_numpy_is_named_in_float32(name):
-    named(examined(PATIENTS[name], precision="float32"), PATIENTS[name].words)
+    named(examined(IMPLEMENTATIONS[name], precision="float32"), IMPLEMENTATIONS[name].words)
 
 
 def test_at_least_forty_mistakes_in_at_least_thirty_rows_are_tried():
     assert (
-        len(PATIENTS) >= 70
-        and len(list(PATIENTS)[::2]) >= 35
-        and len({patient.row for patient in PATIENTS.values()}) >= 30
+        len(IMPLEMENTATIONS) >= 70
+        and len(list(IMPLEMENTATIONS)[::2]) >= 35
+        and len({implementation.row for implementation in IMPLEMENTATIONS.values()}) >= 30
     )
 
 
@@ -74,27 +75,28 @@ def test_a_mistake_planted_in_torch_is_named_in_float32(torch, name):
 def test_a_mistake_planted_in_jax_is_named(name):
     if reason := why_not("jax"):
         pytest.skip(reason)
-    patient = JAX[name]._replace(probes=("quadratic",))
-    named(examined(patient, framework="jax", precision="float64"), patient.words)
+    implementation = JAX[name]._replace(probes=("quadratic",))
+    named(examined(implementation, framework="jax", precision="float64"), implementation.words)
 
 
-def test_the_fix_speaks_of_the_user_s_framework(torch):
+def test_the_fix_is_for_the_user_s_framework(torch):
     report = examined(TORCH["create_graph forgotten"], framework="torch", precision="float64")
     assert "create_graph=True" in report.fix
-    assert "H(phi_k)" in examined(PATIENTS["first-order"], precision="float64").fix
+    assert "H(phi_k)" in examined(IMPLEMENTATIONS["first-order"], precision="float64").fix
 
 
-def test_what_looks_the_same_is_said_to():
-    """With one inner step, differentiating the last one only is differentiating all, and Adam's first step has no derivative to lose."""
-    anchor = examined(PATIENTS["imaml anchor"], precision="float64")
+def test_mistakes_with_the_same_gradient_are_listed():
+    """A gradient of 0 in iMAML has three possible reasons; with one inner step, a factor has
+    one."""
+    anchor = examined(IMPLEMENTATIONS["imaml anchor"], precision="float64")
     assert len(anchor.ties) == 2 and any("CG ran for no iteration" in tie for tie in anchor.ties)
     single = rm.check_meta_gradient(
-        framework_free_sum, rm.MAML(0.1, 1), probes=("quadratic",), precision="float64", repeats=0
+        sum_over_tasks, rm.MAML(0.1, 1), probes=("quadratic",), precision="float64", repeats=0
     )
     assert "times B" in single.diagnosis
 
 
-def framework_free_sum(problem, params, batch):
+def sum_over_tasks(problem, params, batch):
     from implementations import maml, times
 
     return times(len(batch.x_support), maml(problem, params, batch))
@@ -106,10 +108,12 @@ def test_every_name_in_the_dictionary_differs_from_the_others():
         assert len(set(names)) == len(names)
 
 
-def test_the_patients_share_no_code_with_the_doctor():
+def test_the_implementations_share_no_code_with_the_doctor():
     for module in (
         "implementations.py",
         "wrong_implementations.py",
+        "wrong_implementations_other.py",
+        "wrong_implementations_stages.py",
         "wrong_implementations_table.py",
         "torch_implementations.py",
         "jax_implementations.py",

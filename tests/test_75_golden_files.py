@@ -1,11 +1,9 @@
-"""The folder of golden vectors: written whole or not at all, the same bytes each time, and refused when anything about it is odd."""
+"""The folder of golden vectors: its bytes, its reader, and the C++ reader."""
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import pytest
 
 from refmaml.cli import main
 from refmaml.execution import Sequential
-from refmaml.golden import check, files
+from refmaml.golden import files
 from refmaml.golden.problems import problems
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +25,7 @@ def load(folder, name):
         return dict(arrays)
 
 
-# ---- what stands in the files, read without NumPy's reader -----------------------------------------------------------
+# ---- the bytes of the files, read without NumPy's reader -----------------------------
 
 
 def test_every_array_is_the_bytes_whose_sha256_the_manifest_states(golden):
@@ -50,7 +48,7 @@ def test_every_array_is_the_bytes_whose_sha256_the_manifest_states(golden):
                 assert len(data) - start == int(np.prod(entry["shape"])) * int(entry["dtype"][2])
 
 
-# ---- the reader ------------------------------------------------------------------------------------------------------
+# ---- the reader ----------------------------------------------------------------------
 
 
 def verdict(capsys, folder):
@@ -75,7 +73,7 @@ def flip_a_bit(path, place=-1):
 
 
 def bit_of_array(path, name):
-    """Where the lowest bits of the last number of an array stand in a file."""
+    """The position in a file of the lowest bits of an array's last number."""
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(f"{name}.npy")
     data = path.read_bytes()
@@ -88,7 +86,7 @@ def bit_of_array(path, name):
 
 
 def rewrite(folder, path, change, restate=True):
-    """Write a file again with changed arrays, and, with restate=True, a manifest that agrees with it."""
+    """Write a file with changed arrays; restate=True: change the manifest as well."""
     arrays = change(load(folder, path.removesuffix(".npz")))
     entry = files.write_arrays(folder / path, arrays)
     if restate:
@@ -228,83 +226,7 @@ def test_an_engine_with_a_wrong_hessian_fails_the_check(golden, capsys, monkeypa
     )
 
 
-# ---- writing ---------------------------------------------------------------------------------------------------------
-
-
-def test_another_process_writes_the_same_bytes(golden, tmp_path):
-    folder = tmp_path / "again"
-    subprocess.run(
-        [sys.executable, "-m", "refmaml", "golden", str(folder)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        env=os.environ | {"PYTHONHASHSEED": "7", "OPENBLAS_NUM_THREADS": "1"},
-    )
-    for path in golden.glob("*.npz"):
-        assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
-    first, second = (json.loads((f / "manifest.json").read_text()) for f in (golden, folder))
-    assert first["files"] == second["files"] and first["problems"] == second["problems"]
-    assert {"refmaml", "python", "numpy"} == set(second["versions"]) and second[
-        "command"
-    ] == "refmaml golden DIR"
-
-
-def test_nothing_is_written_over(golden, capsys):
-    before = {path.name: path.stat().st_mtime_ns for path in golden.iterdir()}
-    assert main(["golden", str(golden)]) == 2
-    assert capsys.readouterr().err == (
-        f"refmaml: DIR: expected a folder that does not exist yet, or an empty one, got {golden}, "
-        "which holds something\n"
-    )
-    assert before == {path.name: path.stat().st_mtime_ns for path in golden.iterdir()}
-
-
-def test_a_run_that_is_stopped_leaves_nothing(tmp_path, monkeypatch):
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(files, "write_manifest", stop)
-    monkeypatch.setattr(check, "problems", lambda: {"quadratic": KNOWN["quadratic"]})
-    assert main(["golden", str(tmp_path / "out")]) == 130
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_a_killed_process_left_goes_with_the_next_one_and_what_a_living_one_writes_stays(
-    tmp_path,
-):
-    program = (
-        "import sys, time; from pathlib import Path; from refmaml.golden.files import new_folder\n"
-        "with new_folder(sys.argv[1]) as part: (part / 'half').touch(); print(flush=True); time.sleep(60)"
-    )
-
-    def parts():
-        return sorted(path for path in tmp_path.iterdir() if path.name.endswith(".part"))
-
-    with subprocess.Popen(
-        [sys.executable, "-c", program, tmp_path / "g"], stdout=subprocess.PIPE
-    ) as child:
-        child.stdout.readline()
-        (left,) = parts()
-        with files.new_folder(tmp_path / "g") as mine:
-            assert parts() == sorted([left, mine])
-        shutil.rmtree(tmp_path / "g")
-        child.kill()
-    assert parts() == [left] and (left / "half").exists()
-    with files.new_folder(tmp_path / "g") as mine:
-        assert parts() == [mine]
-    assert os.listdir(tmp_path) == ["g"]
-
-
-def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    assert main(["golden", str(tmp_path / "file" / "out")]) == 2
-    assert (
-        capsys.readouterr().err
-        == f"refmaml: {tmp_path / 'file' / 'out'}: expected a folder that can be written, got Not a directory\n"
-    )
-
-
-# ---- the guide -------------------------------------------------------------------------------------------------------
+# ---- the guide -----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

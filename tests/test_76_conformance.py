@@ -1,9 +1,8 @@
-"""Other libraries before the doctor: the README's table is the committed run's, adapters run, a crash stays alone."""
+"""Other libraries before the doctor: the table of docs/results.md is the committed run's, adapters run, a crash stays alone."""
 
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,7 @@ import refmaml as rm
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "conformance"
-needs_torch = pytest.mark.skipif(
-    find_spec("torch") is None, reason="the adapter is one of PyTorch, which is not installed"
-)
+needs_torch = pytest.mark.frameworks("torch")
 
 
 @pytest.fixture(autouse=True)
@@ -33,12 +30,12 @@ def percent(value):
 # ---- what was committed ----------------------------------------------------------------------------------------------
 
 
-def test_the_readme_has_every_line_of_the_table():
+def test_docs_results_has_every_line_of_the_table():
     from table import lines
 
-    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "docs" / "results.md").read_text()
     for line in lines(committed("conformance.json")):
-        assert f"  {line}\n" in readme, line
+        assert f"\n{line}\n" in page, line
 
 
 def test_the_committed_table_is_that_of_the_committed_run():
@@ -67,9 +64,9 @@ def test_every_library_has_an_adapter_a_version_and_a_word_on_every_method():
             assert result["verdict"] in ("right", "wrong", "absent") and result["diagnosis"]
 
 
-def test_the_readme_s_sentences_on_the_demonstrations_hold():
-    readme, found = (
-        " ".join((ROOT / "README.md").read_text().split()),
+def test_the_sentences_of_docs_results_on_the_demonstrations_hold():
+    page, found = (
+        " ".join((ROOT / "docs" / "results.md").read_text().split()),
         committed("demonstrations.json")["found"],
     )
     norms = [
@@ -78,11 +75,11 @@ def test_the_readme_s_sentences_on_the_demonstrations_hold():
     ]
     assert (
         f"are {percent(norms[0])} and {percent(norms[1])} off under reverse over forward mode"
-        in readme
+        in page
     )
     stacked = found["jit and max"]["stack(...).max(axis=0)"]
     assert (
-        f"a meta-gradient {percent(stacked['jit'])} off in float64" in readme
+        f"a meta-gradient {percent(stacked['jit'])} off in float64" in page
         and stacked["eager"] < 1e-14
     )
     assert all(
@@ -90,7 +87,7 @@ def test_the_readme_s_sentences_on_the_demonstrations_hold():
     )
     assert (
         f"{found['cg']['with the new residual']:.0e} instead of {found['cg']['as released']:.0e}"
-        in readme
+        in page
     )
     for modes in found["fused norms"].values():
         assert modes["reverse over reverse"][2] < 1e-14 and modes["forward over reverse"][2] < 1e-14
@@ -101,7 +98,10 @@ def test_the_readme_s_sentences_on_the_demonstrations_hold():
 
 
 def test_what_is_said_of_learn2learn_s_own_tests_was_measured():
-    readme, planted = (ROOT / "README.md").read_text(), committed("own_tests.json")["planted"]
+    page, planted = (
+        (ROOT / "docs" / "results.md").read_text(),
+        committed("own_tests.json")["planted"],
+    )
     assert {name: result["doctor"] for name, result in planted.items()} == {
         "nothing": "right",
         "the inner gradient detached": "wrong",
@@ -110,7 +110,7 @@ def test_what_is_said_of_learn2learn_s_own_tests_was_measured():
     }
     assert (
         all(result["passed"] == 18 and result["failed"] == 0 for result in planted.values())
-        and "18 of 18" in readme
+        and "18 of 18" in page
     )
 
 

@@ -10,10 +10,10 @@ import pytest
 from gpu_stand_in import LIMITS, SMALL, StandIn, wrong_by_a_thousandth
 
 import refmaml as rm
-from refmaml.bench import agreement, race, record
-from refmaml.bench.contestants import cuda_peers, find, peers
-from refmaml.bench.gpu import engine, kernel_rows, roofs, rotation, whole
-from refmaml.bench.gpu import race as gpu_race
+from refmaml.bench import agreement, comparison, record
+from refmaml.bench.gpu import comparison as gpu_comparison
+from refmaml.bench.gpu import engine, kernel_rows, roofs, rotation, standalone
+from refmaml.bench.implementations import cuda_peers, find, peers
 from refmaml.bench.timing import Spread, by_turns
 from refmaml.bench.worker import WorkerError
 from refmaml.bench.workloads import TABLE
@@ -35,9 +35,9 @@ def test_launching_is_what_is_left_of_the_wall_time(monkeypatch):
 
     launched = []
     monkeypatch.setattr(engine, "graph", lambda *arguments: Graph())
-    monkeypatch.setattr(whole, "walls", lambda gpu, run: [4e-3] * 3)
-    found = whole.whole(StandIn(seconds=(1e-3,)), TINY)
-    part = record.plain(found)
+    monkeypatch.setattr(standalone, "wall_times", lambda gpu, run: [4e-3] * 3)
+    found = standalone.measure(StandIn(seconds=(1e-3,)), TINY)
+    part = record.to_json(found)
     assert found.exact < 1e-14 and found.replayed and part["product_over_gradient"] == 1.0
     assert (
         part["launching"] == {"eager": 0.75, "graph": 0.75}
@@ -47,7 +47,7 @@ def test_launching_is_what_is_left_of_the_wall_time(monkeypatch):
 
 
 def test_without_a_graph_the_reason_is_kept():
-    part = record.plain(whole.whole(StandIn(), TINY))
+    part = record.to_json(standalone.measure(StandIn(), TINY))
     if part["graph"] is None:
         assert part["graph_refused"] and part["launching"] is None
 
@@ -72,11 +72,11 @@ class Answering:
             raise answer
         return answer
 
-    def ask(self, method, *arguments):
+    def call(self, method, *arguments):
         self.send(method, *arguments)
         return self.receive()
 
-    def leave(self):
+    def close_pipe(self):
         pass
 
     def __enter__(self):
@@ -94,8 +94,8 @@ def reference_gradient(workload):
 @pytest.fixture(autouse=True)
 def once(monkeypatch):
     """The reference's gradients are computed once."""
-    monkeypatch.setattr(gpu_race, "reference_gradient", reference_gradient)
-    monkeypatch.setattr(whole, "reference_gradient", reference_gradient)
+    monkeypatch.setattr(gpu_comparison, "reference_gradient", reference_gradient)
+    monkeypatch.setattr(standalone, "reference_gradient", reference_gradient)
 
 
 def raced(tune=0.0, answering=Answering, **others):
@@ -107,17 +107,19 @@ def raced(tune=0.0, answering=Answering, **others):
         **{name: answering(**good | change) for name, change in others.items()},
     }
     workers["refmaml"].answers["gradient"] = few
-    options = race.Options("cuda", 0.0, 0.001, tune, tell=lambda text: None)
-    results = gpu_race.gpu_race(TINY, list(workers), options, workers.get)
+    options = comparison.Options("cuda", 0.0, 0.001, tune, log=lambda text: None)
+    results = gpu_comparison.compare_on_gpu(TINY, list(workers), options, workers.get)
     return {r.name: r for r in results}
 
 
 @pytest.fixture
-def yardstick(monkeypatch):
-    monkeypatch.setattr(gpu_race, "in_float64", lambda ours, workload: reference_gradient(workload))
+def reference(monkeypatch):
+    monkeypatch.setattr(
+        gpu_comparison, "float64_gradient", lambda ours, workload: reference_gradient(workload)
+    )
 
 
-def test_everybody_who_is_right_is_timed(yardstick):
+def test_everybody_who_is_right_is_timed(reference):
     found = raced(**{"torch-graph-cuda": {}, "jax-vmap-cuda": {}})
     assert all(
         r.refused is None and r.seconds.median == 0.01 and r.peak == 1 for r in found.values()
@@ -125,11 +127,11 @@ def test_everybody_who_is_right_is_timed(yardstick):
     assert found["jax-vmap-cuda"].settings == FIRST
 
 
-def test_all_are_told_to_leave_before_one_is_waited_for(yardstick):
+def test_all_are_told_to_leave_before_one_is_waited_for(reference):
     order = []
 
     class Leaving(Answering):
-        def leave(self):
+        def close_pipe(self):
             order.append("told")
 
         def __exit__(self, *exception):
@@ -139,7 +141,7 @@ def test_all_are_told_to_leave_before_one_is_waited_for(yardstick):
     assert order == ["told"] * 2 + ["waited for"] * 2
 
 
-def test_a_wrong_peer_is_refused_and_one_in_tf32_is_told_apart(yardstick):
+def test_a_wrong_peer_is_refused_and_one_in_tf32_is_told_apart(reference):
     right, few = reference_gradient(TINY), reference_gradient(agreement.few_tasks(TINY))
     found = raced(
         **{
@@ -154,25 +156,29 @@ def test_a_wrong_peer_is_refused_and_one_in_tf32_is_told_apart(yardstick):
     )
     reduced = found["torch-graph-cuda-tf32"]
     assert reduced.refused is None and reduced.reduced and isclose(reduced.rounded, 0.2)
-    part = record.meta_record(TINY, list(found.values()), 1000.0)
+    part = record.workload_record(TINY, list(found.values()), 1000.0)
     assert (
         part["over_the_fastest_peer"] is None and part["times_as_fast_as"] == {}
     )  # nobody of equal precision is left
     assert isclose(part["of_roof"], TINY.gflop / 0.01 / 1000)
 
 
-def test_refmaml_has_to_be_right_to_a_billionth_of_a_thousandth(yardstick):
+def test_refmaml_has_to_be_right_to_a_billionth_of_a_thousandth(reference):
     few = reference_gradient(agreement.few_tasks(TINY))
-    close = gpu_race.after_exact(few, race.Result("refmaml", "", {}), few * (1 + 1e-11))
+    close = gpu_comparison.check_float64(
+        few, comparison.Result("refmaml", "", {}), few * (1 + 1e-11)
+    )
     assert "1.0e-11 off, expected at most 1e-12" in close.refused
     assert (
-        gpu_race.after_exact(few, race.Result("torch-loop-cuda", "", {}), few * (1 + 1e-11)).refused
+        gpu_comparison.check_float64(
+            few, comparison.Result("torch-loop-cuda", "", {}), few * (1 + 1e-11)
+        ).refused
         is None
     )
 
 
 @pytest.mark.parametrize("method", ["gradient", "prepare", "turn", "peak"])
-def test_who_fails_is_out_and_the_others_go_on(yardstick, method):
+def test_who_fails_is_out_and_the_others_go_on(reference, method):
     found = raced(
         **{
             "torch-compile-cuda": {method: WorkerError("torch-compile-cuda: no compiler")},
@@ -200,7 +206,7 @@ class Choosy(Answering):
         super().send(method, *arguments)
 
 
-def test_who_fails_at_other_settings_is_timed_at_the_first(yardstick):
+def test_who_fails_at_other_settings_is_timed_at_the_first(reference):
     found = raced(100, Choosy, **{"jax-vmap-cuda": {}})["jax-vmap-cuda"]
     assert found.refused is None and found.settings == FIRST and found.seconds.median == 0.01
     assert found.tried == (
@@ -214,13 +220,13 @@ def test_who_leaves_takes_no_more_turns():
     }
 
 
+@pytest.mark.frameworks("jax")
 @pytest.mark.parametrize(
     "layer",
     [rm.Conv2d(2, 3, 3, padding=1), rm.Conv2d(2, 3, 3, stride=2, padding="same")],
     ids=["even", "uneven"],
 )
 def test_jax_s_own_convolution_is_the_one_of_patches(layer):
-    pytest.importorskip("jax", reason="JAX is not installed")
     from refmaml.autodiff import jax_formulas
     from refmaml.autodiff.jax_autodiff import float64, framework
 
@@ -238,14 +244,14 @@ def test_jax_s_own_convolution_is_the_one_of_patches(layer):
 def test_peers_on_a_gpu_have_names_of_their_own_and_say_their_precision():
     assert not set(peers("cuda")) & set(peers("cpu"))
     for name in peers("cuda"):
-        contestant = find(name, "cuda")
+        implementation = find(name, "cuda")
         assert (
-            contestant.name == name
-            and contestant.reduced == name.endswith(cuda_peers.TF32)
-            and contestant.finish
-            and contestant.peak
+            implementation.name == name
+            and implementation.reduced == name.endswith(cuda_peers.TF32)
+            and implementation.synchronize
+            and implementation.peak_memory
         )
-        assert set(contestant.choices(TINY)) <= {"convolution", "unroll"}
+        assert set(implementation.choices(TINY)) <= {"convolution", "unroll"}
 
 
 # ---- the command -------------------------------------------------------------------------------------------------
@@ -328,9 +334,9 @@ def test_what_was_measured_before_the_bench_was_stopped_is_in_the_file(
 
 
 def test_a_peer_that_cannot_run_here_is_refused_and_no_error(
-    tmp_path, small, yardstick, monkeypatch
+    tmp_path, small, reference, monkeypatch
 ):
-    monkeypatch.setattr(bench_gpu, "OURS", ("refmaml",))
+    monkeypatch.setattr(bench_gpu, "REFMAML", ("refmaml",))
     right = {
         "gradient": reference_gradient(agreement.few_tasks(TINY)),
         "peak": 5,
@@ -348,7 +354,7 @@ def test_a_peer_that_cannot_run_here_is_refused_and_no_error(
             else Answering(gradient=WorkerError(f"{name}: no GPU"))
         ),
     )
-    monkeypatch.setattr("refmaml.bench.contestants.missing", lambda contestant: None)
+    monkeypatch.setattr("refmaml.bench.implementations.missing", lambda implementation: None)
     assert (
         bench_gpu.run_on_gpu(options(tmp_path, "meta", peers=["torch-graph-cuda"]), StandIn()) == 0
     )

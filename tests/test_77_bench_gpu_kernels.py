@@ -12,10 +12,9 @@ from gpu_stand_in import LIMITS, SMALL, StandIn, named_cuda, right_kernels, wron
 
 import refmaml as rm
 from refmaml import kernels
-from refmaml.bench.gpu import device, grouped, kernel_rows, roofs, rotation
-from refmaml.bench.gpu.small import PLANTED
-from refmaml.bench.kernel_calls import examples
-from refmaml.bench.kernel_calls import record as record_calls
+from refmaml.bench.gpu import cudnn_grouped, device, kernel_rows, roofs, rotation
+from refmaml.bench.gpu.sanitizer_program import PLANTED
+from refmaml.bench.kernel_calls import examples, record_calls
 from refmaml.kernels.cuda_runtime.source import source
 
 needs_compiler = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
@@ -72,8 +71,8 @@ def test_the_kernels_of_the_limits_and_the_planted_ones_compile_for_a_gpu_withou
 
 
 def test_roofs_are_operations_and_bytes_over_the_time_measured(monkeypatch):
-    monkeypatch.setattr(roofs, "COPIED", 1 << 16)
-    monkeypatch.setattr(roofs, "MATRIX", {"float32": 16, "float64": 8})
+    monkeypatch.setattr(roofs, "COPY_BYTES", 1 << 16)
+    monkeypatch.setattr(roofs, "MATRIX_ROWS", {"float32": 16, "float64": 8})
     grids = {}
     found = roofs.roofs(
         StandIn(
@@ -104,16 +103,16 @@ def test_roofs_are_operations_and_bytes_over_the_time_measured(monkeypatch):
 
 @pytest.mark.parametrize("size", [1, 1000, 4096, 10**6])
 def test_sets_together_are_twice_the_cache_unless_they_are_too_many(size):
-    count = rotation.sets_beyond(l2 := 1 << 16, size)
-    assert 2 <= count <= rotation.MOST_SETS and (
-        count * size >= 2 * l2 or count == rotation.MOST_SETS
+    count = rotation.sets_exceeding_cache(l2 := 1 << 16, size)
+    assert 2 <= count <= rotation.MAX_SETS and (
+        count * size >= 2 * l2 or count == rotation.MAX_SETS
     )
 
 
 def test_a_run_is_one_launch_on_each_set_and_a_time_its_share():
     seen = []
     a = np.arange(512, dtype=np.float64)
-    timing = rotation.rotated(
+    timing = rotation.time_rotating(
         StandIn(seconds=(4.0, 8.0)), lambda x, n: seen.append((x.ctypes.data, x.copy(), n)), [a, 7]
     )
     assert timing.sets == 2 and timing.rotated == 2 * a.nbytes == 2 * StandIn.l2 and timing.graph
@@ -132,7 +131,7 @@ def test_a_run_is_one_launch_on_each_set_and_a_time_its_share():
 
 @pytest.fixture(scope="module")
 def calls():
-    return kernel_rows.recorded(SMALL)
+    return kernel_rows.recorded_calls(SMALL)
 
 
 def test_versions_are_those_the_kernels_text_defines():
@@ -165,7 +164,7 @@ def test_a_row_s_floor_is_the_roof_that_takes_longer(calls):
         for call, _ in calls
         if call.kernel == "conv2d_forward" and call.arguments[0].shape[3] > 2
     )
-    exact, tasks = kernel_rows.exact_of(call), 6
+    exact, tasks = kernel_rows.reference_results(call), 6
     row = kernel_rows.kernel_row(StandIn(seconds=(1e-3,)), LIMITS, call, exact, tasks, 2, "float32")
     y, x, w = call.arguments[:3]
     per_launch = 1e-3 / row.timing.sets
@@ -205,7 +204,7 @@ def test_a_kernel_wrong_in_the_last_task_alone_is_not_right(calls):
 
     def wrong(y, *rest):
         right.conv2d_forward(y, *rest)
-        if len(y) > kernel_rows.FEW:
+        if len(y) > kernel_rows.FEW_TASKS:
             y[-1, 0, 0] = np.nextafter(y[-1, 0, 0], 1)
 
     rows = list(
@@ -238,7 +237,7 @@ def test_a_kernel_that_fails_is_a_row_and_the_others_go_on(calls):
 
 def test_a_device_that_answers_no_more_ends_the_table(calls):
     gpu = StandIn()
-    gpu.wait = lambda: 1 / 0
+    gpu.synchronize = lambda: 1 / 0
     rows = list(kernel_rows.kernel_rows(gpu, LIMITS, calls))
     assert rows[-1].reason.startswith("the device answers no more: ZeroDivisionError")
     assert len(rows) == 1 + len(kernel_rows.versions(calls[0][0].kernel)) * len(kernel_rows.DTYPES)
@@ -246,22 +245,24 @@ def test_a_device_that_answers_no_more_ends_the_table(calls):
 
 def test_grown_arrays_repeat_the_first_tasks():
     a = np.arange(6).reshape(2, 3)
-    assert np.array_equal(kernel_rows.grown(np, a, 5), a[[0, 1, 0, 1, 0]]) and kernel_rows.grown(
-        np, a[:1], 5
-    ).shape == (1, 3)
+    assert np.array_equal(
+        kernel_rows.repeat_tasks(np, a, 5), a[[0, 1, 0, 1, 0]]
+    ) and kernel_rows.repeat_tasks(np, a[:1], 5).shape == (1, 3)
 
 
 # ---- cuDNN -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.frameworks("torch")
 @pytest.mark.parametrize(
     "layer",
     [rm.Conv2d(2, 3, 3, padding=1), rm.Conv2d(2, 3, 3, stride=2, padding="same")],
     ids=["even", "uneven"],
 )
-@pytest.mark.parametrize("kernel", grouped.KERNELS)
+@pytest.mark.parametrize("kernel", cudnn_grouped.KERNELS)
 def test_the_library_is_asked_for_the_same_convolution(kernel, layer):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    import torch
+
     net = rm.Sequential(
         [
             rm.Conv2d(1, 2, 1),
@@ -274,9 +275,9 @@ def test_the_library_is_asked_for_the_same_convolution(kernel, layer):
     call = next(
         c
         for c in record_calls("n", net, *examples(net, 2, 3), kernels.reference())
-        if c.kernel == kernel and grouped.extents(c, 2).w[1] == 3
+        if c.kernel == kernel and cudnn_grouped.extents(c, 2).w[1] == 3
     )
-    of, seat = grouped.extents(call, 2), grouped.Seat("cuDNN", "cpu")
+    of, seat = cudnn_grouped.extents(call, 2), cudnn_grouped.ConvolutionService("cuDNN", "cpu")
     x, w, dy, padding = seat.arrays(of)
     value = seat.operation(kernel, of, padding, 2)(x, w, dy)
     assert seat.error(value, kernel, of, (x, w, dy), padding) < 1e-6

@@ -15,8 +15,8 @@ from refmaml.bench.gpu import (
     replay,
     roofs,
     rotation,
-    small,
-    whole,
+    sanitizer_program,
+    standalone,
 )
 from refmaml.bench.kernel_table import fused_functions
 from refmaml.bench.workloads import TABLE
@@ -75,7 +75,7 @@ def gpu(cupy, monkeypatch):
 
 
 def test_what_it_tells_of_itself_is_json(gpu):
-    about = json.loads(json.dumps(gpu.about()))
+    about = json.loads(json.dumps(gpu.properties()))
     assert (
         about["name"] == "stand-in"
         and about["compute_capability"] == [9, 0]
@@ -93,7 +93,7 @@ def test_its_attributes_have_names_of_cupy(monkeypatch):
 
 def test_before_a_run_is_timed_what_was_sent_on_another_stream_is_there(gpu, monkeypatch):
     order = []
-    monkeypatch.setattr(gpu, "wait", lambda: order.append("wait"))
+    monkeypatch.setattr(gpu, "synchronize", lambda: order.append("wait"))
     gpu.timings(lambda: order.append("run"), 1, graph=False)
     assert order[0] == "wait" and set(order[1:]) == {"run"}
 
@@ -103,14 +103,14 @@ def test_a_run_is_captured_and_replayed_and_timed_by_events(gpu, cupy):
     times, graph = gpu.timings(lambda: a.__iadd__(np.float32(1)), 5)
     assert graph and times == [MILLISECONDS / 1e3] * 5
     assert (
-        float(a.sum()) / 4 == device.NOT_COUNTED + device.NOT_COUNTED + 1 + 5
+        float(a.sum()) / 4 == device.WARM_UP_RUNS + device.WARM_UP_RUNS + 1 + 5
     )  # what is captured is not run
 
 
 def test_of_short_runs_several_go_between_two_events(gpu, cupy, monkeypatch):
     """Starting a graph on an idle GPU takes some 10 us, which a timing of one run would count."""
     a, start, each = cupy.zeros(4, np.float32), 1e-2, 5e-2  # milliseconds
-    seen = [2 * device.NOT_COUNTED]
+    seen = [2 * device.WARM_UP_RUNS]
 
     def elapsed(before, after):
         runs, seen[0] = float(a.sum()) / 4 - seen[0], float(a.sum()) / 4
@@ -124,7 +124,7 @@ def test_of_short_runs_several_go_between_two_events(gpu, cupy, monkeypatch):
 def test_a_run_that_cannot_be_captured_is_launched(gpu, cupy):
     a, seen = cupy.ones(4, np.float32), []
     times, graph = gpu.timings(lambda: seen.append(float(a.sum())), 3)
-    assert not graph and len(times) == 3 and len(seen) == 3 + 1 + 2 * device.NOT_COUNTED
+    assert not graph and len(times) == 3 and len(seen) == 3 + 1 + 2 * device.WARM_UP_RUNS
     assert gpu.timings(lambda: None, 1)[1]  # and the stream is as it was
 
 
@@ -135,16 +135,16 @@ def first_of_each(calls):
 
 def test_kernels_and_bits_and_gradients_on_arrays_of_a_gpu(gpu, monkeypatch):
     monkeypatch.setattr(rotation, "REPEATS", 1)
-    monkeypatch.setattr(rotation, "MOST_SETS", 2)
-    monkeypatch.setattr(whole, "REPEATS", 1)
-    monkeypatch.setattr(device, "NOT_COUNTED", 1)
-    calls = first_of_each(kernel_rows.recorded(SMALL))
+    monkeypatch.setattr(rotation, "MAX_SETS", 2)
+    monkeypatch.setattr(standalone, "REPEATS", 1)
+    monkeypatch.setattr(device, "WARM_UP_RUNS", 1)
+    calls = first_of_each(kernel_rows.recorded_calls(SMALL))
     rows = list(kernel_rows.kernel_rows(gpu, LIMITS, calls))
     wrong = [row for row in rows if not row.right]
     assert {row.kernel for row in rows} >= set(fused_functions())
     assert not wrong and all(row.timing.graph for row in rows)
     assert determinism.kernel_bits(gpu, calls[0][0], 1, "float32", 3).different == 0
-    part = whole.whole(gpu, TABLE["sinusoid-1"].with_tasks(2))
+    part = standalone.measure(gpu, TABLE["sinusoid-1"].with_tasks(2))
     assert part.exact < 1e-12 and part.graph is not None and part.replayed, part.graph_refused
 
 
@@ -156,12 +156,12 @@ def test_a_graph_has_the_bits_of_launches(gpu, tmp_path, monkeypatch):
 
 
 def test_limits_on_arrays_of_a_gpu(gpu, monkeypatch):
-    monkeypatch.setattr(roofs, "COPIED", 1 << 12)
-    monkeypatch.setattr(roofs, "MATRIX", {"float32": 4, "float64": 4})
+    monkeypatch.setattr(roofs, "COPY_BYTES", 1 << 12)
+    monkeypatch.setattr(roofs, "MATRIX_ROWS", {"float32": 4, "float64": 4})
     monkeypatch.setattr(gpu, "launch", lambda kernel, dtype, grid, threads, arguments: None)
     assert set(roofs.roofs(gpu)) == set(LIMITS)
 
 
 def test_the_small_program_on_arrays_of_a_gpu(gpu, capsys):
-    small.run_everything(gpu, small.small_nets())
+    sanitizer_program.run_everything(gpu, sanitizer_program.small_nets())
     assert "kernels ran" in capsys.readouterr().out

@@ -191,11 +191,11 @@ def test_verify_holds_every_kernel_and_method_of_the_gpu_against_the_reference(
 ):
     """The section for --kernels cuda alone, on few cases: the ones before it are the reference's."""
     monkeypatch.setattr(kernel_checks.cases, "LAYERS", kernel_checks.cases.LAYERS[5:7])
-    monkeypatch.setattr(kernel_checks, "chain_checks", lambda k: [])
+    monkeypatch.setattr(kernel_checks, "whole_net_checks", lambda k: [])
     monkeypatch.setattr(
         kernel_checks.cases, "methods", lambda: [(rm.MAML(0.1, 1), False), (rm.CAVIA(0.1, 1), True)]
     )
-    monkeypatch.setattr(kernel_checks.cases, "reptiles", lambda: [])
+    monkeypatch.setattr(kernel_checks.cases, "methods_with", lambda gradient: [])
     whole = ladder.ladder
     monkeypatch.setattr(
         ladder,

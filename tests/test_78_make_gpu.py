@@ -17,16 +17,15 @@ from refmaml.bench.gpu import (
     determinism,
     engine,
     kernel_rows,
-    numba_ladder,
-    part,
+    marked_tests,
     replay,
+    result_file,
     sanitizer,
+    sanitizer_program,
     sections,
-    small,
-    suite,
 )
 from refmaml.bench.kernel_table import reference_functions
-from refmaml.cli import main
+from refmaml.cli import main, verify_numba_cuda
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,7 +39,7 @@ def read(path):
 
 @pytest.fixture(scope="module")
 def calls():
-    return {call.kernel: call for call, _ in kernel_rows.recorded(SMALL)}
+    return {call.kernel: call for call, _ in kernel_rows.recorded_calls(SMALL)}
 
 
 @pytest.mark.parametrize("kernel", ["bias_forward", "vector_add_rows", "conv2d_backward_w"])
@@ -89,8 +88,8 @@ def test_the_section_fails_where_bits_change(tmp_path, kernel, status):
 def test_what_is_run_by_default_is_every_kernel_a_hundred_times():
     names = {
         call.kernel
-        for call, _ in kernel_rows.recorded(
-            {"every": small.small_nets()["every layer"], "mlp": (rm.mlp(), 2, 3)}
+        for call, _ in kernel_rows.recorded_calls(
+            {"every": sanitizer_program.small_nets()["every layer"], "mlp": (rm.mlp(), 2, 3)}
         )
     }
     assert names == set(reference_functions()) and determinism.RUNS == 100
@@ -176,10 +175,10 @@ PROGRAM = (sys.executable, "-c", "pass")
         ({}, 0, [True, True, True]),
         ({"clean": ("memcheck", "initcheck")}, 1, [True, False, True]),
         ({"clean": ("racecheck",), "status": 0}, 1, [False, True, False]),
-        ({"otherwise": 1}, part.NOT_AVAILABLE, [None, None, None]),
-        ({"finds": "no end"}, part.NOT_AVAILABLE, [None, None, None]),
+        ({"otherwise": 1}, result_file.NOT_AVAILABLE, [None, None, None]),
+        ({"finds": "no end"}, result_file.NOT_AVAILABLE, [None, None, None]),
         ({"finds": ("memcheck",)}, 0, [True, None, None]),
-        ({"finds": ()}, part.NOT_AVAILABLE, [None, None, None]),
+        ({"finds": ()}, result_file.NOT_AVAILABLE, [None, None, None]),
     ],
     ids=[
         "all clean",
@@ -205,15 +204,15 @@ def test_tools_that_hang_take_no_longer_than_all_may(tmp_path, tool):
     (tmp_path / "compute-sanitizer").write_text(f"#!{sys.executable}\nimport time; time.sleep(600)")
     started, path = perf_counter(), tmp_path / "found.json"
     assert (
-        sanitizer.main(path, program=PROGRAM, seconds=3) == part.NOT_AVAILABLE
+        sanitizer.main(path, program=PROGRAM, seconds=3) == result_file.NOT_AVAILABLE
         and perf_counter() - started < 20
     )
     assert all("no end within its limit" in row["reason"] for row in read(path)["tools"])
 
 
 def test_without_the_tool_that_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(sanitizer, "sanitizer", lambda: None)
-    assert sanitizer.main(tmp_path / "found.json") == part.NOT_AVAILABLE
+    monkeypatch.setattr(sanitizer, "find_sanitizer", lambda: None)
+    assert sanitizer.main(tmp_path / "found.json") == result_file.NOT_AVAILABLE
     assert read(tmp_path / "found.json")["reason"] == "compute-sanitizer is not installed"
 
 
@@ -244,12 +243,12 @@ def test_the_small_program_runs_every_kernel(capsys):
             right, **{name: noting(name, f) for name, f in right.functions.items()}
         )
     )
-    small.run_everything(gpu, small.small_nets())
+    sanitizer_program.run_everything(gpu, sanitizer_program.small_nets())
     assert (
         ran == set(right.functions)
         and "kernels ran, and a meta-gradient" in capsys.readouterr().out
     )
-    assert set(small.PLANTED) == set(sanitizer.TOOLS)
+    assert set(sanitizer_program.PLANTED) == set(sanitizer.TOOLS)
 
 
 # ---- the marked tests --------------------------------------------------------------------------------------------
@@ -273,8 +272,8 @@ def test_the_suite_passes_where_every_marked_test_did(tmp_path, text, status, co
         "import no_such_module"
     )  # not marked: not even imported
     code = (
-        "import sys; from refmaml.bench.gpu import suite; "
-        f"sys.exit(suite.main({str(tmp_path / 'found.json')!r}, {str(tmp_path)!r}, ['-o', 'markers=gpu: needs one']))"
+        "import sys; from refmaml.bench.gpu import marked_tests; "
+        f"sys.exit(marked_tests.main({str(tmp_path / 'found.json')!r}, {str(tmp_path)!r}, ['-o', 'markers=gpu: needs one']))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     found = read(tmp_path / "found.json")
@@ -284,7 +283,7 @@ def test_the_suite_passes_where_every_marked_test_did(tmp_path, text, status, co
 
 
 def test_the_tests_on_a_gpu_have_the_mark():
-    names = [Path(name).name for name in suite.marked(ROOT / "tests")]
+    names = [Path(name).name for name in marked_tests.marked_files(ROOT / "tests")]
     assert "test_17_cuda_on_gpu.py" in names and Path(__file__).name not in names
 
 
@@ -293,8 +292,8 @@ sys.path[:0] = [{tests!r}]
 from gpu_stand_in import named_cuda, right_kernels, wrong_by_a_thousandth
 from refmaml import kernels
 kernels.cuda = lambda *given, **options: {made}
-from refmaml.bench.gpu import suite
-sys.exit(suite.main({path!r}, {tests!r}, ["-k", "losses_and_vectors"]))
+from refmaml.bench.gpu import marked_tests
+sys.exit(marked_tests.main({path!r}, {tests!r}, ["-k", "losses_and_vectors"]))
 """
 
 
@@ -320,7 +319,7 @@ def test_a_wrong_kernel_fails_the_ladder_of_the_section(tmp_path, monkeypatch, k
     from refmaml.oracles import cases, kernel_checks, ladder
 
     monkeypatch.setattr(cases, "LAYERS", cases.LAYERS[:2])  # in little: the whole takes minutes
-    monkeypatch.setattr(kernel_checks, "chain_checks", lambda k: [])
+    monkeypatch.setattr(kernel_checks, "whole_net_checks", lambda k: [])
     made = wrong_by_a_thousandth(kernel) if kernel else named_cuda(right_kernels())
     monkeypatch.setattr("refmaml.cli.verify.kernel_set", lambda name: made)
     monkeypatch.setattr(
@@ -343,8 +342,8 @@ def test_the_numba_section_starts_where_numpy_dropped_a_name_and_nobody_says_whe
     tmp_path, monkeypatch
 ):
     monkeypatch.delattr(np, "row_stack", raising=False)
-    monkeypatch.setattr(numba_ladder, "CUDA", tmp_path)
+    monkeypatch.setattr(verify_numba_cuda, "CUDA", tmp_path)
     for environment, home in (({}, str(tmp_path)), ({"CUDA_HOME": "elsewhere"}, "elsewhere")):
-        monkeypatch.setattr(numba_ladder.os, "environ", environment)
-        numba_ladder.make_it_start()
+        monkeypatch.setattr(verify_numba_cuda.os, "environ", environment)
+        verify_numba_cuda.work_around_numba()
         assert np.row_stack is np.vstack and environment == {"CUDA_HOME": home}

@@ -1,4 +1,4 @@
-"""The sections of `make gpu`: time limits, crashes, results in several calls; and what the README says of them."""
+"""The sections of `make gpu`: time limits, crashes, results in several calls; and what docs/gpu.md says of them."""
 
 import importlib.util
 import json
@@ -45,7 +45,7 @@ def read(path):
 def test_a_program_s_lines_and_status_come_back():
     heard = []
     code = "import sys; print('a'); print('b', file=sys.stderr); sys.exit(4)"
-    status, lines = process.limited([sys.executable, "-c", code], 60, tell=heard.append)
+    status, lines = process.run_limited([sys.executable, "-c", code], 60, on_line=heard.append)
     assert status == 4 and sorted(lines) == ["a", "b"] and heard == lines
 
 
@@ -56,7 +56,7 @@ def test_a_program_that_hangs_is_ended_with_all_it_started(tmp_path):
         f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}'); print('started', flush=True); time.sleep(600)"
     )
     started = perf_counter()
-    status, lines = process.limited([sys.executable, "-c", code], 8)
+    status, lines = process.run_limited([sys.executable, "-c", code], 8)
     assert status is None and lines == ["started"] and perf_counter() - started < 100
     assert all(gone(pid) for pid in pids.read_text().split())
 
@@ -66,12 +66,12 @@ import sys
 from refmaml.bench.gpu import process
 code = ("import os, subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
         "open(sys.argv[1], 'w').write(f'{os.getpid()} {child.pid}'); print('started', flush=True); time.sleep(600)")
-process.limited([sys.executable, "-c", code, sys.argv[1]], 500, tell=lambda line: print(line, flush=True))
+process.run_limited([sys.executable, "-c", code, sys.argv[1]], 500, on_line=lambda line: print(line, flush=True))
 """
 
 
 def test_what_runs_under_a_limit_of_its_own_ends_with_the_outer_one(tmp_path):
-    status, lines = process.limited(
+    status, lines = process.run_limited(
         [sys.executable, "-c", NESTED, str(tmp_path / "pids")], 12
     )  # two interpreters start in it
     assert status is None and lines == ["started"]
@@ -106,7 +106,7 @@ def gone(pid):
 
 
 def test_a_program_that_is_not_there_has_a_shell_s_status():
-    assert process.limited(["/no/such/program"], 30) == (
+    assert process.run_limited(["/no/such/program"], 30) == (
         127,
         ["/no/such/program: No such file or directory"],
     )
@@ -144,7 +144,7 @@ def test_whatever_becomes_of_a_section_stays_its_own(tmp_path):
     def tell(line):
         seen.append((line, set(read(path)["sections"]) if path.exists() else set()))
 
-    reached = sections.run_sections(FIVE, path, record, {"code": "x"}, tell=tell)
+    reached = sections.run_sections(FIVE, path, record, {"code": "x"}, log=tell)
     assert reached == {
         "good": "passed",
         "wrong": "failed",
@@ -190,7 +190,7 @@ def test_sections_for_which_no_time_is_left_are_not_run(tmp_path):
         tmp_path / "gpu.json",
         record,
         {},
-        seconds=sections.LEAST + 1,
+        seconds=sections.MIN_SECONDS + 1,
     )
     assert reached == {"first": "passed", "second": "not run", "third": "not run"}
     assert (
@@ -259,7 +259,7 @@ def test_on_this_machine_the_device_s_line_is_that_of_other_commands(run):
     try:
         kernels.cuda()
     except (ImportError, RuntimeError) as reason:
-        probe = sections.run_section(run.DEVICE, 100, run.surroundings(), lambda line: None)
+        probe = sections.run_section(run.DEVICE, 100, run.section_environment(), lambda line: None)
         assert probe["exit_status"] == 2 and probe["said"] == [f"refmaml: kernels: {reason}"]
     else:
         pytest.skip("there is a GPU here")
@@ -303,9 +303,9 @@ def test_results_of_other_code_have_another_digest(run, tmp_path, monkeypatch):
         (tmp_path / folder).mkdir()
     monkeypatch.setattr(run, "ROOT", tmp_path)
     (tmp_path / "kernels" / "a.cu").write_text("x")
-    before = run.digest()
+    before = run.code_digest()
     (tmp_path / "kernels" / "a.cu").write_text("y")
-    assert run.digest() != before
+    assert run.code_digest() != before
 
 
 def test_make_gpu_makes_no_environment_and_installs_nothing():
@@ -314,7 +314,7 @@ def test_make_gpu_makes_no_environment_and_installs_nothing():
     assert rule == ["", "\t$(PYTHON) benchmarks/gpu/run.py $(GPU)"]
 
 
-# ---- the README's part -------------------------------------------------------------------------------------------
+# ---- the table of docs/gpu.md ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -408,7 +408,7 @@ SECTIONS = {
 }
 
 
-def test_the_readme_s_part_says_what_was_run_and_what_was_not(table, run):
+def test_the_table_says_what_was_run_and_what_was_not(table, run):
     part = table.text({"sections": SECTIONS}, run.SECTIONS)
     for words in (
         "one Card (driver 1.2, CUDA 13.1, CuPy 14, PyTorch 2, JAX absent)",
@@ -433,8 +433,8 @@ def test_without_a_result_everything_is_listed_as_never_run(table, run):
     )
 
 
-def test_the_readme_has_the_part_of_the_committed_result(table, run):
-    _, part, after = table.between((ROOT / "README.md").read_text())
+def test_docs_gpu_has_the_table_of_the_committed_result(table, run):
+    _, part, after = table.between((ROOT / "docs" / "gpu.md").read_text())
     assert after and part == table.text(table.committed(), run.SECTIONS)
 
 

@@ -24,17 +24,17 @@ class Oracle(NamedTuple):
     hvp: object
 
 
-MISSING = {"torch": torch_autodiff.missing, "jax": jax_autodiff.missing}
 ORACLES = {
     "torch": Oracle(torch_autodiff.torch_meta_gradient, torch_autodiff.torch_hvp),
     "jax": Oracle(jax_autodiff.jax_meta_gradient, jax_autodiff.jax_hvp),
 }
 
 
-@pytest.fixture(scope="module", params=ORACLES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.frameworks(name)) for name in ORACLES],
+)
 def oracle(request):
-    if reason := MISSING[request.param]():
-        pytest.skip(reason)
     with one_torch_thread() if request.param == "torch" else nullcontext():
         yield ORACLES[request.param]
 
@@ -238,17 +238,21 @@ def test_every_layer_and_loss_has_a_formula():
     assert {c.__name__ for c in [*formulas.FORWARD, *formulas.LOSSES]} == set(layers_and_losses)
 
 
+@pytest.mark.frameworks("jax")
 @pytest.mark.parametrize(
     ("extents", "kernel", "stride"), [((28, 28), 3, 2), ((7, 7), 3, 2), ((5, 8), (2, 5), (3, 1))]
 )
 def test_same_padding_is_what_jax_calls_same(extents, kernel, stride):
-    lax = pytest.importorskip("jax.lax", reason="JAX is not installed")
+    from jax import lax
+
     kernel, stride, padding, _ = rm.Conv2d(1, 1, kernel, stride, padding="same").geometry(extents)
     assert list(padding) == lax.padtype_to_pads(extents, kernel, stride, "SAME")
 
 
+@pytest.mark.frameworks("jax")
 def test_jax_is_left_in_the_precision_it_was_in():
-    jnp = pytest.importorskip("jax.numpy", reason="JAX is not installed")
+    import jax.numpy as jnp
+
     before = jnp.ones(1).dtype
     net = rm.two_layer_linear(4, 2)
     assert (
@@ -260,7 +264,8 @@ def test_jax_is_left_in_the_precision_it_was_in():
 @pytest.mark.parametrize("module", ORACLES)
 def test_an_absent_framework_is_a_reason_and_no_error(monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)  # Python's own mark for "must not be imported"
-    assert MISSING[module]().startswith(f"{module} cannot be imported")
+    missing = {"torch": torch_autodiff.missing, "jax": jax_autodiff.missing}[module]
+    assert missing().startswith(f"{module} cannot be imported")
 
 
 def test_importing_the_oracles_imports_no_framework():

@@ -1,7 +1,7 @@
-"""Meta-gradients by PyTorch's autograd, as people write them: right ones, and the mistakes that autograd invites."""
+"""Meta-gradients by PyTorch's autograd: right ones, and the mistakes that autograd invites."""
 
 from implementations import ANIL, CAVIA, FOMAML, IMAML, MAML, MAMLPP, META_SGD, REPTILE, K, tasks
-from wrong_implementations_table import Patient
+from wrong_implementations_table import Implementation
 
 import refmaml as rm
 from refmaml.autodiff import formulas
@@ -50,7 +50,8 @@ def torch_maml(
     rate=1.0,
     combine=None,
 ):
-    """Every differentiated method: MAML, ANIL, their first-order forms, Meta-SGD, MAML++, CAVIA, ERM."""
+    """Every differentiated method: MAML, ANIL, their first-order forms, Meta-SGD, MAML++,
+    CAVIA, ERM."""
     import torch
 
     method, losses = problem.method, []
@@ -144,7 +145,7 @@ def torch_cg(product, b, iterations):
 
 
 def norm_loss(batch_norm):
-    """loss(problem) with a batch-norm of one's own: batch_norm(layer, w, x)."""
+    """loss(problem) with a given batch_norm(layer, w, x)."""
     from refmaml.autodiff import torch_autodiff
     from refmaml.layers import BatchNorm2d
 
@@ -188,19 +189,20 @@ def unbiased_norm(layer, w, x):
 
 
 def normed(batch_norm, everywhere=True):
-    """MAML with a batch-norm of one's own, in the inner loop and on the query set, or there only."""
+    """MAML with a given batch-norm, everywhere or on the query set only."""
 
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         loss = norm_loss(batch_norm)(problem)
         return torch_maml(
             problem, params, batch, **({"loss": loss} if everywhere else {"query_loss": loss})
         )
 
-    return patient
+    return function
 
 
 def kept_statistics(problem, params, batch):
-    """momentum=1, then evaluation mode: query points see the statistics of the last support batch."""
+    """momentum=1, then evaluation mode: query points are normalised with the statistics of
+    the last support batch."""
     kept = {}
 
     def seen(layer, w, x):
@@ -224,7 +226,8 @@ def kept_statistics(problem, params, batch):
 
 
 def data_update(problem, params, batch):
-    """phi.data -= alpha g: the graph from theta to phi is cut, and phi is theta itself, changed in place."""
+    """phi.data -= alpha g: the graph from theta to phi is cut, and phi is theta itself,
+    changed in place."""
     import torch
 
     start = leaves(params)
@@ -287,56 +290,60 @@ TORCH_RIGHT += [(torch_reptile, REPTILE), (torch_imaml, IMAML)]
 
 CONV = ("quadratic", "conv")
 TORCH = {
-    "create_graph forgotten": Patient(
+    "create_graph forgotten": Implementation(
         "1", "first-order", lambda *a: torch_maml(*a, create_graph=False)
     ),
-    "losses_q[-1]": Patient(
+    "losses_q[-1]": Implementation(
         "8",
         "only the last task counts, times B",
         lambda *a: torch_maml(*a, reduce=lambda losses: losses[-1]),
     ),
-    "losses_q[-1], first-order": Patient(
+    "losses_q[-1], first-order": Implementation(
         "1+8",
         "first-order",
         lambda *a: torch_maml(*a, create_graph=False, reduce=lambda q: q[-1] / len(q)),
     ),
-    "sum": Patient("10", "times B", lambda *a: torch_maml(*a, reduce=sum)),
-    "swapped": Patient("7", "swapped", swapped_sets(torch_maml)),
-    "query is support": Patient("6", "measured on the support set", query_as_support(torch_maml)),
-    "summed inside": Patient(
+    "sum": Implementation("10", "times B", lambda *a: torch_maml(*a, reduce=sum)),
+    "swapped": Implementation("7", "swapped", swapped_sets(torch_maml)),
+    "query is support": Implementation(
+        "6", "measured on the support set", query_as_support(torch_maml)
+    ),
+    "summed inside": Implementation(
         "11",
         "summed over the support examples",
         lambda p, w, b: torch_maml(p, w, b, rate=b.x_support.shape[1]),
     ),
-    ".data": Patient("2", "None for every parameter", data_update),
-    "backward inside": Patient("12", "inner losses' own gradients", accumulating),
-    "ANIL, first-order": Patient(
+    ".data": Implementation("2", "None for every parameter", data_update),
+    "backward inside": Implementation("12", "inner losses' own gradients", accumulating),
+    "ANIL, first-order": Implementation(
         "1", "first-order", lambda *a: torch_maml(*a, create_graph=False), ANIL
     ),
-    "Meta-SGD, first-order": Patient(
+    "Meta-SGD, first-order": Implementation(
         "1", "first-order", lambda *a: torch_maml(*a, create_graph=False), META_SGD
     ),
-    "CAVIA, first-order": Patient(
+    "CAVIA, first-order": Implementation(
         "1", "first-order", lambda *a: torch_maml(*a, create_graph=False), CAVIA
     ),
-    "detached statistics": Patient(
+    "detached statistics": Implementation(
         "19", "treated as constants", normed(detached_norm), probes=CONV
     ),
-    "evaluation mode": Patient("19", "evaluation mode", normed(eval_norm), probes=CONV),
-    "evaluation mode on queries": Patient(
+    "evaluation mode": Implementation("19", "evaluation mode", normed(eval_norm), probes=CONV),
+    "evaluation mode on queries": Implementation(
         "19", "on the query set only", normed(eval_norm, everywhere=False), probes=CONV
     ),
-    "torch's eps": Patient("21", "eps = 1e-5", normed(torch_norm), probes=CONV),
-    "unbiased": Patient("21", "unbiased", normed(unbiased_norm), probes=CONV),
-    "momentum 1": Patient("21", "the support set's statistics", kept_statistics, probes=CONV),
-    "iMAML sign": Patient(
+    "torch's eps": Implementation("21", "eps = 1e-5", normed(torch_norm), probes=CONV),
+    "unbiased": Implementation("21", "unbiased", normed(unbiased_norm), probes=CONV),
+    "momentum 1": Implementation(
+        "21", "the support set's statistics", kept_statistics, probes=CONV
+    ),
+    "iMAML sign": Implementation(
         "30",
         "wrong sign in the linear system",
         lambda *a: torch_imaml(*a, sign=-1.0),
         IMAML,
         ("quadratic",),
     ),
-    "iMAML 2 lambda": Patient(
+    "iMAML 2 lambda": Implementation(
         "28", "2 lambda", lambda *a: torch_imaml(*a, outer=2.0), IMAML, ("quadratic",)
     ),
 }

@@ -1,4 +1,4 @@
-"""Wrong meta-gradients written by hand in NumPy, one for each known mistake of MAML and its kin, as somebody might have written them."""
+"""Wrong meta-gradients of MAML, written by hand in NumPy: one for each known mistake."""
 
 import numpy as np
 from implementations import (
@@ -16,7 +16,7 @@ from implementations import (
 
 
 def on_sets(support, query):
-    """Roles exchanged: indices of the sets that stand for (x_support, y_support) and (x_query, y_query)."""
+    """The sets, by the index of their inputs, that stand for support and query set."""
     return lambda problem, params, batch: average(
         [
             one_task(problem, params, *task[support : support + 2], *task[query : query + 2])
@@ -35,12 +35,12 @@ def on_both(problem, params, batch):
 
 
 def of_task(t, h=1.0, scale=None):
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         return times(
             scale or 1 / len(batch.x_support), one_task(problem, params, *tasks(batch)[t], h=h)
         )
 
-    return patient
+    return function
 
 
 def in_turn(problem, params, batch, beta=0.05):
@@ -102,7 +102,7 @@ def step_from_start(problem, params, batch):
 
 
 def truncated(last):
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         A, rows = adapting(problem, params), []
         for xs, ys, xq, yq in tasks(batch):
             phis = descend(problem, params, xs, ys, A, problem.method.inner_steps)
@@ -111,13 +111,13 @@ def truncated(last):
             )
         return average(rows)
 
-    return patient
+    return function
 
 
 def every_step(weights):
     """A query loss after each step, phi_0's included, with weights (K + 1,)."""
 
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         A, rows = adapting(problem, params), []
         for xs, ys, xq, yq in tasks(batch):
             phis = descend(problem, params, xs, ys, A, problem.method.inner_steps)
@@ -131,11 +131,11 @@ def every_step(weights):
             rows.append(lam)
         return average(rows)
 
-    return patient
+    return function
 
 
 def clipped_inside(limit, exact):
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         a, rows = problem.method.inner_lr, []
         for xs, ys, xq, yq in tasks(batch):
             phi, seen = params, []
@@ -151,7 +151,7 @@ def clipped_inside(limit, exact):
             rows.append(lam)
         return average(rows)
 
-    return patient
+    return function
 
 
 def entries_clipped(problem, params, batch, c=0.1):
@@ -219,7 +219,7 @@ def decayed(problem, params, batch, d=0.01):
 def step_sizes(of_name):
     """of_name(name): a factor on the step size of an array."""
 
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         A = {n: problem.method.inner_lr * of_name(n) for n in params}
         rows = []
         for xs, ys, xq, yq in tasks(batch):
@@ -227,13 +227,13 @@ def step_sizes(of_name):
             rows.append(back(problem, phis, xs, ys, A, problem.gradient(phis[-1], xq, yq)))
         return average(rows)
 
-    return patient
+    return function
 
 
 def other_product(product):
     """product(net, primal, v) -> what stands for H v."""
 
-    def patient(problem, params, batch):
+    def function(problem, params, batch):
         net, A, rows = problem.net, adapting(problem, params), []
         for xs, ys, xq, yq in tasks(batch):
             phis = descend(problem, params, xs, ys, A, problem.method.inner_steps)
@@ -246,7 +246,7 @@ def other_product(product):
             rows.append(lam)
         return average(rows)
 
-    return patient
+    return function
 
 
 def softmax_constant(net, primal, v):

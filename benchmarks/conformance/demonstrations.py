@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
 from refmaml.autodiff.formulas import why_not  # noqa: E402
-from refmaml.cli.report import circumstances  # noqa: E402 (after the path is set)
+from refmaml.environment import circumstances  # noqa: E402 (after the path is set)
 from refmaml.oracles.tolerance import relative_error  # noqa: E402
 from refmaml.training.files import make_folder, write_json  # noqa: E402
 
@@ -221,11 +221,12 @@ def conjugate_gradients():
     from adapters.betty_problems import implicit
 
     import refmaml as rm
-    from refmaml.doctor.frameworks import Layout, framework, outgoing
-    from refmaml.doctor.probes import probe
+    from refmaml.doctor.builtin_cases import builtin_case
+    from refmaml.doctor.frameworks import arguments_of, framework
+    from refmaml.doctor.layouts import Layout
 
-    case = probe("quadratic", rm.IMAML(regularization=2.0))
-    released, arguments = hypergradient.cg, outgoing(case, framework("torch"), Layout())
+    case = builtin_case("quadratic", rm.IMAML(regularization=2.0))
+    released, arguments = hypergradient.cg, arguments_of(case, framework("torch"), Layout())
     text = inspect.getsource(released)
     wrong, right = (
         "p_new = [rr + beta * pp for rr, pp in zip(r, p)]",

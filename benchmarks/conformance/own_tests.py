@@ -17,7 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
-from refmaml.cli.report import circumstances  # noqa: E402 (after the path is set)
+from refmaml.environment import circumstances  # noqa: E402 (after the path is set)
 from refmaml.training.files import make_folder, write_json  # noqa: E402
 
 TESTS = [f"tests/unit/algorithms/{name}_test.py" for name in ("maml", "metasgd", "gbml")]

@@ -24,7 +24,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
 from table import markdown  # noqa: E402 (after the path is set)
 
-from refmaml.cli.report import circumstances  # noqa: E402
+from refmaml.environment import circumstances  # noqa: E402
 from refmaml.errors import RefmamlError, expect  # noqa: E402
 from refmaml.training.files import durable_write, make_folder, write_json  # noqa: E402
 

@@ -35,10 +35,8 @@ def examine(library, name, seed=0):
     except rm.RefmamlError as error:
         return {"verdict": "failed", "diagnosis": " ".join(str(error).split())}
     errors = {}
-    for sitting in report.sittings:
-        errors.setdefault(sitting.precision, {})[sitting.case] = max(
-            row.error for row in sitting.rows
-        )
+    for result in report.results:
+        errors.setdefault(result.precision, {})[result.case] = max(row.error for row in result.rows)
     return {
         "verdict": report.verdict,
         "diagnosis": report.diagnosis,

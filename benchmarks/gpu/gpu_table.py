@@ -1,7 +1,7 @@
-"""The README's part about GPUs, from the committed benchmarks/gpu/gpu.json: what was run on which device, its results, and what was not.
+"""The table of docs/gpu.md from the committed benchmarks/gpu/gpu.json: the device, what ran on it, and what did not.
 
 python benchmarks/gpu/gpu_table.py            prints it
-python benchmarks/gpu/gpu_table.py --write    puts it into the README, between its two marks
+python benchmarks/gpu/gpu_table.py --write    writes it into docs/gpu.md, between its two marks
 """
 
 import json
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-README, RESULT = HERE.parent.parent / "README.md", HERE / "gpu.json"
+PAGE, RESULT = HERE.parent.parent / "docs" / "gpu.md", HERE / "gpu.json"
 BEGIN, END = (
     "<!-- what was run on a GPU: python benchmarks/gpu/gpu_table.py --write -->\n",
     "<!-- end -->\n",
@@ -57,7 +57,7 @@ def device_line(found):
     return (
         f"Run on one {about['name']} (driver {about.get('driver', 'unknown')}, CUDA {about['cuda_runtime'] // 1000}."
         f"{about['cuda_runtime'] % 1000 // 10}, CuPy {about['cupy']}, PyTorch {versions.get('torch') or 'absent'}, "
-        f"JAX {versions.get('jax') or 'absent'}), by `make gpu`; every figure is in [gpu.json](benchmarks/gpu/gpu.json)."
+        f"JAX {versions.get('jax') or 'absent'}), by `make gpu`; every figure is in [gpu.json](../benchmarks/gpu/gpu.json)."
         + (" The sections were run on more than one state of the code." if len(codes) > 1 else "")
     )
 
@@ -240,7 +240,7 @@ def meta(found):
     return lines
 
 
-# ---- the README --------------------------------------------------------------------------------------------------
+# ---- docs/gpu.md ------------------------------------------------------------------------------------------------
 
 
 def committed():
@@ -248,9 +248,9 @@ def committed():
     return json.loads(RESULT.read_text()) if RESULT.exists() else None
 
 
-def between(readme):
-    """(before, the part, after) of a README's text."""
-    before, _, rest = readme.partition(BEGIN)
+def between(page):
+    """(before, the part, after) of the text of docs/gpu.md."""
+    before, _, rest = page.partition(BEGIN)
     part, _, after = rest.partition(END)
     return before + BEGIN, part, END + after
 
@@ -264,8 +264,8 @@ def main(argv):
     if argv != ["--write"]:
         print(part, end="")
         return
-    before, _, after = between(README.read_text())
-    README.write_text(before + part + after)
+    before, _, after = between(PAGE.read_text())
+    PAGE.write_text(before + part + after)
 
 
 if __name__ == "__main__":

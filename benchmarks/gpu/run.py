@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 from refmaml.bench.gpu.sections import FAILED, TIMED_OUT, Section, run_section, run_sections  # noqa: E402 (after the path)
 from refmaml.bench.workloads import DEFAULT, TABLE  # noqa: E402
-from refmaml.cli.bench import positive  # noqa: E402
-from refmaml.cli.report import circumstances  # noqa: E402
+from refmaml.cli.bench_arguments import positive  # noqa: E402
+from refmaml.environment import circumstances  # noqa: E402
 from refmaml.errors import DataError, RefmamlError, expect  # noqa: E402
 from refmaml.training.files import make_folder, write_json  # noqa: E402
 
@@ -61,15 +61,13 @@ def verify(path):
     return [sys.executable, "-m", "refmaml", "verify", "--kernels", "cuda", "--json", str(path)]
 
 
-DEVICE = Section("device", "what it is measured on", program("about"), 60)
+DEVICE = Section("device", "what it is measured on", program("device_info"), 60)
 SECTIONS = (
     Section(
         "ladder", "the derivative ladder on the cuda kernels, in float64 and float32", verify, 300
     ),
-    Section("tests", "the tests that need a GPU", program("suite", ROOT / "tests"), 300),
-    Section(
-        "numba", "the Numba kernels against the reference kernels", program("numba_ladder"), 300
-    ),
+    Section("tests", "the tests that need a GPU", program("marked_tests", ROOT / "tests"), 300),
+    Section("numba", "the Numba kernels against the reference kernels", NUMBA, 300),
     Section(
         "determinism",
         "the same bits in 100 runs of every kernel and of whole meta-gradients",
@@ -96,7 +94,7 @@ SECTIONS = (
         180,
         "bench.json",
     ),
-    # A contestant may take two minutes to compile: each workload is a section, so that few of them fit into a call and none is lost.
+    # A implementation may take two minutes to compile: each workload is a section, so that few of them fit into a call and none is lost.
     *(
         Section(
             f"meta-{name}",

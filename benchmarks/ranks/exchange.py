@@ -75,7 +75,7 @@ def timed(ranks, way, mine, tasks, right, repeats):
 def main(tasks, numbers, repeats):
     ranks = Ranks(MPI.COMM_WORLD)
     rows = np.random.default_rng(0).standard_normal((tasks, numbers), np.float32)
-    mine, right = rows[ranks.mine(tasks).start : ranks.mine(tasks).stop], added(rows)
+    mine, right = rows[ranks.my_tasks(tasks).start : ranks.my_tasks(tasks).stop], added(rows)
     times = {way.__name__: [] for way in (travelling, slices, gathered)}
     for _ in range(3):  # by turns
         for way in (travelling, slices, gathered):

@@ -15,9 +15,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from refmaml.bench.record import plain
+from refmaml.bench.record import to_json
 from refmaml.bench.timing import spread
-from refmaml.cli.report import circumstances
+from refmaml.environment import circumstances
 from refmaml.errors import expect
 from refmaml.training.files import make_folder, write_json
 
@@ -59,7 +59,7 @@ def answer(ranks, script, *arguments):
 
 
 def steps_of_all(tasks, steps, rounds):
-    """{contestant: seconds of its steps}, after checking that all came to the same bits."""
+    """{implementation: seconds of its steps}, after checking that all came to the same bits."""
     times, digests = {name: [] for name in CONTESTANTS}, set()
     for number in range(rounds):
         for name, (ranks, threads) in CONTESTANTS.items():
@@ -71,7 +71,7 @@ def steps_of_all(tasks, steps, rounds):
                 flush=True,
             )
     if len(digests) != 1:
-        raise SystemExit("expected the same parameters from every contestant, got others")
+        raise SystemExit("expected the same parameters from every implementation, got others")
     return times
 
 
@@ -103,10 +103,10 @@ def main():
         out / "ranks.json",
         {
             "tasks": arguments.tasks,
-            "seconds_of_a_step": plain(steps),
+            "seconds_of_a_step": to_json(steps),
             "two_ranks_over_one": one / two,
             "numbers_added": NUMBERS,
-            "seconds_of_adding": plain(adding),
+            "seconds_of_adding": to_json(adding),
             "same_bits": True,
             **circumstances(),
         },

@@ -1,4 +1,4 @@
-"""One contestant of run.py: seconds of each of some meta-steps of the strided Omniglot net on glyphs, as JSON on stdout.
+"""One implementation of run.py: seconds of each of some meta-steps of the strided Omniglot net on glyphs, as JSON on stdout.
 
 python benchmarks/ranks/worker.py THREADS TASKS STEPS
 mpiexec -n 2 python -m mpi4py benchmarks/ranks/worker.py THREADS TASKS STEPS
@@ -16,9 +16,9 @@ WARM = 3  # steps before the clock starts
 
 
 def main(threads, tasks, steps):
-    ranks = mpi.launched()
+    ranks = mpi.detect_ranks()
     config = options.settle({"data": "glyphs", "k_query": 1, "tasks": tasks, "chunk": tasks})
-    with ranks.first_before_others():
+    with ranks.local_rank_0_first():
         method, net = problem.make_method(config), problem.make_net(config, threads)
         recipe = problem.make_recipe(
             config, net, method, problem.make_tasks(config, "train"), ranks

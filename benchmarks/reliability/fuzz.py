@@ -262,7 +262,7 @@ def plant(name):
 
         def load(path):
             try:
-                return checkpoint.restored(
+                return checkpoint.parse(
                     npz.read_members(path, checkpoint._MEMBER, checkpoint.LIMIT, "fu")
                 )
             except (
@@ -386,7 +386,7 @@ def main(argv=None):
             found[loader] = fuzz(loader, part, random.Random(options.seed), Path(folder)) | {
                 "atheris": by_coverage
             }
-    from refmaml.cli.report import circumstances
+    from refmaml.environment import circumstances
     from refmaml.training.files import make_folder, write_json
 
     command = (

@@ -253,7 +253,7 @@ def main(argv=None):
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         record = campaign(options, Path(folder))
-    from refmaml.cli.report import circumstances
+    from refmaml.environment import circumstances
     from refmaml.training.files import make_folder, write_json
 
     command = (

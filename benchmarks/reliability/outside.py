@@ -44,7 +44,7 @@ class Timed:
 @contextmanager
 def waits_timed(line):
     """Within, a list to which each run adds the Timed function it gets its tasks from: sampled ahead or, in line, when their step comes."""
-    before, waits = trainer.ahead, []
+    before, waits = trainer.prefetch, []
 
     @contextmanager
     def timed(sample, steps=None):
@@ -52,11 +52,11 @@ def waits_timed(line):
             waits.append(Timed(prepared))
             yield waits[-1]
 
-    trainer.ahead = timed
+    trainer.prefetch = timed
     try:
         yield waits
     finally:
-        trainer.ahead = before
+        trainer.prefetch = before
 
 
 def measure(config, where, seconds, save_every, folder, line):
@@ -67,17 +67,17 @@ def measure(config, where, seconds, save_every, folder, line):
         recipe, recipe.start(net.init(config["seed"], config["dtype"])), steps=3
     )  # compiled and warm
     step, kept = (
-        Timed(MetaStep() if net.kernels.on_device else recipe.take),
+        Timed(MetaStep() if net.kernels.on_device else recipe.meta_step),
         RunFolder(folder, config),
     )
     started, first = time.perf_counter(), now.step
 
     def see(now):
-        kept.seen = now
+        kept.latest = now
 
     with sole_writer(folder), waits_timed(line) as waits:
         now = train(
-            replace(recipe, take=step),
+            replace(recipe, meta_step=step),
             now,
             minutes=(now.seconds + seconds) / 60,
             show=see,
@@ -119,7 +119,7 @@ def main(argv=None):
                 )
                 for how in ("ahead", "in_line")
             }
-    from refmaml.cli.report import circumstances
+    from refmaml.environment import circumstances
     from refmaml.training.files import make_folder, write_json
 
     record = {

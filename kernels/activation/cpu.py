@@ -1,6 +1,7 @@
-"""Elementwise activations on a CPU: see reference.py. Arrays come as one line of numbers; threads take blocks of it.
+"""Elementwise activations on a CPU: the formulas are in reference.py.
 
-The functions are those of functions.py that have a name; any other Elementwise goes to the reference, which takes them all.
+Arrays are flat; threads take blocks of BLOCK elements. Functions are those of
+functions.py that have a name. Any other Elementwise is computed by the reference.
 """
 
 import math
@@ -24,13 +25,14 @@ BLOCK = 8192
 
 @inner()
 def sigmoid(x):
-    """1 / (1 + e^-x), written with the exponential that does not overflow."""
+    """1 / (1 + e^-x), by the exponential that does not overflow."""
     e = math.exp(-x if x > 0 else x)
     return (1 if x > 0 else e) / (1 + e)
 
 
 @inner()
 def smooth_f(x, kind):
+    """tanh or softplus; below, their first and second derivative."""
     if kind == TANH:
         return math.tanh(x)
     return (x if x > 0 else 0) + math.log1p(math.exp(-abs(x)))
@@ -52,6 +54,7 @@ def smooth_ddf(x, kind):
 
 @inner()
 def forward_block(y, x, kind, slope):
+    """y = f(x)."""
     zero = y.dtype.type(0)
     if kind != LEAKY:
         for i in range(len(x)):
@@ -66,7 +69,7 @@ def forward_block(y, x, kind, slope):
 
 @inner()
 def derivative_block(dx, dy, x, kind, slope):
-    """f'(x) dy."""
+    """dx = f'(x) dy."""
     zero, one = dx.dtype.type(0), dx.dtype.type(1)
     if kind == LEAKY:
         for i in range(len(x)):
@@ -76,14 +79,14 @@ def derivative_block(dx, dy, x, kind, slope):
             dx[i] = smooth_df(x[i], kind) * dy[i]
 
 
-@compiled("line! line whole real")
+@compiled("flat! flat integer real")
 def forward(y, x, kind, slope):
     for block in prange((len(x) + BLOCK - 1) // BLOCK):
         part = slice(block * BLOCK, min((block + 1) * BLOCK, len(x)))
         forward_block(y[part], x[part], kind, slope)
 
 
-@compiled("line! line line whole real")
+@compiled("flat! flat flat integer real")
 def derivative(dx, dy, x, kind, slope):
     for block in prange((len(x) + BLOCK - 1) // BLOCK):
         part = slice(block * BLOCK, min((block + 1) * BLOCK, len(x)))
@@ -92,7 +95,7 @@ def derivative(dx, dy, x, kind, slope):
 
 @inner()
 def r_derivative_block(rdx, dy, rdy, x, rx, kind, slope):
-    """f'(x) rdy + f''(x) rx dy."""
+    """rdx = f'(x) rdy + f''(x) rx dy."""
     if kind == LEAKY:
         derivative_block(rdx, rdy, x, kind, slope)
     else:
@@ -100,7 +103,7 @@ def r_derivative_block(rdx, dy, rdy, x, rx, kind, slope):
             rdx[i] = smooth_df(x[i], kind) * rdy[i] + smooth_ddf(x[i], kind) * rx[i] * dy[i]
 
 
-@compiled("line! line line line line whole real")
+@compiled("flat! flat flat flat flat integer real")
 def r_derivative(rdx, dy, rdy, x, rx, kind, slope):
     for block in prange((len(x) + BLOCK - 1) // BLOCK):
         part = slice(block * BLOCK, min((block + 1) * BLOCK, len(x)))

@@ -1,6 +1,9 @@
-"""Elementwise activations in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator.
+"""Elementwise activations in Numba CUDA: the formulas are in reference.py.
 
-A function goes by its number (functions.py) and its slope; one without a name is computed by its own three callables.
+The kernels have not been run on a GPU yet; the tests run them on Numba's simulator.
+
+A function is selected by its number (functions.py) and its slope. One without a name is
+computed by the reference.
 """
 
 import math
@@ -21,7 +24,7 @@ __all__ = [
 
 @cuda.jit(device=True)
 def sigmoid(x):
-    """1 / (1 + e^-x), written with the exponential that does not overflow."""
+    """1 / (1 + e^-x), by the exponential that does not overflow."""
     e = math.exp(-x if x > 0 else x)
     return (1 if x > 0 else e) / (1 + e)
 
@@ -53,7 +56,7 @@ def ddf(x, kind):
 
 @cuda.jit
 def forward(y, x, kind, slope):
-    """y = f(x), a thread for each number; arrays are (T, numbers of a task)."""
+    """y = f(x), a thread for each number; arrays are (T, P)."""
     t, i = cuda.blockIdx.y, cuda.grid(1)
     if i < x.shape[1]:
         y[t, i] = f(x[t, i], kind, slope)
@@ -69,7 +72,7 @@ def backward(dx, dy, x, kind, slope):
 
 @cuda.jit
 def r_backward(rdx, dy, rdy, x, rx, kind, slope):
-    """rdx = f'(x) rdy + f''(x) rx dy; a piecewise linear function has no second term."""
+    """rdx = f'(x) rdy + f''(x) rx dy; the second term is 0 for a piecewise linear f."""
     t, i = cuda.blockIdx.y, cuda.grid(1)
     if i < x.shape[1]:
         rdx[t, i] = df(x[t, i], kind, slope) * rdy[t, i]
@@ -78,7 +81,7 @@ def r_backward(rdx, dy, rdy, x, rx, kind, slope):
 
 
 def on_rows(kernel, out, inputs, function):
-    """The kernel on arrays as (T, numbers of a task)."""
+    """The kernel on arrays reshaped to (T, P)."""
     rows = out.reshape(len(out), -1)
     for_each(
         kernel,

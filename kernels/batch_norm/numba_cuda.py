@@ -1,6 +1,9 @@
-"""Batch normalisation in Numba CUDA: see reference.py for the formulas. Never run on a GPU yet; tested on Numba's simulator.
+"""Batch normalisation in Numba CUDA: the formulas are in reference.py.
 
-A thread for each (task, channel): it goes through the channel's M = N L numbers for the means, in float64, and again for the results.
+The kernels have not been run on a GPU yet; the tests run them on Numba's simulator.
+
+A thread for each (task, channel) reads the channel's M = N L numbers once for the means,
+in float64, and again for the results.
 """
 
 import math
@@ -25,6 +28,20 @@ def mean(a, t, c):
     for n in range(N):
         for l in range(L):
             total += a[t, n, c, l]
+    return total / (N * L)
+
+
+@cuda.jit(device=True)
+def mean_of_centred_product(a, centre, b, t, c):
+    """<(a - centre) b> over the channel.
+
+    <a> may be many times the deviation of a, and would multiply the rounding of <b>.
+    """
+    N, _, L = a.shape[1:]
+    total = 0.0
+    for n in range(N):
+        for l in range(L):
+            total += (a[t, n, c, l] - centre) * b[t, n, c, l]
     return total / (N * L)
 
 
@@ -58,35 +75,39 @@ def forward(y, xh, s, x, gamma, beta, eps):
 
 @cuda.jit
 def backward(dx, dgamma, dbeta, dy, xh, s, gamma):
-    """dx = s (dxh - <dxh> - xh <dxh xh>) with dxh = gamma dy; dgamma = sum dy xh, dbeta = sum dy."""
+    """dx = s (dxh - <dxh> - xh <dxh xh>), dxh = gamma dy.
+
+    dgamma = sum dy xh, dbeta = sum dy.
+    """
     t, c = cuda.blockIdx.y, cuda.grid(1)
     N, C, L = dy.shape[1:]
     if c < C:
-        scale, centre, slope = (
-            gamma[t % len(gamma), c],
-            mean(dy, t, c),
-            mean_of_product(dy, xh, t, c),
-        )
-        dgamma[t, c] = N * L * slope
+        scale = gamma[t % len(gamma), c]
+        centre, projection = mean(dy, t, c), mean_of_product(dy, xh, t, c)
+        dgamma[t, c] = N * L * projection
         dbeta[t, c] = N * L * centre
         for n in range(N):
             for l in range(L):
                 dx[t, n, c, l] = (
-                    s[t, c] * scale * (dy[t, n, c, l] - centre - xh[t, n, c, l] * slope)
+                    s[t, c] * scale * (dy[t, n, c, l] - centre - xh[t, n, c, l] * projection)
                 )
 
 
 @cuda.jit
 def r_forward(ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
-    """rxh = s (rx - <rx> - xh <xh rx>), rs = -s^2 <xh rx>, ry = rgamma xh + gamma rxh + rbeta."""
+    """rxh = s (rx - <rx> - xh <xh rx>), rs = -s^2 <xh rx>.
+
+    ry = rgamma xh + gamma rxh + rbeta.
+    """
     t, c = cuda.blockIdx.y, cuda.grid(1)
     N, C, L = rx.shape[1:]
     if c < C:
-        centre, slope = mean(rx, t, c), mean_of_product(xh, rx, t, c)
-        rs[t, c] = -s[t, c] * s[t, c] * slope
+        centre = mean(rx, t, c)
+        projection = mean_of_centred_product(rx, centre, xh, t, c)
+        rs[t, c] = -s[t, c] * s[t, c] * projection
         for n in range(N):
             for l in range(L):
-                rxh[t, n, c, l] = s[t, c] * (rx[t, n, c, l] - centre - xh[t, n, c, l] * slope)
+                rxh[t, n, c, l] = s[t, c] * (rx[t, n, c, l] - centre - xh[t, n, c, l] * projection)
                 ry[t, n, c, l] = (
                     rgamma[t % len(rgamma), c] * xh[t, n, c, l]
                     + gamma[t % len(gamma), c] * rxh[t, n, c, l]
@@ -96,20 +117,23 @@ def r_forward(ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
 
 @cuda.jit
 def r_backward(rdx, rdgamma, rdbeta, dy, rdy, xh, s, rxh, rs, gamma, rgamma):
-    """The product rule on each line of `backward`: dxh, rdxh as there; <.> of dxh xh and its tangent."""
+    """The product rule on each line of `backward`."""
     t, c = cuda.blockIdx.y, cuda.grid(1)
     N, C, L = dy.shape[1:]
     if c < C:
         g, rg = gamma[t % len(gamma), c], rgamma[t % len(rgamma), c]
-        centre, rcentre, slope = mean(dy, t, c), mean(rdy, t, c), mean_of_product(dy, xh, t, c)
-        rslope = mean_of_product(rdy, xh, t, c) + mean_of_product(dy, rxh, t, c)
-        rdgamma[t, c] = N * L * rslope
+        centre, rcentre, projection = mean(dy, t, c), mean(rdy, t, c), mean_of_product(dy, xh, t, c)
+        rprojection = mean_of_product(rdy, xh, t, c) + mean_of_product(dy, rxh, t, c)
+        rdgamma[t, c] = N * L * rprojection
         rdbeta[t, c] = N * L * rcentre
         for n in range(N):
             for l in range(L):
-                inner = g * (dy[t, n, c, l] - centre - xh[t, n, c, l] * slope)
-                rinner = rg * (dy[t, n, c, l] - centre - xh[t, n, c, l] * slope) + g * (
-                    rdy[t, n, c, l] - rcentre - rxh[t, n, c, l] * slope - xh[t, n, c, l] * rslope
+                inner = g * (dy[t, n, c, l] - centre - xh[t, n, c, l] * projection)
+                rinner = rg * (dy[t, n, c, l] - centre - xh[t, n, c, l] * projection) + g * (
+                    rdy[t, n, c, l]
+                    - rcentre
+                    - rxh[t, n, c, l] * projection
+                    - xh[t, n, c, l] * rprojection
                 )
                 rdx[t, n, c, l] = rs[t, c] * inner + s[t, c] * rinner
 

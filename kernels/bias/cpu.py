@@ -1,4 +1,7 @@
-"""A number per channel on a CPU: see reference.py. y comes as (T, M, C), a row of channels for each of its M = N L pixels."""
+"""A number per channel on a CPU: the formulas are in reference.py.
+
+y is (T, M, C), a row of channels for each of its M = N L pixels.
+"""
 
 import numpy as np
 from numba import prange
@@ -12,7 +15,7 @@ __all__ = ["bias_forward", "bias_backward"]
 @inlined()
 def task_forward(y, b):
     """One task: y (M, C) += b."""
-    row = np.empty(len(b), y.dtype)  # neighbours in memory, wherever b lies
+    row = np.empty(len(b), y.dtype)  # contiguous, whatever the strides of b
     for c in range(len(b)):
         row[c] = b[c]
     for m in range(len(y)):

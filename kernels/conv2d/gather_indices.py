@@ -1,21 +1,27 @@
-"""Which pixel each position sees through each tap: integers that follow from the shapes of a convolution, made once for each.
+"""Which pixel each output position sees through each tap of a convolution's filter.
 
-They travel as one flat block of int64, so that a compiled kernel takes the lists of any number of convolutions as one array:
+The integers follow from the shapes of the convolution and are made once for each. They
+are one flat array of int64, a block, so that a compiled kernel takes the lists of any
+number of convolutions as one array:
 
-    n                 images that the lists are for
+    n                 the images that the lists are for
     C H W O Ho Wo     the extents; a position is one of the Ho Wo outputs of an image
-    taps              how many lists of pairs (pixel, position) follow: one for each tap of the filter, or one in all where channels are few
-    Hp Wp top left    height and width of the copy of an image with its border that patches are then taken from, and where the image
-                      begins in it; 0 0 0 0 where there is no copy
-    covered           1 where the taps marked fresh reach everything that is written, 0 where it must be set to 0 first
+    taps              how many lists of pairs (pixel, position) follow: one for each tap of
+                      the filter; a single one if there are few channels
+    Hp Wp top left    few channels: patches are taken from a copy of each image with a
+                      border. Its height and width, and where the image begins in it.
+                      Otherwise 0 0 0 0
+    covered           1 if the taps marked fresh write to every element of the result; 0 if
+                      the result must be set to 0 first
     what              FORWARD, BACKWARD_X or BACKWARD_W
-    K                 numbers that are summed up in one go: the channels, or all of a patch where channels are few
+    K                 how many numbers are summed in one go: the channels, or a whole patch
+                      if there are few channels
 
-    first   (taps + 1)    tap k's pairs are first[k] .. first[k+1]
-    fresh   (taps)        1 where nothing that this tap's pairs write to was written by a tap before it
+    first   (taps + 1)    the pairs of tap k are first[k] .. first[k+1]
+    fresh   (taps)        1 if no tap before this one writes to any of its targets
     place   (taps)        which tap of the filter it is
-    pixels, positions     where each pixel seen begins, and where the position that sees it
-    steps   (K)           where the numbers that are summed up lie, from there on
+    pixels, positions     where each seen pixel begins, and the position that sees it
+    steps   (K)           where the K numbers are, relative to that
     rows    (K)           where the rows of the other factor begin
 """
 
@@ -26,22 +32,17 @@ import numpy as np
 from refmaml.kernels.numba_runtime.inline_jit import inner
 
 FORWARD, BACKWARD_X, BACKWARD_W = 0, 1, 2
-FEW = 8  # channels below which all taps are summed in one go, from a copy of x with its border of zeros
-ROWS = 256  # positions that a thread takes at a time, give or take an image
-N_IMAGES, N_TAPS, COVERED, WHAT, SUMMED, HEADER = (
-    0,
-    7,
-    12,
-    13,
-    14,
-    15,
-)  # where in a block those begin
+FEW = 8  # with fewer channels all taps are summed in one go, from a copy with a border
+POSITIONS = 256  # a thread computes about so many positions at a time, in whole images
+# Where the entries of a block are.
+N_IMAGES, N_TAPS, COVERED, WHAT, SUMMED, HEADER = 0, 7, 12, 13, 14, 15
 
 
 @lru_cache(maxsize=512)
-def sights(what, N, C, H, W, O, Ho, Wo, kernel, stride, start):
-    """The block for one of the three products of a convolution; start: (top, left) of the padding."""
-    n, few = min(N, max(1, round(ROWS / (Ho * Wo)))), C < FEW and what != BACKWARD_X
+def gather_indices(what, N, C, H, W, O, Ho, Wo, kernel, stride, start):
+    """The block of one of a convolution's three products; start: (top, left) padding."""
+    n = min(N, max(1, round(POSITIONS / (Ho * Wo))))
+    few = C < FEW and what != BACKWARD_X
     pixels, positions = pairs(n, C, H, W, O, Ho, Wo, kernel, stride, start)
     bordered, steps = (0, 0, 0, 0), np.arange(O if what == BACKWARD_X else C)
     if few:  # the patch of a position begins at its first tap
@@ -56,22 +57,16 @@ def sights(what, N, C, H, W, O, Ho, Wo, kernel, stride, start):
     first = np.cumsum([0, *(len(pixels[tap]) for tap in order)])
     header = [n, C, H, W, O, Ho, Wo, len(order), *bordered, covered, what, len(steps)]
     rows = np.arange(len(steps)) * (C if what == BACKWARD_X else O)
-    return np.concatenate(
-        [
-            header,
-            first,
-            fresh,
-            order,
-            *(pixels[tap] for tap in order),
-            *(positions[tap] for tap in order),
-            steps,
-            rows,
-        ]
-    ).astype(np.int64)
+    gathered = [pixels[tap] for tap in order] + [positions[tap] for tap in order]
+    return np.concatenate([header, first, fresh, order, *gathered, steps, rows]).astype(np.int64)
 
 
 def pairs(n, C, H, W, O, Ho, Wo, kernel, stride, start):
-    """For every tap (p, q): where the pixels (n, H, W) begin that positions (n, Ho, Wo) see through it, and where those positions."""
+    """(pixels, positions), a list for each tap (p, q).
+
+    pixels: where the pixels (n, H, W) begin that some position sees through the tap;
+    positions: where those positions (n, Ho, Wo) begin.
+    """
     m, i, j = np.indices((n, Ho, Wo)).reshape(3, -1)
     pixels, positions = [], []
     for p in range(kernel[0]):
@@ -84,19 +79,20 @@ def pairs(n, C, H, W, O, Ho, Wo, kernel, stride, start):
 
 
 def disjoint_first(targets, size):
-    """An order of the taps that begins with those that have no target in common; which they are; whether they reach all `size` targets."""
+    """(order, fresh, covered): the taps in an order that begins with disjoint ones.
+
+    fresh: whether a tap is one of those, which have no target in common; covered:
+    whether together they write to all `size` targets.
+    """
     order, fresh, reached = [], [], set()
     for tap in sorted(range(len(targets)), key=lambda tap: -len(targets[tap])):
-        mine = set(targets[tap].tolist())
-        if mine and not mine & reached:
+        own = set(targets[tap].tolist())
+        if own and not own & reached:
             order.append(tap)
-            reached |= mine
+            reached |= own
     fresh = [1] * len(order) + [0] * (len(targets) - len(order))
-    return (
-        order + [tap for tap in range(len(targets)) if tap not in order],
-        fresh,
-        int(len(reached) == size),
-    )
+    order += [tap for tap in range(len(targets)) if tap not in order]
+    return order, fresh, int(len(reached) == size)
 
 
 @inner()

@@ -1,7 +1,10 @@
-"""2-D convolution in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator.
+"""2-D convolution in Numba CUDA: the formulas are in reference.py.
 
-A device function holds each sum; a kernel calls it once, or twice for the two terms of an R-pass. The geometry goes as four numbers:
-stride sH, sW, and the rows above and the columns left of the image, top and left; what lies beyond its other ends follows from the extents.
+The kernels have not been run on a GPU yet; the tests run them on Numba's simulator.
+
+A device function computes one element of a product. A kernel calls it once, or twice for
+the two terms of an R-pass. Four numbers give the geometry: the stride sH, sW, and the
+padding at the top and the left. The padding at the far ends follows from the extents.
 """
 
 from numba import cuda
@@ -20,7 +23,8 @@ __all__ = [
 
 @cuda.jit(device=True)
 def y_at(x, w, t, n, o, a, b, sH, sW, top, left):
-    """sum_{c,p,q} w[o,c,p,q] x[n,c, sH a + p - top, sW b + q - left] over the pixels inside the image"""
+    """sum_{c,p,q} w[o,c,p,q] x[n,c, sH a + p - top, sW b + q - left] over the pixels in the
+    image."""
     C, H, W = x.shape[2:]
     total = 0.0
     for c in range(C):
@@ -34,7 +38,8 @@ def y_at(x, w, t, n, o, a, b, sH, sW, top, left):
 
 @cuda.jit(device=True)
 def dx_at(dy, w, t, n, c, i, j, sH, sW, top, left):
-    """sum of w[o,c,p,q] dy[n,o,a,b] over the positions (a, b) that see pixel (i, j) through tap (p, q): sH a = i + top - p"""
+    """The sum of w[o,c,p,q] dy[n,o,a,b] over the positions (a, b) that see pixel (i, j)
+    through tap (p, q): sH a = i + top - p, sW b = j + left - q."""
     O, Ho, Wo = dy.shape[2:]
     total = 0.0
     for o in range(O):
@@ -55,7 +60,8 @@ def dx_at(dy, w, t, n, c, i, j, sH, sW, top, left):
 
 @cuda.jit(device=True)
 def dw_at(x, dy, t, o, c, p, q, sH, sW, top, left):
-    """sum_{n,a,b} dy[n,o,a,b] x[n,c, sH a + p - top, sW b + q - left] over the pixels inside the image"""
+    """sum_{n,a,b} dy[n,o,a,b] x[n,c, sH a + p - top, sW b + q - left], over the pixels in
+    the image."""
     H, W = x.shape[3:]
     total = 0.0
     for n in range(x.shape[1]):
@@ -68,7 +74,7 @@ def dw_at(x, dy, t, o, c, p, q, sH, sW, top, left):
 
 
 def summed(at):
-    """The kernel out = at(a, b), plus at(a2, b2) where there are two pairs: a thread for each number of `out`."""
+    """The kernel out = at(a, b), plus at(a2, b2) if pairs is 2; a thread per element."""
 
     @cuda.jit
     def kernel(out, a, b, a2, b2, pairs, sH, sW, top, left):
@@ -87,7 +93,7 @@ forward, backward_x, backward_w = summed(y_at), summed(dx_at), summed(dw_at)
 
 
 def product(kernel, out, first, second, stride, padding):
-    """out = the product of the pair `first`, plus that of the pair `second` if it is not None."""
+    """out = the product of the pair `first`, plus that of `second` unless it is None."""
     for_each(
         kernel,
         out[:1].size,

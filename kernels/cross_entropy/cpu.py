@@ -1,4 +1,7 @@
-"""Softmax cross-entropy on a CPU: see reference.py. Threads take tasks, where there is enough to share."""
+"""Softmax cross-entropy on a CPU: the formulas are in reference.py.
+
+Threads take tasks if there is enough work.
+"""
 
 import math
 

@@ -1,4 +1,7 @@
-"""Softmax cross-entropy in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator."""
+"""Softmax cross-entropy in Numba CUDA: the formulas are in reference.py.
+
+The kernels have not been run on a GPU yet; the tests run them on Numba's simulator.
+"""
 
 import math
 
@@ -17,11 +20,11 @@ def forward(loss, p, z, labels, scale):
     if i == 0:
         total_loss = 0.0
         for n in range(N):
-            largest = z[t, n, 0]  # taken off before the exponential, which then cannot overflow
+            # The largest is subtracted first, so that the exponential cannot overflow.
+            largest = z[t, n, 0]
             for c in range(1, C):
-                if (
-                    z[t, n, c] > largest or z[t, n, c] != z[t, n, c]
-                ):  # NaN stays: nothing is larger than it
+                # NaN differs from itself; nothing is larger than NaN, so it stays.
+                if z[t, n, c] > largest or z[t, n, c] != z[t, n, c]:
                     largest = z[t, n, c]
             total = 0.0
             for c in range(C):

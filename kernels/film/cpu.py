@@ -1,4 +1,7 @@
-"""Feature-wise linear modulation on a CPU: see reference.py. Arrays come as (T, M, C), a row of channels for each of M = N L pixels."""
+"""Feature-wise linear modulation on a CPU: the formulas are in reference.py.
+
+Arrays are (T, M, C), a row of channels for each of M = N L pixels.
+"""
 
 import numpy as np
 from numba import prange

@@ -1,4 +1,7 @@
-"""Feature-wise linear modulation in Numba CUDA: see reference.py. Never run on a GPU yet; tested on Numba's simulator."""
+"""Feature-wise linear modulation in Numba CUDA: the formulas are in reference.py.
+
+The kernels have not been run on a GPU yet; the tests run them on Numba's simulator.
+"""
 
 from numba import cuda
 

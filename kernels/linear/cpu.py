@@ -1,13 +1,17 @@
-"""Matrix product for T tasks on a CPU: see reference.py. The sums of outer products of gemm_microkernel.py; threads take tasks.
+"""Matrix product for T tasks on a CPU: the formulas are in reference.py.
+
+The products are sums of outer products (gemm_microkernel.py). Threads take tasks.
 
     forward      y[n]  += sum_i x[n, i] w'[i]          w' = w transposed: rows i of O numbers
     backward_x   dx[n] += sum_o dy[n, o] w[o]
     backward_w   dw[o] += sum_n dy[n, o] x[n]
 
-Versions, and the microseconds that forward and backward through a net 1-40-40-1 then take a task, 10 examples, float32, one thread:
-  v1  reference.py: NumPy's matmul                                                    (all tasks at once, in calls of their own)
-  v2  the convolution's kernel on images of one pixel                                 24
-  v3  this: no lists of pixels, no weights in another order but w'                    13
+Versions, and microseconds per task of forward and backward through a net 1-40-40-1, with
+10 examples, float32, one thread:
+  v1  reference.py: NumPy's matmul                              (not comparable: all tasks
+                                                                in one call)
+  v2  the convolution's kernel on images of one pixel           24
+  v3  this: no lists of pixels, no reordered weights but w'     13
 """
 
 from functools import lru_cache
@@ -16,8 +20,9 @@ import numpy as np
 from numba import prange
 
 from refmaml.kernels.numba_runtime.compiled import compiled
-from refmaml.kernels.numba_runtime.gemm_microkernel import accumulate, transpose
+from refmaml.kernels.numba_runtime.gemm_microkernel import accumulate
 from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
+from refmaml.kernels.numba_runtime.transpose import transpose
 
 __all__ = [
     "linear_forward",
@@ -31,9 +36,10 @@ __all__ = [
 
 @lru_cache(maxsize=512)
 def offsets(N, I, O):
-    """Where rows and columns of x (N, I), y (N, O), w (O, I) and w' (I, O) begin: one block of int64 for a compiled kernel.
+    """Where rows and columns of x (N, I), y (N, O), w (O, I) and w' (I, O) begin.
 
-    N I O 0, then n I, n O for n < N; i, i O for i < I; o, o I for o < O.
+    One flat array of int64: N I O 0, then n I, n O for n < N; i, i O for i < I; o, o I
+    for o < O.
     """
     n, i, o = np.arange(N), np.arange(I), np.arange(O)
     return np.concatenate([[N, I, O, 0], n * I, n * O, i, i * O, o, o * I]).astype(np.int64)
@@ -41,7 +47,10 @@ def offsets(N, I, O):
 
 @inlined()
 def lists(block):
-    """(N, I, O, 0, n I, n O, i, i O, o, o I): the 0 comes from the block as Numba would compile anew for a constant."""
+    """(N, I, O, 0, n I, n O, i, i O, o, o I) of a block.
+
+    The 0 comes from the block, because Numba would compile again for a constant.
+    """
     N, I, O, at = block[0], block[1], block[2], 4
     nI, at = block[at : at + N], at + N
     nO, at = block[at : at + N], at + N
@@ -52,14 +61,14 @@ def lists(block):
 
 @inner()
 def transposed(wt, w, block):
-    """w' from w."""
+    """Fills w' from w."""
     _, _, _, _, _, _, _, iO, _, oI = lists(block)
     transpose((wt, iO, w, oI))
 
 
 @inlined()
 def task_forward(y, x, x2, wt, wt2, block):
-    """y = x w', plus x2 w2' where there is an x2."""
+    """y = x w', plus x2 w2' unless x2 is empty."""
     N, I, O, zero, nI, nO, i, iO, _, _ = lists(block)
     accumulate((y, x, wt, nO, nI, zero, N, i, iO, zero, I, O, N > 0))
     if len(x2) > 0:
@@ -68,7 +77,7 @@ def task_forward(y, x, x2, wt, wt2, block):
 
 @inlined()
 def task_backward_x(dx, dy, dy2, w, w2, block):
-    """dx = dy w, plus dy2 w2 where there is a dy2."""
+    """dx = dy w, plus dy2 w2 unless dy2 is empty."""
     N, I, O, zero, nI, nO, _, _, o, oI = lists(block)
     accumulate((dx, dy, w, nI, nO, zero, N, o, oI, zero, O, I, N > 0))
     if len(dy2) > 0:
@@ -77,17 +86,17 @@ def task_backward_x(dx, dy, dy2, w, w2, block):
 
 @inlined()
 def task_backward_w(dw, x, x2, dy, dy2, block):
-    """dw = dy' x, plus dy2' x2 where there is an x2."""
+    """dw = dy' x, plus dy2' x2 unless x2 is empty."""
     N, I, O, zero, nI, nO, _, _, o, oI = lists(block)
     accumulate((dw, dy, x, oI, o, zero, O, nO, nI, zero, N, I, N > 0))
     if len(x2) > 0:
         accumulate((dw, dy2, x2, oI, o, zero, O, nO, nI, zero, N, I, N < 0))
 
 
-# ---- all tasks -----------------------------------------------------------------------------------------------------------
+# ---- all tasks --------------------------------------------------------------------------------
 
 
-@compiled("rows! rows rows rows rows list", grain=512)
+@compiled("rows! rows rows rows rows offsets", grain=512)
 def forward(y, x, x2, w, w2, block):
     for t in prange(len(y)):
         wt, wt2 = np.empty(w.shape[1], y.dtype), np.empty(w2.shape[1], y.dtype)
@@ -97,36 +106,40 @@ def forward(y, x, x2, w, w2, block):
         task_forward(y[t], x[t], x2[t], wt, wt2, block)
 
 
-@compiled("rows! rows rows rows rows list", grain=512)
+@compiled("rows! rows rows rows rows offsets", grain=512)
 def backward_x(dx, dy, dy2, w, w2, block):
     for t in prange(len(dx)):
         task_backward_x(dx[t], dy[t], dy2[t], w[t % len(w)], w2[t % len(w2)], block)
 
 
-@compiled("rows! rows rows rows rows list", grain=512)
+@compiled("rows! rows rows rows rows offsets", grain=512)
 def backward_w(dw, x, x2, dy, dy2, block):
     for t in prange(len(dw)):
         task_backward_w(dw[t], x[t], x2[t], dy[t], dy2[t], block)
 
 
-def nothing(a):
-    """No second one: an array with nothing in any of its rows."""
+def empty_rows(a):
+    """An array of as many rows as `a`, all empty: there is no second product."""
     return a.reshape(len(a), -1)[:, :0]
 
 
 def linear_forward(y, x, w):
     """y = x w'."""
-    forward(y, x, nothing(x), w, nothing(w), offsets(x.shape[1], x.shape[2], y.shape[2]))
+    forward(y, x, empty_rows(x), w, empty_rows(w), offsets(x.shape[1], x.shape[2], y.shape[2]))
 
 
 def linear_backward_x(dx, dy, w):
     """dx = dy w."""
-    backward_x(dx, dy, nothing(dy), w, nothing(w), offsets(dx.shape[1], dx.shape[2], dy.shape[2]))
+    backward_x(
+        dx, dy, empty_rows(dy), w, empty_rows(w), offsets(dx.shape[1], dx.shape[2], dy.shape[2])
+    )
 
 
 def linear_backward_w(dw, x, dy):
     """dw = dy' x, one per task."""
-    backward_w(dw, x, nothing(x), dy, nothing(dy), offsets(x.shape[1], x.shape[2], dy.shape[2]))
+    backward_w(
+        dw, x, empty_rows(x), dy, empty_rows(dy), offsets(x.shape[1], x.shape[2], dy.shape[2])
+    )
 
 
 def linear_r_forward(ry, x, rx, w, rw):

@@ -1,6 +1,9 @@
-"""Matrix product for T tasks in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator.
+"""Matrix product for T tasks in Numba CUDA: the formulas are in reference.py.
 
-A device function holds each sum; a kernel calls it once, or twice for the two terms of an R-pass.
+The kernels have not been run on a GPU yet; the tests run them on Numba's simulator.
+
+A device function computes one element of a product. A kernel calls it once, or twice for
+the two terms of an R-pass.
 """
 
 from numba import cuda
@@ -45,7 +48,7 @@ def dw_at(x, dy, t, o, i):
 
 
 def summed(at):
-    """The kernel out = at(a, b), plus at(a2, b2) where there are two pairs: a thread for each number of `out`."""
+    """The kernel out = at(a, b), plus at(a2, b2) if pairs is 2; a thread per element."""
 
     @cuda.jit
     def kernel(out, a, b, a2, b2, pairs):

@@ -1,310 +1,117 @@
-"""Batch-norm, a piecewise linear activation and max-pooling in one go on a CPU, for one task: the four passes.
+"""Batch-norm, a piecewise linear activation and max-pooling in one pass on a CPU.
 
-    xh = (x - <x>) s      u = gamma xh + beta      a = u where u > 0, slope u elsewhere      y = max of a over a window
+    xh = (x - <x>) s     u = gamma xh + beta     a = u where u > 0, slope u elsewhere
+    y  = the maximum of a over a window
 
-and the passes of the three layers on after each other (batch_norm/reference.py, activation/reference.py, pooling/reference.py), which
-remain the reference. What is gained is traffic: between the passes of three layers arrays go to memory and come back; here x
-becomes xh where it stands, u and a are never written, and the choice of the activation is read off y: y > 0 where u > 0 won.
+for one task; r_passes.py has the derivatives of both passes along a direction. The three
+layers one after another (batch_norm/reference.py, activation/reference.py,
+pooling/reference.py) are the reference. Fusing them saves memory traffic: x becomes xh in
+place, u and a are never written, and the branch of the activation is read off y, which is
+positive where the winning u was. x and rx are centred as in batch_norm/cpu.py, so that
+a mean of many standard deviations costs no digits.
 
-Images are rows of channels: x and its kin N H W of them, y and its kin N Ho Wo; all arrays are flat. Windows lie side by side and do not
-overlap. slope is 0 for ReLU, 1 for no activation. `block` are the lists of windows.py. Sums over pixels are in float64, as a thousand
-float32 additions in a row would lose a digit.
+Images are rows of channels: x and its derivatives N H W of them, y and its derivatives
+N Ho Wo. All arrays are flat. Windows do not overlap. slope is 0 for ReLU, 1 for no
+activation. `block` has the lists of windows.py. Sums over pixels are in float64, because
+a thousand float32 additions in a row lose a digit.
 
-Versions, nanoseconds for 16 numbers, forward / backward / r_forward / r_backward, 5 images of 14x14x64, float32, one thread:
-  v1  loops over pixels and channels in Numba      14 / 16 / 17 / 56     (a row is 4 vectors; each row asks anew whether arrays overlap)
-  v2  row formulas, four vectors of channels at a time                          10 / 11 / 12 / 21
-  v3  two vectors at a time, always masked: half the code to compile            12 / 14 / 17 / 25
+Versions, in nanoseconds for 16 numbers, forward / backward / r_forward / r_backward, for
+5 images of 14x14x64, float32, one thread:
+  v1  loops over pixels and channels in Numba (a row is 4 vectors, and
+      before each row the code tests whether arrays overlap)             14 / 16 / 17 / 56
+  v2  row formulas, four vectors of channels at a time                   10 / 11 / 12 / 21
+  v3  two vectors at a time, always masked: half the compilation         12 / 14 / 17 / 25
 """
 
 import numpy as np
 
+from refmaml.kernels.batch_norm.cpu import inverse_deviation
 from refmaml.kernels.norm_act_pool import formulas as f
-from refmaml.kernels.norm_act_pool.windows import lists_of
+from refmaml.kernels.norm_act_pool.r_passes import r_backward, r_forward
+from refmaml.kernels.norm_act_pool.windows import image_groups, lists_of
 from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
 
-
-@inner()
-def images(block, N):
-    """(first image, how many, where its pixels begin, where its windows begin) for the images of a task, n at a time."""
-    n, C, pixels, windows = block[0], block[1], block[2], block[3]
-    for image in range(0, N, n):
-        yield min(n, N - image), image * pixels * C, image * windows * C
+__all__ = ["forward", "backward", "r_forward", "r_backward"]
 
 
 @inlined()
-def statistics(mean, s, x, eps, block, N):
-    """Fills mean and s = 1 / sqrt(var + eps) of each channel; the variance is of centred values."""
+def statistics(mean, offset, s, x, eps, block, N):
+    """Fills s = 1 / sqrt(var + eps), and mean and offset, whose sum is <x>."""
     C, pixels, every = block[1], block[2], lists_of(block)[0]
-    M, total, square = N * pixels, np.zeros(C), np.zeros(C)
-    for m, px, _ in images(block, N):
-        f.add_up((x[px:], total), every, every, m * pixels, C)
+    M, total, rest, square = N * pixels, np.zeros(C), np.zeros(C), np.zeros(C)
+    for m, px, _ in image_groups(block, N):
+        f.add_values((x[px:], total), every, every, m * pixels, C)
     for c in range(C):
         mean[c] = total[c] / M
-    for m, px, _ in images(block, N):
-        f.add_squares((x[px:], mean, square), every, every, m * pixels, C)
+    for m, px, _ in image_groups(block, N):
+        f.add_centred((x[px:], mean, rest, square), every, every, m * pixels, C)
     for c in range(C):
-        s[c] = 1 / np.sqrt(square[c] / M + eps)
+        offset[c] = rest[c] / M
+        s[c] = inverse_deviation(rest[c] / M, square[c] / M, eps)
 
 
+# fmt: off
 @inner()
-def forward(y, place, x, s, gamma, beta, eps, slope, block, N):
-    """Fills y, s, place (who won each window: the first of equals; NaN wins over everything), and makes x to xh."""
-    C, windows, taps, left = block[1], block[3], block[4], block[5]
-    _, of_windows, of_taps, of_left = lists_of(block)
-    mean = np.empty(C, x.dtype)
-    statistics(mean, s, x, eps, block, N)
-    for m, px, wi in images(block, N):
+def forward(y, winner, x, s, gamma, beta, eps, slope, block, N):
+    """Fills y, s and winner, and turns x into xh.
+
+    winner: the tap that won each window; the first of equals; NaN wins over every number.
+    """
+    C, windows, taps, outside = block[1], block[3], block[4], block[5]
+    _, of_windows, of_taps, of_outside = lists_of(block)
+    mean, offset = np.empty(C, x.dtype), np.empty(C, x.dtype)
+    statistics(mean, offset, s, x, eps, block, N)
+    for m, px, wi in image_groups(block, N):
         if taps == 1:
-            f.forward_alone(
-                (x[px:], y[wi:], mean, s, gamma, beta, slope),
-                of_taps[0],
-                of_windows,
-                m * windows,
-                C,
-            )
+            f.forward_unpooled((x[px:], y[wi:], mean, offset, s, gamma, beta, slope),
+                               of_taps[0], of_windows, m * windows, C)
         else:
-            for here in range(taps):
-                f.forward_pooled(
-                    (
-                        x[px:],
-                        y[wi:],
-                        place[wi:],
-                        mean,
-                        s,
-                        gamma,
-                        beta,
-                        slope,
-                        np.int16(here),
-                        np.int16(0),
-                    ),
-                    of_taps[here],
-                    of_windows,
-                    m * windows,
-                    C,
-                )
-        f.forward_left((x[px:], mean, s), of_left, of_left, m * left, C)
-
-
-@inner()
-def backward(dx, dgamma, dbeta, dy, y, place, xh, s, gamma, slope, block, N):
-    """Fills dx (which may be xh itself), dgamma = sum du xh, dbeta = sum du, and makes dy to the adjoint du of the u that won."""
-    C, pixels, windows, taps, left = block[1], block[2], block[3], block[4], block[5]
-    _, of_windows, of_taps, of_left = lists_of(block)
-    M, total, product = N * pixels, np.zeros(C), np.zeros(C)
-    for m, px, wi in images(block, N):
-        f.adjoint_of_u((dy[wi:], y[wi:], slope, total), of_windows, of_windows, m * windows, C)
-        for here in range(taps):
-            if taps == 1:
-                f.add_products_alone(
-                    (xh[px:], dy[wi:], product), of_taps[0], of_windows, m * windows, C
-                )
-            else:
-                f.add_products_pooled(
-                    (xh[px:], dy[wi:], place[wi:], np.int16(here), product),
-                    of_taps[here],
-                    of_windows,
-                    m * windows,
-                    C,
-                )
-    mean, incline, scale = np.empty_like(s), np.empty_like(s), np.empty_like(s)
-    for c in range(C):
-        dbeta[c], dgamma[c] = total[c], product[c]
-        mean[c], incline[c], scale[c] = total[c] / M, product[c] / M, s[c] * gamma[c]
-    for m, px, wi in images(block, N):
-        for here in range(taps):
-            if taps == 1:
-                f.backward_alone(
-                    (dx[px:], xh[px:], dy[wi:], scale, mean, incline),
-                    of_taps[0],
-                    of_windows,
-                    m * windows,
-                    C,
-                )
-            else:
-                f.backward_pooled(
-                    (dx[px:], xh[px:], dy[wi:], place[wi:], scale, mean, incline, np.int16(here)),
-                    of_taps[here],
-                    of_windows,
-                    m * windows,
-                    C,
-                )
-        f.backward_left((dx[px:], xh[px:], scale, mean, incline), of_left, of_left, m * left, C)
-
-
-@inner()
-def r_forward(ry, rs, rx, y, place, xh, s, gamma, rgamma, rbeta, slope, block, N):
-    """Fills ry and rs along (rx, rgamma, rbeta), and makes rx to rxh."""
-    C, pixels, windows, taps, left = block[1], block[2], block[3], block[4], block[5]
-    every, of_windows, of_taps, of_left = lists_of(block)
-    M, total, product = N * pixels, np.zeros(C), np.zeros(C)
-    for m, px, _ in images(block, N):
-        f.add_tangents((rx[px:], xh[px:], total, product), every, every, m * pixels, C)
-    mean, incline = np.empty_like(s), np.empty_like(s)
-    for c in range(C):
-        mean[c], incline[c] = total[c] / M, product[c] / M
-        rs[c] = -s[c] * s[c] * incline[c]
-    for m, px, wi in images(block, N):
-        for here in range(taps):
-            if taps == 1:
-                f.r_forward_alone(
-                    (
-                        rx[px:],
-                        xh[px:],
-                        ry[wi:],
-                        y[wi:],
-                        mean,
-                        incline,
-                        s,
-                        gamma,
-                        rgamma,
-                        rbeta,
-                        slope,
-                    ),
-                    of_taps[0],
-                    of_windows,
-                    m * windows,
-                    C,
-                )
-            else:
-                f.r_forward_pooled(
-                    (
-                        rx[px:],
-                        xh[px:],
-                        ry[wi:],
-                        y[wi:],
-                        place[wi:],
-                        mean,
-                        incline,
-                        s,
-                        gamma,
-                        rgamma,
-                        rbeta,
-                        slope,
-                        np.int16(here),
-                    ),
-                    of_taps[here],
-                    of_windows,
-                    m * windows,
-                    C,
-                )
-        f.r_forward_left((rx[px:], xh[px:], mean, incline, s), of_left, of_left, m * left, C)
+            for tap in range(taps):
+                f.forward_pooled((x[px:], y[wi:], winner[wi:], mean, offset, s, gamma, beta,
+                                  slope, np.int16(tap), np.int16(0)),
+                                 of_taps[tap], of_windows, m * windows, C)
+        f.forward_outside((x[px:], mean, offset, s), of_outside, of_outside, m * outside, C)
 
 
 @inlined()
-def r_backward_sums(total, rtotal, product, rproduct, rxh, du, rdy, y, place, xh, slope, block, N):
-    """Sums over du and rdu, of themselves and with xh and rxh; makes rdy to rdu."""
+def backward_sums(total, product, dy, y, winner, xh, slope, block, N):
+    """total += sum du, product += sum du xh; turns dy into du."""
     C, windows, taps = block[1], block[3], block[4]
     _, of_windows, of_taps, _ = lists_of(block)
-    for m, px, wi in images(block, N):
-        f.r_adjoint_of_u(
-            (rdy[wi:], du[wi:], y[wi:], slope, total, rtotal),
-            of_windows,
-            of_windows,
-            m * windows,
-            C,
-        )
-        for here in range(taps):
+    for m, px, wi in image_groups(block, N):
+        f.adjoint_of_u((dy[wi:], y[wi:], slope, total), of_windows, of_windows, m * windows, C)
+        for tap in range(taps):
             if taps == 1:
-                f.r_add_products_alone(
-                    (xh[px:], rxh[px:], du[wi:], rdy[wi:], product, rproduct),
-                    of_taps[0],
-                    of_windows,
-                    m * windows,
-                    C,
-                )
+                f.add_products_unpooled((xh[px:], dy[wi:], product),
+                                        of_taps[0], of_windows, m * windows, C)
             else:
-                f.r_add_products_pooled(
-                    (
-                        xh[px:],
-                        rxh[px:],
-                        du[wi:],
-                        rdy[wi:],
-                        place[wi:],
-                        np.int16(here),
-                        product,
-                        rproduct,
-                    ),
-                    of_taps[here],
-                    of_windows,
-                    m * windows,
-                    C,
-                )
+                f.add_products_pooled((xh[px:], dy[wi:], winner[wi:], np.int16(tap), product),
+                                      of_taps[tap], of_windows, m * windows, C)
 
 
 @inner()
-def r_backward(rxh, rdgamma, rdbeta, du, rdy, y, place, xh, s, rs, gamma, rgamma, slope, block, N):
-    """The product rule on `backward`: makes rxh to rdx and rdy to rdu, and fills rdgamma and rdbeta; du is what `backward` left in dy."""
-    C, pixels, windows, taps, left = block[1], block[2], block[3], block[4], block[5]
-    _, of_windows, of_taps, of_left = lists_of(block)
-    M, total, rtotal, product, rproduct = (
-        N * pixels,
-        np.zeros(C),
-        np.zeros(C),
-        np.zeros(C),
-        np.zeros(C),
-    )
-    r_backward_sums(total, rtotal, product, rproduct, rxh, du, rdy, y, place, xh, slope, block, N)
-    mean, rmean, incline, rincline = (
-        np.empty_like(s),
-        np.empty_like(s),
-        np.empty_like(s),
-        np.empty_like(s),
-    )
-    for c in range(C):  # sums over du; then means over dxh = gamma du
-        rdbeta[c], rdgamma[c] = rtotal[c], rproduct[c]
-        mean[c], incline[c] = gamma[c] * total[c] / M, gamma[c] * product[c] / M
-        rmean[c] = (rgamma[c] * total[c] + gamma[c] * rtotal[c]) / M
-        rincline[c] = (rgamma[c] * product[c] + gamma[c] * rproduct[c]) / M
-    for m, px, wi in images(block, N):
-        for here in range(taps):
+def backward(dx, dgamma, dbeta, dy, y, winner, xh, s, gamma, slope, block, N):
+    """Fills dx, dgamma = sum du xh, dbeta = sum du; dx may be xh.
+
+    Turns dy into du, the adjoint of the winning u.
+    """
+    C, pixels, windows, taps, outside = block[1], block[2], block[3], block[4], block[5]
+    _, of_windows, of_taps, of_outside = lists_of(block)
+    M, total, product = N * pixels, np.zeros(C), np.zeros(C)
+    backward_sums(total, product, dy, y, winner, xh, slope, block, N)
+    mean, projection, scale = np.empty_like(s), np.empty_like(s), np.empty_like(s)
+    for c in range(C):
+        dbeta[c], dgamma[c] = total[c], product[c]
+        mean[c], projection[c], scale[c] = total[c] / M, product[c] / M, s[c] * gamma[c]
+    for m, px, wi in image_groups(block, N):
+        for tap in range(taps):
             if taps == 1:
-                f.r_backward_alone(
-                    (
-                        xh[px:],
-                        rxh[px:],
-                        du[wi:],
-                        rdy[wi:],
-                        s,
-                        rs,
-                        gamma,
-                        rgamma,
-                        mean,
-                        incline,
-                        rmean,
-                        rincline,
-                    ),
-                    of_taps[0],
-                    of_windows,
-                    m * windows,
-                    C,
-                )
+                f.backward_unpooled((dx[px:], xh[px:], dy[wi:], scale, mean, projection),
+                                    of_taps[0], of_windows, m * windows, C)
             else:
-                f.r_backward_pooled(
-                    (
-                        xh[px:],
-                        rxh[px:],
-                        du[wi:],
-                        rdy[wi:],
-                        place[wi:],
-                        s,
-                        rs,
-                        gamma,
-                        rgamma,
-                        mean,
-                        incline,
-                        rmean,
-                        rincline,
-                        np.int16(here),
-                    ),
-                    of_taps[here],
-                    of_windows,
-                    m * windows,
-                    C,
-                )
-        f.r_backward_left(
-            (xh[px:], rxh[px:], s, rs, mean, incline, rmean, rincline),
-            of_left,
-            of_left,
-            m * left,
-            C,
-        )
+                f.backward_pooled((dx[px:], xh[px:], dy[wi:], winner[wi:], scale, mean, projection,
+                                   np.int16(tap)),
+                                  of_taps[tap], of_windows, m * windows, C)
+        f.backward_outside((dx[px:], xh[px:], scale, mean, projection),
+                           of_outside, of_outside, m * outside, C)
+# fmt: on

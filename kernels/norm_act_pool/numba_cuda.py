@@ -1,7 +1,12 @@
-"""Batch-norm, activation and max-pooling in one go in Numba CUDA: see reference.py for the formulas and the arguments. Never run on a GPU
-yet; tested on Numba's simulator.
+"""Batch-norm, activation and max-pooling in one pass in Numba CUDA.
 
-A thread for each (task, channel): it goes through the channel's pixels for the sums, in float64, and again for the results.
+The formulas and the arguments are in reference.py. The kernels have not been run on a GPU
+yet; the tests run them on Numba's simulator.
+
+A thread for each (task, channel) reads the channel's pixels once for the sums, in float64,
+and again for the results. `mean` and `rmean` are stored in the precision of the arrays;
+where they may be many times the standard deviation, their rounding matters, so each
+kernel computes them again in float64.
 """
 
 import math
@@ -20,15 +25,15 @@ __all__ = [
 
 @cuda.jit(device=True)
 def leaky_relu(u, slope):
-    """u where u > 0, slope u elsewhere; NaN passes through, and 0 times infinity is 0."""
+    """u where u > 0, slope u elsewhere; NaN stays NaN, and 0 times infinity is 0."""
     if u <= 0:
         return slope * u if slope != 0 else 0.0
     return u
 
 
 @cuda.jit(device=True)
-def bend(y, slope):
-    """The activation's slope at the u that won, read off y."""
+def derivative(y, slope):
+    """The activation's derivative at the winning u, from its value y."""
     return slope if y <= 0 else 1.0
 
 
@@ -42,27 +47,37 @@ def winner(place, t, n, c, a, b, kH, kW):
 
 @cuda.jit(device=True)
 def du_at(dy, y, place, t, n, c, i, j, slope, kH, kW):
-    """The adjoint of u at a pixel: that of its window if the pixel won it, 0 if not or if it lies in none."""
+    """The adjoint of u at a pixel: that of its window if it won, else 0."""
     a, b = i // kH, j // kW
     if a < y.shape[3] and b < y.shape[4]:
         p, q = winner(place, t, n, c, a, b, kH, kW)
         if p == i and q == j:
-            return bend(y[t, n, c, a, b], slope) * dy[t, n, c, a, b]
+            return derivative(y[t, n, c, a, b], slope) * dy[t, n, c, a, b]
     return 0.0
+
+
+@cuda.jit(device=True)
+def mean_from(origin, a, t, c):
+    """<a> over the channel in float64, by adding differences to a value near it."""
+    N, _, H, W = a.shape[1:]
+    total = 0.0
+    for n in range(N):
+        for i in range(H):
+            for j in range(W):
+                total += a[t, n, c, i, j] - origin
+    return origin + total / (N * H * W)
 
 
 @cuda.jit
 def forward(y, place, mean, s, x, gamma, beta, eps, slope, kH, kW):
-    """xh = s (x - <x>), y = the largest of leaky_relu(gamma xh + beta) in each window: the first of equals; NaN wins over everything."""
+    """xh = s (x - <x>), y = the largest of leaky_relu(gamma xh + beta) in each window.
+
+    The first of equals wins; NaN wins over every number.
+    """
     t, c = cuda.blockIdx.y, cuda.grid(1)
     N, C, H, W = x.shape[1:]
     if c < C:
-        total, square = 0.0, 0.0
-        for n in range(N):
-            for i in range(H):
-                for j in range(W):
-                    total += x[t, n, c, i, j]
-        centre = total / (N * H * W)
+        centre, square = mean_from(x[t, 0, c, 0, 0], x, t, c), 0.0
         for n in range(N):
             for i in range(H):
                 for j in range(W):
@@ -92,18 +107,19 @@ def backward(dx, dgamma, dbeta, dy, y, place, x, mean, s, gamma, slope, kH, kW):
     N, C, H, W = x.shape[1:]
     if c < C:
         total, product, M = 0.0, 0.0, N * H * W
+        centre = mean_from(mean[t, c], x, t, c)
         for n in range(N):
             for i in range(H):
                 for j in range(W):
                     du = du_at(dy, y, place, t, n, c, i, j, slope, kH, kW)
                     total += du
-                    product += du * (s[t, c] * (x[t, n, c, i, j] - mean[t, c]))
+                    product += du * (s[t, c] * (x[t, n, c, i, j] - centre))
         dgamma[t, c], dbeta[t, c] = product, total
         for n in range(N):
             for i in range(H):
                 for j in range(W):
                     du = du_at(dy, y, place, t, n, c, i, j, slope, kH, kW)
-                    xh = s[t, c] * (x[t, n, c, i, j] - mean[t, c])
+                    xh = s[t, c] * (x[t, n, c, i, j] - centre)
                     dx[t, n, c, i, j] = (
                         s[t, c] * gamma[t % len(gamma), c] * (du - total / M - xh * product / M)
                     )
@@ -111,65 +127,56 @@ def backward(dx, dgamma, dbeta, dy, y, place, x, mean, s, gamma, slope, kH, kW):
 
 @cuda.jit
 def r_forward(ry, rmean, incline, rx, y, place, x, mean, s, gamma, rgamma, rbeta, slope, kH, kW):
-    """rxh = s (rx - <rx> - xh <xh rx>), ry = f'(u) (rgamma xh + gamma rxh + rbeta) at the winners."""
+    """rxh = s (rx - <rx> - xh <xh rx>).
+
+    ry = f'(u) (rgamma xh + gamma rxh + rbeta) at the winners.
+    """
     t, c = cuda.blockIdx.y, cuda.grid(1)
     N, C, H, W = x.shape[1:]
     if c < C:
-        total, product, M = 0.0, 0.0, N * H * W
+        product, M = 0.0, N * H * W
+        centre, rcentre = mean_from(mean[t, c], x, t, c), mean_from(rx[t, 0, c, 0, 0], rx, t, c)
         for n in range(N):
             for i in range(H):
                 for j in range(W):
-                    total += rx[t, n, c, i, j]
-                    product += s[t, c] * (x[t, n, c, i, j] - mean[t, c]) * rx[t, n, c, i, j]
-        rmean[t, c], incline[t, c] = total / M, product / M
+                    xh = s[t, c] * (x[t, n, c, i, j] - centre)
+                    product += xh * (rx[t, n, c, i, j] - rcentre)
+        rmean[t, c], incline[t, c] = rcentre, product / M
         for n in range(N):
             for a in range(y.shape[3]):
                 for b in range(y.shape[4]):
                     i, j = winner(place, t, n, c, a, b, kH, kW)
-                    xh = s[t, c] * (x[t, n, c, i, j] - mean[t, c])
-                    rxh = s[t, c] * (rx[t, n, c, i, j] - total / M - xh * product / M)
+                    xh = s[t, c] * (x[t, n, c, i, j] - centre)
+                    rxh = s[t, c] * (rx[t, n, c, i, j] - rcentre - xh * product / M)
                     ru = (
                         rgamma[t % len(rgamma), c] * xh
                         + gamma[t % len(gamma), c] * rxh
                         + rbeta[t % len(rbeta), c]
                     )
-                    ry[t, n, c, a, b] = bend(y[t, n, c, a, b], slope) * ru
+                    ry[t, n, c, a, b] = derivative(y[t, n, c, a, b], slope) * ru
 
 
+# fmt: off
 @cuda.jit
-def r_backward(
-    rdx,
-    rdgamma,
-    rdbeta,
-    dy,
-    rdy,
-    y,
-    place,
-    x,
-    mean,
-    s,
-    rx,
-    rmean,
-    incline,
-    gamma,
-    rgamma,
-    slope,
-    kH,
-    kW,
-):
-    """The product rule on `backward`: with rs = -s^2 <xh rx>, and <du xh> and its tangent <rdu xh + du rxh>."""
+def r_backward(rdx, rdgamma, rdbeta, dy, rdy, y, place, x, mean, s, rx, rmean, incline, gamma,
+               rgamma, slope, kH, kW):
+    """The product rule on `backward`, with rs = -s^2 <xh rx>.
+
+    The tangent of <du xh> is <rdu xh + du rxh>.
+    """
     t, c = cuda.blockIdx.y, cuda.grid(1)
     N, C, H, W = x.shape[1:]
     if c < C:
         g, rg, scale, M = gamma[t % len(gamma), c], rgamma[t % len(rgamma), c], s[t, c], N * H * W
+        centre, rcentre = mean_from(mean[t, c], x, t, c), mean_from(rmean[t, c], rx, t, c)
         total, rtotal, product, rproduct = 0.0, 0.0, 0.0, 0.0
         for n in range(N):
             for i in range(H):
                 for j in range(W):
                     du = du_at(dy, y, place, t, n, c, i, j, slope, kH, kW)
                     rdu = du_at(rdy, y, place, t, n, c, i, j, slope, kH, kW)
-                    xh = scale * (x[t, n, c, i, j] - mean[t, c])
-                    rxh = scale * (rx[t, n, c, i, j] - rmean[t, c] - xh * incline[t, c])
+                    xh = scale * (x[t, n, c, i, j] - centre)
+                    rxh = scale * (rx[t, n, c, i, j] - rcentre - xh * incline[t, c])
                     total += du
                     rtotal += rdu
                     product += du * xh
@@ -180,12 +187,13 @@ def r_backward(
                 for j in range(W):
                     du = du_at(dy, y, place, t, n, c, i, j, slope, kH, kW)
                     rdu = du_at(rdy, y, place, t, n, c, i, j, slope, kH, kW)
-                    xh = scale * (x[t, n, c, i, j] - mean[t, c])
-                    rxh = scale * (rx[t, n, c, i, j] - rmean[t, c] - xh * incline[t, c])
+                    xh = scale * (x[t, n, c, i, j] - centre)
+                    rxh = scale * (rx[t, n, c, i, j] - rcentre - xh * incline[t, c])
                     inner = du - total / M - xh * product / M
                     rinner = rdu - rtotal / M - rxh * product / M - xh * rproduct / M
                     rs = -scale * scale * incline[t, c]
                     rdx[t, n, c, i, j] = rs * g * inner + scale * (rg * inner + g * rinner)
+# fmt: on
 
 
 def norm_act_pool_forward(y, place, mean, s, x, gamma, beta, eps, slope, window):
@@ -215,24 +223,9 @@ def norm_act_pool_r_forward(
 
 
 def norm_act_pool_r_backward(
-    rdx,
-    rdgamma,
-    rdbeta,
-    dy,
-    rdy,
-    y,
-    place,
-    x,
-    mean,
-    s,
-    rx,
-    rmean,
-    incline,
-    gamma,
-    rgamma,
-    slope,
+    rdx, rdgamma, rdbeta, dy, rdy, y, place, x, mean, s, rx, rmean, incline, gamma, rgamma, slope,
     window,
-):
+):  # fmt: skip
     """Fills rdx, rdgamma, rdbeta."""
     for_each(
         r_backward,

@@ -1,36 +1,37 @@
-"""What every `numba_cuda.py` shares: a thread for each result, and how arrays get to it.
+"""What every `numba_cuda.py` uses: a thread for each result, and arrays on the GPU.
 
-These are the CUDA kernels to read and to teach with: plain, one thread for each number or channel, sums in the order they are written.
-blockIdx.y is the task, cuda.grid(1) the result; weights that all tasks share are found at t % len(w).
+These are the CUDA kernels to read and to teach with: one thread for each number or
+channel, sums in the order in which they are written. blockIdx.y is the task,
+cuda.grid(1) the result. Weights that all tasks share have one row, found at t % len(w).
 
-Arrays of the GPU (whoever made them) are taken as they are; NumPy's are copied there and back.
+Arrays that are on the GPU, from any library, are used as they are. NumPy's are copied
+to the GPU and back.
 """
 
 import numpy as np
 from numba import cuda
 
-THREADS = 128  # of a block, or as many as there are results
+THREADS = 128  # threads of a block, at most
 
 
 def for_each(kernel, results, outputs, inputs, *numbers):
-    """kernel(outputs, inputs, numbers) on a thread for each of `results` results of every task."""
+    """kernel(outputs, inputs, numbers), a thread for each of a task's `results`."""
     if results == 0 or len(outputs[0]) == 0:
         return
-    brought = [bring(a) for a in (*outputs, *inputs)]
+    arrays = [to_gpu(a) for a in (*outputs, *inputs)]
     threads = min(THREADS, results)
-    kernel[(-(-results // threads), len(outputs[0])), threads](*brought, *numbers)
-    for a, there in zip(outputs, brought, strict=False):
-        if there is not a:
-            a[...] = there.copy_to_host()
+    kernel[(-(-results // threads), len(outputs[0])), threads](*arrays, *numbers)
+    for a, on_gpu in zip(outputs, arrays, strict=False):
+        if on_gpu is not a:
+            a[...] = on_gpu.copy_to_host()
 
 
 @cuda.jit(device=True)
 def unravel(k, shape):
-    """Number k of an array of four axes, in row order, as its indices."""
+    """The four indices of element k of an array in row-major order."""
     _, B, C, D = shape
     return k // (B * C * D), k // (C * D) % B, k // D % C, k % D
 
 
-def bring(a):
-    """`a` on the GPU."""
+def to_gpu(a):
     return a if hasattr(a, "__cuda_array_interface__") else cuda.to_device(np.ascontiguousarray(a))

@@ -1,8 +1,9 @@
-"""Functions that compiled functions call by their symbol, and that are therefore compiled once.
+"""Functions that other compiled functions call by symbol, compiled once per precision.
 
-Numba compiles into a function all that it calls, and what those call, again on every level and with all optimisations. For small
-functions that is right. The few large ones are compiled by themselves, and who calls them knows their symbol only. `link` makes the
-symbols known; that must come before anything that calls them is compiled or loaded.
+Numba compiles everything that a function calls into that function, at every level and
+with all optimisations. For small functions that is right. The few large ones are
+compiled on their own, and their callers contain only the symbol. `link` defines the
+symbols; it must run before any caller is compiled or loaded.
 """
 
 from functools import cache
@@ -10,17 +11,23 @@ from types import FunctionType
 
 import numpy as np
 from llvmlite import binding
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic
 
-functions = []  # all there are; each stands in the module that defines it
+from refmaml.kernels.numba_runtime.compilation import code_checksum, compile_function
+
+functions = []  # (function, argument types) of all external functions imported so far
 
 
 def external(arguments):
-    """Decorator for a function that returns nothing: arguments are its types in Numba's words, F being the precision, an array of which
-    is among them. A compiled function calls it with one tuple: `accumulate((c, a, ...))`. Arrays lie in one piece."""
+    """Decorator for a function that returns nothing.
+
+    arguments: its types in Numba's notation, F standing for the precision; at least one
+    is an array of F, and all arrays are contiguous. A compiled function passes one
+    tuple: `accumulate((c, a, ...))`. Raises TypeError at compilation on other types.
+    """
 
     def decorate(function):
         @intrinsic
@@ -31,7 +38,7 @@ def external(arguments):
                 if isinstance(t, types.Array) and isinstance(t.dtype, types.Float)
             )
             expected = types_of(arguments, precision)
-            if tuple(map(in_one_piece, values)) != expected:
+            if tuple(map(as_contiguous, values)) != expected:
                 raise TypeError(f"{function.__name__}: expected {expected}, got {tuple(values)}")
 
             def codegen(context, builder, signature, args):
@@ -52,8 +59,9 @@ def external(arguments):
     return decorate
 
 
-def in_one_piece(kind):
-    """A row of an array whose rows may lie apart has a type of its own, though its numbers are neighbours."""
+def as_contiguous(kind):
+    """A row of an array with gaps between its rows has a type of its own in Numba,
+    though the elements of the row are contiguous."""
     return kind.copy(layout="C") if isinstance(kind, types.Array) and kind.ndim == 1 else kind
 
 
@@ -67,25 +75,37 @@ def types_of(arguments, precision):
 
 
 def renamed(function, suffix):
-    """A copy under a longer name: Numba's cache goes by a function's name, its own file and the types of its arguments, so that it
-    would not tell one thread from many, nor see a change in what the kernels share."""
+    """A copy of the function under a longer name.
+
+    Numba's cache looks up a function's name, its file and its argument types. Without
+    the suffix it would confuse the versions for one thread and for several, and miss
+    changes in the functions that this one calls.
+    """
     copy = FunctionType(function.__code__, function.__globals__, f"{function.__name__}_{suffix}")
     copy.__qualname__, copy.__module__ = copy.__name__, function.__module__
     return copy
 
 
-def link(precision, suffix):
-    """Makes the symbols known of all functions there are so far, compiled for a precision; suffix: of their names in Numba's cache."""
-    for function, arguments in functions:
-        compiled(function, arguments, np.dtype(precision).name, suffix)
+def link(precision):
+    """Defines the symbols of all external functions imported so far, for a precision.
+
+    Returns how many there are.
+    """
+    for number, (function, arguments) in enumerate(functions, 1):
+        define_symbol(function, arguments, np.dtype(precision).name, number)
+    return len(functions)
 
 
 @cache
-def compiled(function, arguments, precision, suffix):
-    """The function under its symbol."""
-    run = njit(
-        f"void({arguments.replace('F', precision)})", cache=True, error_model="numpy", nogil=True
-    )(renamed(function, suffix))
+def define_symbol(function, arguments, precision, number):
+    """The compiled function, callable under its symbol. (The cache keeps it alive.)"""
+    run = compile_function(
+        renamed(function, code_checksum()),
+        f"void({arguments.replace('F', precision)})",
+        function.__name__,
+        number,
+        len(functions) + 1,
+    )
     (made,) = run.overloads.values()
     binding.add_symbol(
         symbol(function, precision),

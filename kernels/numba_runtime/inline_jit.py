@@ -1,10 +1,16 @@
-"""Functions that only compiled functions call: without the wrappers that calls from Python need, which take as long to compile as they."""
+"""Decorators for functions that only compiled functions call.
+
+    inner    compiled into each caller by LLVM
+    inlined  inlined by Numba before type inference: for functions with one caller, or
+             with one line
+
+Neither has the wrappers that calls from Python need; those take as long to compile as
+the function itself.
+"""
 
 from functools import partial
 
 from numba import njit
 
 inner = partial(njit, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-inlined = partial(
-    inner, inline="always"
-)  # where a function is called once or is a line long: it is compiled with its caller
+inlined = partial(inner, inline="always")

@@ -1,25 +1,31 @@
-"""Memory that is used again. Fresh pages come from the operating system filled with zeros, which takes longer than most kernels take to
-overwrite them; and a training step asks for the same sizes as the one before."""
+"""Reuse of large blocks of memory.
+
+The operating system fills fresh pages with zeros, which takes longer than most kernels
+take to overwrite them. A training step needs the same sizes as the step before it.
+"""
 
 from collections import defaultdict
 from math import prod
 
 import numpy as np
 
-LINE = 64  # bytes of a cache line, and of the widest vectors
-SMALL = 1 << 17  # bytes below which NumPy's own memory is as quick
-KEPT = 1 << 28  # bytes that may lie idle
+CACHE_LINE = 64  # bytes; also the size of the widest vectors
+SMALL = 1 << 17  # bytes below which NumPy's own allocator is as fast
+MAX_IDLE = 1 << 28  # bytes of unused blocks that are kept
 
 
 def aligned(size):
-    """`size` bytes that begin with a cache line: a vector that lies across two takes two loads."""
-    block = np.empty(size + LINE, np.uint8)
-    start = -block.__array_interface__["data"][0] % LINE
+    """`size` bytes from a cache line on: a vector across two lines takes two loads."""
+    block = np.empty(size + CACHE_LINE, np.uint8)
+    start = -block.__array_interface__["data"][0] % CACHE_LINE
     return block[start : start + size]
 
 
 class Lease:
-    """A block that goes back when the last array in it is gone: NumPy keeps this object alive for as long as any view."""
+    """Returns a block to its Memory when the last array in it is gone.
+
+    NumPy keeps this object alive for as long as any view of the block.
+    """
 
     def __init__(self, memory, block):
         self.memory, self.block = memory, block
@@ -30,7 +36,7 @@ class Lease:
 
 
 class Memory:
-    """Blocks of bytes by their size."""
+    """Unused blocks of bytes, by their size."""
 
     def __init__(self):
         self.idle, self.idle_bytes = defaultdict(list), 0
@@ -42,15 +48,14 @@ class Memory:
         if size < SMALL:
             return aligned(size).view(dtype).reshape(shape)
         try:
-            block = self.idle[
-                size
-            ].pop()  # one step in CPython: two threads cannot get the same block
+            # pop is atomic in CPython: two threads cannot get the same block.
+            block = self.idle[size].pop()
             self.idle_bytes -= size
         except IndexError:
             block = aligned(size)
         return np.asarray(Lease(self, block)).view(dtype).reshape(shape)
 
     def give_back(self, block):
-        if self.idle_bytes + block.size <= KEPT:
+        if self.idle_bytes + block.size <= MAX_IDLE:
             self.idle[block.size].append(block)
             self.idle_bytes += block.size

@@ -1,4 +1,4 @@
-"""Arrays whose parts cost nothing to take."""
+"""Arrays without reference counts, for compiled functions that slice a lot."""
 
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -6,10 +6,12 @@ from numba.extending import intrinsic
 
 @intrinsic
 def unowned(typingctx, a):
-    """The same array without an owner: for a compiled function that cuts many small parts from its arguments.
+    """The same array without an owner.
 
-    Numba counts the references to an array's memory, by an atomic addition whenever a part is cut and another when it is done with; two
-    threads that cut parts from one array wait for each other's. Whoever called keeps its memory alive, so there is nothing to count.
+    Numba counts the references to an array's memory. Each slice costs an atomic
+    addition when it is made and another when it is dropped, and two threads that slice
+    one array wait for each other. The caller keeps the memory alive until the compiled
+    function returns, so nothing has to be counted.
     """
 
     def codegen(context, builder, signature, args):

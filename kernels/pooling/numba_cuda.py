@@ -1,6 +1,9 @@
-"""Pooling in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator.
+"""Pooling in Numba CUDA: the formulas are in reference.py.
 
-A thread for each result. Backwards a thread owns a pixel of dx and gathers from the windows that hold it: no two write to one place.
+The kernels have not been run on a GPU yet; the tests run them on Numba's simulator.
+
+A thread for each result. In the backward pass a thread computes one pixel of dx from the
+windows that contain it, so no two threads write to one address.
 """
 
 from numba import cuda
@@ -18,28 +21,31 @@ __all__ = [
 
 @cuda.jit
 def max_forward(y, winner, x, kH, kW, sH, sW):
-    """y and the place p kW + q of the winner: the first of equals; NaN (the only number unlike itself) wins over everything."""
+    """y, and the tap p kW + q of the winner.
+
+    The first of equals wins; NaN, which differs from itself, wins over every number.
+    """
     t, k = cuda.blockIdx.y, cuda.grid(1)
     if k < y[0].size:
         n, c, a, b = unravel(k, y.shape[1:])
-        best, place = x[t, n, c, a * sH, b * sW], 0
+        best, tap = x[t, n, c, a * sH, b * sW], 0
         for p in range(kH):
             for q in range(kW):
                 value = x[t, n, c, a * sH + p, b * sW + q]
                 if value > best or (value != value and best == best):
-                    best, place = value, p * kW + q
+                    best, tap = value, p * kW + q
         y[t, n, c, a, b] = best
-        winner[t, n, c, a, b] = place
+        winner[t, n, c, a, b] = tap
 
 
 @cuda.jit
 def max_gather(ry, winner, rx, kH, kW, sH, sW):
-    """ry = rx at the winners' places."""
+    """ry = rx at the winners."""
     t, k = cuda.blockIdx.y, cuda.grid(1)
     if k < ry[0].size:
         n, c, a, b = unravel(k, ry.shape[1:])
-        place = winner[t, n, c, a, b]
-        ry[t, n, c, a, b] = rx[t, n, c, a * sH + place // kW, b * sW + place % kW]
+        tap = winner[t, n, c, a, b]
+        ry[t, n, c, a, b] = rx[t, n, c, a * sH + tap // kW, b * sW + tap % kW]
 
 
 @cuda.jit
@@ -56,19 +62,22 @@ def avg_forward(y, x, kH, kW, sH, sW):
 
 
 @cuda.jit(device=True)
-def won(winner, dy, t, n, c, a, b, place, places):
-    """dy of a window, where the pixel at this place of it won."""
-    return dy[t, n, c, a, b] if winner[t, n, c, a, b] == place else 0.0
+def if_winner(winner, dy, t, n, c, a, b, tap, taps):
+    """dy of a window if the pixel at this tap won, else 0."""
+    return dy[t, n, c, a, b] if winner[t, n, c, a, b] == tap else 0.0
 
 
 @cuda.jit(device=True)
-def share(winner, dy, t, n, c, a, b, place, places):
-    """An even share of dy of a window."""
-    return dy[t, n, c, a, b] / places
+def equal_share(winner, dy, t, n, c, a, b, tap, taps):
+    """An equal share of dy of a window."""
+    return dy[t, n, c, a, b] / taps
 
 
 def gathered(term):
-    """The kernel dx = the sum of `term` over the windows (a, b) that hold the pixel: those with 0 <= i - a sH < kH, as for j."""
+    """The kernel dx = the sum of `term` over the windows (a, b) that contain the pixel.
+
+    They are those with 0 <= i - a sH < kH, and likewise for j.
+    """
 
     @cuda.jit
     def kernel(dx, winner, dy, kH, kW, sH, sW):
@@ -87,21 +96,21 @@ def gathered(term):
     return kernel
 
 
-max_backward, avg_backward = gathered(won), gathered(share)
+max_backward, avg_backward = gathered(if_winner), gathered(equal_share)
 
 
 def max_pool2d_forward(y, winner, x, window, stride):
-    """Fills y and, as the place p kW + q in its window, who won."""
+    """Fills y and the winner of each window, as the tap p kW + q."""
     for_each(max_forward, y[:1].size, [y, winner], [x], *window, *stride)
 
 
 def max_pool2d_gather(ry, winner, rx, window, stride):
-    """ry = the values of rx at the winners' places."""
+    """ry = rx at the winners."""
     for_each(max_gather, ry[:1].size, [ry], [winner, rx], *window, *stride)
 
 
 def max_pool2d_backward(dx, winner, dy, window, stride):
-    """dx = dy at the winners' places, summed where windows overlap."""
+    """dx = dy at the winners, summed where windows overlap."""
     for_each(max_backward, dx[:1].size, [dx], [winner, dy], *window, *stride)
 
 

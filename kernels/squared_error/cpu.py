@@ -1,4 +1,7 @@
-"""Squared error on a CPU: see reference.py. Threads take tasks, where there is enough to share."""
+"""Squared error on a CPU: the formulas are in reference.py.
+
+Threads take tasks if there is enough work.
+"""
 
 from numba import prange
 

@@ -1,4 +1,7 @@
-"""Squared error in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator."""
+"""Squared error in Numba CUDA: the formulas are in reference.py.
+
+The kernels have not been run on a GPU yet; the tests run them on Numba's simulator.
+"""
 
 from numba import cuda
 

@@ -1,14 +1,15 @@
-"""Arithmetic on flat vectors on a CPU: see reference.py. Each number is read once and written once; threads take pieces of the rows, or,
-for sums over rows, columns, and for sums along a row, rows.
+"""Arithmetic on flat vectors on a CPU: the formulas are in reference.py.
 
-Operations come in the reference's order, and nothing is fused: their bits are the reference's.
+Each number is read once and written once. Threads take blocks of the rows; for sums over
+rows they take columns, and for sums along a row, rows. Operations are in the order of
+the reference and none are fused, so the results have the reference's bits.
 """
 
 import numpy as np
 
 from refmaml.kernels.numba_runtime.compiled import compiled_on_one_thread
 from refmaml.kernels.numba_runtime.inline_jit import inner
-from refmaml.kernels.numba_runtime.threads import share
+from refmaml.kernels.numba_runtime.threads import parallel_for
 from refmaml.kernels.vector import reference
 from refmaml.kernels.whole_net import vectors
 
@@ -22,73 +23,63 @@ __all__ = [
     "vector_dot",
 ]
 
-LITTLE = 1 << 16  # numbers below which waking another thread costs more than it brings
-PIECE = 1 << 13  # numbers of a row that a thread takes at a time
+SERIAL_BELOW = 1 << 16  # numbers; with fewer, one thread is faster
+BLOCK = 1 << 13  # numbers of a row that a thread computes at a time
 
-# ---- compiled, for pieces lo .. hi of all rows: what they fill, what they read (an array may have one row for all), numbers -------------
-
-
-@inner()
-def place(piece, P):
-    """(the row of a piece, where in it the piece begins and ends)."""
-    across = (P + PIECE - 1) // PIECE
-    begin = piece % across * PIECE
-    return piece // across, begin, min(begin + PIECE, P)
+# ---- compiled functions, for blocks lo .. hi of all rows ------------------------------------
+# Arguments: the arrays they fill, the arrays they read (one row may serve all), numbers.
 
 
 @inner()
-def part(a, where):
-    """A piece of an array."""
-    t, begin, end = where
+def extent(block, P):
+    """(row, begin, end) of a block."""
+    per_row = (P + BLOCK - 1) // BLOCK
+    begin = block % per_row * BLOCK
+    return block // per_row, begin, min(begin + BLOCK, P)
+
+
+@inner()
+def part(a, extent):
+    """A block of an array."""
+    t, begin, end = extent
     return a[t % len(a), begin:end]
 
 
 def step(lo, hi, outs, a_s, rates_s, b_s):
-    for piece in range(lo, hi):
-        at = place(piece, outs.shape[1])
+    for block in range(lo, hi):
+        at = extent(block, outs.shape[1])
         vectors.step(part(outs, at), part(a_s, at), part(rates_s, at), part(b_s, at))
 
 
 def scale(lo, hi, outs, rates_s, b_s):
-    for piece in range(lo, hi):
-        at = place(piece, outs.shape[1])
+    for block in range(lo, hi):
+        at = extent(block, outs.shape[1])
         vectors.multiply(part(outs, at), part(rates_s, at), part(b_s, at))
 
 
 def move(lo, hi, outs, a_s, s_s, b_s):
-    for piece in range(lo, hi):
-        at = place(piece, outs.shape[1])
+    for block in range(lo, hi):
+        at = extent(block, outs.shape[1])
         out, a, s, b = part(outs, at), part(a_s, at), s_s[at[0] % len(s_s), 0], part(b_s, at)
         for i in range(len(out)):
             out[i] = a[i] + (s * b[i] if s != 0 else abs(s))  # 0, and not -0
 
 
 def proximal_step(lo, hi, outs, a_s, rates_s, g_s, center_s, strength):
-    for piece in range(lo, hi):
-        at = place(piece, outs.shape[1])
-        out, a, rates, g, center = (
-            part(outs, at),
-            part(a_s, at),
-            part(rates_s, at),
-            part(g_s, at),
-            part(center_s, at),
-        )
+    for block in range(lo, hi):
+        at = extent(block, outs.shape[1])
+        out, a, rates = part(outs, at), part(a_s, at), part(rates_s, at)
+        g, center = part(g_s, at), part(center_s, at)
         for i in range(len(out)):
             out[i] = a[i] - rates[i] * (g[i] + strength * (a[i] - center[i]))
 
 
 def adam_step(lo, hi, outs, v_s, a_s, rates_s, g_s, w_s, n_s, beta2, rest, eps):
     n = n_s[0, 0]
-    for piece in range(lo, hi):
-        at = place(piece, outs.shape[1])
-        out, v, a, rates, g, w = (
-            part(outs, at),
-            part(v_s, at),
-            part(a_s, at),
-            part(rates_s, at),
-            part(g_s, at),
-            part(w_s, at),
-        )
+    for block in range(lo, hi):
+        at = extent(block, outs.shape[1])
+        out, v, a = part(outs, at), part(v_s, at), part(a_s, at)
+        rates, g, w = part(rates_s, at), part(g_s, at), part(w_s, at)
         for i in range(len(out)):
             moment = beta2 * w[i] + rest * g[i] * g[i]
             v[i] = moment
@@ -96,21 +87,22 @@ def adam_step(lo, hi, outs, v_s, a_s, rates_s, g_s, w_s, n_s, beta2, rest, eps):
 
 
 def run(function, outputs, inputs, *numbers):
-    """The function on all pieces of all rows, in the precision of what it fills."""
+    """The function on all blocks of all rows, in the precision of its first output."""
     (T, P), dtype = outputs[0].shape, outputs[0].dtype
     filled = [
         a if a.dtype == dtype and a.flags.carray else np.empty(a.shape, dtype) for a in outputs
     ]
     arrays = [*filled, *(np.require(a, dtype, "CW") for a in inputs)]
     types = ("int64", "int64", *["F[:,::1]"] * len(arrays), *["F"] * len(numbers))
-    some = compiled_on_one_thread(function, types, dtype)
-    share(T * -(-P // PIECE), lambda lo, hi: some(lo, hi, *arrays, *numbers), T * P < LITTLE)
-    for a, ready in zip(outputs, filled, strict=True):
-        if ready is not a:
-            a[...] = ready
+    on_blocks = compiled_on_one_thread(function, types, dtype)
+    serial = T * P < SERIAL_BELOW
+    parallel_for(T * -(-P // BLOCK), lambda lo, hi: on_blocks(lo, hi, *arrays, *numbers), serial)
+    for a, result in zip(outputs, filled, strict=True):
+        if result is not a:
+            a[...] = result
 
 
-# ---- the kernels ------------------------------------------------------------------------------------------------------------------------
+# ---- the kernels ------------------------------------------------------------------------------
 
 
 def vector_step(out, a, rates, b):
@@ -124,7 +116,10 @@ def vector_scale(out, rates, b):
 
 
 def vector_move(out, a, s, b):
-    """out = a + s b with a number s (T, 1) for each row, and a where s = 0, whatever b holds; out may be a or b."""
+    """out = a + s b with a number s (T, 1) per row; a where s = 0, whatever b is.
+
+    out may be a or b.
+    """
     run(move, [out], [a, s, b])
 
 
@@ -134,7 +129,10 @@ def vector_proximal_step(out, a, rates, g, center, strength):
 
 
 def vector_adam_step(out, v, a, rates, g, w, n, beta2, eps):
-    """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w."""
+    """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps).
+
+    n (1, 1); v may be w.
+    """
     run(adam_step, [out, v], [a, rates, g, w, n], beta2, 1 - beta2, eps)
 
 
@@ -145,7 +143,7 @@ def vector_add_rows(total, a):
         for row in a:
             np.add(total[0, lo:hi], row[lo:hi], out=total[0, lo:hi])
 
-    share(total.shape[1], columns, a.size < LITTLE)
+    parallel_for(total.shape[1], columns, a.size < SERIAL_BELOW)
 
 
 def vector_dot(out, a, b):
@@ -156,4 +154,4 @@ def vector_dot(out, a, b):
             out[lo:hi], a[lo:hi] if len(a) > 1 else a, b[lo:hi] if len(b) > 1 else b
         )
 
-    share(len(out), rows, len(out) * a.shape[1] < LITTLE)
+    parallel_for(len(out), rows, len(out) * a.shape[1] < SERIAL_BELOW)

@@ -1,4 +1,7 @@
-"""Arithmetic on flat vectors in Numba CUDA: see reference.py for what is computed. Never run on a GPU yet; tested on Numba's simulator."""
+"""Arithmetic on flat vectors in Numba CUDA: the formulas are in reference.py.
+
+The kernels have not been run on a GPU yet; the tests run them on Numba's simulator.
+"""
 
 import math
 
@@ -20,7 +23,10 @@ __all__ = [
 
 @cuda.jit
 def step(out, a, rates, b):
-    """out = a - rates b, a thread for each column; a thread reads its numbers before it writes, so out may be b."""
+    """out = a - rates b, a thread for each column.
+
+    A thread reads its numbers before it writes, so out may be b.
+    """
     t, i = cuda.blockIdx.y, cuda.grid(1)
     if i < out.shape[1]:
         out[t, i] = a[t % len(a), i] - rates[t % len(rates), i] * b[t % len(b), i]
@@ -45,7 +51,7 @@ def add_rows(total, a):
 
 @cuda.jit
 def move(out, a, s, b):
-    """out = a + s b, a thread for each column; a row whose s is 0 stays, whatever b holds."""
+    """out = a + s b, a thread for each column; a row with s = 0 is a, whatever b is."""
     t, i = cuda.blockIdx.y, cuda.grid(1)
     if i < out.shape[1]:
         s_t, a_ti = s[t % len(s), 0], a[t % len(a), i]
@@ -57,27 +63,30 @@ def proximal_step(out, a, rates, g, center, strength):
     """out = a - rates (g + strength (a - center)), a thread for each column."""
     t, i = cuda.blockIdx.y, cuda.grid(1)
     if i < out.shape[1]:
-        here = a[t % len(a), i]
-        out[t, i] = here - rates[t % len(rates), i] * (
-            g[t % len(g), i] + strength * (here - center[t % len(center), i])
+        a_ti = a[t % len(a), i]
+        out[t, i] = a_ti - rates[t % len(rates), i] * (
+            g[t % len(g), i] + strength * (a_ti - center[t % len(center), i])
         )
 
 
 @cuda.jit
 def adam_step(out, v, a, rates, g, w, n, beta2, rest, eps):
-    """v = beta2 w + rest g g and out = a - rates g / (sqrt(v / n) + eps), a thread for each column, so that v may be w."""
+    """v = beta2 w + rest g g and out = a - rates g / (sqrt(v / n) + eps).
+
+    A thread for each column, so that v may be w. rest: 1 - beta2.
+    """
     t, i = cuda.blockIdx.y, cuda.grid(1)
     if i < out.shape[1]:
-        here = g[t % len(g), i]
-        v[t, i] = beta2 * w[t % len(w), i] + rest * here * here
+        g_ti = g[t % len(g), i]
+        v[t, i] = beta2 * w[t % len(w), i] + rest * g_ti * g_ti
         out[t, i] = a[t % len(a), i] - rates[t % len(rates), i] * (
-            here / (math.sqrt(v[t, i] / n[0, 0]) + eps)
+            g_ti / (math.sqrt(v[t, i] / n[0, 0]) + eps)
         )
 
 
 @cuda.jit
 def dot(out, a, b):
-    """out = sum a b, a thread for each task, which takes one number after the other."""
+    """out = sum a b, a thread for each task; it adds the terms in order."""
     t, i = cuda.blockIdx.y, cuda.grid(1)
     if i == 0:
         total = 0.0
@@ -86,19 +95,19 @@ def dot(out, a, b):
         out[t, 0] = total
 
 
-def wide(a, out):
-    """A row of rates as long as the rows of `out`."""
+def broadcast(a, out):
+    """Rates as rows of the length of `out`'s rows."""
     return np.broadcast_to(a, (len(a), out.shape[1]))
 
 
 def vector_step(out, a, rates, b):
     """out = a - rates * b; out may be b."""
-    for_each(step, out.shape[1], [out], [a, wide(rates, out), b])
+    for_each(step, out.shape[1], [out], [a, broadcast(rates, out), b])
 
 
 def vector_scale(out, rates, b):
     """out = rates * b."""
-    for_each(scale, out.shape[1], [out], [wide(rates, out), b])
+    for_each(scale, out.shape[1], [out], [broadcast(rates, out), b])
 
 
 def vector_add_rows(total, a):
@@ -107,7 +116,10 @@ def vector_add_rows(total, a):
 
 
 def vector_move(out, a, s, b):
-    """out = a + s b with a number s (T, 1) for each row, and a where s = 0, whatever b holds; out may be a or b."""
+    """out = a + s b with a number s (T, 1) per row; a where s = 0, whatever b is.
+
+    out may be a or b.
+    """
     for_each(move, out.shape[1], [out], [a, s, b])
 
 
@@ -117,15 +129,20 @@ def vector_proximal_step(out, a, rates, g, center, strength):
         proximal_step,
         out.shape[1],
         [out],
-        [a, wide(rates, out), g, center],
+        [a, broadcast(rates, out), g, center],
         out.dtype.type(strength),
     )
 
 
 def vector_adam_step(out, v, a, rates, g, w, n, beta2, eps):
-    """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps); n (1, 1), v may be w."""
+    """v = beta2 w + (1 - beta2) g g;  out = a - rates g / (sqrt(v / n) + eps).
+
+    n (1, 1); v may be w.
+    """
     beta2, rest, eps = (out.dtype.type(number) for number in (beta2, 1 - beta2, eps))
-    for_each(adam_step, out.shape[1], [out, v], [a, wide(rates, out), g, w, n], beta2, rest, eps)
+    for_each(
+        adam_step, out.shape[1], [out, v], [a, broadcast(rates, out), g, w, n], beta2, rest, eps
+    )
 
 
 def vector_dot(out, a, b):

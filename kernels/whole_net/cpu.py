@@ -1,317 +1,112 @@
-"""A whole chain on a CPU, task by task: loss and gradient, products with the Hessian, and the inner loop with the way back through it.
+"""A whole net on a CPU, task by task: loss and gradient, Hessian products, inner loop.
 
-The layers of a net, each a kernel of its own over all tasks, send every array to memory and back, and cost a call each. Here a thread takes
-a task from the first operation to the last, so that what one writes the next finds in the second-level cache; and a net so small
-that the calls took longer than the arithmetic needs one. The chain of single kernels remains the reference.
+Layers that are kernels of their own send every array to memory and back, and cost a call
+each. Here a thread takes a task from the first operation to the last. What one operation
+writes, the next finds in the second-level cache, and a small net needs one call instead
+of calls that take longer than their arithmetic. The single kernels are the reference.
 
-Everything is one compiled function, `run`, told by a number what to do: two would each compile all that they share.
+One compiled function, `run`, does everything; `what` selects the computation. Several
+functions would each compile what they share.
 """
 
 from refmaml.kernels.numba_runtime.inline_jit import inner
 from refmaml.kernels.numba_runtime.unowned_views import unowned
 from refmaml.kernels.whole_net.derivatives import (
+    Examples,
+    copy_outputs,
     gauss_newton_product,
     hessian_product,
-    keep_outputs,
     primal,
 )
-from refmaml.kernels.whole_net.filter_order import from_products, to_products, turn
+from refmaml.kernels.whole_net.filter_order import (
+    from_product_order,
+    to_product_order,
+    transpose_filters,
+)
 from refmaml.kernels.whole_net.inner_loop import unrolled
 from refmaml.kernels.whole_net.vectors import all_finite
 
-PRIMAL, HESSIAN, GAUSS_NEWTON, UNROLLED = range(4)
-# Rows of `vectors`, a thread's own room for vectors of parameters (unrolled.py has its own).
-W, TURNED, GRAD, V, V_TURNED, ROWS = range(6)
+PRIMAL, HESSIAN, GAUSS_NEWTON, UNROLLED = range(4)  # `what`
+# Rows of `vectors`, a thread's parameter vectors (inner_loop.py has rows of its own).
+W, W_TRANSPOSED, GRAD, V, V_TRANSPOSED, NUM_VECTORS = range(6)
 
 
+# fmt: off
 @inner()
-def primal_tasks(
-    lo,
-    hi,
-    table,
-    reals,
-    lists,
-    N,
-    kind,
-    scale,
-    x,
-    labels,
-    targets,
-    w,
-    z,
-    loss,
-    finite,
-    grad,
-    work,
-    places,
-    vectors,
-):
-    """Outputs, loss and gradient of tasks lo .. hi, and whether all of the gradient is finite; what R-passes need stays in `work` and
-    `places` where those have a row for each task."""
+def primal_tasks(lo, hi, e, w, z, loss, finite, grad, work, winners, vectors):
+    """Outputs, loss and gradient of tasks lo .. hi, and whether the gradient is finite.
+
+    If `work` and `winners` have a row for each task, they keep what R-passes need.
+    """
     for t in range(lo, hi):
-        put_in_order(table, lists, w, t, t == lo, vectors[W], vectors[TURNED])
-        own = work[t % len(work)]
-        loss[t] = primal(
-            table,
-            reals,
-            lists,
-            N,
-            kind,
-            scale,
-            x[t],
-            labels[t % len(labels)],
-            targets[t % len(targets)],
-            vectors[W],
-            vectors[TURNED],
-            vectors[GRAD],
-            own,
-            places[t % len(places)],
-        )
-        keep_outputs(table, z[t], own, N)
-        from_products(table, lists, grad[t], vectors[GRAD])
+        order_parameters(e, w, t, t == lo, vectors[W], vectors[W_TRANSPOSED])
+        task_work, task_winners = work[t % len(work)], winners[t % len(winners)]
+        loss[t] = primal(e, t, vectors[W], vectors[W_TRANSPOSED], vectors[GRAD], task_work,
+                         task_winners)
+        copy_outputs(e.table, z[t], task_work, e.N)
+        from_product_order(e.table, e.lists, grad[t], vectors[GRAD])
         finite[t] = all_finite(grad[t])
 
 
 @inner()
-def product_tasks(
-    lo,
-    hi,
-    what,
-    table,
-    rtable,
-    reals,
-    lists,
-    N,
-    kind,
-    scale,
-    x,
-    labels,
-    w,
-    v,
-    grad,
-    work,
-    rwork,
-    places,
-    vectors,
-):
-    """H v or G v of tasks lo .. hi, after `primal_tasks` left its values and adjoints in work."""
+def product_tasks(lo, hi, what, e, w, v, grad, work, rwork, winners, vectors):
+    """H v or G v of tasks lo .. hi, from what `primal_tasks` left in work."""
     for t in range(lo, hi):
-        put_in_order(table, lists, w, t, t == lo, vectors[W], vectors[TURNED])
-        put_in_order(table, lists, v, t, t == lo, vectors[V], vectors[V_TURNED])
+        order_parameters(e, w, t, t == lo, vectors[W], vectors[W_TRANSPOSED])
+        order_parameters(e, v, t, t == lo, vectors[V], vectors[V_TRANSPOSED])
         if what == HESSIAN:
-            hessian_product(
-                table,
-                rtable,
-                reals,
-                lists,
-                N,
-                kind,
-                scale,
-                x[t],
-                labels[t % len(labels)],
-                vectors[W],
-                vectors[TURNED],
-                vectors[V],
-                vectors[V_TURNED],
-                vectors[GRAD],
-                work[t],
-                rwork,
-                places[t],
-            )
+            hessian_product(e, t, vectors[W], vectors[W_TRANSPOSED], vectors[V],
+                            vectors[V_TRANSPOSED], vectors[GRAD], work[t], rwork, winners[t])
         else:
-            gauss_newton_product(
-                table,
-                rtable,
-                reals,
-                lists,
-                N,
-                kind,
-                scale,
-                x[t],
-                labels[t % len(labels)],
-                vectors[W],
-                vectors[TURNED],
-                vectors[V],
-                vectors[GRAD],
-                work[t],
-                rwork,
-                places[t],
-            )
-        from_products(table, lists, grad[t], vectors[GRAD])
+            gauss_newton_product(e, t, vectors[W], vectors[W_TRANSPOSED], vectors[V],
+                                 vectors[GRAD], work[t], rwork, winners[t])
+        from_product_order(e.table, e.lists, grad[t], vectors[GRAD])
 
 
 @inner()
-def put_in_order(table, lists, w, t, first, ordered, turned):
-    """The parameters of task t in the order of the products; those that all tasks share only once."""
+def order_parameters(e, w, t, first, ordered, transposed):
+    """The parameters of task t in product order; only once if all tasks share them."""
     if first or len(w) > 1:
-        to_products(table, lists, ordered, w[t % len(w)])
-        turn(table, lists, turned, ordered)
+        to_product_order(e.table, e.lists, ordered, w[t % len(w)])
+        transpose_filters(e.table, e.lists, transposed, ordered)
 
 
-def run(
-    lo,
-    hi,
-    what,
-    steps,
-    order,
-    kind,
-    reals,
-    rtable,
-    table,
-    lists,
-    N,
-    scale,
-    x,
-    labels,
-    targets,
-    qtable,
-    qlists,
-    Nq,
-    qscale,
-    xq,
-    qlabels,
-    qtargets,
-    w,
-    v,
-    z,
-    loss,
-    finite,
-    grad,
-    work,
-    places,
-    rwork,
-    qwork,
-    qplaces,
-    vectors,
-):
-    """`what` of tasks lo .. hi. table, lists, N, scale, x, labels, targets: of the (support) set; q...: of the query set, for UNROLLED;
-    v: directions, or for UNROLLED the step sizes A_k; vectors: room for vectors of parameters."""
-    table, rtable, reals, lists = unowned(table), unowned(rtable), unowned(reals), unowned(lists)
-    x, labels, targets, w, v, z, grad = (
-        unowned(x),
-        unowned(labels),
-        unowned(targets),
-        unowned(w),
-        unowned(v),
-        unowned(z),
-        unowned(grad),
-    )
-    work, rwork, places, vectors = unowned(work), unowned(rwork), unowned(places), unowned(vectors)
+def run(lo, hi, what, steps, order, loss_kind, reals, rtable,
+        table, lists, N, scale, x, labels, targets,
+        qtable, qlists, Nq, qscale, xq, qlabels, qtargets,
+        w, v, z, loss, finite, grad, work, winners, rwork, qwork, qwinners, vectors):
+    """`what` of tasks lo .. hi.
+
+    table .. targets   the examples, of the support set for UNROLLED (derivatives.py)
+    qtable .. qtargets the query set, for UNROLLED
+    v                  directions; for UNROLLED the step sizes A_k
+    z, loss, finite, grad                       results of all tasks
+    work, winners, rwork, qwork, qwinners       memory for the passes
+    vectors                                     memory for parameter vectors
+    """
+    e = Examples(unowned(table), unowned(rtable), unowned(reals), unowned(lists), N, loss_kind,
+                 scale, unowned(x), unowned(labels), unowned(targets))
+    w, v, z, grad = unowned(w), unowned(v), unowned(z), unowned(grad)
+    work, rwork = unowned(work), unowned(rwork)
+    winners, vectors = unowned(winners), unowned(vectors)
     if what == PRIMAL:
-        primal_tasks(
-            lo,
-            hi,
-            table,
-            reals,
-            lists,
-            N,
-            kind,
-            scale,
-            x,
-            labels,
-            targets,
-            w,
-            z,
-            loss,
-            finite,
-            grad,
-            work,
-            places,
-            vectors,
-        )
+        primal_tasks(lo, hi, e, w, z, loss, finite, grad, work, winners, vectors)
     elif what < UNROLLED:
-        product_tasks(
-            lo,
-            hi,
-            what,
-            table,
-            rtable,
-            reals,
-            lists,
-            N,
-            kind,
-            scale,
-            x,
-            labels,
-            w,
-            v,
-            grad,
-            work,
-            rwork,
-            places,
-            vectors,
-        )
+        product_tasks(lo, hi, what, e, w, v, grad, work, rwork, winners, vectors)
     else:
-        unrolled(
-            lo,
-            hi,
-            steps,
-            order,
-            table,
-            rtable,
-            reals,
-            lists,
-            N,
-            kind,
-            scale,
-            x,
-            labels,
-            targets,
-            unowned(qtable),
-            unowned(qlists),
-            Nq,
-            qscale,
-            unowned(xq),
-            unowned(qlabels),
-            unowned(qtargets),
-            w,
-            v,
-            z,
-            loss,
-            finite,
-            grad,
-            work,
-            rwork,
-            places,
-            unowned(qwork),
-            unowned(qplaces),
-            vectors,
-        )
+        query = Examples(unowned(qtable), e.rtable, e.reals, unowned(qlists), Nq, loss_kind,
+                         qscale, unowned(xq), unowned(qlabels), unowned(qtargets))
+        unrolled(lo, hi, steps, order, e, query, w, v, z, loss, finite, grad, work, rwork,
+                 winners, unowned(qwork), unowned(qwinners), vectors)
 
 
-TABLE, LIST, ROW, MATRIX, STACK, LABELS = (
-    "int64[:,::1]",
-    "int64[::1]",
-    "F[::1]",
-    "F[:,::1]",
-    "F[:,:,::1]",
-    "int64[:,::1]",
-)
-SET = (
-    TABLE,
-    LIST,
-    "int64",
-    "F",
-    MATRIX,
-    LABELS,
-    STACK,
-)  # table, lists, N, scale, x, labels, targets
+TABLE, LIST, ROW, MATRIX, STACK = (
+    "int64[:,::1]", "int64[::1]", "F[::1]", "F[:,::1]", "F[:,:,::1]")
+# table, lists, N, scale, x, labels, targets
+EXAMPLES = (TABLE, LIST, "int64", "F", MATRIX, "int64[:,::1]", STACK)
 SIGNATURE = (
-    *["int64"] * 6,
-    MATRIX,
-    TABLE,
-    *SET,
-    *SET,
-    MATRIX,
-    MATRIX,
-    STACK,
-    ROW,
-    "boolean[::1]",
-    MATRIX,
-    MATRIX,
-    "int16[:,::1]",
-    ROW,
-    ROW,
-    "int16[::1]",
-    MATRIX,
+    *["int64"] * 6, MATRIX, TABLE, *EXAMPLES, *EXAMPLES,
+    MATRIX, MATRIX, STACK, ROW, "boolean[::1]", MATRIX,
+    MATRIX, "int16[:,::1]", ROW, ROW, "int16[::1]", MATRIX,
 )
+# fmt: on

@@ -1,7 +1,11 @@
-"""Loss, gradient, and products with the Hessian and the Gauss-Newton matrix of one task: the walks with the loss in their middle.
+"""Loss, gradient, and products with the Hessian and the Gauss-Newton matrix of one task:
+the passes with the loss between them.
 
-All parameters, gradients and directions are in the order of filter_order.py.
+All parameters, gradients and directions are in product order (filter_order.py); wt and
+vt are w and v with transposed filters.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,19 +14,43 @@ from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
 from refmaml.kernels.squared_error import cpu as squared_error
 from refmaml.kernels.whole_net import program as at
 from refmaml.kernels.whole_net.operations import CROSS_ENTROPY
-from refmaml.kernels.whole_net.passes import backward, forward, given, r_backward, r_forward
+from refmaml.kernels.whole_net.passes import backward, forward, output_of, r_backward, r_forward
+
+
+class Examples(NamedTuple):
+    """The examples of all tasks, and the net's program for so many of them.
+
+    table, rtable   the program, and the lean one of its tangents (program.py)
+    reals, lists    the program's real numbers and offset lists
+    N               examples per task
+    loss, scale     CROSS_ENTROPY or MEAN_OF_SQUARES, and its factor
+    x               (T, N pixels channels)
+    labels          (T, N) of cross-entropy; one number otherwise
+    targets         (T, N, D) of squared errors; one number otherwise
+    """
+
+    table: np.ndarray
+    rtable: np.ndarray
+    reals: np.ndarray
+    lists: np.ndarray
+    N: int
+    loss: int
+    scale: float
+    x: np.ndarray
+    labels: np.ndarray
+    targets: np.ndarray
 
 
 @inlined()
 def outputs(table, column, work, N):
     """The last value (or, by the column, its adjoint) as (N, D)."""
     last = table[len(table) - 1]
-    return given(last, last[column], work, N).reshape((N, last[at.O]))
+    return output_of(last, last[column], work, N).reshape((N, last[at.O]))
 
 
 @inner()
-def keep_outputs(table, z, work, N):
-    """z (N, D) from the last value."""
+def copy_outputs(table, z, work, N):
+    """Fills z (N, D) with the last value."""
     out = outputs(table, at.Y, work, N)
     for n in range(N):
         for d in range(out.shape[1]):
@@ -30,99 +58,61 @@ def keep_outputs(table, z, work, N):
 
 
 @inlined()
-def loss_and_adjoint(kind, scale, z, labels, targets, dz):
-    """The loss of one task; fills dz. z and dz (N, D)."""
-    if kind == CROSS_ENTROPY:
-        loss = cross_entropy.task_forward(dz, z, labels, scale)
-        cross_entropy.task_backward(dz, dz, labels, scale)
+def loss_and_adjoint(e, t, z, dz):
+    """The loss of task t; fills dz. z and dz (N, D)."""
+    if e.loss == CROSS_ENTROPY:
+        labels = e.labels[t % len(e.labels)]
+        loss = cross_entropy.task_forward(dz, z, labels, e.scale)
+        cross_entropy.task_backward(dz, dz, labels, e.scale)
     else:
-        loss = squared_error.task_forward(dz, z, targets, scale)
-        squared_error.task_backward(dz, dz, scale)
+        loss = squared_error.task_forward(dz, z, e.targets[t % len(e.targets)], e.scale)
+        squared_error.task_backward(dz, dz, e.scale)
     return loss
 
 
 @inlined()
-def r_adjoint(kind, scale, z, labels, rz, rdz):
-    """rdz = (d^2 loss / dz^2) rz."""
-    if kind == CROSS_ENTROPY:
+def r_adjoint(e, t, z, rz, rdz):
+    """Fills rdz = (d^2 loss / dz^2) rz of task t."""
+    if e.loss == CROSS_ENTROPY:
         p = np.empty_like(z)
-        cross_entropy.task_forward(p, z, labels, scale)
-        cross_entropy.task_r_backward(rdz, p, rz, scale)
+        cross_entropy.task_forward(p, z, e.labels[t % len(e.labels)], e.scale)
+        cross_entropy.task_r_backward(rdz, p, rz, e.scale)
     else:
-        squared_error.task_backward(rdz, rz, scale)
+        squared_error.task_backward(rdz, rz, e.scale)
 
 
 @inner()
-def primal(table, reals, lists, N, kind, scale, x, labels, targets, w, turned, grad, work, places):
-    """The loss; fills the gradient, and in `work` what table has a place for."""
-    forward((table, reals, lists, N, x, w, work, places))
-    loss = loss_and_adjoint(
-        kind, scale, outputs(table, at.Y, work, N), labels, targets, outputs(table, at.DY, work, N)
-    )
-    backward((table, table, reals, lists, N, x, w, turned, grad, work, work, places))
+def primal(e, t, w, wt, grad, work, winners):
+    """The loss of task t; fills the gradient, and `work` as the table plans it."""
+    forward((e.table, e.reals, e.lists, e.N, e.x[t], w, work, winners))
+    z, dz = outputs(e.table, at.Y, work, e.N), outputs(e.table, at.DY, work, e.N)
+    loss = loss_and_adjoint(e, t, z, dz)
+    backward((e.table, e.table, e.reals, e.lists, e.N, e.x[t], w, wt, grad, work, work, winners))
     return loss
 
 
 @inner()
-def r_outputs(table, rtable, reals, lists, N, kind, scale, x, labels, w, v, work, rwork, places):
-    """The tangent of the outputs along v, and of their adjoint."""
-    r_forward((table, rtable, reals, lists, N, x, w, v, work, rwork, places))
-    r_adjoint(
-        kind,
-        scale,
-        outputs(table, at.Y, work, N),
-        labels,
-        outputs(rtable, at.Y, rwork, N),
-        outputs(rtable, at.DY, rwork, N),
-    )
+def r_outputs(e, t, w, v, work, rwork, winners):
+    """Fills the tangent of the outputs along v, and of their adjoint."""
+    r_forward((e.table, e.rtable, e.reals, e.lists, e.N, e.x[t], w, v, work, rwork, winners))
+    z = outputs(e.table, at.Y, work, e.N)
+    rz, rdz = outputs(e.rtable, at.Y, rwork, e.N), outputs(e.rtable, at.DY, rwork, e.N)
+    r_adjoint(e, t, z, rz, rdz)
 
 
 @inner()
-def hessian_product(
-    table,
-    rtable,
-    reals,
-    lists,
-    N,
-    kind,
-    scale,
-    x,
-    labels,
-    w,
-    turned,
-    v,
-    rturned,
-    product,
-    work,
-    rwork,
-    places,
-):
-    """Fills H v, from what `primal` left in work."""
-    r_outputs(table, rtable, reals, lists, N, kind, scale, x, labels, w, v, work, rwork, places)
+def hessian_product(e, t, w, wt, v, vt, product, work, rwork, winners):
+    """Fills H v of task t, from what `primal` left in work."""
+    r_outputs(e, t, w, v, work, rwork, winners)
+    x, N = e.x[t], e.N
     r_backward(
-        (table, rtable, reals, lists, N, x, w, v, turned, rturned, product, work, rwork, places)
+        (e.table, e.rtable, e.reals, e.lists, N, x, w, v, wt, vt, product, work, rwork, winners)
     )
 
 
 @inner()
-def gauss_newton_product(
-    table,
-    rtable,
-    reals,
-    lists,
-    N,
-    kind,
-    scale,
-    x,
-    labels,
-    w,
-    turned,
-    v,
-    product,
-    work,
-    rwork,
-    places,
-):
-    """Fills G v: the gradient's own way back, from the tangent of the outputs' adjoint."""
-    r_outputs(table, rtable, reals, lists, N, kind, scale, x, labels, w, v, work, rwork, places)
-    backward((table, rtable, reals, lists, N, x, w, turned, product, work, rwork, places))
+def gauss_newton_product(e, t, w, wt, v, product, work, rwork, winners):
+    """Fills G v of task t: the backward pass from the tangent of the outputs' adjoint."""
+    r_outputs(e, t, w, v, work, rwork, winners)
+    x, N = e.x[t], e.N
+    backward((e.table, e.rtable, e.reals, e.lists, N, x, w, wt, product, work, rwork, winners))

@@ -1,20 +1,22 @@
-"""Parameters in the order of the products: the filters of a convolution, (O, C, taps) in a vector of parameters, as rows (tap, c) of O
-numbers.
+"""Parameter vectors in product order: the order in which the products read filters.
 
-A vector of parameters, a gradient, a direction keep that order for as long as they are worked on: sums and products of theirs do not
-care, a product takes its filters from where they are, and leaves their gradient there. Only the way back to x wants them turned, rows
-(tap, o) of C numbers. A matrix is a convolution of one tap; everything else keeps its place.
+A parameter vector holds the filters of a convolution as (O, C, taps). In product order
+they are rows (tap, c) of O numbers. Parameters, gradients and directions stay in product
+order while a task is computed: sums of them do not depend on the order, a product reads
+its filters where they are, and writes their gradient there. Only backward_x needs them
+transposed, as rows (tap, o) of C numbers. A matrix is a convolution with one tap. All
+other parameters keep their positions.
 """
 
-from refmaml.kernels.numba_runtime.gemm_microkernel import transpose, transpose_from_afar
 from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
+from refmaml.kernels.numba_runtime.transpose import transpose, transpose_uncached
 from refmaml.kernels.whole_net import program as at
 
 
 @inlined()
-def lists_of(row, lists):
-    """(rows (tap, c), rows o, turned rows o, rows c of a tap): see program.orders."""
-    start, O, C = row[at.LISTS + at.ORDERS] + 1, row[at.O], row[at.C]
+def orders_of(row, lists):
+    """(rows (tap, c), rows o, transposed rows o, rows c of a tap); program.py has them."""
+    start, O, C = row[at.LISTS + at.FILTER_ORDERS] + 1, row[at.O], row[at.C]
     taps = start + C * row[at.KH] * row[at.KW]
     return (
         lists[start:taps],
@@ -26,51 +28,56 @@ def lists_of(row, lists):
 
 @inlined()
 def extent(row):
-    """Where a product's filters begin and end in a vector of parameters, and those of one tap."""
+    """(begin, end) of a product's filters in a parameter vector; the size of one tap."""
     size = row[at.O] * row[at.C]
     return row[at.WEIGHT], row[at.WEIGHT] + size * row[at.KH] * row[at.KW], size
 
 
 @inlined()
 def copy(to, source, start, count):
-    """The numbers of one parameter that keeps its place; none where start is ABSENT."""
+    """Copies a parameter that keeps its position; nothing if start is ABSENT."""
     if start >= 0:
         for i in range(start, start + count):
             to[i] = source[i]
 
 
 @inner()
-def to_products(table, lists, ordered, w):
+def to_product_order(table, lists, ordered, w):
     """Fills `ordered` from w."""
     for i in range(len(table)):
         row = table[i]
         if row[at.KIND] <= at.MATRIX:
-            (first, end, _), (taps, outputs, _, _) = extent(row), lists_of(row, lists)
-            transpose_from_afar((ordered[first:end], taps, w[first:end], outputs))
+            (begin, end, _), (taps, outputs, _, _) = extent(row), orders_of(row, lists)
+            transpose_uncached((ordered[begin:end], taps, w[begin:end], outputs))
         else:
             copy(ordered, w, row[at.WEIGHT], row[at.C])
         copy(ordered, w, row[at.BIAS], row[at.O])
 
 
 @inner()
-def from_products(table, lists, w, ordered):
+def from_product_order(table, lists, w, ordered):
     """Fills w from `ordered`."""
     for i in range(len(table)):
         row = table[i]
         if row[at.KIND] <= at.MATRIX:
-            (first, end, _), (taps, outputs, _, _) = extent(row), lists_of(row, lists)
-            transpose((w[first:end], outputs, ordered[first:end], taps))
+            (begin, end, _), (taps, outputs, _, _) = extent(row), orders_of(row, lists)
+            transpose((w[begin:end], outputs, ordered[begin:end], taps))
         else:
             copy(w, ordered, row[at.WEIGHT], row[at.C])
         copy(w, ordered, row[at.BIAS], row[at.O])
 
 
 @inner()
-def turn(table, lists, turned, ordered):
-    """Fills `turned` with the filters of `ordered` as rows (tap, o) of C numbers, where there is a way back to x."""
+def transpose_filters(table, lists, transposed, ordered):
+    """Fills `transposed` with the filters of `ordered` as rows (tap, o) of C numbers.
+
+    Filters that read the input of the net are left out: backward_x does not need them.
+    """
     for i in range(len(table)):
         row = table[i]
         if row[at.KIND] <= at.MATRIX and row[at.X] >= 0:
-            (first, end, size), (_, _, outputs, channels) = extent(row), lists_of(row, lists)
-            for tap in range(first, end, size):
-                transpose((turned[tap : tap + size], outputs, ordered[tap : tap + size], channels))
+            (begin, end, size), (_, _, outputs, channels) = extent(row), orders_of(row, lists)
+            for tap in range(begin, end, size):
+                transpose(
+                    (transposed[tap : tap + size], outputs, ordered[tap : tap + size], channels)
+                )

@@ -1,12 +1,13 @@
-"""What a chain is made of: operations as plain numbers, without a word about layers.
+"""What a net consists of for the whole-net kernel: operations as plain numbers.
 
-Places of parameters are offsets into the flat vector of a task; ABSENT where there is none. Extents are of one image.
+They name no layers. The position of a parameter is its offset in the flat parameter
+vector of a task, ABSENT where there is none. Extents are those of one image.
 """
 
 from typing import NamedTuple
 
 ABSENT = -1
-MEAN_OF_SQUARES, CROSS_ENTROPY = 0, 1
+MEAN_OF_SQUARES, CROSS_ENTROPY = 0, 1  # the losses
 
 
 class Matrix(NamedTuple):
@@ -35,8 +36,11 @@ class Convolution(NamedTuple):
 
 
 class NormActPool(NamedTuple):
-    """Batch-norm, then an activation that is linear but for a kink at 0 (slope 0: ReLU, 1: none), then the maximum over windows that lie
-    side by side ((1, 1): none). gamma, beta (C,)."""
+    """Batch-norm, then a piecewise linear activation, then max-pooling.
+
+    The activation has its kink at 0 (slope 0: ReLU, 1: none). The windows do not
+    overlap ((1, 1): no pooling). gamma, beta (C,).
+    """
 
     C: int
     H: int
@@ -51,7 +55,10 @@ class NormActPool(NamedTuple):
 
 
 class Activate(NamedTuple):
-    """An elementwise function of `size` numbers: LEAKY with a slope, TANH or SOFTPLUS of activation/functions.py."""
+    """An elementwise function of `size` numbers.
+
+    function: LEAKY (with a slope), TANH or SOFTPLUS of activation/functions.py.
+    """
 
     size: int
     function: int
@@ -83,7 +90,7 @@ class Average(NamedTuple):
 
 
 class Flatten(NamedTuple):
-    """From channels last to the row order of (C, H, W)."""
+    """From channels last to the row-major order of (C, H, W)."""
 
     C: int
     H: int

@@ -1,7 +1,10 @@
-"""The products of a chain, convolutions and matrix products alike, for one task. Parameters are in the order of filter_order.py."""
+"""The products of a net, convolutions and matrix products, for one task.
+
+Parameters are in product order (filter_order.py).
+"""
 
 from refmaml.kernels.bias import cpu as bias
-from refmaml.kernels.conv2d import cpu as conv2d
+from refmaml.kernels.conv2d import task_product as conv2d
 from refmaml.kernels.conv2d.gather_indices import BACKWARD_W, BACKWARD_X, FORWARD
 from refmaml.kernels.linear import cpu as linear
 from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
@@ -9,35 +12,38 @@ from refmaml.kernels.whole_net import program as at
 
 
 @inlined()
-def block_of(row, lists, what):
-    """The lists of a product, or (what = 0) of windows."""
+def list_of(row, lists, what):
+    """An offset list of a product; of a NormActPool (what = 0), that of its windows."""
     start = row[at.LISTS + what]
     return lists[start + 1 : start + 1 + lists[start]]
 
 
 @inlined()
-def own(row, w):
-    """A product's own part of a vector of parameters."""
+def filters_of(row, w):
+    """The filters of a product in a parameter vector."""
     return w[row[at.WEIGHT] : row[at.WEIGHT] + row[at.O] * row[at.C] * row[at.KH] * row[at.KW]]
 
 
 @inner()
 def forward(row, lists, N, y, x, x2, w, w2):
-    """y = x * w + bias, plus x2 * w2 where there is an x2; the bias is that of w2 then."""
-    block, f, f2 = block_of(row, lists, FORWARD), own(row, w), own(row, w2)
+    """y = x * w + x2 * w2 + bias of w2. If x2 is empty, y = x * w + bias of w2."""
+    block, f, f2 = list_of(row, lists, FORWARD), filters_of(row, w), filters_of(row, w2)
     if row[at.KIND] == at.MATRIX:
         linear.task_forward(y, x, x2, f, f2, block)
     else:
         conv2d.product(y, x, x2, y, y, f, f2, block, N)
-    if row[at.BIAS] >= 0 and row[at.SILENT] == 0:  # else a batch-norm takes the bias away again
+    if row[at.BIAS] >= 0 and row[at.BIAS_CANCELS] == 0:
         O = row[at.O]
         bias.task_forward(y.reshape((len(y) // O, O)), w2[row[at.BIAS] : row[at.BIAS] + O])
 
 
 @inner()
-def backward_x(row, lists, N, dx, dy, dy2, turned, turned2):
-    """dx = product_dx(dy, w), plus product_dx(dy2, w2) where there is a dy2; with w and w2 turned."""
-    block, f, f2 = block_of(row, lists, BACKWARD_X), own(row, turned), own(row, turned2)
+def backward_x(row, lists, N, dx, dy, dy2, w, w2):
+    """dx = product_dx(dy, w), plus product_dx(dy2, w2) unless dy2 is empty.
+
+    w and w2 hold transposed filters.
+    """
+    block, f, f2 = list_of(row, lists, BACKWARD_X), filters_of(row, w), filters_of(row, w2)
     if row[at.KIND] == at.MATRIX:
         linear.task_backward_x(dx, dy, dy2, f, f2, block)
     else:
@@ -46,8 +52,8 @@ def backward_x(row, lists, N, dx, dy, dy2, turned, turned2):
 
 @inner()
 def backward_w(row, lists, N, grad, x, x2, dy, dy2):
-    """dw = product_dw(x, dy), plus product_dw(x2, dy2) where there is an x2; and db, which belongs to dy2."""
-    block, dw = block_of(row, lists, BACKWARD_W), own(row, grad)
+    """dw = product_dw(x, dy), plus product_dw(x2, dy2) unless x2 is empty; db from dy2."""
+    block, dw = list_of(row, lists, BACKWARD_W), filters_of(row, grad)
     if row[at.KIND] == at.MATRIX:
         linear.task_backward_w(dw, dy, dy2[:0] if len(x2) == 0 else dy2, x, x2, block)
     else:
@@ -57,11 +63,11 @@ def backward_w(row, lists, N, grad, x, x2, dy, dy2):
 
 @inlined()
 def bias_gradient(row, grad, dy):
-    """db = sum dy; exactly 0 where a batch-norm takes the bias away."""
+    """db = sum dy; exactly 0 if a batch-norm follows, which subtracts the bias again."""
     if row[at.BIAS] >= 0:
         O = row[at.O]
         db = grad[row[at.BIAS] : row[at.BIAS] + O]
-        if row[at.SILENT] == 0:
+        if row[at.BIAS_CANCELS] == 0:
             bias.task_backward(db, dy.reshape((len(dy) // O, O)))
         else:
             db[:] = 0

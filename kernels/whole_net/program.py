@@ -1,10 +1,14 @@
-"""A chain as a table of integers that one compiled function walks through: what each operation is, and where its numbers lie.
+"""A net as a table of integers, which the compiled passes read row by row.
 
-Values and adjoints of one task lie in one array, `work`, at offsets that are the same for every task. Two layouts:
+A row of the table says what an operation is and where its values are. The values and
+adjoints of one task are in one array, `work`, at offsets that are the same for every
+task. There are two memory plans:
 
-    kept    every value and every adjoint has a place of its own: what Hessian-vector products need of a gradient
-    lean    the adjoint of what batch-norm or an activation takes in replaces it: for gradients that nobody differentiates further,
-            and for tangents, of which nothing is kept
+    full    every value and every adjoint has memory of its own; Hessian-vector products
+            need both after the gradient
+    lean    the adjoint of the input of a batch-norm or an activation overwrites that
+            input; for gradients that are not differentiated further, and for tangents,
+            which nothing needs later
 """
 
 from dataclasses import dataclass
@@ -13,7 +17,7 @@ from math import prod
 
 import numpy as np
 
-from refmaml.kernels.conv2d.gather_indices import BACKWARD_W, BACKWARD_X, FORWARD, sights
+from refmaml.kernels.conv2d.gather_indices import BACKWARD_W, BACKWARD_X, FORWARD, gather_indices
 from refmaml.kernels.linear.cpu import offsets
 from refmaml.kernels.norm_act_pool.windows import window_lists
 from refmaml.kernels.whole_net.operations import (
@@ -29,134 +33,110 @@ from refmaml.kernels.whole_net.operations import (
 
 KINDS = (Convolution, Matrix, NormActPool, Activate, MaxPool, Average, Flatten)
 PRODUCTS = Convolution | Matrix
+MAX_WINDOW = np.iinfo(np.int16).max  # pixels: the winners of a whole net are int16
 CONVOLUTION, MATRIX, NORM_ACT_POOL, ACTIVATE, MAX_POOL, AVERAGE, FLATTEN = range(len(KINDS))
-# Columns of the table. X Y: where the values begin that an operation takes and gives (x ABSENT: the chain's own input); DX DY: their
-# adjoints; S: 1 / sqrt(var + eps); PLACES: winners; WEIGHT, BIAS: parameters (a batch-norm's gamma and beta);
-# LISTS: those of windows, or, + what, of a product, and last those of its filters' orders; SILENT: 1 where a batch-norm takes a bias away.
-(
-    KIND,
-    X,
-    Y,
-    DX,
-    DY,
-    C,
-    H,
-    W,
-    O,
-    HO,
-    WO,
-    WEIGHT,
-    BIAS,
-    KH,
-    KW,
-    SH,
-    SW,
-    S,
-    PLACES,
-    SILENT,
-    FUNCTION,
-    LISTS,
-) = range(22)
-ORDERS = 3
-COLUMNS = LISTS + ORDERS + 1
+
+# The columns of the table.
+#   KIND          an index into KINDS
+#   X Y DX DY     where in `work` input, output and their adjoints begin; X is ABSENT for
+#                 the first operation, whose input is the input of the net
+#   C .. WO       extents of input (C, H, W) and output (O, Ho, Wo)
+#   WEIGHT BIAS   where the parameters begin (of a batch-norm: gamma and beta)
+#   KH .. SW      window and stride
+#   S             where 1 / sqrt(var + eps) of a batch-norm begins in `work`
+#   WINNERS       where the winners of max-pooling begin
+#   BIAS_CANCELS  1 if a batch-norm follows, which subtracts the bias again
+#   FUNCTION      the function of an Activate
+#   LISTS         where the offset lists begin in `lists`: one of windows; or of a product
+#                 FORWARD, BACKWARD_X and BACKWARD_W, then FILTER_ORDERS
+# fmt: off
+(KIND, X, Y, DX, DY, C, H, W, O, HO, WO, WEIGHT, BIAS, KH, KW, SH, SW, S, WINNERS,
+ BIAS_CANCELS, FUNCTION, LISTS) = range(22)
+# fmt: on
+FILTER_ORDERS = 3
+COLUMNS = LISTS + FILTER_ORDERS + 1
 
 
 @dataclass(frozen=True)
 class Program:
-    """table (operations, COLUMNS), reals (operations, 2): eps and slope; lists: of all operations. Sizes, in numbers: of a task's work and
-    places; macs: multiply-adds of one forward pass of one task."""
+    """A net for a number of images per task.
+
+    table    (operations, COLUMNS)
+    reals    (operations, 2): eps and slope
+    lists    the offset lists of all operations, one after another
+    work     numbers of values and adjoints of a task
+    winners  winners of max-pooling of a task
+    macs     multiply-adds of one forward pass of one task
+    """
 
     table: np.ndarray
     reals: np.ndarray
     lists: np.ndarray
     work: int
-    places: int
+    winners: int
     macs: int
 
 
 @lru_cache(maxsize=64)
 def program(operations, N, lean):
-    """The program of a chain for N images a task."""
+    """The Program of a net for N images per task."""
     table = np.full((len(operations), COLUMNS), ABSENT, np.int64)
     reals, lists = np.zeros((len(operations), 2)), []
-    places, macs, listed = 0, 0, 0
+    winners, macs, listed = 0, 0, 0
     for row, real, op, after in zip(table, reals, operations, [*operations[1:], None], strict=True):
         row[KIND] = KINDS.index(type(op))
         describe(row, real, op)
         if isinstance(op, PRODUCTS):
-            row[SILENT], macs = (
-                isinstance(after, NormActPool),
-                macs + N * int(prod(row[[HO, WO, O, C, KH, KW]])),
-            )
-        for column, block in enumerate(blocks(op, N)):
+            row[BIAS_CANCELS] = isinstance(after, NormActPool)
+            macs += N * int(prod(row[[HO, WO, O, C, KH, KW]]))
+        for column, block in enumerate(offset_lists(op, N)):
             row[LISTS + column] = listed
             lists += [[len(block)], block]
             listed += 1 + len(block)
         if isinstance(op, MaxPool) or (isinstance(op, NormActPool) and op.window != (1, 1)):
-            row[PLACES], places = places, places + N * op.Ho * op.Wo * op.C
-    work = lay_out(table, operations, N, lean)
-    return Program(table, reals, np.concatenate(lists).astype(np.int64), work, places, macs)
+            row[WINNERS], winners = winners, winners + N * op.Ho * op.Wo * op.C
+    work = plan_memory(table, operations, N, lean)
+    return Program(table, reals, np.concatenate(lists).astype(np.int64), work, winners, macs)
 
 
-def blocks(op, N):
-    """The lists of an operation: of a product's three and of its filters' orders, or of windows. (dw' = x' dy is dw = dy' x of the matrix
-    product the other way round.)"""
+def offset_lists(op, N):
+    """The lists of an operation, in the order of the columns from LISTS on.
+
+    (A matrix product takes dw = dy' x as dw' = x' dy, with the roles of O and C
+    exchanged.)
+    """
     if isinstance(op, Matrix):
-        return [
-            offsets(N, op.C, op.O),
-            offsets(N, op.C, op.O),
-            offsets(N, op.O, op.C),
-            orders(op.O, op.C, 1),
-        ]
+        forward = offsets(N, op.C, op.O)
+        return [forward, forward, offsets(N, op.O, op.C), filter_orders(op.O, op.C, 1)]
     if isinstance(op, Convolution):
         shape = (N, op.C, op.H, op.W, op.O, op.Ho, op.Wo, op.kernel, op.stride, op.start)
         return [
-            *(sights(what, *shape) for what in (FORWARD, BACKWARD_X, BACKWARD_W)),
-            orders(op.O, op.C, prod(op.kernel)),
+            *(gather_indices(what, *shape) for what in (FORWARD, BACKWARD_X, BACKWARD_W)),
+            filter_orders(op.O, op.C, prod(op.kernel)),
         ]
-    return (
-        [window_lists(N, op.C, op.H, op.W, op.Ho, op.Wo, op.window)]
-        if isinstance(op, NormActPool)
-        else []
-    )
+    if isinstance(op, NormActPool):
+        return [window_lists(N, op.C, op.H, op.W, op.Ho, op.Wo, op.window)]
+    return []
 
 
-def orders(O, C, taps):
-    """Where rows of filters begin: (c, tap) of O numbers, in the order (tap, c); o of C taps numbers; o, and c, of one tap's numbers."""
+def filter_orders(O, C, taps):
+    """Where rows of filters begin, four lists one after another (filter_order.py):
+
+    (tap, c) of O numbers, listed in the order (c, tap); o of C taps numbers; o of one
+    tap, C numbers; c of one tap, O numbers.
+    """
     c, tap, o = np.arange(C)[:, None], np.arange(taps), np.arange(O)
     return np.concatenate([((tap * C + c) * O).ravel(), o * C * taps, o * C, c.ravel() * O])
 
 
 def describe(row, real, op):
-    """Extents, windows and parameters."""
+    """Fills in extents, windows and the positions of parameters."""
+    row[[C, H, W, O, HO, WO]] = extents(op)
     if isinstance(op, Activate):
-        row[[C, H, W, O, HO, WO]] = op.size, 1, 1, op.size, 1, 1
         row[FUNCTION], real[1] = op.function, op.slope
     elif isinstance(op, Matrix):
-        row[[C, H, W, O, HO, WO, KH, KW, WEIGHT, BIAS]] = (
-            op.C,
-            1,
-            1,
-            op.O,
-            1,
-            1,
-            1,
-            1,
-            op.weight,
-            op.bias,
-        )
-    elif isinstance(op, Flatten):
-        row[[C, H, W, O, HO, WO]] = op.C, op.H, op.W, op.C * op.H * op.W, 1, 1
-    else:
-        row[[C, H, W, O, HO, WO]] = (
-            op.C,
-            op.H,
-            op.W,
-            op.O if isinstance(op, Convolution) else op.C,
-            op.Ho,
-            op.Wo,
-        )
-    if isinstance(op, Convolution):
+        row[[KH, KW, WEIGHT, BIAS]] = 1, 1, op.weight, op.bias
+    elif isinstance(op, Convolution):
         row[[KH, KW, SH, SW, WEIGHT, BIAS]] = *op.kernel, *op.stride, op.weight, op.bias
     elif isinstance(op, NormActPool):
         row[[KH, KW, WEIGHT, BIAS]], real[:] = (*op.window, op.gamma, op.beta), (op.eps, op.slope)
@@ -164,13 +144,25 @@ def describe(row, real, op):
         row[[KH, KW, SH, SW]] = *op.window, *op.stride
 
 
+def extents(op):
+    """(C, H, W) of the input and (O, Ho, Wo) of the output."""
+    if isinstance(op, Activate):
+        return op.size, 1, 1, op.size, 1, 1
+    if isinstance(op, Matrix):
+        return op.C, 1, 1, op.O, 1, 1
+    if isinstance(op, Flatten):
+        return op.C, op.H, op.W, op.C * op.H * op.W, 1, 1
+    O = op.O if isinstance(op, Convolution) else op.C
+    return op.C, op.H, op.W, O, op.Ho, op.Wo
+
+
 def whole_lines(size):
-    """So many numbers that what comes behind them begins with a cache line again, in either precision."""
+    """`size` rounded up so that the next array begins at a cache line, in float32 too."""
     return -(-size // 16) * 16
 
 
-def lay_out(table, operations, N, lean):
-    """Gives every value and adjoint its place; how many numbers that is in all."""
+def plan_memory(table, operations, N, lean):
+    """Gives every value and adjoint an offset. Returns how many numbers that is in all."""
     end = 0
     for i, (row, op) in enumerate(zip(table, operations, strict=True)):
         size = N * row[O] * row[HO] * row[WO]
@@ -188,19 +180,27 @@ def lay_out(table, operations, N, lean):
 
 
 def supported(operations):
-    """Whether a chain can run as one kernel: it begins with a product (or Flatten, then one), and batch-norms and activations stand behind
-    products, whose values they may replace."""
-    behind = list(zip(operations, operations[1:], strict=False))
+    """Whether one kernel can run these operations.
+
+    The first is a product, or Flatten and then a product; the last is a product.
+    Batch-norms and activations follow products, whose values they may overwrite.
+    Flatten is followed by a product. Windows of max-pooling have at most MAX_WINDOW
+    pixels.
+    """
+    pairs = list(zip(operations, operations[1:], strict=False))
     first = next((op for op in operations if not isinstance(op, Flatten)), None)
     return (
-        isinstance(first, PRODUCTS)
+        all(
+            prod(op.window) <= MAX_WINDOW
+            for op in operations
+            if isinstance(op, MaxPool | NormActPool)
+        )
+        and isinstance(first, PRODUCTS)
         and isinstance(operations[-1], PRODUCTS)
         and all(
             isinstance(before, PRODUCTS)
-            for before, op in behind
+            for before, op in pairs
             if isinstance(op, NormActPool | Activate)
         )
-        and all(
-            isinstance(op, PRODUCTS) or not isinstance(before, Flatten) for before, op in behind
-        )
+        and all(isinstance(op, PRODUCTS) or not isinstance(before, Flatten) for before, op in pairs)
     )

@@ -1,4 +1,4 @@
-"""Arithmetic on vectors of parameters, for one task."""
+"""Arithmetic on parameter vectors of one task."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from refmaml.kernels.numba_runtime.inline_jit import inner
 
 @inner()
 def all_finite(a):
-    """Whether every number is: a - a is 0 then, and NaN otherwise."""
+    """Whether all elements are finite: a - a is 0 then, and NaN otherwise."""
     lanes, whole = np.zeros(64, a.dtype), len(a) // 64 * 64
     for i in range(0, whole, 64):
         for j in range(64):

@@ -1,4 +1,4 @@
-"""A chain ready to run: compiled for a precision, with memory to work in and threads to share the tasks among."""
+"""A net as one kernel: compiled for a precision, with memory, on several threads."""
 
 from functools import cache
 from math import prod
@@ -7,18 +7,20 @@ from typing import NamedTuple
 import numpy as np
 
 from refmaml.kernels.numba_runtime.compiled import compiled_on_one_thread
-from refmaml.kernels.numba_runtime.threads import share
+from refmaml.kernels.numba_runtime.threads import parallel_for
 from refmaml.kernels.whole_net import cpu
-from refmaml.kernels.whole_net.inner_loop import room
+from refmaml.kernels.whole_net.inner_loop import num_vectors
 from refmaml.kernels.whole_net.operations import CROSS_ENTROPY
 from refmaml.kernels.whole_net.program import Program, program, supported, whole_lines
 
-LITTLE = 1 << 21  # multiply-adds below which waking another thread costs more than it brings
+SERIAL_BELOW = 1 << 21  # multiply-adds; with fewer, one thread is faster
 
 
-class Set(NamedTuple):
-    """Examples of all tasks as the compiled function takes them: x (T, ...) with the pixels of a task in a row, labels or targets, and
-    the program for so many examples."""
+class TaskSet(NamedTuple):
+    """Examples of all tasks as the compiled function takes them, and their program.
+
+    x (T, N pixels channels); labels or targets, the other one being a placeholder.
+    """
 
     program: Program
     N: int
@@ -29,28 +31,29 @@ class Set(NamedTuple):
 
     @property
     def arguments(self):
-        return (
-            self.program.table,
-            self.program.lists,
-            self.N,
-            self.scale,
-            self.x,
-            self.labels,
-            self.targets,
-        )
+        program = self.program
+        return program.table, program.lists, self.N, self.scale, self.x, self.labels, self.targets
 
 
 class Kept(NamedTuple):
-    """What a Hessian-vector product needs of the gradient's passes: their set, parameters, and the values and adjoints of every task."""
+    """What a Hessian-vector product needs of the gradient's passes.
 
-    set: Set
+    set and w are those of the gradient; work (T, ...) holds the values and adjoints of
+    every task, winners (T, ...) the winners of its max-pooling.
+    """
+
+    set: TaskSet
     w: np.ndarray
     work: np.ndarray
-    places: np.ndarray
+    winners: np.ndarray
 
 
 class Outcome(NamedTuple):
-    """z (T, N, D), loss (T,), finite (T,): whether all of a task's gradient is; grad (T, P); kept: a Kept, or None."""
+    """Results for all tasks.
+
+    z (T, N, D); loss (T,); finite (T,): whether all of a task's gradient is finite;
+    grad (T, P); kept: a Kept, or None.
+    """
 
     z: np.ndarray
     loss: np.ndarray
@@ -59,31 +62,30 @@ class Outcome(NamedTuple):
     kept: Kept | None
 
 
-class Chain:
-    """operations in order, then a loss (CROSS_ENTROPY or MEAN_OF_SQUARES, of which a scale is given with each call)."""
+class WholeNet:
+    """Operations in order (operations.py), then a loss.
+
+    loss: CROSS_ENTROPY or MEAN_OF_SQUARES; its scale is an argument of each call.
+    """
 
     def __init__(self, operations, loss, memory, threads=None):
-        self.operations, self.loss, self.empty, self.threads = (
-            tuple(operations),
-            loss,
-            memory.empty,
-            threads,
-        )
-        self.little, self.programs, self.real = LITTLE, {}, {}
+        self.operations, self.loss = tuple(operations), loss
+        self.empty, self.threads, self.serial_below = memory.empty, threads, SERIAL_BELOW
+        self.programs, self.real_numbers = {}, {}
 
-    # ---- what a net asks for -------------------------------------------------------------------------------------------
+    # ---- called by a net ------------------------------------------------------------------
 
     def primal(self, w, x, y, scale, keep):
         """Outputs, losses and gradients of all tasks; w (T or 1, P), x (T, N, ...)."""
         T, dtype = len(x), np.result_type(w, x)
-        w, examples = dense(w, dtype), self.examples(x, y, scale, dtype, lean=not keep)
+        w, examples = dense(w, dtype), self.task_set(x, y, scale, dtype, lean=not keep)
         out = self.outcome(T, examples, w.shape[1], dtype)
-        kept = self.room_to_work(T, examples.program, dtype) if keep else None
+        kept = self.pass_memory(T, examples.program, dtype) if keep else None
 
         def run(lo, hi):
-            self.call(dtype, lo, hi, cpu.PRIMAL, examples, w, out=out, kept=kept, vectors=cpu.ROWS)
+            self.call(dtype, lo, hi, cpu.PRIMAL, examples, w, out=out, kept=kept)
 
-        self.share(T, examples.program.macs, run)
+        self.on_tasks(T, examples.program.macs, run)
         return Outcome(*out, Kept(examples, w, *kept) if keep else None)
 
     def product(self, kept, v, gauss_newton=False):
@@ -91,143 +93,92 @@ class Chain:
         T, dtype = len(kept.set.x), kept.set.x.dtype
         v, what = dense(v, dtype), cpu.GAUSS_NEWTON if gauss_newton else cpu.HESSIAN
         grad = self.empty((T, v.shape[1]), dtype)
+        out, memory = (*placeholders(dtype)[:3], grad), (kept.work, kept.winners)
 
         def run(lo, hi):
-            self.call(
-                dtype,
-                lo,
-                hi,
-                what,
-                kept.set,
-                kept.w,
-                v,
-                out=(*nothing(dtype)[:3], grad),
-                kept=(kept.work, kept.places),
-                vectors=cpu.ROWS,
-            )
+            self.call(dtype, lo, hi, what, kept.set, kept.w, v, out=out, kept=memory)
 
-        self.share(T, 2 * kept.set.program.macs, run)
+        self.on_tasks(T, 2 * kept.set.program.macs, run)
         return grad
 
     def unrolled(self, w, rates, support, query, order, slots):
-        """Query outputs, losses and lam_0 of all tasks, of `order` 1 or 2: see unrolled.py. w (T or 1, P); rates: A_k (P,) of every step;
-        support, query: (x, y, scale); slots: the passes of how many steps a thread holds at a time."""
+        """Query outputs, losses and lam_0 of all tasks, of `order` 1 or 2 (inner_loop.py).
+
+        w (T or 1, P); rates: A_k (P,) of every step; support, query: (x, y, scale);
+        slots: of how many steps a thread keeps the passes at a time.
+        """
         dtype, steps = np.result_type(w, support[0]), len(rates)
         same = all(A is rates[0] for A in rates)
         w, rates = dense(w, dtype), dense(np.stack(rates[:1] if same else rates), dtype)
-        (support, query), T = (
-            (
-                self.examples(*part, dtype, lean)
-                for part, lean in ((support, order == 1), (query, True))
-            ),
-            len(support[0]),
-        )
+        T = len(support[0])
+        support = self.task_set(*support, dtype, lean=order == 1)
+        query = self.task_set(*query, dtype, lean=True)
         out = self.outcome(T, query, w.shape[1], dtype)
+        vectors = num_vectors(steps, slots, len(rates), order)
 
         def run(lo, hi):
             self.call(
-                dtype,
-                lo,
-                hi,
-                cpu.UNROLLED,
-                support,
-                w,
-                rates,
-                query,
-                steps,
-                order,
-                out,
-                slots=slots,
-                vectors=room(steps, slots, len(rates), order),
-            )
+                dtype, lo, hi, cpu.UNROLLED, support, w, rates, query, steps, order, out,
+                slots=slots, vectors=vectors,
+            )  # fmt: skip
 
-        self.share(T, 3 * steps * support.program.macs + query.program.macs, run)
+        self.on_tasks(T, 3 * steps * support.program.macs + query.program.macs, run)
         return Outcome(*out, None)
 
-    # ---- how -----------------------------------------------------------------------------------------------------------
+    # ---- how it runs ------------------------------------------------------------------------
 
-    def call(
-        self,
-        dtype,
-        lo,
-        hi,
-        what,
-        examples,
-        w,
-        v=None,
-        query=None,
-        steps=0,
-        order=0,
-        out=(),
-        kept=None,
-        slots=1,
-        vectors=0,
-    ):
-        """The compiled function on tasks lo .. hi, with a thread's own room: for the values and adjoints of `slots` passes unless they go
-        to `kept`, of their tangents and of the query set, and for so many vectors of parameters."""
+    # fmt: off
+    def call(self, dtype, lo, hi, what, examples, w, v=None, query=None, steps=0, order=0, out=(),
+             kept=None, slots=1, vectors=cpu.NUM_VECTORS):
+        """The compiled function on tasks lo .. hi, with memory for the calling thread.
+
+        slots: how many passes it keeps, unless `kept` has the memory of all tasks.
+        vectors: how many parameter vectors it needs.
+        """
         lean, query, slots = self.program(examples.N, True), query or examples, 0 if kept else slots
         made, after, P = examples.program, query.program, w.shape[1]
-        work, rwork, qwork, vectors = parted(
-            self.empty,
-            dtype,
-            (slots, made.work),
-            (lean.work,),
-            (after.work,),
-            (vectors, whole_lines(P)),
+        work, rwork, qwork, vectors = divided(
+            self.empty, dtype,
+            (slots, made.work), (lean.work,), (after.work,), (vectors, whole_lines(P)),
         )
-        vectors[:, P:] = 0  # what is behind a vector stays 0, whatever it is added to
-        places, qplaces = parted(self.empty, np.int16, (slots, made.places), (after.places,))
+        vectors[:, P:] = 0  # the padding of a vector stays 0, whatever is added to it
+        winners, qwinners = divided(self.empty, np.int16, (slots, made.winners), (after.winners,))
         compiled_on_one_thread(cpu.run, cpu.SIGNATURE, dtype)(
-            lo,
-            hi,
-            what,
-            steps,
-            order,
-            self.loss,
-            self.reals(lean, dtype),
-            lean.table,
-            *examples.arguments,
-            *query.arguments,
-            w,
-            w if v is None else v,
-            *out,
-            *(kept or (work, places)),
-            rwork,
-            qwork,
-            qplaces,
-            vectors,
+            lo, hi, what, steps, order, self.loss, self.reals(lean, dtype), lean.table,
+            *examples.arguments, *query.arguments, w, w if v is None else v, *out,
+            *(kept or (work, winners)), rwork, qwork, qwinners, vectors,
         )
+    # fmt: on
 
     def reals(self, made, dtype):
-        """A program's real numbers in the precision of all others."""
-        if dtype not in self.real:
-            self.real[dtype] = made.reals.astype(dtype)
-        return self.real[dtype]
+        """The real numbers of the net's programs in the precision of the arrays."""
+        if dtype not in self.real_numbers:
+            self.real_numbers[dtype] = made.reals.astype(dtype)
+        return self.real_numbers[dtype]
 
-    def share(self, T, macs, run):
-        share(T, run, macs * T < self.little, self.threads)
+    def on_tasks(self, T, macs, run):
+        parallel_for(T, run, macs * T < self.serial_below, self.threads)
 
     def program(self, N, lean):
-        """The program for N examples a task."""
+        """The program for N examples per task."""
         if (N, lean) not in self.programs:
             self.programs[N, lean] = program(self.operations, N, lean)
         return self.programs[N, lean]
 
-    def examples(self, x, y, scale, dtype, lean):
-        """A Set."""
-        N = x.shape[1]
-        empty = nothing(dtype)
+    def task_set(self, x, y, scale, dtype, lean):
+        """A TaskSet of x (T, N, ...) and labels or targets y."""
+        N, empty = x.shape[1], placeholders(dtype)
         labels, targets = (
             (dense(y, np.int64), empty[0])
             if self.loss == CROSS_ENTROPY
             else (empty[4], dense(y, dtype))
         )
-        return Set(
-            self.program(N, lean), N, dtype.type(scale), pixels_in_a_row(x, dtype), labels, targets
+        return TaskSet(
+            self.program(N, lean), N, dtype.type(scale), rows_of_pixels(x, dtype), labels, targets
         )
 
     def outcome(self, T, examples, P, dtype):
-        """Room for z, loss, finite and grad."""
+        """Memory for z, loss, finite and grad."""
         return (
             np.empty((T, examples.N, self.operations[-1].O), dtype),
             np.empty(T, dtype),
@@ -235,14 +186,15 @@ class Chain:
             self.empty((T, P), dtype),
         )
 
-    def room_to_work(self, rows, made, dtype):
-        """Room for values and adjoints, and for winners."""
-        return self.empty((rows, made.work), dtype), self.empty((rows, made.places), np.int16)
+    def pass_memory(self, T, made, dtype):
+        """Memory for the values and adjoints, and for the winners, of all tasks."""
+        return self.empty((T, made.work), dtype), self.empty((T, made.winners), np.int16)
 
 
 @cache
-def nothing(dtype):
-    """In place of outputs or targets, losses, flags, gradients, labels."""
+def placeholders(dtype):
+    """Arrays for arguments that are not used: outputs or targets, losses, flags,
+    gradients, labels."""
     return (
         np.empty((1, 1, 1), dtype),
         np.empty(1, dtype),
@@ -252,27 +204,27 @@ def nothing(dtype):
     )
 
 
-def parted(empty, dtype, *shapes):
-    """Arrays of these shapes, in one piece of memory."""
+def divided(empty, dtype, *shapes):
+    """Arrays of these shapes in one block of memory, each at a cache line."""
     ends = np.cumsum([whole_lines(prod(shape)) for shape in shapes])
-    whole = empty((int(ends[-1]),), dtype)
+    block = empty((int(ends[-1]),), dtype)
     return [
-        whole[end - whole_lines(prod(shape)) :][: prod(shape)].reshape(shape)
+        block[end - whole_lines(prod(shape)) :][: prod(shape)].reshape(shape)
         for end, shape in zip(ends, shapes, strict=True)
     ]
 
 
 def dense(a, dtype):
-    """`a` in the order of its axes; a copy of a read-only one, such as JAX's arrays are, as Numba would take it for another type."""
+    """`a` contiguous and writable. Numba gives read-only arrays (JAX's) another type."""
     return np.require(a, dtype, "CW")
 
 
-def pixels_in_a_row(x, dtype):
+def rows_of_pixels(x, dtype):
     """(T, N, C, H, W), or (T, N, C), as (T, N H W C)."""
     x = x.transpose(0, 1, 3, 4, 2) if x.ndim == 5 else x
     return dense(x, dtype).reshape(len(x), -1)
 
 
-def chain(operations, loss, memory, threads=None):
-    """A Chain, or None where one kernel cannot run it."""
-    return Chain(operations, loss, memory, threads) if supported(operations) else None
+def whole_net(operations, loss, memory, threads=None):
+    """A WholeNet, or None where one kernel cannot run it."""
+    return WholeNet(operations, loss, memory, threads) if supported(operations) else None

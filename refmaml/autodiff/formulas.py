@@ -1,7 +1,7 @@
-"""The forward formulas of layers and losses, written once for one task in the words that torch and jax.numpy spell alike.
+"""Forward formulas of layers and losses for one task, shared by PyTorch and JAX.
 
-torch_autodiff.py and jax_autodiff.py differentiate them; only convolution and pooling come from each framework. Neither framework is
-imported before it is used.
+They use operations that torch and jax.numpy spell alike. Only convolution and pooling
+come from each framework. torch_autodiff.py and jax_autodiff.py differentiate them.
 """
 
 from importlib import import_module
@@ -15,7 +15,7 @@ from refmaml.methods.inner_loop_adjoint import step_sizes
 
 
 class Framework(NamedTuple):
-    """What a framework provides: its NumPy-like namespace xp, and windows over images (N, C, H, W).
+    """A framework's NumPy-like namespace xp, and its windows over images (N, C, H, W).
 
     conv2d(x, w, stride, padding), padding ((top, bottom), (left, right))
     max_pool2d(x, window, stride), avg_pool2d(x, window, stride)
@@ -27,7 +27,7 @@ class Framework(NamedTuple):
     avg_pool2d: Any
 
 
-# ---- the formulas, in framework f: one task's input x (N, ...), the layer's own parameters w ----
+# ---- formulas: framework f, a layer, parameters w, one task's input x (N, ...) ----
 
 
 def linear(f, layer, w, x):
@@ -41,11 +41,17 @@ def conv2d(f, layer, w, x):
     return y + w["bias"].reshape(-1, 1, 1) if layer.bias else y
 
 
+def standardize(x, axes, eps):
+    """(x - mean) / sqrt(variance + eps), mean and biased variance over `axes`.
+
+    Written in primitives: every derivative of it is right in every framework.
+    """
+    centred = x - x.mean(axis=axes, keepdims=True)
+    return centred * ((centred * centred).mean(axis=axes, keepdims=True) + eps) ** -0.5
+
+
 def batch_norm2d(f, layer, w, x):
-    rows = x.reshape(*x.shape[:2], -1)
-    centred = rows - rows.mean(axis=(0, 2), keepdims=True)
-    variance = (centred * centred).mean(axis=(0, 2), keepdims=True)
-    y = centred * (variance + layer.eps) ** -0.5
+    y = standardize(x.reshape(*x.shape[:2], -1), (0, 2), layer.eps)
     y = y * w["weight"].reshape(-1, 1) if layer.gamma else y
     y = y + w["bias"].reshape(-1, 1) if layer.beta else y
     return y.reshape(x.shape)
@@ -97,47 +103,52 @@ LOSSES = {layers.CrossEntropy: cross_entropy, layers.MSE: squared_error}
 
 
 def task_loss(f, net, phi, x, y):
-    """L(phi; x, y) of one task: phi (P,), x (N, ...), y (N,) or (N, D), all the framework's own arrays."""
+    """L(phi; x, y) of one task: phi (P,), x (N, ...), y (N,) or (N, D), arrays of f."""
     return named_loss(f, net, net.named(phi), x, y, FORWARD, LOSSES)
 
 
 def named_loss(f, net, parameters, x, y, forward, losses):
-    """The same with the parameters by name, and with the formulas to be used for each class of layer and loss."""
+    """L of one task, with parameters by name.
+
+    forward, losses  {class of layer or loss: its formula}
+    """
     for i, layer in enumerate(net.layers):
         w = {name: parameters[f"{i}.{name}"] for name in layer.shapes()}
         x = forward[type(layer)](f, layer, w, x)
     return losses[type(net.loss_function)](f, net.loss_function, x, y)
 
 
-# ---- what both oracles do with their arguments ----
+# ---- arguments of both oracles ----
 
 
 def mean_over_tasks(net, task_vector, *arrays):
-    """Mean over tasks of task_vector(*arrays of one task) (P,); arrays (T, N, ...) go in as float64 or int64.
+    """Mean over tasks of task_vector(*arrays of one task) (P,).
 
+    arrays  (T, N, ...); they are converted to float64 or int64
     Raises ArgumentError for a layer or loss that has no formula here.
     """
-    for part, known in [*((layer, FORWARD) for layer in net.layers), (net.loss_function, LOSSES)]:
+    for item, known in [*((layer, FORWARD) for layer in net.layers), (net.loss_function, LOSSES)]:
         names = ", ".join(c.__name__ for c in known)
         expect(
-            type(part) in known,
+            type(item) in known,
             "net",
-            f"one of {names} where it has {type(part).__name__}",
-            repr(part),
+            f"one of {names} where it has {type(item).__name__}",
+            repr(item),
         )
     arrays = [np.array(a, np.float64 if a.dtype.kind == "f" else np.int64) for a in arrays]
     return np.mean([np.asarray(task_vector(*task)) for task in zip(*arrays, strict=True)], axis=0)
 
 
 def inner_rates(net, inner_lr, adapts, frozen):
-    """A (P,): inner_lr where a parameter takes inner steps, 0 elsewhere."""
+    """A (P,): inner_lr for parameters that take inner steps, 0 for all others."""
     return step_sizes(net, inner_lr, adapts, frozen, np.float64)
 
 
 def why_not(module):
-    """None where `module` imports, otherwise one line that says why it does not."""
+    """None if `module` can be imported, otherwise the reason in one line."""
     try:
         import_module(module)
-    except (ImportError, OSError) as error:  # OSError: a shared library that does not load
+    # OSError: a shared library that does not load.
+    except (ImportError, OSError) as error:
         return f"{module} cannot be imported ({error}); it comes with pip install refmaml[{module}]"
     return None

@@ -1,7 +1,8 @@
-"""Meta-gradients and Hessian-vector products by JAX in float64, from the formulas of formulas.py.
+"""Oracle: meta-gradients and Hessian-vector products by JAX, in float64.
 
-The Hessian-vector product is forward over reverse mode, where PyTorch's is reverse over reverse. JAX computes
-in float32 unless told otherwise, so both run inside `float64()`, which leaves no setting changed.
+The Hessian-vector product is forward over reverse mode; PyTorch's is reverse over
+reverse. JAX computes in float32 by default, so both run inside the context `float64()`,
+which restores every setting on exit.
 """
 
 from contextlib import contextmanager
@@ -12,35 +13,35 @@ from refmaml.autodiff.formulas import Framework, inner_rates, mean_over_tasks, t
 
 
 def missing():
-    """None where JAX can run, otherwise the reason it cannot."""
+    """None if JAX can be imported, otherwise the reason."""
     return why_not("jax")
 
 
 @contextmanager
 def float64(platform="cpu"):
-    """64-bit numbers, on the first device of that platform, for as long as it lasts."""
+    """A context with 64-bit numbers, on the first device of that platform."""
     import jax
 
     enable_x64 = getattr(jax, "enable_x64", None)
-    if enable_x64 is None:  # where it lives in older releases
+    if enable_x64 is None:  # its place in older releases
         from jax.experimental import enable_x64
     with enable_x64(True), jax.default_device(jax.devices(platform)[0]):
         yield
 
 
 def framework():
-    """What JAX provides."""
+    """JAX as formulas.py uses it."""
     import jax.numpy as jnp
     from jax import lax
 
-    def over_windows(x, start, operation, window, stride):
+    def reduce_windows(x, start, operation, window, stride):
         return lax.reduce_window(x, start, operation, (1, 1, *window), (1, 1, *stride), "VALID")
 
     def max_pool2d(x, window, stride):
-        return over_windows(x, -jnp.inf, lax.max, window, stride)
+        return reduce_windows(x, -jnp.inf, lax.max, window, stride)
 
     def avg_pool2d(x, window, stride):
-        return over_windows(x, 0.0, lax.add, window, stride) / (window[0] * window[1])
+        return reduce_windows(x, 0.0, lax.add, window, stride) / (window[0] * window[1])
 
     return Framework(jnp, lax.conv_general_dilated, max_pool2d, avg_pool2d)
 
@@ -48,11 +49,13 @@ def framework():
 def jax_meta_gradient(
     net, theta, batch, inner_lr, inner_steps, adapts=("*",), frozen=(), first_order=False
 ):
-    """dM/dtheta (P,) in float64: M is the mean over tasks of the query loss after K inner steps.
+    """dM/dtheta (P,) in float64.
+
+    M is the mean over tasks of the query loss after K inner steps.
 
     inner_lr, inner_steps, adapts, frozen  as in MAML
     first_order  the inner gradients are constants: the gradient of first-order MAML
-    Raises ArgumentError for a layer or loss that has no formula in torch_autodiff.
+    Raises ArgumentError for a layer or loss that has no formula in formulas.py.
     """
     import jax
 
@@ -72,8 +75,9 @@ def jax_meta_gradient(
 def task_gradient(net, inner_steps, theta, A, first_order, x_support, y_support, x_query, y_query):
     """One task's dM_t/dtheta: jax.grad through the whole inner loop.
 
-    XLA needs seconds to compile the second derivatives of a convolutional net. So the loop is a scan, whose
-    body is compiled once for all steps, and first_order an operand, no branch: one compilation serves both.
+    XLA needs seconds to compile the second derivatives of a convolutional net. So the
+    loop is a scan, whose body is compiled once for all steps, and first_order is an
+    operand instead of a branch: one compilation serves both.
     """
     import jax
 
@@ -92,7 +96,10 @@ def task_gradient(net, inner_steps, theta, A, first_order, x_support, y_support,
 
 
 def jax_hvp(net, theta, x, y, v):
-    """H v (P,) in float64, H the Hessian at theta (P,) of the mean loss over the tasks of x, y."""
+    """H v (P,) in float64, H the Hessian of the mean loss at theta (P,).
+
+    The mean is over the tasks of x, y.
+    """
     import jax
 
     w, v = np.asarray(theta, np.float64), np.asarray(v, np.float64)
@@ -102,7 +109,7 @@ def jax_hvp(net, theta, x, y, v):
 
 
 def task_product(net, w, v, x, y):
-    """One task's H v: forward over reverse mode."""
+    """H v of one task: forward over reverse mode."""
     import jax
 
     return jax.jvp(jax.grad(lambda w: task_loss(framework(), net, w, x, y)), (w,), (v,))[1]

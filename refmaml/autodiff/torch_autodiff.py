@@ -1,28 +1,29 @@
-"""Meta-gradients and Hessian-vector products by PyTorch's autograd in float64, every derivative its own.
+"""Oracle: meta-gradients and Hessian-vector products by PyTorch's autograd, in float64.
 
-Batch-norm is written in primitives (formulas.py), never F.batch_norm: PyTorch's fused operation saves its mean and 1/std
-without their history. Reverse over reverse it is right, but a third derivative, or forward mode inside
-reverse, is silently wrong by several per cent (pytorch issue 186256; measured with torch 2.13). An oracle
-should be right in whatever order it is differentiated.
+Batch-norm is written in primitives (formulas.py), never F.batch_norm: PyTorch's fused
+operation saves its mean and 1/std without their history. Reverse over reverse it is
+right, but a third derivative, or forward mode inside reverse, is silently wrong by
+several per cent (pytorch issue 186256; measured with torch 2.13). An oracle must be
+right in every order of differentiation.
 """
 
 from refmaml.autodiff.formulas import Framework, inner_rates, mean_over_tasks, task_loss, why_not
 
 
 def missing():
-    """None where PyTorch can run, otherwise the reason it cannot."""
+    """None if PyTorch can be imported, otherwise the reason."""
     return why_not("torch")
 
 
 def framework():
-    """What PyTorch provides."""
+    """PyTorch as formulas.py uses it."""
     import torch
     from torch.nn import functional as F
 
     def padded_conv2d(x, w, stride, padding):
-        (top, bottom), (left, right) = (
-            padding  # conv2d's own is symmetric; F.pad starts from the last axis
-        )
+        # The padding argument of F.conv2d is symmetric. F.pad starts from the last
+        # axis.
+        (top, bottom), (left, right) = padding
         return F.conv2d(F.pad(x, (left, right, top, bottom)), w, stride=stride)
 
     return Framework(torch, padded_conv2d, F.max_pool2d, F.avg_pool2d)
@@ -31,10 +32,12 @@ def framework():
 def torch_meta_gradient(
     net, theta, batch, inner_lr, inner_steps, adapts=("*",), frozen=(), first_order=False
 ):
-    """dM/dtheta (P,) in float64: M is the mean over tasks of the query loss after K inner steps.
+    """dM/dtheta (P,) in float64.
+
+    M is the mean over tasks of the query loss after K inner steps.
 
     inner_lr, inner_steps, adapts, frozen  as in MAML
-    first_order  keep no graph of the inner gradients: the gradient of first-order MAML
+    first_order  no graph of the inner gradients: the gradient of first-order MAML
     Raises ArgumentError for a layer or loss that has no formula here.
     """
     import torch
@@ -57,7 +60,9 @@ def torch_meta_gradient(
 
 
 def torch_hvp(net, theta, x, y, v):
-    """H v (P,) in float64, H the Hessian at theta (P,) of the mean loss over the tasks of x, y.
+    """H v (P,) in float64, H the Hessian of the mean loss at theta (P,).
+
+    The mean is over the tasks of x, y.
 
     Reverse over reverse mode: the gradient of gradient @ v.
     """

@@ -1,4 +1,4 @@
-"""How fast it is: kernels beside the machine's limits, whole meta-gradients beside other libraries.
+"""Performance of kernels and meta-gradients, beside limits and other libraries.
 
 Nothing below the command line imports this package.
 """

@@ -1,4 +1,4 @@
-"""The calls of kernels that nets make: a net runs once with a kernel set that notes every call and keeps copies of its arguments."""
+"""The kernel calls of nets, recorded with copies of their arguments."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,6 @@ import numpy as np
 
 from refmaml.batch import Batch
 from refmaml.execution import Sequential
-from refmaml.kernels import KernelSet
 from refmaml.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -31,7 +30,7 @@ METHODS = (
 
 
 class Call(NamedTuple):
-    """A kernel with the arguments it was called with; net: whose call it was."""
+    """A kernel with the arguments of one call; net: the net that called it."""
 
     net: str
     kernel: str
@@ -39,12 +38,12 @@ class Call(NamedTuple):
 
 
 def shapes(arguments):
-    """The shapes of the arrays, and whatever else decides what a kernel does."""
+    """The shapes of the arrays, and all other arguments as they are."""
     return tuple(a.shape if isinstance(a, np.ndarray) else getattr(a, "name", a) for a in arguments)
 
 
 def nets():
-    """{name: (net, tasks, examples)}: the benchmark's nets, and one with every other layer."""
+    """{name: (net, tasks, examples)}: the bench's nets; one with all other layers."""
     every = Sequential(
         [
             Context(2),
@@ -72,7 +71,7 @@ def nets():
 
 
 def examples(net, tasks, count):
-    """Inputs and targets of noise for one set of a task."""
+    """Inputs and targets of noise: one set of each of `tasks` tasks."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((tasks, count, *net.input_shape)).astype(np.float32)
     (outputs,) = net.output_shape(net.input_shape)
@@ -81,32 +80,27 @@ def examples(net, tasks, count):
     return x, rng.standard_normal((tasks, count, outputs)).astype(np.float32)
 
 
-def record(name, net, x, y, kernels):
-    """The distinct calls of one gradient and one Hessian-vector product, kernel by kernel, every task with weights of its own; then those
-    of the kernels that only a meta-gradient calls, each by the first of METHODS that does."""
+def record_calls(name, net, x, y, kernels):
+    """[Call]: the calls with distinct shapes, each kernel layer by layer.
+
+    First those of one gradient and one Hessian-vector product, with different weights
+    in each task. Then those of the kernels that only a meta-gradient calls, each as the
+    first of METHODS that uses it calls it.
+    """
     calls, known = {}, set()
 
-    def noting(kernel, function):
-        def noted(*arguments):
+    def recording(kernel, function):
+        def recorded(*arguments):
             key = kernel, shapes(arguments)
             if key not in calls and kernel not in known:
-                calls[key] = Call(
-                    name,
-                    kernel,
-                    tuple(a.copy(order="K") if isinstance(a, np.ndarray) else a for a in arguments),
-                )
+                copies = (a.copy(order="K") if isinstance(a, np.ndarray) else a for a in arguments)
+                calls[key] = Call(name, kernel, tuple(copies))
             function(*arguments)
 
-        return noted
+        return recorded
 
-    net = net.with_kernels(
-        KernelSet(
-            "noted",
-            {kernel: noting(kernel, f) for kernel, f in kernels.functions.items()},
-            kernels.xp,
-            kernels.empty,
-        )
-    )
+    functions = {kernel: recording(kernel, f) for kernel, f in kernels.functions.items()}
+    net = net.with_kernels(type(kernels)("recording", functions, kernels.xp, kernels.empty))
     w = weights(net, len(x))
     net.hvp(net.primal(w, x, y), np.ones_like(w))
     for method in METHODS:
@@ -116,7 +110,6 @@ def record(name, net, x, y, kernels):
 
 
 def weights(net, tasks):
-    """Parameters (T, P) of every task's own, none of them 0 or 1 by construction."""
-    return (
-        net.init(0) + 0.1 * np.random.default_rng(1).standard_normal((tasks, net.num_params))
-    ).astype(np.float32)
+    """Parameters (T, P), different in each task, none of them initially 0 or 1."""
+    noise = np.random.default_rng(1).standard_normal((tasks, net.num_params))
+    return (net.init(0) + 0.1 * noise).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What the machine can do: products of matrices, and copies between arrays that no cache holds."""
+"""The machine's limits: matrix products, and copies of arrays larger than any cache."""
 
 import platform
 from importlib import metadata
@@ -8,11 +8,9 @@ import numpy as np
 
 from refmaml.bench.timing import spread
 
-SIZE, COPIED, REPEATS = (
-    2048,
-    1 << 28,
-    5,
-)  # rows of the matrices; bytes of the array that is copied; timings of each
+SIZE = 2048  # rows of the matrices
+COPY_BYTES = 1 << 28  # bytes of the array that is copied
+REPEATS = 5
 LIBRARIES = (
     "numpy",
     "scipy",
@@ -27,7 +25,7 @@ LIBRARIES = (
 
 
 def timings(run, repeats=REPEATS):
-    """Seconds of each call, after one that is not counted."""
+    """Seconds of each call, after one call that is not counted."""
     run()
     times = []
     for _ in range(repeats):
@@ -38,7 +36,7 @@ def timings(run, repeats=REPEATS):
 
 
 def product_rate(dtype, threads):
-    """10^9 operations a second of C = A B, 2 n^3 operations, in NumPy's own BLAS on so many threads: the median."""
+    """10^9 operations a second of C = A B (2 n^3) by NumPy's BLAS: the median."""
     from threadpoolctl import threadpool_limits
 
     rng = np.random.default_rng(0)
@@ -49,52 +47,48 @@ def product_rate(dtype, threads):
 
 
 def copy_bandwidth(threads):
-    """10^9 bytes a second, read and written, of copying an array far larger than the caches, in `threads` pieces at once."""
+    """10^9 bytes a second, read and written, of a copy by threads: the median."""
     from concurrent.futures import ThreadPoolExecutor
 
-    pieces = np.array_split(np.ones(COPIED // 4, np.float32), threads)
+    pieces = np.array_split(np.ones(COPY_BYTES // 4, np.float32), threads)
     copies = [np.empty_like(piece) for piece in pieces]
     with ThreadPoolExecutor(threads) as pool:
-        return (
-            2
-            * COPIED
-            / 1e9
-            / spread(timings(lambda: list(pool.map(np.copyto, copies, pieces)))).median
-        )
+        times = timings(lambda: list(pool.map(np.copyto, copies, pieces)))
+    return 2 * COPY_BYTES / 1e9 / spread(times).median
 
 
 def limits(threads):
-    """{"sgemm": ..., "dgemm": ..., "copy": ...}, 10^9 operations or bytes a second, each on one thread and on all of them."""
+    """{"sgemm": {threads: rate}, "dgemm": ..., "copy": ...} on one thread and on all.
+
+    Rates are 10^9 operations (sgemm, dgemm) or bytes (copy) a second.
+    """
     counts = sorted({1, threads})
-    return {
-        name: {n: measure(n) for n in counts}
-        for name, measure in (
-            ("sgemm", lambda n: product_rate(np.float32, n)),
-            ("dgemm", lambda n: product_rate(np.float64, n)),
-            ("copy", copy_bandwidth),
-        )
+    measures = {
+        "sgemm": lambda n: product_rate(np.float32, n),
+        "dgemm": lambda n: product_rate(np.float64, n),
+        "copy": copy_bandwidth,
     }
+    return {name: {n: measure(n) for n in counts} for name, measure in measures.items()}
 
 
-def installed(names):
-    """{library: its version, or None where it is not installed}."""
-    found = {"python": platform.python_version()}
+def installed_versions(names):
+    """{distribution: its version, or None if it is not installed}, and Python's."""
+    versions = {"python": platform.python_version()}
     for name in names:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            versions[name] = None
+    return versions
 
 
 def versions():
-    """The libraries of the processor's bench, and what the products ran on."""
+    """Versions of the libraries that the bench uses on a CPU, and of NumPy's BLAS."""
     from threadpoolctl import threadpool_info
 
-    found = installed(LIBRARIES)
     blas = [
         f"{p['internal_api']} {p['version']}, {p.get('architecture', '')}"
         for p in threadpool_info()
         if p["user_api"] == "blas"
     ]
-    return found | {"blas": blas[0] if blas else None}
+    return installed_versions(LIBRARIES) | {"blas": blas[0] if blas else None}

@@ -1,4 +1,7 @@
-"""Memory of this process, as Linux counts it. (getrusage's largest is that of the process it was started from, if that had more.)"""
+"""Resident memory of this process, as Linux counts it in /proc.
+
+getrusage's largest resident size is not used: a child process inherits its parent's.
+"""
 
 import ctypes
 import gc
@@ -10,7 +13,10 @@ from refmaml.errors import expect
 
 
 def resident(field):
-    """Bytes, "VmRSS" (resident now) or "VmHWM" (at most since the start or `reset_peak`), or None where the system has no /proc."""
+    """Bytes of resident memory, or None on a system without /proc.
+
+    field  "VmRSS": now; "VmHWM": the largest since the start or since `reset_peak`
+    """
     try:
         found = re.search(rf"{field}:\s*(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:
@@ -19,7 +25,7 @@ def resident(field):
 
 
 def reset_peak():
-    """Have the peak start from what is resident now; those bytes, or None where that cannot be."""
+    """Set the peak to the bytes resident now and return them; None where impossible."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -28,13 +34,16 @@ def reset_peak():
 
 
 def peak_memory(run):
-    """Bytes by which run() raises the resident memory of this process at its peak. Raises ArgumentError but on Linux with glibc."""
+    """Bytes by which run() raises the peak of this process's resident memory.
+
+    Raises ArgumentError on any system but Linux with glibc.
+    """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     expect(
         trim is not None, "system", "Linux with glibc, where peak memory can be reset", sys.platform
     )
     gc.collect()
-    trim(0)  # else run() would be given freed memory that still counts as resident
+    trim(0)  # otherwise run() could reuse freed memory that still counts as resident
     before = reset_peak()
     run()
     return resident("VmHWM") - before

@@ -1,4 +1,8 @@
-"""What the first use costs: importing refmaml, and the first meta-gradient with Numba's cache empty and filled, each in a new process."""
+"""The cost of the first use, each measured in a new process.
+
+Measured are `import refmaml`, and the first meta-gradient with Numba's cache empty and
+with it filled.
+"""
 
 import os
 import subprocess
@@ -11,15 +15,15 @@ from refmaml.bench.worker import WorkerError
 IMPORT = "from time import perf_counter as now\nstart = now()\nimport refmaml\nprint(now() - start)"
 FIRST_CALL = """import numpy as np, refmaml
 from time import perf_counter as now
-from refmaml.bench.contestants.ours import contestant
+from refmaml.bench.implementations.refmaml_kernels import implementation
 from refmaml.bench.workloads import TABLE
 start = now()
-contestant({kernels!r}).prepare(TABLE[{workload!r}], np.float32)()
+implementation({kernels!r}).prepare(TABLE[{workload!r}], np.float32)()
 print(now() - start)"""
 
 
-def seconds_of(code, environment=()):
-    """What a new Python prints at the end of `code`. Raises WorkerError where it fails."""
+def printed_seconds(code, environment=()):
+    """The number that a new Python process prints last, or WorkerError."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | dict(environment),
@@ -27,22 +31,26 @@ def seconds_of(code, environment=()):
         text=True,
     )
     if done.returncode:
-        raise WorkerError(
-            f"start-up: expected a time, got {(done.stderr.strip().splitlines() or ['nothing'])[-1]}"
-        )
+        last_line = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+        raise WorkerError(f"start-up: expected a time, got {last_line}")
     return float(done.stdout.split()[-1])
 
 
 def startup(workload, kernels, repeats=5):
-    """{"import": Spread, "cold": seconds, "warm": Spread}: of `import refmaml`, after one that fills the disk's caches; of the first
-    meta-gradient of a process after its imports, with Numba's cache empty, and then as that left it."""
+    """{"workload": name, "import": Spread, "cold": seconds, "warm": Spread}.
+
+    import  of `import refmaml`, after one import that fills the operating system's
+            cache
+    cold    of the first meta-gradient after the imports, with Numba's cache empty
+    warm    of the same with the cache that `cold` has filled
+    """
     code = FIRST_CALL.format(kernels=kernels, workload=workload.name)
-    seconds_of(IMPORT)
-    imports = [seconds_of(IMPORT) for _ in range(repeats)]
+    printed_seconds(IMPORT)
+    imports = [printed_seconds(IMPORT) for _ in range(repeats)]
     with TemporaryDirectory() as folder:
         cache = {"NUMBA_CACHE_DIR": folder}
-        cold = seconds_of(code, cache)
-        warm = [seconds_of(code, cache) for _ in range(repeats)]
+        cold = printed_seconds(code, cache)
+        warm = [printed_seconds(code, cache) for _ in range(repeats)]
     return {
         "workload": workload.name,
         "import": spread(imports),

@@ -1,4 +1,4 @@
-"""Timings by turns, and what they come to."""
+"""Timings by turns, and their medians and quartiles."""
 
 from math import ceil
 from time import perf_counter, sleep
@@ -6,17 +6,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-LEAST = 3  # turns everybody gets, however slow
-DROP = 3  # of more timings than this in a turn the first is dropped: it finds threads asleep and caches cold
-SPAN = (
-    2e-3  # seconds between two events on a GPU that make starting what is between them a small part
-)
-MOST = 1000  # runs between two events
-PAUSE = 0.01  # seconds between turns, in which the threads of the last one go to sleep
+MIN_TURNS = 3  # turns that every timer gets, however slow it is
+# The first timing of a turn finds threads asleep and caches cold. A turn with more
+# timings than this drops its first.
+KEEP_FIRST_UP_TO = 3
+# Seconds between two events on a GPU. Shorter spans would measure the start of the
+# work.
+MIN_SPAN = 2e-3
+MAX_RUNS = 1000  # runs between two events
+PAUSE = 0.01  # seconds between turns, so that the threads of the last turn go to sleep
 
 
 class Spread(NamedTuple):
-    """Seconds: the median of `count` timings, the quartiles around it, and the shortest."""
+    """Seconds: median of `count` timings, lower and upper quartile, the shortest."""
 
     median: float
     low: float
@@ -32,47 +34,51 @@ def spread(times):
 
 
 def runs_between_events(seconds):
-    """How many runs of so many seconds go between two events: an idle GPU starts a graph some 10 us after the event in front of it."""
-    return max(1, min(MOST, ceil(SPAN / max(seconds, SPAN / MOST))))
+    """The number of runs, each of that many seconds, to time between two events.
+
+    An idle GPU starts a graph some 10 us after the event before it.
+    """
+    return max(1, min(MAX_RUNS, ceil(MIN_SPAN / max(seconds, MIN_SPAN / MAX_RUNS))))
 
 
 def turn(run, seconds):
-    """Call again and again for so long, at least once: the seconds of each."""
+    """Seconds of each call of run(), repeated for that long, at least once."""
     times, end = [], perf_counter() + seconds
     while not times or perf_counter() < end:
         started = perf_counter()
         run()
         times.append(perf_counter() - started)
-    return times[1:] if len(times) > DROP else times
+    return times[1:] if len(times) > KEEP_FIRST_UP_TO else times
 
 
-def by_turns(takers, seconds, each, least=LEAST):
-    """{name: timings} of {name: (seconds) -> timings}, one after the other, round after round; who returns None has left, and has none.
+def by_turns(timers, seconds, turn_seconds, min_turns=MIN_TURNS):
+    """{name: timings} of timers {name: (seconds) -> timings} that run in turns.
 
-    Each may use `seconds` in all, and gets at least `least` turns of `each` seconds. So whoever computes fast has many timings, whoever is
-    slow has few, and what else the machine does meanwhile falls on all alike.
+    seconds  what each timer may use in all; it gets at least `min_turns` turns of
+             `turn_seconds` each
+    A timer that returns None has failed: it is removed from the result.
+
+    A fast timer so has many timings and a slow one has few, and other work on the
+    machine slows down all alike.
     """
-    times, used, turns = (
-        {name: [] for name in takers},
-        dict.fromkeys(takers, 0.0),
-        dict.fromkeys(takers, 0),
-    )
-    waiting = list(takers)
-    while waiting:
-        for name in waiting:
+    times = {name: [] for name in timers}
+    used, turns = dict.fromkeys(timers, 0.0), dict.fromkeys(timers, 0)
+    active = list(timers)
+    while active:
+        for name in active:
             started = perf_counter()
-            taken = takers[name](each)
-            if taken is None:
+            new_times = timers[name](turn_seconds)
+            if new_times is None:
                 del times[name]
                 continue
-            times[name] += taken
+            times[name] += new_times
             used[name] += perf_counter() - started
             turns[name] += 1
             sleep(PAUSE)
-        waiting = [
+        active = [
             name
-            for name in waiting
+            for name in active
             if name in times
-            and (turns[name] < least or used[name] * (1 + 1 / turns[name]) <= seconds)
+            and (turns[name] < min_turns or used[name] * (1 + 1 / turns[name]) <= seconds)
         ]
     return times

@@ -1,9 +1,11 @@
-"""A contestant in a process of its own, which does what it is asked over a pipe.
+"""An implementation in its own process, which answers calls over a pipe.
 
-Each has a process, so that the threads of one library do not wait in a spin beside those of another, and so that its memory is its own.
-Memory is the largest resident memory so far over what the process held when its libraries were loaded and had been used once on a number:
-data, compiling and temporary arrays count, the interpreter and the libraries do not. It is None where the system has no /proc.
-Who computes on a GPU tells what its library held there.
+Separate processes keep the threads of one library from spinning beside those of
+another, and their memory apart. Memory is the largest resident size so far, less what
+the process held after its libraries were loaded and used once on a number: data,
+compilation and temporary arrays count, the interpreter and the libraries do not. It is
+None on a system without /proc. An implementation on a GPU reports what its library has
+used there.
 """
 
 import gc
@@ -16,116 +18,132 @@ from time import perf_counter
 
 import numpy as np
 
-from refmaml.bench.contestants import find
+from refmaml.bench.implementations import find
 from refmaml.bench.memory import resident
 from refmaml.bench.timing import turn
 from refmaml.errors import RefmamlError
 
 
 class WorkerError(RefmamlError, RuntimeError):
-    """A contestant failed; the text is what it said."""
+    """An implementation failed; the text is its error."""
 
 
-class Seat:
-    """What a worker can be asked."""
+class ImplementationService:
+    """The methods that a Worker can call, in the worker's process."""
 
     def __init__(self, name, kernels):
-        self.contestant = find(name, kernels)
-        for module in self.contestant.modules:
+        self.implementation = find(name, kernels)
+        for module in self.implementation.modules:
             import_module(module)
-        self.contestant.first_use()
+        self.implementation.first_use()
         gc.collect()
         self.start, self.run = resident("VmRSS"), None
 
-    def ready(self):
-        """Once the libraries are loaded."""
-
     def gradient(self, workload, dtype, settings):
-        """The gradient itself, with these settings."""
-        with precision(self.contestant, dtype):
-            return self.contestant.fetch(self.contestant.prepare(workload, dtype, **settings)())
+        """The mean meta-gradient (P,) with these settings."""
+        with precision(self.implementation, dtype):
+            run = self.implementation.prepare(workload, dtype, **settings)
+            return self.implementation.to_host(run())
 
     def prepare(self, workload, settings):
-        """Prepare in float32, and compute once, in which some compile; returns the gradient and the seconds it took."""
-        self.run = self.contestant.prepare(workload, np.float32, **settings)
+        """Prepare in float32 and compute once: (gradient, seconds of that first call).
+
+        Some implementations compile in their first call.
+        """
+        self.run = self.implementation.prepare(workload, np.float32, **settings)
         started = perf_counter()
-        gradient = self.contestant.fetch(self.run())
+        gradient = self.implementation.to_host(self.run())
         return gradient, perf_counter() - started
 
     def turn(self, seconds):
-        """Compute again and again for so long, at least once: the seconds of each, until it was there."""
-        finish = self.contestant.finish
-        return turn(self.run if finish is None else lambda: finish(self.run()), seconds)
+        """Seconds of each computation, repeated for that long, at least once."""
+        synchronize = self.implementation.synchronize
+        run = self.run if synchronize is None else lambda: synchronize(self.run())
+        return turn(run, seconds)
 
     def digests(self, runs):
-        """The different gradients of so many runs, as sha256."""
-        return {
-            sha256(self.contestant.fetch(self.run()).tobytes()).hexdigest() for _ in range(runs)
-        }
+        """The set of sha256 of the gradients of that many runs."""
+        to_host = self.implementation.to_host
+        return {sha256(to_host(self.run()).tobytes()).hexdigest() for _ in range(runs)}
 
     def peak(self):
-        """Bytes at most so far over the start, or on the GPU."""
-        if self.contestant.peak is not None:
-            return self.contestant.peak(self.run)
+        """The largest number of bytes used so far: beyond the start, or on the GPU."""
+        if self.implementation.peak_memory is not None:
+            return self.implementation.peak_memory(self.run)
         return None if self.start is None else resident("VmHWM") - self.start
 
 
-def precision(contestant, dtype):
-    """JAX computes in float64 only where it is told to."""
-    if "jax" in contestant.modules and dtype == np.float64:
+def precision(implementation, dtype):
+    """The context for computing in `dtype`: JAX needs one for float64."""
+    if "jax" in implementation.modules and dtype == np.float64:
         from refmaml.autodiff.jax_autodiff import float64
 
-        return float64("cpu" if contestant.finish is None else "gpu")
+        return float64("cpu" if implementation.synchronize is None else "gpu")
     return nullcontext()
 
 
-def serve(pipe, make_seat, arguments):
-    """Answer (method, arguments) by (True, result) or (False, what went wrong) until there is no more."""
-    seat, seated_with = None, arguments
+def serve(pipe, make_service, arguments):
+    """The worker's process: answer calls until the pipe is closed.
+
+    A call is (method, arguments); the answer is (True, result) or (False, error text).
+    The service is made by the first call, so that a failure to make it is an answer,
+    too.
+    """
+    service, service_arguments = None, arguments
     while True:
         try:
             method, arguments = pipe.recv()
         except EOFError:
             return
         try:
-            seat = seat or make_seat(*seated_with)
-            answer = True, getattr(seat, method)(*arguments)
-        except Exception as error:  # whatever a library raises is an answer
+            service = service or make_service(*service_arguments)
+            answer = True, getattr(service, method)(*arguments)
+        except Exception as error:  # any error of any library is an answer
             answer = False, f"{type(error).__name__}: {error}".partition("\n")[0]
         pipe.send(answer)
 
 
 class Worker:
-    """The other end: `worker.ask("turn", 0.1)`. Use as a context, which ends the process.
+    """The caller's end: `worker.call("turn", 0.1)`. As a context, it ends its process.
 
-    environment  variables it starts with, besides those of this process
-    limit        seconds an answer may take, after which its process is ended; None: as long as it likes
-    seat         what is made in the process, of (name, kernels), and asked
+    environment  variables that its process gets besides those of this process
+    limit        seconds that an answer may take; then the process is killed. None: no
+                 limit
+    service      (name, kernels) -> the object, made in the process, whose methods are
+                 called
     """
 
-    def __init__(self, name, kernels="cpu", environment=(), limit=None, seat=Seat):
+    def __init__(
+        self, name, kernels="cpu", environment=(), limit=None, service=ImplementationService
+    ):
         context = multiprocessing.get_context("spawn")
         self.name, self.limit = name, limit
         self.pipe, other = context.Pipe()
         self.process = context.Process(
-            target=serve, args=(other, seat, (name, kernels)), daemon=True
+            target=serve, args=(other, service, (name, kernels)), daemon=True
         )
-        with variables(dict(environment)):
+        with environment_variables(dict(environment)):
             self.process.start()
         other.close()
 
-    def ask(self, method, *arguments):
-        """What the seat's method returns. Raises WorkerError where it failed, took too long or the process died."""
+    def call(self, method, *arguments):
+        """The result of the service's method.
+
+        Raises WorkerError if it failed, exceeded the limit, or its process died.
+        """
         self.send(method, *arguments)
         return self.receive()
 
     def send(self, method, *arguments):
-        """Ask and do not wait: several may compute at once. A process that has died is noticed when its answer is asked for."""
+        """Start a call without waiting, so that several workers compute at once.
+
+        If the process has died, `receive` raises the error.
+        """
         with suppress(OSError):
             self.pipe.send((method, arguments))
 
     def receive(self, limit=None):
-        """The answer to what was asked by `send`. limit: what is left of the worker's own, in seconds."""
+        """The result of the call that `send` started. limit: if not the worker's."""
         try:
             if not self.pipe.poll(self.limit if limit is None else limit):
                 self.process.kill()
@@ -146,12 +164,12 @@ class Worker:
     def __enter__(self):
         return self
 
-    def leave(self):
-        """Let the process end, and do not wait for it: libraries take seconds to give a GPU back."""
+    def close_pipe(self):
+        """Let the process end, and do not wait: freeing a GPU takes seconds."""
         self.pipe.close()
 
     def __exit__(self, *exception):
-        self.leave()
+        self.close_pipe()
         self.process.join(timeout=5)
         if self.process.is_alive():
             self.process.kill()
@@ -159,10 +177,10 @@ class Worker:
 
 
 @contextmanager
-def variables(given):
-    """Environment variables for as long as it lasts: a new process inherits them."""
-    before = {name: os.environ.get(name) for name in given}
-    os.environ.update(given)
+def environment_variables(values):
+    """Within, these variables are set in this process: a new process inherits them."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:

@@ -1,4 +1,7 @@
-"""What is timed: nets with tasks and a number of inner steps, by name. Times do not depend on the pictures, so these are noise."""
+"""The workloads that are timed, by name: a net, tasks and a number of inner steps.
+
+Times do not depend on the pictures, so these are noise.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refmaml.batch import Batch
-from refmaml.bench import cost
+from refmaml.bench import flops
 from refmaml.errors import expect
 from refmaml.methods import MAML
 from refmaml.models import conv4, mlp
@@ -17,10 +20,10 @@ from refmaml.tasks import Sinusoids
 class Workload(NamedTuple):
     """A second-order MAML gradient.
 
-    net       () -> the net
-    draw      (tasks, support, query, seed) -> a Batch in float32
+    net             () -> the net
+    draw            (tasks, support, query, seed) -> a Batch in float32
     support, query  examples of a task in each set
-    inner_lr  small enough that rounding is not blown up along the inner steps
+    inner_lr        small enough that rounding does not grow along the inner steps
     """
 
     name: str
@@ -35,15 +38,15 @@ class Workload(NamedTuple):
 
     @property
     def gflop(self):
-        """10^9 operations of the convolutions and linear layers, as cost.py counts them."""
-        return cost.maml(self.net(), self.tasks, self.support, self.query, self.inner_steps) / 1e9
+        """10^9 operations of convolutions and linear layers, as in flops.py."""
+        return flops.maml(self.net(), self.tasks, self.support, self.query, self.inner_steps) / 1e9
 
     @property
     def method(self):
         return MAML(self.inner_lr, self.inner_steps)
 
     def theta(self, dtype):
-        """The start (P,), the same numbers in every precision."""
+        """The initial parameters (P,), the same numbers in every precision."""
         return self.net().init(0, np.float32).astype(dtype)
 
     def batch(self, dtype):
@@ -54,20 +57,19 @@ class Workload(NamedTuple):
         return self._replace(tasks=tasks)
 
 
-def noise(ways, image, tasks, support, query, seed):
-    """Pictures of noise with the labels 0 .. ways - 1 in turn."""
+def noise_images(ways, image, tasks, support, query, seed):
+    """Images of uniform noise, with the labels 0 .. ways - 1 in turn."""
     rng = np.random.default_rng(seed)
 
-    def part(examples):
-        return rng.random((tasks, examples, *image), np.float32), np.tile(
-            np.arange(examples) % ways, (tasks, 1)
-        )
+    def draw_set(examples):
+        x = rng.random((tasks, examples, *image), np.float32)
+        return x, np.tile(np.arange(examples) % ways, (tasks, 1))
 
-    return Batch(*part(support), *part(query))
+    return Batch(*draw_set(support), *draw_set(query))
 
 
-def waves(tasks, support, query, seed):
-    """MAML's sinusoids."""
+def sinusoids(tasks, support, query, seed):
+    """The sinusoid regression of the MAML paper."""
     return Sinusoids().sample(tasks, support, query, seed=seed)
 
 
@@ -83,43 +85,25 @@ def small_max_pool():
     return conv4(n_way=3, channels=4, image=(1, 16, 16), downsample="max_pool")
 
 
-noise_of_28 = partial(noise, 5, (1, 28, 28))
+noise_28x28 = partial(noise_images, 5, (1, 28, 28))
+noise_16x16 = partial(noise_images, 3, (1, 16, 16))
+POOL_TITLE, SMALL_TITLE = "max-pool net, 1 step, 15 queries", "a small net, for trying the bench"
 TABLE = {
     w.name: w
     for w in (
-        Workload("strided-1", "strided net, 1 step", strided, noise_of_28, 32, 5, 5, 0.01, 1),
-        Workload("strided-5", "strided net, 5 steps", strided, noise_of_28, 32, 5, 5, 0.002, 5),
-        Workload(
-            "max-pool-1",
-            "max-pool net, 1 step, 15 queries",
-            max_pool,
-            noise_of_28,
-            32,
-            5,
-            75,
-            0.01,
-            1,
-        ),
-        Workload("sinusoid-1", "sinusoid, 1 step", mlp, waves, 25, 10, 10, 0.01, 1),
-        Workload("sinusoid-5", "sinusoid, 5 steps", mlp, waves, 25, 10, 10, 0.01, 5),
-        Workload(
-            "tiny",
-            "a small net, for trying the bench",
-            small_max_pool,
-            partial(noise, 3, (1, 16, 16)),
-            4,
-            3,
-            6,
-            0.01,
-            2,
-        ),
+        Workload("strided-1", "strided net, 1 step", strided, noise_28x28, 32, 5, 5, 0.01, 1),
+        Workload("strided-5", "strided net, 5 steps", strided, noise_28x28, 32, 5, 5, 0.002, 5),
+        Workload("max-pool-1", POOL_TITLE, max_pool, noise_28x28, 32, 5, 75, 0.01, 1),
+        Workload("sinusoid-1", "sinusoid, 1 step", mlp, sinusoids, 25, 10, 10, 0.01, 1),
+        Workload("sinusoid-5", "sinusoid, 5 steps", mlp, sinusoids, 25, 10, 10, 0.01, 5),
+        Workload("tiny", SMALL_TITLE, small_max_pool, noise_16x16, 4, 3, 6, 0.01, 2),
     )
 }
 DEFAULT = tuple(name for name in TABLE if name != "tiny")
 
 
-def named(names):
-    """The workloads of those names. Raises ArgumentError for one that is not in the table."""
+def by_name(names):
+    """The workloads of those names. Raises ArgumentError for an unknown name."""
     for name in names:
         expect(name in TABLE, "--workloads", f"some of {', '.join(TABLE)}", name)
     return [TABLE[name] for name in names]

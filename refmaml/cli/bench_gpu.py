@@ -1,43 +1,37 @@
-"""`refmaml bench --kernels cuda`: kernels beside the GPU's own limits and cuDNN, meta-gradients beside PyTorch and JAX on that GPU."""
+"""`refmaml bench --kernels cuda`: measurements on a GPU.
+
+Kernels beside the GPU's own limits and cuDNN; refmaml alone; meta-gradients beside
+PyTorch and JAX on that GPU.
+"""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
+from refmaml.cli import bench_gpu_tables as tables
 from refmaml.cli import report
-from refmaml.cli.bench import contestants, positive, show_race, wrong
-from refmaml.errors import ArgumentError, expect
-from refmaml.log import say
+from refmaml.cli.bench_arguments import available_peers, positive
+from refmaml.cli.bench_tables import print_comparison
+from refmaml.errors import expect
+from refmaml.log import log
 
-SECTIONS = (
-    "kernels",
-    "ourselves",
-    "meta",
-)  # in this order: what needs nothing but refmaml comes first
-LIBRARIES = (
-    "numpy",
-    "scipy",
-    "torch",
-    "triton",
-    "jax",
-    "jaxlib",
-    "jax-cuda13-plugin",
-    "nvidia-cudnn-cu13",
-    "nvidia-cublas",
-)
-OURS = ("refmaml", "refmaml-graph")
-NO_ANSWER = "expected an answer within"  # in the words of who was refused
+# In this order: those without peers come first.
+SECTIONS = ("kernels", "ourselves", "meta")
+REFMAML = ("refmaml", "refmaml-graph")
+# Part of the error of a peer that took too long.
+NO_ANSWER = "expected an answer within"
 
 
 class Record:
-    """What was measured so far, in a file."""
+    """The measurements so far, in a file that is rewritten as they grow."""
 
     def __init__(self, path, about):
-        self.path, self.value, self.file = path, dict(about), report.Growing(self.write)
+        self.path, self.value, self.file = path, dict(about), report.PeriodicFile(self.write)
 
     def add(self, section, entry, now=False):
+        """Append to a section. now: write the file at once."""
         self.value.setdefault(section, []).append(entry)
-        self.file.grown(now)
+        self.file.changed(now)
 
     def write(self):
         from refmaml.training.files import write_json
@@ -46,33 +40,27 @@ class Record:
 
 
 def run_on_gpu(arguments, gpu=None):
-    """Measure, print, write; returns 1 if a kernel or a gradient of refmaml was wrong, else 0. gpu: a stand-in, in tests."""
+    """Measure, print, write; returns 1 if refmaml is wrong anywhere, else 0.
+
+    gpu  a stand-in, in tests
+    """
     from refmaml.bench import workloads
-    from refmaml.bench.gpu.roofs import roofs
-    from refmaml.bench.record import SCHEMA, plain
-    from refmaml.training.files import make_folder
+    from refmaml.bench.gpu.device import open_gpu
 
     only = arguments.only or SECTIONS
-    expect(
-        set(only) <= set(SECTIONS),
-        "--only",
-        f"some of {', '.join(SECTIONS)} with --kernels cuda",
-        " ".join(only),
-    )
+    allowed = f"some of {', '.join(SECTIONS)} with --kernels cuda"
+    expect(set(only) <= set(SECTIONS), "--only", allowed, " ".join(only))
     seconds, limit = positive("--seconds", arguments.seconds), positive("--limit", arguments.limit)
-    chosen = workloads.named(arguments.workloads or workloads.DEFAULT)
-    peers, absent = contestants(arguments.peers, "cuda")
+    chosen = workloads.by_name(arguments.workloads or workloads.DEFAULT)
+    peers, absent = available_peers(arguments.peers, "cuda")
     gpu, started = gpu or open_gpu(), perf_counter()
-    about = {"schema": SCHEMA, **about_device(gpu), "kernel_set": "cuda", "absent": absent}
-    record = Record(make_folder(arguments.out) / "bench.json", about)
-    limits = roofs(gpu)
-    record.value |= {"limits": plain(limits), "device_after_limits": gpu.about()}
-    show_limits(limits, absent)
+    record, limits = start_record(gpu, arguments.out, absent)
+    sections = {"kernels": kernels, "ourselves": standalone, "meta": meta}
     with TemporaryDirectory() as folder:
-        options = settings(seconds, folder)
+        options = comparison_options(seconds, folder)
         right = [
             measure(gpu, limits, chosen, peers, options, limit, record)
-            for name, measure in (("kernels", kernels), ("ourselves", ourselves), ("meta", meta))
+            for name, measure in sections.items()
             if name in only
         ]
     record.value["seconds"] = round(perf_counter() - started, 1)
@@ -81,28 +69,27 @@ def run_on_gpu(arguments, gpu=None):
     return int(not all(right))
 
 
-def about_device(gpu):
-    """{"versions", "machine", "device"}: what is measured, and with what."""
-    from refmaml.bench.machine import installed
+def start_record(gpu, out, absent):
+    """(the Record with the device and its limits, the limits), printed."""
+    from refmaml.bench.gpu.device_info import device_info
+    from refmaml.bench.gpu.roofs import roofs
+    from refmaml.bench.record import SCHEMA, to_json
+    from refmaml.training.files import make_folder
 
-    about = report.circumstances()
-    about["versions"] |= installed(LIBRARIES)
-    return {**about, "device": gpu.about()}
-
-
-def open_gpu():
-    """The GPU. Raises ArgumentError in the words of the other commands."""
-    from refmaml.bench.gpu.device import Gpu
-
-    try:
-        return Gpu()
-    except (ImportError, RuntimeError) as error:
-        raise ArgumentError(f"kernels: {error}") from None
+    about = {"schema": SCHEMA, **device_info(gpu), "kernel_set": "cuda", "absent": absent}
+    record, limits = Record(make_folder(out) / "bench.json", about), roofs(gpu)
+    record.value |= {"limits": to_json(limits), "device_after_limits": gpu.properties()}
+    tables.print_limits(limits, absent)
+    return record, limits
 
 
-def settings(seconds, folder):
-    """The Options of the race. JAX takes memory as it needs it, as others want some too, and keeps what it compiles for a while."""
-    from refmaml.bench.race import Options
+def comparison_options(seconds, folder):
+    """The Options of the comparison.
+
+    JAX allocates memory as it needs it, because other libraries need some, too, and
+    keeps compiled code until the end of this run.
+    """
+    from refmaml.bench.comparison import Options
 
     environment = {
         "JAX_PLATFORMS": "cuda",
@@ -110,144 +97,71 @@ def settings(seconds, folder):
         "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "jax"),
     }
     return Options(
-        "cuda", seconds, tune=10 * seconds, environment=tuple(environment.items()), tell=say
+        "cuda", seconds, tune=10 * seconds, environment=tuple(environment.items()), log=log
     )
 
 
-# ---- the sections: each returns whether refmaml was right --------------------------------------------------------
+# ---- the sections: each returns whether refmaml is right ----
 
 
 def kernels(gpu, limits, chosen, peers, options, limit, record):
     """Every version of every kernel, then cuDNN on the same convolutions."""
-    from refmaml.bench.gpu.grouped import library_rows
-    from refmaml.bench.gpu.kernel_rows import kernel_rows, nets_on_gpu, recorded
-    from refmaml.bench.record import plain
+    from refmaml.bench.gpu.cudnn_grouped import library_rows
+    from refmaml.bench.gpu.kernel_rows import kernel_rows, nets_on_gpu, recorded_calls
+    from refmaml.bench.record import to_json
 
-    options.tell("recording the calls of the nets")
-    calls, right = recorded(nets_on_gpu()), True
-    print(
-        f"\n{'net':<18} {'kernel':<26} {'precision':<9} {'us':>10} {'Gflop/s':>9} {'Gbyte/s':>8} {'of roof':>8}  {'error':>7} "
-        f"{'within':>7}   (* the roof of arithmetic, else of memory)"
-    )
+    options.log("recording the calls of the nets")
+    calls, right = recorded_calls(nets_on_gpu()), True
+    tables.print_kernel_header()
     for row in kernel_rows(gpu, limits, calls):
-        record.add("kernels", plain(row) | {"right": row.right})
+        record.add("kernels", to_json(row) | {"right": row.right})
         right = right and row.right
-        show_kernel(row)
+        tables.print_kernel(row)
     if any(name.startswith("torch") for name in peers):
         for row in library_rows(calls, gpu.l2, limit, options.environment):
-            record.add("library", plain(row))
-            show_library(row)
+            record.add("library", to_json(row))
+            tables.print_library(row)
     record.write()
     return right
 
 
-def ourselves(gpu, limits, chosen, peers, options, limit, record):
-    """Refmaml alone: launching, products over gradients, float64."""
-    from refmaml.bench.gpu.kernel_rows import said
-    from refmaml.bench.gpu.race import OURS_EXACT
-    from refmaml.bench.gpu.whole import whole
-    from refmaml.bench.record import plain
+def standalone(gpu, limits, chosen, peers, options, limit, record):
+    """refmaml alone: launching, products over gradients, float64."""
+    from refmaml.bench.gpu.comparison import REFMAML_LIMIT
+    from refmaml.bench.gpu.kernel_rows import error_line
+    from refmaml.bench.gpu.standalone import measure
+    from refmaml.bench.record import to_json
 
     right = True
     for workload in chosen:
         try:
-            part = plain(whole(gpu, workload))
-        except (
-            Exception
-        ) as error:  # a driver's, a compiler's, the memory's: the others are still to be measured
-            part = {"workload": workload.name, "refused": said(error)}
-        record.add("ourselves", part, now=True)
-        right = right and "refused" not in part and part["exact"] <= OURS_EXACT
-        show_whole(part)
+            entry = to_json(measure(gpu, workload))
+        except Exception as error:  # of a driver, a compiler, memory: the others go on
+            entry = {"workload": workload.name, "refused": error_line(error)}
+        record.add("ourselves", entry, now=True)
+        right = right and "refused" not in entry and entry["exact"] <= REFMAML_LIMIT
+        tables.print_standalone(entry)
     return right
 
 
 def meta(gpu, limits, chosen, peers, options, limit, record):
     """Whole meta-gradients beside other libraries."""
-    from refmaml.bench.gpu.race import gpu_race
-    from refmaml.bench.record import meta_record
+    from refmaml.bench.gpu.comparison import compare_on_gpu
+    from refmaml.bench.record import workload_record
     from refmaml.bench.worker import Worker
 
-    gpu.release()
+    gpu.free_pool()
 
-    def sit(name):
+    def start(name):
         return Worker(name, "cuda", options.environment, limit)
 
     right = True
     for workload in chosen:
-        results = gpu_race(workload, [*OURS, *peers], options, sit)
-        record.add("meta", meta_record(workload, results, limits["float32"].rate), now=True)
-        show_race(record.value["meta"][-1])
-        right = right and not any(r.refused for r in results if r.name in OURS)
+        results = compare_on_gpu(workload, [*REFMAML, *peers], options, start)
+        record.add("meta", workload_record(workload, results, limits["float32"].rate), now=True)
+        print_comparison(record.value["meta"][-1])
+        right = right and not any(r.refused for r in results if r.name in REFMAML)
         slow = {r.name for r in results if r.refused and NO_ANSWER in r.refused}
-        peers = [
-            name for name in peers if name not in slow
-        ]  # who took too long once is not waited for again
+        # The limit is not waited for again.
+        peers = [name for name in peers if name not in slow]
     return right
-
-
-# ---- tables ------------------------------------------------------------------------------------------------------
-
-
-def show_limits(limits, absent):
-    """What the device can do, and who is not here."""
-    for name, roof in limits.items():
-        unit = "Gbyte/s" if name == "copy" else "Gflop/s"
-        print(
-            f"{name:<8} {roof.rate:10,.0f} {unit}"
-            + (f", nominal {roof.nominal:,.0f}" if roof.nominal else "")
-        )
-    for name, reason in absent.items():
-        print(f"without {name}: {reason}")
-
-
-def name_of(row):
-    return row.kernel + (f" v{row.version}" if row.version else "")
-
-
-def show_kernel(row):
-    """A line of the table."""
-    if hasattr(row, "reason"):
-        print(f"{row.net:<18} {name_of(row):<26} {row.dtype:<9} FAILED: {row.reason}", flush=True)
-        return
-    print(
-        f"{row.net:<18} {name_of(row):<26} {row.dtype:<9} {1e6 * row.timing.seconds.median:10.1f} {row.gflops:9.0f} {row.gbytes:8.0f} "
-        f"{row.fraction:7.0%}{'*' if row.bound == 'flop' else ' '}  {row.error:7.0e} {row.tolerance:7.0e}"
-        + "  TASKS DIFFER" * (not row.same)
-        + "  WRONG" * wrong(row.error, row.tolerance),
-        flush=True,
-    )
-
-
-def show_library(row):
-    """cuDNN's line."""
-    precision = "tf32" if row.reduced else "float32"
-    if row.refused:
-        print(
-            f"{row.net:<18} cuDNN {row.kernel:<20} {precision:<9} refused: {row.refused}",
-            flush=True,
-        )
-    else:
-        print(
-            f"{row.net:<18} cuDNN {row.kernel:<20} {precision:<9} {1e6 * row.timing.seconds.median:10.1f} {'':28}{row.error:7.0e}",
-            flush=True,
-        )
-
-
-def show_whole(part):
-    """Lines of one workload."""
-    if "refused" in part:
-        print(f"{part['workload']}: FAILED: {part['refused']}", flush=True)
-        return
-    ms = {name: 1e3 * step["wall"]["median"] for name in ("eager", "graph") if (step := part[name])}
-    print(
-        f"{part['workload']}: "
-        + ", ".join(f"{name} {value:.3g} ms" for name, value in ms.items())
-        + (
-            f"; launching takes {', '.join(f'{share:.0%} {name}' for name, share in part['launching'].items())}"
-            if part["launching"]
-            else f"; no graph: {part['graph_refused']}"
-        )
-        + f"; product over gradient {part['product_over_gradient']:.2f}; float64 is {part['exact']:.0e} off",
-        flush=True,
-    )

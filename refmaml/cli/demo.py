@@ -1,12 +1,14 @@
-"""`refmaml demo`: four methods from one start; then each adapts to scripts that none of them saw."""
+"""`refmaml demo`: trains four methods from one start; each then adapts to unseen scripts."""
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from refmaml.cli import options
+from refmaml.cli.run_folder import lock_folder, new_folder, refuse_overwriting
 
-# What all share: small enough for a minute on two cores, where compiling other kernels would take half of it.
+# The configuration of all methods, small enough for a minute on two cores. Compiling other
+# kernels than the reference would take half of that.
 COMMON = {
     "data": "glyphs",
     "n_way": 5,
@@ -25,7 +27,7 @@ COMMON = {
     "seed": 0,
     "kernels": "reference",
 }
-# In the order of the table: {key: (title, what it does differently)}.
+# In the order of the table: {key: (title, options that differ from COMMON)}.
 CONTESTANTS = {
     "untrained": ("untrained", {"method": "maml", "steps": 0}),
     "erm": ("ERM", {"method": "erm"}),
@@ -51,10 +53,17 @@ CONTESTANTS = {
 # The longest first, so that no core waits for it at the end.
 STARTING_ORDER = ("maml", "reptile", "fomaml", "erm", "untrained")
 STEPS, EVAL_TASKS, EVAL_QUERY = 250, 400, 5
+TABLE, PICTURE, EXAMPLE = "demo.json", "demo.png", "task.png"
+FILES = (TABLE, PICTURE, EXAMPLE, *(f"{key}.csv" for key in CONTESTANTS))
 
 
 class Outcome(NamedTuple):
-    """What a contestant leaves: its learning curve, its Evaluation on held-out scripts, its training time."""
+    """The result of a contestant.
+
+    rows        its learning curve
+    evaluation  its Evaluation on held-out scripts
+    seconds     of training
+    """
 
     key: str
     title: str
@@ -69,7 +78,7 @@ def add(subparsers):
         "demo",
         help="see MAML, first-order MAML, Reptile and ERM learn to learn",
         description="Train four methods on printed characters from one start, then let "
-        "each net adapt to scripts it never saw. Leaves pictures, curves and figures.",
+        "each net adapt to unseen scripts. Leaves pictures, curves and results.",
     )
     options.add(p, ("out", "steps", "eval_tasks"))
     p.add_argument("--quiet", action="store_true", help="no progress, only the table")
@@ -77,44 +86,49 @@ def add(subparsers):
 
 
 def run(arguments):
-    """Train all, judge all, draw, print the table."""
+    """Train and evaluate all contestants, draw, print the table."""
+    given = {"steps": STEPS, "eval_tasks": EVAL_TASKS} | options.typed(arguments)
+    with ExitStack() as stack:
+        out = lock_folder(new_folder(given.get("out"), "demo"), stack)
+        refuse_overwriting(out, FILES, "the demo")
+        write_results(out, given, arguments.quiet)
+
+
+def write_results(out, given, quiet):
+    """Train and evaluate; write everything to the folder `out`."""
     from refmaml.cli import pictures, problem, report
     from refmaml.training import curve, files
 
-    given = {"out": "runs/demo", "steps": STEPS, "eval_tasks": EVAL_TASKS} | options.typed(
-        arguments
-    )
-    out = files.make_folder(given["out"])
-    # Here and not in the processes below, which would all draw the same fonts at once.
+    # Before the worker processes start: each of them would render the same fonts.
     train, test = (
         problem.make_tasks(configuration("maml", given), split) for split in ("train", "test")
     )
     print(f"train: {train}\ntest:  {test}", flush=True)
-    pictures.contact_sheet(out / "task.png", test.sample(1, k_query=EVAL_QUERY))
-    finished = {outcome.key: outcome for outcome in compete(given, arguments.quiet)}
+    pictures.contact_sheet(out / EXAMPLE, test.sample(1, k_query=EVAL_QUERY))
+    finished = {outcome.key: outcome for outcome in compete(given, quiet)}
     outcomes = [finished[key] for key in CONTESTANTS]
     for outcome in outcomes:
         curve.write_csv(out / f"{outcome.key}.csv", outcome.rows)
-    pictures.comparison(out / "demo.png", outcomes)
+    pictures.comparison(out / PICTURE, outcomes)
     files.write_json(
-        out / "demo.json",
+        out / TABLE,
         {
             "results": {o.key: summary(o) for o in outcomes},
             "configurations": {key: configuration(key, given) for key in CONTESTANTS},
             **report.circumstances(),
         },
     )
-    print(f"pictures, curves and figures are in {out}\n\n{table(outcomes)}")
+    print(f"pictures, curves and results are in {out}\n\n{table(outcomes)}")
 
 
 def configuration(key, given):
-    """All of a contestant's options."""
+    """All options of a contestant."""
     given = COMMON | {name: given[name] for name in ("steps", "eval_tasks")} | CONTESTANTS[key][1]
-    return options.settle(given) | {"steps": given["steps"]}  # which may be 0 here
+    return options.settle(given) | {"steps": given["steps"]}  # steps may be 0 here
 
 
 def compete(given, quiet):
-    """An Outcome for each contestant, in processes: as many at once as there are cores."""
+    """An Outcome for each contestant, each in a process; as many at once as there are cores."""
     from multiprocessing import get_context
 
     from refmaml.cli import report
@@ -125,14 +139,14 @@ def compete(given, quiet):
     ]
     with (
         one_thread_each(),
-        spawn.Pool(min(report.cores(), len(jobs)), prepare, (spawn.RLock(),)) as pool,
+        spawn.Pool(min(report.cores(), len(jobs)), initialise_worker, (spawn.RLock(),)) as pool,
     ):
-        return pool.starmap(compete_alone, jobs, chunksize=1)
+        return pool.starmap(run_contestant, jobs, chunksize=1)
 
 
 @contextmanager
 def one_thread_each():
-    """Processes started within compute with one thread each; more would fight over the cores."""
+    """A block in which new processes use one thread each, as there is one for each core."""
     names = [f"{library}_NUM_THREADS" for library in ("OPENBLAS", "OMP", "MKL", "NUMBA")]
     added = [name for name in names if name not in os.environ]
     os.environ.update(dict.fromkeys(added, "1"))
@@ -143,18 +157,23 @@ def one_thread_each():
             del os.environ[name]
 
 
-def prepare(lock):
-    """In a new process: bars take turns on the terminal, and Ctrl-C is the parent's business."""
+def initialise_worker(lock):
+    """In a new process: bars share a lock, and Ctrl-C is left to the parent."""
     import signal
 
-    from tqdm import tqdm
+    from refmaml.cli.streams import prepare_streams
+    from refmaml.progress import tqdm_installed
 
+    prepare_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tqdm.set_lock(lock)
+    if tqdm_installed():
+        from tqdm import tqdm
+
+        tqdm.set_lock(lock)
 
 
-def compete_alone(key, config, quiet, place):
-    """Train by one configuration, then adapt to held-out tasks as MAML does, whatever it was trained by."""
+def run_contestant(key, config, quiet, place):
+    """Train with one configuration; adapt to held-out tasks as MAML does, for every method."""
     from refmaml.cli import problem, report
     from refmaml.training import train
 
@@ -164,12 +183,12 @@ def compete_alone(key, config, quiet, place):
     with report.progress(config["steps"], quiet or not config["steps"], title, place) as show:
         now = train(recipe, start, steps=config["steps"], show=show)
     alike = config | COMMON | {"method": "maml", "k_query": EVAL_QUERY}
-    judge = problem.make_judge(alike, net, problem.make_method(alike), len(now.meta))
-    return Outcome(key, title, now.rows, judge(now.meta), now.seconds)
+    evaluator = problem.make_evaluator(alike, net, problem.make_method(alike), len(now.meta))
+    return Outcome(key, title, now.rows, evaluator(now.meta), now.seconds)
 
 
 def summary(outcome):
-    """An Outcome as JSON can hold it."""
+    """An Outcome as a JSON value."""
     from refmaml.cli import report
 
     training = {"steps": len(outcome.rows), "seconds": round(outcome.seconds, 3)}
@@ -177,7 +196,7 @@ def summary(outcome):
 
 
 def table(outcomes):
-    """Accuracies on held-out tasks with their intervals, aligned."""
+    """The printed table: accuracies on held-out tasks with their intervals."""
     tasks, width = len(outcomes[0].evaluation.values), max(len(o.title) for o in outcomes)
     head = (
         f"{tasks} tasks of held-out scripts, {COMMON['n_way']}-way {COMMON['k_shot']}-shot, "

@@ -1,15 +1,18 @@
-"""`refmaml doctor FILE.py:FUNCTION`: a verdict on somebody's meta-gradient, and the name of its mistake."""
+"""`refmaml doctor FILE.py:FUNCTION`: a verdict on a meta-gradient, and its mistake."""
 
 import importlib.util
+import shlex
 import sys
 from pathlib import Path
 
 from refmaml.cli import options, presets
 from refmaml.cli.kernels import kernel_set
+from refmaml.cli.outputs import check_outputs
 from refmaml.errors import ArgumentError, DataError, expect
+from refmaml.storage.atomic import atomic_write
 
-STATUS = {"right": 0, "wrong": 1, "inconclusive": 3}  # 2 is an error, as everywhere
-HOW = ("framework", "probes", "layout", "precision", "tol", "seed", "seconds", "kernels")
+STATUS = {"right": 0, "wrong": 1, "inconclusive": 3}  # 2 is an error, as in every command
+CHECK = ("framework", "probes", "layout", "precision", "tol", "seed", "seconds", "kernels")
 FILES = ("json", "markdown", "junit")
 METHOD = (
     "method",
@@ -42,10 +45,10 @@ def add(subparsers):
     """Register the command."""
     p = subparsers.add_parser(
         "doctor",
-        help="name the mistake in somebody's meta-gradient",
-        description="Calls FUNCTION(problem, params, batch), or FUNCTION(params, batch) with --net, on problems "
-        "whose meta-gradients are known, and names the mistake if there is one. Exit status 0: right, 1: wrong, 2: "
-        "no gradient that can be judged, 3: inconclusive.",
+        help="name the mistake in a meta-gradient",
+        description="Calls FUNCTION(problem, params, batch), or FUNCTION(params, batch) with --net, "
+        "on cases whose meta-gradients are known, and names the mistake if there is one. Exit "
+        "status 0: right, 1: wrong, 2: no gradient that can be judged, 3: inconclusive.",
     )
     p.add_argument(
         "function",
@@ -58,14 +61,14 @@ def add(subparsers):
         action="store_true",
         help="print the mistakes that are known for --method, and what to do about each",
     )
-    options.add(p, (*HOW, *FILES))
+    options.add(p, (*CHECK, *FILES))
     options.add(p.add_argument_group("what it is meant to compute"), METHOD)
-    options.add(p.add_argument_group("a net of your own, checked along with the probes"), NET)
+    options.add(p.add_argument_group("a net of your own, checked besides the built-in cases"), NET)
     p.set_defaults(func=run)
 
 
 def run(arguments):
-    """Load, check, print, write; the verdict's exit status."""
+    """Load, check, print, write; returns the verdict's exit status."""
     from refmaml.doctor import check_meta_gradient
 
     given = options.typed(arguments)
@@ -73,41 +76,46 @@ def run(arguments):
     if arguments.list:
         return print_dictionary(method, given.get("framework", "numpy"))
     expect(arguments.function is not None, "function", "FILE.py:FUNCTION", "nothing")
-    how = {name: given[name] for name in HOW if name in given} | {
-        "layout": layout(given.get("layout", []))
-    }
-    if "kernels" in how:
-        how["kernels"] = kernel_set(how["kernels"])
-    report = check_meta_gradient(load(arguments.function), method, net=net, **how)
-    report.about["again"] = "refmaml doctor " + " ".join(quoted(word) for word in again(arguments))
+    check_outputs(
+        {options.flag(name): given.get(name) for name in FILES},
+        {"the function's": arguments.function.rpartition(":")[0]},
+    )
+    check = {name: given[name] for name in CHECK if name in given}
+    check["layout"] = layout(given.get("layout", []))
+    if "kernels" in check:
+        check["kernels"] = kernel_set(check["kernels"])
+    report = check_meta_gradient(load(arguments.function), method, net=net, **check)
+    report.about["again"] = shlex.join(["refmaml", "doctor", *same_arguments(arguments)])
     print(report)
-    for name, text in (
-        ("json", report.to_json),
-        ("markdown", report.to_markdown),
-        ("junit", report.to_junit),
-    ):
-        write(given.get(name), text, options.flag(name))
+    texts = {"json": report.to_json, "markdown": report.to_markdown, "junit": report.to_junit}
+    for name, text in texts.items():
+        if name in given:
+            write(given[name], text(), options.flag(name))
     return STATUS[report.verdict]
 
 
 def print_dictionary(method, framework):
-    """Every known mistake of a method with its row, and what to do about it in a framework."""
+    """Print every known mistake of a method, with its row and its fix in a framework."""
     from refmaml.doctor.dictionary import dictionary
 
     for mistake in dictionary(method):
-        print(f"{mistake.row:>6}  {mistake.name}\n        {mistake.repair(framework)}")
+        print(f"{mistake.row:>6}  {mistake.name}\n        {mistake.fix_for(framework)}")
     return 0
 
 
 def method_and_net(given):
-    """The method, and the net where one is named: every other option at its method's own default, the loss a mean, all layers adapting."""
+    """The method, and the net where one is named, else None.
+
+    Every other option has the method's own default; the loss is a mean.
+    """
     from refmaml.cli import problem
 
+    name = given.get("method", presets.DEFAULTS["method"])
     config = (
         presets.DEFAULTS
         | {"loss_scale": "mean", "context": 5}
-        | presets.BY_METHOD[given.get("method", presets.DEFAULTS["method"])]
-        | {name: value for name, value in given.items() if name in (*METHOD, *NET)}
+        | presets.BY_METHOD[name]
+        | {key: value for key, value in given.items() if key in (*METHOD, *NET)}
     )
     if config["net"] == "two_layer_linear":
         config["data"] = "linear"
@@ -119,50 +127,40 @@ def method_and_net(given):
         "a net that the options describe",
         lambda: f"{', '.join(options.flag(n) for n in given if n in NET)} and no --net",
     )
-    method = problem.make_method(
-        config, {name: value for name, value in given.items() if name in METHOD}
-    )
+    method = problem.make_method(config, {key: given[key] for key in METHOD if key in given})
     if "net" not in given:
         return method, None
     return method, problem.make_net(config | {"kernels": "reference"})
 
 
 def load(text):
-    """The function FILE.py:FUNCTION names. Raises ArgumentError in one line where there is none."""
+    """The function in FILE.py:FUNCTION. Raises ArgumentError in one line if there is none."""
     file, colon, name = text.rpartition(":")
     expect(colon and file and name.isidentifier(), "function", "FILE.py:FUNCTION", repr(text))
+    found = getattr(imported(file), name, None)
+    got = f"{name!r}, which is not one"
+    if found is None:
+        got = f"{name!r}, which it does not have"
+    expect(callable(found), "function", f"a function in {file}", got)
+    return found
+
+
+def imported(file):
+    """The module in a file, imported as `python FILE.py` would: its folder is searched."""
     path = Path(file)
-    expect(
-        path.is_file(),
-        "function",
-        "a Python file",
-        lambda: f"{file}, which does not exist" if not path.exists() else f"{file}",
-    )
+    got = file if path.exists() else f"{file}, which does not exist"
+    expect(path.is_file(), "function", "a Python file", got)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     expect(spec is not None, "function", "a Python file, *.py", file)
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)
-    sys.path.insert(0, str(path.resolve().parent))  # as python FILE.py would find its neighbours
+    sys.path.insert(0, str(path.resolve().parent))
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a script's own sys.exit(0) is no verdict
-        raise ArgumentError(
-            f"function: expected {file} to import, got {type(error).__name__}: {error}".splitlines()[
-                0
-            ]
-        ) from error
-    found = getattr(module, name, None)
-    expect(
-        callable(found),
-        "function",
-        f"a function in {file}",
-        lambda: (
-            f"{name!r}, which is not one"
-            if found is not None
-            else f"{name!r}, which it does not have"
-        ),
-    )
-    return found
+        text = f"function: expected {file} to import, got {type(error).__name__}: {error}"
+        raise ArgumentError(text.splitlines()[0]) from error
+    return module
 
 
 def layout(pairs):
@@ -172,34 +170,24 @@ def layout(pairs):
     return dict(pair.rsplit("=", 1) for pair in pairs) or None
 
 
-def again(arguments):
-    """The words that would run the same check again: every option as it was typed, but for files."""
+def same_arguments(arguments):
+    """The words that repeat the check: every option as it was given, except for files."""
     words = [arguments.function]
     for name, value in vars(arguments).items():
-        if name in (*HOW, *METHOD, *NET):
-            typed = [options.flag(name), *(value if isinstance(value, list) else [value])]
-            words += switch(name, value) if isinstance(value, bool) else typed
-    return words
-
-
-def switch(name, value):
-    """--name or --no-name."""
-    return [options.flag(name) if value else options.flag(f"no_{name}")]
-
-
-def quoted(word):
-    """A word as a shell reads it back."""
-    import shlex
-
-    return shlex.quote(str(word))
+        if name not in (*CHECK, *METHOD, *NET):
+            continue
+        if isinstance(value, bool):
+            words.append(options.flag(name if value else f"no_{name}"))
+        else:
+            words += [options.flag(name), *(value if isinstance(value, list) else [value])]
+    return list(map(str, words))
 
 
 def write(path, text, option):
-    """The report as text into a file, where one is asked for."""
-    if path is None:
-        return
+    """Write the report into a file. Raises DataError in one line where that fails."""
     try:
-        Path(path).write_text(text(), encoding="utf-8")
+        with atomic_write(Path(path)) as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise DataError(
             f"{option}: expected a file that can be written, got {path}: {error.strerror}"

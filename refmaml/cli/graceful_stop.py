@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C, SIGTERM and a terminal that closes end a command at a point where nothing is lost."""
+"""Ctrl-C, SIGTERM and a closing terminal end a command at a point where nothing is lost."""
 
 import os
 import signal
@@ -7,25 +7,27 @@ from contextlib import suppress
 from refmaml.interrupts import signal_handler
 
 
-class Stopped(KeyboardInterrupt):
-    """The first signal that asked to stop; `signum` says which."""
+class StopRequested(KeyboardInterrupt):
+    """Raised by the first signal that asks to stop; `signum` is its number."""
 
     signum = signal.SIGINT
 
 
-def stopping(*said):
-    """A block in which the first signal that asks to stop raises Stopped(*said), and later ones only say that what it started, saving, is
-    not over yet."""
-    asked = []
+def stop_on_signal(*messages):
+    """A block in which the first signal raises StopRequested(*messages).
 
-    def hear(signum, frame):
-        asked.append(signum)
-        if len(asked) > 1:  # a handler must not print: it may have interrupted a print
-            with suppress(OSError):  # whoever reads may have been stopped by the same Ctrl-C
+    Later signals print only that saving is still going on.
+    """
+    received = []
+
+    def handle(signum, frame):
+        received.append(signum)
+        if len(received) > 1:  # no print: the signal may have interrupted one
+            with suppress(OSError):  # the reader may have been stopped by the same Ctrl-C
                 os.write(2, b"refmaml: still saving\n")
             return
-        stop = Stopped(*said)
+        stop = StopRequested(*messages)
         stop.signum = signum
         raise stop
 
-    return signal_handler(hear)
+    return signal_handler(handle)

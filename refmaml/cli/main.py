@@ -1,29 +1,31 @@
-"""`refmaml COMMAND ...`: finds the command, and turns what goes wrong into one line and an exit status."""
+"""`refmaml COMMAND ...`: runs one command; errors become one line and an exit status."""
 
 import argparse
 import os
 import signal
 import sys
+from contextlib import contextmanager
 from importlib import import_module
 
 from refmaml.cli import mpi
 from refmaml.cli.options import KINDS, flag
+from refmaml.cli.streams import prepare_streams
 from refmaml.errors import ArgumentError, RefmamlError
-from refmaml.log import say
+from refmaml.log import log
 from refmaml.version import __version__
 
-# Modules of this package, in the order of --help; add(subparsers) of each sets `func`: arguments -> status.
+# Modules of this package in the order of --help. Each has add(subparsers), which sets
+# `func`: arguments -> exit status.
 COMMANDS = ("verify", "train", "evaluate", "reproduce", "demo", "bench", "doctor", "golden")
-SHARED = ("train", "evaluate")  # commands that several ranks can do together
-FAILED, READER_GONE = 2, 141  # the latter as a shell reports SIGPIPE
-TOO_LARGE = (
-    "Maximum allowed",
-    "array is too big",
-)  # how NumPy's ValueErrors begin for an array that no memory could hold
+SHARED = ("train", "evaluate")  # commands whose work several ranks can share
+FAILED, BROKEN_PIPE = 2, 141  # a shell reports SIGPIPE as 141
+# How NumPy's ValueErrors begin for an array that no memory could hold.
+TOO_LARGE = ("Maximum allowed", "array is too big")
+QUIET = "REFMAML_QUIET"  # set to 1: kernels compile without messages
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, whose complaints are ArgumentErrors and whose options are not abbreviated."""
+    """argparse with ArgumentErrors, and without abbreviated options."""
 
     def __init__(self, **options):
         super().__init__(allow_abbrev=False, **options)
@@ -33,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(argv):
-    """The parser of the command that argv begins with, or of all of them where it begins with none."""
+    """The parser of the command that argv begins with; of all commands if it names none."""
     top = Parser(
         prog="refmaml", description="A hand-written reference for gradient-based meta-learning."
     )
@@ -45,82 +47,107 @@ def parser(argv):
 
 
 def main(argv=None):
-    """Run one command, alone or as one of several ranks; returns the exit status: 0, what the command says, or 2 after an error."""
+    """Run one command, alone or as one of several ranks.
+
+    Returns the exit status: 0, the status of the command, or 2 after an error.
+    """
+    prepare_streams()
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        ranks = mpi.launched()
+        ranks = mpi.detect_ranks()
     except ArgumentError as error:
-        if mpi.told(1) == 0:  # once is enough
-            say(f"refmaml: {error}")
+        if mpi.env_int(mpi.RANK) == 0:  # one rank reports it for all
+            log(f"refmaml: {error}")
         return FAILED
-    with mpi.watched(ranks), mpi.first_speaks(ranks):
-        return mpi.leave(ranks, attempt(argv, ranks))
+    with mpi.watched_ranks(ranks), mpi.silence_other_ranks(ranks):
+        return mpi.finalize(ranks, run_command(argv, ranks))
 
 
-def attempt(argv, ranks):
-    """The exit status of a command; what goes wrong as one line."""
+def run_command(argv, ranks):
+    """The exit status of a command. Errors are printed as one line."""
     try:
-        with ranks.together():
+        with ranks.shared_errors():
             arguments = parser(argv).parse_args(argv)
             mpi.refuse_ranks(ranks, argv[0], SHARED)
         arguments.ranks = ranks
-        status = arguments.func(arguments)
-        sys.stdout.flush()  # a reader who left is noticed here, not at exit
+        with quiet_kernels(getattr(arguments, "quiet", False)):
+            status = arguments.func(arguments)
+        sys.stdout.flush()  # a write error is found here, not at exit
         return status or 0
     except RefmamlError as error:
-        complain(ranks, as_typed(str(error)))
+        print_error(ranks, as_option(str(error)))
         return FAILED
     except MemoryError as error:
         return out_of_memory(error)
     except BrokenPipeError:
-        silence_stdout()
-        return READER_GONE
-    except (
-        OSError
-    ) as error:  # of a place that none of our own lines is about, as a full disk behind stdout
-        complain(
-            ranks,
-            f"{error.filename or 'stdout'}: expected a place to read from or write to, got {error.strerror or error}",
-        )
-        if error.filename is None:
-            silence_stdout()
-        return FAILED
+        discard_stdout()
+        return BROKEN_PIPE
+    except OSError as error:
+        return io_failure(ranks, error)
     except KeyboardInterrupt as stop:
-        say("; ".join(["refmaml: interrupted", *map(str, stop.args)]))
+        log("; ".join(["refmaml: interrupted", *map(str, stop.args)]))
         return 128 + getattr(stop, "signum", signal.SIGINT)  # as a shell reports it
     except Exception as error:
         if isinstance(error, ValueError) and str(error).startswith(TOO_LARGE):
             return out_of_memory(error)
-        if ranks.size > 1:  # above the traceback, which does not tell whose it is
-            complain(
+        if ranks.size > 1:  # above the traceback, which does not name the rank
+            print_error(
                 ranks,
-                f"{type(error).__name__}: {error}; this ends the run, checkpoints stay as they were saved",
+                f"{type(error).__name__}: {error}; "
+                "this ends the run, checkpoints stay as they were saved",
             )
         raise
 
 
-def silence_stdout():
-    """Nothing more to stdout, where it cannot be written: not what is flushed at exit either."""
+@contextmanager
+def quiet_kernels(quiet):
+    """A block in which this process and its workers compile kernels without messages."""
+    before = os.environ.get(QUIET)
+    if quiet:
+        os.environ[QUIET] = "1"
+    try:
+        yield
+    finally:
+        if quiet and before is None:
+            del os.environ[QUIET]
+        elif quiet:
+            os.environ[QUIET] = before
+
+
+def io_failure(ranks, error):
+    """Print an OSError that no other message covers (a full disk behind stdout); the status."""
+    print_error(
+        ranks,
+        f"{error.filename or 'stdout'}: expected a place to read from or write to, "
+        f"got {error.strerror or error}",
+    )
+    if error.filename is None:
+        discard_stdout()
+    return FAILED
+
+
+def discard_stdout():
+    """Send stdout to the null device, so that the flush at exit cannot fail too."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def out_of_memory(error):
-    """Say what could not be had; the exit status."""
-    say(f"refmaml: expected enough memory, got {(str(error) or 'none').splitlines()[0]}")
+    """Print which allocation failed; the exit status."""
+    log(f"refmaml: expected enough memory, got {(str(error) or 'none').splitlines()[0]}")
     return FAILED
 
 
-def complain(ranks, text):
-    """A line on stderr: by the first rank where all know, by the one that failed where only that one does."""
-    if ranks.agreed:
-        say(f"refmaml: {text}")
+def print_error(ranks, text):
+    """Print a line to stderr: rank 0 where all ranks have the error, else the rank that has it."""
+    if ranks.all_stop:
+        log(f"refmaml: {text}")
     else:
         print(
             f"refmaml: rank {ranks.rank} of {ranks.size}: {text}", file=sys.__stderr__, flush=True
         )
 
 
-def as_typed(message):
-    """An error about an argument that is an option, as the option: "inner_lr: ..." -> "--inner-lr: ..."."""
+def as_option(message):
+    """An error about an argument, with the option's name: "inner_lr: ..." -> "--inner-lr: ..."."""
     name, colon, rest = message.partition(":")
     return f"{flag(name)}{colon}{rest}" if name in KINDS else message

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refmaml.training.curve import INK, draw, save_figure, tidy
+from refmaml.training.plot import INK, apply_style, draw, save_figure
 
 COLORS = {
     "untrained": "#b5babf",
@@ -14,7 +14,7 @@ COLORS = {
 
 
 def comparison(path, outcomes):
-    """Bars of held-out accuracy with 95 % intervals, and the learning curves beside them."""
+    """Bars of held-out accuracy with 95 % intervals, and learning curves beside them."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
@@ -29,13 +29,13 @@ def comparison(path, outcomes):
         if o.rows:
             steps, accuracies = zip(*((row.step, row.accuracy) for row in o.rows), strict=True)
             draw(curves, steps, accuracies, COLORS[o.key], o.title)
-    tidy(bars, "accuracy on held-out scripts, adapted alike", "")
+    apply_style(bars, "accuracy on held-out scripts, adapted alike", "")
     bars.set_yticks(range(len(outcomes)), [o.title for o in outcomes])
     bars.set_xlim(0, 1.12 * max(o.evaluation.mean + o.evaluation.interval for o in outcomes) + 0.05)
     bars.invert_yaxis()
     bars.grid(visible=False)
     bars.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    tidy(curves, "meta-step", "query accuracy while training")
+    apply_style(curves, "meta-step", "query accuracy while training")
     curves.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     if curves.lines:
         curves.legend(frameon=False, fontsize=9, labelcolor=INK)
@@ -43,11 +43,11 @@ def comparison(path, outcomes):
 
 
 def contact_sheet(path, batch):
-    """A batch's first task: a row for each class, support pictures left of the line, query pictures right."""
+    """A batch's first task: a row for each class, support images left, query images right."""
     from matplotlib.figure import Figure
 
     sets = ((batch.x_support, batch.y_support), (batch.x_query, batch.y_query))
-    support, query = (rows_by_class(x[0], y[0]) for x, y in sets)
+    support, query = (by_class(x[0], y[0]) for x, y in sets)
     (ways, shots, H, W), queries = support.shape, query.shape[1]
     gap = W // 3
     sheet = np.zeros((ways * H, (shots + queries) * W + gap))
@@ -67,12 +67,12 @@ def contact_sheet(path, batch):
     save_figure(path, figure)
 
 
-def rows_by_class(x, y):
-    """Pictures (N, 1, H, W) with labels (N,), as many of each class: (classes, examples, H, W)."""
+def by_class(x, y):
+    """Images (N, 1, H, W) with labels (N,), equally many of each: (classes, examples, H, W)."""
     return np.stack([x[y == label, 0] for label in np.unique(y)])
 
 
-def tiled(pictures):
-    """(R, C, H, W) as one picture (R H, C W)."""
-    R, C, H, W = pictures.shape
-    return pictures.transpose(0, 2, 1, 3).reshape(R * H, C * W)
+def tiled(images):
+    """Images (R, C, H, W) as one image (R H, C W)."""
+    R, C, H, W = images.shape
+    return images.transpose(0, 2, 1, 3).reshape(R * H, C * W)

@@ -1,7 +1,10 @@
-"""What options are where nobody says: plain data.
+"""Default values of options: plain data.
 
-Later tables win: DEFAULTS, BY_DATA, BY_NET, BY_METHOD, PRESETS, and last the command line.
+Later tables override earlier ones: DEFAULTS, BY_DATA, BY_NET, BY_METHOD, PRESETS, and then
+the command line. BY_METHOD is part of the methods' table.
 """
+
+from refmaml.methods.table import TABLE
 
 IMAGES = ("glyphs", "omniglot")
 
@@ -60,6 +63,8 @@ DEFAULTS = {
     "eval_batch": None,
     "transductive": True,
 }
+# An option of one method that has no default above: the method's own default.
+DEFAULTS |= {name: None for entry in TABLE for name in entry.options if name not in DEFAULTS}
 
 # Where neither --steps nor --minutes is given.
 STEPS = 500
@@ -92,34 +97,7 @@ BY_NET = {
     "two_layer_linear": {},
 }
 
-BY_METHOD = {
-    "maml": {},
-    "fomaml": {},
-    "anil": {},
-    "fo-anil": {},
-    "meta-sgd": {},
-    "erm": {"frozen": None},
-    # Antoniou et al. 2019, their Omniglot configuration
-    "maml++": {"inner_steps": 5, "inner_lr": 0.1, "loss_scale": "mean"},
-    # Zintgraf et al. 2019, section 5.1
-    "cavia": {"inner_lr": 1.0, "loss_scale": "mean", "frozen": None},
-    # Rajeswaran et al. 2019, their Omniglot flags
-    "imaml": {"inner_steps": 16, "inner_lr": 0.1, "loss_scale": "mean", "frozen": None},
-    # Nichol et al. 2018, their 1-shot 5-way Omniglot flags
-    "reptile": {
-        "inner_steps": 5,
-        "inner_lr": 1e-3,
-        "inner_optimizer": "adam",
-        "inner_batch": 10,
-        "train_shots": 10,
-        "support_order": "shuffled",
-        "tasks": 5,
-        "optimizer": "sgd",
-        "lr": 1.0,
-        "schedule": "linear",
-        "frozen": None,
-    },
-}
+BY_METHOD = {entry.name: entry.defaults for entry in TABLE}
 
 PRESETS = {
     # finn/maml, main.py: --update_batch_size=1 --update_lr=0.4 --num_updates=1 --meta_batch_size=32;

@@ -1,58 +1,54 @@
-"""What a command tells people while it works, and what it leaves for machines."""
+"""Progress messages of a command, and the record of versions and machine in its results."""
 
-import platform
 import time
 from contextlib import contextmanager
 from math import isnan
-from pathlib import Path
 
 import numpy as np
 
 from refmaml.cli import mpi
-from refmaml.log import say
-from refmaml.progress import installed
-from refmaml.version import __version__
+from refmaml.environment import available_cores
+from refmaml.environment import circumstances as circumstances  # also as report.circumstances
+from refmaml.log import log
+from refmaml.progress import tqdm_installed
 
 SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_DRAWINGS, SECONDS_BETWEEN_FILES = 30, 0.1, 5
 
 
-class Growing:
-    """A file that is written anew as what it holds grows, now and then: whoever stops the command loses little of it.
+class PeriodicFile:
+    """A file that is rewritten every few seconds while its contents grow.
+
+    A command that is stopped loses little of it.
 
     write  writes the whole file
     """
 
     def __init__(self, write):
-        self.whole, self.written = write, time.perf_counter()
+        self.write, self.written = write, time.perf_counter()
 
-    def grown(self, now=False):
-        """There is more to write; now: at once."""
+    def changed(self, now=False):
+        """The contents have changed. The file is written if it is due, or if `now`."""
         if now or time.perf_counter() - self.written > SECONDS_BETWEEN_FILES:
-            self.whole()
+            self.write()
             self.written = time.perf_counter()
 
 
 @contextmanager
 def progress(steps, quiet, title="", place=0, done=0):
-    """A function to call with each Progress: a bar on a terminal, a line now and then elsewhere.
+    """A function to call with each Progress: a bar on a terminal, else a line now and then.
 
+    steps         the total; None: unknown
     quiet         show nothing
-    title, place  what to call the bar, and its line, where there are several
-    done          the steps of earlier processes, which say nothing of this one's speed
+    title, place  the bar's label and line, where there are several bars
+    done          steps of earlier processes, which do not count for the speed
     """
     if quiet:
         yield lambda now: None
-    elif mpi.shown_on_terminal() and installed():
+    elif mpi.shown_on_terminal() and tqdm_installed():
         from tqdm import tqdm
 
-        with tqdm(
-            total=steps,
-            initial=done,
-            unit="step",
-            dynamic_ncols=True,
-            desc=title or None,
-            position=place,
-        ) as bar:
+        options = {"unit": "step", "dynamic_ncols": True, "desc": title or None, "position": place}
+        with tqdm(total=steps, initial=done, **options) as bar:
             show = Bar(bar)
             yield show
             show.redraw()
@@ -61,7 +57,7 @@ def progress(steps, quiet, title="", place=0, done=0):
 
 
 class Bar:
-    """A bar that is drawn ten times a second at most: a step may take less than the drawing."""
+    """A bar that is drawn at most ten times a second: a step may take less than a drawing."""
 
     def __init__(self, bar):
         self.bar, self.now, self.last = bar, None, None
@@ -72,15 +68,15 @@ class Bar:
             self.redraw()
 
     def redraw(self):
-        """The newest step and its figures."""
+        """Show the newest step and its metrics."""
         self.last = time.monotonic()
         if self.now is not None:
             self.bar.n = self.now.step
-            self.bar.set_postfix_str(figures(self.now), refresh=True)
+            self.bar.set_postfix_str(metrics(self.now), refresh=True)
 
 
 class Lines:
-    """A line on stderr for the first step, and then every half minute."""
+    """A line on stderr for the first step, and then every SECONDS_BETWEEN_LINES."""
 
     def __init__(self, steps, title):
         self.title = f"{title}: " if title else ""
@@ -89,11 +85,11 @@ class Lines:
     def __call__(self, now):
         if self.last is None or time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
             self.last = time.monotonic()
-            say(f"{self.title}step {now.step}{self.total}, {now.seconds:.0f} s: {figures(now)}")
+            log(f"{self.title}step {now.step}{self.total}, {now.seconds:.0f} s: {metrics(now)}")
 
 
-def figures(now, over=20):
-    """Loss and accuracy, means over the last steps."""
+def metrics(now, over=20):
+    """Loss and accuracy as text, means over the last steps."""
     rows = now.curve[max(0, now.step - over) : now.step]
     loss, accuracy = (
         np.mean([getattr(row, name) for row in rows]) for name in ("loss", "accuracy")
@@ -102,7 +98,7 @@ def figures(now, over=20):
 
 
 def record(evaluation):
-    """An Evaluation as JSON can hold it."""
+    """An Evaluation as a JSON value."""
     return {
         evaluation.quantity: evaluation.mean,
         "interval": evaluation.interval,
@@ -110,27 +106,6 @@ def record(evaluation):
     }
 
 
-def circumstances():
-    """What a result was computed with, and where."""
-    versions = {
-        "refmaml": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }
-    machine = {"system": platform.system(), "processor": processor(), "cores": cores()}
-    return {"versions": versions, "machine": machine}
-
-
 def cores():
     """How many processors this process may use."""
-    return len(mpi.cores())
-
-
-def processor():
-    """The processor's name, as far as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return len(available_cores())

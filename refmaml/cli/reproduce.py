@@ -1,4 +1,4 @@
-"""`refmaml reproduce omniglot`: published numbers, run again in one harness, and the table that comes of it."""
+"""`refmaml reproduce omniglot`: runs published results again and writes their table."""
 
 import re
 import shlex
@@ -8,12 +8,13 @@ from pathlib import Path
 
 from refmaml.cli import options
 from refmaml.errors import ArgumentError, NonFiniteError, RefmamlError, expect
-from refmaml.log import say
+from refmaml.log import log
 
 TABLE = "table"  # .md, .json, .png
-ABOUT = (
-    "Trains the cells of the Omniglot table one after another, each from where it is, and judges them on held-out characters. What is "
-    "not finished when the time is up says so in the table, and the same command goes on with it."
+DESCRIPTION = (
+    "Trains the cells of the Omniglot table one after another, each from its last checkpoint, "
+    "and evaluates them on held-out characters. The table marks a cell that is not finished "
+    "when the time is up, and the same command resumes it."
 )
 
 
@@ -22,51 +23,46 @@ def add(subparsers):
     from refmaml.cli.omniglot.protocols import COLUMNS, PROTOCOLS, ROWS
 
     p = subparsers.add_parser(
-        "reproduce", help="run published results again, and write the table", description=ABOUT
+        "reproduce",
+        help="run published results again, and write the table",
+        description=DESCRIPTION,
     )
     p.add_argument("what", choices=("omniglot",), help="which results")
-    p.add_argument(
-        "--rows",
-        nargs="+",
-        choices=tuple(ROWS),
-        default=tuple(ROWS),
-        metavar="ROW",
-        help=f"some of {', '.join(ROWS)}",
-    )
-    p.add_argument(
-        "--columns",
-        nargs="+",
-        choices=tuple(COLUMNS),
-        default=("5w1s",),
-        metavar="COLUMN",
-        help=f"some of {', '.join(COLUMNS)} (default 5w1s)",
-    )
-    p.add_argument(
-        "--protocols",
-        nargs="+",
-        choices=tuple(PROTOCOLS),
-        default=tuple(PROTOCOLS),
-        metavar="PROTOCOL",
-        help=f"some of {', '.join(PROTOCOLS)}",
-    )
+    add_choice(p, "rows", ROWS, tuple(ROWS))
+    add_choice(p, "columns", COLUMNS, ("5w1s",), " (default 5w1s)")
+    add_choice(p, "protocols", PROTOCOLS, tuple(PROTOCOLS))
     p.add_argument(
         "--budget",
         metavar="TIME",
-        help="time for training, as 2h, 90m, 1h30m or 20s; judging comes on top (default: no limit)",
+        help="time for training, as 2h, 90m, 1h30m or 20s, without evaluation (default: no limit)",
     )
-    p.add_argument("--table", metavar="PATH", help="where the table goes (default: --out)")
+    p.add_argument("--table", metavar="PATH", help="the folder of the table (default: --out)")
     p.add_argument(
-        "--list", action="store_true", help="show how far each cell is, and train nothing"
+        "--list", action="store_true", help="print the state of each cell, and train nothing"
     )
     p.add_argument("--quiet", action="store_true", help="no progress, only the table")
     options.add(p, ("out", "data_root", "download"))
     p.set_defaults(func=run)
 
 
+def add_choice(parser, name, values, default, note=""):
+    """Add an option that takes some of `values`."""
+    parser.add_argument(
+        f"--{name}",
+        nargs="+",
+        choices=tuple(values),
+        default=default,
+        metavar=name.removesuffix("s").upper(),
+        help=f"some of {', '.join(values)}{note}",
+    )
+
+
 def run(arguments):
-    """Train, judge, and write the table after every cell. One cell's trouble is said and does not keep the others; then the status is 2."""
+    """Train, evaluate, and write the table after every cell.
+
+    An error in one cell is printed, and the other cells go on; the status is then 2.
+    """
     from refmaml.cli import problem
-    from refmaml.cli.graceful_stop import stopping
     from refmaml.cli.omniglot import cells
 
     given = options.typed(arguments)
@@ -77,92 +73,82 @@ def run(arguments):
         for c in arguments.columns
         for r in arguments.rows
     ]
-    left, troubles = float("inf") if arguments.budget is None else seconds(arguments.budget), []
+    left = float("inf") if arguments.budget is None else seconds(arguments.budget)
     if arguments.list:
-        return print("\n".join(standing(cell) for cell in chosen))
-    where = {name: given[name] for name in ("data_root", "download") if name in given}
-    expect("data_root" in where, "--data-root", "the folder that holds Omniglot", "nothing")
-    problem.make_tasks(
-        chosen[0].configuration, "train", **where
-    )  # what no cell can do without is missing at once
-    table = Path(arguments.table or out)
+        return print("\n".join(state_line(cell) for cell in chosen))
+    place = {name: given[name] for name in ("data_root", "download") if name in given}
+    expect("data_root" in place, "--data-root", "the folder that holds Omniglot", "nothing")
+    # Data that every cell needs and that is missing is an error at once.
+    problem.make_tasks(chosen[0].configuration, "train", **place)
+    errors, table, command = [], Path(arguments.table or out), resume_command(arguments, given)
     for cell in chosen:
-        with told(troubles, RefmamlError):
-            now, started = cell.so_far(), time.monotonic()
-            if left > 0 and not (now and cells.done(cell.configuration, now)):
-                with told(troubles, NonFiniteError):  # what there was before it diverged is judged
-                    cells.go_on(cell, left / 60, where, again(arguments, given), arguments.quiet)
-                now, left = cell.so_far(), left - (time.monotonic() - started)
-            if now and now.step:
-                with stopping(f"to go on: {again(arguments, given)}"):
-                    cells.publish(cell, now, cells.judge(cell, now, where), table)
-                    write_table(table)
-    print(
-        (table / f"{TABLE}.md").read_text()
-        if (table / f"{TABLE}.md").exists()
-        else "Nothing was run yet."
-    )
-    return 2 if troubles else 0
+        with collected(errors, RefmamlError):
+            left = run_cell(cell, left, place, table, command, arguments.quiet, errors)
+    written = table / f"{TABLE}.md"
+    print(written.read_text() if written.exists() else "Nothing was run yet.")
+    return 2 if errors else 0
+
+
+def run_cell(cell, left, place, table, command, quiet, errors):
+    """Train one cell for at most `left` seconds, evaluate it, write the table.
+
+    Returns the seconds that are left. A cell that diverges is evaluated at its last
+    checkpoint; the error goes into `errors`.
+    """
+    from refmaml.cli.graceful_stop import stop_on_signal
+    from refmaml.cli.omniglot import cells
+
+    now, started = cell.progress(), time.monotonic()
+    if left > 0 and not (now and cells.is_finished(cell.configuration, now)):
+        with collected(errors, NonFiniteError):
+            cells.resume(cell, left / 60, place, command, quiet)
+        now, left = cell.progress(), left - (time.monotonic() - started)
+    if now and now.step:
+        with stop_on_signal(f"to go on: {command}"):
+            cells.publish(cell, now, cells.evaluate_cell(cell, now, place), table)
+            write_table(table)
+    return left
 
 
 @contextmanager
-def told(troubles, kind):
-    """A block whose errors of a kind are said, and put into `troubles`."""
+def collected(errors, kind):
+    """A block whose errors of a kind are printed and appended to `errors`."""
     try:
         yield
     except kind as error:
-        say(f"refmaml: {error}")
-        troubles.append(error)
+        log(f"refmaml: {error}")
+        errors.append(error)
 
 
-def again(arguments, given):
-    """The command as it was typed, for who wants to go on."""
-    several = [
-        word
-        for name in ("protocols", "columns", "rows")
-        for word in (f"--{name}", *getattr(arguments, name))
-    ]
-    single = {
-        **{options.flag(name): given[name] for name in ("out", "data_root") if name in given},
-        **{
-            f"--{name}": getattr(arguments, name)
-            for name in ("table", "budget")
-            if getattr(arguments, name)
-        },
-    }
-    alone = [
-        f"--{name}"
-        for name, typed in (("download", "download" in given), ("quiet", arguments.quiet))
-        if typed
-    ]
-    return shlex.join(
-        [
-            "refmaml",
-            "reproduce",
-            "omniglot",
-            *several,
-            *(word for pair in single.items() for word in pair),
-            *alone,
-        ]
-    )
+def resume_command(arguments, given):
+    """The command as it was typed, which resumes the work."""
+    words = ["refmaml", "reproduce", "omniglot"]
+    for name in ("protocols", "columns", "rows"):
+        words += [f"--{name}", *getattr(arguments, name)]
+    for name in ("out", "data_root"):
+        words += [options.flag(name), given[name]] if name in given else []
+    for name in ("table", "budget"):
+        value = getattr(arguments, name)
+        words += [f"--{name}", value] if value else []
+    words += ["--download"] if "download" in given else []
+    words += ["--quiet"] if arguments.quiet else []
+    return shlex.join(words)
 
 
-def standing(cell):
-    """One line: how far a cell is, and what it was worth when it was last judged."""
+def state_line(cell):
+    """One line: the progress of a cell, and its last result."""
     from refmaml.cli.omniglot import cells, table
 
-    now, result, config = cell.so_far(), cell.result(), cell.configuration
+    now, result, config = cell.progress(), cell.result(), cell.configuration
     end = f"{config['steps']:,} steps" if config["steps"] else f"{config['minutes']:.0f} minutes"
-    far = (
-        "not begun"
-        if now is None
-        else "finished"
-        if cells.done(config, now)
-        else f"step {now.step:,}, {now.seconds / 60:.0f} minutes"
-    )
-    return f"{cell.title} ({end}): {far}" + (
-        f"; at step {result['steps']:,}: {table.entry(result)}" if result else ""
-    )
+    if now is None:
+        state = "not begun"
+    elif cells.is_finished(config, now):
+        state = "finished"
+    else:
+        state = f"step {now.step:,}, {now.seconds / 60:.0f} minutes"
+    measured = f"; at step {result['steps']:,}: {table.entry(result)}" if result else ""
+    return f"{cell.title} ({end}): {state}{measured}"
 
 
 def write_table(folder):

@@ -1,10 +1,10 @@
-"""The folder of a training run: one process at a time writes to it, and nothing in it is ever half there."""
+"""The folder of a training run: one process writes to it, and every file in it is complete."""
 
 import os
 from pathlib import Path
 
 from refmaml.errors import DataError, expect
-from refmaml.log import say
+from refmaml.log import log
 from refmaml.storage.locks import is_ours, sole_writer
 
 CHECKPOINT, CURVE, PICTURE = "checkpoint.npz", "curve.csv", "curve.png"
@@ -12,104 +12,136 @@ CONFIG, RESULT = "config.json", "result.json"
 
 
 class RunFolder:
-    """What a run leaves, at `path`: its checkpoint, curve, configuration, picture and result.
+    """The files of a run at `path`: checkpoint, curve, configuration, picture, result.
 
-    kept  the step of the checkpoint that lies there, None as long as this process has neither read nor written one
-    seen  the newest Progress there is, saved or not
+    saved_step  the step of the checkpoint there; None before this process read or wrote one
+    latest      the newest Progress, saved or not
     """
 
-    def __init__(self, path, config, kept=None):
-        self.path, self.config, self.kept, self.seen = path, config, kept, None
+    def __init__(self, path, config, saved_step=None):
+        self.path, self.config, self.saved_step, self.latest = path, config, saved_step, None
 
     def save(self, now):
-        """What a later process needs, and what people like to look at meanwhile. Raises DataError, saying what is there still."""
+        """Write checkpoint, curve and configuration.
+
+        Raises DataError, which names the checkpoint that is still there.
+        """
         from refmaml.training import checkpoint, files
 
-        self.seen = now
+        self.latest = now
         if not is_ours(self.path):
             raise DataError(
-                f"{self.path}: expected the folder this run began in, got one that was removed, or that another process took"
+                f"{self.path}: expected the folder this run began in, "
+                "got one that was removed, or that another process took"
             )
         try:
             checkpoint.save(self.path / CHECKPOINT, now, self.config)
-            self.kept = now.step
+            self.saved_step = now.step
             self.write_curve()
             files.write_json(self.path / CONFIG, self.config)
         except DataError as error:
-            if self.kept is None:
+            if self.saved_step is None:
                 raise
             raise DataError(
-                f"{error}; the checkpoint of step {self.kept} is there still"
+                f"{error}; the checkpoint of step {self.saved_step} is there still"
             ) from error
 
     def write_curve(self):
-        """The curve so far, as a table."""
+        """Write the curve so far as a table."""
         from refmaml.training import curve
 
-        curve.write_csv(self.path / CURVE, self.seen.rows)
+        curve.write_csv(self.path / CURVE, self.latest.rows)
 
     def draw_curve(self, held_out=()):
-        """The curve so far, as a picture, and (step, Evaluation) of evaluations."""
-        from refmaml.training import curve
+        """Draw the curve so far, and (step, Evaluation) of evaluations."""
+        from refmaml.training import plot
 
-        curve.write_png(self.path / PICTURE, self.seen.rows, titled(self.config), held_out)
+        plot.write_png(self.path / PICTURE, self.latest.rows, run_title(self.config), held_out)
 
-    def trouble(self, error):
-        """Say that a save on the way failed; the next is tried in its time."""
-        say(f"refmaml: {error}; training goes on, and saving is tried again")
+    def report_save_error(self, error):
+        """Report a periodic save that failed; the next one is at its usual time."""
+        log(f"refmaml: {error}; training continues, and saving is tried again")
 
     def diverged(self, error):
-        """Leave the curve up to the step that overflowed, and the checkpoint as it is; the error with that said."""
+        """Write the curve up to the step that overflowed; the checkpoint stays.
+
+        Returns the error with that added.
+        """
         try:
             self.write_curve()
             self.draw_curve()
-            curve = f"the curve goes to step {self.seen.step}"
-        except DataError as trouble:
-            curve = str(trouble)
+            curve = f"the curve goes to step {self.latest.step}"
+        except DataError as write_error:
+            curve = str(write_error)
         return type(error)(
-            f"{error}; {self.path / CHECKPOINT} is as it was after step {self.kept}, {curve}"
+            f"{error}; {self.path / CHECKPOINT} is as it was after step {self.saved_step}, {curve}"
         )
 
 
-def titled(config):
-    """What a run is called."""
+class NullRunFolder(RunFolder):
+    """The RunFolder of ranks other than the first, which write nothing."""
+
+    def save(self, now):
+        self.latest = now
+
+    def write_curve(self):
+        """Write nothing."""
+
+    draw_curve = write_curve
+
+    def diverged(self, error):
+        return error
+
+
+def run_title(config):
+    """A run's title: "METHOD on DATA"."""
     return f"{config['method']} on {config['data']}"
 
 
-def new_folder(given, config):
-    """A folder for a new run: --out, or one of a telling name that nobody has. Raises DataError and ArgumentError."""
+def new_folder(out, name):
+    """The folder `out`; if that is None, a new folder runs/NAME or runs/NAME-2, ...
+
+    Raises DataError where it cannot be written.
+    """
     from refmaml.training.files import make_folder
 
-    if "out" in given:
-        return make_folder(given["out"])
-    name, number = f"{config['data']}-{config['method']}", 1
+    if out is not None:
+        return make_folder(out)
+    number = 1
     while True:
+        path = Path("runs") / (name if number == 1 else f"{name}-{number}")
         try:
-            return make_folder(
-                Path("runs") / (name if number == 1 else f"{name}-{number}"), new=True
-            )
+            return make_folder(path, new=True)
         except FileExistsError:
             number += 1
 
 
 def refuse_finished(folder):
-    """Raise ArgumentError where a run lies in the folder already, or a file that a run would write over."""
+    """Raise ArgumentError where the folder has a run, or a file that a run would overwrite."""
     expect(
         not os.path.exists(folder / CHECKPOINT),
         "--out",
         "a folder without a checkpoint, or --resume beside it",
         folder,
     )
-    there = [name for name in (CONFIG, RESULT) if os.path.isfile(folder / name)]
+    refuse_overwriting(folder, (CONFIG, RESULT), "a run")
+
+
+def refuse_overwriting(folder, names, writer):
+    """Raise ArgumentError where the folder has one of the files that `writer` would overwrite."""
+    existing = [name for name in names if os.path.isfile(folder / name)]
     expect(
-        not there,
+        not existing,
         "--out",
-        "a folder that a run does not write over",
-        f"{folder} with a {there and there[0]}",
+        f"a folder in which {writer} overwrites nothing",
+        lambda: f"{folder} with a {existing[0]}",
     )
 
 
-def claimed(folder, stack):
-    """The folder, ours until the ExitStack `stack` closes. Raises DataError where another process is writing to it."""
+def lock_folder(folder, stack):
+    """The folder, locked for this process until the ExitStack `stack` closes.
+
+    Raises DataError where another process is writing to it.
+    """
     stack.enter_context(sole_writer(folder))
     return folder

@@ -6,20 +6,34 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from refmaml.cli import mpi, options
+from refmaml.cli.outputs import check_outputs
 from refmaml.cli.run_folder import (
     CHECKPOINT,
     PICTURE,
     RESULT,
+    NullRunFolder,
     RunFolder,
-    claimed,
+    lock_folder,
     new_folder,
     refuse_finished,
-    titled,
+    run_title,
 )
 from refmaml.errors import ArgumentError, NonFiniteError, expect
 
-# What may be said anew on --resume: how far to go, and nothing that changes the steps themselves.
-ANEW = ("steps", "minutes", "chunk", *options.SAVED["evaluation"])
+# Options that --resume may change: how long to train, and nothing that changes the steps.
+CHANGEABLE = ("steps", "minutes", "chunk", *options.SAVED["evaluation"])
+RUN_OPTIONS = (
+    "out",
+    "preset",
+    "config",
+    "data_root",
+    "download",
+    "save_every",
+    "plot",
+    "tensorboard",
+    "recompute",
+    "threads",
+)
 
 
 def add(subparsers):
@@ -30,22 +44,8 @@ def add(subparsers):
         description="Meta-train a net; leave its "
         "checkpoint, learning curve and held-out result in a folder.",
     )
-    options.add(
-        p.add_argument_group("run"),
-        (
-            "out",
-            "preset",
-            "config",
-            "data_root",
-            "download",
-            "save_every",
-            "plot",
-            "tensorboard",
-            "recompute",
-            "threads",
-        ),
-    )
-    p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    options.add(p.add_argument_group("run"), RUN_OPTIONS)
+    p.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     p.add_argument("--quiet", action="store_true", help="no progress, only the result")
     for title, group in options.SAVED.items():
         options.add(p.add_argument_group(title), group)
@@ -53,193 +53,204 @@ def add(subparsers):
 
 
 def run(arguments):
-    """Train, evaluate, write everything down: on every rank, but for the writing."""
+    """Train and evaluate on every rank; rank 0 writes the files."""
     ranks = arguments.ranks
-    with ranks.together():
+    with ranks.shared_errors():
         given = options.typed(arguments)
     from refmaml.cli import problem
 
     with ExitStack() as stack:
-        now, config, folder = ranks.from_first(
-            lambda: begun(given, stack) if arguments.resume else (None, options.settle(given), None)
+        now, config, path = ranks.from_rank_0(
+            lambda: (
+                open_run(given, stack) if arguments.resume else (None, options.settle(given), None)
+            )
         )
-        recipe, start, judge = prepared(ranks, given, config)
+        recipe, start, evaluator = prepare(ranks, given, config, now)
         now = now or start
-        kept, monitors = NullRunFolder(folder, config), []
-        with ranks.together():
-            problem.check_fits(now, start, CHECKPOINT)
+        folder, monitors = NullRunFolder(path, config), []
+        with ranks.shared_errors():
+            problem.check_vectors(now, start, CHECKPOINT)
             if ranks.rank == 0:
-                kept, monitors = opened(folder, given, config, now, arguments.resume, stack)
-        result = trained(
-            kept,
+                folder = create_folder(path, given, config, now, arguments.resume, stack)
+                monitors = open_monitors(folder, now, given, stack)
+                folder.save(now)
+        result = train_then(
+            folder,
             recipe,
             now,
-            judge,
-            again(kept, ranks, given),
+            evaluator,
+            resume_command(folder, ranks, given),
             minutes=config["minutes"],
             quiet=arguments.quiet,
             monitors=monitors,
             save_every=given.get("save_every", 60.0),
         )
         if ranks.rank == 0:
-            conclude(kept, result, monitors)
+            conclude(folder, result, monitors)
 
 
-def prepared(ranks, given, config):
-    """(Recipe, the Progress at step 0, what turns meta-parameters into an Evaluation)."""
+def prepare(ranks, given, config, now):
+    """(Recipe, the Progress at step 0, a function meta-parameters -> Evaluation).
+
+    now  the Progress of a checkpoint, whose size is checked before anything is allocated;
+         None for a new run
+    """
     from refmaml.cli import problem
     from refmaml.training.monitor import require_tensorboardx
 
-    where = {name: given[name] for name in ("data_root", "download") if name in given}
-    with ranks.together():
-        options.refuse_strays(given, config)
+    place = {name: given[name] for name in ("data_root", "download") if name in given}
+    with ranks.shared_errors():
+        options.refuse_unused(given, config)
         if "tensorboard" in given:
             require_tensorboardx()
-    threads = mpi.share_of_machine(ranks, config["kernels"], given.get("threads"))
-    with ranks.together(), ranks.first_before_others():
+        problem.check_sizes(config, config["tasks"], now, CHECKPOINT)
+    threads = mpi.assign_resources(ranks, config["kernels"], given.get("threads"))
+    with ranks.shared_errors(), ranks.local_rank_0_first():
         method, net = problem.make_method(config, given), problem.make_net(config, threads)
-        recipe = problem.make_recipe(
-            config, net, method, problem.make_tasks(config, "train", **where), ranks
-        )
+        tasks = problem.make_tasks(config, "train", **place)
+        recipe = problem.make_recipe(config, net, method, tasks, ranks)
         start = recipe.start(net.init(config["seed"], config["dtype"]))
-        return (
-            recipe,
-            start,
-            problem.make_judge(config, net, method, len(start.meta), ranks=ranks, **where),
-        )
+        size = len(start.meta)
+        evaluator = problem.make_evaluator(config, net, method, size, ranks=ranks, **place)
+        return recipe, start, evaluator
 
 
-def begun(given, stack):
-    """(Progress, configuration, folder) of the run to go on with, which no other process is in."""
+def open_run(given, stack):
+    """(Progress, configuration, folder) of the run to resume, locked for this process."""
     expect(
         "out" in given, "--out", "the folder of the run to go on with, beside --resume", "nothing"
     )
     from refmaml.training.files import make_folder
 
     folder = Path(given["out"])
-    if os.path.exists(folder / CHECKPOINT):  # False for what no file system could hold, too
-        claimed(make_folder(folder), stack)
-    return *resumed(given, folder / CHECKPOINT), folder
+    # os.path: False for a name that no file system could hold, where Path raises.
+    if os.path.exists(folder / CHECKPOINT):
+        lock_folder(make_folder(folder), stack)
+    return *load_run(given, folder / CHECKPOINT), folder
 
 
-class NullRunFolder(RunFolder):
-    """The folder of a run to the ranks that leave the writing to the first."""
+def load_run(given, path):
+    """(Progress, configuration) to resume from.
 
-    def save(self, now):
-        self.seen = now
+    Raises DataError; ArgumentError for an option that contradicts the checkpoint.
+    """
+    from refmaml.training import checkpoint
 
-    def write_curve(self):
-        """Nothing."""
-
-    draw_curve = write_curve
-
-    def diverged(self, error):
-        return error
-
-
-def opened(folder, given, config, now, resume, stack):
-    """(The run's folder, ours until the ExitStack `stack` closes, what looks on), after a first save, which is the last of what may fail:
-    what cannot be written is said before any work, and then nothing is in the way of who tries again."""
-    if folder is None:
-        folder = claimed(new_folder(given, config), stack)
-        refuse_finished(folder)
-    kept = RunFolder(folder, config, now.step if resume else None)
-    monitors = watching(kept, now, given, stack)
-    kept.save(now)
-    return kept, monitors
+    now, saved = checkpoint.load(path)
+    saved, given = options.reread(saved), options.with_files(given)
+    for name, value in given.items():
+        fixed = name not in CHANGEABLE or (name == "steps" and saved["schedule"] != "constant")
+        if name in saved and fixed and value != saved[name]:
+            raise ArgumentError(
+                f"{options.flag(name)}: expected {saved[name]} as in {path}, got {value}"
+            )
+    return now, saved | {name: given[name] for name in CHANGEABLE if name in given}
 
 
-def watching(kept, now, given, stack):
-    """The monitors that were asked for, open until the ExitStack `stack` closes. Raises DataError."""
+def create_folder(path, given, config, now, resume, stack):
+    """The RunFolder, locked until the ExitStack `stack` closes. Raises DataError.
+
+    With its first save, everything that may fail has been tried before the work begins.
+    """
+    if path is None:
+        name = f"{config['data']}-{config['method']}"
+        path = lock_folder(new_folder(given.get("out"), name), stack)
+        refuse_finished(path)
+    return RunFolder(path, config, now.step if resume else None)
+
+
+def open_monitors(folder, now, given, stack):
+    """The monitors of --plot and --tensorboard, open until the ExitStack `stack` closes.
+
+    Raises ArgumentError, DataError.
+    """
     from refmaml.training.monitor import Events, Picture
 
     monitors = []
     if "plot" in given:
-        monitors.append(
-            Picture(Path(given["plot"] or kept.path / PICTURE), titled(kept.config), now)
-        )
+        path = Path(given["plot"] or folder.path / PICTURE)
+        inputs = {"--config": given.get("config")}
+        check_outputs({"--plot": path}, inputs | {"the checkpoint": folder.path / CHECKPOINT})
+        monitors.append(Picture(path, run_title(folder.config), now))
     if "tensorboard" in given:
         monitors.append(Events(given["tensorboard"], now))
         stack.callback(monitors[-1].close)
     return monitors
 
 
-def trained(
-    kept, recipe, now, then, again, *, minutes, quiet=False, title="", monitors=(), save_every=60.0
+def train_then(
+    folder,
+    recipe,
+    now,
+    then,
+    command,
+    *,
+    minutes,
+    quiet=False,
+    title="",
+    monitors=(),
+    save_every=60.0,
 ):
-    """Meta-steps from `now` to the run's end or so many minutes in all; returns then(the meta-parameters).
+    """Train from `now` to the run's end, or `minutes` in all; return then(meta-parameters).
 
-    again  the command that goes on, for who stops the run; diverging, it says what is left
+    command  the command that resumes the run; printed when a signal stops it
+    Raises NonFiniteError, which names the files that are left, where training diverges.
     """
     from refmaml.cli import report
-    from refmaml.cli.graceful_stop import stopping
+    from refmaml.cli.graceful_stop import stop_on_signal
     from refmaml.training import train
 
-    steps, ranks = kept.config["steps"], recipe.ranks
-    with stopping():
+    steps, ranks = folder.config["steps"], recipe.ranks
+    with stop_on_signal():
         try:
             with (
                 report.progress(steps, quiet or ranks.rank > 0, title, done=now.step) as show,
-                ranks.interruptible(),
+                ranks.deferred_signals(),
             ):
 
-                def see(now):
-                    kept.seen = now
-                    for look in (show, *monitors):
-                        look(now)
+                def update(now):
+                    folder.latest = now
+                    for monitor in (show, *monitors):
+                        monitor(now)
 
                 train(
                     recipe,
                     now,
                     steps=steps,
                     minutes=minutes,
-                    show=see,
-                    save=kept.save,
+                    show=update,
+                    save=folder.save,
                     save_every=save_every,
-                    trouble=kept.trouble,
+                    on_save_error=folder.report_save_error,
                 )
-            kept.draw_curve()
-            return then(kept.seen.meta)
+            folder.draw_curve()
+            return then(folder.latest.meta)
         except NonFiniteError as error:
-            raise kept.diverged(error) from None
+            raise folder.diverged(error) from None
         except KeyboardInterrupt as stop:
-            stop.args = (f"saved; to go on: {again}",)
+            stop.args = (f"saved; to go on: {command}",)
             raise
 
 
-def again(kept, ranks, given):
-    """The command that goes on with a run."""
+def resume_command(folder, ranks, given):
+    """The command that resumes a run."""
     place = ["--data-root", given["data_root"]] if "data_root" in given else []
-    return f"{mpi.program(ranks)} train --resume --out {shlex.join([str(kept.path), *place])}"
+    words = shlex.join([str(folder.path), *place])
+    return f"{mpi.launch_command(ranks)} train --resume --out {words}"
 
 
-def resumed(given, path):
-    """(Progress, configuration) to go on from. Raises DataError, ArgumentError for a contradicting option."""
-    from refmaml.training import checkpoint
-
-    now, saved = checkpoint.load(path)
-    saved, given = options.reread(saved), options.asked(given)
-    for name, value in given.items():
-        fixed = name not in ANEW or (name == "steps" and saved["schedule"] != "constant")
-        if name in saved and fixed and value != saved[name]:
-            raise ArgumentError(
-                f"{options.flag(name)}: expected {saved[name]} as in {path}, got {value}"
-            )
-    return now, saved | {name: given[name] for name in ANEW if name in given}
-
-
-def conclude(kept, result, monitors):
-    """The held-out result with all that it depends on, the same in the pictures, and one line for people."""
+def conclude(folder, result, monitors):
+    """Write and draw the held-out result, and print it in one line."""
     from refmaml.cli import report
     from refmaml.training import files
 
-    config, now = kept.config, kept.seen
+    config, now = folder.config, folder.latest
     about = {"steps": now.step, "seconds": round(now.seconds, 3), "configuration": config}
-    files.write_json(kept.path / RESULT, report.record(result) | about | report.circumstances())
-    kept.draw_curve([(now.step, result)])
+    files.write_json(folder.path / RESULT, report.record(result) | about | report.circumstances())
+    folder.draw_curve([(now.step, result)])
     for monitor in monitors:
         monitor.conclude(now, result)
     print(
-        f"{titled(config)}: {result} over {len(result.values)} held-out tasks, "
-        f"after {now.step} steps in {now.seconds:.0f} s; see {kept.path}"
+        f"{run_title(config)}: {result} over {len(result.values)} held-out tasks, "
+        f"after {now.step} steps in {now.seconds:.0f} s; see {folder.path}"
     )

@@ -1,4 +1,4 @@
-"""`refmaml verify`: climbs the derivative ladder and prints a table of errors against the tolerance that theory gives."""
+"""`refmaml verify`: checks all derivatives; prints errors beside the tolerances of theory."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,14 @@ from time import perf_counter
 import numpy as np
 
 from refmaml.cli.kernels import NAMES, kernel_set
-from refmaml.cli.report import Growing
+from refmaml.cli.outputs import check_outputs
+from refmaml.cli.report import PeriodicFile
 from refmaml.errors import DataError, expect
 from refmaml.progress import bar
 from refmaml.storage.atomic import atomic_write
 from refmaml.version import __version__
 
+# The quantities of a layer or loss, which share a line of the table.
 PASSES = ("y", "loss", "dx", "dz", "dw", "ry", "rdx", "rdz", "rdw")
 SCHEMA = 1
 
@@ -22,13 +24,14 @@ def add(subparsers):
     command = subparsers.add_parser(
         "verify",
         help="check every derivative of every layer, loss, net and method",
-        description="Climbs the derivative ladder: every layer, loss, net and method against loops, the "
+        description="Climbs the derivative ladder: every layer, loss, net and method "
+        "against loops, the "
         "complex step, closed forms and dense algebra. Exit status 1 if any check fails.",
     )
     command.add_argument(
         "--kernels", choices=NAMES, default="auto", help="the kernel set to verify"
     )
-    command.add_argument("--json", metavar="FILE", help="write every row here as well")
+    command.add_argument("--json", metavar="FILE", help="also write every check to this file")
     command.add_argument(
         "--against-reference",
         action="store_true",
@@ -44,45 +47,47 @@ def run(arguments):
     """Print the table; returns 0 if every check passed, else 1."""
     from refmaml.oracles.ladder import ladder
 
-    kernels, rows = kernel_set(arguments.kernels), Rows(arguments.json)
+    check_outputs({"--json": arguments.json})
+    kernels, results = kernel_set(arguments.kernels), Results(arguments.json)
     expect(
         not (arguments.against_reference and kernels.name == "reference"),
         "--against-reference",
         "--kernels other than the reference kernels themselves",
         "--kernels reference",
     )
+    print_missing(kernels)
     for section, checks in ladder(kernels, not arguments.against_reference):
         print(f"\n{section}")
-        checks = [rows.add(check) for check in progress(section, checks)]
-        show = (
-            by_check
-            if arguments.all or not any(c.rung[0] in "12" and c.quantity in PASSES for c in checks)
-            else by_subject
-        )
-        show(checks)
-    rows.end()
-    failed = sum(not check.passed for check in rows.checks)
-    worst = max(
-        (c.error / c.tolerance for c in rows.checks if c.tolerance), default=0
-    )  # one is 0 where no bit may differ
+        checks = [results.add(check) for check in bar_over(section, checks)]
+        passes = any(c.rung[0] in "12" and c.quantity in PASSES for c in checks)
+        if passes and not arguments.all:
+            print_subjects(checks)
+        else:
+            print_checks(checks)
+    results.end()
+    failed = sum(not check.passed for check in results.checks)
+    # A tolerance is 0 where no bit may differ.
+    worst = max((c.error / c.tolerance for c in results.checks if c.tolerance), default=0)
     print(
-        f"\n{len(rows.checks) - failed} passed, {failed} failed in {rows.seconds:.0f} s; "
+        f"\n{len(results.checks) - failed} passed, {failed} failed in {results.seconds:.0f} s; "
         f"the largest error used {worst:.0%} of its tolerance"
     )
     return 1 if failed else 0
 
 
-class Rows:
-    """Every check so far, in a file if there is to be one."""
+def print_missing(kernels):
+    """Print the operations for which a kernel set uses the reference kernels."""
+    missing = kernels.missing
+    if missing:
+        print(f"kernels {kernels.name}: on the reference kernels: {', '.join(missing)}")
+
+
+class Results:
+    """All checks so far; written to `path` every few seconds unless that is None."""
 
     def __init__(self, path):
-        self.path, self.checks, self.complete, self.started, self.file = (
-            path,
-            [],
-            False,
-            perf_counter(),
-            Growing(self.write),
-        )
+        self.path, self.checks, self.complete = path, [], False
+        self.started, self.file = perf_counter(), PeriodicFile(self.write)
 
     @property
     def seconds(self):
@@ -90,7 +95,7 @@ class Rows:
 
     def add(self, check):
         self.checks.append(check)
-        self.file.grown()
+        self.file.changed()
         return check
 
     def end(self):
@@ -102,46 +107,50 @@ class Rows:
             write(self.path, self.checks, self.seconds, self.complete)
 
 
-def progress(section, checks):
-    """A bar while a section runs, where somebody watches."""
+def bar_over(section, checks):
+    """The checks, with a progress bar."""
     return bar(checks, desc=section, unit=" checks", leave=False)
 
 
-def by_check(checks):
-    """A line for each check."""
+def print_checks(checks):
+    """Print a line for each check."""
     for c in checks:
         print(
-            f"  {c.subject:<52} {c.quantity:<22} {c.oracle:<18} {c.error:8.1e} of {c.tolerance:7.1e}  {kink(c)}{verdict([c])}"
+            f"  {c.subject:<52} {c.quantity:<22} {c.oracle:<18} "
+            f"{c.error:8.1e} of {c.tolerance:7.1e}  {kink(c)}{verdict([c])}"
         )
 
 
-def by_subject(checks):
-    """A line for each layer or loss, its passes side by side: each error as it is, and the tolerance they share."""
+def print_subjects(checks):
+    """Print a line for each layer or loss: the error of each pass, and their tolerance."""
     print(f"  {'':<74} {'y':>7} {'dx':>7} {'dw':>7} {'ry':>7} {'rdx':>7} {'rdw':>7} {'within':>8}")
     column = {"loss": "y", "dz": "dx", "rdz": "rdx"}
     for subject in dict.fromkeys(c.subject for c in checks):
-        mine = [c for c in checks if c.subject == subject]
-        errors = {column.get(c.quantity, c.quantity): c.error for c in mine}
+        own = [c for c in checks if c.subject == subject]
+        errors = {column.get(c.quantity, c.quantity): c.error for c in own}
         cells = " ".join(
             f"{errors[q]:7.0e}" if q in errors else f"{'':7}"
             for q in ("y", "dx", "dw", "ry", "rdx", "rdw")
         )
-        print(f"  {subject:<74} {cells} {mine[0].tolerance:8.0e}  {kink(mine[0])}{verdict(mine)}")
+        print(f"  {subject:<74} {cells} {own[0].tolerance:8.0e}  {kink(own[0])}{verdict(own)}")
 
 
 def kink(check):
-    """How far the nearest kink was, where there is one."""
+    """The distance of the nearest kink, if there is one."""
     return f"(nearest kink {check.margin:.0e}) " if np.isfinite(check.margin) else ""
 
 
 def verdict(checks):
-    """ "ok", or which of the checks failed."""
+    """ "ok", or the checks that failed."""
     bad = [c.quantity for c in checks if not c.passed]
     return f"FAILED: {', '.join(bad)}" if bad else "ok"
 
 
-def write(path, rows, seconds, complete):
-    """Every row as JSON, with versions and the machine; passed: None while there is more to come and nothing has failed."""
+def write(path, checks, seconds, complete):
+    """Write every check as JSON, with versions and the machine.
+
+    "passed" is null while nothing has failed and more checks will come.
+    """
     import platform
 
     record = {
@@ -152,13 +161,14 @@ def write(path, rows, seconds, complete):
         "machine": platform.machine(),
         "seconds": round(seconds, 1),
         "complete": complete,
-        "passed": (complete or None) if all(c.passed for c in rows) else False,
+        "passed": (complete or None) if all(c.passed for c in checks) else False,
         "rows": [
-            {**{k: plain(v) for k, v in c._asdict().items()}, "passed": c.passed} for c in rows
+            {**{k: json_value(v) for k, v in c._asdict().items()}, "passed": c.passed}
+            for c in checks
         ],
     }
     try:
-        with atomic_write(Path(path)) as file:  # whoever kills a command may do so while it writes
+        with atomic_write(Path(path)) as file:
             file.write((json.dumps(record, indent=1) + "\n").encode())
     except OSError as error:
         raise DataError(
@@ -166,8 +176,8 @@ def write(path, rows, seconds, complete):
         ) from None
 
 
-def plain(value):
-    """A value as JSON knows it: text, a finite float, or null for infinity."""
+def json_value(value):
+    """A value that JSON has: text, a finite float, or null for infinity."""
     if isinstance(value, str):
         return value
     return float(value) if np.isfinite(value) else None

@@ -1,21 +1,36 @@
-"""The doctor: a verdict on anybody's meta-gradient, and the name of the mistake where there is one.
+"""The doctor: a verdict on a meta-gradient, and the name of its mistake if it is wrong.
 
-    check.py        check_meta_gradient: the whole procedure, and its public face
-    cases.py        a case: a net, a method, parameters and tasks, with the true meta-gradient and how exactly it can be known
-    probes.py       the cases everybody is tried on, chosen so that mistakes show
-    problem.py      what the user's function is told: what to differentiate, and a loss in its own framework
-    boundary.py     NumPy, PyTorch, JAX and CuPy arrays, layouts, and one clear line for what cannot be read
-    returns.py      what the user's function may return
-    loop.py         the recursions of refmaml.methods with every choice a field, so that a mistake is a field changed
-    update_rules.py, implicit.py, wrong_kernels.py      the choices that need formulas of their own
-    mistakes.py     what the dictionary is made of; dictionary.py: the dictionary, method by method
-    matching.py          which mistake, at which scale, explains what was returned; scale_factors.py: what that scale is
-    patterns.py    what can be seen without a candidate: nothing at all, another order, clipping, tensors with scales of their own
-    calls.py        repeated calls, one task at a time, tasks in another order
-    bisection.py    where a mistake without a name sits: the first stage and tensor that disagree
-    report.py       what is said about it; renderers.py: as text, markdown, JSON and JUnit
+    check.py             check_meta_gradient: arguments and cases
+    examination.py       the procedure, from cases to a Report
+    case_runs.py         one case in one precision: the call, the comparison, the verdict
+    repeats.py           repeated calls: noise, carried state, memory that grows
+    diagnosis.py         a wrong gradient: its name, or else where it is wrong
 
-Imports run one way, from the top of refmaml downwards; only the command line, the pytest plugin and tests import the doctor.
+    cases.py             a net, a method, parameters and tasks, with the true meta-gradient
+    conditioning.py      how exactly that can be known
+    builtin_cases.py     the built-in cases; method_settings.py: step sizes that show
+                         mistakes
+    method_table.py      what the doctor knows of each method
+
+    user_function.py     calling the user's function
+    problem.py           its first argument; frameworks.py, layouts.py: its arrays
+    returns.py           what it may return
+
+    mistakes/            the known mistakes; dictionary.py: those of one method
+    unrolled_variants.py the recursions of refmaml.methods with every choice a field
+    implicit_variants.py the same of iMAML
+    update_rules.py, wrong_kernels.py     choices that need formulas of their own
+    matching.py          which mistake, with which factor, explains a gradient
+    scale_factors.py     what that factor is made of
+    update_after_each_task.py             a mistake whose size has to be searched for
+    patterns.py          what shows without a candidate: zeros, another order, clipping
+
+    bisection.py         where a mistake without a name is: experiments on
+    regression_case.py   a small regression; stage_comparison.py: stages that were
+                         returned; findings.py: the result
+    report.py            the Report; renderers.py: as text, markdown, JSON and JUnit XML
+
+Imports run one way. Only the command line, the pytest plugin and tests import the doctor.
 """
 
 from refmaml.doctor.check import check_meta_gradient

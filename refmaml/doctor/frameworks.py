@@ -1,6 +1,7 @@
-"""Arrays of NumPy, PyTorch, JAX and CuPy, going out and coming back, and one clear line for what cannot be read.
+"""Arrays of NumPy, PyTorch, JAX and CuPy, to the user's function and back.
 
-Arrays go out as fresh copies, in the user's own framework and precision. They come back over DLPack, the protocol all four share.
+Arrays are passed as fresh copies, in the user's own framework and precision. They come
+back over DLPack, the protocol that all four share.
 """
 
 from contextlib import contextmanager, nullcontext
@@ -11,28 +12,40 @@ import numpy as np
 
 from refmaml import layers
 from refmaml.autodiff import formulas, jax_autodiff, torch_autodiff
-from refmaml.doctor.layouts import Layout
 from refmaml.doctor.problem import Engine, Problem
 from refmaml.errors import ArgumentError, expect
 
 CPU = 1  # DLPack's number for it
+EXTRAS = {"cupy": "pip install refmaml[cuda12] or refmaml[cuda13]"}  # not named as the module
+TOO_FEW_DIGITS = {
+    kind: ", which holds too few digits to judge a meta-gradient by (compute in float32 or float64)"
+    for kind in ("bfloat16", "float16")
+}
 
 
 class Framework(NamedTuple):
-    """name; array: NumPy array -> the framework's own, a copy; back: its array -> NumPy's, whatever became of its flags;
-    loss(net) -> loss(params, x, y) of one task, None where Engine does it; scope: what a call has to run inside of;
-    kernels: what the net of a problem computes with, None: as it comes."""
+    """A library of arrays.
+
+    array      NumPy array -> an array of the library, a copy
+    to_numpy   the way back, for arrays with or without a graph, on any device
+    loss       net -> loss(params, x, y) of one task; None where Engine provides it
+    scope      a context manager that every call needs
+    kernels    what the net of a problem computes with; None: the net's own kernels
+    """
 
     name: str
     array: Any
-    back: Any
+    to_numpy: Any
     loss: Any = None
     scope: Any = nullcontext
     kernels: Any = None
 
 
 def framework(name):
-    """The framework called `name`. Raises ArgumentError for another name, or where it cannot be imported."""
+    """The framework called `name`.
+
+    Raises ArgumentError for an unknown name, or where it cannot be imported.
+    """
     makers = {
         "numpy": numpy_framework,
         "torch": torch_framework,
@@ -40,21 +53,35 @@ def framework(name):
         "cupy": cupy_framework,
     }
     expect(name in makers, "framework", f"one of {', '.join(makers)}", repr(name))
-    reason = formulas.why_not(name)
+    reason = import_error(name)
     expect(reason is None, "framework", f"{name} to be installed", reason)
     return makers[name]()
 
 
+def import_error(name):
+    """None where a framework imports, otherwise one line that says why it does not."""
+    if name not in EXTRAS:
+        return formulas.why_not(name)
+    try:
+        import_module(name)
+    except (ImportError, OSError) as error:  # OSError: a shared library that does not load
+        return f"{name} cannot be imported ({error}); it comes with {EXTRAS[name]}"
+    return None
+
+
 def numpy_framework():
+    """NumPy."""
     return Framework("numpy", np.array, np.asarray)
 
 
 def cupy_framework():
+    """CuPy: arrays on the GPU."""
     cupy = import_module("cupy")
     return Framework("cupy", cupy.array, cupy.asnumpy)
 
 
 def torch_framework():
+    """PyTorch."""
     torch = import_module("torch")
     return Framework(
         "torch",
@@ -75,13 +102,18 @@ def torch_loss(net):
 
 
 def jax_framework():
+    """JAX, with float64 enabled during a call."""
     jnp = import_module("jax.numpy")
     return Framework("jax", jnp.asarray, np.asarray, jax_loss, jax_autodiff.float64)
 
 
 def jax_loss(net):
-    """loss(params, x, y) of one task. Maxima by comparisons: the derivative of a maximum asks which entry equals it, and XLA may compute
-    that entry a second time, rounded otherwise, so that none does."""
+    """loss(params, x, y) of one task.
+
+    Maxima are taken by comparisons. The derivative of a maximum compares each entry with
+    the result, and XLA may compute the entry a second time with another rounding, so that
+    no entry is equal.
+    """
     from jax.lax import stop_gradient
 
     f = jax_autodiff.framework()
@@ -92,14 +124,13 @@ def jax_loss(net):
         best = None
         for p in range(kH):
             for q in range(kW):
-                seen = x[:, :, p : p + sH * (Ho - 1) + 1 : sH, q : q + sW * (Wo - 1) + 1 : sW]
-                best = seen if best is None else f.xp.where(seen > best, seen, best)
+                part = x[:, :, p : p + sH * (Ho - 1) + 1 : sH, q : q + sW * (Wo - 1) + 1 : sW]
+                best = part if best is None else f.xp.where(part > best, part, best)
         return best
 
     def cross_entropy(f, loss, z, labels):
-        shifted = z - stop_gradient(
-            z.max(axis=1, keepdims=True)
-        )  # the loss does not depend on the shift
+        largest = stop_gradient(z.max(axis=1, keepdims=True))  # the loss does not depend on it
+        shifted = z - largest
         log_p = shifted - f.xp.log(f.xp.exp(shifted).sum(axis=1, keepdims=True))
         scale = loss.scale(*z.shape)
         return -scale * f.xp.take_along_axis(log_p, labels[:, None], axis=1).sum()
@@ -109,11 +140,11 @@ def jax_loss(net):
     return lambda params, x, y: formulas.named_loss(f, net, params, x, y, forward, losses)
 
 
-# ---- going out -------------------------------------------------------------------------------------------------------
+# ---- to the user's function ------------------------------------------------------------
 
 
 class TaskBatch(NamedTuple):
-    """The tasks a function is given: arrays of its framework, the task axis first."""
+    """The tasks that a function receives: arrays of its framework, the task axis first."""
 
     x_support: Any
     y_support: Any
@@ -121,80 +152,103 @@ class TaskBatch(NamedTuple):
     y_query: Any
 
 
-def outgoing(case, lib, layout):
-    """(problem, params, batch) of a case in framework `lib`, every array a fresh copy in the case's precision."""
+def arguments_of(case, lib, layout):
+    """(problem, params, batch) of a case in framework `lib`.
+
+    Every array is a fresh copy in the case's precision.
+    """
 
     def cast(a):
         return lib.array(a.astype(case.dtype) if a.dtype.kind == "f" else a.astype(np.int64))
 
-    params = {name: cast(layout.theirs(name, a)) for name, a in case.named(case.meta).items()}
+    params = {name: cast(layout.to_user(name, a)) for name, a in case.named(case.meta).items()}
     b = case.batch
     batch = TaskBatch(
-        cast(layout.images(b.x_support)),
+        cast(layout.images_to_user(b.x_support)),
         cast(b.y_support),
-        cast(layout.images(b.x_query)),
+        cast(layout.images_to_user(b.x_query)),
         cast(b.y_query),
     )
     return problem_of(case, lib, layout), params, batch
 
 
 def problem_of(case, lib, layout):
-    """The Problem of a case."""
+    """The Problem of a case; its functions take and return arrays in the user's layout."""
 
-    def of_ours(function):
+    def from_user(named):
+        return {name: layout.from_user(name, a) for name, a in named.items()}
+
+    def takes_user_layout(function):
         def call(params, x, y, *more):
-            ours = [
-                {name: layout.ours(name, a) for name, a in named.items()}
-                for named in (params, *more)
-            ]
-            return function(ours[0], layout.one_task(x), y, *ours[1:])
+            x = layout.images_from_user(x)
+            return function(from_user(params), x, y, *map(from_user, more))
 
         return call
 
-    def by_name(function):
+    def returns_user_layout(function):
+        function = takes_user_layout(function)
         return lambda *arguments: {
-            name: layout.theirs(name, a) for name, a in of_ours(function)(*arguments).items()
+            name: layout.to_user(name, a) for name, a in function(*arguments).items()
         }
 
     net = case.net if lib.kernels is None else case.net.with_kernels(lib.kernels)
     if lib.loss is not None:
-        return Problem(case.name, case.method, net, lib.name, of_ours(lib.loss(net)))
-    engine = Engine(net, lib.array, lib.back)
+        loss = takes_user_layout(lib.loss(net))
+        return Problem(case.name, case.method, net, lib.name, loss)
+    engine = Engine(net, lib.array, lib.to_numpy)
     return Problem(
         case.name,
         case.method,
         net,
         lib.name,
-        of_ours(engine.loss),
-        by_name(engine.gradient),
-        by_name(engine.hvp),
+        takes_user_layout(engine.loss),
+        returns_user_layout(engine.gradient),
+        returns_user_layout(engine.hvp),
     )
 
 
-# ---- coming back -----------------------------------------------------------------------------------------------------
+@contextmanager
+def unchanged_inputs(lib, params, batch):
+    """Raise ArgumentError, naming the input, if one changes inside the block."""
+    inputs = {
+        **{f"params[{name!r}]": a for name, a in params.items()},
+        **{f"batch.{name}": a for name, a in batch._asdict().items()},
+    }
+    before = {name: np.array(lib.to_numpy(a)) for name, a in inputs.items()}
+    yield
+    for name, a in inputs.items():
+        expect(
+            np.array_equal(before[name], lib.to_numpy(a), equal_nan=True),
+            name,
+            "inputs that are left as they are",
+            "a function that writes into them (work on a copy)",
+        )
 
 
-def incoming(value, what):
-    """Any framework's array as a fresh NumPy array of float32 or float64. Raises ArgumentError in one line for what is none."""
+# ---- back ------------------------------------------------------------------------------
+
+
+def numpy_array(value, what):
+    """Any framework's array as a fresh NumPy array of float32 or float64.
+
+    Raises ArgumentError in one line for anything else.
+    """
     expect(value is not None, what, "an array", "None")
-    expect(
-        hasattr(value, "shape") and hasattr(value, "dtype"),
-        what,
-        "an array",
-        f"{type(value).__name__}",
-    )
+    is_array = hasattr(value, "shape") and hasattr(value, "dtype")
+    expect(is_array, what, "an array", f"{type(value).__name__}")
     expect(
         not getattr(value, "requires_grad", False),
         what,
         "a plain tensor",
-        "one that still requires grad (return it as .detach(), or take it from torch.autograd.grad without create_graph)",
+        "one that still requires grad (return it as .detach(), or take it from "
+        "torch.autograd.grad without create_graph)",
     )
     kind = str(value.dtype).rpartition(".")[2].strip("'>")
     expect(
         kind in ("float32", "float64"),
         what,
         "float64 or float32 numbers",
-        lambda: f"{kind}{TOO_COARSE.get(kind, '')}",
+        lambda: f"{kind}{TOO_FEW_DIGITS.get(kind, '')}",
     )
     try:
         if not isinstance(value, np.ndarray) and value.__dlpack_device__()[0] != CPU:
@@ -202,47 +256,12 @@ def incoming(value, what):
         return np.array(value if isinstance(value, np.ndarray) else np.from_dlpack(value))
     except Exception as error:
         raise ArgumentError(
-            f"{what}: expected an array that can be read, got {type(value).__name__}: {first_line(error)}"
+            f"{what}: expected an array that can be read, "
+            f"got {type(value).__name__}: {first_line(error)}"
         ) from None
 
 
-TOO_COARSE = {
-    kind: ", which holds too few digits to judge a meta-gradient by (compute in float32 or float64)"
-    for kind in ("bfloat16", "float16")
-}
-
-
 def first_line(error):
-    """The first line of an exception's text, with its class, short enough for a line."""
+    """An exception's class and the first line of its text, at most 200 characters."""
     text = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {text}"[:200]
-
-
-@contextmanager
-def watched(lib, params, batch):
-    """Raise ArgumentError if an input changed inside the block, naming it."""
-    inputs = {
-        **{f"params[{name!r}]": a for name, a in params.items()},
-        **{f"batch.{name}": a for name, a in batch._asdict().items()},
-    }
-    before = {name: np.array(lib.back(a)) for name, a in inputs.items()}
-    yield
-    for name, a in inputs.items():
-        expect(
-            np.array_equal(before[name], lib.back(a), equal_nan=True),
-            name,
-            "inputs that are left as they are",
-            "a function that writes into them (work on a copy)",
-        )
-
-
-__all__ = [
-    "Framework",
-    "Layout",
-    "TaskBatch",
-    "framework",
-    "incoming",
-    "outgoing",
-    "watched",
-    "first_line",
-]

@@ -1,62 +1,65 @@
-"""What can be said of a wrong gradient by looking at it, tensor by tensor, beside the right one."""
+"""What a wrong gradient shows without a candidate, compared with the right one tensor by
+tensor."""
 
 import numpy as np
 
 from refmaml.doctor import scale_factors
-from refmaml.doctor.matching import ACCEPTED, Explained, fitted, misfit_of_truth
+from refmaml.doctor.matching import ACCEPTED, Explanation, fit_scale, misfit_of_truth
+from refmaml.doctor.method_table import IMPLICIT, entry
 from refmaml.doctor.mistakes import Mistake, fix
-from refmaml.methods import IMAML
 
 CUT = fix(
     "keep the parameters in the graph of the query loss",
     torch="no .data, .detach(), copy.deepcopy or torch.no_grad() between the "
-    "parameters and the query loss; with higher: copy_initial_weights=False, track_higher_grads=True",
+    "parameters and the query loss; with higher: copy_initial_weights=False, "
+    "track_higher_grads=True",
     jax="differentiate with respect to the parameters themselves, not a copy held in a closure",
     numpy="return the last adjoint lam_0, not the buffer it should have been added to",
 )
 ANCHOR = fix(
-    "phi* must depend on theta through the proximal term: theta is an argument, not only where the solver starts"
+    "phi* must depend on theta through the proximal term: theta is an argument, "
+    "not only where the solver starts"
 )
+CLIP_LATER = fix("clip after the check, outside of the meta-gradient")
+NAMES = fix("return a dict by name, or the order of params")
 
 
-def structural(cases, answers):
-    """[Explained] for what is seen without a candidate: nothing at all, tensors without a gradient, another order, clipping, own scales."""
-    for look in (nothing, another_order, clipped, by_tensor):
-        found = look(cases, answers)
-        if found:
-            return found
-    return []
+def explain_by_pattern(cases, answers):
+    """[Explanation]: another order, clipping, or tensors with factors of their own."""
+    return (
+        alphabetical_order(cases, answers)
+        or clipped_entries(cases, answers)
+        or clipped_norm(cases, answers)
+        or tensors_off(cases, answers)
+    )
 
 
-def said(row, name, how, misfit=0.0):
-    return Explained((Mistake(row, name, None, how),), "", misfit)
+def explanation(row, name, advice, misfit=0.0):
+    """[Explanation] by one mistake that is no candidate of the dictionary."""
+    return [Explanation((Mistake(row, name, None, advice),), "", misfit)]
 
 
-def nothing(cases, answers):
-    """No gradient at all: None, or zeros."""
+def explain_no_gradient(cases, answers):
+    """[Explanation] of no gradient at all: None, or zeros."""
     if any(a.grad.any() for a in answers):
         return []
-    empty = all(len(a.absent) > 0 for a in answers)
-    what = (
-        "no gradient came back (None for every parameter)"
-        if empty
-        else "the gradient is 0 everywhere"
-    )
-    found = [said("2-4", f"{what}: the graph is cut between parameters and query loss", CUT)]
-    if isinstance(cases[0].method, IMAML):
+    what = "the gradient is 0 everywhere"
+    if all(len(a.absent) > 0 for a in answers):
+        what = "no gradient came back (None for every parameter)"
+    cut = f"{what}: the graph is cut between parameters and query loss"
+    found = explanation("2-4", cut, CUT)
+    if entry(cases[0].method).kind == IMPLICIT:
+        start = f"{what}: theta is only where the inner solver starts, or is held in a closure"
+        no_iteration = f"{what}: CG ran for no iteration"
         found = [
-            said(
-                "36",
-                f"{what}: theta is only where the inner solver starts, or is held in a closure",
-                ANCHOR,
-            ),
+            *explanation("36", start, ANCHOR),
             *found,
-            said("35", f"{what}: CG ran for no iteration", fix("let CG iterate")),
+            *explanation("35", no_iteration, fix("let CG iterate")),
         ]
     return found
 
 
-def another_order(cases, answers):
+def alphabetical_order(cases, answers):
     """A flat vector with its names in alphabetical order, as JAX sorts a dict."""
 
     def reordered(case, g):
@@ -67,66 +70,76 @@ def another_order(cases, answers):
             at += place.size
         return out
 
-    if not any(sorted(case.places) != list(case.places) for case in cases):
+    if all(sorted(case.places) == list(case.places) for case in cases):
         return []
-    worst = max(
-        misfit_of_truth(case, reordered(case, a.grad))
-        for case, a in zip(cases, answers, strict=True)
-    )
+    pairs = zip(cases, answers, strict=True)
+    misfit = max(misfit_of_truth(case, reordered(case, a.grad)) for case, a in pairs)
+    if misfit > ACCEPTED:
+        return []
     text = "the flat vector has its parameters in alphabetical order"
-    return (
-        [said("order", text, fix("return a dict by name, or the order of params"), worst)]
-        if worst <= ACCEPTED
-        else []
-    )
+    return explanation("order", text, NAMES, misfit)
 
 
-def clipped(cases, answers):
-    """The outer gradient cut to [-c, c], c the largest entry returned; or shrunk to one norm on every case."""
+def clipped_entries(cases, answers):
+    """The true gradient with entries clipped to [-c, c], c the same on every case.
+
+    On each case c is the largest entry returned; cases without a clipped entry do not
+    count.
+    """
     limits = [np.abs(a.grad).max() for a in answers]
-    off = [
-        np.abs((np.clip(case.truth, -c, c) - a.grad) / case.allowed).max()
-        for case, a, c in zip(cases, answers, limits, strict=True)
-    ]
-    cut = [
-        np.sum(np.abs(case.truth) > c * (1 + 1e-6)) for case, c in zip(cases, limits, strict=True)
-    ]
-    biting = [c for c, n in zip(limits, cut, strict=True) if n > 0]
-    text = fix("clip after the check, outside of the meta-gradient")
-    if max(off) <= ACCEPTED and biting and np.ptp(biting) <= 1e-6 * max(biting):
-        return [
-            said(
-                "26",
-                f"the meta-gradient's entries are clipped to [-{biting[0]:.4g}, {biting[0]:.4g}]",
-                text,
-                max(off),
-            )
-        ]
-    fits = [fitted(case, a.grad, case.truth) for case, a in zip(cases, answers, strict=True)]
-    sizes = [
+    misfit, active = 0.0, []
+    for case, a, c in zip(cases, answers, limits, strict=True):
+        off = np.abs((np.clip(case.truth, -c, c) - a.grad) / case.allowed).max()
+        misfit = max(misfit, float(off))
+        if (np.abs(case.truth) > c * (1 + 1e-6)).any():
+            active.append(c)
+    if misfit > ACCEPTED or not active or np.ptp(active) > 1e-6 * max(active):
+        return []
+    c = f"{active[0]:.4g}"
+    text = f"the meta-gradient's entries are clipped to [-{c}, {c}]"
+    return explanation("26", text, CLIP_LATER, misfit)
+
+
+def clipped_norm(cases, answers):
+    """The true gradient shrunk to one norm on every case where it is shrunk at all."""
+    fits = [fit_scale(case, a.grad, case.truth) for case, a in zip(cases, answers, strict=True)]
+    norms = [
         np.linalg.norm(a.grad)
         for a, f in zip(answers, fits, strict=True)
         if abs(f.scale - 1) > 1e-6
     ]
-    if (
-        max(f.misfit for f in fits) <= ACCEPTED
-        and len(sizes) > 1
-        and np.ptp(sizes) <= 1e-3 * max(sizes)
-        and min(f.scale for f in fits) > 0
-    ):
-        return [
-            said(
-                "26",
-                f"the meta-gradient is clipped to norm {sizes[0]:.4g}",
-                text,
-                max(f.misfit for f in fits),
-            )
-        ]
-    return []
+    misfit = max(f.misfit for f in fits)
+    one_norm = len(norms) > 1 and np.ptp(norms) <= 1e-3 * max(norms)
+    if misfit > ACCEPTED or not one_norm or min(f.scale for f in fits) <= 0:
+        return []
+    text = f"the meta-gradient is clipped to norm {norms[0]:.4g}"
+    return explanation("26", text, CLIP_LATER, misfit)
 
 
-def by_tensor(cases, answers):
-    """Some tensors right and the others each a multiple of what they should be: 0, or one factor."""
+def tensors_off(cases, answers):
+    """Some tensors right, and each other one the right tensor times 0 or one factor."""
+    factors = factors_of_tensors(cases, answers)
+    if not factors or len(factors) == len({name for case in cases for name in case.places}):
+        return []
+    zero = [name for name, seen in factors.items() if all(s == 0 for _, s in seen)]
+    if len(zero) == len(factors):
+        absent = any(a.absent for a in answers)
+        what = "no gradient came back (None)" if absent else "the gradient is 0"
+        text = f"{', '.join(zero)}: {what}, all others are right"
+        return explanation("41", text, CUT)
+    named = [
+        scale_factors.name_of([c for c, _ in seen], [s for _, s in seen])
+        for seen in factors.values()
+    ]
+    if any(n is None for n in named) or len({n[0] for n in named}) > 1:
+        return []
+    text = f"{', '.join(factors)}: the right gradient times {named[0][0]}; all others are right"
+    return explanation("tensor", text, fix())
+
+
+def factors_of_tensors(cases, answers):
+    """{name: [(case, factor), ...]} of the tensors that are wrong; {} where one of them is
+    no multiple of the right one."""
     found = {}
     for case, a in zip(cases, answers, strict=True):
         for name, place in case.places.items():
@@ -135,29 +148,6 @@ def by_tensor(cases, answers):
                 continue
             s = float((g * t).sum() / (t * t).sum())
             if np.abs((g - s * t) / allowed).max() > ACCEPTED:
-                return []
+                return {}
             found.setdefault(name, []).append((case, s))
-    if not found or len(found) == len({name for case in cases for name in case.places}):
-        return []
-    named = {
-        name: scale_factors.name_of([c for c, _ in seen], [s for _, s in seen])
-        for name, seen in found.items()
-    }
-    zero = [name for name, seen in found.items() if all(s == 0 for _, s in seen)]
-    if len(zero) == len(found):
-        what = (
-            "no gradient came back (None)"
-            if any(a.absent for a in answers)
-            else "the gradient is 0"
-        )
-        return [said("41", f"{', '.join(zero)}: {what}, all others are right", CUT)]
-    if any(n is None for n in named.values()) or len(set(n[0] for n in named.values())) > 1:
-        return []
-    first = next(iter(named.values()))
-    return [
-        said(
-            "tensor",
-            f"{', '.join(found)}: the right gradient times {first[0]}; all others are right",
-            fix(),
-        )
-    ]
+    return found

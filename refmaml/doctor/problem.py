@@ -1,4 +1,5 @@
-"""What the user's function is told: what is to be differentiated, and a loss written out in its own framework."""
+"""The first argument of the user's function: the method, the net, and a loss in the user's
+own framework."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,16 +9,19 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Problem:
-    """The first argument of a function fn(problem, params, batch) under examination.
+    """The first argument of a function fn(problem, params, batch).
 
-    name        which probe this is, for messages
-    method      what is to be differentiated: a method of refmaml, with the step size, steps and regularization that hold here
-    net         the probe's net, a refmaml.Sequential
-    framework   "numpy", "torch", "jax" or "cupy": what params and batch are arrays of
-    loss        loss(params, x, y): the mean loss of one task, params by name, x (N, ...), y (N,) or (N, D); in torch and JAX it can be
-                differentiated as often as one likes (written in primitives), in NumPy and CuPy it is a number
+    name        the case's name, for messages
+    method      the method to implement, with the step size, number of steps and
+                regularization of this case
+    net         the case's net, a refmaml.Sequential
+    framework   "numpy", "torch", "jax" or "cupy": the arrays of params and batch
+    loss        loss(params, x, y): the mean loss of one task, params by name, x (N, ...),
+                y (N,) or (N, D). In torch and JAX it is written in primitives and can be
+                differentiated any number of times; in NumPy and CuPy it is a number
     gradient    NumPy and CuPy only: gradient(params, x, y), the loss's gradient by name
-    hvp         NumPy and CuPy only: hvp(params, x, y, v), the loss's Hessian times v, both by name
+    hvp         NumPy and CuPy only: hvp(params, x, y, v), the loss's Hessian times v, both
+                by name
     """
 
     name: str
@@ -30,17 +34,19 @@ class Problem:
 
 
 class Engine:
-    """loss, gradient and hvp of one task by refmaml's own passes, on named NumPy arrays.
+    """loss, gradient and hvp of one task by refmaml's own passes, on named arrays.
 
-    array, back   to and from the arrays of another library that has no derivatives of its own
+    array      NumPy array -> an array of a library without derivatives of its own
+    to_numpy   the way back
     """
 
-    def __init__(self, net, array=np.array, back=np.asarray):
-        self.net, self.array, self.back = net, array, back
+    def __init__(self, net, array=np.array, to_numpy=np.asarray):
+        self.net, self.array, self.to_numpy = net, array, to_numpy
 
     def flat(self, named):
-        """The flat vector (1, P) of a dict; names beyond the net's own are not looked at."""
-        return np.concatenate([self.back(named[name]).ravel() for name in self.net.shapes])[None]
+        """The flat vector (1, P) of a dict; names that the net lacks are ignored."""
+        arrays = [self.to_numpy(named[name]).ravel() for name in self.net.shapes]
+        return np.concatenate(arrays)[None]
 
     def named(self, flat):
         """{name: array} of a flat vector (1, P)."""
@@ -48,10 +54,10 @@ class Engine:
 
     def primal(self, params, x, y):
         """The pass at params on one task."""
-        return self.net.primal(self.flat(params), self.back(x)[None], self.back(y)[None])
+        return self.net.primal(self.flat(params), self.to_numpy(x)[None], self.to_numpy(y)[None])
 
     def loss(self, params, x, y):
-        """A number."""
+        """The loss, a number."""
         return self.net.kernels.to_host(self.primal(params, x, y).loss)[0]
 
     def gradient(self, params, x, y):

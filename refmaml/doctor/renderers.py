@@ -1,13 +1,14 @@
-"""A Report as text, markdown, JSON and JUnit."""
+"""A Report as text, markdown, JSON and JUnit XML."""
 
 import json
 from math import isfinite
 from xml.sax.saxutils import escape, quoteattr
 
-from refmaml.doctor.report import INCONCLUSIVE, RIGHT, WRONG
+from refmaml.doctor.verdicts import INCONCLUSIVE, RIGHT, WRONG
 
 SCHEMA = 1
-SHOWN = 12  # rows of a table of parameters
+MOST_ROWS = 12  # of a table of parameters in a terminal
+MARKS = {RIGHT: "✅", WRONG: "❌", INCONCLUSIVE: "❔"}
 
 
 def headline(report):
@@ -16,104 +17,121 @@ def headline(report):
 
 
 def figure(value, form=".1e"):
-    """A number, or - where there is none."""
-    return format(value, form) if value == value and isfinite(value) else "-"
+    """A number, or - where it is not finite."""
+    return format(value, form) if isfinite(value) else "-"
+
+
+def worst_result(report):
+    """The CaseResult whose parameters are shown: the worst that is not right, or None."""
+    bad = [r for r in report.results if r.verdict != RIGHT]
+
+    def badness(result):
+        return result.verdict == WRONG, result.precision == "float64", result.misfit
+
+    return max(bad, key=badness, default=None)
+
+
+# ---- text ------------------------------------------------------------------------------
 
 
 def text(report):
-    """The report as people read it in a terminal."""
+    """The report for a terminal."""
     lines = [headline(report)]
     lines += [f"  fix: {report.fix}"] if report.fix else []
     lines += [f"  cannot be told from: {tie}" for tie in report.ties]
     lines += [f"  where: {finding}" for finding in report.findings]
-    lines += ["", *sitting_lines(report.sittings)]
-    shown = worst_sitting(report)
-    if shown is not None:
-        lines += [
-            "",
-            f"  {shown.case}, {shown.precision}, parameter by parameter:",
-            *row_lines(shown),
-        ]
+    lines += ["", *case_lines(report.results)]
+    worst = worst_result(report)
+    if worst is not None:
+        title = f"  {worst.case}, {worst.precision}, parameter by parameter:"
+        lines += ["", title, *parameter_lines(worst)]
     lines += ["", *(f"  note: {remark}" for remark in report.remarks)] if report.remarks else []
     return "\n".join([*lines, "", f"  again: {report.about.get('again', '')}"])
 
 
-def sitting_lines(sittings):
-    """A line for each probe and precision."""
-    head = f"  {'probe':<12} {'precision':<9} {'error':>8} {'allowed':>8} {'noise':>8} {'kink':>8}"
-    lines = [head]
-    for s in sittings:
-        row = s.worst
-        remark = f"  {s.remark}" if s.remark else ""
-        lines.append(
-            f"  {s.case:<12} {s.precision:<9} {figure(row.error):>8} {figure(row.tolerance):>8} {figure(s.noise):>8} "
-            f"{figure(s.margin):>8}  {s.verdict}{remark}"
-        )
+def case_lines(results):
+    """A line for each case and precision."""
+    lines = [
+        f"  {'case':<12} {'precision':<9} {'error':>8} {'allowed':>8} {'noise':>8} {'kink':>8}"
+    ]
+    for r in results:
+        numbers = (r.worst.error, r.worst.tolerance, r.noise, r.margin)
+        columns = " ".join(f"{figure(number):>8}" for number in numbers)
+        remark = f"  {r.remark}" if r.remark else ""
+        lines.append(f"  {r.case:<12} {r.precision:<9} {columns}  {r.verdict}{remark}")
     return lines
 
 
-def row_lines(sitting):
-    """A line for each named array, the worst first where there are many."""
-    lines = [
-        f"  {'parameter':<20} {'error':>8} {'allowed':>8} {'scale':>9} {'cosine':>9}   worst entry, got, expected"
-    ]
-    rows = (
-        sorted(sitting.rows, key=lambda r: -r.error / r.tolerance)[:SHOWN]
-        if len(sitting.rows) > SHOWN
-        else sitting.rows
-    )
+def parameter_lines(result):
+    """A line for each named array; of many, the MOST_ROWS that are worst."""
+    head = f"  {'parameter':<20} {'error':>8} {'allowed':>8} {'scale':>9} {'cosine':>9}"
+    lines = [f"{head}   worst entry, got, expected"]
+    rows = result.rows
+    if len(rows) > MOST_ROWS:
+        rows = sorted(rows, key=lambda r: -r.error / r.tolerance)[:MOST_ROWS]
     for r in rows:
-        lines.append(
-            f"  {r.name:<20} {r.error:8.1e} {r.tolerance:8.1e} {figure(r.scale, '9.5f'):>9} {figure(r.cosine, '9.6f'):>9}   "
-            f"{list(r.worst)} {r.got:.6g} {r.expected:.6g}"
-        )
-    left = len(sitting.rows) - len(rows)
+        scale, cosine = figure(r.scale, "9.5f"), figure(r.cosine, "9.6f")
+        columns = f"{r.error:8.1e} {r.tolerance:8.1e} {scale:>9} {cosine:>9}"
+        entry = f"{list(r.worst)} {r.got:.6g} {r.expected:.6g}"
+        lines.append(f"  {r.name:<20} {columns}   {entry}")
+    left = len(result.rows) - len(rows)
     return lines + ([f"  and {left} more"] if left else [])
 
 
-def worst_sitting(report):
-    """The sitting whose table is worth showing: the worst that is not right."""
-    bad = [s for s in report.sittings if s.verdict != RIGHT]
-    return (
-        max(bad, key=lambda s: (s.verdict == WRONG, s.precision == "float64", s.misfit))
-        if bad
-        else None
-    )
+# ---- markdown --------------------------------------------------------------------------
 
 
 def markdown(report):
     """A markdown page."""
-    mark = {RIGHT: "✅", WRONG: "❌", INCONCLUSIVE: "❔"}[report.verdict]
-    lines = [f"### {mark} {headline(report)}", ""]
+    lines = [f"### {MARKS[report.verdict]} {headline(report)}", ""]
     lines += [f"- fix: {report.fix}"] if report.fix else []
     lines += [f"- cannot be told from: {tie}" for tie in report.ties]
     lines += [f"- where: {finding}" for finding in report.findings]
     lines += [f"- note: {remark}" for remark in report.remarks]
-    lines += [
-        "",
-        "| probe | precision | error | allowed | noise | nearest kink | |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {s.case} | {s.precision} | {figure(s.worst.error)} | {figure(s.worst.tolerance)} | {figure(s.noise)} "
-        f"| {figure(s.margin)} | {s.verdict}{': ' + s.remark if s.remark else ''} |"
-        for s in report.sittings
-    ]
-    shown = worst_sitting(report)
-    if shown is not None:
-        lines += [
-            "",
-            f"{shown.case}, {shown.precision}:",
-            "",
-            "| parameter | error | allowed | scale | cosine | worst entry | got | expected |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-        lines += [
-            f"| {r.name} | {r.error:.1e} | {r.tolerance:.1e} | {figure(r.scale, '.5f')} | {figure(r.cosine, '.6f')} "
-            f"| {list(r.worst)} | {r.got:.6g} | {r.expected:.6g} |"
-            for r in shown.rows
-        ]
+    lines += ["", *case_table(report.results)]
+    worst = worst_result(report)
+    if worst is not None:
+        lines += ["", f"{worst.case}, {worst.precision}:", "", *parameter_table(worst.rows)]
     return "\n".join([*lines, "", f"`{report.about.get('again', '')}`", ""])
+
+
+def case_table(results):
+    """A markdown table with a row for each case and precision."""
+    rows = []
+    for r in results:
+        numbers = (r.worst.error, r.worst.tolerance, r.noise, r.margin)
+        verdict = f"{r.verdict}{': ' + r.remark if r.remark else ''}"
+        rows.append((r.case, r.precision, *map(figure, numbers), verdict))
+    return table(("case", "precision", "error", "allowed", "noise", "nearest kink", ""), rows)
+
+
+def parameter_table(rows):
+    """A markdown table with a row for each named array."""
+    head = ("parameter", "error", "allowed", "scale", "cosine", "worst entry", "got", "expected")
+    body = [
+        (
+            r.name,
+            f"{r.error:.1e}",
+            f"{r.tolerance:.1e}",
+            figure(r.scale, ".5f"),
+            figure(r.cosine, ".6f"),
+            list(r.worst),
+            f"{r.got:.6g}",
+            f"{r.expected:.6g}",
+        )
+        for r in rows
+    ]
+    return table(head, body)
+
+
+def table(head, rows):
+    """The lines of a markdown table."""
+    rule = "|" + "---|" * len(head)
+    lines = [f"| {' | '.join(map(str, row))} |".replace("|  |", "| |") for row in (head, *rows)]
+    return [lines[0], rule, *lines[1:]]
+
+
+# ---- JSON ------------------------------------------------------------------------------
 
 
 def as_json(report):
@@ -122,7 +140,7 @@ def as_json(report):
 
 
 def record(report):
-    """The report as JSON can hold it."""
+    """The report as a dict of plain values; its keys are the schema and stay."""
     return {
         "schema": SCHEMA,
         "verdict": report.verdict,
@@ -134,45 +152,53 @@ def record(report):
         "stages": [list(s) for s in report.stages],
         "remarks": list(report.remarks),
         "about": report.about,
-        "sittings": [
-            {
-                "case": s.case,
-                "precision": s.precision,
-                "verdict": s.verdict,
-                "remark": s.remark,
-                "misfit": number(s.misfit),
-                "noise": number(s.noise),
-                "margin": number(s.margin),
-                "parameters": [{k: number(v) for k, v in r._asdict().items()} for r in s.rows],
-            }
-            for s in report.sittings
+        "sittings": [case_record(result) for result in report.results],
+    }
+
+
+def case_record(result):
+    """One CaseResult as a dict of plain values."""
+    return {
+        "case": result.case,
+        "precision": result.precision,
+        "verdict": result.verdict,
+        "remark": result.remark,
+        "misfit": json_number(result.misfit),
+        "noise": json_number(result.noise),
+        "margin": json_number(result.margin),
+        "parameters": [
+            {k: json_number(v) for k, v in row._asdict().items()} for row in result.rows
         ],
     }
 
 
-def number(value):
-    """A value as JSON knows it: not infinite, no NaN."""
+def json_number(value):
+    """A value that JSON has: None for NaN and infinity."""
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
+# ---- JUnit XML -------------------------------------------------------------------------
+
+
 def junit(report):
-    """JUnit XML: a test case for each sitting; what is inconclusive counts as skipped."""
-    cases = []
-    for s in report.sittings:
-        name = quoteattr(f"{s.case} {s.precision}")
-        said = quoteattr(headline(report)[:200])
-        inside = {
-            RIGHT: "",
-            WRONG: f"<failure message={said}>{escape(text(report))}</failure>",
-            INCONCLUSIVE: f"<skipped message={said}/>",
-        }[s.verdict]
-        cases.append(f'  <testcase classname="refmaml.doctor" name={name}>{inside}</testcase>')
-    if report.verdict == WRONG and all(s.verdict != WRONG for s in report.sittings):
+    """JUnit XML: a test case for each CaseResult; inconclusive ones count as skipped."""
+    message = quoteattr(headline(report)[:200])
+    content = {
+        RIGHT: "",
+        WRONG: f"<failure message={message}>{escape(text(report))}</failure>",
+        INCONCLUSIVE: f"<skipped message={message}/>",
+    }
+    cases = [junit_case(f"{r.case} {r.precision}", content[r.verdict]) for r in report.results]
+    if report.verdict == WRONG and all(r.verdict != WRONG for r in report.results):
         failure = f"<failure message={quoteattr(report.diagnosis)}/>"
-        cases.append(
-            f'  <testcase classname="refmaml.doctor" name="repeated calls">{failure}</testcase>'
-        )
+        cases.append(junit_case("repeated calls", failure))
     failures = sum("<failure" in c for c in cases)
     skipped = sum("<skipped" in c for c in cases)
-    head = f'<testsuite name="refmaml doctor" tests="{len(cases)}" failures="{failures}" errors="0" skipped="{skipped}">'
+    counts = f'tests="{len(cases)}" failures="{failures}" errors="0" skipped="{skipped}"'
+    head = f'<testsuite name="refmaml doctor" {counts}>'
     return "\n".join(['<?xml version="1.0" encoding="utf-8"?>', head, *cases, "</testsuite>", ""])
+
+
+def junit_case(name, content):
+    """One test case."""
+    return f'  <testcase classname="refmaml.doctor" name={quoteattr(name)}>{content}</testcase>'

@@ -5,15 +5,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-RIGHT, WRONG, INCONCLUSIVE = "right", "wrong", "inconclusive"
+from refmaml.doctor import renderers
+from refmaml.doctor.verdicts import RIGHT
 
 
 class TensorRow(NamedTuple):
-    """One named array of a gradient beside the truth.
+    """One named array of a gradient g beside the true one t.
 
-    error    max |g - t| / max |t|; where t is 0 to rounding, over the largest entry of the whole gradient. tolerance: what rounding allows
-    scale    <g, t> / <t, t>; cosine: <g, t> / (|g| |t|)
-    worst    the index of the entry that is farthest off, its value as returned, and as it should be
+    error       max |g - t| / max |t|; where t is 0 to rounding, over the largest entry of
+                the whole gradient
+    tolerance   what rounding allows of that
+    scale       <g, t> / <t, t>; cosine: <g, t> / (|g| |t|)
+    worst       the index of the entry that is farthest off
+    got         its value as returned; expected: as it should be
     """
 
     name: str
@@ -28,11 +32,15 @@ class TensorRow(NamedTuple):
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What came out on one case: its precision ("float64", "float32"), its verdict with a remark, and a row for each named array.
+    """The result of one case in one precision, "float64" or "float32".
 
-    misfit   the largest error in multiples of what rounding allows: at most 1 for a right gradient
-    noise    by how much the reference itself moves, relative, when its inputs are off by one rounding
-    margin   the relative distance of the nearest kink
+    verdict, remark   "right", "wrong" or "inconclusive", and why where that needs saying
+    misfit            the largest error in multiples of what rounding allows: at most 1 for
+                      a right gradient
+    noise             how far the true gradient moves, relative, when its inputs are off by
+                      one rounding
+    margin            the relative distance of the nearest kink
+    rows              a TensorRow for each named array
     """
 
     case: str
@@ -52,16 +60,18 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Report:
-    """What check_meta_gradient found. report.ok, bool(report): whether the verdict is "right".
+    """What check_meta_gradient found. report.ok and bool(report): whether it is "right".
 
     verdict      "right", "wrong" or "inconclusive"
-    diagnosis    one line: what is wrong, at which scale; or that nothing is
+    diagnosis    one line: what is wrong, with which factor; or that nothing is
     fix          what to do about it
-    ties         what else would look the same here
-    findings     where a mistake without a name sits: texts; stages: (stage, tensor) of each
-    sittings     a CaseResult for each probe and precision
-    remarks      what else was noticed
-    about        function, method, framework, seed, seconds, versions and how to run it again
+    ties         other mistakes that would give the same gradient here
+    findings     where a mistake without a name is, as texts
+    stages       (stage, tensor) of each finding
+    results      a CaseResult for each case and precision
+    remarks      other observations
+    about        function, method, framework, seed, seconds, versions, and under "again"
+                 the command that repeats the check
     """
 
     verdict: str
@@ -70,7 +80,7 @@ class Report:
     ties: tuple = ()
     findings: tuple = ()
     stages: tuple = ()
-    sittings: tuple = ()
+    results: tuple = ()
     remarks: tuple = ()
     about: dict = field(default_factory=dict)
 
@@ -79,31 +89,28 @@ class Report:
         """Whether the gradient is right."""
         return self.verdict == RIGHT
 
+    @property
+    def sittings(self):
+        """`results` under its name in the JSON schema."""
+        return self.results
+
     def __bool__(self):
         return self.ok
 
     def __str__(self):
-        from refmaml.doctor.renderers import text
-
-        return text(self)
+        return renderers.text(self)
 
     def to_json(self):
-        """The whole report as JSON text; "schema" says which form."""
-        from refmaml.doctor.renderers import as_json
-
-        return as_json(self)
+        """The whole report as JSON text; "schema" is the number of its form."""
+        return renderers.as_json(self)
 
     def to_markdown(self):
         """The report as a markdown page, e.g. for $GITHUB_STEP_SUMMARY."""
-        from refmaml.doctor.renderers import markdown
-
-        return markdown(self)
+        return renderers.markdown(self)
 
     def to_junit(self):
-        """The report as JUnit XML: a test case for each probe and precision."""
-        from refmaml.doctor.renderers import junit
-
-        return junit(self)
+        """The report as JUnit XML: a test case for each case and precision."""
+        return renderers.junit(self)
 
 
 def tensor_rows(case, g):

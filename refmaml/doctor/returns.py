@@ -1,21 +1,24 @@
-"""What the user's function may return, and what is made of it.
+"""What the user's function may return, and how it is read.
 
-A gradient: {name: array}, or one flat vector, name after name in the order of params (or in that of method.init, which differs for
-MAML++). Alone; or (gradient, loss) or (gradient, loss, adapted); or a
-dict or an object with `grad` and, if it likes, any of the STAGES, which tell where a wrong gradient went wrong:
+A gradient: {name: array}, or one flat vector, name after name in the order of params (or
+in the order of method.init, which differs for MAML++). Alone; or (gradient, loss); or
+(gradient, loss, adapted); or a dict or an object with `grad` and any of the STAGES, which
+show where a wrong gradient went wrong:
 
-    loss         the query loss after adaptation, its mean over tasks or one for each task (T,)
-    inner_grad   [for each inner step: the gradients of the support loss]     {name: (T, ...)} or (T, P)
-    adapted      phi_K; or phi: [phi_1 .. phi_K]                              {name: (T, ...)} or (T, P)
-    query_grad   the query loss's gradient at phi_K                           {name: (T, ...)} or (T, P)
-    hvp          [for each inner step k: H_f(phi_k) (A lam_{k+1})]            {name: (T, ...)} or (T, P)
+    loss         the query loss after adaptation, its mean over tasks or one a task (T,)
+    inner_grad   [for each inner step: the gradients of the support loss]
+    adapted      phi_K; or phi: [phi_1 .. phi_K]
+    query_grad   the query loss's gradient at phi_K
+    hvp          [for each inner step k: H_f(phi_k) (A lam_{k+1})]
+
+All but the loss are {name: (T, ...)} or arrays (T, P).
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from refmaml.doctor.frameworks import first_line, incoming
+from refmaml.doctor.frameworks import first_line, numpy_array
 from refmaml.errors import ArgumentError, expect
 
 STAGES = ("loss", "inner_grad", "phi", "adapted", "query_grad", "hvp")
@@ -23,9 +26,14 @@ STAGES = ("loss", "inner_grad", "phi", "adapted", "query_grad", "hvp")
 
 @dataclass(frozen=True)
 class Answer:
-    """grad (M,) in our order and layout; dtype: what it came in; absent: names for which nothing (None) came;
-    stages: whatever else came, by name, as lists over steps of arrays (T, P), or the loss as an array; unread: [(name, why)] of what came
-    and is none of that: a gradient can be judged without."""
+    """What the user's function returned on a case.
+
+    grad     (M,) in refmaml's order and layout
+    dtype    the type of the returned arrays
+    absent   names whose gradient was None
+    stages   {stage: list over steps of arrays (T, P), or the loss as an array}
+    unread   [(name, why)]: returned stages that are no arrays; they are ignored
+    """
 
     grad: np.ndarray
     dtype: type
@@ -42,13 +50,13 @@ def read(value, case, layout):
         "a gradient for each parameter",
         "None (is there a return statement?)",
     )
-    parts = pieces(value)
-    grad, dtype, absent = gradient(parts.pop("grad"), case, layout)
+    parts = split(value)
+    grad, dtype, absent = read_gradient(parts.pop("grad"), case, layout)
     stages, unread = {}, []
     for name, part in parts.items():
         if part is not None:
             try:
-                stages[name] = stage(name, part, case, layout)
+                stages[name] = read_stage(name, part, case, layout)
             except ArgumentError:
                 raise
             except Exception as error:  # no arrays at all, as a dict of metrics
@@ -56,74 +64,56 @@ def read(value, case, layout):
     return Answer(grad, dtype, absent, stages, tuple(unread))
 
 
-def pieces(value):
+def split(value):
     """{"grad": ..., stage: ...} of what was returned."""
     if hasattr(value, "shape"):
         return {"grad": value}
     if isinstance(value, dict):
-        return (
-            {k: v for k, v in value.items() if k in ("grad", *STAGES)}
-            if "grad" in value
-            else {"grad": value}
-        )
+        if "grad" not in value:
+            return {"grad": value}
+        return {k: v for k, v in value.items() if k in ("grad", *STAGES)}
     if hasattr(value, "grad"):
-        found = {name: getattr(value, name, None) for name in STAGES}
-        trace = getattr(value, "trace", None)
-        return {
-            "grad": value.grad,
-            **{k: v for k, v in found.items() if v is not None},
-            **(from_trace(trace) if trace else {}),
-        }
+        return split_object(value)
     expect(
         isinstance(value, (tuple, list)) and len(value) in (2, 3),
         "function",
-        "{name: gradient}, a flat vector, (gradient, loss), (gradient, loss, adapted), or an object with grad",
+        "{name: gradient}, a flat vector, (gradient, loss), (gradient, loss, adapted), "
+        "or an object with grad",
         lambda: described(value),
     )
     return dict(zip(("grad", "loss", "adapted"), value, strict=False))
 
 
-def from_trace(trace):
-    """The stages in a refmaml trace."""
-    return {
-        **({"phi": trace["phi"][1:]} if "phi" in trace else {}),
-        **{name: trace[name] for name in ("inner_grad", "hvp") if name in trace},
-    }
+def split_object(value):
+    """{"grad": ..., stage: ...} of an object, and of its refmaml trace if it has one."""
+    found = {name: getattr(value, name, None) for name in STAGES}
+    found = {"grad": value.grad, **{k: v for k, v in found.items() if v is not None}}
+    trace = getattr(value, "trace", None) or {}
+    if "phi" in trace:
+        found["phi"] = trace["phi"][1:]
+    return found | {name: trace[name] for name in ("inner_grad", "hvp") if name in trace}
 
 
 def described(value):
-    """A value in a few words."""
+    """A value's type and length, for an error message."""
     size = f" of {len(value)}" if hasattr(value, "__len__") else ""
     return f"{type(value).__name__}{size}"
 
 
-def gradient(value, case, layout):
-    """(grad (M,), dtype, names that came as None) of a dict or a flat vector."""
+# ---- the gradient ----------------------------------------------------------------------
+
+
+def read_gradient(value, case, layout):
+    """(grad (M,), dtype, names whose gradient is None) of a dict or a flat vector."""
     if hasattr(value, "shape"):
-        flat = incoming(value, "gradient")
-        expect(
-            flat.shape == case.meta.shape,
-            "gradient",
-            f"a flat vector of {len(case.meta)} numbers, or a dict by name",
-            lambda: f"shape {flat.shape}",
-        )
-        readings = [name_after_name(flat, case, layout), flat.astype(np.float64)]
-        grad = min(
-            readings, key=lambda g: np.abs(g - case.truth).max() if np.isfinite(g).all() else np.inf
-        )
-        finite(grad, case, "gradient")
-        return grad, flat.dtype.type, ()
+        return read_flat(value, case, layout)
     expect(
         isinstance(value, dict),
         "gradient",
         "a dict {name: array} or a flat vector",
         lambda: described(value),
     )
-    names = ", ".join(case.shapes)
-    unknown = [str(k) for k in value if k not in case.shapes]
-    missing = [k for k in case.shapes if k not in value and k not in case.structural_zeros]
-    expect(not unknown, "gradient", f"the names {names}", lambda: f"an unknown name {unknown[0]!r}")
-    expect(not missing, "gradient", f"the names {names}", lambda: f"nothing for {missing[0]!r}")
+    check_names(value, case)
     absent = tuple(
         name for name, a in value.items() if a is None and name not in case.structural_zeros
     )
@@ -135,93 +125,95 @@ def gradient(value, case, layout):
     dtypes = {a.dtype.type for a in arrays.values()}
     full = {name: arrays.get(name, np.zeros(shape)) for name, shape in case.shapes.items()}
     flat = case.flat(full)
-    finite(flat, case, "gradient")
+    expect_finite(flat, case)
     return flat, np.float32 if np.float32 in dtypes else np.float64, absent
 
 
-def name_after_name(flat, case, layout):
-    """The meta vector (M,) of a flat one with an array behind another in the order of params, each in the user's layout."""
+def read_flat(value, case, layout):
+    """The same of a flat vector; of its two possible orders, the one nearer to the truth."""
+    flat = numpy_array(value, "gradient")
+    expect(
+        flat.shape == case.meta.shape,
+        "gradient",
+        f"a flat vector of {len(case.meta)} numbers, or a dict by name",
+        lambda: f"shape {flat.shape}",
+    )
+
+    def distance(g):
+        return np.abs(g - case.truth).max() if np.isfinite(g).all() else np.inf
+
+    orders = [in_order_of_params(flat, case, layout), flat.astype(np.float64)]
+    grad = min(orders, key=distance)
+    expect_finite(grad, case)
+    return grad, flat.dtype.type, ()
+
+
+def check_names(value, case):
+    """Raise ArgumentError for an unknown or a missing name."""
+    names = ", ".join(case.shapes)
+    unknown = [str(k) for k in value if k not in case.shapes]
+    missing = [k for k in case.shapes if k not in value and k not in case.structural_zeros]
+    expect(not unknown, "gradient", f"the names {names}", lambda: f"an unknown name {unknown[0]!r}")
+    expect(not missing, "gradient", f"the names {names}", lambda: f"nothing for {missing[0]!r}")
+
+
+def in_order_of_params(flat, case, layout):
+    """The meta vector (M,) of a flat one that holds array after array in the order of
+    params, each in the user's layout."""
     named, start = {}, 0
     for name, shape in case.shapes.items():
-        theirs = layout.theirs(name, np.empty(shape)).shape
+        user_shape = layout.to_user(name, np.empty(shape)).shape
         stop = start + int(np.prod(shape))
-        named[name] = layout.ours(name, flat[start:stop].reshape(theirs).astype(np.float64))
+        a = flat[start:stop].reshape(user_shape).astype(np.float64)
+        named[name] = layout.from_user(name, a)
         start = stop
     return case.flat(named)
 
 
 def named_array(name, value, shape, layout):
-    """One named gradient in our layout, its shape checked."""
-    a = layout.ours(name, incoming(value, f"gradient[{name!r}]"))
-    hint = (
-        f' (its axes swapped? then layout={{"{name}": "IO"}})'
-        if a.shape == shape[::-1] and len(shape) == 2
-        else ""
-    )
+    """One named gradient in refmaml's layout, its shape checked."""
+    a = layout.from_user(name, numpy_array(value, f"gradient[{name!r}]"))
+    hint = ""
+    if a.shape == shape[::-1] and len(shape) == 2:
+        hint = f' (its axes swapped? then layout={{"{name}": "IO"}})'
     expect(a.shape == shape, f"gradient[{name!r}]", f"shape {shape}", lambda: f"{a.shape}{hint}")
     return a
 
 
-def finite(flat, case, what):
+def expect_finite(flat, case):
     """Raise ArgumentError naming the first tensor with a number that is not finite."""
+    reason = "(Adam's square root, or a norm, at 0? a step size that diverges?)"
     for name, place in case.places.items():
         bad = int((~np.isfinite(flat[place])).sum())
-        expect(
-            not bad,
-            f"{what}[{name!r}]",
-            "finite numbers",
-            lambda bad=bad: (
-                f"{bad} that are NaN or infinite (Adam's square root, or a norm, at 0? a step size that diverges?)"
-            ),
-        )
+        got = f"{bad} that are NaN or infinite {reason}"
+        expect(not bad, f"gradient[{name!r}]", "finite numbers", got)
 
 
-# ---- the rest --------------------------------------------------------------------------------------------------------
+# ---- the stages ------------------------------------------------------------------------
 
 
-def stage(name, value, case, layout):
+def read_stage(name, value, case, layout):
     """A stage as an array: the loss () or (T,); otherwise a list over steps of (T, P)."""
     if name == "loss":
-        return losses(value)
+        return read_loss(value)
     steps = value if isinstance(value, (list, tuple)) else [value]
-    return [rows(name, step, case, layout) for step in steps]
+    return [read_rows(name, step, case, layout) for step in steps]
 
 
-def losses(value):
-    """A number or (T,), from whatever holds numbers."""
-    many = value if isinstance(value, (list, tuple)) else [value]
-    plain = [detached(v) for v in many]
-    return np.concatenate(
-        [np.atleast_1d(v.numpy() if hasattr(v, "numpy") else np.asarray(v)) for v in plain]
-    ).astype(np.float64)
+def read_loss(value):
+    """A number or (T,), from numbers, arrays, tensors or a list of them."""
+    values = [detached(v) for v in (value if isinstance(value, (list, tuple)) else [value])]
+    arrays = [v.numpy() if hasattr(v, "numpy") else np.asarray(v) for v in values]
+    return np.concatenate([np.atleast_1d(a) for a in arrays]).astype(np.float64)
 
 
-def rows(name, value, case, layout):
+def read_rows(name, value, case, layout):
     """(T, P) of {name: (T, ...)}, or of an array (T, P)."""
     T, P = len(case.batch), case.net.num_params
     if hasattr(value, "shape"):
-        a = incoming(detached(value), name)
+        a = numpy_array(detached(value), name)
     else:
-        expect(
-            isinstance(value, dict),
-            name,
-            "{name: array (tasks, ...)}, or an array (tasks, P), or a list of those",
-            lambda: described(value),
-        )
-        known = [k for k in case.net.shapes if value.get(k) is not None]
-        expect(
-            len(known) == len(case.net.shapes),
-            name,
-            f"the names {', '.join(case.net.shapes)}",
-            ", ".join(map(str, value)),
-        )
-        arrays = [
-            np.stack(
-                [layout.ours(k, row) for row in incoming(detached(value[k]), f"{name}[{k!r}]")]
-            )
-            for k in known
-        ]
-        a = np.concatenate([part.reshape(len(part), -1) for part in arrays], axis=1)
+        a = read_named_rows(name, value, case, layout)
     expect(
         a.shape in ((T, P), (1, P)),
         name,
@@ -231,6 +223,29 @@ def rows(name, value, case, layout):
     return np.broadcast_to(a.astype(np.float64), (T, P))
 
 
+def read_named_rows(name, value, case, layout):
+    """(T, P) of {name: (T, ...)}."""
+    expect(
+        isinstance(value, dict),
+        name,
+        "{name: array (tasks, ...)}, or an array (tasks, P), or a list of those",
+        lambda: described(value),
+    )
+    known = [k for k in case.net.shapes if value.get(k) is not None]
+    expect(
+        len(known) == len(case.net.shapes),
+        name,
+        f"the names {', '.join(case.net.shapes)}",
+        ", ".join(map(str, value)),
+    )
+    parts = []
+    for k in known:
+        rows = numpy_array(detached(value[k]), f"{name}[{k!r}]")
+        rows = np.stack([layout.from_user(k, row) for row in rows])
+        parts.append(rows.reshape(len(rows), -1))
+    return np.concatenate(parts, axis=1)
+
+
 def detached(value):
-    """A torch tensor without its graph; intermediates may have one."""
+    """A torch tensor without its graph; other values as they are."""
     return value.detach() if hasattr(value, "detach") else value

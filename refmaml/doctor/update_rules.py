@@ -1,7 +1,9 @@
-"""Inner optimisers that are not plain gradient descent, forward and backward: what a step makes of a gradient, and its adjoint.
+"""Inner optimisers: the step that each makes of a gradient, and its adjoint.
 
-step, state, saved = rule.forward(g, state, k)         g (T, P) the gradient, k the number of the step, state None at first
-dg, dstate         = rule.backward(dstep, dstate, saved)
+    step, state, saved = rule.forward(g, state, k)
+    dg, dstate         = rule.backward(dstep, dstate, saved)
+
+g (T, P) is the gradient, k = 0, 1, ... the number of the step, state None at first.
 """
 
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ def norms(g):
 
 @dataclass(frozen=True)
 class Descent:
-    """The gradient itself."""
+    """Plain gradient descent: the step is the gradient."""
 
     def forward(self, g, state, k):
         return g, None, None
@@ -27,7 +29,11 @@ class Descent:
 
 @dataclass(frozen=True)
 class NormClip:
-    """g min(1, c / |g|); its Jacobian where it clips is (c / |g|) (I - u u'), u = g / |g|, or, with constant=True, c / |g| alone."""
+    """g min(1, c / |g|).
+
+    Its Jacobian where it clips is (c / |g|) (I - u u'), u = g / |g|; with constant=True it
+    is c / |g| alone, as if the factor did not depend on g.
+    """
 
     limit: float
     constant: bool = False
@@ -39,17 +45,15 @@ class NormClip:
 
     def backward(self, dstep, dstate, saved):
         u, factor = saved
-        radial = (
-            0
-            if self.constant
-            else np.where(factor < 1, (u * dstep).sum(axis=1, keepdims=True), 0) * u
-        )
+        radial = 0
+        if not self.constant:
+            radial = np.where(factor < 1, (u * dstep).sum(axis=1, keepdims=True), 0) * u
         return factor * (dstep - radial), None
 
 
 @dataclass(frozen=True)
 class EntryClip:
-    """Every entry of g cut to [-c, c]."""
+    """Every entry of g clipped to [-c, c]."""
 
     limit: float
 
@@ -62,7 +66,7 @@ class EntryClip:
 
 @dataclass(frozen=True)
 class Momentum:
-    """m <- beta m + g; the step is m. Polyak 1964, as deep-learning libraries write it."""
+    """m <- beta m + g; the step is m. Polyak 1964, in the form of deep-learning libraries."""
 
     beta: float
 

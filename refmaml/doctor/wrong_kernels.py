@@ -1,21 +1,26 @@
-"""Kernels with a known mistake in one operation, as functions of a right kernel set: what batch-norm, pooling and the loss get wrong."""
+"""Kernel sets with a known mistake in one operation, each made from a right kernel set.
+
+Each function takes a right kernel set and returns a wrong one.
+"""
+
+from itertools import cycle
 
 import numpy as np
 
 
 def constant_statistics(right, statistics=None):
-    """Batch-norm whose mean and variance are constants: s = 1 / sqrt(var + eps), xh = s (x - mean), and nothing flows through either.
+    """Batch-norm whose mean and variance are constants.
 
-    statistics   x -> (mean, var), each (1 or T, C); None: the batch's own values, detached
+    s = 1 / sqrt(var + eps), xh = s (x - mean), and the adjoints of mean and var are 0.
+
+    statistics   x -> (mean, var), each (1 or T, C); None: the batch's own, detached
     """
 
     def across(a):
         return a[:, None, :, None]
 
     def forward(y, xh, s, x, gamma, beta, eps):
-        mean, var = (
-            (x.mean(axis=(1, 3)), x.var(axis=(1, 3))) if statistics is None else statistics(x)
-        )
+        mean, var = (statistics or batch_statistics)(x)
         s[...] = 1 / np.sqrt(var + eps)
         xh[...] = across(s) * (x - across(mean))
         y[...] = across(gamma) * xh + across(beta)
@@ -40,16 +45,26 @@ def constant_statistics(right, statistics=None):
     )
 
 
+def batch_statistics(x):
+    """(mean, var) of each channel, (T, C)."""
+    return x.mean(axis=(1, 3)), x.var(axis=(1, 3))
+
+
 def running_statistics(right):
     """Evaluation mode on a fresh module: mean 0, variance 1."""
-    return constant_statistics(
-        right, lambda x: (np.zeros((1, x.shape[2])), np.ones((1, x.shape[2])))
-    )
+
+    def initial(x):
+        return np.zeros((1, x.shape[2])), np.ones((1, x.shape[2]))
+
+    return constant_statistics(right, initial)
 
 
 def unbiased_variance(right):
-    """n / (n - 1) times the variance. With c = n / (n - 1), 1 / sqrt(c var + eps) = 1 / sqrt(var + eps / c) / sqrt(c): the right kernels
-    with another eps and gamma."""
+    """c = n / (n - 1) times the variance.
+
+    1 / sqrt(c var + eps) = 1 / sqrt(var + eps / c) / sqrt(c): the right kernels with
+    another eps and gamma.
+    """
 
     def c(x):
         n = x.shape[1] * x.shape[3]
@@ -104,7 +119,7 @@ def lost_pooling(right):
 
 
 def constant_probabilities(right):
-    """Softmax whose probabilities are constants in the second derivative: diag(p) - p p' is lost."""
+    """Softmax whose probabilities are constants in the second derivative: no diag(p) - p p'."""
 
     def r_backward(rdz, *arguments):
         rdz[...] = 0
@@ -113,21 +128,23 @@ def constant_probabilities(right):
 
 
 def support_statistics(net, phi, x, unbiased=True):
-    """The net for query points that are normalised with the statistics of the support set x at phi: what batch-norm with momentum 1 has
-    kept when it is put into evaluation mode. Its running variance is the unbiased one."""
+    """The net with query points normalised by the statistics of the support set x at phi.
+
+    Batch-norm with momentum 1 has these statistics when it is put into evaluation mode;
+    its running variance is the unbiased one.
+    """
     kept = []
 
     def recorded(y, xh, s, x, gamma, beta, eps):
         n = x.shape[1] * x.shape[3]
-        kept.append((x.mean(axis=(1, 3)), x.var(axis=(1, 3)) * (n / (n - 1) if unbiased else 1)))
+        mean, var = batch_statistics(x)
+        kept.append((mean, var * (n / (n - 1) if unbiased else 1)))
         net.kernels.batch_norm_forward(y, xh, s, x, gamma, beta, eps)
 
     recording = net.with_kernels(net.kernels.replace(batch_norm_forward=recorded))
     recording.forward(recording.parameters.views(phi), x, keep=False)
-    calls = iter(range(10**9))
-    return net.with_kernels(
-        constant_statistics(net.kernels, lambda x: kept[next(calls) % len(kept)])
-    )
+    layer = cycle(kept)  # the batch-norm layers come in the same order in every pass
+    return net.with_kernels(constant_statistics(net.kernels, lambda x: next(layer)))
 
 
 WRONG = {

@@ -1,8 +1,10 @@
-"""The plan of a net: its layers as the operations of a chain, for kernel sets that run a whole chain as one kernel; or, for sets with
-kernels that do several layers at once, as fewer layers that do the same.
+"""Which layers of a net are computed as one operation.
 
-Names and places of parameters stay what they are. A batch-norm, a piecewise linear activation and a max-pooling behind one another become
-one operation. A net with a layer that has no words here has no plan, and runs layer by layer.
+`plan` describes a whole net as a list of operations, for kernel sets that run a whole
+net as one kernel. `fused_layers` replaces layers by fused ones, for kernel sets that
+have kernels for several layers at once. In both a batch-norm, a piecewise linear
+activation and a max-pooling in sequence become one operation. Parameters keep their
+names and places.
 """
 
 from math import prod
@@ -13,43 +15,51 @@ from refmaml.kernels.activation.functions import LEAKY, NUMBERS
 from refmaml.kernels.whole_net import operations as op
 
 LOSSES = {layers.CrossEntropy: op.CROSS_ENTROPY, layers.MSE: op.MEAN_OF_SQUARES}
+MAX_WINDOW = 127  # places of a window in kernels that store the winning place as int8
 
 
-class Unplanned(Exception):
-    """A layer that has no words here."""
+class NoOperation(Exception):
+    """No operation does what a layer does."""
 
 
 def plan(net, shape):
-    """(operations, loss) of a net on inputs of `shape`, or None."""
+    """(operations, loss) of a net on inputs of `shape`.
+
+    None for a net with a layer or a loss that no operation computes: such a net runs
+    layer by layer.
+    """
     operations, i = [], 0
     try:
         while i < len(net.layers):
-            operation, count = (fused if isinstance(net.layers[i], layers.BatchNorm2d) else single)(
-                net, i, shape
-            )
+            step = fused if isinstance(net.layers[i], layers.BatchNorm2d) else single
+            operation, count = step(net, i, shape)
             operations += [operation] if operation else []
             for layer in net.layers[i : i + count]:
                 shape = layer.output_shape(shape)
             i += count
         return tuple(operations), LOSSES[type(net.loss_function)]
-    except (Unplanned, KeyError):
+    except (NoOperation, KeyError):
         return None
 
 
 def offsets(net, i, *names):
-    """Where parameters of layer i begin in the flat vector; ABSENT for those it has not."""
+    """Where parameters of layer i begin in the flat vector; ABSENT for missing ones."""
     slices = (net.parameters.slices.get(f"{i}.{name}") for name in names)
     return [op.ABSENT if part is None else part.start for part in slices]
 
 
 def single(net, i, shape):
-    """(the operation of layer i, 1); None for a layer that changes nothing."""
+    """(the operation of layer i, or None if it changes nothing; 1)."""
     layer = net.layers[i]
-    return WORDS.get(type(layer), refuse)(layer, shape, offsets(net, i, "weight", "bias")), 1
+    make = OPERATION_OF.get(type(layer), refuse)
+    return make(layer, shape, offsets(net, i, "weight", "bias")), 1
+
+
+# ---- the operation of one layer, from its input shape and parameters' offsets ----------
 
 
 def refuse(layer, shape, places):
-    raise Unplanned
+    raise NoOperation
 
 
 def linear(layer, shape, places):
@@ -66,10 +76,11 @@ def activation(layer, shape, places):
 
 
 def windows(kind):
+    """The function for a pooling layer; `kind` is the operation."""
+
     def operation(layer, shape, places):
-        window, stride = (
-            (shape[1:], shape[1:]) if isinstance(layer, layers.SpatialMean) else layer.geometry()
-        )
+        whole = isinstance(layer, layers.SpatialMean)
+        window, stride = (shape[1:], shape[1:]) if whole else layer.geometry()
         out = layer.output_shape(shape)
         return kind(*shape, *(out[1:] or (1, 1)), tuple(window), tuple(stride))
 
@@ -80,7 +91,7 @@ def flatten(layer, shape, places):
     return None if prod(shape[1:]) == 1 else op.Flatten(*shape)
 
 
-WORDS = {
+OPERATION_OF = {
     layers.Linear: linear,
     layers.Conv2d: conv2d,
     layers.Flatten: flatten,
@@ -91,50 +102,56 @@ WORDS = {
 }
 
 
+# ---- a batch-norm with the layers behind it --------------------------------------------
+
+
 def fused(net, i, shape):
-    """(batch-norm with what follows it, how many layers that is)."""
+    """(one operation for batch-norm i and layers behind it, their number)."""
     (slope, window, count), norm = fusion(net.layers, i), net.layers[i]
     C, H, W = (*shape, 1, 1)[:3]
-    gamma, beta = offsets(net, i, "weight", "bias")
-    return op.NormActPool(
-        C, H, W, H // window[0], W // window[1], norm.eps, gamma, beta, slope, window
-    ), count
+    places = offsets(net, i, "weight", "bias")
+    out = H // window[0], W // window[1]
+    return op.NormActPool(C, H, W, *out, norm.eps, *places, slope, window), count
 
 
-def fusion(chain, i):
-    """What one operation can do from the batch-norm `chain[i]` on: (slope of the activation, pooling window, how many layers that is)."""
+def fusion(sequence, i):
+    """(slope, window, count) of the operation that begins at batch-norm sequence[i].
+
+    slope   of the activation behind it; 1 where there is none
+    window  of the max-pooling behind that; (1, 1) where there is none
+    count   the number of layers
+    """
     slope, window, count = 1.0, (1, 1), 1
-    if is_leaky_relu(chain[i + count : i + count + 1]):
-        slope, count = chain[i + count].function.slope, count + 1
-    if pools_side_by_side(chain[i + count : i + count + 1]):
-        window, count = chain[i + count].geometry()[0], count + 1
+    if is_leaky_relu(sequence[i + count : i + count + 1]):
+        slope, count = sequence[i + count].function.slope, count + 1
+    if pools_side_by_side(sequence[i + count : i + count + 1]):
+        window, count = sequence[i + count].geometry()[0], count + 1
     return slope, window, count
 
 
-MOST_PLACES = 127  # of a window in a kernel that keeps winners as int8
+def fused_layers(sequence, kernels):
+    """The layers for a kernel set, as many as before, so that all keep their places.
 
-
-def fused_layers(chain, kernels):
-    """The layers of `chain` for a kernel set: where that has norm_act_pool_forward and its kin, a batch-norm does the work of an activation
-    and a max-pooling behind it, and these are Identity. As many layers as before: all keep their places, and parameters their names."""
-    chain = tuple(chain)
+    Where the set has norm_act_pool kernels, a NormActPool replaces each batch-norm and
+    does the work of an activation and a max-pooling behind it; an Identity replaces
+    these.
+    """
+    sequence = tuple(sequence)
     if "norm_act_pool_forward" not in kernels.functions:
-        return chain
-    out = list(chain)
-    for i, layer in enumerate(chain):
+        return sequence
+    out = list(sequence)
+    for i, layer in enumerate(sequence):
         if isinstance(layer, layers.BatchNorm2d):
-            slope, window, count = fusion(chain, i)
-            if prod(window) > MOST_PLACES:
+            slope, window, count = fusion(sequence, i)
+            if prod(window) > MAX_WINDOW:
                 window, count = (1, 1), count - 1
-            out[i : i + count] = [
-                NormActPool(layer, slope, window),
-                *map(Identity, chain[i + 1 : i + count]),
-            ]
+            replaced = map(Identity, sequence[i + 1 : i + count])
+            out[i : i + count] = [NormActPool(layer, slope, window), *replaced]
     return tuple(out)
 
 
 def is_leaky_relu(following):
-    """Whether an activation follows that is increasing, and linear but for a kink."""
+    """Whether `following` is an increasing activation, linear but for a kink."""
     return any(
         NUMBERS.get(layer.function.name) == LEAKY and layer.function.slope >= 0
         for layer in following
@@ -143,10 +160,6 @@ def is_leaky_relu(following):
 
 
 def pools_side_by_side(following):
-    """Whether a max-pooling follows whose windows neither overlap nor leave gaps."""
-    return any(
-        window == stride
-        for window, stride in (
-            layer.geometry() for layer in following if isinstance(layer, layers.MaxPool2d)
-        )
-    )
+    """Whether `following` is a max-pooling with windows side by side."""
+    geometries = (layer.geometry() for layer in following if isinstance(layer, layers.MaxPool2d))
+    return any(window == stride for window, stride in geometries)

@@ -5,10 +5,10 @@ from math import prod
 
 from refmaml import kernels as kernel_sets
 from refmaml.errors import expect
-from refmaml.log import say
+from refmaml.log import log
 from refmaml.methods.meta_gradient import MeanOverTasks
 
-NAMES = ("auto", "cpu", "cuda", "numba_cuda", "reference")  # functions of refmaml.kernels
+COMPILED = ("cpu", "cuda", "numba_cuda")  # for float32 and float64
 LARGE = 30_000_000  # layer outputs of one meta-gradient: seconds with the reference kernels
 REMARK = (
     'refmaml: the reference kernels compute this net; kernels="cpu" has the same results '
@@ -21,12 +21,25 @@ def by_name(kernels):
 
     Raises ArgumentError for anything else, ImportError where a library is missing.
     """
-    if isinstance(kernels, str):
-        expect(kernels in NAMES, "kernels", f"a kernel set or one of {', '.join(NAMES)}", kernels)
-        return getattr(kernel_sets, kernels)()
-    ok = kernels is None or isinstance(kernels, kernel_sets.KernelSet)
-    expect(ok, "kernels", f"a kernel set or one of {', '.join(NAMES)}", lambda: repr(kernels))
-    return kernel_sets.reference() if kernels is None else kernels
+    known = kernels is None or isinstance(kernels, kernel_sets.KernelSet)
+    expect(
+        known or kernels in kernel_sets.NAMES,
+        "kernels",
+        f"a kernel set or one of {', '.join(kernel_sets.NAMES)}",
+        lambda: repr(kernels),
+    )
+    return kernel_sets.reference() if kernels is None else kernel_sets.by_name(kernels)
+
+
+def expect_real(kernels, **arrays):
+    """Raise ArgumentError for complex numbers where the kernels are compiled for real ones."""
+    for name, a in arrays.items():
+        expect(
+            kernels.name not in COMPILED or a.dtype.kind != "c",
+            name,
+            f"real numbers, as the {kernels.name} kernels take no others (the reference kernels do)",
+            lambda a=a: f"dtype {a.dtype}",
+        )
 
 
 def mention_faster_kernels(net, work, arrays):
@@ -37,4 +50,4 @@ def mention_faster_kernels(net, work, arrays):
     images = [a.shape for a in arrays[1::2]]
     outputs = sum(shape[0] * net.activations(shape[1:]) for shape in images)
     if steps * outputs >= LARGE and prod(images[0]) and find_spec("numba"):
-        net.kernels.cached("faster kernels were mentioned", lambda: say(REMARK))
+        net.kernels.cached("faster kernels were mentioned", lambda: log(REMARK))

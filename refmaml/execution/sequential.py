@@ -9,7 +9,7 @@ from refmaml.execution.chunks import tasks_at_once, with_fewer_tasks
 from refmaml.execution.deferred_checks import run_deferred
 from refmaml.execution.device_transfer import pass_to_device, to_device
 from refmaml.execution.fusion import fused_layers, plan
-from refmaml.execution.kernel_choice import by_name, mention_faster_kernels
+from refmaml.execution.kernel_choice import by_name, expect_real, mention_faster_kernels
 from refmaml.execution.one_kernel import KernelPrimal, as_one_kernel
 from refmaml.methods.meta_gradient import MeanOverTasks
 from refmaml.network import Network
@@ -101,6 +101,11 @@ class Sequential(Network):
         if key not in self.masks:
             (self.masks[key],) = self.kernels.to_device(super().adapt_mask(adapts, frozen))
         return self.masks[key]
+
+    def check(self, w, x, y):
+        """See Network; complex numbers are for the reference kernels."""
+        super().check(w, x, y)
+        expect_real(self.kernels, w=w, x=x)
 
     def check_set(self, x, y, values=True):
         """See Network; on a GPU labels are checked before they are sent, see device_transfer."""

@@ -1,10 +1,13 @@
-"""Golden vectors: inputs, every intermediate and the meta-gradient of every method, for implementations in any language.
+"""Golden vectors for implementations of meta-gradients in any language.
 
-    problems.py        which nets, tasks and methods; how inputs are drawn
-    intermediates.py   what a method leaves on its way, array by array, and what each array means
-    passes.py          what every layer leaves of the four passes
-    files.py           the folder: .npz files and a manifest with their sha256, written whole, read with suspicion
-    check.py           a folder's values computed again from its inputs
+They hold inputs, every intermediate value and the meta-gradient of every method.
 
-docs/golden.md is the guide for those who read a folder.
+problems.py        the nets, tasks and methods; how inputs are drawn
+intermediates.py   the intermediate arrays of a method, and the meaning of each
+passes.py          the four passes of every layer
+files.py           the folder: .npz files and a manifest with their sha256; atomic
+                   writes, checked reads
+check.py           recomputes a folder's values from its inputs
+
+docs/golden.md is the guide for readers of a folder.
 """

@@ -1,4 +1,4 @@
-"""Writing all golden vectors, and computing a folder's values again from the inputs it holds."""
+"""Writes all golden vectors, and recomputes a folder's values from its inputs."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -15,13 +15,16 @@ from refmaml.oracles.tolerance import SPREAD, Check, relative_error, tolerance
 from refmaml.quadratic import Quadratic
 
 TOLERANCE = (
-    f"max|value - array| <= {SPREAD} eps sqrt(terms) max|array| over a whole array; eps = 2^-52 in float64 and 2^-23 in float32, "
+    f"max|value - array| <= {SPREAD} eps sqrt(terms) max|array| over a whole array; eps "
+    f"= 2^-52 in float64 and 2^-23 in float32, "
     "terms: how many numbers the result sums from end to end, given with each method"
 )
 
 
 def write(folder, about):
-    """Compute everything and write it to a folder that does not exist yet; about: {"command", "versions", "machine"}.
+    """Compute all golden vectors and write them to a folder that does not exist yet.
+
+    about    {"command", "versions", "machine"}, for the manifest
 
     Returns the manifest. Raises ArgumentError, DataError.
     """
@@ -54,14 +57,17 @@ def write(folder, about):
 
 
 def outputs_of(problem, inputs):
-    """What `passes` computes at a problem's inputs."""
+    """The result of `passes` at a problem's inputs."""
     return passes(
         problem.net, inputs["theta"], inputs["v"], inputs["x_support"], inputs["y_support"]
     )
 
 
 def describe(problem, batch):
-    """A problem as JSON can hold it: the net, its parameters in order, extents, methods with their fields and tolerances."""
+    """A problem as JSON values.
+
+    The net, its parameters in order, extents, and methods with fields and tolerances.
+    """
     net = problem.net
     return {
         "title": problem.title,
@@ -75,7 +81,7 @@ def describe(problem, batch):
         "methods": {
             key: {
                 "method": type(method).__name__,
-                "fields": plain(asdict(method)),
+                "fields": json_value(asdict(method)),
                 "terms": terms(net, method, batch),
                 "float64": tolerance(np.float64, terms(net, method, batch)),
                 "float32": tolerance(np.float32, terms(net, method, batch)),
@@ -86,14 +92,17 @@ def describe(problem, batch):
 
 
 def describe_net(net):
-    """Layers with their fields, the padding in full and the shape each makes of one input; the loss; parameters by name."""
+    """The layers, the loss and the parameters of a net as JSON values.
+
+    A layer has its fields, its padding in full, and its output's shape for one input.
+    """
     layers, shape = [], tuple(net.input_shape)
     for layer in net.layers:
         given = {name: value for name, value in asdict(layer).items() if name != "weight_init"}
         if isinstance(layer, Conv2d):
             given["padding"] = layer.geometry(shape[1:])[2]
         shape = layer.output_shape(shape)
-        layers.append(plain({"layer": type(layer).__name__, **given, "output_shape": shape}))
+        layers.append(json_value({"layer": type(layer).__name__, **given, "output_shape": shape}))
     return {
         "input_shape": list(net.input_shape),
         "layers": layers,
@@ -105,15 +114,15 @@ def describe_net(net):
     }
 
 
-def plain(value):
-    """Tuples as lists, as JSON has them."""
+def json_value(value):
+    """The same value with lists in place of tuples, as in JSON."""
     if isinstance(value, dict):
-        return {name: plain(v) for name, v in value.items()}
-    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+        return {name: json_value(v) for name, v in value.items()}
+    return [json_value(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def with_meanings(stated):
-    """The manifest's files with the formula of every array."""
+    """The manifest's files with the formula of every array added."""
     known = problems()
 
     def formula(path, name):
@@ -132,9 +141,10 @@ def with_meanings(stated):
 
 
 def check(folder):
-    """Every file against its sha256, then every array computed again from the inputs in the folder: a Check for each, as they come.
+    """Compare every file with its sha256 and every array with a recomputation.
 
-    Raises DataError where the folder is not to the bit what its manifest says, or describes other problems than this version computes.
+    Yields a Check for each array. Raises DataError if a byte differs from what the
+    manifest states, or if the folder describes other problems than this version has.
     """
     manifest, known = files.read_manifest(folder), problems()
     for name, problem in known.items():
@@ -146,12 +156,13 @@ def check(folder):
         for key, method in problem.methods.items():
             path = f"{name}.{key}.npz"
             arrays = read(folder, manifest, path)
-            again = intermediates(problem.net, method, arrays["meta"], batch)
-            yield from compared(folder, path, again, arrays, terms(problem.net, method, batch))
+            recomputed = intermediates(problem.net, method, arrays["meta"], batch)
+            yield from compared(folder, path, recomputed, arrays, terms(problem.net, method, batch))
     strays = sorted(set(manifest["files"]) - expected_files(known))
     if strays:
         raise DataError(
-            f"{Path(folder) / files.MANIFEST}: expected the files of this version, got {strays[0]} too"
+            f"{Path(folder) / files.MANIFEST}: expected the files of this version, "
+            f"got {strays[0]} too"
         )
 
 
@@ -166,7 +177,8 @@ def read(folder, manifest, name):
     """One file's arrays. Raises DataError."""
     if name not in manifest["files"]:
         raise DataError(
-            f"{Path(folder) / files.MANIFEST}: expected {name} among its files, got {len(manifest['files'])} others"
+            f"{Path(folder) / files.MANIFEST}: expected {name} among its files, "
+            f"got {len(manifest['files'])} others"
         )
     stated = manifest["files"][name]
     return files.read_arrays(
@@ -182,18 +194,19 @@ def read(folder, manifest, name):
 
 
 def require_same(folder, manifest, name, described):
-    """Raise DataError where the manifest describes a problem in other words than this version."""
+    """Raise DataError unless the manifest describes a problem as this version does."""
     stated = manifest["problems"].get(name)
     for what, value in described.items():
         if not isinstance(stated, dict) or stated.get(what) != value:
             raise DataError(
-                f"{Path(folder) / files.MANIFEST}: expected this version's {what} of {name}, got others"
+                f"{Path(folder) / files.MANIFEST}: expected this version's {what} of {name}, "
+                f"got others"
             )
 
 
-def compared(folder, path, again, arrays, count):
-    """A Check for each array that can be computed from others."""
-    for name, value in again.items():
+def compared(folder, path, recomputed, arrays, count):
+    """Yield a Check for each recomputed array."""
+    for name, value in recomputed.items():
         if name not in arrays:
             raise DataError(f"{Path(folder) / path}: expected an array {name}, got none")
         limit = tolerance(np.float32 if name.endswith("float32") else np.float64, count)

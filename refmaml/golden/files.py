@@ -1,12 +1,14 @@
-"""The folder of golden vectors: uncompressed .npz files, and a manifest.json that names every array with its sha256.
+"""The folder of golden vectors: uncompressed .npz files and a manifest.json.
 
     NET.npz            inputs of a problem, and every layer's four passes at them
     NET.METHOD.npz     what a method computes from them
-    manifest.json      {"schema", "command", "versions", "machine", "tolerance", "problems", "files"}, see `manifest`
+    manifest.json      {"schema", "command", "versions", "machine", "tolerance",
+                       "problems", "files"}; every array with its sha256
 
-A folder is written beside its place and takes it in one rename, or not at all; nothing that exists is written over. An array's sha256
-is over its bytes, little-endian in C order, as they stand in the file; a file's is over the whole file, whose bytes depend on nothing
-but its arrays.
+A folder is written under another name and renamed when it is complete. No existing file
+is replaced. The sha256 of an array is over its bytes in the file, little-endian in C
+order. The sha256 of a file is over the whole file, whose bytes depend on its arrays
+alone.
 """
 
 import hashlib
@@ -26,7 +28,7 @@ from refmaml.storage.zips import open_regular, read_small, require
 from refmaml.training.files import durable_write, unwritable, write_json
 
 SCHEMA = "refmaml-golden-1"
-LIMIT = 1 << 26  # bytes in a file we agree to read
+LIMIT = 1 << 26  # bytes; a larger file is not read
 MANIFEST, MANIFEST_LIMIT = "manifest.json", 1 << 21
 DTYPES = ("<f8", "<f4", "<i8")
 _MEMBER, _FILE = (
@@ -36,15 +38,15 @@ _MEMBER, _FILE = (
 
 
 def sha256(data):
-    """Of bytes, as 64 hexadecimal digits."""
+    """The sha256 of bytes, as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 @contextmanager
 def new_folder(path):
-    """A folder to write into, which is at `path` once the block has ended without an exception; or else nothing is there.
+    """A folder to write into, renamed to `path` if the block ends without exception.
 
-    Raises ArgumentError where something is there already, DataError where it cannot be written.
+    Raises ArgumentError if `path` holds something, DataError if it cannot be written.
     """
     path = Path(path)
     expect(
@@ -61,7 +63,10 @@ def new_folder(path):
 
 
 def write_arrays(path, arrays):
-    """An uncompressed zip of .npy files in version 1.0, the same bytes for the same arrays; returns its entry of the manifest."""
+    """Write an uncompressed zip of .npy files (version 1.0); return its manifest entry.
+
+    The same arrays give the same bytes.
+    """
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, a in arrays.items():
@@ -75,40 +80,47 @@ def write_arrays(path, arrays):
 def npy(a):
     """The bytes of one .npy: little-endian, C order."""
     stream = io.BytesIO()
-    np.lib.format.write_array(stream, plain(a), version=(1, 0), allow_pickle=False)
+    np.lib.format.write_array(stream, file_order(a), version=(1, 0), allow_pickle=False)
     return stream.getvalue()
 
 
-def plain(a):
-    """The array in C order and little-endian, as it lies in a file. (ascontiguousarray would make a number an array of one.)"""
+def file_order(a):
+    """The array in C order and little-endian, as in a file.
+
+    (ascontiguousarray would turn a number into an array of one.)
+    """
     return np.asarray(a, np.asarray(a).dtype.newbyteorder("<"), order="C")
 
 
 def entry(a):
-    """What the manifest says of an array."""
-    a = plain(a)
+    """The manifest's entry of an array."""
+    a = file_order(a)
     return {"shape": list(a.shape), "dtype": a.dtype.str, "sha256": sha256(a.tobytes())}
 
 
 def write_manifest(folder, value):
-    """The manifest, last of all."""
+    """Write the manifest; it is the last file of a folder."""
     write_json(Path(folder) / MANIFEST, {"schema": SCHEMA, **value})
 
 
 def refuse(path, error):
-    """The DataError for whatever went wrong with a file, in one line."""
+    """A DataError, in one line, for an error while reading a file."""
     reason = " ".join(str(error).split()) or type(error).__name__
     return DataError(f"{path}: expected a file of refmaml golden, got {reason}")
 
 
 def read_manifest(folder):
-    """The manifest of a folder, of this schema, whose files are all there and no others. Raises DataError."""
+    """The manifest of a folder.
+
+    Raises DataError unless it has this schema and the folder has exactly its files.
+    """
     path = Path(folder) / MANIFEST
     try:
         value = json.loads(read_small(path, MANIFEST_LIMIT))
         require(
             isinstance(value, dict) and value.get("schema") == SCHEMA,
-            f"schema {value.get('schema') if isinstance(value, dict) else None!r} where this version reads {SCHEMA!r}",
+            f"schema {value.get('schema') if isinstance(value, dict) else None!r} where "
+            f"this version reads {SCHEMA!r}",
         )
         require(
             {"tolerance", "problems", "files"} <= set(value) and isinstance(value["files"], dict),
@@ -118,22 +130,25 @@ def read_manifest(folder):
             all(_FILE.fullmatch(name) for name in value["files"]),
             "a file name that is none of refmaml's",
         )
-        there = {p.name for p in Path(folder).iterdir()} - {MANIFEST}
+        present = {p.name for p in Path(folder).iterdir()} - {MANIFEST}
         require(
-            there == set(value["files"]),
-            f"{sorted(there ^ set(value['files']))[0]} in only one of folder and manifest"
-            if there ^ set(value["files"])
+            present == set(value["files"]),
+            f"{sorted(present ^ set(value['files']))[0]} in only one of folder and manifest"
+            if present ^ set(value["files"])
             else "",
         )
     except FileNotFoundError:
         raise DataError(f"{path}: expected a file of refmaml golden, got no such file") from None
-    except Exception as error:  # JSON and odd types inside it raise all kinds
+    except Exception as error:  # JSON and its values can raise many types
         raise refuse(path, error) from error
     return value
 
 
 def read_arrays(path, stated):
-    """{name: array} of one file, which must be to the bit what the manifest's entry `stated` says. Raises DataError."""
+    """{name: array} of one file.
+
+    Raises DataError if a byte differs from the manifest's entry `stated`.
+    """
     try:
         arrays = read_members(path, _MEMBER, LIMIT, "fi")
         with open_regular(path) as file:
@@ -153,6 +168,6 @@ def read_arrays(path, stated):
         )
     except FileNotFoundError:
         raise DataError(f"{path}: expected a file of refmaml golden, got no such file") from None
-    except Exception as error:  # zipfile and NumPy's header parser raise all kinds on damaged bytes
+    except Exception as error:  # damaged bytes can raise any type in zipfile and NumPy
         raise refuse(path, error) from error
     return arrays

@@ -1,4 +1,4 @@
-"""What a method leaves on its way to the meta-gradient, array by array, and the formula of each."""
+"""The intermediate arrays of a method, and the formula of each."""
 
 from dataclasses import replace
 
@@ -11,13 +11,15 @@ INPUTS = {
     "theta": "(P,) the parameters",
     "v": "(P,) a direction",
     "x_support": "(T, N, ...) inputs of the support sets; quadratic: (T, P, P) the matrices A of f",
-    "y_support": "(T, N) labels or (T, N, D) targets of the support sets; quadratic: (T, P) the centres c of f",
+    "y_support": "(T, N) labels or (T, N, D) targets of the support sets; quadratic: "
+    "(T, P) the centres c of f",
     "x_query": "as x_support, of the query loss g",
     "y_query": "as y_support, of the query loss g",
     "support_loss": "(T,) f(theta)",
     "support_grad": "(T, P) grad f(theta)",
     "support_hvp": "(T, P) H v, H the Hessian of f at theta",
-    "support_gnvp": "(T, P) J' H_L J v: J the Jacobian of the outputs in theta, H_L the Hessian of the loss in the outputs",
+    "support_gnvp": "(T, P) J' H_L J v: J the Jacobian of the outputs in theta, H_L the "
+    "Hessian of the loss in the outputs",
     "y": "y.i: (T, N, ...) the output of layer i",
     "dy": "dy.i: d f / d y.i",
     "ry": "ry.i: the derivative of y.i along v",
@@ -53,36 +55,46 @@ BY_METHOD = {
     "MetaSGD": {
         "meta": "(2P,) theta, then a step size for every parameter",
         "A": "(K, P) the same in every step: meta[P:]",
-        "grad": "(2P,) mean over tasks of lam[0], then of sum_k -inner_grad[k] * lam[k+1] (0 where a parameter is frozen)",
+        "grad": "(2P,) mean over tasks of lam[0], then of sum_k -inner_grad[k] * "
+        "lam[k+1] (0 where a parameter is frozen)",
     },
     "MAMLPlusPlus": {
         "meta": "(P + K L,) theta, then alpha (K, L): for each step one for each named array",
         "A": "(K, P) alpha[k, l] on the parameters of array l",
         "query_grads": "(K, T, P) grad g at phi[1] .. phi[K]",
-        "lam": "(K+1, T, P) lam[K] = v_K query_grads[K-1]; lam[k] = lam[k+1] - hvp[k] + v_k query_grads[k-1], "
+        "lam": "(K+1, T, P) lam[K] = v_K query_grads[K-1]; lam[k] = lam[k+1] - hvp[k] + "
+        "v_k query_grads[k-1], "
         "the last term for k > 0; v: loss_weights",
         "task_losses": "(T,) sum over k = 1..K of v_k g(phi[k])",
-        "grad": "(M,) mean over tasks of lam[0], then of sum over the parameters of array l of -inner_grad[k] * lam[k+1]",
+        "grad": "(M,) mean over tasks of lam[0], then of sum over the parameters of "
+        "array l of -inner_grad[k] * lam[k+1]",
     },
     "CAVIA": {
-        "phi": "(K+1, T, P) phi[0] = theta with 0 for the context; phi[k+1] = phi[k] - A[k] * inner_grad[k]",
+        "phi": "(K+1, T, P) phi[0] = theta with 0 for the context; phi[k+1] = phi[k] - "
+        "A[k] * inner_grad[k]",
         "A": "(K, P) step sizes: alpha on the context, 0 elsewhere",
         "grad": "(M,) mean over tasks of lam[0], 0 on the context",
     },
     "Reptile": {
         "mini_batches": "(K, B) the support examples that step k sees, in every task",
         "inner_grad": "(K, T, P) grad f at phi[k] on mini_batches[k]",
-        "phi": "(K+1, T, P) phi[0] = theta; sgd: phi[k+1] = phi[k] - A[k] * inner_grad[k]; adam: v[k+1] = beta2 v[k] + (1 - beta2) "
-        "inner_grad[k]^2 from v[0] = 0, phi[k+1] = phi[k] - A[k] * inner_grad[k] / (sqrt(v[k+1] / (1 - beta2^(k+1))) + eps)",
+        "phi": "(K+1, T, P) phi[0] = theta; sgd: phi[k+1] = phi[k] - A[k] * "
+        "inner_grad[k]; adam: v[k+1] = beta2 v[k] + (1 - beta2) "
+        "inner_grad[k]^2 from v[0] = 0, phi[k+1] = phi[k] - A[k] * inner_grad[k] / "
+        "(sqrt(v[k+1] / (1 - beta2^(k+1))) + eps)",
         "grad": "(M,) mean over tasks of theta - phi[K]",
     },
     "IMAML": {
-        "phi": "gradient_descent: (K+1, T, P) phi[0] = theta, phi[k+1] = phi[k] - inner_lr (grad f(phi[k]) + lambda (phi[k] - "
-        "theta)); newton_cg: (2, T, P) theta, and the minimiser phi* of f(phi) + lambda/2 |phi - theta|^2",
-        "u": "(T, P) x after cg_steps iterations of conjugate gradients on (I + H/lambda) x = query_grad from x = 0, H the "
+        "phi": "gradient_descent: (K+1, T, P) phi[0] = theta, phi[k+1] = phi[k] - "
+        "inner_lr (grad f(phi[k]) + lambda (phi[k] - "
+        "theta)); newton_cg: (2, T, P) theta, and the minimiser phi* of f(phi) + "
+        "lambda/2 |phi - theta|^2",
+        "u": "(T, P) x after cg_steps iterations of conjugate gradients on (I + "
+        "H/lambda) x = query_grad from x = 0, H the "
         "Hessian of f at the last phi (newton_cg: its solution)",
         "hvp": "(T, P) H u",
-        "cg_residuals": "(iterations + 1, T) |query_grad - (I + H/lambda) x| after 0, 1, ... iterations",
+        "cg_residuals": "(iterations + 1, T) |query_grad - (I + H/lambda) x| after 0, "
+        "1, ... iterations",
         "query_grad": "(T, P) q = grad g at the last phi",
         "grad": "(M,) mean over tasks of u",
     },
@@ -116,8 +128,11 @@ def intermediates(net, method, meta, batch):
 
 
 def points(net, method, meta, batch, out):
-    """[phi_0, .., phi_K], each (T, P), of a method that left `out`. iMAML traces the first and the last; where its solver's steps can be
-    followed, those between are solves with fewer of them."""
+    """[phi_0, .., phi_K], each (T, P), of a method with the MetaGradient `out`.
+
+    iMAML traces the first and the last. For gradient descent those between are solves
+    with fewer steps.
+    """
     phi = list(out.trace["phi"])
     if isinstance(method, IMAML) and method.solver == "gradient_descent":
         phi[1:1] = [
@@ -157,7 +172,8 @@ def of_implicit(net, method, meta, batch, out):
         out.trace["u"][0],
         net.primal(out.trace["phi"][-1], batch.x_support, batch.y_support),
     )
-    # A solve down to rounding takes as many iterations as rounding wills: no part of what another implementation can be held to.
+    # The number of iterations of a solve to rounding depends on the roundings: no
+    # other implementation can reproduce it.
     residuals = (
         {}
         if method.solver == "newton_cg"

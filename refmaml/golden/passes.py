@@ -1,4 +1,4 @@
-"""What each layer leaves of a forward and a backward pass, and of both along a direction: for those who write layers."""
+"""The outputs, adjoints and tangents of every layer, for authors of layers."""
 
 import numpy as np
 
@@ -6,8 +6,12 @@ from refmaml.quadratic import Quadratic
 
 
 def passes(net, theta, v, x, y):
-    """{name: array} at theta (P,) for x (T, N, ...), y: loss (T,), gradient, H v and G v (T, P), and for layer i its output y.i, the
-    output's adjoint dy.i, its tangent ry.i along v, and the tangent of its adjoint rdy.i, each (T, N, ...)."""
+    """{name: array} at theta (P,) for x (T, N, ...), y.
+
+    The loss (T,), gradient, H v and G v (T, P); for layer i its output y.i, the adjoint
+    dy.i, the tangent ry.i along v and the tangent of the adjoint rdy.i, each
+    (T, N, ...).
+    """
     primal = net.primal(theta[None], x, y)
     out = {
         "support_loss": primal.loss,
@@ -40,7 +44,10 @@ def outputs(net, theta, x):
 
 
 def tangents(net, primal, v):
-    """R{y} of each layer along v, and what each saved of it; the first layer's input does not move."""
+    """R{y} of each layer along v, and what each saved of it.
+
+    The first layer's input does not move.
+    """
     rys, rsaved, rx = [], [], None
     for layer, w, rw, saved in zip(
         net.layers, primal.w, net.parameters.views(v[None]), primal.saved, strict=True
@@ -51,7 +58,7 @@ def tangents(net, primal, v):
 
 
 def adjoint_tangents(net, primal, v, rsaved, rdz):
-    """R{dy} of each layer's output: rdz for the last, what the layer above returns for the others."""
+    """R{dy} of each layer's output: rdz for the last, else the next layer's rdx."""
     rw, rdys = net.parameters.views(v[None]), [rdz]
     rdw = net.parameters.views(np.empty_like(primal.grad))
     for i in range(len(net.layers) - 1, 0, -1):

@@ -1,16 +1,24 @@
-"""One module per layer; each writes out the four passes of the design by hand.
+"""One module per layer; each writes out its four passes by hand.
 
-    y, saved   = layer.forward(k, w, x)                       y from the parameters w and the input x
-    dx         = layer.backward(k, dw, w, saved, dy)          fills dw, returns dx
-    ry, rsaved = layer.r_forward(k, w, rw, saved, rx)         R{y} along the direction (rw, rx)
-    rdx        = layer.r_backward(k, rdw, w, rw, saved, rsaved, dy, rdy)      fills rdw = R{dw}, returns rdx = R{dx}
+    y, saved   = layer.forward(k, w, x)
+    dx         = layer.backward(k, dw, w, saved, dy)
+    ry, rsaved = layer.r_forward(k, w, rw, saved, rx)
+    rdx        = layer.r_backward(k, rdw, w, rw, saved, rsaved, dy, rdy)
 
-k is a kernel set. w, dw, rw and rdw are dicts of arrays whose leading axis is the task: (T, ...), or (1, ...) in w and rw where all
-tasks share them; dw and rdw are always one per task. x is (T, N, ...). `saved` and `rsaved` are what the later passes need.
-In the first layer of a net nothing needs dx, and the input has no tangent: `need_dx=False` and `rx=None` say so.
+forward     computes y from the parameters w and the input x
+backward    fills dw and returns dx
+r_forward   computes R{y}, the derivative of y along the direction (rw, rx)
+r_backward  fills rdw = R{dw} and returns rdx = R{dx}
 
-A layer also tells the names and shapes of its parameters (`shapes`), the shape it makes of one input (`output_shape`, which is where a
-wrong shape is refused), and initial values (`init`).
+k is a kernel set. w, dw, rw and rdw are dicts of arrays whose leading axis is the task:
+(T, ...), or (1, ...) in w and rw where all tasks share them; dw and rdw always have one
+row per task. x is (T, N, ...). `saved` and `rsaved` hold what the later passes need. In
+the first layer of a net no pass needs dx, and the input has no tangent: `need_dx=False`
+and `rx=None` say so.
+
+A layer also gives the names and shapes of its parameters (`shapes`), the shape of its
+output for one input (`output_shape`, which refuses a wrong shape), and initial values
+(`init`). layer.py has the base class with the types of all of these.
 """
 
 from refmaml.layers.activation import LeakyReLU, ReLU, Softplus, Tanh

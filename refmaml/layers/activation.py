@@ -1,23 +1,19 @@
-"""Elementwise layers: y = f(x), dx = f'(x) dy, ry = f'(x) rx, rdx = f'(x) rdy + f''(x) rx dy."""
+"""Elementwise layers.
+
+y = f(x), dx = f'(x) dy, ry = f'(x) rx, rdx = f'(x) rdy + f''(x) rx dy.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from refmaml.arguments import check_number, set_fields
 from refmaml.kernels.activation import functions
+from refmaml.layers.layer import Layer
 
 
-class Activation:
-    """The four passes, for a layer that knows its `function` (an Elementwise of the kernels)."""
-
-    def shapes(self):
-        return {}
-
-    def output_shape(self, shape):
-        return tuple(shape)
-
-    def init(self, rng):
-        return {}
+class Activation(Layer):
+    """The four passes of a layer y = f(x); a subclass has f as `function`."""
 
     def forward(self, k, w, x):
         y = k.empty(x.shape, x.dtype)
@@ -49,9 +45,15 @@ class ReLU(Activation):
 
 @dataclass(frozen=True)
 class LeakyReLU(Activation):
-    """y = x where x > 0, negative_slope x elsewhere."""
+    """y = x where x > 0, negative_slope x elsewhere.
+
+    Raises ArgumentError unless negative_slope is a finite number.
+    """
 
     negative_slope: float = 0.01
+
+    def __post_init__(self) -> None:
+        set_fields(self, negative_slope=check_number("negative_slope", self.negative_slope))
 
     @property
     def function(self):

@@ -1,29 +1,42 @@
-"""Batch normalisation on the statistics of the batch at hand; the derivation of its four passes is in batch_norm.md."""
+"""Batch normalisation with the statistics of the same batch.
+
+batch_norm.md derives the four passes.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from refmaml.arguments import check_bool, check_integer, check_positive_number, set_fields
 from refmaml.errors import expect
 from refmaml.layers.extents import rows
+from refmaml.layers.layer import Layer
 
 
 class Normalised(NamedTuple):
-    """What the forward pass leaves: the normalised input xh (T, N, C, L) and s = 1 / sqrt(var + eps) (T, C)."""
+    """What a pass saves, or the tangents of it.
+
+    xh  the normalised input, in the input's shape (T, N, C, ...)
+    s   1 / sqrt(var + eps) (T, C)
+    """
 
     xh: np.ndarray
     s: np.ndarray
 
 
 @dataclass(frozen=True)
-class BatchNorm2d:
-    """y = gamma (x - <x>) / sqrt(<(x - <x>)^2> + eps) + beta, <.> over the N H W values of a task and channel.
+class BatchNorm2d(Layer):
+    """y = gamma (x - <x>) / sqrt(<(x - <x>)^2> + eps) + beta.
 
-    Parameters: weight = gamma (C,) unless gamma=False (then 1), bias = beta (C,) unless beta=False (then 0).
-    There are no running statistics: query points are normalised with the query set's own, as in MAML ("transductive").
-    The variance is the biased one. Vectors (C,) are taken as well as images (C, H, W).
-    Source: Ioffe & Szegedy 2015, Algorithm 1; its R-passes are derived in batch_norm.md.
+    <.> is the mean over the N H W values of a task and channel; the variance is the
+    biased one. Inputs are images (C, H, W) or vectors (C,).
+    Parameters: weight = gamma (C,) unless gamma=False (then 1), bias = beta (C,) unless
+    beta=False (then 0).
+    There are no running statistics: the query set is normalised with its own mean and
+    variance, as in MAML ("transductive").
+    Raises ArgumentError unless num_features is an integer >= 1 and eps a number > 0.
+    Source: Ioffe & Szegedy 2015, Algorithm 1; batch_norm.md derives the R-passes.
     """
 
     num_features: int
@@ -31,16 +44,21 @@ class BatchNorm2d:
     gamma: bool = True
     beta: bool = True
 
-    def __post_init__(self):
-        expect(
-            self.eps > 0, "eps", "a number > 0 (a constant channel has variance 0)", repr(self.eps)
+    def __post_init__(self) -> None:
+        remark = " (a constant channel has variance 0)"
+        set_fields(
+            self,
+            num_features=check_integer("num_features", self.num_features),
+            eps=check_positive_number("eps", self.eps, remark),
+            gamma=check_bool("gamma", self.gamma),
+            beta=check_bool("beta", self.beta),
         )
 
-    def shapes(self):
+    def shapes(self) -> dict[str, tuple]:
         C = (self.num_features,)
         return {**({"weight": C} if self.gamma else {}), **({"bias": C} if self.beta else {})}
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple) -> tuple:
         expect(
             len(shape) in (1, 3) and shape[0] == self.num_features,
             "input of BatchNorm2d",
@@ -49,58 +67,66 @@ class BatchNorm2d:
         )
         return tuple(shape)
 
-    def init(self, rng):
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         values = {"weight": np.ones(self.num_features), "bias": np.zeros(self.num_features)}
         return {name: values[name] for name in self.shapes()}
 
     def affine(self, k, w, absent_gamma, like):
-        """(gamma, beta) from the parameters; a missing gamma is `absent_gamma` (1, or 0 as a tangent), a missing beta 0."""
+        """(gamma, beta) from the parameters w, or their tangents.
+
+        A layer without gamma has absent_gamma in its place: 1, or 0 as a tangent. A
+        layer without beta has 0.
+        """
 
         def constant(value):
             return k.constant((1, self.num_features), value, like.dtype)
 
-        return (
-            w["weight"] if self.gamma else constant(absent_gamma),
-            w["bias"] if self.beta else constant(0),
-        )
+        gamma = w["weight"] if self.gamma else constant(absent_gamma)
+        beta = w["bias"] if self.beta else constant(0)
+        return gamma, beta
 
     def gradients(self, k, dw, dy):
-        """Where (dgamma, dbeta) go: into dw, or into scratch where the layer has no such parameter."""
-        scratch = (dy.shape[0], self.num_features)
-        return (
-            dw["weight"] if self.gamma else k.empty(scratch, dy.dtype),
-            dw["bias"] if self.beta else k.empty(scratch, dy.dtype),
-        )
+        """The arrays that (dgamma, dbeta) are written to: those in dw.
+
+        A parameter that the layer does not have gets an array that is not used
+        afterwards.
+        """
+        shape = len(dy), self.num_features
+        dgamma = dw["weight"] if self.gamma else k.empty(shape, dy.dtype)
+        dbeta = dw["bias"] if self.beta else k.empty(shape, dy.dtype)
+        return dgamma, dbeta
 
     def forward(self, k, w, x):
         gamma, beta = self.affine(k, w, 1, x)
         x4 = rows(x)
-        y, xh = (
-            k.empty(x4.shape, np.result_type(x.dtype, gamma.dtype, beta.dtype)) for _ in range(2)
-        )
-        s = k.empty((len(x), self.num_features), y.dtype)
+        dtype = np.result_type(x.dtype, gamma.dtype, beta.dtype)
+        y, xh = k.empty(x4.shape, dtype), k.empty(x4.shape, dtype)
+        s = k.empty((len(x), self.num_features), dtype)
         k.batch_norm_forward(y, xh, s, x4, gamma, beta, self.eps)
-        return y.reshape(x.shape), Normalised(xh, s)
+        return y.reshape(x.shape), Normalised(xh.reshape(x.shape), s)
 
     def backward(self, k, dw, w, saved, dy, need_dx=True):
         gamma, _ = self.affine(k, w, 1, dy)
-        dx = k.empty(saved.xh.shape, np.result_type(dy.dtype, saved.xh.dtype))
-        k.batch_norm_backward(dx, *self.gradients(k, dw, dx), rows(dy), *saved, gamma)
+        xh, s = rows(saved.xh), saved.s
+        dx = k.empty(xh.shape, np.result_type(dy.dtype, xh.dtype))
+        k.batch_norm_backward(dx, *self.gradients(k, dw, dx), rows(dy), xh, s, gamma)
         return dx.reshape(dy.shape)
 
     def r_forward(self, k, w, rw, saved, rx):
         rx = k.xp.zeros_like(saved.xh) if rx is None else rx
         (gamma, _), (rgamma, rbeta) = self.affine(k, w, 1, rx), self.affine(k, rw, 0, rx)
-        rx4 = rx.reshape(saved.xh.shape)
-        ry, rxh = k.empty(rx4.shape, saved.xh.dtype), k.empty(rx4.shape, saved.xh.dtype)
-        rs = k.empty(saved.s.shape, saved.s.dtype)
-        k.batch_norm_r_forward(ry, rxh, rs, rx4, *saved, gamma, rgamma, rbeta)
-        return ry.reshape(rx.shape), Normalised(rxh, rs)
+        xh, s = rows(saved.xh), saved.s
+        ry, rxh = k.empty(xh.shape, xh.dtype), k.empty(xh.shape, xh.dtype)
+        rs = k.empty(s.shape, s.dtype)
+        k.batch_norm_r_forward(ry, rxh, rs, rows(rx), xh, s, gamma, rgamma, rbeta)
+        return ry.reshape(rx.shape), Normalised(rxh.reshape(rx.shape), rs)
 
     def r_backward(self, k, rdw, w, rw, saved, rsaved, dy, rdy, need_dx=True):
         (gamma, _), (rgamma, _) = self.affine(k, w, 1, dy), self.affine(k, rw, 0, dy)
-        rdx = k.empty(saved.xh.shape, rdy.dtype)
+        xh, rxh = rows(saved.xh), rows(rsaved.xh)
+        rdx = k.empty(xh.shape, rdy.dtype)
         k.batch_norm_r_backward(
-            rdx, *self.gradients(k, rdw, rdx), rows(dy), rows(rdy), *saved, *rsaved, gamma, rgamma
-        )
+            rdx, *self.gradients(k, rdw, rdx), rows(dy), rows(rdy),
+            xh, saved.s, rxh, rsaved.s, gamma, rgamma,
+        )  # fmt: skip
         return rdx.reshape(dy.shape)

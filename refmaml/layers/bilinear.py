@@ -1,11 +1,19 @@
-"""Conv2d and Linear. Both are a bilinear product y = x * w plus a bias, so their calculus is the same and is written once.
+"""Conv2d and Linear: a bilinear product y = x * w plus a bias.
 
-With the two transposes of the product, <dy, x * w> = <product_dx(dy, w), x> = <product_dw(x, dy), w>:
+Their calculus is the same and is written once. The product has two transposes,
+<dy, x * w> = <product_dx(dy, w), x> = <product_dw(x, dy), w>:
 
     forward      y   = x * w + b
-    backward     dx  = product_dx(dy, w)                           dw  = product_dw(x, dy)                        db  = sum dy
+
+    backward     dx  = product_dx(dy, w)
+                 dw  = product_dw(x, dy)
+                 db  = sum dy
+
     r_forward    ry  = rx * w + x * rw + rb
-    r_backward   rdx = product_dx(rdy, w) + product_dx(dy, rw)     rdw = product_dw(rx, dy) + product_dw(x, rdy)   rdb = sum rdy
+
+    r_backward   rdx = product_dx(rdy, w) + product_dx(dy, rw)
+                 rdw = product_dw(rx, dy) + product_dw(x, rdy)
+                 rdb = sum rdy
 """
 
 from collections.abc import Callable
@@ -15,14 +23,49 @@ from math import prod
 
 import numpy as np
 
+from refmaml.arguments import check_bool, check_integer, set_fields
 from refmaml.errors import expect
 from refmaml.layers.extents import expect_images, explicit_padding, pair, rows, window_extents
 from refmaml.layers.initialise import xavier_uniform
+from refmaml.layers.layer import Layer
 
 
-class Bilinear:
-    """The four passes, for a layer that knows its `product`, `product_dx` and `product_dw`, and for each its tangent, a sum of two
-    (`r_product`, `r_product_dx`, `r_product_dw`: kernels of their own, as one pass over both is quicker than two and a sum)."""
+class Bilinear(Layer):
+    """The four passes of a layer y = x * w + b.
+
+    A subclass has `product`, `product_dx` and `product_dw`, and their tangents
+    `r_product`, `r_product_dx` and `r_product_dw`. Each tangent is a sum of two
+    products, and has a kernel of its own, which is faster than two products and a sum.
+    """
+
+    bias: bool
+    weight_init: Callable
+
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        shape = self.shapes()["weight"]
+        outputs, inputs, taps = shape[0], shape[1], prod(shape[2:])
+        weight = np.asarray(self.weight_init(rng, shape, inputs * taps, outputs * taps))
+        expect(
+            weight.shape == shape,
+            "weight_init",
+            f"a function that returns an array of shape {shape}",
+            lambda: f"shape {weight.shape}",
+        )
+        return {"weight": weight, "bias": np.zeros(outputs)} if self.bias else {"weight": weight}
+
+    def check_fields(self, *sizes: str) -> None:
+        """Raise ArgumentError unless the fields named in `sizes` are integers >= 1.
+
+        It checks `bias` and `weight_init` as well.
+        """
+        set_fields(self, **{name: check_integer(name, getattr(self, name)) for name in sizes})
+        set_fields(self, bias=check_bool("bias", self.bias))
+        expect(
+            callable(self.weight_init),
+            "weight_init",
+            "a function (rng, shape, fan_in, fan_out) -> array",
+            lambda: repr(self.weight_init),
+        )
 
     def forward(self, k, w, x):
         y = self.product(k, x, w["weight"])
@@ -52,25 +95,33 @@ class Bilinear:
             self.r_product_dw(k, rdw["weight"], x, rx, dy, rdy)
         if self.bias:
             k.bias_backward(rdw["bias"], rows(rdy))
-        return (
-            self.r_product_dx(k, dy, rdy, w["weight"], rw["weight"], x.shape) if need_dx else None
-        )
+        if not need_dx:
+            return None
+        return self.r_product_dx(k, dy, rdy, w["weight"], rw["weight"], x.shape)
 
 
 @dataclass(frozen=True)
 class Linear(Bilinear):
-    """y[t,n,o] = sum_i w[t,o,i] x[t,n,i] + b[t,o]. Parameters: weight (O, I), bias (O,)."""
+    """y[t,n,o] = sum_i w[t,o,i] x[t,n,i] + b[t,o].
+
+    Parameters: weight (O, I) with O = out_features, I = in_features; bias (O,).
+    weight_init  a function of layers/initialise.py or another one of its kind
+    Raises ArgumentError unless sizes are integers >= 1.
+    """
 
     in_features: int
     out_features: int
     bias: bool = True
     weight_init: Callable = xavier_uniform
 
-    def shapes(self):
-        shapes = {"weight": (self.out_features, self.in_features)}
+    def __post_init__(self) -> None:
+        self.check_fields("in_features", "out_features")
+
+    def shapes(self) -> dict[str, tuple]:
+        shapes: dict[str, tuple] = {"weight": (self.out_features, self.in_features)}
         return {**shapes, "bias": (self.out_features,)} if self.bias else shapes
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple) -> tuple:
         expect(
             tuple(shape) == (self.in_features,),
             "input of Linear",
@@ -78,14 +129,6 @@ class Linear(Bilinear):
             f"shape {tuple(shape)}",
         )
         return (self.out_features,)
-
-    def init(self, rng):
-        weight = self.weight_init(rng, self.shapes()["weight"], self.in_features, self.out_features)
-        return (
-            {"weight": weight, "bias": np.zeros(self.out_features)}
-            if self.bias
-            else {"weight": weight}
-        )
 
     def product(self, k, x, w):
         y = k.empty((*x.shape[:2], w.shape[1]), np.result_type(x.dtype, w.dtype))
@@ -115,11 +158,13 @@ class Linear(Bilinear):
 
 
 def as_tuples(value):
+    """Lists and tuples, nested or not, as tuples."""
     return tuple(map(as_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
-@lru_cache(maxsize=256)  # asked for in every pass, and always the same
+@lru_cache(maxsize=256)  # every pass needs it, and it is always the same
 def conv_geometry(kernel_size, stride, padding, extents):
+    """(kernel, stride, padding, output extents), all explicit."""
     kernel, stride = pair(kernel_size, "kernel_size"), pair(stride, "stride")
     padding = explicit_padding(padding, kernel, stride, extents)
     return kernel, stride, padding, window_extents(extents, kernel, stride, padding, "Conv2d")
@@ -129,8 +174,12 @@ def conv_geometry(kernel_size, stride, padding, extents):
 class Conv2d(Bilinear):
     """y[t,n,o,i,j] = sum_{c,p,q} w[t,o,c,p,q] xpad[t,n,c, sH i + p, sW j + q] + b[t,o].
 
-    Parameters: weight (O, C, kH, kW), bias (O,).
-    padding: 1, (1, 2), ((top, bottom), (left, right)), or "same" as TensorFlow means it (ceil(H / s) outputs).
+    Parameters: weight (O, C, kH, kW) with O = out_channels, C = in_channels; bias (O,).
+    kernel_size, stride  an integer, or a pair for rows and columns
+    padding      1, (1, 2), ((top, bottom), (left, right)), or "same" as in TensorFlow
+                 (ceil(H / s) outputs)
+    weight_init  a function of layers/initialise.py or another one of its kind
+    Raises ArgumentError unless sizes are integers >= 1 and paddings integers >= 0.
     """
 
     in_channels: int
@@ -141,36 +190,24 @@ class Conv2d(Bilinear):
     bias: bool = True
     weight_init: Callable = xavier_uniform
 
-    def __post_init__(self):
-        pair(self.kernel_size, "kernel_size")
-        pair(self.stride, "stride")
-        self.padding == "same" or explicit_padding(self.padding, (1, 1), (1, 1), (1, 1))
+    def __post_init__(self) -> None:
+        self.check_fields("in_channels", "out_channels")
+        kernel, stride = pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride")
+        explicit_padding(self.padding, kernel, stride, (1, 1))
 
     def geometry(self, extents):
-        """(kernel, stride, padding, output extents) for an input of height and width `extents`."""
-        return conv_geometry(
-            *map(as_tuples, (self.kernel_size, self.stride, self.padding, extents))
-        )
+        """(kernel, stride, padding, output extents) for inputs of extents (H, W)."""
+        given = self.kernel_size, self.stride, self.padding, extents
+        return conv_geometry(*map(as_tuples, given))
 
-    def shapes(self):
-        shapes = {
-            "weight": (self.out_channels, self.in_channels, *pair(self.kernel_size, "kernel_size"))
-        }
+    def shapes(self) -> dict[str, tuple]:
+        kernel = pair(self.kernel_size, "kernel_size")
+        shapes: dict[str, tuple] = {"weight": (self.out_channels, self.in_channels, *kernel)}
         return {**shapes, "bias": (self.out_channels,)} if self.bias else shapes
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple) -> tuple:
         expect_images(shape, self.in_channels, "Conv2d")
         return (self.out_channels, *self.geometry(shape[1:])[3])
-
-    def init(self, rng):
-        shape = self.shapes()["weight"]
-        taps = prod(shape[2:])
-        weight = self.weight_init(rng, shape, self.in_channels * taps, self.out_channels * taps)
-        return (
-            {"weight": weight, "bias": np.zeros(self.out_channels)}
-            if self.bias
-            else {"weight": weight}
-        )
 
     def product(self, k, x, w):
         _, stride, padding, out = self.geometry(x.shape[3:])

@@ -1,28 +1,36 @@
-"""What convolution and pooling windows make of heights and widths."""
+"""Heights and widths: windows, padding, and the outputs that they give."""
 
-import operator
 from math import prod
+from typing import Any
 
+from refmaml.arguments import is_integer
 from refmaml.errors import expect
 
+Pair = tuple[int, int]
 
-def pair(value, argument, least=1):
-    """3 -> (3, 3); (3, 5) stays. Raises ArgumentError for anything but one or two integers >= least."""
+
+def pair(value: Any, argument: str, least: int = 1) -> Pair:
+    """3 -> (3, 3); (3, 5) stays.
+
+    Raises ArgumentError for anything but one or two integers >= least.
+    """
     values = value if isinstance(value, (tuple, list)) else (value, value)
-    whole = len(values) == 2 and all(
-        hasattr(v, "__index__") and operator.index(v) >= least for v in values
-    )
-    expect(whole, argument, f"an integer >= {least} or a pair of them", repr(value))
-    return operator.index(values[0]), operator.index(values[1])
+    ok = len(values) == 2 and all(is_integer(v) and v >= least for v in values)
+    expect(ok, argument, f"an integer >= {least} or a pair of them", lambda: repr(value))
+    return int(values[0]), int(values[1])
 
 
-def explicit_padding(padding, kernel, stride, extents):
+def explicit_padding(
+    padding: Any, kernel: tuple, stride: tuple, extents: tuple
+) -> tuple[tuple, ...]:
     """((top, bottom), (left, right)) from 1, (1, 2), ((0, 1), (0, 1)) or "same".
 
-    "same" is TensorFlow's rule, which MAML's own net was trained with: ceil(H / s) outputs, the odd row of zeros at the
-    bottom. On even sizes with stride 2 it pads (0, 1), where padding=1 pads (1, 1): equal shapes, other alignment.
+    "same" is TensorFlow's rule, which MAML's own net was trained with: ceil(H / s)
+    outputs, an odd row of zeros at the bottom. On even sizes with stride 2 it pads
+    (0, 1), where padding=1 pads (1, 1): the shapes are equal, the alignment differs.
     """
-    if padding == "same":
+    if isinstance(padding, str):
+        expect(padding == "same", "padding", "integers, or 'same'", repr(padding))
         needed = [
             max((-(-H // s) - 1) * s + k - H, 0)
             for H, k, s in zip(extents, kernel, stride, strict=True)
@@ -35,8 +43,10 @@ def explicit_padding(padding, kernel, stride, extents):
     return (pH, pH), (pW, pW)
 
 
-def window_extents(extents, kernel, stride, padding, layer):
-    """How many windows fit: floor((H + top + bottom - kH) / sH) + 1, and the same across."""
+def window_extents(
+    extents: tuple, kernel: tuple, stride: tuple, padding: tuple, layer: str
+) -> tuple[int, ...]:
+    """How many windows fit: floor((H + top + bottom - kH) / sH) + 1; widths alike."""
     out = []
     for H, k, s, (before, after) in zip(extents, kernel, stride, padding, strict=True):
         expect(
@@ -49,17 +59,19 @@ def window_extents(extents, kernel, stride, padding, layer):
     return tuple(out)
 
 
-def expect_images(shape, channels, layer):
-    """Raise ArgumentError unless `shape` is that of one (C, H, W) image, with C = channels where it is given."""
-    wanted = f"images of shape ({channels if channels is not None else 'C'}, H, W)"
+def expect_images(shape: tuple, channels: int | None, layer: str) -> None:
+    """Raise ArgumentError unless `shape` is (C, H, W), with C = channels if given."""
     expect(
-        len(shape) == 3 and shape[0] in (channels, shape[0] if channels is None else channels),
+        len(shape) == 3 and channels in (None, shape[0]),
         f"input of {layer}",
-        wanted,
-        f"shape {tuple(shape)}",
+        f"images of shape ({'C' if channels is None else channels}, H, W)",
+        lambda: f"shape {tuple(shape)}",
     )
 
 
 def rows(x):
-    """(T, N, C, ...) -> (T, N, C, L): images with their positions in one row, the shape that kernels over channels see."""
+    """(T, N, C, ...) -> (T, N, C, L): the positions of an image as one axis.
+
+    Kernels over channels take this shape.
+    """
     return x.reshape(*x.shape[:3], prod(x.shape[3:]))

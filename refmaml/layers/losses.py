@@ -1,15 +1,17 @@
-"""Losses: one number per task from the net's outputs z (T, N, D), with their gradient and their Hessian's product.
+"""Losses: one number for each task from the net's outputs z (T, N, D).
 
-    loss, saved = loss.forward(k, z, targets)         (T,)
-    dz          = loss.backward(k, saved)             d loss[t] / d z[t]
-    rdz         = loss.r_backward(k, saved, rz)       (d^2 loss / dz^2) rz
+    loss, saved = loss.forward(k, z, targets)      (T,)
+    dz          = loss.backward(k, saved)          d loss[t] / d z[t]
+    rdz         = loss.r_backward(k, saved, rz)    (d^2 loss / dz^2) rz
 
-The scale in front of the sum is explicit, because an inner step size means nothing without it:
+The scale in front of the sum is explicit, as an inner step size depends on it:
 
-    "mean"     1 / N                                   what deep-learning libraries mean by default
+    "mean"     1 / N             the default, as in deep-learning libraries
     "sum"      1
-    "sum/K"    D / N = 1 / K                           for N = D K examples of D classes, K shots each: MAML's Omniglot code, whose
-                                                       step size 0.4 is therefore 2.0 on the 5-way mean (finn/maml, utils.py)
+    "sum/K"    D / N = 1 / K     for N = D K examples of D classes with K shots each
+
+MAML's Omniglot code uses "sum/K" (finn/maml, utils.py): its step size 0.4 is a step
+size of 2.0 on the 5-way mean.
 """
 
 from dataclasses import dataclass
@@ -17,17 +19,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refmaml.arguments import check_choice, check_positive_number, set_fields
 from refmaml.errors import expect
 
 REDUCTIONS = ("mean", "sum", "sum/K")
 
 
-def expect_reduction(reduction):
-    expect(reduction in REDUCTIONS, "reduction", f"one of {', '.join(REDUCTIONS)}", repr(reduction))
-
-
 class Predicted(NamedTuple):
-    """What cross-entropy leaves: probabilities p (T, N, C), labels (T, N), the scale."""
+    """What cross-entropy saves: probabilities p (T, N, C), labels (T, N), the scale."""
 
     p: np.ndarray
     labels: np.ndarray
@@ -36,12 +35,17 @@ class Predicted(NamedTuple):
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """loss[t] = scale sum_n -log softmax(z[t,n])[label[t,n]]; targets are integer labels (T, N) in [0, C)."""
+    """loss[t] = scale sum_n -log softmax(z[t,n])[label[t,n]].
+
+    Targets are integer labels (T, N) in [0, C).
+    reduction  the scale: "mean" 1 / N, "sum" 1, "sum/K" C / N
+    Raises ArgumentError for another reduction.
+    """
 
     reduction: str = "mean"
 
-    def __post_init__(self):
-        expect_reduction(self.reduction)
+    def __post_init__(self) -> None:
+        check_choice("reduction", self.reduction, REDUCTIONS)
 
     def check(self, output_shape, targets, examples):
         """Raise ArgumentError unless `targets` are integer labels (T, N)."""
@@ -60,11 +64,11 @@ class CrossEntropy:
         )
 
     def extremes(self, targets):
-        """What check_values has to know: the lowest and the highest label."""
+        """The lowest and the highest label, for check_values."""
         return [targets.min(), targets.max()]
 
     def check_values(self, output_shape, extremes):
-        """Raise ArgumentError for a label that the outputs cannot name."""
+        """Raise ArgumentError for a label outside the outputs' range."""
         low, high = map(int, extremes)
         expect(
             low >= 0 and high < output_shape[0],
@@ -74,6 +78,7 @@ class CrossEntropy:
         )
 
     def scale(self, examples, classes):
+        """The factor in front of the sum, for N examples of C classes."""
         return {"mean": 1 / examples, "sum": 1.0, "sum/K": classes / examples}[self.reduction]
 
     def forward(self, k, z, labels):
@@ -98,7 +103,7 @@ class CrossEntropy:
 
 
 class Residual(NamedTuple):
-    """What squared error leaves: e = z - target (T, N, D), and the scale."""
+    """What squared error saves: e = z - target (T, N, D), and the scale."""
 
     e: np.ndarray
     scale: float
@@ -106,20 +111,24 @@ class Residual(NamedTuple):
 
 @dataclass(frozen=True)
 class MSE:
-    """loss[t] = factor scale sum_{n,d} (z - target)^2; targets have the outputs' shape (T, N, D).
+    """loss[t] = factor scale sum_{n,d} (z - target)^2.
 
-    scale: "mean" 1 / (N D), "sum" 1, "sum/K" 1 / N (K = N shots of one regression). factor = 0.5 gives the half square.
+    Targets have the outputs' shape (T, N, D).
+    reduction  the scale: "mean" 1 / (N D), "sum" 1, "sum/K" 1 / N (K = N shots of one
+               regression)
+    factor     a number > 0; 0.5 gives the half square
+    Raises ArgumentError for another reduction or factor.
     """
 
     reduction: str = "mean"
     factor: float = 1.0
 
-    def __post_init__(self):
-        expect_reduction(self.reduction)
-        expect(self.factor > 0, "factor", "a number > 0", repr(self.factor))
+    def __post_init__(self) -> None:
+        check_choice("reduction", self.reduction, REDUCTIONS)
+        set_fields(self, factor=check_positive_number("factor", self.factor))
 
     def check(self, output_shape, targets, examples):
-        """Raise ArgumentError unless `targets` are real numbers of the outputs' shape."""
+        """Raise ArgumentError unless `targets` are real and have the outputs' shape."""
         wanted = (*examples, *output_shape)
         expect(
             len(output_shape) == 1,
@@ -136,17 +145,16 @@ class MSE:
         )
 
     def extremes(self, targets):
-        """Nothing: any real number is a target."""
+        """An empty list: any real number is a target."""
         return []
 
     def check_values(self, output_shape, extremes):
-        """Any real number is a target."""
+        """Accept every target: any real number is one."""
 
     def scale(self, examples, outputs):
-        return (
-            self.factor
-            * {"mean": 1 / (examples * outputs), "sum": 1.0, "sum/K": 1 / examples}[self.reduction]
-        )
+        """The factor in front of the sum, for N examples of D outputs."""
+        scales = {"mean": 1 / (examples * outputs), "sum": 1.0, "sum/K": 1 / examples}
+        return self.factor * scales[self.reduction]
 
     def forward(self, k, z, targets):
         T, N, D = z.shape

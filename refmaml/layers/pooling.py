@@ -1,4 +1,7 @@
-"""Pooling: linear in its input (the maximum once the winners are known), so each R-pass is the pass itself on the tangent."""
+"""Pooling. It is linear in its input, so each R-pass is the pass itself on the tangent.
+
+A maximum is linear where the place of the largest value does not change.
+"""
 
 from dataclasses import dataclass
 from math import prod
@@ -6,24 +9,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refmaml.layers.extents import expect_images, pair, window_extents
+from refmaml.layers.extents import Pair, expect_images, pair, window_extents
+from refmaml.layers.layer import Layer
+
+NO_PADDING = ((0, 0), (0, 0))
 
 
 class Winners(NamedTuple):
-    """What max-pooling remembers: the winning place in each window, and the shape of its input."""
+    """What max-pooling saves.
+
+    place    the place of the largest value in each window, counted in row order
+    x_shape  the shape of the input
+    """
 
     place: np.ndarray
     x_shape: tuple
 
 
-class Pooling:
-    """What every pooling layer shares: no parameters, and the transposed map as both backward passes."""
-
-    def shapes(self):
-        return {}
-
-    def init(self, rng):
-        return {}
+class Pooling(Layer):
+    """The base of all pooling layers: both backward passes are the transposed map."""
 
     def backward(self, k, dw, w, saved, dy, need_dx=True):
         return self.transpose(k, saved, dy)
@@ -33,7 +37,7 @@ class Pooling:
 
 
 class Averaging(Pooling):
-    """Pooling by `average`, linear as it stands."""
+    """Pooling by `average`, which a subclass has; it is linear."""
 
     def forward(self, k, w, x):
         return self.average(k, x), x.shape
@@ -43,27 +47,38 @@ class Averaging(Pooling):
 
 
 class Windowed(Pooling):
-    """Pooling over windows of kernel_size, a stride apart (None: side by side); incomplete windows are left out."""
+    """Pooling over windows.
 
-    def __post_init__(self):
+    kernel_size  the window: an integer, or a pair for rows and columns
+    stride       the distance between windows; None: kernel_size
+    Incomplete windows at the bottom and on the right are left out.
+    Raises ArgumentError unless sizes are integers >= 1.
+    """
+
+    kernel_size: int | tuple
+    stride: int | tuple | None
+
+    def __post_init__(self) -> None:
         self.geometry()
 
-    def geometry(self):
+    def geometry(self) -> tuple[Pair, Pair]:
+        """(window, stride), a pair each."""
         window = pair(self.kernel_size, "kernel_size")
         return window, (window if self.stride is None else pair(self.stride, "stride"))
 
-    def output_shape(self, shape):
-        expect_images(shape, None, type(self).__name__)
-        window, stride = self.geometry()
-        return (
-            shape[0],
-            *window_extents(shape[1:], window, stride, ((0, 0), (0, 0)), type(self).__name__),
-        )
+    def output_shape(self, shape: tuple) -> tuple:
+        name = type(self).__name__
+        expect_images(shape, None, name)
+        return (shape[0], *window_extents(shape[1:], *self.geometry(), NO_PADDING, name))
 
 
 @dataclass(frozen=True)
 class MaxPool2d(Windowed):
-    """y = the largest value of each window; of equals the first in row order gets the gradient, as in PyTorch."""
+    """y = the largest value of each window.
+
+    Of equal values the first in row order gets the gradient, as in PyTorch.
+    kernel_size, stride: see Windowed.
+    """
 
     kernel_size: int | tuple
     stride: int | tuple | None = None
@@ -87,7 +102,7 @@ class MaxPool2d(Windowed):
 
 @dataclass(frozen=True)
 class AvgPool2d(Averaging, Windowed):
-    """y = the mean of each window."""
+    """y = the mean of each window. kernel_size, stride: see Windowed."""
 
     kernel_size: int | tuple
     stride: int | tuple | None = None
@@ -105,9 +120,12 @@ class AvgPool2d(Averaging, Windowed):
 
 @dataclass(frozen=True)
 class SpatialMean(Averaging):
-    """y[t,n,c] = mean over all positions of x[t,n,c]: one window as large as the image, its two axes dropped."""
+    """y[t,n,c] = mean of x[t,n,c] over all positions.
 
-    def output_shape(self, shape):
+    It is an average over one window as large as the image, without the window's axes.
+    """
+
+    def output_shape(self, shape: tuple) -> tuple:
         expect_images(shape, None, "SpatialMean")
         return (shape[0],)
 

@@ -1,20 +1,16 @@
-"""Flatten: the same numbers in one row; its transpose puts them back."""
+"""Flatten: the same numbers as one vector; its transpose restores the shape."""
 
 from dataclasses import dataclass
 from math import prod
 
+from refmaml.layers.layer import Layer
+
 
 @dataclass(frozen=True)
-class Flatten:
+class Flatten(Layer):
     """(T, N, C, H, W) -> (T, N, C H W), in row order."""
 
-    def shapes(self):
-        return {}
-
-    def init(self, rng):
-        return {}
-
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple) -> tuple:
         return (prod(shape),)
 
     def forward(self, k, w, x):

@@ -1,10 +1,18 @@
-"""The family of gradient-based meta-learning, one method a file; a diff of two files is the difference of two methods.
+"""Gradient-based meta-learning, one method in each file.
 
-Every method is a frozen dataclass whose fields are its paper's symbols spelled out, and answers the same calls:
+The difference of two files is the difference of two methods. Every method is a frozen
+dataclass. Its fields have the names of its paper's symbols, spelled out. All methods
+have the same functions:
 
-    meta = method.init(net, theta)                 its meta-parameters (M,): theta, then whatever else it learns (rates)
-    phi  = method.adapt(net, meta, x, y)           adapted parameters (T, P), a row for each task
-    out  = method.meta_gradient(net, meta, batch)  MetaGradient: loss, accuracy, grad (M,) = mean over tasks of dM_t/dmeta
+    meta = method.init(net, theta)
+    phi  = method.adapt(net, meta, x, y)
+    out  = method.meta_gradient(net, meta, batch)
+
+init           the meta-parameters (M,): theta, then whatever else the method learns,
+               such as step sizes
+adapt          the adapted parameters (T, P), one row for each task
+meta_gradient  a MetaGradient: loss, accuracy, and grad (M,), the mean over tasks of
+               dM_t/dmeta
 """
 
 from refmaml.methods.anil import ANIL, FirstOrderANIL

@@ -1,24 +1,16 @@
 """Checks of the fields that methods share. NumPy's numbers are taken wherever Python's are."""
 
-from math import isfinite
-from numbers import Integral, Real
-
+from refmaml.arguments import is_bool, is_integer, is_number
 from refmaml.errors import expect
 
-
-def is_number(value):
-    """Whether a value is a finite real number; a bool is none."""
-    return isinstance(value, Real) and not is_bool(value) and isfinite(value)
-
-
-def is_integer(value):
-    """Whether a value is an integer; a bool is none."""
-    return isinstance(value, Integral) and not is_bool(value)
-
-
-def is_bool(value):
-    """Whether a value is Python's or NumPy's bool."""
-    return type(value).__name__ in ("bool", "bool_")
+__all__ = [
+    "is_number",
+    "is_integer",
+    "is_bool",
+    "check_positive",
+    "check_tolerances",
+    "check_steps",
+]
 
 
 def check_positive(**values):

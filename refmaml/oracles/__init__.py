@@ -1,13 +1,21 @@
-"""What the engine is held against, by methods that share no code with it: loops, the complex step, closed forms, dense algebra.
+"""Oracles: computations that share no code with the engine and check it.
 
-loops.py               rung 1   every forward pass and loss as loops a child could read
-complex_step.py        rung 2+  derivatives as Im f(x + i h v) / h: exact to rounding, no subtraction
-unrolled.py            rung 4   the whole inner loop in complex arithmetic; it never sees a Hessian
-closed_forms.py        rung 5   quadratics, linear regression, the two-layer linear model
+They use loops, the complex step, closed forms and dense algebra.
+
+loops.py               rung 1   every forward pass and loss as plain loops
+complex_step.py        rung 2+  derivatives as Im f(x + i h v) / h: exact to rounding
+meta_objectives.py     rung 4   the inner loop in complex arithmetic, without Hessians
+closed_forms.py        rung 5   quadratics, linear regression, two-layer linear model
 dense.py               rung 5   Hessians column by column, linear systems by LAPACK
-formulas.py, torch_autodiff.py, jax_autodiff.py      rung 6, where those are installed
-finite_differences.py  rung 6   central differences with the step that balances their two errors
-cases.py               the inputs every rung is tried on; kinks.py measures how far they are from a kink
-layer_checks.py, net_checks.py, closed_form_checks.py, kernel_checks.py       the comparisons
-ladder.py              all of them in order: what `refmaml verify` runs
+finite_differences.py  rung 6   central differences; see refmaml/autodiff/ for others
+
+layer_cases.py, cases.py   the inputs of every rung; kinks.py measures their distance
+                           from a kink, tolerance.py gives the largest error allowed
+layer_checks.py, net_checks.py, method_checks.py, closed_form_checks.py
+                           the comparisons on rungs 1 to 6
+wrong_gradients.py         wrong meta-gradients that the checks must refuse
+kernel_checks.py, whole_net_checks.py
+                           rung 7: other kernels against the reference kernels
+guarded.py                 a check that raises becomes a failed check
+ladder.py                  all checks in order: what `refmaml verify` runs
 """

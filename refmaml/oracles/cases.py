@@ -1,125 +1,62 @@
-"""The inputs every rung is tried on, as data: layers in all their variants, losses, and a net for the methods."""
+"""The inputs of every rung, as data: layers, losses, nets, tasks and methods."""
 
-from dataclasses import MISSING, fields
-from typing import NamedTuple
+from dataclasses import fields
 
 import numpy as np
 
 from refmaml.batch import Batch
 from refmaml.execution import Sequential
 from refmaml.layers import (
-    MSE,
     AvgPool2d,
     BatchNorm2d,
-    Context,
     Conv2d,
     CrossEntropy,
     FiLM,
     Flatten,
-    LeakyReLU,
     Linear,
     MaxPool2d,
     ReLU,
-    Softplus,
-    SpatialMean,
     Tanh,
 )
-from refmaml.methods import (
-    ANIL,
-    CAVIA,
-    ERM,
-    IMAML,
-    MAML,
-    FirstOrderANIL,
-    FirstOrderMAML,
-    MAMLPlusPlus,
-    MetaSGD,
-    Reptile,
+from refmaml.methods import table
+from refmaml.oracles.kinks import net_margin
+from refmaml.oracles.layer_cases import (
+    EXAMPLES,
+    LAYER_MARGIN,
+    LAYERS,
+    LOSSES,
+    TASKS,
+    LayerCase,
+    brief,
+    elementwise_layers,
+    layer_inputs,
+    loss_inputs,
 )
-from refmaml.oracles.kinks import layer_margin, net_margin
-from refmaml.oracles.unrolled import inner_loop
+from refmaml.oracles.meta_objectives import inner_loop
 
-TASKS, EXAMPLES = 3, 4
-LAYER_MARGIN = 1e-4  # inputs are drawn until no choice is nearer than this: eps / 1e-4 is still far below any tolerance
-NET_MARGIN = 1e-7  # along a whole inner loop; two correct trajectories differ by 1e-14 or so
-
-
-class LayerCase(NamedTuple):
-    """A layer with the shape of one input."""
-
-    layer: object
-    shape: tuple
-
-    def __str__(self):
-        return brief(self.layer)
-
-
-def brief(layer):
-    """Conv2d(2, 3, 3, stride=2): a layer or loss with the fields that differ from their defaults."""
-    given = [
-        (f, getattr(layer, f.name)) for f in fields(layer) if getattr(layer, f.name) != f.default
-    ]
-    texts = [str(value) if f.default is MISSING else f"{f.name}={value}" for f, value in given]
-    return f"{type(layer).__name__}({', '.join(texts)})"
-
-
-LAYERS = [
-    LayerCase(Conv2d(2, 3, 3), (2, 5, 6)),
-    LayerCase(Conv2d(2, 3, 3, stride=2, padding=1, bias=False), (2, 7, 6)),
-    LayerCase(Conv2d(2, 3, (2, 3), stride=(1, 2), padding=((0, 1), (2, 0))), (2, 5, 6)),
-    LayerCase(Conv2d(2, 3, 3, stride=2, padding="same"), (2, 6, 7)),
-    LayerCase(Conv2d(3, 2, 1, stride=2), (3, 5, 4)),
-    LayerCase(Linear(5, 3), (5,)),
-    LayerCase(Linear(5, 3, bias=False), (5,)),
-    LayerCase(BatchNorm2d(3), (3, 4, 2)),
-    LayerCase(BatchNorm2d(3, eps=0.1, gamma=False), (3, 4, 2)),
-    LayerCase(BatchNorm2d(3, gamma=False, beta=False), (3, 4, 2)),
-    LayerCase(BatchNorm2d(4), (4,)),
-    LayerCase(ReLU(), (3, 4, 2)),
-    LayerCase(LeakyReLU(0.2), (3, 4, 2)),
-    LayerCase(Tanh(), (3, 4, 2)),
-    LayerCase(Softplus(), (3, 4, 2)),
-    LayerCase(MaxPool2d(2), (3, 4, 5)),
-    LayerCase(MaxPool2d((3, 2), stride=(1, 2)), (2, 5, 6)),
-    LayerCase(AvgPool2d(2), (3, 4, 5)),
-    LayerCase(AvgPool2d((3, 2), stride=(1, 2)), (2, 5, 6)),
-    LayerCase(SpatialMean(), (3, 4, 2)),
-    LayerCase(Flatten(), (3, 4, 2)),
-    LayerCase(Context(2), (3, 4, 2)),
-    LayerCase(Context(2), (5,)),
-    LayerCase(FiLM(3, 2), (3, 4, 2)),
-    LayerCase(FiLM(4, 3), (4,)),
+__all__ = [
+    "EXAMPLES",
+    "LAYER_MARGIN",
+    "LAYERS",
+    "LOSSES",
+    "TASKS",
+    "LayerCase",
+    "brief",
+    "elementwise_layers",
+    "layer_inputs",
+    "loss_inputs",
 ]
 
-LOSSES = [
-    *(CrossEntropy(r) for r in ("mean", "sum", "sum/K")),
-    *(MSE(r) for r in ("mean", "sum", "sum/K")),
-    MSE(factor=0.5),
-]
-
-
-def layer_inputs(case, rng, dtype=np.float64):
-    """(w, x): parameters of every task and inputs away from kinks, drawn until they are."""
-    while True:
-        w = {
-            name: rng.standard_normal((TASKS, *shape)).astype(dtype)
-            for name, shape in case.layer.shapes().items()
-        }
-        x = rng.standard_normal((TASKS, EXAMPLES, *case.shape)).astype(dtype)
-        if layer_margin(case.layer, x) > LAYER_MARGIN:
-            return w, x
-
-
-def loss_inputs(loss, rng, classes=4):
-    """(z, targets) for a loss: outputs (T, N, D), and labels or real targets."""
-    z = rng.standard_normal((TASKS, EXAMPLES, classes))
-    if isinstance(loss, CrossEntropy):
-        return z, rng.integers(0, classes, (TASKS, EXAMPLES))
-    return z, rng.standard_normal(z.shape)
+# The least distance from a kink along a whole inner loop. Two correct trajectories
+# differ by about 1e-14.
+NET_MARGIN = 1e-7
 
 
 def conv_net(context=False):
-    """conv + batch-norm + ReLU + max-pool, twice, then a head; with context=True a FiLM layer in between, for CAVIA."""
+    """Twice convolution, batch-norm, ReLU and max-pooling, then a head.
+
+    context=True: with a FiLM layer in between, whose context CAVIA adapts.
+    """
     film = [FiLM(4, 3)] if context else []
     return Sequential(
         [
@@ -141,10 +78,10 @@ def conv_net(context=False):
 
 
 def smooth_net():
-    """The same shape without kinks, whose proximal problem a gradient descent in complex arithmetic can solve to rounding.
+    """A net without kinks: gradient descent in complex arithmetic converges.
 
-    The convolution has no bias: batch-norm would take it off again, its gradient would be pure rounding, and Adam's g / sqrt(v)
-    would blow that up to a full step.
+    The convolution has no bias: batch-norm would subtract it again, its gradient would
+    be pure rounding, and Adam's g / sqrt(v) would make a full step of that.
     """
     return Sequential(
         [
@@ -160,8 +97,43 @@ def smooth_net():
     )
 
 
+def nets_without_weights_first():
+    """{name: net} of nets with layers before the first convolution or linear layer.
+
+    Batch-norm's parameters are then the first of the net, or a layer that needs no
+    derivative of its input is followed by one with parameters.
+    """
+    image, vector = (2, 8, 6), (5,)
+    conv = [Conv2d(2, 3, 3, bias=False), Tanh(), Flatten()]
+    starts = {
+        "batch-norm first, images": (image, [BatchNorm2d(2)]),
+        "batch-norm first, vectors": (vector, [BatchNorm2d(5)]),
+        "batch-norm without gamma and beta first": (
+            image,
+            [BatchNorm2d(2, gamma=False, beta=False)],
+        ),
+        "average pooling first": (image, [AvgPool2d((2, 1))]),
+        "max-pooling first": (image, [MaxPool2d((2, 1))]),
+        "activation first, images": (image, [ReLU()]),
+        "activation first, vectors": (vector, [Tanh()]),
+        "pooling, then batch-norm first": (image, [AvgPool2d((2, 1)), BatchNorm2d(2)]),
+        "activation, then batch-norm first": (vector, [ReLU(), BatchNorm2d(5)]),
+    }
+    nets = {}
+    for name, (shape, start_layers) in starts.items():
+        layers = [*start_layers, *(conv if shape == image else [])]
+        features = shape
+        for layer in layers:
+            features = layer.output_shape(features)
+        nets[name] = Sequential([*layers, Linear(features[0], 3)], CrossEntropy(), shape)
+    return nets
+
+
 def tasks_for(net, rng, tasks=2, support=6, query=9):
-    """A batch of random tasks, of different sizes so that no extent can stand in for another: labels, or real targets for squared error."""
+    """A batch of random tasks with labels, or with real targets for squared error.
+
+    All extents differ, so that using one in place of another is an error that shows.
+    """
     outputs = net.output_shape(net.input_shape)[0]
 
     def draw(examples):
@@ -179,9 +151,9 @@ def start(net, rng):
 
 
 def method_case(net, rates, seed=0):
-    """(theta, batch, margin): a start and tasks drawn until every pass of the inner loop stays away from kinks.
+    """(theta, batch, margin): a start and tasks with no kink near any pass of the loop.
 
-    rates: the step sizes A_0 .. A_{K-1} of the loop that is to be followed.
+    rates: the step sizes A_0 .. A_{K-1} of the inner loop.
     """
     rng = np.random.default_rng(seed)
     while True:
@@ -196,46 +168,33 @@ def method_case(net, rates, seed=0):
             return theta, batch, margin
 
 
-def first_order_of(method):
-    """First-order MAML with the fields of a MAML."""
-    return FirstOrderMAML(method.inner_lr, method.inner_steps, method.adapts, method.frozen)
+def case_methods(entry, inner_lr=0.3, inner_steps=5):
+    """The methods of an Entry of the table, one for each of its settings.
+
+    inner_lr, inner_steps: used where the method has these fields and the settings do
+    not name them.
+    """
+    known = {f.name for f in fields(entry.cls)}
+    common = {"inner_lr": inner_lr, "inner_steps": inner_steps}
+    common = {name: value for name, value in common.items() if name in known}
+    return [entry.cls(**(common | settings)) for settings in entry.checked_with]
 
 
 def methods(inner_lr=0.3, inner_steps=5):
-    """Every method whose meta-gradient is the derivative of something, with whether it needs a net with context."""
-    K = {"inner_lr": inner_lr, "inner_steps": inner_steps}
-    frozen = {"frozen": ("BatchNorm2d",)}
+    """[(method, whether it needs a net with context)] for rung 4.
+
+    These are the methods whose meta-gradient is the derivative of a meta-objective that
+    a loop of K steps in complex arithmetic evaluates, MAML first.
+    """
     return [
-        (MAML(**K), False),
-        (MAML(**K, **frozen), False),
-        (ANIL(**K), False),
-        (MetaSGD(**K), False),
-        (MetaSGD(**K, **frozen), False),
-        (MAMLPlusPlus(**K), False),
-        (MAMLPlusPlus(**K, **frozen), False),
-        (MAMLPlusPlus(**K, loss_weights=(0.1, 0.0, 0.3, 0.2, 0.4)[:inner_steps]), False),
-        (CAVIA(**K), True),
-        (FirstOrderMAML(**K), False),
-        (FirstOrderANIL(**K), False),
-        (ERM(), False),
+        (method, entry.context)
+        for entry in table.TABLE
+        if entry.gradient in (table.DERIVATIVE, table.FIRST_ORDER)
+        for method in case_methods(entry, inner_lr, inner_steps)
     ]
 
 
-def converged_imaml():
-    """iMAML with inner and outer solves run down to rounding, by both solvers, and with some parameters that do not adapt."""
-    exact = {"regularization": 2.0, "inner_tol": 0.0, "cg_steps": 100, "cg_tol": 1e-15}
-    return [
-        IMAML(**exact, inner_steps=40, inner_lr=0.2, solver="newton_cg"),
-        IMAML(**exact, inner_steps=40, inner_lr=0.2, solver="newton_cg", frozen=("BatchNorm2d",)),
-    ]
-
-
-def reptiles():
-    """Reptile with each inner optimiser, on the whole support set and on mini-batches."""
-    adam = {"optimizer": "adam", "inner_batch": 4}
-    return [
-        Reptile(0.1, 5),
-        Reptile(0.1, 5, inner_batch=4),
-        Reptile(0.01, 5, **adam),
-        Reptile(0.01, 5, **adam, moment="carried"),
-    ]
+def methods_with(gradient):
+    """The checked methods whose meta_gradient returns `gradient`; see table.py."""
+    entries = (entry for entry in table.TABLE if entry.gradient == gradient)
+    return [method for entry in entries for method in case_methods(entry)]

@@ -1,4 +1,4 @@
-"""Rung 5: methods on models whose answers are known in closed form."""
+"""Rung 5: methods on models whose meta-gradients are known in closed form."""
 
 import numpy as np
 
@@ -110,14 +110,17 @@ def regression_checks(dim=4, k_shot=12):
 
 
 def one_dimension_check():
-    """dphi*/dtheta = 1 / (1 + f''/lambda) of a quadratic in one dimension, by CG on (I + H/lambda) u = 1."""
+    """dphi*/dtheta = 1 / (1 + f''/lambda) of a quadratic in one dimension.
+
+    The engine's value is the solution of (I + H/lambda) u = 1 by conjugate gradients.
+    """
     curvature = np.array([[0.5], [1.0], [3.0]])
     u = conjugate_gradients(lambda v: v + curvature * v / STRENGTH, np.ones((3, 1)), maxiter=2).x
     return row("one dimension", "dphi*/dtheta", u, 1 / (1 + curvature / STRENGTH), 1)
 
 
 def two_layer_checks(dim=6, rank=2, alpha=0.3):
-    """The two-layer linear model on population losses: every method's update in matrices."""
+    """The two-layer linear model on population losses: updates in matrices."""
     model, net = TwoLayerLinear(dim, rank, seed=3), two_layer_linear(dim, rank)
     batch = model.population(tasks=4, seed=0)
     rng = np.random.default_rng(0)
@@ -150,5 +153,5 @@ def two_layer_checks(dim=6, rank=2, alpha=0.3):
 
 
 def closed_form_checks():
-    """All of them."""
+    """Every check of rung 5, as a list."""
     return [*quadratic_checks(), *regression_checks(), one_dimension_check(), *two_layer_checks()]

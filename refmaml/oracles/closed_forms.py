@@ -1,8 +1,12 @@
-"""Models whose meta-gradients are known in closed form. Matrices of single tasks throughout; means over tasks are the caller's.
+"""Models whose meta-gradients are known in closed form.
 
-Quadratics  f = 1/2 (w - c)' A (w - c)  and  g = 1/2 (w - d)' B (w - d), A and B symmetric.
-Linear regression is a quadratic: the mean squared error has A = (2/N) X'X and A c = (2/N) X'y.
-The two-layer linear model of Collins et al. 2022 on population losses 1/2 E (w' B' x - w_*' B_*' x)^2 = 1/2 |B w - B_* w_*|^2.
+Every function is for a single task; the caller takes the mean over tasks.
+
+Quadratics: f = 1/2 (w - c)' A (w - c) and g = 1/2 (w - d)' B (w - d), A, B symmetric.
+Linear regression is a quadratic: the mean squared error has A = (2/N) X'X and
+A c = (2/N) X'y.
+The two-layer linear model of Collins et al. 2022 has the population loss
+1/2 E (w' B' x - w_*' B_*' x)^2 = 1/2 |B w - B_* w_*|^2.
 """
 
 from typing import NamedTuple
@@ -21,7 +25,10 @@ class QuadraticTask(NamedTuple):
 
 
 def quadratic_of_regression(X, y):
-    """(A, c) of the mean squared error of y (N,) on X (N, d), N >= d: Hessian (2/N) X'X, minimiser by normal equations."""
+    """(A, c) of the mean squared error of y (N,) on X (N, d), N >= d.
+
+    A = (2/N) X'X is the Hessian, c the minimiser, by the normal equations.
+    """
     A = 2 / len(X) * X.T @ X
     return A, cho_solve(cho_factor(A), 2 / len(X) * X.T @ y)
 
@@ -54,12 +61,15 @@ def reptile_direction(task, theta, alpha, K):
 
 def imaml_solution(task, theta, strength):
     """phi* = (A + lambda I)^{-1} (A c + lambda theta)."""
-    shifted = cho_factor(task.A + strength * np.eye(len(theta)))
-    return cho_solve(shifted, task.A @ task.c + strength * theta)
+    system = cho_factor(task.A + strength * np.eye(len(theta)))
+    return cho_solve(system, task.A @ task.c + strength * theta)
 
 
 def imaml_jacobian(A, strength):
-    """dphi*/dtheta = lambda (A + lambda I)^{-1}; in one dimension 1 / (1 + f''/lambda)."""
+    """dphi*/dtheta = lambda (A + lambda I)^{-1}.
+
+    In one dimension this is 1 / (1 + f''/lambda).
+    """
     return strength * cho_solve(cho_factor(A + strength * np.eye(len(A))), np.eye(len(A)))
 
 
@@ -70,7 +80,9 @@ def imaml_gradient(task, theta, strength):
     )
 
 
-# ---- the two-layer linear model: B (d, r), w (r,), b = B_* w_*t what task t wants; one inner step of size alpha ------------
+# ---- the two-layer linear model ------------------------------------------------------
+# B (d, r), w (r,); b = B_* w_*t is what task t is to regress to; one inner step of size
+# alpha.
 
 
 def residual(B, w, b):
@@ -90,7 +102,10 @@ def fo_anil_update(B, w, b, alpha):
 
 
 def anil_update(B, w, b, alpha):
-    """FO-ANIL's, plus what dw1 = -alpha (dB' e + B' dB w + B'B dw) carries back of B'e1."""
+    """FO-ANIL's update plus the derivative through w1.
+
+    dw1 = -alpha (dB' e + B' dB w + B'B dw), and the gradient in w1 is B'e1.
+    """
     e = residual(B, w, b)
     dB, dw = fo_anil_update(B, w, b, alpha)
     return dB - alpha * (np.outer(e, dw) + np.outer(B @ dw, w)), dw - alpha * B.T @ B @ dw
@@ -103,7 +118,10 @@ def fo_maml_update(B, w, b, alpha):
 
 
 def maml_update(B, w, b, alpha):
-    """(U, u) = FO-MAML's, minus alpha times the Hessian on it: with r = U w + B u, (r w' + e u', U'e + B'r)."""
+    """(U, u) - alpha H (U, u), where (U, u) is FO-MAML's update.
+
+    H (U, u) = (r w' + e u', U'e + B'r) with r = U w + B u.
+    """
     e = residual(B, w, b)
     U, u = fo_maml_update(B, w, b, alpha)
     r = U @ w + B @ u
@@ -111,5 +129,5 @@ def maml_update(B, w, b, alpha):
 
 
 def principal_angle(B, B_star):
-    """The largest angle between the two column spaces, in radians: 0 when B spans what B_* spans."""
+    """The largest angle between the column spaces of B and B_*, in radians."""
     return float(subspace_angles(B, B_star).max())

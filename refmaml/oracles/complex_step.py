@@ -1,7 +1,8 @@
-"""The complex step: for analytic f, f(x + i h v) = f(x) + i h f'(x) v - h^2 ..., so Im f(x + i h v) / h is f'(x) v.
+"""The complex step: Im f(x + i h v) / h = f'(x) v for an analytic function f.
 
-Nothing is subtracted, so h can be 1e-30 and the h^2 term is gone: the derivative is as exact as f itself.
-Squire & Trapp 1998; Martins, Sturdza, Alonso 2003.
+f(x + i h v) = f(x) + i h f'(x) v - h^2 ... Nothing is subtracted, so h can be 1e-30,
+where the h^2 term vanishes: the derivative is as exact as f itself.
+Sources: Squire & Trapp 1998; Martins, Sturdza, Alonso 2003.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ def shifted(x, direction):
 
 
 def derivative(value):
-    """Im value / h: what `shifted` inputs left in the output."""
+    """Im value / h, for a value computed from `shifted` inputs."""
     return value.imag / H
 
 
@@ -25,7 +26,11 @@ def directional(f, x, v):
 
 
 def gradient(f, x, chunk=64):
-    """df/dx (D,) of f at x (D,), where f maps points (B, D) to values (B,): a row of the batch for every coordinate."""
+    """df/dx (D,) of f at x (D,). f maps points (B, D) to values (B,).
+
+    The points of one call differ from x in one coordinate each, `chunk` of them at a
+    time.
+    """
     out = np.empty(len(x))
     for start in range(0, len(x), chunk):
         steps = np.eye(len(x))[start : start + chunk]

@@ -1,4 +1,7 @@
-"""Small Hessians as matrices, and linear systems by LAPACK: the oracle of Hessian-vector products and of CG."""
+"""Small Hessians as matrices, and linear systems by LAPACK.
+
+They are the oracles of Hessian-vector products and of conjugate gradients.
+"""
 
 import numpy as np
 
@@ -6,7 +9,10 @@ from refmaml.oracles import complex_step
 
 
 def hessian(net, w, x, y):
-    """H (P, P) of one task's loss at w (P,), a column for each parameter, by the complex step on the gradient; x (1, N, ...)."""
+    """H (P, P) of one task's loss at w (P,) by the complex step on the gradient.
+
+    x (1, N, ...), y (1, N, ...).
+    """
 
     def gradient(W):
         return net.gradient(
@@ -19,7 +25,10 @@ def hessian(net, w, x, y):
 
 
 def gauss_newton(net, w, x, y):
-    """J' H_L J (P, P) of one task at w (P,): J by the complex step on the outputs, H_L by the complex step on the loss's gradient."""
+    """J' H_L J (P, P) of one task at w (P,).
+
+    J is the complex step on the outputs, H_L the complex step on the loss's gradient.
+    """
     k, loss = net.kernels, net.loss_function
 
     def outputs(W):
@@ -39,7 +48,11 @@ def gauss_newton(net, w, x, y):
 
 
 def imaml_gradient(H, query_gradient, strength, moves):
-    """The implicit gradient from a dense H: solve (I + H_aa / lambda) u_a = grad_a g, then grad_b g - H_ba u_a / lambda."""
+    """The implicit gradient (P,) from a dense H.
+
+    (I + H_aa / lambda) u_a = grad_a g; u_b = grad_b g - H_ba u_a / lambda. The
+    parameters a adapt, the parameters b do not. moves: (P,), 1 for a, 0 for b.
+    """
     a = moves.astype(bool)
     out = query_gradient.copy()
     out[a] = np.linalg.solve(np.eye(a.sum()) + H[np.ix_(a, a)] / strength, query_gradient[a])

@@ -1,16 +1,19 @@
-"""Central differences with the step that balances their two errors: an oracle that needs nothing but function values."""
+"""Central differences with the step that balances truncation and rounding."""
 
 import numpy as np
 
-# Truncation h^2 f'''/6 and rounding eps f / h are equal near h = eps^(1/3); Numerical Recipes section 5.7.
+# Truncation h^2 f'''/6 and rounding eps f / h are equal near h = eps^(1/3); Numerical
+# Recipes section 5.7.
 STEP = np.finfo(float).eps ** (1 / 3)
-ERROR = 10 * np.finfo(float).eps ** (
-    2 / 3
-)  # what is left at that step, for f, f' and f''' of like size: 4e-10
+# The error at that step for f, f' and f''' of like size: 4e-10.
+ERROR = 10 * np.finfo(float).eps ** (2 / 3)
 
 
 def directional(f, x, v):
-    """(f(x + h v) - f(x - h v)) / 2h, improved once by Richardson's rule from steps h and 2h to an error of order h^4."""
+    """(f(x + h v) - f(x - h v)) / 2h with one Richardson extrapolation.
+
+    The steps h and 2h together have an error of order h^4.
+    """
 
     def central(h):
         return (f(x + h * v) - f(x - h * v)) / (2 * h)

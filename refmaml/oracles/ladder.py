@@ -1,18 +1,25 @@
-"""The ladder in order, rung by rung; `refmaml verify` prints what it yields."""
+"""The ladder in order, rung by rung. `refmaml verify` prints its checks."""
 
 import numpy as np
 
 from refmaml import kernels as kernel_sets
 from refmaml.autodiff import jax_autodiff, torch_autodiff
-from refmaml.oracles import cases, net_checks, unrolled
+from refmaml.methods import table
+from refmaml.oracles import cases, meta_objectives, method_checks
 from refmaml.oracles.closed_form_checks import closed_form_checks
+from refmaml.oracles.guarded import guarded
 from refmaml.oracles.kernel_checks import kernel_checks
 from refmaml.oracles.layer_checks import layer_checks, loss_checks
+from refmaml.oracles.net_checks import network_checks
 from refmaml.oracles.tolerance import Check
+from refmaml.oracles.wrong_gradients import first_order_of, planted_errors
 
 
 def layers(kernels):
-    """Rungs 1 to 3 for every layer, with weights of their own for each task and with shared ones, and every loss."""
+    """Rungs 1 to 3 for every layer and every loss.
+
+    A layer with parameters is checked with parameters per task and with shared ones.
+    """
     for case in cases.LAYERS:
         yield from layer_checks(case, kernels)
         if case.layer.shapes():
@@ -28,24 +35,46 @@ def nets(kernels):
         ("the same with FiLM", cases.conv_net(True)),
         ("conv + batch-norm + tanh net", cases.smooth_net()),
     ):
-        yield from net_checks.network_checks(net.with_kernels(kernels), name)
+        yield from network_checks(net.with_kernels(kernels), name)
+
+
+def nets_without_weights_first(kernels):
+    """Rungs 2 to 5 for nets with other layers before the first weight."""
+    for name, net in cases.nets_without_weights_first().items():
+        net = net.with_kernels(kernels)
+        yield from guarded(name, network_checks, net, name, rung="2 backward")
+        yield from guarded(name, maml_on_net, name, net, rung="4 meta-gradient")
+
+
+def maml_on_net(name, net):
+    """MAML's meta-gradient on a named net against the complex step."""
+    method = cases.methods(inner_lr=0.1, inner_steps=2)[0][0]
+    theta, batch, margin = cases.method_case(net, meta_objectives.fixed_rates(net, method))
+    check = method_checks.meta_gradient_check(method, net, theta, batch, margin=margin)
+    return check._replace(subject=f"{name}: {check.subject}")
 
 
 def methods(kernels):
-    """Rung 4 for every method, and that its check of MAML refuses what is wrong."""
+    """Rung 4 for every method with a meta-objective.
+
+    The check of MAML is checked too.
+    """
     for number, (method, context) in enumerate(cases.methods()):
         net = cases.conv_net(context).with_kernels(kernels)
-        theta, batch, margin = cases.method_case(net, unrolled.fixed_rates(net, method))
+        theta, batch, margin = cases.method_case(net, meta_objectives.fixed_rates(net, method))
         meta = method.init(net, theta)
-        truth = net_checks.truth_by_steps(method, net, meta, batch)
-        yield net_checks.meta_gradient_check(method, net, meta, batch, truth, margin)
+        truth = method_checks.truth_by_steps(method, net, meta, batch)
+        yield method_checks.meta_gradient_check(method, net, meta, batch, truth, margin)
         if number == 0:
             yield from planted(method, net, theta, batch, truth, margin)
 
 
 def planted(method, net, theta, batch, truth, margin):
-    """Wrong meta-gradients: each row passes when the check of the method did not, by a factor of a thousand at least."""
-    for name, check in net_checks.planted_errors(method, net, theta, batch, truth).items():
+    """One row for each wrong gradient of MAML.
+
+    A row passes if the check of the method fails, by a factor of at least a thousand.
+    """
+    for name, check in planted_errors(method, net, theta, batch, truth).items():
         yield Check(
             "4 planted error",
             f"{type(method).__name__}, {name}",
@@ -58,17 +87,18 @@ def planted(method, net, theta, batch, truth, margin):
 
 
 def implicit(kernels):
-    """iMAML on both oracles, Reptile stepped by hand, and values that need no derivative."""
+    """iMAML on two oracles, Reptile on its definition, two checks by values of M."""
     net, rng = cases.smooth_net().with_kernels(kernels), np.random.default_rng(0)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng)
-    for method in cases.converged_imaml():
-        yield net_checks.meta_gradient_check(method, net, theta, batch)
-        yield net_checks.imaml_dense_check(method, net, theta, batch)
-    for method in cases.reptiles():
-        yield net_checks.reptile_check(method, net, theta, batch)
+    for method in cases.methods_with(table.IMPLICIT):
+        yield method_checks.meta_gradient_check(method, net, theta, batch)
+        if hasattr(method, "regularization"):
+            yield method_checks.imaml_dense_check(method, net, theta, batch)
+    for method in cases.methods_with(table.DISPLACEMENT):
+        yield method_checks.displacement_check(method, net, theta, batch)
     maml = cases.methods()[0][0]
-    yield net_checks.finite_difference_check(maml, net, theta, batch)
-    yield net_checks.precision_check(maml, net, theta, batch)
+    yield method_checks.finite_difference_check(maml, net, theta, batch)
+    yield method_checks.precision_check(maml, net, theta, batch)
 
 
 def autodiff():
@@ -81,20 +111,22 @@ def autodiff():
 
 
 def autodiff_cases():
-    """MAML and first-order MAML on nets that autodiff libraries are asked about: (method, net, theta, batch)."""
+    """(method, net, theta, batch) for autodiff libraries: MAML and first-order MAML."""
+    maml = cases.methods(inner_steps=3)[0][0]
     for context in (False, True):
         net = cases.conv_net(context)
-        for method in (
-            cases.methods(inner_steps=3)[0][0],
-            cases.first_order_of(cases.methods(inner_steps=3)[0][0]),
-        ):
-            theta, batch, _ = cases.method_case(net, unrolled.fixed_rates(net, method))
+        for method in (maml, first_order_of(maml)):
+            theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
             yield method, net, theta, batch
 
 
 def ladder(kernels, whole=True):
-    """Every check in order, as (section, iterator of Check). `kernels`: the set to verify; its derivatives are proven on the
-    reference set, and where it is another one, rung 7 holds it against that. whole=False: rung 7 alone."""
+    """Every check in order, as (section, iterator of Check).
+
+    kernels  the set to verify. Rungs 1 to 6 run on the reference kernels; rung 7 checks
+             another set against those
+    whole    False: rung 7 only
+    """
     reference = kernel_sets.reference()
     if whole:
         yield from on_reference(reference)
@@ -103,14 +135,15 @@ def ladder(kernels, whole=True):
 
 
 def on_reference(reference):
-    """Rungs 1 to 6: what needs no other kernels than the reference ones."""
+    """Rungs 1 to 6, which need the reference kernels only."""
     yield "layers and losses", layers(reference)
     yield "nets", nets(reference)
+    yield "nets whose first layer has no weights", nets_without_weights_first(reference)
     yield "methods", methods(reference)
     yield "implicit and first-order methods", implicit(reference)
     yield "closed forms", iter(closed_form_checks())
     for name, meta_gradient in autodiff():
         yield (
             f"autodiff in float64: {name}",
-            (net_checks.autodiff_check(name, meta_gradient, *case) for case in autodiff_cases()),
+            (method_checks.autodiff_check(name, meta_gradient, *case) for case in autodiff_cases()),
         )

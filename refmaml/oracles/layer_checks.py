@@ -1,4 +1,4 @@
-"""Rungs 1 to 3, layer by layer: what was compared, how far apart it was, and how far it may be."""
+"""Rungs 1 to 3 for layers and losses: each pass against loops or the complex step."""
 
 import numpy as np
 
@@ -21,12 +21,15 @@ def named(flat_w, like):
 
 
 def empty_like(w, tasks, dtype):
-    """Arrays for a backward pass to fill, poisoned with NaN so that an entry nobody writes is seen."""
+    """Arrays (tasks, ...) for a backward pass to fill.
+
+    NaN shows an entry it does not write.
+    """
     return {name: np.full((tasks, *a.shape[1:]), np.nan, dtype) for name, a in w.items()}
 
 
 class LayerProbe:
-    """One layer on one set of inputs, with everything its four passes need drawn at random."""
+    """One layer with random parameters, inputs, adjoints and tangents."""
 
     def __init__(self, case, kernels, seed=0, shared=False):
         rng = np.random.default_rng(seed)
@@ -39,7 +42,8 @@ class LayerProbe:
         self.rx = rng.standard_normal(self.x.shape)
         self.y, self.saved = self.layer.forward(kernels, self.w, self.x)
         self.dy, self.rdy = rng.standard_normal(self.y.shape), rng.standard_normal(self.y.shape)
-        # No pass of a layer sums more numbers than a task holds in its input, its output or its parameters.
+        # No pass of a layer sums more numbers than there are in a task's input, output
+        # or parameters.
         sizes = [self.x[0].size, self.y[0].size, *(a[0].size for a in self.w.values())]
         self.tolerance = tolerance(float, max(sizes))
 
@@ -62,7 +66,7 @@ class LayerProbe:
         return ry, rdx, rdw
 
     def gradient_by_steps(self):
-        """(dx, dw) of <dy, forward>, entry by entry and task by task, by the complex step on the forward pass."""
+        """(dx, dw) of <dy, forward> by the complex step on the forward pass."""
         dxs, dws = [], []
         for t in range(self.T):
             wt = {name: a[t if len(a) > 1 else 0][None] for name, a in self.w.items()}
@@ -85,7 +89,11 @@ class LayerProbe:
 
 
 def layer_checks(case, kernels, seed=0, shared=False):
-    """The four passes of one layer: forward against loops, each other pass against the complex step on the pass below it."""
+    """The four passes of one layer.
+
+    The forward pass is checked against loops, every other pass against the complex step
+    on the pass below it.
+    """
     probe = LayerProbe(case, kernels, seed, shared)
     margin = kinks.layer_margin(case.layer, probe.x)
     repeated = {name: np.broadcast_to(a, (probe.T, *a.shape[1:])) for name, a in probe.w.items()}
@@ -112,7 +120,7 @@ def layer_checks(case, kernels, seed=0, shared=False):
     )
     moved_dx, moved_dw = probe.backward(w, x, dy)
     rows = [
-        row("1 forward", "y", "loops", probe.y, loops.forward(case.layer, repeated, probe.x)),
+        row("1 forward", "y", *forward_oracle(case.layer, kernels, repeated, probe)),
         row("2 backward", "dx", "complex step", dx, step_dx),
         row("3 r_forward", "ry", "complex step", ry, complex_step.derivative(probe.forward(w, x))),
         row("3 r_backward", "rdx", "complex step", rdx, complex_step.derivative(moved_dx)),
@@ -132,8 +140,15 @@ def layer_checks(case, kernels, seed=0, shared=False):
     return rows
 
 
+def forward_oracle(layer, kernels, w, probe):
+    """(name, y, y by the oracle): loops, or the layer itself on one task at a time."""
+    if loops.known(layer):
+        return "loops", probe.y, loops.forward(layer, w, probe.x)
+    return "task by task", probe.y, loops.task_by_task(kernels, layer, w, probe.x)
+
+
 def first_layer_check(probe, row):
-    """As a net's first layer: no tangent comes in, and nobody asks for dx."""
+    """As a net's first layer: the input has no tangent, and dx is not needed."""
     k, layer = probe.k, probe.layer
     zero = np.zeros_like(probe.x)
     results = []
@@ -149,7 +164,7 @@ def first_layer_check(probe, row):
 
 
 def loss_checks(loss, kernels, seed=0):
-    """A loss's three passes: against loops, and the complex step on the pass below."""
+    """The passes of a loss, against loops and the complex step."""
     rng = np.random.default_rng(seed)
     z, y = cases.loss_inputs(loss, rng)
     rz = rng.standard_normal(z.shape)

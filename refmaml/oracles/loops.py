@@ -1,4 +1,9 @@
-"""Every forward pass as loops a child could read: one task, one example, one number at a time. Slow on purpose."""
+"""Every forward pass and loss as plain loops over tasks, examples and single numbers.
+
+Slow, and as simple as possible: these are the definitions that all else is checked
+with. A layer that has no formula here is checked for what holds of all layers: a task's
+outputs depend on that task alone.
+"""
 
 from itertools import product
 from math import exp, log, sqrt, tanh
@@ -7,7 +12,10 @@ import numpy as np
 
 
 def windows(layer, x):
-    """(i, j, top row, left column) of every window a layer with `geometry` looks at, and the padded image."""
+    """Window size, output size, (i, j, row, column) of each window, padded image.
+
+    For layers with a `geometry`: convolutions and poolings.
+    """
     _, H, W = x.shape
     if hasattr(layer, "padding"):
         (kH, kW), (sH, sW), ((top, bottom), (left, right)), (Ho, Wo) = layer.geometry((H, W))
@@ -46,7 +54,7 @@ def linear(layer, w, x):
 
 
 def pooled(layer, x, choose):
-    """One image, a number chosen from each window."""
+    """One image, with choose(numbers of a window) for each window."""
     (kH, kW), (Ho, Wo), places, padded = windows(layer, x)
     y = np.zeros((len(x), Ho, Wo))
     for c, (i, j, row, column) in product(range(len(x)), places):
@@ -55,7 +63,7 @@ def pooled(layer, x, choose):
 
 
 def film(layer, w, x):
-    """One input (C, ...), every channel scaled and shifted by numbers made from the context."""
+    """One input (C, ...): gamma x + beta, both linear in the context."""
     y, C = np.zeros(x.shape), layer.num_features
     for c in range(C):
         gamma = w["bias"][c] + sum(w["weight"][c, s] * w["context"][s] for s in range(layer.size))
@@ -68,6 +76,7 @@ def film(layer, w, x):
 
 
 def average(values):
+    """The mean of a list of numbers."""
     return sum(values) / len(values)
 
 
@@ -93,7 +102,7 @@ EXAMPLES = {
 
 
 def batch_norm(layer, w, x):
-    """All examples (N, C, ...) of one task: batch-norm is the only layer that looks at more than one."""
+    """All examples (N, C, ...) of one task: only batch-norm mixes examples."""
     y = np.zeros(x.shape)
     for c in range(x.shape[1]):
         values = list(x[:, c].ravel())
@@ -107,23 +116,34 @@ def batch_norm(layer, w, x):
     return y
 
 
+def known(layer):
+    """Whether this module has a formula for a layer's class."""
+    return type(layer).__name__ in (*SCALARS, *EXAMPLES, "BatchNorm2d")
+
+
 def forward(layer, w, x):
-    """y (T, N, ...) of any layer, from per-task parameters w (dict of (T, ...)) and inputs x (T, N, ...)."""
+    """y (T, N, ...) of a layer from w (dict of (T, ...)) and x (T, N, ...)."""
     kind = type(layer).__name__
     tasks = []
     for t in range(len(x)):
         wt = {name: a[t] for name, a in w.items()}
         if kind == "BatchNorm2d":
-            tasks.append(batch_norm(layer, wt, x[t]))
+            y = batch_norm(layer, wt, x[t])
         elif kind in SCALARS:
-            tasks.append(
-                np.array([SCALARS[kind](layer, value) for value in x[t].ravel()]).reshape(
-                    x[t].shape
-                )
-            )
+            y = np.array([SCALARS[kind](layer, v) for v in x[t].ravel()]).reshape(x[t].shape)
         else:
-            tasks.append(np.array([EXAMPLES[kind](layer, wt, example) for example in x[t]]))
+            y = np.array([EXAMPLES[kind](layer, wt, example) for example in x[t]])
+        tasks.append(y)
     return np.array(tasks)
+
+
+def task_by_task(kernels, layer, w, x):
+    """y (T, N, ...) by the layer's own forward pass, one task at a time."""
+    tasks = [
+        layer.forward(kernels, {name: a[t : t + 1] for name, a in w.items()}, x[t : t + 1])[0]
+        for t in range(len(x))
+    ]
+    return np.concatenate(tasks)
 
 
 def cross_entropy(loss, z, labels):

@@ -1,9 +1,12 @@
-"""How far apart two correct computations may be, in one place.
+"""The tolerance of every comparison, from the theory of rounding errors.
 
-A sum of K terms, each rounded once, is off by about eps sqrt(K) times its largest partial sum when roundings are independent (Higham
-2002, section 2.6). We compare max|err| / max|ref| over whole arrays, and the largest of n normal deviates is about sqrt(2 ln n) of their
-spread: 4 covers n = 3,000. Both sides of a comparison round, which another sqrt(2) covers. Hence 6 eps sqrt(K), K the largest number
-of values that go into one result. A chain of passes counts the sum of its K, as its roundings add up.
+A sum of K terms, each rounded once, has an error of about eps sqrt(K) times its largest
+partial sum if roundings are independent (Higham 2002, section 2.6). The checks compare
+max|err| / max|ref| over whole arrays. The largest of n normal deviates is about
+sqrt(2 ln n) times their standard deviation: 4 is enough for n = 3,000. Both sides of a
+comparison round, which gives another sqrt(2). Hence 6 eps sqrt(K), where K is the
+largest number of values that go into one result. For passes in sequence the K add up,
+as their roundings do.
 """
 
 from typing import NamedTuple
@@ -19,7 +22,11 @@ def tolerance(dtype, terms):
 
 
 def relative_error(value, reference):
-    """max|value - reference| / max|reference|; the absolute error where the reference is 0; infinite if anything is not finite."""
+    """max|value - reference| / max|reference|.
+
+    The absolute error if the reference is 0; infinite if a number is not finite or the
+    shapes differ.
+    """
     value, reference = np.asarray(value), np.asarray(reference)
     if value.shape != reference.shape or not (
         np.isfinite(value).all() and np.isfinite(reference).all()
@@ -30,8 +37,14 @@ def relative_error(value, reference):
 
 
 class Check(NamedTuple):
-    """rung: where on the ladder. subject: the layer, loss or method. quantity: what of it. oracle: what it was held against.
-    error and tolerance are relative; margin is the distance from the nearest kink, where there are kinks."""
+    """One comparison.
+
+    rung       its place on the ladder
+    subject    the layer, loss, net or method
+    quantity   what of it is compared, and `oracle` with what
+    error      relative, and `tolerance` the largest that passes
+    margin     the relative distance from the nearest kink; infinite without kinks
+    """
 
     rung: str
     subject: str

@@ -1,4 +1,7 @@
-"""Rung 7 for kernel sets that run a whole net as one kernel: nets that between them have every operation such a kernel knows."""
+"""Rung 7 for kernel sets that run a whole net as one kernel.
+
+Together the nets have every operation that such a kernel knows.
+"""
 
 import numpy as np
 
@@ -19,21 +22,25 @@ from refmaml.layers import (
     Softplus,
     Tanh,
 )
-from refmaml.methods.inner_loop_adjoint import adjoint, descend, query
+from refmaml.methods.inner_loop_adjoint import adjoint, descend, query_pass
 from refmaml.models import conv4, mlp, two_layer_linear
 from refmaml.oracles import cases
+from refmaml.oracles.guarded import guarded, subject_on
 from refmaml.oracles.kinks import net_margin
 from refmaml.oracles.net_checks import net_terms
-from refmaml.oracles.rows import attempted, on
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
 
 TASKS, EXAMPLES, STEPS, RATE = 3, 7, 2, 0.02
-CLEAR = 100  # roundings: what is further from a choice does not flip it
+CLEAR = 100  # roundings; a choice that is further away than this does not flip
 
 
 def nets():
-    """{name: net}; channels that fill no vector, or more than one; pixels in no window; windows that overlap; a bias before batch-norm and
-    one before nothing; images to flatten at the start and at the end."""
+    """{name: net}: the nets that a whole-net kernel is checked on.
+
+    They have channels that fill less or more than one SIMD vector, pixels outside every
+    window, windows that overlap, a bias before batch-norm and one elsewhere, and images
+    that are flattened at the start and at the end.
+    """
     return {
         "strided conv4": conv4(5, channels=6, image=(1, 14, 14), bn_gamma=True),
         "max-pool conv4": conv4(
@@ -86,7 +93,10 @@ def nets():
 
 
 def draw(net, dtype, shared, rng):
-    """(w, x, y, v, margin): margin is the distance from the nearest choice, also on the way of some inner steps; arrays of `dtype`."""
+    """(w, x, y, v, margin), arrays of `dtype`, drawn once.
+
+    margin: the distance from the nearest kink, at w and along the inner loop.
+    """
     outputs, T = net.output_shape(net.input_shape)[0], 1 if shared else TASKS
     w = np.stack([cases.start(net, rng) for _ in range(T)]).astype(dtype)
     x = rng.standard_normal((TASKS, EXAMPLES, *net.input_shape)).astype(dtype)
@@ -104,7 +114,7 @@ def draw(net, dtype, shared, rng):
 
 
 def probe(net, dtype, shared, seed=0):
-    """What `draw` gives, drawn until no choice is so near that rounding in `dtype`'s precision flips it."""
+    """The result of `draw`, repeated until no rounding in `dtype` can flip a choice."""
     rng = np.random.default_rng(seed)
     while True:
         *drawn, margin = draw(net, dtype, shared, rng)
@@ -112,39 +122,39 @@ def probe(net, dtype, shared, seed=0):
             return *drawn, margin
 
 
-def exactly(*arrays):
-    """The same numbers in float64; labels as they are."""
+def in_float64(*arrays):
+    """The same numbers in float64; labels stay integers."""
     return [a.astype(float) if a.dtype.kind == "f" else a for a in arrays]
 
 
 def tasks_of(x, y):
-    """The last examples of each task to adapt on, all of them to be judged on."""
+    """A Batch: all examples but two are the support set, all are the query set."""
     return Batch(x[:, 2:], y[:, 2:], x, y)
 
 
 def rates_for(net, dtype):
-    """A_k, another one in every step and for every parameter."""
+    """A_0 .. A_{K-1}, different for every step and every parameter."""
     return [
         np.linspace(RATE / 2, RATE / (k + 1), net.num_params).astype(dtype) for k in range(STEPS)
     ]
 
 
-def unrolled(net, w, batch, order, recompute=False):
-    """(query loss, lam_0): as one kernel where there is one, else step by step."""
+def loop_gradient(net, w, batch, order, recompute=False):
+    """(query loss, lam_0) of an inner loop, by one kernel if the net has one for it."""
     (w, *rates), sets = to_device(net, (w, *rates_for(net, w.dtype)), *batch.sets)
     batch = Batch(*sets[0], *sets[1])
     after = net.unrolled(w, rates, batch, order, recompute)
     if after:
         return after.loss, after.grad
     phis, support = descend(net, w, rates, batch.x_support, batch.y_support)
-    after = query(net, phis[-1], batch)
+    after = query_pass(net, phis[-1], batch)
     return after.loss, after.grad if order == 1 else adjoint(net, support, rates, after.grad).lam[0]
 
 
 def quantities(net, w, x, y, v):
-    """All that a net computes of a loss: by name."""
+    """{name: array} of all that a net computes from a loss."""
     primal, batch = net.primal(w, x, y), tasks_of(x, y)
-    loss, lam = unrolled(net, w, batch, 2)
+    loss, lam = loop_gradient(net, w, batch, 2)
     found = {
         "outputs": primal.outputs,
         "loss": primal.loss,
@@ -154,8 +164,8 @@ def quantities(net, w, x, y, v):
         "G v": net.gauss_newton_product(primal, v),
         "loss after inner steps": loss,
         "lam_0": lam,
-        "lam_0, recomputed": unrolled(net, w, batch, 2, recompute=True)[1],
-        "lam_0, order 1": unrolled(net, w, batch, 1)[1],
+        "lam_0, recomputed": loop_gradient(net, w, batch, 2, recompute=True)[1],
+        "lam_0, order 1": loop_gradient(net, w, batch, 1)[1],
     }
     return {
         name: a if isinstance(a, np.ndarray) else net.kernels.to_host(a)
@@ -163,12 +173,15 @@ def quantities(net, w, x, y, v):
     }
 
 
-def chain_check(name, net, kernels, dtype, shared):
-    """A net as one kernel against the reference kernels in float64 on the same numbers, a Check for each quantity."""
+def whole_net_check(name, net, kernels, dtype, shared):
+    """A net on `kernels` in `dtype` against the reference kernels in float64.
+
+    Returns a Check for each quantity.
+    """
     w, x, y, v, margin = probe(net, dtype, shared)
     fast = quantities(net.with_kernels(kernels), w, x, y, v)
-    exact = quantities(net, *exactly(w, x, y, v))
-    subject = on(kernels, name, dtype, shared)
+    exact = quantities(net, *in_float64(w, x, y, v))
+    subject = subject_on(kernels, name, dtype, shared)
     terms = {
         name: net_terms(net, EXAMPLES)
         * (3 * (STEPS + 1) if "lam" in name or "steps" in name else 1)
@@ -188,11 +201,10 @@ def chain_check(name, net, kernels, dtype, shared):
     ]
 
 
-def chain_checks(kernels):
-    """Every net in both precisions, with parameters of their own for each task and with shared ones."""
+def whole_net_checks(kernels):
+    """Every net in both precisions, with parameters per task and with shared ones."""
     for dtype in (np.float32, np.float64):
         for name, net in nets().items():
             for shared in (False, True):
-                yield from attempted(
-                    on(kernels, name, dtype, shared), chain_check, name, net, kernels, dtype, shared
-                )
+                subject = subject_on(kernels, name, dtype, shared)
+                yield from guarded(subject, whole_net_check, name, net, kernels, dtype, shared)

@@ -1,1 +1,1 @@
-"""Files nobody has to trust and nobody ever sees half of: whole writes, locked folders, archives read within bounds."""
+"""Files on disk: atomic writes, locks, and reads that are bounded."""

@@ -1,4 +1,7 @@
-"""One writer for a folder: locks that the kernel drops when their owner dies, so that none is ever stale."""
+"""Locks that let one process write to a folder.
+
+The kernel drops a lock when its owner dies, so that no lock is ever stale.
+"""
 
 import errno
 import os
@@ -12,7 +15,12 @@ NAME = ".lock"
 
 
 def try_lock(fd, wait=False):
-    """Lock an open file for this process alone (flock): True; False where another has it; None where the file system has no locks."""
+    """Lock an open file for this process alone (flock).
+
+    wait  wait until another process gives the lock up
+    Returns True; False where another process has the lock; None where the file system
+    has no locks.
+    """
     try:
         import fcntl
 
@@ -26,13 +34,15 @@ def try_lock(fd, wait=False):
 
 @contextmanager
 def sole_writer(folder):
-    """Within, no other process that asks is in `folder` (a pathlib.Path that exists). Raises DataError where one is, naming it.
+    """A block in which this process alone writes to `folder`, an existing pathlib.Path.
 
-    The lock is on a file in the folder, which goes when the block ends; one that a killed process left behind is nobody's and is taken.
+    The lock is on a file in the folder, which is removed when the block ends. The lock
+    file that a killed process left is taken over. Raises DataError where another process
+    has the lock, naming that process.
     """
     path = folder / NAME
     try:
-        fd = _taken(path)
+        fd = _locked_descriptor(path)
     except DataError:
         raise
     except OSError as error:
@@ -42,36 +52,38 @@ def sole_writer(folder):
     try:
         yield
     finally:
-        with suppress(
-            OSError
-        ):  # a folder that is read-only by now; what is on its way out says more
-            if _is_at(fd, path):  # and not another's, who came after somebody had removed ours
+        # Where the folder is read-only by now, the exception on its way says more.
+        with suppress(OSError):
+            # Not the lock of another process, which came after ours had been removed.
+            if _is_at(fd, path):
                 path.unlink()
         os.close(fd)
 
 
 def is_ours(folder):
-    """Whether this process is the sole writer of `folder` still: nobody has removed the folder or its lock since."""
+    """Whether this process is still the sole writer of `folder`.
+
+    False if the folder or its lock was removed since, or another process took it.
+    """
     try:
         return (folder / NAME).read_bytes() == _signature(os.getpid())
     except OSError:
         return False
 
 
-def _taken(path):
-    """The descriptor of the lock's file, ours from now on."""
+def _locked_descriptor(path):
+    """The descriptor of the lock file, locked by this process."""
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
         if try_lock(fd) is False:
-            owner = re.match(
-                r"process \d+ on [\w.-]+", os.pread(fd, 200, 0).decode(errors="replace")
-            )
+            text = os.pread(fd, 200, 0).decode(errors="replace")
+            owner = re.match(r"process \d+ on [\w.-]+", text)
             os.close(fd)
             raise DataError(
-                f"{path.parent}: expected a folder that no other process is writing to, got one where "
-                f"{owner[0] if owner else 'another process'} is at work"
+                f"{path.parent}: expected a folder that no other process is writing to, "
+                f"got one where {owner[0] if owner else 'another process'} is at work"
             )
-        if _is_at(fd, path):  # whoever had it may have removed it before it was ours
+        if _is_at(fd, path):  # its last owner did not remove it before it was locked here
             os.ftruncate(fd, 0)
             os.pwrite(fd, _signature(os.getpid()), 0)
             return fd
@@ -80,7 +92,7 @@ def _taken(path):
 
 @cache
 def _signature(pid):
-    """What stands in the lock of a folder that this process is in, however often its machine is given another name meanwhile."""
+    """The content of a lock file. Cached: the machine's name may change during a run."""
     return f"process {pid} on {os.uname().nodename}".encode()
 
 

@@ -1,4 +1,7 @@
-"""Reading an .npz that nobody has to trust: nothing in it is executed, and nothing allocated that the file's own size does not cover."""
+"""Reading an untrusted .npz.
+
+Nothing in it is executed, and no more is allocated than the file's own size covers.
+"""
 
 import hashlib
 import json
@@ -14,17 +17,18 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-_LONGEST_HEADER = 10_000  # bytes, as NumPy's own limit, which it looks at after reading
+_LONGEST_HEADER = 10_000  # bytes, as NumPy's own limit, which it checks after reading
 
 
 def read_members(path, member, limit, kinds, most=None):
     """{name: array} of the .npz at `path`, whose members must be uncompressed.
 
-    member  the regular expression every member's name must match; limit: bytes in a file we agree to read
+    member  the regular expression that every member's name must match
+    limit   the most bytes that the file may have
     kinds   the dtype kinds an array may have, as "fu"
-    most    {name: bytes its member may have}, for those that must be small
-    Arrays are in C order and little-endian. Raises OSError, ValueError for what breaks one of these rules, and all kinds of exceptions
-    for damaged bytes.
+    most    {name: the most bytes that its member may have}, for small members
+    Arrays are in C order and little-endian. Raises OSError; ValueError where one of these
+    rules is broken; any exception for damaged bytes.
     """
     size = os.stat(path).st_size
     require(size <= limit, f"{size} bytes, where {limit} is the limit")
@@ -47,7 +51,7 @@ def read_members(path, member, limit, kinds, most=None):
 
 
 def check_header(archive, member, kinds):
-    """Raise ValueError unless a .npy's header describes just the bytes it has."""
+    """Raise ValueError unless a .npy's header describes exactly the bytes it has."""
     name = member.filename
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
@@ -70,13 +74,13 @@ def check_header(archive, member, kinds):
 
 
 def read_array(archive, member):
-    """The array of a member whose header has been checked, straight from the file: no second copy of its bytes."""
+    """The array of a member whose header has been checked, read without a second copy."""
     with archive.open(member) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def digest(manifest, arrays):
-    """sha256 over what JSON can hold and named arrays, in an order of its own, in hexadecimal."""
+    """sha256 in hexadecimal, over a JSON value and named arrays in sorted order."""
     h = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode())
     for name in sorted(arrays):
         a = np.ascontiguousarray(arrays[name])

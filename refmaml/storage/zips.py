@@ -1,9 +1,11 @@
-"""Opening files and zip archives that somebody else may have made to do harm.
+"""Opening untrusted files and zip archives.
 
-Python's zipfile reads an archive's table of contents whole and makes an object of each entry, unpacks bzip2 and LZMA without bounds,
-and (before 3.11.8 and 3.12.2) lets members lie over one another, so that a small file holds the same bytes many times. Here a table has
-a largest size, members are stored or deflated (which unpacks no further than asked) and no more together than the file, and only a
-regular file is opened: a pipe would wait for ever.
+Python's zipfile reads an archive's whole table of contents and makes an object of each
+entry. It unpacks bzip2 and LZMA without bounds. Before 3.11.8 and 3.12.2 it lets members
+overlap, so that a small file holds the same bytes many times. This module limits the size
+of the table, accepts stored and deflated members only (zipfile unpacks these no further
+than requested), requires that members together are no larger than the file, and opens
+regular files only: reading a pipe could wait for ever.
 """
 
 import io
@@ -16,13 +18,16 @@ _SMALLEST_TABLE = 1 << 17  # zipfile looks for the table's end in the last 65,55
 
 
 def require(condition, got):
-    """Refuse a file; whoever reads it says which, and what was expected."""
+    """Raise ValueError(got) unless `condition` holds. The caller adds the path."""
     if not condition:
         raise ValueError(got)
 
 
 def open_regular(path):
-    """The regular file at `path`, open for reading without a buffer. Raises OSError, and ValueError for anything else."""
+    """The regular file at `path`, open for reading without a buffer.
+
+    Raises OSError; ValueError where something else is there.
+    """
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         require(stat.S_ISREG(os.fstat(fd).st_mode), "something that is no regular file")
@@ -33,7 +38,7 @@ def open_regular(path):
 
 
 def read_small(path, limit):
-    """The bytes of a file of at most `limit`. Raises OSError and ValueError."""
+    """The bytes of a regular file that has at most `limit`. Raises OSError, ValueError."""
     with io.BufferedReader(open_regular(path)) as file:
         data = file.read(limit + 1)
     require(len(data) <= limit, f"more than {limit} bytes")
@@ -42,11 +47,11 @@ def read_small(path, limit):
 
 @contextmanager
 def open_zip(path, table, most=None):
-    """The zipfile.ZipFile at `path`, its members stored or deflated, none twice.
+    """The zipfile.ZipFile at `path`. Its members are stored or deflated, none twice.
 
-    table  bytes its table of contents may have, of 46 and a name for each member
-    most   bytes its members may have together, unpacked
-    Raises OSError, ValueError and zipfile.BadZipFile, and for damaged bytes all kinds of exceptions.
+    table  the most bytes of its table of contents: 46 and a name for each member
+    most   the most bytes of all members together, unpacked
+    Raises OSError, ValueError and zipfile.BadZipFile; any exception for damaged bytes.
     """
     with _Bounded(open_regular(path)) as file:
         file.most = max(table, _SMALLEST_TABLE)

@@ -1,4 +1,4 @@
-"""Task distributions: what a meta-learner learns from. Every one has `sample(tasks, ..., seed=0, step=0)`."""
+"""Task distributions, each with `sample(tasks, ..., seed=0, step=0)`."""
 
 from refmaml.tasks.glyphs import Glyphs
 from refmaml.tasks.linear_regression import LinearRegression

@@ -1,4 +1,4 @@
-"""Arrays that take long to build, kept in the user's cache folder; without one, they are built again."""
+"""A cache of arrays that take long to build, in the user's cache folder."""
 
 import hashlib
 import os
@@ -11,24 +11,26 @@ from refmaml.storage.atomic import atomic_write, clear_parts
 from refmaml.storage.npz import digest, read_members
 from refmaml.storage.zips import require
 
-LIMIT = 1 << 30  # bytes in a file we agree to read
+LIMIT = 1 << 30  # bytes; a larger file is not read
 _MEMBER = re.compile(r"[a-z]+\.npy")
-_SEAL = "sha"  # the member that holds the sha256 of the ingredients and the other members
+_SEAL = "sha"  # this member holds the sha256 of ingredients and other members
 
 
 def cache_folder():
-    """$XDG_CACHE_HOME/refmaml, or ~/.cache/refmaml, as the XDG base directory specification has it."""
+    """$XDG_CACHE_HOME/refmaml, or ~/.cache/refmaml (XDG base directories)."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (base if base.is_absolute() else Path.home() / ".cache") / "refmaml"
 
 
 def cached(name, ingredients, build, fits):
-    """The arrays of `build()`, a dict: from the cache where the same `ingredients` were used before.
+    """The arrays of `build()`, a dict; from the cache if `ingredients` are in it.
 
-    name         the file's first word
-    ingredients  whatever the result depends on, with a repr that tells it; hashed into the file's name
-    fits         whether a dict of arrays is of the names, shapes and dtypes that `build` makes: a file may be anybody's
-    A cache that cannot be read or written costs time and nothing else.
+    name         the first part of the file's name
+    ingredients  all that the result depends on; its repr is hashed into the file's name
+    fits         a function: whether a dict of arrays has the names, shapes and dtypes
+                 that `build` makes. The file may have another origin
+    If the cache cannot be read or written, the arrays are built again; nothing is
+    raised.
     """
     recipe = hashlib.sha256(repr(ingredients).encode()).hexdigest()
     try:
@@ -43,12 +45,12 @@ def cached(name, ingredients, build, fits):
 
 
 def _load(path, recipe):
-    """The arrays in a file, or None where it is missing, damaged, too large or another's."""
+    """The arrays in a file; None if it is missing, damaged, too large or not sealed."""
     try:
         arrays = read_members(path, _MEMBER, LIMIT, "uU", {_SEAL: 1 << 10})
         require(arrays.pop(_SEAL).tobytes().hex() == digest(recipe, arrays), "another seal")
         return arrays
-    except Exception:  # zipfile and NumPy's header parser raise all kinds on damaged bytes
+    except Exception:  # damaged bytes can raise any type in zipfile and NumPy
         return None
 
 

@@ -1,4 +1,4 @@
-"""What every task distribution asks of its arguments, each refused in the house's one line."""
+"""Checks of the arguments of task distributions: each raises ArgumentError."""
 
 from numbers import Integral, Real
 
@@ -18,7 +18,7 @@ def expect_count(name, value, least=1):
 
 
 def expect_level(name, value):
-    """A finite real `value` >= 0, such as a noise's standard deviation, or ArgumentError."""
+    """A finite real `value` >= 0, such as a standard deviation, or ArgumentError."""
     expect(
         isinstance(value, Real) and np.isfinite(value) and value >= 0,
         name,

@@ -1,4 +1,4 @@
-"""Fetching one file from the web and believing it only by its checksum."""
+"""Downloads one file and checks its md5."""
 
 import hashlib
 
@@ -7,16 +7,17 @@ from refmaml.progress import bar
 from refmaml.storage.atomic import atomic_write
 
 _CHUNK = 1 << 16
-_LIMIT = 1 << 27  # bytes; a server that sends more than 128 MiB is not sending what was asked for
+_LIMIT = 1 << 27  # bytes; no file of a data set is larger than 128 MiB
 
 
 def download(url, path, md5):
-    """Fetch `url` to the pathlib.Path `path`, whose folder is made if need be; a progress bar on terminals.
+    """Download `url` to the pathlib.Path `path`; its folder is made if it is missing.
 
+    A progress bar is drawn on terminals.
     md5  the published checksum, in hexadecimal
-    Raises DataError, and leaves nothing behind, where the network fails or the checksum is another.
+    Raises DataError, and leaves no file, if the network fails or the checksum differs.
     """
-    from http.client import HTTPException  # takes as long to import as all tasks together
+    from http.client import HTTPException  # slow to import
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,10 +29,9 @@ def download(url, path, md5):
             _expect_md5(url, md5, _copy(url, answer, file, progress))
     except DataError:
         raise
-    except (
-        OSError,
-        HTTPException,
-    ) as error:  # URLError, timeouts and full disks are all OSErrors; odd proxies and cut answers
+    # URLError, timeouts and full disks are OSErrors. A proxy or a truncated answer
+    # raises HTTPException.
+    except (OSError, HTTPException) as error:
         raise DataError(f"{path}: expected to download it from {url}, got {error}") from error
 
 

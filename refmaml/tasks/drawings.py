@@ -1,4 +1,4 @@
-"""Omniglot's drawings as they lie on disk: one-bit PNGs in two zip archives, or in two folders."""
+"""Omniglot's files: one-bit PNGs in two zip archives or in two folders."""
 
 import io
 import re
@@ -15,20 +15,20 @@ from refmaml.storage.zips import open_regular, open_zip, require
 SETS = ("images_background", "images_evaluation")
 SIDE, DRAWINGS = 105, 20  # pixels along an edge; drawings of each character
 RESAMPLE = ("lanczos", "nearest")
-_DRAWING = re.compile(r"(([^/]+)/[^/]+/[^/]+)/[^/]+\.png")  # set/alphabet/character/drawing.png
-_ODD = re.compile(
-    r"(.*/)?\.\.?(/.*)?|/.*|.*[\x00-\x1f\x7f\\].*", re.DOTALL
-)  # . or .. on the way, from the root, control characters
+# set/alphabet/character/drawing.png
+_DRAWING = re.compile(r"(([^/]+)/[^/]+/[^/]+)/[^/]+\.png")
+# A path through . or .., an absolute path, control characters.
+_ODD = re.compile(r"(.*/)?\.\.?(/.*)?|/.*|.*[\x00-\x1f\x7f\\].*", re.DOTALL)
 _LIMIT = 1 << 16  # bytes in one PNG; the real ones have some 250
-_TOTAL = 1 << 26  # bytes in all members of an archive, unpacked; the real ones have 5 million
-_TABLE = 3 << 20  # bytes in an archive's table of contents; the real ones have 2 million
+_TOTAL = 1 << 26  # bytes of an archive, unpacked; the real ones have 5 million
+_TABLE = 3 << 20  # bytes of its table of contents; the real ones have 2 million
 _FILES = 1 << 16  # files in a folder; the real ones have some 20 000
 
 
 def locate(root):
-    """For each of the two sets, its archive under `root`, or else its folder: two pathlib.Paths.
+    """The paths of the two sets under `root`: each an archive, or else a folder.
 
-    Raises DataError where a set has neither.
+    Raises DataError if a set has neither.
     """
     root, found = Path(root), []
     try:
@@ -41,11 +41,8 @@ def locate(root):
                     "(download=True fetches the archives)"
                 )
             found.append(places[0])
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # no permission, links in a circle, a name no file can have
+    # No permission, a cycle of links, an invalid file name.
+    except (OSError, RuntimeError, ValueError) as error:
         raise (
             error if isinstance(error, DataError) else refused(root, "Omniglot's folder", error)
         ) from error
@@ -53,7 +50,10 @@ def locate(root):
 
 
 def fingerprint(place):
-    """What changes when the drawings at a path of `locate` change: names, sizes and times, no contents. Raises DataError."""
+    """Names, sizes and times of the drawings at a path of `locate`; they identify them.
+
+    Contents are not read. Raises DataError.
+    """
     try:
         return [
             (str(f), (about := f.stat()).st_size, about.st_mtime_ns)
@@ -68,7 +68,7 @@ def fingerprint(place):
 
 
 def in_folder(place):
-    """The drawings of a folder, sorted. Raises DataError where it holds too many files to be Omniglot's."""
+    """The drawings of a folder, sorted. Raises DataError for too many files."""
     files = list(islice(place.glob("*/*/*.png"), _FILES + 1))
     if len(files) > _FILES:
         raise DataError(f"{place}: expected at most {_FILES} drawings, got more")
@@ -76,7 +76,7 @@ def in_folder(place):
 
 
 def refused(place, expected, error):
-    """The DataError for whatever went wrong with a file, in one line."""
+    """A DataError, in one line, for an error while reading a file."""
     reason = (
         " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
     )
@@ -84,10 +84,11 @@ def refused(place, expected, error):
 
 
 def read_drawings(places, size, resample):
-    """All characters of both sets: images (C, 20, size, size) uint8, ink 0 on 255, and names (C,), sorted.
+    """Images (C, 20, size, size) uint8, ink 0 on 255, and names (C,), sorted.
 
-    resample  "lanczos" filters the picture as grey values; "nearest" keeps it black and white
-    Nothing is unpacked to disk. Raises DataError, naming the file, where something is missing or damaged; ArgumentError without Pillow.
+    resample  "lanczos" filters grey values; "nearest" keeps the pictures black and
+    white Nothing is unpacked to disk. Raises DataError, naming the file, if something
+    is missing or damaged; ArgumentError without Pillow.
     """
     expect_installed("Omniglot", "PIL", "pillow")
     tables, names = [], []
@@ -107,7 +108,10 @@ def read_drawings(places, size, resample):
 
 @contextmanager
 def _opened(place):
-    """Names of all files under `place`, as in the archive, and a function from one to its bytes."""
+    """The names of all files under `place`, and a function from a name to its bytes.
+
+    The names are those of the archive.
+    """
     if place.is_dir():
         files = {f.relative_to(place.parent).as_posix(): f for f in in_folder(place)}
         yield files, lambda name: _first_bytes(open_regular(files[name]))
@@ -120,7 +124,7 @@ def _opened(place):
                 require(not _ODD.fullmatch(name), f"a member named {name[:80]!r}")
             reading = True
             yield members, lambda name: _first_bytes(archive.open(name))
-    except Exception as error:  # zipfile raises all kinds on damaged bytes
+    except Exception as error:  # damaged bytes can raise any type in zipfile
         if reading:
             raise
         raise refused(place, "a zip archive of Omniglot", error) from error
@@ -134,13 +138,15 @@ def _first_bytes(file):
 
 
 def _by_character(place, members):
-    """{"images_background/Korean/character01": [its 20 drawings, sorted], ..}; other files are skipped."""
+    """{"images_background/Korean/character01": [its 20 drawings, sorted], ..}.
+
+    Other files are skipped.
+    """
     characters = {}
     for member in sorted(members):
         match = _DRAWING.fullmatch(member)
-        if (
-            match and match[2] == place.stem
-        ):  # a renamed copy of the other set would leak its classes
+        # A renamed copy of the other set would leak its classes: its names differ.
+        if match and match[2] == place.stem:
             characters.setdefault(match[1], []).append(member)
     if not characters:
         raise DataError(
@@ -158,11 +164,12 @@ def _decoded(place, member, read, size, resample):
 
     try:
         with Image.open(io.BytesIO(read(member)), formats=["PNG"]) as png:
-            # Known from the header, before a pixel is unpacked.
+            # The size is in the header: no pixel is unpacked before this check.
             require(png.size == (SIDE, SIDE), f"{png.size[0]} x {png.size[1]} pixels")
-            # A picture in one-bit mode would be resized by nearest neighbour, whatever filter is named.
+            # Pillow resizes pictures in one-bit mode by nearest neighbour, whatever the
+            # filter.
             return np.asarray(
                 png.convert("L").resize((size, size), Image.Resampling[resample.upper()])
             )
-    except Exception as error:  # zipfile, zlib and Pillow raise all kinds on damaged bytes
+    except Exception as error:  # damaged bytes can raise any type
         raise refused(place, f"{member} to be a PNG of {SIDE} x {SIDE} pixels", error) from error

@@ -14,13 +14,14 @@ SUPPORT_ORDERS = ("by_class", "shuffled")
 class FewShot:
     """Draws N-way K-shot tasks from `images` (classes, examples, H, W), uint8, H = W.
 
-    names      one per class, kept for people to read
+    names      one per class, for people to read
     rotations  "none": as they are;
-               "per_task": each class of a task turned by 0, 90, 180 or 270 degrees, drawn anew for every
-               task, all its pictures alike (MAML's code, training and test tasks alike);
-               "as_classes": a class turned by 90 degrees is another class, four times as many (Matching
-               networks; Reptile's code, training tasks only). A symmetric character is then confused with
-               itself.
+               "per_task": each class of a task is turned by 0, 90, 180 or 270 degrees,
+               drawn for every task, all its pictures alike (MAML's code, training and
+               test);
+               "as_classes": a class turned by 90 degrees is another class, so that
+               there are four times as many (Matching networks; Reptile's code, training
+               only). A symmetric character is then in several classes
     invert     inputs are 1 - value/255 rather than value/255
     Raises ArgumentError.
     """
@@ -49,8 +50,8 @@ class FewShot:
     def __repr__(self):
         _, examples, height, width = self.images.shape
         return (
-            f"{type(self).__name__}({len(self)} classes, {examples} examples of {height} x {width}, "
-            f"rotations={self.rotations!r}, invert={self.invert})"
+            f"{type(self).__name__}({len(self)} classes, {examples} examples of "
+            f"{height} x {width}, rotations={self.rotations!r}, invert={self.invert})"
         )
 
     def __len__(self):
@@ -69,16 +70,20 @@ class FewShot:
         dtype=np.float32,
         support_order="by_class",
     ):
-        """A Batch: x (T, N, 1, H, W) in [0, 1], y (T, N) int64 labels 0 .. n_way-1, class after class.
+        """A Batch: x (T, N, 1, H, W) in [0, 1], y (T, N) int64 labels 0 .. n_way-1.
 
         tasks       how many, or which ones as a range
-        n_way       classes per task, all different; which of them is label 0, 1, .. is drawn too
+        n_way       classes per task, all different; their labels are drawn as well
         k_shot      pictures per class in the support: N = n_way * k_shot
-        k_query     pictures per class in the query, none of them in the support: N = n_way * k_query
+        k_query     pictures per class in the query, none of them in the support:
+                    N = n_way * k_query
         seed, step  integers: the same two give the same task i, whatever `tasks` is
-        support_order  "by_class", or "shuffled": the same examples in an order drawn for each task, for a method whose mini-batches go
-                    through the support set; by class, their labels would come in one order in all tasks, and be learned
-        Raises ArgumentError, also where the table has too few classes or examples.
+        support_order
+                    "by_class": class after class; "shuffled": the same examples in an
+                    order drawn for each task, for methods with mini-batches. Class
+                    after class, the labels would have the same order in all tasks,
+                    which a net could learn
+        Raises ArgumentError, also if the table has too few classes or examples.
         """
         tasks = task_range(tasks)
         self._expect_enough(n_way, k_shot, k_query)
@@ -112,8 +117,11 @@ class FewShot:
         )
 
     def _draw(self, tasks, n_way, examples, places, seed, step):
-        """Row of the table (T, n_way), quarter turns (T, n_way), column of the table (T, n_way, examples), and an order of
-        so many places (T, places)."""
+        """What a sample consists of.
+
+        Rows of the table (T, n_way), quarter turns (T, n_way), columns of the table
+        (T, n_way, examples), and an order of `places` places (T, places).
+        """
         classes = np.empty((len(tasks), n_way), np.int64)
         turns = np.zeros_like(classes)
         keys = np.empty((len(tasks), n_way, self.images.shape[1]))

@@ -1,4 +1,7 @@
-"""Glyphs: few-shot classification with nothing to download, drawn from the fonts inside Matplotlib."""
+"""Glyphs: few-shot classification of characters from Matplotlib's fonts.
+
+Nothing is downloaded.
+"""
 
 import unicodedata
 from pathlib import Path
@@ -12,14 +15,16 @@ from refmaml.tasks.checks import expect_choice, expect_count
 from refmaml.tasks.few_shot import FewShot
 from refmaml.tasks.streams import build_rng
 
-# Whole scripts go to one split; a script is named by the first word of its characters' Unicode names ("OLD"
-# is Old Italic). Their order matters: of two that look alike, the one of the later script is left out.
+# Whole scripts go to one split; a script is named by the first word of its characters'
+# Unicode names ("OLD" is Old Italic). Their order matters: of two that look alike, the
+# one of the later script is left out.
 SCRIPTS = {
     "train": ("LATIN", "CYRILLIC", "ARABIC", "CANADIAN", "LISU"),
     "validation": ("HEBREW", "NKO", "TIFINAGH", "OLD", "OGHAM"),
     "test": ("GREEK", "COPTIC", "ARMENIAN", "GEORGIAN", "LAO"),
 }
-# Two characters look alike where their blurred pictures correlate more than this in some quarter turn of one.
+# Two characters look alike where their blurred pictures correlate more than this in
+# some quarter turn of one.
 ALIKE = 0.9
 _SIZE = 28  # pixels along the edge of the pictures that are compared
 
@@ -29,12 +34,14 @@ class Glyphs(FewShot):
 
     split      "train", "validation" or "test": different scripts, as in SCRIPTS
     size       pixels along an edge
-    examples   pictures of each character: random upright faces, each warped at random (see warps.py)
+    examples   pictures of each character: random upright faces, each with a random warp
+               (see warps.py)
     seed       chooses the faces and the warps
     rotations  see FewShot
-    Ink is 1 on 0. No character looks like another of any split, not even turned by 90, 180 or 270 degrees:
-    see ALIKE. The table is the same for the same arguments, Matplotlib version and Unicode database; building
-    it takes some seconds, and it is kept in ~/.cache/refmaml. Raises ArgumentError.
+    Ink is 1 on 0. No character looks like another of any split, also when it is turned
+    by 90, 180 or 270 degrees: see ALIKE. The table is the same for the same arguments,
+    Matplotlib version and Unicode database. Building it takes some seconds; it is
+    cached in ~/.cache/refmaml. Raises ArgumentError.
     """
 
     def __init__(self, split="train", *, size=28, examples=20, seed=0, rotations="per_task"):
@@ -48,8 +55,8 @@ class Glyphs(FewShot):
 
 
 def _table(size, examples, seed):
-    """Images, names and splits of all characters, from the cache if they are there."""
-    expect_installed("glyphs", "matplotlib", "matplotlib")  # whose fonts they are drawn with
+    """Images, names and splits of all characters; cached."""
+    expect_installed("glyphs", "matplotlib", "matplotlib")  # it has the fonts
     import matplotlib
 
     recipe = [Path(module).read_bytes() for module in (__file__, outlines.__file__, warps.__file__)]
@@ -101,7 +108,8 @@ def _build(size, examples, seed):
 def candidates(font):
     """{script: its letters in `font`, by code point}, for the scripts of SCRIPTS.
 
-    Letters proper: no marks, no modifiers, nothing that Unicode composes of others, such as accented letters.
+    Letters proper: no marks, no modifiers, nothing that Unicode composes of others,
+    such as accented letters.
     """
     found = {script: [] for scripts in SCRIPTS.values() for script in scripts}
     for character in map(chr, sorted(font.get_charmap())):
@@ -116,7 +124,10 @@ def candidates(font):
 
 
 def distinct_characters(font):
-    """{character: its split}, in the order of SCRIPTS; no character looks like another of any split."""
+    """{character: its split}, in the order of SCRIPTS.
+
+    No character looks like another of any split.
+    """
     letters = candidates(font)
     owners = {c: split for split, scripts in SCRIPTS.items() for s in scripts for c in letters[s]}
     shapes = {c: shape for c in owners if (shape := outlines.outline(font, c)) is not None}
@@ -129,13 +140,14 @@ def distinct_characters(font):
             ]
         )
     )
-    # Unlike every earlier one, kept or not: a chain of small steps could lead back to one left out.
+    # Unlike every earlier one, kept or not: a chain of small steps could lead back to
+    # one left out.
     unlike = ~(np.tril(likeness, -1) > ALIKE).any(axis=1)
     return {c: owners[c] for c, alone in zip(shapes, unlike, strict=True) if alone}
 
 
 def likenesses(pictures):
-    """(C, C): the largest correlation of two `pictures` (C, H, H), blurred, over the turns of one."""
+    """(C, C): the largest correlation of two blurred pictures over turns of one."""
     blurred = _blurred(pictures.astype(np.float64))
     flat = _standardised(blurred)
     turned = (np.rot90(blurred, turns, axes=(1, 2)) for turns in range(4))
@@ -143,7 +155,7 @@ def likenesses(pictures):
 
 
 def _blurred(pictures):
-    """Two passes of the weights 1 2 1 along each axis: a Gaussian of one pixel, nearly, times 256."""
+    """The weights 1 2 1 twice along each axis: nearly a Gaussian, times 256."""
     for axis in (1, 2, 1, 2):
         pictures = np.roll(pictures, 1, axis) + 2 * pictures + np.roll(pictures, -1, axis)
     return pictures

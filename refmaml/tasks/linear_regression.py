@@ -11,12 +11,14 @@ from refmaml.tasks.streams import task_range, task_rngs
 
 @dataclass(frozen=True)
 class LinearRegression:
-    """A task is a weight vector w in R^d:  y = <w, x> + noise * e,  with w, x and e standard normal.
+    """A task is a weight vector w in R^d:  y = <w, x> + noise * e.
 
+    w, x and e are standard normal.
     dim    d, the length of x
-    noise  standard deviation of what is added to y, in y's unit
-    With squared error every loss is a quadratic of Hessian X'X/N (times two, if the loss has no half), which
-    is why its meta-gradients have closed forms. Raises ArgumentError unless dim >= 1 and noise >= 0.
+    noise  standard deviation of the noise in y, in y's unit
+    With squared error every loss is a quadratic with Hessian X'X/N (twice that, if the
+    loss has no factor 1/2), and its meta-gradients have closed forms. Raises
+    ArgumentError unless dim >= 1 and noise >= 0.
     """
 
     dim: int
@@ -27,7 +29,7 @@ class LinearRegression:
         expect_level("noise", self.noise)
 
     def sample(self, tasks, k_shot=10, k_query=10, *, seed=0, step=0, dtype=np.float64):
-        """A Batch: x (T, k, d), y (T, k, 1), k = `k_shot` in the support and `k_query` in the query.
+        """A Batch: x (T, k, d), y (T, k, 1); k is k_shot in the support, else k_query.
 
         tasks       how many, or which ones as a range
         seed, step  integers: the same two give the same task i, whatever `tasks` is

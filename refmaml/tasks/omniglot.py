@@ -1,4 +1,4 @@
-"""Omniglot: 1623 handwritten characters of 50 alphabets, each drawn by 20 people."""
+"""Omniglot: 1623 handwritten characters of 50 alphabets, 20 drawings of each."""
 
 from pathlib import Path
 
@@ -23,23 +23,26 @@ _MD5 = {
 class Omniglot(FewShot):
     """Few-shot tasks of Omniglot characters; `sample` draws them.
 
-    root      folder with images_background.zip and images_evaluation.zip, or the folders they unpack to;
-              only read
+    root      folder with images_background.zip and images_evaluation.zip, or with the
+              folders they unpack to; it is only read
     split     "train", "validation" or "test"
-    split_by  "characters": all 1623 are pooled, sorted by name, shuffled with `split_seed` and cut into the
-              first `train_classes`, the next `validation_classes` and the rest: MAML's rule, 1100 / 100 /
-              423, though not its very classes, which depended on the order of its authors' disk;
-              "alphabets": Lake's rule, the background set (964 characters of 30 alphabets) to train, the
-              evaluation set (659 of 20) to test, no validation
-    size      pixels along an edge, down from 105
-    resample  "lanczos", or "nearest" as in the published code of MAML, which asks Pillow for Lanczos, but on
-              one-bit pictures, where Pillow takes the nearest pixel
-    invert    True: ink is 1 on 0 (MAML); False: ink is 0 on 1, as stored (Reptile, iMAML)
+    split_by  "characters": all 1623 are sorted by name, shuffled with `split_seed` and
+              cut into the first `train_classes`, the next `validation_classes` and the
+              rest. This is MAML's rule, 1100 / 100 / 423, but not its classes: those
+              depended on the order of files on its authors' disk.
+              "alphabets": Lake's rule, the background set (964 characters of 30
+              alphabets) to train, the evaluation set (659 of 20) to test, no validation
+    size      pixels along an edge, reduced from 105
+    resample  "lanczos", or "nearest" as in MAML's published code: that code names
+              Lanczos, but Pillow takes the nearest pixel for one-bit pictures
+    invert    True: ink is 1 on 0 (MAML); False: ink is 0 on 1, as stored (Reptile,
+              iMAML)
     rotations see FewShot
-    download  fetch the archives into `root` first, where they are missing
-    The first use reads 32 460 pictures, for some ten seconds; a table of them is kept in ~/.cache/refmaml.
-    Source: Lake, Salakhutdinov, Tenenbaum, Science 350 (2015) 1332; splits of Finn, Abbeel, Levine 2017.
-    Raises ArgumentError, and DataError where a file is missing, damaged or not Omniglot's.
+    download  download missing archives into `root` first
+    The first use reads 32 460 pictures, for some ten seconds; a table of them is cached
+    in ~/.cache/refmaml. Source: Lake, Salakhutdinov, Tenenbaum, Science 350 (2015)
+    1332; splits of Finn, Abbeel, Levine 2017. Raises ArgumentError, and DataError if a
+    file is missing, damaged or not Omniglot's.
     """
 
     def __init__(
@@ -80,7 +83,7 @@ class Omniglot(FewShot):
 
 
 def _table(places, size, resample):
-    """Images and names of all characters, sorted by name, from the cache if they are there."""
+    """Images and names of all characters, sorted by name; cached."""
     recipe = Path(drawings.__file__).read_bytes()
     ingredients = (recipe, [drawings.fingerprint(place) for place in places], size, resample)
 

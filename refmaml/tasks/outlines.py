@@ -1,4 +1,4 @@
-"""Characters as outlines of the TrueType fonts inside Matplotlib, and outlines as small grey pictures."""
+"""Outlines of characters from Matplotlib's TrueType fonts, and their grey pictures."""
 
 from pathlib import Path
 
@@ -6,8 +6,10 @@ import numpy as np
 
 from refmaml.errors import DataError
 
-CLOSE = 79  # Matplotlib's code for "close this contour"; the point that comes with it means nothing
-# Upright faces only: an italic may have another letter's shape (Cyrillic te as m); the warps slant as well.
+# Matplotlib's code for "close this contour". The point of this code has no meaning.
+CLOSE = 79
+# Upright faces only: an italic may have another letter's shape (Cyrillic te as m); the
+# warps slant as well.
 FACES = (
     "DejaVuSans",
     "DejaVuSans-Bold",
@@ -21,7 +23,9 @@ FACES = (
 
 
 def open_faces():
-    """The fonts named in FACES, as `matplotlib.ft2font.FT2Font`; the first has every character we use.
+    """The fonts of FACES, as `matplotlib.ft2font.FT2Font`.
+
+    The first has all characters of Glyphs.
 
     Raises DataError where one is missing.
     """
@@ -46,9 +50,10 @@ def open_faces():
 
 
 def outline(font, character):
-    """Points (V, 2) and path codes (V,) of `character` in `font`, centred on 0, its larger side 1, y upwards.
+    """Points (V, 2) and path codes (V,) of `character` in `font`.
 
-    None where the font has no such character or draws nothing for it.
+    Centred on 0, the larger side 1, y upwards. None if the font has no such character
+    or draws nothing for it.
     """
     if font.get_char_index(ord(character)) == 0:
         return None
@@ -62,7 +67,7 @@ def outline(font, character):
 
 
 class Canvas:
-    """Draws outlines, filled, on a `size` x `size` picture with exact area coverage at the edges (Agg)."""
+    """Draws filled outlines, `size` x `size`, with exact area coverage (Agg)."""
 
     def __init__(self, size):
         from matplotlib.backends.backend_agg import RendererAgg
@@ -74,7 +79,9 @@ class Canvas:
         self._contours, self._identity = Contours, IdentityTransform()
 
     def draw(self, points, codes, pen_width=0.0):
-        """uint8 (size, size), ink 255 on 0: the filled outline, and a pen of `pen_width` pixels along it.
+        """uint8 (size, size), ink 255 on 0: the filled outline and a pen line along it.
+
+        pen_width: pixels.
 
         points (V, 2) in pixels from the lower left corner.
         """

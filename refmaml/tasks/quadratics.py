@@ -13,12 +13,14 @@ from refmaml.tasks.streams import task_range, task_rngs
 
 @dataclass(frozen=True)
 class Quadratics:
-    """A task is two losses  f(w) = 1/2 (w - c)' A (w - c):  one (A, c) for the support, one for the query.
+    """A task is two losses  f(w) = 1/2 (w - c)' A (w - c), for support and query.
 
     dim          P, the length of w
-    eigenvalues  (low, high): A = Q diag(s) Q' with s uniform between them and Q uniformly random orthogonal
-    The minima c are standard normal. Gradient A (w - c), Hessian A, so that gradient descent with step alpha
-    contracts where alpha * high < 2. Raises ArgumentError unless dim >= 1 and 0 < low <= high.
+    eigenvalues  (low, high): A = Q diag(s) Q' with s uniform between them and Q a
+                 uniformly random orthogonal matrix
+    The minima c are standard normal. The gradient is A (w - c), the Hessian A, so that
+    gradient descent with step alpha contracts if alpha * high < 2.
+    Raises ArgumentError unless dim >= 1 and 0 < low <= high.
     """
 
     dim: int
@@ -30,7 +32,7 @@ class Quadratics:
         expect(self.eigenvalues[0] > 0, "eigenvalues", "positive ones", repr(self.eigenvalues))
 
     def sample(self, tasks, *, seed=0, step=0, dtype=np.float64):
-        """A Batch: x (T, P, P) holds A, symmetric to the last bit, and y (T, P) holds c.
+        """A Batch: x (T, P, P) holds A, exactly symmetric, and y (T, P) holds c.
 
         tasks       how many, or which ones as a range
         seed, step  integers: the same two give the same task i, whatever `tasks` is
@@ -46,6 +48,5 @@ class Quadratics:
         s = rng.uniform(*self.eigenvalues, size=self.dim)
         q = random_orthonormal(rng, self.dim, self.dim)
         a = (q * s) @ q.T
-        return (a + a.T) / 2, rng.standard_normal(
-            self.dim
-        )  # the product is symmetric only to rounding
+        # The product is symmetric only to rounding.
+        return (a + a.T) / 2, rng.standard_normal(self.dim)

@@ -11,13 +11,14 @@ from refmaml.tasks.streams import task_range, task_rngs
 
 @dataclass(frozen=True)
 class Sinusoids:
-    """A task is a wave  y = A sin(x - phi)  with A, phi and every x uniform over its interval.
+    """A task is a wave  y = A sin(x - phi)  with uniform A, phi and x.
 
     amplitude  (low, high) of A
     phase      (low, high) of phi, radians
     x_range    (low, high) of x
-    Source: Finn, Abbeel, Levine, "Model-agnostic meta-learning", 2017, section 5.1; the sign of phi is that
-    of the authors' code. Raises ArgumentError for an interval that is none.
+    Source: Finn, Abbeel, Levine, "Model-agnostic meta-learning", 2017, section 5.1; the
+    sign of phi is that of the authors' code.
+    Raises ArgumentError for an invalid interval.
     """
 
     amplitude: tuple[float, float] = (0.1, 5.0)
@@ -29,7 +30,7 @@ class Sinusoids:
             expect_interval(name, getattr(self, name))
 
     def sample(self, tasks, k_shot=10, k_query=10, *, seed=0, step=0, dtype=np.float32):
-        """A Batch: x (T, k, 1), y (T, k, 1), k = `k_shot` in the support and `k_query` in the query.
+        """A Batch: x (T, k, 1), y (T, k, 1); k is k_shot in the support, else k_query.
 
         tasks       how many, or which ones as a range
         seed, step  integers: the same two give the same task i, whatever `tasks` is
@@ -39,9 +40,8 @@ class Sinusoids:
         expect_count("k_query", k_query)
         expect_real_dtype(dtype)
         tasks = task_range(tasks)
-        unit = np.empty(
-            (len(tasks), 2 + k_shot + k_query, 1)
-        )  # a task's A, phi and every x, as draws from [0, 1)
+        # A task's A, phi and every x, as draws from [0, 1).
+        unit = np.empty((len(tasks), 2 + k_shot + k_query, 1))
         for draws, rng in zip(unit, task_rngs(seed, step, tasks), strict=True):
             rng.random(out=draws)
         amplitude, phase = between(self.amplitude, unit[:, :1]), between(self.phase, unit[:, 1:2])

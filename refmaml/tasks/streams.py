@@ -1,12 +1,13 @@
-"""Where task distributions get their randomness: one independent stream for each (seed, step, task).
+"""Random numbers of task distributions: an independent stream per (seed, step, task).
 
-A sequential generator would make task 7 depend on how much tasks 0..6 had drawn, so that a batch cut into
-chunks, or dealt to several ranks, would hold other tasks than the whole. Philox (Salmon, Moraes, Dror, Shaw,
-"Parallel random numbers: as easy as 1, 2, 3", SC 2011) has no such history: block c of its output is a keyed
-bijection of the 256-bit counter c. We write the task and the step into the counter's two high words and leave
-the two low words, 2^128 blocks, to the stream itself, so no two streams of a seed ever share a block;
-different seeds are different keys. Nothing is hashed and nothing is spawned: the address of a task is its
-whole state.
+With one sequential generator, task 7 would depend on how much tasks 0..6 had drawn, and
+a batch cut into chunks, or distributed over ranks, would have other tasks than the
+whole. Philox (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2,
+3", SC 2011) has no such history: block c of its output is a keyed bijection of the
+256-bit counter c. The two high words of the counter are the task and the step. The two
+low words, 2^128 blocks, count within the stream. So no two streams of a seed share a
+block; different seeds are different keys. Nothing is hashed and nothing is spawned: a
+task's address is its whole state.
 """
 
 import operator
@@ -15,25 +16,29 @@ import numpy as np
 
 from refmaml.errors import expect
 
-# The second word of the key keeps what is drawn once, on building a distribution, apart from what tasks draw.
+# The second word of the key separates numbers that are drawn once, when a distribution
+# is built, from those of its tasks.
 TASKS, BUILD = 0, 1
-# What a checkpoint says of its random numbers. It is to be changed with the numbers.
-STREAMS = "task i of meta-step s: NumPy's Philox4x64-10, key (seed, 0), counter (0, 0, i, s); a checkpoint at `step` goes on with s = step"
+# The description of the random numbers in a checkpoint. It must change with them.
+STREAMS = (
+    "task i of meta-step s: NumPy's Philox4x64-10, key (seed, 0), counter (0, 0, i, s); "
+    "a checkpoint at `step` goes on with s = step"
+)
 
 
 def task_rng(seed, step, task):
-    """The `numpy.random.Generator` of task number `task` of meta-step `step`, each an integer in [0, 2^64).
+    """The `numpy.random.Generator` of task number `task` of meta-step `step`.
 
-    Raises ArgumentError where one of the three is not such an integer.
+    seed, step and task are integers in [0, 2^64); else ArgumentError.
     """
     return _philox(_word("seed", seed), TASKS, _word("task", task), _word("step", step))
 
 
 def task_rngs(seed, step, tasks):
-    """The generators `task_rng(seed, step, t)` for t in the range `tasks`, one after the other.
+    """The generators `task_rng(seed, step, t)` for t in the range `tasks`, in order.
 
-    One generator is moved from stream to stream, which is ten times quicker than building one for each: use
-    what is yielded before asking for the next.
+    One generator is moved from stream to stream, which is ten times faster than a new
+    one for each. Use a generator before the next one is read.
     """
     rng = task_rng(seed, step, 0)
     start = rng.bit_generator.state  # a copy: nothing drawn, nothing buffered
@@ -49,18 +54,19 @@ def task_rngs(seed, step, tasks):
 
 
 def build_rng(seed, item=0):
-    """The generator of item number `item` among what a distribution draws once, such as its class split.
+    """The generator of item number `item` of what a distribution draws only once.
 
-    `seed` and `item` are integers in [0, 2^64). Never overlaps a `task_rng`. Raises ArgumentError.
+    Such as its class split. `seed` and `item` are integers in [0, 2^64). Its numbers
+    never overlap with those of a `task_rng`. Raises ArgumentError.
     """
     return _philox(_word("seed", seed), BUILD, _word("item", item), 0)
 
 
 def task_range(tasks):
-    """The task numbers that `tasks` asks for: the first n for an integer n, or those of a range.
+    """The range of task numbers for `tasks`: an integer n means the first n.
 
-    `sample(range(8, 16))` is `sample(16)[8:16]` without the first eight: how ranks share one meta-batch.
-    Raises ArgumentError for no task, a negative number, or something else.
+    `sample(range(8, 16))` is `sample(16)[8:16]` without the first eight: so ranks share
+    one meta-batch. Raises ArgumentError for no task, a negative number or another type.
     """
     wanted = "an integer >= 1, or a non-empty range of numbers >= 0"
     if not isinstance(tasks, range):
@@ -76,7 +82,8 @@ def task_range(tasks):
 
 
 def _philox(seed, purpose, item, step):
-    # NumPy keeps the counter's lowest word first; a generator counts up from the block it is given.
+    # NumPy stores the counter's lowest word first. A generator counts up from its
+    # block.
     return np.random.Generator(
         np.random.Philox(
             key=np.array([seed, purpose], dtype=np.uint64),

@@ -1,4 +1,7 @@
-"""Linear tasks that share a subspace: the model in which MAML and ANIL provably learn a representation."""
+"""Linear tasks that share a subspace: the model of Collins et al. 2022.
+
+There MAML and ANIL provably learn the representation.
+"""
 
 from dataclasses import dataclass, field
 
@@ -14,16 +17,18 @@ from refmaml.tasks.streams import build_rng, task_range, task_rngs
 
 @dataclass(frozen=True)
 class TwoLayerLinear:
-    """Task t is a head w_*t in R^r on one shared representation B_*:  y = <w_*t, B_*' x> + noise * e.
+    """Task t is a head w_*t on a shared B_*:  y = <w_*t, B_*' x> + noise * e.
 
     dim    d, the length of x
-    rank   r, the dimension of what the tasks share
-    noise  standard deviation of what is added to y, in y's unit
-    seed   chooses `basis`, B_* (d, r), with orthonormal columns spanning a uniformly random subspace
-    x, e and the heads w_*t are standard normal, independently. The question is whether meta-training the
-    two-layer net x -> B'x -> <w, .> from data makes col(B) equal col(B_*).
-    Source: Collins, Mokhtari, Oh, Shakkottai, "MAML and ANIL provably learn representations", ICML 2022,
-    section 2. Raises ArgumentError unless 1 <= rank <= dim and noise >= 0.
+    rank   r, the dimension of the shared subspace; w_*t is in R^r
+    noise  standard deviation of the noise in y, in y's unit
+    seed   chooses `basis`, B_* (d, r), with orthonormal columns that span a uniformly
+           random subspace
+    x, e and the heads w_*t are standard normal and independent. The question is whether
+    meta-training the two-layer net x -> B'x -> <w, .> makes col(B) equal col(B_*).
+    Source: Collins, Mokhtari, Oh, Shakkottai, "MAML and ANIL provably learn
+    representations", ICML 2022, section 2.
+    Raises ArgumentError unless 1 <= rank <= dim and noise >= 0.
     """
 
     dim: int
@@ -39,10 +44,10 @@ class TwoLayerLinear:
         expect_level("noise", self.noise)
         basis = random_orthonormal(build_rng(self.seed), self.dim, self.rank)
         basis.setflags(write=False)
-        object.__setattr__(self, "basis", basis)  # how a frozen dataclass sets what it derives
+        object.__setattr__(self, "basis", basis)  # a frozen dataclass
 
     def sample(self, tasks, k_shot=10, k_query=10, *, seed=0, step=0, dtype=np.float64):
-        """A Batch: x (T, k, d), y (T, k, 1), k = `k_shot` in the support and `k_query` in the query.
+        """A Batch: x (T, k, d), y (T, k, 1); k is k_shot in the support, else k_query.
 
         tasks       how many, or which ones as a range
         seed, step  integers: the same two give the same task i, whatever `tasks` is
@@ -55,11 +60,12 @@ class TwoLayerLinear:
         return batch_of_shots([self._task(rng, k_shot + k_query) for rng in rngs], k_shot, dtype)
 
     def population(self, tasks, *, seed=0, step=0, dtype=np.float64):
-        """The same tasks with a design for which the mean over examples is the expectation over x ~ N(0, I).
+        """The same tasks with examples whose mean is the expectation over x ~ N(0, I).
 
-        A Batch: x = sqrt(d) I (T, d, d), y = x B_* w_*t (T, d, 1), alike in support and query. As X'X/N = I,
-        mean_n (<x_n, b> - y_n)^2 = |b - B_* w_*t|^2 = E_x (<x, b> - y)^2; the noise, which would only add its
-        variance, is left out. Task i has the head it has in `sample`. Raises ArgumentError.
+        A Batch: x = sqrt(d) I (T, d, d), y = x B_* w_*t (T, d, 1), equal in support and
+        query. As X'X/N = I, mean_n (<x_n, b> - y_n)^2 = |b - B_* w_*t|^2 = E_x (<x, b>
+        - y)^2. The noise would only add its variance and is left out. Task i has the
+        same head as in `sample`. Raises ArgumentError.
         """
         expect_real_dtype(dtype)
         weights = np.stack([self._weight(rng) for rng in task_rngs(seed, step, task_range(tasks))])

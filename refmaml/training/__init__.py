@@ -1,4 +1,4 @@
-"""Training and what surrounds it: outer optimisers, the loop, held-out evaluation, checkpoints, curves."""
+"""Training: outer optimisers, the loop, held-out evaluation, checkpoints, learning curves."""
 
 from refmaml.training.evaluation import Evaluation, evaluate, evaluate_each_way
 from refmaml.training.optimizers import OPTIMIZERS, SCHEDULES, SGD, Adam, Schedule

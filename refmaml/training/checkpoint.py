@@ -1,10 +1,15 @@
-"""A training run in one file, written whole or not at all, and believed only after it has been checked.
+"""A training run in one file: written atomically, and fully checked when it is read.
 
-An uncompressed .npz: meta.npy, state.NAME.npy for each array of the optimiser, curve.npy (steps, columns) and manifest.npy, a JSON text
-as bytes: {"schema", "step", "config", "columns", "random", "sha256"}. "columns" names the curve's; "random" says where random numbers
-come from: counters, so that `step` is their whole state. The sha256 is over the manifest's other entries and every array's name, dtype,
-shape and bytes. Files of schema 1, which had neither columns nor random, are read too. Nothing is allocated that the file's own size does
-not cover, and nothing in it is ever executed.
+An uncompressed .npz with the members
+    meta.npy            (M,)
+    state.NAME.npy      for each array of the optimiser, (M,)
+    curve.npy           (steps, columns), float64
+    manifest.npy        a JSON text as bytes:
+                        {"schema", "step", "config", "columns", "random", "sha256"}
+"columns" names the curve's columns. "random" names the source of random numbers: counters,
+so that `step` is their whole state. "sha256" is over the other entries of the manifest and
+each array's name, dtype, shape and bytes. Files of schema 1, without "columns" and "random",
+are read too. Reading allocates no more than the file's size, and executes nothing.
 """
 
 import io
@@ -22,9 +27,8 @@ from refmaml.training.rows import Row, Rows
 from refmaml.training.trainer import Progress
 
 SCHEMA = "refmaml-checkpoint-2"
-LIMIT = (
-    1 << 30
-)  # bytes in a file we agree to read: 44 million parameters in float64 with Adam's two moments
+# The most bytes of a file: 44 million parameters in float64 with Adam's two moments.
+LIMIT = 1 << 30
 MANIFEST_LIMIT = 1 << 18
 _MEMBER = re.compile(r"(meta|curve|manifest|state\.[a-z0-9_]+)\.npy")
 _COLUMNS_1 = ["step", "loss", "accuracy", "grad_norm", "seconds"]
@@ -35,10 +39,10 @@ _ENTRIES = {
 
 
 def save(path, progress, config, as_numpy=np.asarray):
-    """Write `progress` and `config` (whatever JSON can hold) to `path`, whose folder exists.
+    """Write `progress` and `config` (any JSON value) to `path`, whose folder exists.
 
-    as_numpy  makes a NumPy array of one of the progress's arrays, which may lie elsewhere
-    On any failure, power cuts included, the file that was there before is still there. Raises DataError.
+    as_numpy  converts one of the progress's arrays to a NumPy array
+    After any failure, power cuts included, the old file is still there. Raises DataError.
     """
     arrays = {
         "meta": as_numpy(progress.meta),
@@ -56,50 +60,40 @@ def save(path, progress, config, as_numpy=np.asarray):
     text = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
     if text.nbytes > MANIFEST_LIMIT or sum(a.nbytes for a in arrays.values()) > LIMIT - (1 << 20):
         raise DataError(
-            f"{path}: expected a run that fits into {LIMIT} bytes, its configuration into {MANIFEST_LIMIT}, got a larger one"
+            f"{path}: expected a run that fits into {LIMIT} bytes, "
+            f"its configuration into {MANIFEST_LIMIT}, got a larger one"
         )
-    whole = (
-        io.BytesIO()
-    )  # a zip is written to and fro: here first, so that the disk sees one stream
-    np.savez(whole, manifest=text, **arrays)
+    # A zip is not written front to back: in memory first, so that the disk gets one stream.
+    memory = io.BytesIO()
+    np.savez(memory, manifest=text, **arrays)
     with durable_write(path) as file:
-        file.write(whole.getbuffer())
+        file.write(memory.getbuffer())
 
 
 def load(path):
-    """(Progress, config) as `save` was given them. Raises DataError, one line."""
+    """(Progress, config) of a file that `save` wrote. Raises DataError, one line."""
     try:
-        return restored(read_members(path, _MEMBER, LIMIT, "fu", {"manifest": MANIFEST_LIMIT}))
+        return parse(read_members(path, _MEMBER, LIMIT, "fu", {"manifest": MANIFEST_LIMIT}))
     except FileNotFoundError:
         raise DataError(f"{path}: expected a checkpoint, got no such file") from None
-    except (
-        Exception
-    ) as error:  # zipfile, NumPy's header parser and JSON raise all kinds on damaged bytes
-        reason = (
-            " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-        )
-        raise DataError(
-            f"{path}: expected a checkpoint of refmaml train, got {reason[:300]}"
-        ) from error
+    except Exception as error:  # for damaged bytes zipfile, NumPy and JSON raise any exception
+        text = " ".join(str(getattr(error, "strerror", None) or error).split())
+        reason = (text or type(error).__name__)[:300]
+        raise DataError(f"{path}: expected a checkpoint of refmaml train, got {reason}") from error
 
 
-def restored(arrays):
-    """(Progress, config) from the members of a file."""
-    require(
-        {"meta", "curve", "manifest"} <= set(arrays),
-        f"only the members {', '.join(sorted(arrays))}",
-    )
+def parse(arrays):
+    """(Progress, config) from the members of a file. Raises ValueError where they are wrong."""
+    names = set(arrays)
+    require({"meta", "curve", "manifest"} <= names, f"only the members {', '.join(sorted(names))}")
     manifest = json.loads(arrays.pop("manifest").tobytes())
-    require(
-        isinstance(manifest, dict) and manifest.get("schema") in _ENTRIES,
-        f"no schema {' or '.join(_ENTRIES)}",
-    )
+    known = isinstance(manifest, dict) and manifest.get("schema") in _ENTRIES
+    require(known, f"no schema {' or '.join(_ENTRIES)}")
     require(set(manifest) == _ENTRIES[manifest["schema"]], f"a manifest of {', '.join(manifest)}")
     stated = manifest.pop("sha256")
     require(stated == digest(manifest, arrays), "contents that differ from their sha256")
     require(
-        manifest.get("random", STREAMS) == STREAMS,
-        "random numbers from elsewhere than this version's",
+        manifest.get("random", STREAMS) == STREAMS, "random numbers of another version or source"
     )
     meta, curve, step = arrays.pop("meta"), arrays.pop("curve"), manifest["step"]
     require(
@@ -107,17 +101,18 @@ def restored(arrays):
         f"meta-parameters {meta.dtype} of shape {meta.shape}",
     )
     for name, a in arrays.items():
-        require(
-            a.shape == meta.shape and a.dtype == meta.dtype, f"{name} {a.dtype} of shape {a.shape}"
-        )
+        same = a.shape == meta.shape and a.dtype == meta.dtype
+        require(same, f"{name} {a.dtype} of shape {a.shape}")
     state = {name.removeprefix("state."): a for name, a in arrays.items()}
-    return Progress(
-        meta, state, rows_of(curve, step, manifest.get("columns", _COLUMNS_1)), step
-    ), manifest["config"]
+    rows = parse_curve(curve, step, manifest.get("columns", _COLUMNS_1))
+    return Progress(meta, state, rows, step), manifest["config"]
 
 
-def rows_of(curve, step, columns):
-    """The learning curve from a file's table (step, columns); columns this version has and the file has not are NaN."""
+def parse_curve(curve, step, columns):
+    """The Rows of a file's table (step, columns). Columns that the file lacks are NaN.
+
+    Raises ValueError where the table is wrong.
+    """
     require(
         isinstance(columns, list)
         and set(_COLUMNS_1) <= set(columns) <= set(Row._fields)

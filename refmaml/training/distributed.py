@@ -1,13 +1,15 @@
-"""Who computes the tasks of a meta-step: this process alone, or several ranks, which leave the same bits.
+"""The tasks of a meta-step, computed by one process or by several MPI ranks, to the same bits.
 
-A sum of floating-point numbers depends on its order, so no rank adds up its own gradients first, as an allreduce would. Rank r has
-the r-th run of consecutive tasks. The total travels from rank to rank, and each adds the gradients of its tasks to it, one by one:
+A sum of floating-point numbers depends on its order. So no rank adds up its own gradients
+first, as an allreduce would. Rank r has the r-th block of consecutive tasks. The total
+travels from rank to rank, and each rank adds the gradients of its tasks one by one:
 
     total = (((0 + g_0) + g_1) + ...) + g_{T-1}
 
-in task order, whoever computed which. That is P numbers from each rank to the next, and P to all at the end, where gathering all
-gradients would be T P numbers to everybody; `benchmarks/ranks` has both measured. The additions come one after another, as on one rank:
-T P of them, beside the 10^3 and more operations that each of those numbers took.
+in task order, whichever rank computed a task. Each rank sends P numbers to the next, and
+the last one broadcasts P numbers; gathering all gradients would send T P numbers to every
+rank (`benchmarks/ranks` measures both). The T P additions are sequential, as on one rank;
+each of those numbers took 10^3 or more operations to compute.
 """
 
 from contextlib import contextmanager, nullcontext
@@ -35,77 +37,100 @@ class RowsOfTasks(MeanOverTasks):
         return gradients, figures
 
 
-class Alone:
-    """One process, which computes every task."""
+class SingleProcess:
+    """One process, which computes all tasks. `Ranks` has the same methods.
 
-    rank, size, agreed = 0, 1, True
+    rank, size  the number of this process, and how many there are
+    all_stop    whether all ranks know that all are about to stop
+    """
 
-    def mine(self, tasks):
-        """The numbers, of `tasks` tasks, of those that this rank computes: a range."""
+    rank, size, all_stop = 0, 1, True
+
+    def my_tasks(self, tasks):
+        """The range of those task numbers, of 0 .. tasks - 1, that this rank computes."""
         return range(tasks)
 
     def meta_gradient(self, method, net, meta, batch, chunk):
-        """The MetaGradient of all tasks, of which this rank has `batch`; on every rank the same bits."""
+        """The MetaGradient of all tasks, with the same bits on every rank.
+
+        batch  the tasks of this rank; None where it has none
+        """
         return method.meta_gradient(net, meta, batch, chunk=chunk)
 
     def gather(self, make, tasks=0):
-        """[make() of rank 0, of rank 1, ...], on every rank. Where some raise a RefmamlError or KeyboardInterrupt, all raise the first.
+        """[make() of rank 0, of rank 1, ...], on every rank.
 
-        tasks  how many make() works through on this rank, so that the task which a NonFiniteError names is counted among all
+        tasks  how many tasks make() works through on this rank; with it the task that a
+               NonFiniteError names is counted among the tasks of all ranks
+        Where some ranks raise a RefmamlError or KeyboardInterrupt, all raise the first.
         """
         return [make()]
 
-    def from_first(self, make):
-        """make() of rank 0, on every rank; the others do not call it. A RefmamlError is raised on all."""
+    def from_rank_0(self, make):
+        """make() of rank 0, on every rank. A RefmamlError there is raised on all ranks."""
         return make()
 
-    def together(self):
-        """A block, in which ranks do not exchange anything: where some raise a RefmamlError, all raise the first of them at its end."""
+    def shared_errors(self):
+        """A block without communication. Where some ranks raise a RefmamlError in it, all
+        ranks raise the first of these errors at its end.
+        """
         return nullcontext()
 
-    def first_before_others(self):
-        """A block that the first rank of each machine leaves before the others enter it: for what is made once and kept on disk."""
+    def local_rank_0_first(self):
+        """A block that rank 0 of each machine leaves before its other ranks enter.
+
+        For caches on disk, which are made once.
+        """
         return nullcontext()
 
-    def alike(self):
-        """A block in which all ranks compute the same from the same numbers, so that what one raises all do."""
+    def identical_work(self):
+        """A block in which all ranks compute the same: an error of one is an error of all."""
         return nullcontext()
 
-    def interruptible(self):
-        """A block in which Ctrl-C and its like wait for `go_on` or `stop_if_asked`, as a rank must not stop while another waits for it."""
+    def deferred_signals(self):
+        """A block in which SIGNALS wait for `should_continue` or `raise_if_signalled`.
+
+        A rank must not stop while another waits for it.
+        """
         return nullcontext()
 
-    def stop_if_asked(self):
-        """KeyboardInterrupt on this rank after a Ctrl-C: for what `gather` makes, which then raises it on all."""
+    def raise_if_signalled(self):
+        """Raise KeyboardInterrupt after a signal to this rank. For use inside `gather`,
+        which then raises it on all ranks.
+        """
 
-    def go_on(self, wish):
-        """Whether to take another step: `wish`, as rank 0 has it. KeyboardInterrupt, with `signum`, on all ranks after a Ctrl-C on any."""
+    def should_continue(self, wish):
+        """`wish` of rank 0: whether to take another step.
+
+        After a signal to any rank, all ranks raise KeyboardInterrupt with its `signum`.
+        """
         return wish
 
 
-ALONE = Alone()
+SINGLE_PROCESS = SingleProcess()
 
 
 class Ranks:
-    """The ranks of an MPI communicator of mpi4py. The methods are those of Alone; all ranks have to call them in the same order.
+    """The ranks of an MPI communicator of mpi4py, with the methods of SingleProcess.
 
-    comm    who takes part
-    local   those of them on this machine (comm.Split_type(COMM_TYPE_SHARED)); None: all
-    agreed  whether all ranks know that all are about to stop
+    comm   the communicator of all ranks
+    local  that of the ranks on this machine (comm.Split_type(COMM_TYPE_SHARED));
+           None: all ranks are
+    All ranks have to call the methods in the same order.
     """
 
     def __init__(self, comm, local=None):
         self.comm, self.local, self.rank, self.size = comm, local or comm, comm.rank, comm.size
-        self.agreed, self.heard = False, 0
+        self.all_stop, self.signum = False, 0
 
-    def mine(self, tasks):
+    def my_tasks(self, tasks):
         return range(tasks * self.rank // self.size, tasks * (self.rank + 1) // self.size)
 
     def meta_gradient(self, method, net, meta, batch, chunk):
-        """As Alone has it; `batch` is None on a rank without a task. The gradients of a rank's own tasks are kept until their turn."""
+        """See SingleProcess. A rank keeps the gradients of its own tasks until its turn."""
         gradients, kernels = [], net.kernels
 
-        def of_my_tasks():
+        def my_gradients():
             if batch is None:
                 return []
             checked_batch = check_meta(method, net, meta, batch, chunk)
@@ -114,14 +139,11 @@ class Ranks:
             gradients.extend(map(kernels.to_host, rows))
             return [small]
 
-        parts = [
-            part
-            for of_a_rank in self.gather(of_my_tasks, 0 if batch is None else len(batch))
-            for part in of_a_rank
-        ]
+        by_rank = self.gather(my_gradients, 0 if batch is None else len(batch))
+        parts = [part for parts in by_rank for part in parts]
         total = self.sum_in_task_order(np.zeros(meta.shape, meta.dtype), gradients)
-        if not np.isfinite(total).all():  # though each gradient is
-            with self.alike():
+        if not np.isfinite(total).all():  # though each gradient is finite
+            with self.identical_work():
                 refuse_overflow(net, total)
         small = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         grad = total / len(small["loss"])
@@ -130,7 +152,7 @@ class Ranks:
         return finalize(method, grad, small)
 
     def sum_in_task_order(self, total, gradients):
-        """total (P,) with all rows added to it of `gradients`, NumPy's (t, P), of rank 0, then of rank 1, ..."""
+        """total (P,) plus all gradients, NumPy's (t, P), of rank 0, then of rank 1, ..."""
         if self.rank > 0:
             self.comm.Recv(total, source=self.rank - 1)
         for rows in gradients:
@@ -142,7 +164,7 @@ class Ranks:
         return total
 
     def gather(self, make, tasks=0):
-        made, error = attempt(make)
+        made, error = call_or_error(make)
         results, errors, counts = zip(*self.comm.allgather((made, error, tasks)), strict=True)
         self.raise_first(
             [
@@ -154,13 +176,13 @@ class Ranks:
         )
         return list(results)
 
-    def from_first(self, make):
-        made, error = self.comm.bcast(attempt(make) if self.rank == 0 else None)
+    def from_rank_0(self, make):
+        made, error = self.comm.bcast(call_or_error(make) if self.rank == 0 else None)
         self.raise_first([error] * self.size)
         return made
 
     @contextmanager
-    def together(self):
+    def shared_errors(self):
         error = None
         try:
             yield
@@ -169,17 +191,20 @@ class Ranks:
         self.raise_first(self.comm.allgather(error))
 
     def raise_first(self, errors):
-        """Raise the first error of [that of rank 0 or None, ...], with the rank's number unless all have the same, or it names a task."""
+        """Raise the first error of [that of rank 0 or None, ...].
+
+        The rank's number is added unless all ranks have the same error, or it names a task.
+        """
         failed = [rank for rank, error in enumerate(errors) if error is not None]
         if failed:
-            self.agreed, error = True, errors[failed[0]]
-            everybody = len(failed) == self.size and len(set(map(str, errors))) == 1
-            if everybody or isinstance(error, NonFiniteError | KeyboardInterrupt):
+            self.all_stop, error = True, errors[failed[0]]
+            all_ranks = len(failed) == self.size and len(set(map(str, errors))) == 1
+            if all_ranks or isinstance(error, NonFiniteError | KeyboardInterrupt):
                 raise error
             raise type(error)(f"{error} (rank {failed[0]} of {self.size})")
 
     @contextmanager
-    def first_before_others(self):
+    def local_rank_0_first(self):
         if self.local.rank > 0:
             self.local.barrier()
         try:
@@ -188,42 +213,42 @@ class Ranks:
             if self.local.rank == 0:
                 self.local.barrier()
 
-    def interruptible(self):
-        return signal_handler(self.note_signal)
-
-    def note_signal(self, signum, frame=None):
-        """What a signal does."""
-        self.heard = signum
-
     @contextmanager
-    def alike(self):
+    def identical_work(self):
         try:
             yield
         except RefmamlError:
-            self.agreed = True
+            self.all_stop = True
             raise
 
-    def stop_if_asked(self):
-        if self.heard:
-            raise interrupt(self.heard)
+    def deferred_signals(self):
+        return signal_handler(self.note_signal)
 
-    def go_on(self, wish):
-        wishes, signals = zip(*self.comm.allgather((wish, self.heard)), strict=True)
+    def note_signal(self, signum, frame=None):
+        """The signal handler: keep the number for later."""
+        self.signum = signum
+
+    def raise_if_signalled(self):
+        if self.signum:
+            raise interrupt(self.signum)
+
+    def should_continue(self, wish):
+        wishes, signals = zip(*self.comm.allgather((wish, self.signum)), strict=True)
         if any(signals):
-            self.agreed = True
+            self.all_stop = True
             raise interrupt(max(signals))
         return wishes[0]
 
 
 def interrupt(signum):
-    """The KeyboardInterrupt of a signal."""
+    """The KeyboardInterrupt of a signal, which keeps its number."""
     stop = KeyboardInterrupt()
     stop.signum = signum
     return stop
 
 
-def attempt(make):
-    """(make(), None), or (None, the RefmamlError or KeyboardInterrupt it raised)."""
+def call_or_error(make):
+    """(make(), None), or (None, the RefmamlError or KeyboardInterrupt that it raised)."""
     try:
         return make(), None
     except (RefmamlError, KeyboardInterrupt) as error:

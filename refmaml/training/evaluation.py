@@ -1,4 +1,4 @@
-"""How well a start adapts to tasks it has not seen: the mean over tasks, and how far to trust that mean."""
+"""How well meta-parameters adapt to held-out tasks: the mean over tasks and its interval."""
 
 from dataclasses import dataclass
 from math import sqrt
@@ -10,15 +10,16 @@ from refmaml.errors import NonFiniteError, expect
 from refmaml.execution.chunks import in_chunks
 from refmaml.execution.deferred_checks import run_deferred
 from refmaml.execution.device_transfer import to_device
-from refmaml.training.distributed import ALONE
+from refmaml.training.distributed import SINGLE_PROCESS
 
-# Held-out tasks come from a step no training reaches: regression tasks, which have no split, are new too.
+# Held-out tasks come from a step that no training reaches, so that tasks of a regression,
+# which has no split into training and test classes, are new too.
 HELD_OUT_STEP = 2**64 - 1
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The query set's figure after adaptation, task by task: values (T,).
+    """The metric on the query sets after adaptation, task by task: values (T,).
 
     quantity  "accuracy" (a fraction) or, for regression, "loss"
     """
@@ -43,10 +44,11 @@ class Evaluation:
 
 
 def outputs(net, phi, batch, transductive):
-    """The outputs z (T, M, D) for the query sets, at each task's own parameters phi (T, P).
+    """Outputs z (T, M, D) for the query sets, at each task's own parameters phi (T, P).
 
-    transductive  the query examples of a task go through the net together, so that a batch-norm sees them all (MAML); or else each goes
-                  alone, behind the whole support set (Nichol, Achiam, Schulman 2018, section 6.1)
+    transductive  True: the query examples of a task go through the net together, so that
+                  a batch-norm uses the statistics of all (MAML). False: each goes alone,
+                  after the whole support set (Nichol, Achiam, Schulman 2018, section 6.1)
     """
     w = net.parameters.views(phi)
     if transductive:
@@ -58,8 +60,11 @@ def outputs(net, phi, batch, transductive):
     return net.kernels.concatenate(alone, axis=1)
 
 
-def judged(net, phi, batch, transductive):
-    """("accuracy", (T,)) or, in a regression, ("loss", (T,)) of the query sets at phi (T, P); where the kernels compute."""
+def query_metric(net, phi, batch, transductive):
+    """("accuracy", (T,)) or, for regression, ("loss", (T,)) of the query sets at phi (T, P).
+
+    The values stay on the kernels' device.
+    """
     net.check(phi, batch.x_query, batch.y_query)
     with np.errstate(all="ignore"):  # non-finite values are found below
         z = outputs(net, phi, batch, transductive)
@@ -79,59 +84,77 @@ def refuse_losses(loss):
     )
 
 
-def evaluate(net, method, meta, sample, tasks, chunk=8, transductive=True, show=None, ranks=ALONE):
-    """Adapt to each of `tasks` held-out tasks with `method`, then judge on its query set.
+def evaluate(
+    net, method, meta, sample, tasks, chunk=8, transductive=True, show=None, ranks=SINGLE_PROCESS
+):
+    """Adapt to each of `tasks` held-out tasks with `method`; measure on its query set.
 
-    meta          NumPy's, or the GPU's where the net computes there
+    meta          (M,), NumPy's, or the GPU's where the net computes there
     sample        range of task numbers -> Batch
-    transductive  whether query examples may see each other, in a batch-norm; see `outputs`
-    show          where given, is called with the number of tasks done so far on this rank
-    ranks         who computes them; a Ctrl-C on one of several stops all
-    Returns an Evaluation. The values do not depend on `chunk` or on ranks; where the GPU's memory does not hold so many tasks, fewer are
-    taken. Raises ArgumentError, NonFiniteError, OutOfMemoryError.
+    chunk         tasks in memory at once; fewer where the GPU's memory requires it
+    transductive  whether a batch-norm sees a task's query examples together; see `outputs`
+    show          called with the number of tasks that this rank has done so far
+    ranks         the processes that share the tasks; Ctrl-C on one stops all
+    Returns an Evaluation. Its values do not depend on `chunk` or on `ranks`.
+    Raises ArgumentError, NonFiniteError, OutOfMemoryError.
     """
-    return evaluate_each_way(net, method, meta, sample, tasks, (transductive,), chunk, show, ranks)[
-        0
-    ]
+    ways = (transductive,)
+    return evaluate_each_way(net, method, meta, sample, tasks, ways, chunk, show, ranks)[0]
 
 
-def evaluate_each_way(net, method, meta, sample, tasks, ways, chunk=8, show=None, ranks=ALONE):
-    """`evaluate` for each value of `transductive` in `ways`, after one adaptation: an Evaluation for each."""
+def evaluate_each_way(
+    net, method, meta, sample, tasks, ways, chunk=8, show=None, ranks=SINGLE_PROCESS
+):
+    """`evaluate` for each value of `transductive` in `ways`, after one adaptation.
+
+    Returns an Evaluation for each.
+    """
     expect(
         isinstance(tasks, int) and tasks >= 2,
         "tasks",
         "an integer >= 2, as an interval needs two",
         repr(tasks),
     )
-    (here,), mine, parts = net.kernels.to_device(meta), ranks.mine(tasks), []
+    my_tasks, parts = ranks.my_tasks(tasks), []
+    measure = measurement(net, method, meta, ways)
+
+    def run_chunk(start, stop):
+        ranks.raise_if_signalled()
+        try:
+            parts.append(measure(sample(my_tasks[start:stop])))
+        except NonFiniteError as error:
+            raise error.counted_from(start) from None
+        if show is not None:
+            show(stop)
+
+    def run_my_tasks():
+        in_chunks(net.kernels, len(my_tasks), chunk, run_chunk)
+        return parts
+
+    with ranks.deferred_signals():
+        by_rank = ranks.gather(run_my_tasks, len(my_tasks))
+        ranks.should_continue(False)  # raises after a signal while this rank was waiting
+    all_parts = [part for parts in by_rank for part in parts]
+    return [
+        Evaluation(
+            name.split()[0], np.concatenate([part[name] for part in all_parts]).astype(np.float64)
+        )
+        for name in all_parts[0]
+    ]
+
+
+def measurement(net, method, meta, ways):
+    """Batch -> {"accuracy 0" or "loss 0": (t,), ...}: one entry for each value in `ways`."""
+    (here,) = net.kernels.to_device(meta)
 
     def work(net, meta, *arrays):
         batch = Batch(*arrays)
         phi = method.adapted(net, meta, batch.x_support, batch.y_support)
-        figures = [judged(net, phi, batch, transductive) for transductive in ways]
-        return [], {f"{quantity} {i}": values for i, (quantity, values) in enumerate(figures)}
+        metrics = [query_metric(net, phi, batch, transductive) for transductive in ways]
+        return [], {f"{quantity} {i}": values for i, (quantity, values) in enumerate(metrics)}
 
-    def take(start, stop):
-        ranks.stop_if_asked()
-        _, sets = to_device(net, (), *sample(mine[start:stop]).astype(meta.dtype).sets)
-        try:
-            _, figures = run_deferred(net, work, here, *sets[0], *sets[1])
-        except NonFiniteError as error:
-            raise error.counted_from(start) from None
-        parts.append(figures)
-        if show is not None:
-            show(stop)
+    def measure(batch):
+        _, sets = to_device(net, (), *batch.astype(meta.dtype).sets)
+        return run_deferred(net, work, here, *sets[0], *sets[1])[1]
 
-    def judge():
-        in_chunks(net.kernels, len(mine), chunk, take)
-        return parts
-
-    with ranks.interruptible():
-        everybodys = [part for of_a_rank in ranks.gather(judge, len(mine)) for part in of_a_rank]
-        ranks.go_on(False)  # after a Ctrl-C that came while the others were waited for
-    return [
-        Evaluation(
-            name.split()[0], np.concatenate([part[name] for part in everybodys]).astype(np.float64)
-        )
-        for name in everybodys[0]
-    ]
+    return measure

@@ -1,68 +1,57 @@
-"""Files that survive a crash, and the errors of those that cannot be written."""
+"""Durable files and folders, and the DataErrors of those that cannot be written or read."""
 
-import errno
 import json
 import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from refmaml.errors import DataError
-from refmaml.storage.atomic import atomic_write, clear_parts
+from refmaml.storage.atomic import atomic_write, clear_parts, sync_folder
+from refmaml.storage.destination import check_stream, destination
 
-MOST = 1 << 20  # bytes of JSON that we read: what is longer is none of ours
+MAX_JSON = 1 << 20  # bytes of JSON to read; refmaml writes no longer files
 
 
 @contextmanager
 def durable_write(path):
-    """A binary file that is at `path`, whole and on disk, once the block has ended; or else the old one.
+    """A binary file that is complete and on disk at `path` when the block has ended.
 
-    Raises DataError where it cannot be written.
+    After a failure the old file is still there. Raises DataError where it cannot be
+    written. See `storage.atomic.atomic_write` for links, devices and pipes.
     """
-    path = Path(path)
     try:
-        with atomic_write(path) as file:
+        with atomic_write(Path(path), durable=True) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        sync_folder(path.parent)  # the rename itself
     except OSError as error:
         raise unwritable(path, "file", error) from error
 
 
 def write_json(path, value):
-    """`value` as indented JSON. Raises DataError where `path` cannot be written."""
+    """Write `value` as indented JSON. Raises DataError where `path` cannot be written."""
     with durable_write(path) as file:
         file.write((json.dumps(value, indent=2) + "\n").encode())
 
 
-def read_json(path, what, most=MOST):
-    """The value in a JSON file of at most `most` bytes; `what` it is, for who reads the DataError, raised where it cannot be read."""
+def read_json(path, description, limit=MAX_JSON):
+    """The value in a JSON file of at most `limit` bytes.
+
+    description  what the file should be, for the DataError that is raised where it
+                 cannot be read
+    """
     try:
         with open(path, "rb") as file:
-            return json.loads(file.read(most))
+            return json.loads(file.read(limit))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
-            f"{path}: expected {what}, got {getattr(error, 'strerror', None) or 'no JSON'}"
+            f"{path}: expected {description}, got {getattr(error, 'strerror', None) or 'no JSON'}"
         ) from None
 
 
-def sync_folder(path):
-    """Have a folder's entries on disk, where its file system knows how (some of virtual machines do not). Raises OSError."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS):
-            raise
-    finally:
-        os.close(fd)
-
-
 def make_folder(path, new=False):
-    """The folder `path`, made if need be, rid of the halves of files that killed processes left.
+    """The folder `path`, created if it is missing, without parts of killed processes.
 
-    new  it must not exist yet: FileExistsError
-    Raises DataError.
+    new  raise FileExistsError where it exists already
+    Raises DataError where it cannot be written.
     """
     path = Path(path)
     try:
@@ -73,28 +62,31 @@ def make_folder(path, new=False):
             raise NotADirectoryError(20, "something that is no folder")
         clear_parts(path)
     except OSError as error:
-        if (
-            new and isinstance(error, FileExistsError) and os.path.lexists(path)
-        ):  # and not a parent that is a link to nowhere
+        # Not a parent folder that is a link to nowhere: that raises FileExistsError too.
+        if new and isinstance(error, FileExistsError) and os.path.lexists(path):
             raise
         raise unwritable(path, "folder", error) from error
     return path
 
 
-def require_writable(path):
-    """Raise DataError unless a file could be written at `path`: asked before the work whose result is to stand there."""
+def check_writable(path):
+    """Raise OSError unless a file can be written at `path`; a file there stays as it is."""
     path = Path(path)
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(21, "a folder")
-        with suppress(ZeroDivisionError), atomic_write(path):
-            raise ZeroDivisionError  # the part goes, what stands there stays
-    except OSError as error:
-        raise unwritable(path, "file", error) from error
+    if path.is_dir():
+        raise IsADirectoryError(21, "a folder")
+    target, is_stream = destination(path)
+    if is_stream:
+        return check_stream(target)
+    with suppress(_Discarded), atomic_write(path):
+        raise _Discarded
 
 
-def unwritable(path, what, error):
-    """The DataError for an OSError met while writing."""
+class _Discarded(Exception):
+    """Ends an atomic write so that nothing is written."""
+
+
+def unwritable(path, kind, error):
+    """The DataError for an OSError during a write; kind: "file" or "folder"."""
     return DataError(
-        f"{path}: expected a {what} that can be written, got {error.strerror or error}"
+        f"{path}: expected a {kind} that can be written, got {error.strerror or error}"
     )

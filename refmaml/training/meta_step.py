@@ -1,7 +1,8 @@
-"""One meta-step: the meta-gradient, the update, and the few numbers people see of it.
+"""One meta-step: the meta-gradient, the update, and the few numbers that are shown.
 
-On a GPU all of it happens there. A step's tasks go over in one copy, with the optimiser's numbers that change from step to step; losses,
-accuracies, the gradient's norm and whether all was finite come back in one. From the second step on it is one CUDA graph.
+On a GPU all of it happens there. A step's tasks are copied over at once, with the numbers
+of the optimiser that change from step to step. Losses, accuracies, the gradient's norm and
+the finiteness checks come back in one copy. From the second step on it is one CUDA graph.
 """
 
 from dataclasses import dataclass, replace
@@ -17,8 +18,15 @@ from refmaml.nonfinite import refuse_vector
 
 
 class Step(NamedTuple):
-    """What one meta-step leaves: the next meta (M,) and state; the loss and accuracy (None for regression) before it, means over tasks;
-    the norm of the gradient; the largest CG residual of a task (NaN for methods without)."""
+    """The result of one meta-step.
+
+    meta      the next meta-parameters (M,)
+    state     the optimiser's next state, {name: array (M,)}
+    loss      mean query loss over tasks, before the update
+    accuracy  mean query accuracy, before the update; None for regression
+    norm      |meta-gradient|
+    residual  the largest CG residual of a task; NaN for methods without CG
+    """
 
     meta: Any
     state: dict
@@ -53,11 +61,13 @@ class StepWork:
 
 
 def updated(net, optimizer, factors, meta, grad, state):
-    """(next meta, next state), looked at for what is not finite; the factors where the kernels compute."""
-    factors = (
-        [factors[i : i + 1] for i in range(len(factors))] if net.kernels.on_device else factors
-    )
-    with np.errstate(all="ignore"):  # an overflow is found and named, not warned about
+    """(next meta, next state), checked for non-finite numbers.
+
+    factors  the optimiser's, on the kernels' device
+    """
+    if net.kernels.on_device:
+        factors = [factors[i : i + 1] for i in range(len(factors))]
+    with np.errstate(all="ignore"):  # the checks below find an overflow and name it
         after, state = optimizer.step(meta, grad, state, factors, net.kernels.xp)
     for name, a in {"parameters": after, **state}.items():
         net.require(
@@ -72,9 +82,10 @@ def updated(net, optimizer, factors, meta, grad, state):
 class MetaStep:
     """step(recipe, now) -> Step, for one recipe.
 
-    On a GPU the first step goes launch by launch: it compiles the kernels and finds out how many tasks at once fit. The second is recorded,
-    where the method's launches do not depend on what they compute (method.data_independent) and the memory suffices, and those after it replay
-    the record, for as long as their tasks have the same shapes.
+    On a GPU the first step launches kernel by kernel: it compiles the kernels and finds out
+    how many tasks fit at once. The second is recorded as a CUDA graph, if the method's
+    launches do not depend on its results (method.data_independent) and the memory suffices.
+    Later steps replay the graph as long as their tasks have the same shapes.
     """
 
     def __init__(self):
@@ -89,19 +100,11 @@ class MetaStep:
             names = tuple(now.state)
             self.work = StepWork(gradient, recipe.optimizer, names, gradient.chunk)
         factors = recipe.optimizer.factors(now.step + 1, recipe.schedule(now.step))
-        vectors = (
-            np.array(factors, now.meta.dtype) if net.kernels.on_device else factors,
-            now.meta,
-            *now.state.values(),
-        )
-        run = (
-            self.replay
-            if net.kernels.on_device
-            and not first
-            and getattr(recipe.method, "data_independent", False)
-            else self.launch
-        )
-        kept, small = run(net, vectors, batch.sets)
+        if net.kernels.on_device:
+            factors = np.array(factors, now.meta.dtype)
+        capturable = getattr(recipe.method, "data_independent", False)
+        run = self.replay if net.kernels.on_device and not first and capturable else self.launch
+        kept, small = run(net, (factors, now.meta, *now.state.values()), batch.sets)
         accuracy = small.get("accuracy")
         return Step(
             kept[0],
@@ -118,7 +121,10 @@ class MetaStep:
         return run_deferred(net, self.work, *vectors, *support, *query)
 
     def replay(self, net, vectors, sets):
-        """The step as a graph, recorded if need be; kernel by kernel where the graph's own memory does not fit beside the rest."""
+        """The step as a graph, which is recorded if necessary.
+
+        Kernel by kernel where the memory does not hold the graph's own arrays.
+        """
         support, query = checked(net, *sets)
         arrays = *vectors, *support, *query
         if not self.too_large and (self.recorded is None or not self.recorded.fits(arrays)):
@@ -128,55 +134,52 @@ class MetaStep:
                 self.recorded = Recorded(net, self.work, arrays)
             except net.kernels.out_of_memory:
                 self.too_large = True
-            if self.too_large:  # only now what was recorded so far is gone
+            if self.too_large:  # outside the handler, whose traceback holds the arrays
                 net.kernels.free()
         return self.launch(net, vectors, sets) if self.too_large else self.recorded(*arrays)
 
 
 def largest_residual(small):
-    """Of what a method reports, the largest CG residual; NaN where it has none."""
+    """The largest CG residual that a method reports; NaN where it reports none."""
     return float(small["cg_residual"].max()) if "cg_residual" in small else nan
 
 
-def take(recipe, now):
-    """One step by itself."""
-    return MetaStep()(recipe, now) if recipe.ranks.size == 1 else take_together(recipe, now)
+def meta_step(recipe, now):
+    """One Step, without a graph."""
+    if recipe.ranks.size > 1:
+        return distributed_meta_step(recipe, now)
+    return MetaStep()(recipe, now)
 
 
-def take_together(recipe, now):
-    """One step of which each rank computes some tasks, kernel by kernel; every rank then makes the same update."""
-    net, optimizer = recipe.net, recipe.optimizer
+def distributed_meta_step(recipe, now):
+    """One Step of which each rank computes some tasks; every rank makes the same update."""
+    net, optimizer, kernels = recipe.net, recipe.optimizer, recipe.net.kernels
     out = recipe.ranks.meta_gradient(
         recipe.method, net, now.meta, recipe.sample(now.step), recipe.chunk
     )
     factors = optimizer.factors(now.step + 1, recipe.schedule(now.step))
-    (factors,) = (
-        net.kernels.to_device(np.array(factors, now.meta.dtype))
-        if net.kernels.on_device
-        else (factors,)
-    )
-    with recipe.ranks.alike():
+    if kernels.on_device:
+        (factors,) = kernels.to_device(np.array(factors, now.meta.dtype))
+    with recipe.ranks.identical_work():
         meta, state = updated(net, optimizer, factors, now.meta, out.grad, now.state)
-    norm = float(
-        np.sqrt(net.kernels.to_host(net.kernels.xp.square(out.grad, dtype=np.float64).sum()))
-    )
+    norm2 = kernels.to_host(kernels.xp.square(out.grad, dtype=np.float64).sum())
     return Step(
         meta,
         state,
         float(out.loss),
         None if out.accuracy is None else float(out.accuracy),
-        norm,
+        float(np.sqrt(norm2)),
         largest_residual(out.report),
     )
 
 
-def brought(kernels, now):
-    """A Progress with its vectors where the kernels compute."""
+def progress_to_device(kernels, now):
+    """A Progress with its vectors on the kernels' device."""
     meta, *state = kernels.to_device(now.meta, *now.state.values())
     return replace(now, meta=meta, state=dict(zip(now.state, state, strict=True)))
 
 
-def taken_back(kernels, now):
+def progress_to_host(kernels, now):
     """A Progress with its vectors as NumPy's."""
     return replace(
         now,

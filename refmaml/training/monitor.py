@@ -1,20 +1,23 @@
-"""Looking on while a run goes: a picture that is drawn again and again, and event files for TensorBoard.
+"""Monitors of a run: a picture that is redrawn, and event files for TensorBoard.
 
-A monitor is called with each Progress, in the process that trains; how much of its time that may cost is bounded here.
+The training process calls a monitor with each Progress. This module bounds how much of its
+time that takes.
 """
 
 import time
 from math import inf, isnan
 
 from refmaml.errors import DataError, expect_installed
-from refmaml.log import say
-from refmaml.training.curve import write_png
+from refmaml.log import log
 from refmaml.training.files import make_folder, unwritable
+from refmaml.training.plot import write_png
 
-# A picture is drawn, and events are brought to disk, EVERY so many seconds; the picture more seldom, so that drawing takes at most SHARE.
-EVERY, SHARE = 5.0, 0.02
-# An event takes some 0.2 ms: steps that follow the last one's event sooner than this have none.
-APART = 0.02
+# Seconds between two drawings, and between two flushes of events to disk.
+INTERVAL = 5.0
+# Drawing takes at most this fraction of the time; a slow picture is drawn less often.
+MAX_DRAW_FRACTION = 0.02
+# Seconds between two events, each of which takes 0.2 ms; faster steps get no event.
+EVENT_INTERVAL = 0.02
 TAGS = {
     "loss": "query/loss",
     "accuracy": "query/accuracy",
@@ -24,44 +27,50 @@ TAGS = {
 
 
 class Picture:
-    """The learning curve as one PNG at `path`, drawn at once and then now and then; whoever opens it finds it whole.
+    """The learning curve as a PNG at `path`, drawn at once and then repeatedly.
 
-    Raises DataError where it cannot be written at the beginning; later on that is said once, and training goes on without it.
+    The file is complete at any time. Raises DataError where it cannot be written at the
+    beginning. A later failure is reported once, and training continues without the picture.
     """
 
     def __init__(self, path, title, now, clock=time.monotonic):
         self.path, self.title, self.clock = path, title, clock
         write_png(path, now.rows, title)
-        self.due = clock() + EVERY
+        self.due = clock() + INTERVAL
 
     def __call__(self, now):
         if self.clock() < self.due:
             return
         started = self.clock()
-        self.draw(now, "; training goes on without the picture")
+        self.draw(now, "; training continues without the picture")
         done = self.clock()
-        self.due = max(self.due, done + max(EVERY, (done - started) * (1 - SHARE) / SHARE))
+        pause = (done - started) * (1 - MAX_DRAW_FRACTION) / MAX_DRAW_FRACTION
+        self.due = max(self.due, done + max(INTERVAL, pause))
 
-    def draw(self, now, regret, held_out=()):
-        """The curve so far; where it cannot be written that is said, and no other is drawn."""
+    def draw(self, now, consequence, held_out=()):
+        """Draw the curve; on failure report it with its consequence, and stop drawing."""
         try:
             write_png(self.path, now.rows, self.title, held_out)
         except DataError as error:
-            say(f"refmaml: {error}{regret}")
+            log(f"refmaml: {error}{consequence}")
             self.due = inf
 
     def conclude(self, now, result):
-        """The whole curve, and the held-out Evaluation `result`."""
+        """Draw the whole curve with the held-out Evaluation `result`."""
         if self.due < inf:
             self.draw(now, "", [(now.step, result)])
 
 
 class Events:
-    """Event files for TensorBoard in `folder`: query/loss and /accuracy, gradient/norm and /cg_residual, held-out/... at the end.
+    """Event files for TensorBoard in `folder`.
 
-    Of a run that is resumed TensorBoard forgets the steps after `now` which an earlier process wrote.
-    Raises DataError where they cannot be written at the beginning, ArgumentError without tensorboardX; later on (a disk that is full) it is
-    said once, and training goes on without events.
+    Tags: query/loss, query/accuracy, gradient/norm, gradient/cg_residual, and at the end
+    held-out/... . When a run is resumed, TensorBoard drops the steps after `now` that an
+    earlier process wrote.
+
+    Raises ArgumentError without tensorboardX, and DataError where the files cannot be
+    written at the beginning. A later failure (a full disk) is reported once, and training
+    continues without events.
     """
 
     def __init__(self, folder, now, clock=time.monotonic):
@@ -69,11 +78,13 @@ class Events:
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import SessionLog
 
-        self.folder, self.clock, self.due, self.last = folder, clock, -inf, now
-        own = f".{time.time_ns()}"  # tensorboardX tells files apart by the second, and would write over one
+        self.folder, self.clock, self.due, self.pending = folder, clock, -inf, now
+        # tensorboardX names files by the second: without a suffix it would overwrite one.
+        suffix = f".{time.time_ns()}"
         try:
-            # Not its SummaryWriter: the thread of that one dies of a full disk without a word, and the next events wait for it for ever.
-            self.writer = EventsWriter(str(make_folder(folder) / "events"), own)
+            # Not tensorboardX's SummaryWriter: a full disk ends its thread silently, and
+            # later events then wait for that thread for ever.
+            self.writer = EventsWriter(str(make_folder(folder) / "events"), suffix)
             self.writer.write_event(
                 event(now.step + 1, session_log=SessionLog(status=SessionLog.START))
             )
@@ -83,59 +94,58 @@ class Events:
         self.flushed = clock()
 
     def __call__(self, now):
-        self.last = now
+        self.pending = now
         if self.clock() >= self.due:
             self.write(now)
-            self.due = self.clock() + APART
+            self.due = self.clock() + EVENT_INTERVAL
 
     def write(self, now):
-        """One event with all figures of the Progress's last step."""
-        row, self.last = now.curve[now.step - 1], None
+        """Write one event with all metrics of the Progress's last step."""
+        row, self.pending = now.curve[now.step - 1], None
         self.add({tag: getattr(row, name) for name, tag in TAGS.items()}, now.step)
 
     def add(self, values, step):
-        """One event with {tag: value}, but for those that are NaN; on disk within seconds."""
+        """Write one event with {tag: value} without NaN values; on disk within INTERVAL."""
         from tensorboardX.proto.summary_pb2 import Summary
 
-        there = [
+        finite = [
             Summary.Value(tag=tag, simple_value=value)
             for tag, value in values.items()
             if not isnan(value)
         ]
-        self.unless_lost(
-            lambda writer: writer.write_event(event(step, summary=Summary(value=there)))
-        )
-        if self.clock() - self.flushed >= EVERY:
-            self.unless_lost(lambda writer: writer.flush())
+        self.guarded(lambda writer: writer.write_event(event(step, summary=Summary(value=finite))))
+        if self.clock() - self.flushed >= INTERVAL:
+            self.guarded(lambda writer: writer.flush())
             self.flushed = self.clock()
 
-    def unless_lost(self, act):
-        """act(writer); after an OSError, which is said, nothing more."""
+    def guarded(self, action):
+        """action(writer). After an OSError, which is reported, do nothing any more."""
         try:
             if self.writer is not None:
-                act(self.writer)
+                action(self.writer)
         except OSError as error:
             self.writer = None
-            say(
-                f"refmaml: {unwritable(self.folder, 'folder', error)}; training goes on without events"
+            log(
+                f"refmaml: {unwritable(self.folder, 'folder', error)}; "
+                "training continues without events"
             )
 
     def conclude(self, now, result):
-        """The held-out Evaluation `result`."""
+        """Write the held-out Evaluation `result`."""
         self.add(
             {f"held-out/{result.quantity}": result.mean, "held-out/interval": result.interval},
             now.step,
         )
 
     def close(self):
-        """The last step, if it was left out so far, and everything on disk."""
-        if self.last is not None and self.last.step:
-            self.write(self.last)
-        self.unless_lost(lambda writer: writer.close())
+        """Write the last step if it has no event yet, and bring all to disk."""
+        if self.pending is not None and self.pending.step:
+            self.write(self.pending)
+        self.guarded(lambda writer: writer.close())
 
 
 def event(step, **content):
-    """An Event of TensorBoard's, of now."""
+    """An Event of TensorBoard at the current time."""
     from tensorboardX.proto.event_pb2 import Event
 
     return Event(wall_time=time.time(), step=step, **content)

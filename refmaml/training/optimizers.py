@@ -1,10 +1,11 @@
-"""Outer optimisers over the flat meta vector: from one vector and its gradient to the next, nothing hidden.
+"""Outer optimisers over the flat meta vector, with explicit state.
 
-    state        = optimizer.init(meta)                              arrays by name, of meta's shape and dtype
-    meta, state  = optimizer.update(meta, grad, state, t, lr)        t = 1, 2, ...: which update this is
+    state        = optimizer.init(meta)                        {name: array like meta}
+    meta, state  = optimizer.update(meta, grad, state, t, lr)  update t = 1, 2, ...
 
-which is step(meta, grad, state, factors(t, lr)): all that changes with t is a few numbers, so that the rest can be a CUDA graph. They are
-numbers, or arrays (1,) of the vectors' own kind; xp is the module of the vectors. All return new arrays: an update that is interrupted
+`update` is step(meta, grad, state, factors(t, lr)). Only the factors change with t, so that
+`step` can be part of a CUDA graph. Factors are numbers, or arrays (1,) of the same library
+as the vectors, whose module is xp. All functions return new arrays: an interrupted update
 has changed nothing.
 """
 
@@ -21,7 +22,7 @@ class SGD:
     """theta_t = theta_{t-1} - lr g_t. On Reptile's "gradient" lr is the paper's step size epsilon."""
 
     def init(self, meta):
-        """No state at all."""
+        """{}: SGD has no state."""
         return {}
 
     def factors(self, t, lr):
@@ -57,7 +58,7 @@ class Adam:
 
     def init(self, meta):
         """m_0 = v_0 = 0."""
-        return {"m": nothing(meta), "v": nothing(meta)}
+        return {"m": zeros_like(meta), "v": zeros_like(meta)}
 
     def factors(self, t, lr):
         """(lr, 1 - b1^t, 1 - b2^t)."""
@@ -74,21 +75,21 @@ class Adam:
         return self.step(meta, grad, state, self.factors(t, lr))
 
 
-def nothing(like):
-    """Zeros of the same kind."""
-    out = like.copy()
+def zeros_like(array):
+    """Zeros of the same shape, dtype and library."""
+    out = array.copy()
     out.fill(0)
     return out
 
 
 OPTIMIZERS = {"adam": Adam, "sgd": SGD}
 
-# The factor in front of lr, a function of how much of the training is done, in [0, 1).
+# The factor in front of lr, a function of the fraction of training done, in [0, 1).
 SCHEDULES = {
     "constant": lambda done: 1.0,
     "linear": lambda done: 1 - done,  # Reptile's
-    "cosine": lambda done: (1 + cos(pi * done)) / 2,
-}  # MAML++'s
+    "cosine": lambda done: (1 + cos(pi * done)) / 2,  # MAML++'s
+}
 
 
 @dataclass(frozen=True)

@@ -1,57 +1,58 @@
-"""Data prepared ahead of the step: while steps compute, a thread samples those to come."""
+"""Prefetching: a thread samples the tasks of coming steps while a step computes."""
 
 from contextlib import contextmanager
 
-# A thread that is woken for each step costs more than a small step's tasks: it samples several at once, one, two, four and so on up to
-# so many steps or bytes.
-BURST, BYTES = 16, 8 << 20
+# Waking a thread for each step would cost more than sampling a small step's tasks. So it
+# samples 1, 2, 4, ... steps at once, at most MAX_STEPS steps or MAX_BYTES bytes.
+MAX_STEPS, MAX_BYTES = 16, 8 << 20
 
 
 @contextmanager
-def ahead(sample, steps=None):
-    """Within, `sample` (step -> Batch), whose next steps are under way by the time they are asked for.
+def prefetch(sample, steps=None):
+    """A block in which the function it yields returns what `sample` (step -> Batch) does.
 
-    steps  where training ends: nothing beyond it is sampled; None: nobody knows
-    A step's tasks come from counters, so who samples them, and when, changes no bit of them. What `sample` raises in the thread is
-    raised where its step is asked for; what was prepared and never asked for is forgotten, with whatever it raised.
+    After each call, a thread samples the steps that follow.
+
+    steps  the number of steps, beyond which nothing is sampled; None: unknown
+
+    A step's tasks come from counters, so that neither the thread nor the time of sampling
+    changes a bit of them. What `sample` raises in the thread is raised when its step is
+    requested. What was sampled and never requested is dropped, with its exceptions.
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    ready, coming, burst = (
-        {},
-        (range(0), None),
-        1,
-    )  # {step: outcome}; the steps under way and their future
+    ready, burst = {}, 1  # {step: (batch, error)}; how many steps to sample at once next
+    pending, future = range(0), None  # the steps that the thread is sampling
 
-    def prepared(step):
-        nonlocal ready, coming, burst
+    def prefetched(step):
+        nonlocal ready, pending, future, burst
         if step not in ready:
-            ready = (
-                coming[1].result() if step in coming[0] else outcomes(sample, range(step, step + 1))
-            )
-            coming = range(0), None
+            one_step = range(step, step + 1)
+            ready = future.result() if step in pending else sample_steps(sample, one_step)
+            pending = range(0)
         batch, error = ready.pop(step)
         if error is not None:
             raise error
-        if not coming[0]:
+        if not pending:
             first = max(ready, default=step) + 1
             size = 1 if batch is None else batch.nbytes  # None: a rank without a task
-            end, burst = first + max(1, min(burst, BYTES // size)), min(2 * burst, BURST)
-            coming = range(first, end if steps is None else min(end, steps)), None
-            coming = coming[0], thread.submit(outcomes, sample, coming[0]) if coming[0] else None
+            end = first + max(1, min(burst, MAX_BYTES // size))
+            burst = min(2 * burst, MAX_STEPS)
+            pending = range(first, end if steps is None else min(end, steps))
+            future = thread.submit(sample_steps, sample, pending) if pending else None
         return batch
 
     with ThreadPoolExecutor(1, "refmaml-sample") as thread:
-        yield prepared
+        yield prefetched
 
 
-def outcomes(sample, steps):
-    """{step: (batch, None)}, up to the first step that raises: there it is (None, error)."""
+def sample_steps(sample, steps):
+    """{step: (batch, None)} up to the first step that raises, which has (None, error)."""
     found = {}
     for step in steps:
         try:
             found[step] = sample(step), None
-        except BaseException as error:  # raised again where the step is asked for
+        except BaseException as error:  # raised again when the step is requested
             found[step] = None, error
             break
     return found

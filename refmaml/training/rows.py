@@ -1,4 +1,4 @@
-"""The learning curve: a row for each meta-step, kept as one table of numbers however many there are."""
+"""The learning curve: one row for each meta-step, stored as one table of numbers."""
 
 from collections.abc import Sequence
 from math import nan
@@ -8,13 +8,15 @@ import numpy as np
 
 
 class Row(NamedTuple):
-    """One step of the learning curve: query loss and accuracy after adaptation, means over the step's tasks.
+    """One meta-step of the learning curve. Loss and accuracy are means over its tasks.
 
     step         1, 2, ...
-    accuracy     a fraction; NaN for regression
+    loss         query loss after adaptation
+    accuracy     query accuracy after adaptation, a fraction; NaN for regression
     grad_norm    |meta-gradient|, before the update
-    seconds      spent on meta-steps since training began, pauses between runs left out
-    cg_residual  the largest |b - A u| / |b| that conjugate gradients left in a task; NaN for methods without them
+    seconds      spent on meta-steps since training began, without pauses between runs
+    cg_residual  the largest |b - A u| / |b| that conjugate gradients left in a task;
+                 NaN for methods without them
     """
 
     step: int
@@ -26,39 +28,40 @@ class Row(NamedTuple):
 
 
 class Rows(Sequence):
-    """A sequence of Rows, from which a slice takes Rows again, without copying a number.
+    """A sequence of Rows. A slice is again Rows, a view without a copy.
 
-    table  (n, len(Row._fields)) float64: a million steps are 40 MB here, and some 250 MB as objects
+    table  (n, len(Row._fields)) float64. A million steps take 40 MB; as Row objects they
+           would take about 250 MB
     """
 
     def __init__(self, rows=()):
-        self._room = np.array(list(rows), np.float64).reshape(-1, len(Row._fields))
-        self._count = len(self._room)
+        self._capacity = np.array(list(rows), np.float64).reshape(-1, len(Row._fields))
+        self._count = len(self._capacity)
 
     @classmethod
     def of(cls, table):
-        """Rows that are the lines of `table` (n, columns), a float64 array that nobody else writes to."""
+        """The Rows of `table` (n, columns), a float64 array, which is not copied."""
         rows = cls()
-        rows._room, rows._count = table, len(table)
+        rows._capacity, rows._count = table, len(table)
         return rows
 
     @property
     def table(self):
-        """The numbers, a line for each row, columns in the order of Row's fields."""
-        return self._room[: self._count]
+        """The numbers, one line for each row, columns in the order of Row's fields."""
+        return self._capacity[: self._count]
 
     def column(self, name):
         """One field of every row, (n,)."""
         return self.table[:, Row._fields.index(name)]
 
     def put(self, row):
-        """Make `row`, of step t, the t-th and last row."""
+        """Make `row`, of step t, the t-th row and the last one."""
         at = row.step - 1
-        if at >= len(self._room):
-            room = np.empty((max(64, 2 * at), len(Row._fields)))
-            room[: self._count] = self.table
-            self._room = room
-        self._room[at] = row
+        if at >= len(self._capacity):
+            larger = np.empty((max(64, 2 * at), len(Row._fields)))
+            larger[: self._count] = self.table
+            self._capacity = larger
+        self._capacity[at] = row
         self._count = at + 1
 
     def __len__(self):
@@ -71,9 +74,8 @@ class Rows(Sequence):
         return Row(int(step), *rest)
 
     def __iter__(self):
-        for start in range(
-            0, self._count, 4096
-        ):  # a loop over NumPy's rows one by one is ten times as slow
+        # In blocks: a loop over NumPy's rows one by one is ten times as slow.
+        for start in range(0, self._count, 4096):
             for step, *rest in self.table[start : start + 4096].tolist():
                 yield Row(int(step), *rest)
 
@@ -81,8 +83,6 @@ class Rows(Sequence):
         return isinstance(other, Sequence) and list(self) == list(other)
 
     def __repr__(self):
-        return (
-            f"Rows({list(self)!r})"
-            if self._count <= 3
-            else f"<{self._count} Rows, the last {self[-1]}>"
-        )
+        if self._count <= 3:
+            return f"Rows({list(self)!r})"
+        return f"<{self._count} Rows, the last {self[-1]}>"

@@ -1,4 +1,5 @@
-"""What a GPU takes: its own limits, kernels one by one beside them, and whole meta-gradients, by the device's clock.
+"""Measurements on a GPU: its limits, kernels one by one, whole meta-gradients.
 
-Everything here asks a device object (device.py) for arrays, launches and times, so that the tests can bring a stand-in.
+All code here uses a device object (device.py) for arrays, launches and times, so that
+the tests can pass a stand-in.
 """

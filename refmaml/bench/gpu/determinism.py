@@ -1,4 +1,4 @@
-"""Whether the GPU gives the same bits at every run: every kernel, and whole meta-gradients.
+"""Does the GPU give the same bits in every run? Every kernel, and whole meta-gradients.
 
 python -m refmaml.bench.gpu.determinism FILE.json
 """
@@ -14,16 +14,16 @@ import numpy as np
 from refmaml.bench.gpu import engine
 from refmaml.bench.gpu.kernel_rows import (
     DTYPES,
-    FEW,
-    attempt,
+    FEW_TASKS,
+    arguments_on_device,
     bits,
-    grown,
+    failed_on_error,
     nets_on_gpu,
-    on_device,
-    recorded,
+    recorded_calls,
+    repeat_tasks,
     versions,
 )
-from refmaml.bench.gpu.part import finished
+from refmaml.bench.gpu.result_file import write_result
 from refmaml.bench.workloads import TABLE
 
 RUNS = 100
@@ -39,7 +39,10 @@ GRADIENTS = (
 
 
 class KernelBits(NamedTuple):
-    """different: how many of the runs gave other bits than the first; -1 where it failed, and `reason` says why."""
+    """different: the number of runs with other bits than the first; -1 after an error.
+
+    reason: the error.
+    """
 
     net: str
     kernel: str
@@ -51,7 +54,7 @@ class KernelBits(NamedTuple):
 
 
 class GradientBits(NamedTuple):
-    """digests: the sha256 of the different gradients; none where it failed."""
+    """digests: the sha256 of the different gradients; empty after an error."""
 
     workload: str
     dtype: str
@@ -61,7 +64,7 @@ class GradientBits(NamedTuple):
 
 
 def small_nets():
-    """The bench's nets with no more than 5 examples: 100 runs of the largest would take minutes."""
+    """The bench's nets with at most 5 examples: runs of the largest take minutes."""
     return {
         name: (net, tasks, min(count, 5))
         for name, (net, tasks, count) in nets_on_gpu().items()
@@ -69,58 +72,66 @@ def small_nets():
     }
 
 
-def kernel_bits(gpu, call, version, dtype, runs=RUNS, tasks=FEW):
-    """Run one kernel on the same arguments again and again, and compare on the device; of `tasks`, so that many blocks run at once."""
+def kernel_bits(gpu, call, version, dtype, runs=RUNS, tasks=FEW_TASKS):
+    """Run one kernel many times on the same arguments and compare the bits.
+
+    tasks  enough of them for many blocks to run at once
+    The comparison is on the device.
+    """
     kernel, xp = gpu.kernel_set(version).functions[call.kernel], gpu.xp
-    given = [grown(xp, a, tasks) for a in on_device(gpu, call, dtype)]
-    kept = [a.copy() if isinstance(a, xp.ndarray) else a for a in given]
-    first, different = None, None
+    arguments = [repeat_tasks(xp, a, tasks) for a in arguments_on_device(gpu, call, dtype)]
+    originals = [a.copy() if isinstance(a, xp.ndarray) else a for a in arguments]
+    first, different = None, xp.zeros((), np.int64)
     for _ in range(runs):
-        for a, old in zip(given, kept, strict=True):
+        for a, original in zip(arguments, originals, strict=True):
             if isinstance(a, xp.ndarray):
-                a[...] = old  # some kernels add to what is there
-        kernel(*given)
-        now = [bits(xp, a) for a in given if isinstance(a, xp.ndarray)]
+                a[...] = original  # some kernels add to their output
+        kernel(*arguments)
+        results = [bits(xp, a) for a in arguments if isinstance(a, xp.ndarray)]
         if first is None:
-            first, different = [a.copy() for a in now], xp.zeros((), np.int64)
+            first = [a.copy() for a in results]
             continue
-        other = reduce(or_, [(a != b).any() for a, b in zip(now, first, strict=True)])
-        different = different + other  # on the device: nobody waits
+        differs = reduce(or_, [(a != b).any() for a, b in zip(results, first, strict=True)])
+        different = different + differs  # a sum on the device: no synchronization
     return KernelBits(call.net, call.kernel, version, dtype, runs, int(different))
 
 
 def gradient_bits(gpu, workload, dtype, runs=RUNS):
-    """Compute one meta-gradient again and again."""
+    """Compute one meta-gradient many times."""
     run = engine.eager(workload, np.dtype(dtype), gpu.kernel_set())
-    digests = {sha256(gpu.fetch(run()).tobytes()).hexdigest() for _ in range(runs)}
+    digests = {sha256(gpu.to_host(run()).tobytes()).hexdigest() for _ in range(runs)}
     return GradientBits(workload.name, dtype, runs, sorted(digests))
 
 
 def main(path, gpu, nets, gradients, runs=RUNS):
-    """Everything, into a file that grows."""
+    """Check all; the file is written after each call. Returns the exit status."""
     record = {"kernels": [], "gradients": []}
-    for call, tasks in recorded(nets):
+    for call, tasks in recorded_calls(nets):
         for dtype in DTYPES:
             for version in versions(call.kernel):
                 failed = KernelBits(call.net, call.kernel, version, dtype, 0, -1)
-                row = attempt(partial(kernel_bits, gpu, call, version, dtype, runs, tasks), failed)
-                record["kernels"].append(row._asdict())
-        finished(path, record, None)
+                check = partial(kernel_bits, gpu, call, version, dtype, runs, tasks)
+                record["kernels"].append(failed_on_error(check, failed)._asdict())
+        write_result(path, record, None)
     for name, dtype in gradients:
-        row = attempt(
-            partial(gradient_bits, gpu, TABLE[name], dtype, runs), GradientBits(name, dtype, 0, [])
-        )
-        record["gradients"].append(row._asdict())
-        finished(path, record, None)
-    bad = [row for row in record["kernels"] if row["different"]] + [
-        row for row in record["gradients"] if len(row["digests"]) != 1
-    ]
+        failed = GradientBits(name, dtype, 0, [])
+        check = partial(gradient_bits, gpu, TABLE[name], dtype, runs)
+        record["gradients"].append(failed_on_error(check, failed)._asdict())
+        write_result(path, record, None)
+    return write_result(path, record, report(record, runs))
+
+
+def report(record, runs):
+    """Print what differs and a summary; returns whether nothing differs."""
+    bad = [row for row in record["kernels"] if row["different"]]
+    bad += [row for row in record["gradients"] if len(row["digests"]) != 1]
     for row in bad:
         print("FAILED:" if row["reason"] else "OTHER BITS:", row)
     print(
-        f"{len(record['kernels'])} kernels and {len(record['gradients'])} meta-gradients, {runs} times each: {len(bad)} with other bits"
+        f"{len(record['kernels'])} kernels and {len(record['gradients'])} meta-gradients, "
+        f"{runs} times each: {len(bad)} with other bits"
     )
-    return finished(path, record, not bad)
+    return not bad
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The GPU as the bench sees it: arrays on it, launches on a stream, and how long they took by its own clock."""
+"""The GPU as the bench uses it: arrays, launches on a stream, times by the device."""
 
 import shutil
 import subprocess
@@ -7,11 +7,12 @@ from pathlib import Path
 
 from refmaml import kernels
 from refmaml.bench.timing import runs_between_events
+from refmaml.errors import ArgumentError
 from refmaml.kernels.cuda_runtime.cupy_device import CupyDevice
 from refmaml.kernels.cuda_runtime.source import PRECISIONS
 
 ROOFS = Path(__file__).with_name("roofs.cu")
-QUERIED = {
+NVIDIA_SMI_FIELDS = {
     "driver": "driver_version",
     "sm_mhz": "clocks.sm",
     "memory_mhz": "clocks.mem",
@@ -21,14 +22,15 @@ QUERIED = {
     "power_w": "power.draw",
     "celsius": "temperature.gpu",
 }
-NOT_COUNTED = 2  # runs before those that are timed
+WARM_UP_RUNS = 2  # before the runs that are timed
 
 
 class Gpu:
-    """The current GPU, through CuPy. Raises ImportError without CuPy and RuntimeError without a GPU, in one line.
+    """The current GPU, through CuPy.
 
-    xp    the module of its arrays
-    l2    bytes of its L2 cache
+    xp  the module of its arrays
+    l2  bytes of its L2 cache
+    Raises ImportError without CuPy and RuntimeError without a GPU, both in one line.
     """
 
     def __init__(self):
@@ -38,22 +40,22 @@ class Gpu:
         self.l2 = self.attribute("L2CacheSize")
 
     def attribute(self, name):
-        """A number that the device tells of itself, by its name in CUDA's list of attributes."""
+        """A device attribute, by its name in CUDA without cudaDevAttr."""
         runtime = self.xp.cuda.runtime
         return runtime.deviceGetAttribute(
             getattr(runtime, f"cudaDevAttr{name}"), self.xp.cuda.Device().id
         )
 
-    def about(self):
-        """Name, compute capability, versions, clocks and sizes: what a result was measured on."""
+    def properties(self):
+        """Name, compute capability, versions, clocks and sizes, for the records."""
         cuda = self.xp.cuda
-        properties = cuda.runtime.getDeviceProperties(cuda.Device().id)
+        device = cuda.runtime.getDeviceProperties(cuda.Device().id)
         return {
-            "name": properties["name"].decode(),
-            "compute_capability": [properties["major"], properties["minor"]],
+            "name": device["name"].decode(),
+            "compute_capability": [device["major"], device["minor"]],
             "multiprocessors": self.attribute("MultiProcessorCount"),
             "l2_bytes": self.l2,
-            "memory_bytes": properties["totalGlobalMem"],
+            "memory_bytes": device["totalGlobalMem"],
             "clock_khz": self.attribute("ClockRate"),
             "memory_clock_khz": self.attribute("MemoryClockRate"),
             "memory_bus_bits": self.attribute("GlobalMemoryBusWidth"),
@@ -66,23 +68,23 @@ class Gpu:
 
     # ---- arrays and kernels ----
 
-    def bring(self, a):
+    def to_device(self, a):
         """A copy of a NumPy array on the GPU."""
         return self.xp.array(a)
 
-    def fetch(self, a):
-        """A NumPy array of a GPU's."""
+    def to_host(self, a):
+        """A copy of an array of the GPU as a NumPy array."""
         return self.xp.asnumpy(a)
 
     def kernel_set(self, version=None):
-        """The cuda kernels on the GPU's arrays, their products in one version, or in the one they come with."""
+        """The cuda kernels. version: of their products; None: the default one."""
         if version not in self.sets:
             chosen = {} if version is None else {"version": version}
             self.sets[version] = kernels.cuda(self.device, xp=self.xp, **chosen)
         return self.sets[version]
 
     def launch(self, kernel, dtype, grid, threads, arguments):
-        """One of the kernels of roofs.cu."""
+        """Launch one of the kernels of roofs.cu."""
         if dtype not in self.roof_kernels:
             self.roof_kernels[dtype] = self.xp.RawModule(
                 code=ROOFS.read_text(),
@@ -94,27 +96,32 @@ class Gpu:
     # ---- time ----
 
     def timings(self, run, count, graph=True):
-        """(seconds of each of `count` runs, whether they were replays of a graph), by events on the stream the runs are launched on.
+        """(seconds of each of `count` runs, whether they were replays of a graph).
 
-        graph: the launches of a run are captured and replayed, so that no gap is left between them by whoever launches; a run that
-        cannot be captured is launched. Of short runs several are timed at once. What a run reads may have been sent on another stream,
-        which this one does not wait for by itself.
+        Measured by events on the stream of the runs; several short runs are timed at
+        once.
+
+        graph  capture the launches of a run and replay them, which leaves no gaps
+               between launches. A run that cannot be captured is launched eagerly
+
+        What a run reads may come from a transfer on another stream. This stream does
+        not wait for that by itself, so the device is synchronized first.
         """
-        self.wait()
+        self.synchronize()
         with self.stream:
-            for _ in range(NOT_COUNTED):
+            for _ in range(WARM_UP_RUNS):
                 run()
             self.stream.synchronize()
-            captured = self.captured(run) if graph else None
+            captured = self.capture(run) if graph else None
             play = run if captured is None else partial(captured.launch, self.stream)
-            for _ in range(NOT_COUNTED):
+            for _ in range(WARM_UP_RUNS):
                 play()
-            together = runs_between_events(self.timed(play))
-            times = [self.timed(play, together) / together for _ in range(count)]
+            together = runs_between_events(self.time_between_events(play))
+            times = [self.time_between_events(play, together) / together for _ in range(count)]
         return times, captured is not None
 
-    def captured(self, run):
-        """The launches of a run as a graph, or None."""
+    def capture(self, run):
+        """The launches of a run as a graph, or None if they cannot be captured."""
         runtime = self.xp.cuda.runtime
         try:
             self.stream.begin_capture()
@@ -127,8 +134,8 @@ class Gpu:
             self.stream.synchronize()
             return None
 
-    def timed(self, play, count=1):
-        """Seconds between two events around so many of it."""
+    def time_between_events(self, play, count=1):
+        """Seconds between two events around `count` calls."""
         before, after = self.xp.cuda.Event(), self.xp.cuda.Event()
         before.record(self.stream)
         for _ in range(count):
@@ -137,28 +144,32 @@ class Gpu:
         after.synchronize()
         return self.xp.cuda.get_elapsed_time(before, after) / 1e3
 
-    def wait(self):
-        """Return once everything launched is done."""
+    def synchronize(self):
+        """Return when everything launched is complete."""
         self.xp.cuda.Device().synchronize()
 
-    def held(self):
-        """Bytes CuPy's pool holds: the most that was in use at once, as it gives nothing back."""
-        return self.xp.get_default_memory_pool().total_bytes()
-
-    def release(self):
-        """Give the pool's free blocks back."""
+    def free_pool(self):
+        """Return the pool's free blocks to the device."""
         self.xp.get_default_memory_pool().free_all_blocks()
 
 
+def open_gpu():
+    """The Gpu. Raises ArgumentError in one line, as the command line does."""
+    try:
+        return Gpu()
+    except (ImportError, RuntimeError) as error:
+        raise ArgumentError(f"kernels: {error}") from None
+
+
 def nvidia_smi():
-    """What the driver says of versions, clocks and power just now; nothing where nvidia-smi is not there or does not answer."""
+    """Driver version, clocks and power now; empty if nvidia-smi does not answer."""
     if shutil.which("nvidia-smi") is None:
         return {}
     try:
         done = subprocess.run(
             [
                 "nvidia-smi",
-                f"--query-gpu={','.join(QUERIED.values())}",
+                f"--query-gpu={','.join(NVIDIA_SMI_FIELDS.values())}",
                 "--format=csv,noheader,nounits",
             ],
             capture_output=True,
@@ -169,11 +180,11 @@ def nvidia_smi():
     except (OSError, subprocess.SubprocessError):
         return {}
     values = [value.strip() for value in done.stdout.splitlines()[0].split(",")]
-    return {name: number(value) for name, value in zip(QUERIED, values, strict=False)}
+    return {name: number(value) for name, value in zip(NVIDIA_SMI_FIELDS, values, strict=False)}
 
 
 def number(text):
-    """A number where the text is one."""
+    """The text as a number, if it is one."""
     try:
         return float(text)
     except ValueError:

@@ -1,4 +1,8 @@
-"""A program with a time limit, after which it is ended with everything it started; it ends too when who started it does, however."""
+"""A program with a time limit.
+
+At the limit the program and all processes that it started are killed. On Linux the
+program also ends when the process that started it ends, for whatever reason.
+"""
 
 import os
 import signal
@@ -8,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
-# Runs in the new process before the program does. 1 is PR_SET_PDEATHSIG, which only Linux has.
+# Runs in the new process before the program. 1 is PR_SET_PDEATHSIG, which only Linux
+# has.
 GUARD = """
 import ctypes, os, sys
 prctl = getattr(ctypes.CDLL(None), "prctl", None)
@@ -24,10 +29,11 @@ except OSError as error:
 """
 
 
-def limited(command, seconds, environment=None, tell=None):
-    """(exit status, or None where it was ended after so many seconds; the lines it said on stdout and stderr).
+def run_limited(command, seconds, environment=None, on_line=None):
+    """(exit status, lines of stdout and stderr); the status is None at the time limit.
 
-    tell: called with each line as it comes. A program that cannot be started has the status 127, as in a shell.
+    on_line  called with each line when it is printed
+    A program that cannot be started has the status 127, as in a shell.
     """
     process = subprocess.Popen(
         [sys.executable, "-S", "-c", GUARD, str(os.getpid()), *command],
@@ -40,27 +46,30 @@ def limited(command, seconds, environment=None, tell=None):
     )
     lines = []
 
-    def listen():
+    def read_output():
         with process.stdout:
             for line in process.stdout:
                 lines.append(line.rstrip("\n"))
-                if tell:
-                    tell(lines[-1])
+                if on_line:
+                    on_line(lines[-1])
 
-    listener = Thread(target=listen, daemon=True)
-    listener.start()
+    reader = Thread(target=read_output, daemon=True)
+    reader.start()
     try:
         status = process.wait(seconds)
     except subprocess.TimeoutExpired:
         status = None
     finally:
-        end(process)
-    listener.join(timeout=5)
+        kill_tree(process)
+    reader.join(timeout=5)
     return status, lines
 
 
-def end(process):
-    """The process and all it started that is still there: what leads a group of its own too, where /proc tells of it."""
+def kill_tree(process):
+    """Kill a process and all its descendants that still run.
+
+    With /proc, that includes descendants that lead their own process group.
+    """
     below = descendants(process.pid)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -71,12 +80,12 @@ def end(process):
 
 
 def descendants(pid):
-    """The processes it started, those they started, and so on; none without Linux's /proc."""
+    """The ids of its child processes, their children, and so on; none without /proc."""
     children, found = {}, [pid]
-    for place in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # ended meanwhile
-            parent = int(place.read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(place.parent.name))
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # the process has ended meanwhile
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
     for each in found:
         found.extend(children.get(each, []))
     return found[1:]

@@ -1,6 +1,8 @@
-"""Whether a replayed CUDA graph gives the bits of launch by launch, for the arrays it was captured with and for others.
+"""Does a replayed CUDA graph give the same bits as eager launches?
 
-python -m refmaml.bench.gpu.replay FILE.json
+    python -m refmaml.bench.gpu.replay FILE.json
+
+For the parameters that it was captured with, and for others.
 """
 
 import sys
@@ -8,7 +10,7 @@ import sys
 import numpy as np
 
 from refmaml.bench.gpu import engine
-from refmaml.bench.gpu.part import finished
+from refmaml.bench.gpu.result_file import write_result
 from refmaml.bench.workloads import TABLE
 
 CASES = (
@@ -25,38 +27,34 @@ REPLAYS = 3
 
 
 def same_bits(gpu, workload, dtype):
-    """[whether each replay has the bits of launch by launch], from several starts; the first again at last."""
-    kernels = gpu.kernel_set()
-    launched, replayed = (
-        engine.eager(workload, np.dtype(dtype), kernels),
-        engine.graph(workload, np.dtype(dtype), kernels),
-    )
-    theta = workload.theta(np.dtype(dtype))
-    rng, starts = np.random.default_rng(0), [theta]
-    starts += [
+    """[whether a replay has the bits of eager launches] for several thetas.
+
+    The first theta is that of the capture; it comes again at the end.
+    """
+    kernels, theta = gpu.kernel_set(), workload.theta(np.dtype(dtype))
+    eager = engine.eager(workload, np.dtype(dtype), kernels)
+    graph = engine.graph(workload, np.dtype(dtype), kernels)
+    rng = np.random.default_rng(0)
+    others = [
         (theta + 0.01 * rng.standard_normal(theta.shape)).astype(dtype) for _ in range(REPLAYS)
     ]
-    starts.append(theta)
     return [
-        gpu.fetch(launched(start)).tobytes() == gpu.fetch(replayed(start)).tobytes()
-        for start in starts
+        gpu.to_host(eager(start)).tobytes() == gpu.to_host(graph(start)).tobytes()
+        for start in (theta, *others, theta)
     ]
 
 
 def main(path, gpu, cases):
-    """Everything, into a file that grows."""
+    """Check all cases; the file is written after each. Returns the exit status."""
     record = {"replays": []}
     for name, dtype in cases:
         same = same_bits(gpu, TABLE[name], dtype)
-        record["replays"].append(
-            {"workload": name, "dtype": dtype, "starts": len(same), "same": all(same)}
-        )
-        print(
-            f"{name} in {dtype}: {'the same bits' if all(same) else 'OTHER BITS'} from {len(same)} starts",
-            flush=True,
-        )
-        finished(path, record, None)
-    return finished(path, record, all(row["same"] for row in record["replays"]))
+        row = {"workload": name, "dtype": dtype, "starts": len(same), "same": all(same)}
+        record["replays"].append(row)
+        verdict = "the same bits" if all(same) else "OTHER BITS"
+        print(f"{name} in {dtype}: {verdict} from {len(same)} starts", flush=True)
+        write_result(path, record, None)
+    return write_result(path, record, all(row["same"] for row in record["replays"]))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-// The two limits of a device, measured: how fast it multiplies and adds, and how fast it moves memory. No headers, REAL is float or double.
+// Two limits of a device: the rates of its multiply-adds and of its memory.
+// No headers; REAL is float or double.
 typedef REAL real;
 
-enum { CHAINS = 8, STEPS = 16 };                        // fused multiply-adds of a thread in a round: CHAINS * STEPS
+// A thread does CHAINS * STEPS fused multiply-adds in a round.
+enum { CHAINS = 8, STEPS = 16 };
 
-// y[i] = the sum over chains c of what x -> x factor + addend makes of y[i] + c, after rounds * STEPS steps. The chains of a thread do not
-// wait for each other; with factor = -1 the numbers stay what they were, in turns, so that they can be any.
+// y[i] = sum over chains c of x, where x starts as y[i] + c and is replaced by
+// x factor + addend in each of rounds * STEPS steps. The chains of a thread are
+// independent. With factor = -1, two steps restore x, so that no x overflows.
 extern "C" __global__ void multiply_add(real *y, real factor, real addend, int rounds)
 {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -22,11 +25,12 @@ extern "C" __global__ void multiply_add(real *y, real factor, real addend, int r
     y[i] = sum;
 }
 
-enum { AT_ONCE = 4, BYTES = 16 };                       // loads of a thread in flight, and the bytes of each
+// A thread has AT_ONCE loads in flight, of BYTES bytes each.
+enum { AT_ONCE = 4, BYTES = 16 };
 
 struct alignas(BYTES) Piece { real of[BYTES / sizeof(real)]; };
 
-// y = x: each block copies AT_ONCE * blockDim.x pieces of 16 bytes. pieces: how many there are.
+// y = x. Each block copies AT_ONCE * blockDim.x of the `pieces` pieces of 16 bytes.
 extern "C" __global__ void copy(Piece *y, const Piece *x, int pieces)
 {
     int first = blockIdx.x * blockDim.x * AT_ONCE + threadIdx.x;

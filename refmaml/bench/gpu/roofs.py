@@ -1,9 +1,14 @@
-"""What the device can do at most: multiply-adds and bytes a second, measured in the same run as what is held against them, and nominal.
+"""The device's limits: operations and bytes a second, measured and nominal.
 
-float32, float64   a kernel that does nothing but fused multiply-adds on every multiprocessor (roofs.cu)
-copy               a kernel that copies an array many times larger than the L2; bytes read and bytes written both count
-sgemm, dgemm       the library's product of two matrices, as a second figure. A library may compute float64 on tensor cores: then
-                   dgemm is beyond the float64 roof, which is what kernels without them can reach
+They are measured in the same run as the kernels that are compared with them.
+
+float32, float64  a kernel of fused multiply-adds only, on every multiprocessor
+                  (roofs.cu)
+copy              a kernel that copies an array many times larger than the L2 cache;
+                  bytes read and bytes written both count
+sgemm, dgemm      the library's matrix product, as a second figure. A library may
+                  compute float64 on tensor cores: dgemm then exceeds the float64 roof,
+                  which is the limit of kernels without them
 """
 
 from typing import NamedTuple
@@ -14,13 +19,12 @@ from refmaml.bench.timing import Spread, spread
 
 REPEATS = 30
 CHAINS, STEPS, AT_ONCE, BYTES = 8, 16, 4, 16  # as in roofs.cu
-THREADS, BLOCKS, ROUNDS = (
-    256,
-    8,
-    {"float32": 4096, "float64": 2048},
-)  # of a block; blocks of a multiprocessor; of a launch
-COPIED, MATRIX = 1 << 30, {"float32": 8192, "float64": 8192}  # bytes; rows of the matrices
-# Fused multiply-adds of a multiprocessor in a clock, (float32, float64): CUDA C++ Programming Guide, throughput of arithmetic instructions.
+THREADS, BLOCKS = 256, 8  # threads of a block, blocks of a multiprocessor
+ROUNDS = {"float32": 4096, "float64": 2048}  # of one launch
+COPY_BYTES = 1 << 30
+MATRIX_ROWS = {"float32": 8192, "float64": 8192}
+# Fused multiply-adds of a multiprocessor per clock, (float32, float64), by compute
+# capability: CUDA C++ Programming Guide, throughput of arithmetic instructions.
 LANES = {
     (7, 5): (64, 2),
     (8, 0): (64, 32),
@@ -33,7 +37,9 @@ LANES = {
 
 
 class Roof(NamedTuple):
-    """rate: 10^9 operations or bytes a second at the median; of what the device is said to do, None where nobody says."""
+    """rate     10^9 operations or bytes a second at the median
+    nominal  the same by the device's specification; None if unknown
+    """
 
     rate: float
     nominal: float | None
@@ -41,55 +47,53 @@ class Roof(NamedTuple):
 
 
 def roofs(gpu):
-    """{"float32": Roof, "float64": Roof, "copy": Roof, "sgemm": Roof, "dgemm": Roof}, and "under_load": what the driver said then."""
-    about = gpu.about()
-    lanes = LANES.get(tuple(about["compute_capability"]))
+    """{name: Roof} for float32, float64, copy, sgemm and dgemm."""
+    info = gpu.properties()
+    processors, lanes = info["multiprocessors"], LANES.get(tuple(info["compute_capability"]))
     found = {}
-    for place, dtype in enumerate(("float32", "float64")):
-        peak = lanes and 2e-6 * lanes[place] * about["multiprocessors"] * about["clock_khz"]
-        found[dtype] = multiply_add(gpu, dtype, about["multiprocessors"], peak)
-        found["sgemm" if dtype == "float32" else "dgemm"] = product(gpu, dtype, peak)
-    found["copy"] = copy(gpu, 2e-6 * about["memory_clock_khz"] * about["memory_bus_bits"] / 8)
+    for i, (dtype, library) in enumerate((("float32", "sgemm"), ("float64", "dgemm"))):
+        nominal = lanes and 2e-6 * lanes[i] * processors * info["clock_khz"]
+        found[dtype] = multiply_add(gpu, dtype, processors, nominal)
+        found[library] = product(gpu, dtype, nominal)
+    found["copy"] = copy(gpu, 2e-6 * info["memory_clock_khz"] * info["memory_bus_bits"] / 8)
     return found
 
 
 def multiply_add(gpu, dtype, multiprocessors, nominal):
-    """10^9 operations a second, two for each multiply-add."""
-    blocks, rounds = BLOCKS * multiprocessors, ROUNDS[dtype]
-    y, real = (
-        gpu.bring(np.random.default_rng(0).standard_normal(blocks * THREADS).astype(dtype)),
-        np.dtype(dtype).type,
-    )
-    arguments = [y, real(-1), real(1), np.int32(rounds)]
+    """The Roof of arithmetic: two operations for each multiply-add."""
+    blocks, rounds, real = BLOCKS * multiprocessors, ROUNDS[dtype], np.dtype(dtype).type
+    noise = np.random.default_rng(0).standard_normal(blocks * THREADS).astype(dtype)
+    arguments = [gpu.to_device(noise), real(-1), real(1), np.int32(rounds)]
     times, _ = gpu.timings(
         lambda: gpu.launch("multiply_add", dtype, (blocks, 1, 1), THREADS, arguments), REPEATS
     )
-    took = spread(times)
-    return Roof(2e-9 * CHAINS * STEPS * rounds * blocks * THREADS / took.median, nominal, took)
+    seconds = spread(times)
+    operations = 2 * CHAINS * STEPS * rounds * blocks * THREADS
+    return Roof(1e-9 * operations / seconds.median, nominal, seconds)
 
 
 def noise(shape, seed=0):
-    """Normal numbers in float32, a million of them again and again: drawing a gigabyte takes seconds, in which a GPU waits."""
+    """Normal float32 numbers: a million, repeated. Drawing a gigabyte takes seconds."""
     return np.resize(np.random.default_rng(seed).standard_normal(1 << 20, np.float32), shape)
 
 
 def copy(gpu, nominal):
-    """10^9 bytes a second."""
-    x = gpu.bring(noise(COPIED // 4))
-    y, pieces = gpu.xp.empty(x.shape, x.dtype), COPIED // BYTES
+    """The Roof of memory."""
+    x = gpu.to_device(noise(COPY_BYTES // 4))
+    y, pieces = gpu.xp.empty(x.shape, x.dtype), COPY_BYTES // BYTES
     grid = (-(-pieces // (AT_ONCE * THREADS)), 1, 1)
     times, _ = gpu.timings(
         lambda: gpu.launch("copy", "float32", grid, THREADS, [y, x, np.int32(pieces)]), REPEATS
     )
-    took = spread(times)
-    return Roof(2e-9 * COPIED / took.median, nominal, took)
+    seconds = spread(times)
+    return Roof(2e-9 * COPY_BYTES / seconds.median, nominal, seconds)
 
 
 def product(gpu, dtype, nominal):
-    """10^9 operations a second of C = A B, 2 n^3 operations."""
-    n = MATRIX[dtype]
-    a, b = (gpu.bring(noise((n, n), seed).astype(dtype)) for seed in range(2))
+    """The Roof of the library's C = A B: 2 n^3 operations."""
+    n = MATRIX_ROWS[dtype]
+    a, b = (gpu.to_device(noise((n, n), seed).astype(dtype)) for seed in range(2))
     c = gpu.xp.empty(a.shape, a.dtype)
     times, _ = gpu.timings(lambda: gpu.xp.matmul(a, b, out=c), REPEATS, graph=False)
-    took = spread(times)
-    return Roof(2e-9 * n**3 / took.median, nominal, took)
+    seconds = spread(times)
+    return Roof(2e-9 * n**3 / seconds.median, nominal, seconds)

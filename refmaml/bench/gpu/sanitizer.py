@@ -1,9 +1,10 @@
-"""compute-sanitizer on every kernel, where it is installed and works: accesses out of bounds, races in shared memory, reading what nobody
-wrote.
+"""compute-sanitizer on every kernel, if it is installed and works.
 
     python -m refmaml.bench.gpu.sanitizer FILE.json
 
-Of each tool it is first asked that it finds a planted mistake; one that does not says nothing of the kernels.
+It finds accesses out of bounds, races in shared memory, and reads of uninitialized
+memory. Each of its tools must first find a planted mistake. A tool that does not find
+it gives no verdict on the kernels.
 """
 
 import os
@@ -13,100 +14,97 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-from refmaml.bench.gpu.part import finished
-from refmaml.bench.gpu.process import limited
+from refmaml.bench.gpu.process import run_limited
+from refmaml.bench.gpu.result_file import write_result
 
 TOOLS = ("memcheck", "racecheck", "initcheck")
-SMALL = (sys.executable, "-m", "refmaml.bench.gpu.small")
-LIMIT, SECONDS = 150, 380  # seconds of one run, and of all
+PROGRAM = (sys.executable, "-m", "refmaml.bench.gpu.sanitizer_program")
+RUN_SECONDS, ALL_SECONDS = 150, 380  # limits of one run, and of all runs together
 SUMMARY = re.compile(r"=+ (?:ERROR|RACECHECK) SUMMARY: (\d+) ")
-PLACES = ("/usr/local/cuda/bin", "/usr/local/cuda/compute-sanitizer", "/opt/cuda/bin")
+FOLDERS = ("/usr/local/cuda/bin", "/usr/local/cuda/compute-sanitizer", "/opt/cuda/bin")
+VERDICTS = {True: "passed", False: "FAILED", None: "no verdict"}
 
 
-def sanitizer():
-    """The tool's path, or None."""
+def find_sanitizer():
+    """The path of compute-sanitizer, or None."""
     homes = [os.environ[name] + "/bin" for name in ("CUDA_HOME", "CUDA_PATH") if name in os.environ]
-    return shutil.which("compute-sanitizer") or next(
-        (
-            found
-            for place in (*homes, *PLACES)
-            if (found := shutil.which("compute-sanitizer", path=place))
-        ),
-        None,
-    )
+    paths = (shutil.which("compute-sanitizer", path=path) for path in (None, *homes, *FOLDERS))
+    return next(filter(None, paths), None)
 
 
-def under(path, tool, program, seconds):
-    """What the tool makes of the program: (status, lines). Memcheck would also report calls of the driver that CuPy only tries."""
+def run_under(path, tool, program, seconds):
+    """Run the program under a tool: (exit status, lines).
+
+    Without the option, memcheck also reports the failed driver calls by which CuPy
+    finds out what the driver supports.
+    """
     options = ("--report-api-errors", "no") if tool == "memcheck" else ()
-    return limited([path, "--tool", tool, *options, "--print-limit", "10", *program], seconds)
+    return run_limited([path, "--tool", tool, *options, "--print-limit", "10", *program], seconds)
 
 
-def counted(status, lines):
-    """(how many mistakes the tool counted, None if it came to no end; in words how the program ended). An access out of bounds may end the
-    program itself, with a status that says nothing of the tool's."""
+def count_mistakes(status, lines):
+    """(mistakes that the tool counted, how the program ended).
+
+    The count is None if the tool printed no summary.
+
+    An access out of bounds may end the program itself, so the exit status does not tell
+    whether the tool found something.
+    """
     summaries = [int(found[1]) for line in lines if (found := SUMMARY.match(line))]
-    how = (
-        "it came to no end within its limit" if status is None else f"it ended with status {status}"
-    )
-    return (None if status is None or not summaries else summaries[-1]), how
+    if status is None:
+        return None, "it came to no end within its limit"
+    return summaries[-1] if summaries else None, f"it ended with status {status}"
 
 
-def look(path, tool, left, program=SMALL):
-    """{"tool", "passed", "said"}; passed None where the tool cannot be believed here. left: () -> seconds that a run may take."""
-    status, lines = under(path, tool, (*program, tool), left())
-    mistakes, how = counted(status, lines)
+def check(path, tool, seconds_left, program=PROGRAM):
+    """{"tool", "passed", "said"}; passed is None if the tool does not work here.
+
+    seconds_left  () -> seconds that a run may take
+    """
+    status, lines = run_under(path, tool, (*program, tool), seconds_left())
+    mistakes, ending = count_mistakes(status, lines)
     if not mistakes:
-        return {
-            "tool": tool,
-            "passed": None,
-            "reason": f"a planted mistake was not found: {how}",
-            "said": lines[-10:],
-        }
-    status, lines = under(path, tool, program, left())
-    mistakes, how = counted(status, lines)
-    said = [line for line in lines if line.startswith("=========") and line.strip("= ")] or lines
+        reason = f"a planted mistake was not found: {ending}"
+        return {"tool": tool, "passed": None, "reason": reason, "said": lines[-10:]}
+    status, lines = run_under(path, tool, program, seconds_left())
+    mistakes, ending = count_mistakes(status, lines)
     if mistakes or (mistakes == 0 and status == 0):
-        return {"tool": tool, "passed": not mistakes, "planted": "found", "said": said[:40]}
-    return {"tool": tool, "passed": None, "planted": "found", "reason": how, "said": lines[-10:]}
+        report = [line for line in lines if line.startswith("=========") and line.strip("= ")]
+        found = (report or lines)[:40]
+        return {"tool": tool, "passed": not mistakes, "planted": "found", "said": found}
+    row = {"tool": tool, "passed": None, "planted": "found"}
+    return row | {"reason": ending, "said": lines[-10:]}
 
 
-def main(path, tools=TOOLS, program=SMALL, seconds=SECONDS):
-    """Every tool, into a file that grows; all of them within so many seconds."""
-    started, tool, record = perf_counter(), sanitizer(), {"tools": []}
+def main(path, tools=TOOLS, program=PROGRAM, seconds=ALL_SECONDS):
+    """Run every tool; the file is written after each. Returns the exit status.
 
-    def left():
-        return max(1.0, min(LIMIT, seconds - (perf_counter() - started)))
+    seconds  for all tools together
+    """
+    started, tool, record = perf_counter(), find_sanitizer(), {"tools": []}
+
+    def seconds_left():
+        return max(1.0, min(RUN_SECONDS, seconds - (perf_counter() - started)))
 
     if tool is None:
         print("not available: compute-sanitizer is not installed")
-        return finished(path, record, None, "compute-sanitizer is not installed")
-    status, lines = limited(program, left())  # compiled kernels are on disk after this
+        return write_result(path, record, None, "compute-sanitizer is not installed")
+    # This caches compiled kernels on disk.
+    status, lines = run_limited(program, seconds_left())
     if status != 0:
         print(*lines[-5:], sep="\n")
-        return finished(
-            path,
-            {**record, "said": lines[-20:]},
-            False,
-            f"the program alone ended with status {status}",
-        )
-    record["version"] = " ".join(limited([tool, "--version"], left())[1])
+        reason = f"the program alone ended with status {status}"
+        return write_result(path, {**record, "said": lines[-20:]}, False, reason)
+    record["version"] = " ".join(run_limited([tool, "--version"], seconds_left())[1])
     for name in tools:
-        record["tools"].append(look(tool, name, left, program))
-        print(
-            f"{name}: { {True: 'passed', False: 'FAILED', None: 'nothing can be said'}[record['tools'][-1]['passed']] }",
-            flush=True,
-        )
-        finished(path, record, None)
+        row = check(tool, name, seconds_left, program)
+        record["tools"].append(row)
+        print(f"{name}: {VERDICTS[row['passed']]}", flush=True)
+        write_result(path, record, None)
     verdicts = [row["passed"] for row in record["tools"]]
-    if False in verdicts:
-        return finished(path, record, False)
-    return finished(
-        path,
-        record,
-        True if True in verdicts else None,
-        None if True in verdicts else "no tool works here",
-    )
+    if False in verdicts or True in verdicts:
+        return write_result(path, record, False not in verdicts)
+    return write_result(path, record, None, "no tool works here")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Programs one after the other, each with a time limit of its own, into one JSON file that is written anew after each.
+"""Programs run one after the other, each with a time limit, into one JSON file.
 
-A section is a program that leaves a JSON file; whatever becomes of it (a crash, a hang, a driver that gives up) stays its own.
+A section is a program that writes a JSON file. A crash, a hang or a broken driver
+affects only its own section. The common file is rewritten after each section.
 """
 
 from collections.abc import Callable
@@ -10,27 +11,26 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import NamedTuple
 
-from refmaml.bench.gpu.part import NOT_AVAILABLE
-from refmaml.bench.gpu.process import limited
+from refmaml.bench.gpu.process import run_limited
+from refmaml.bench.gpu.result_file import NOT_AVAILABLE
 from refmaml.errors import DataError
 from refmaml.training.files import read_json, write_json
 
-PASSED, FAILED, NOT_HERE, TIMED_OUT, NOT_RUN = (
-    "passed",
-    "failed",
-    "not available",
-    "timed out",
-    "not run",
-)
-LEAST, KEPT_LINES = (
-    5,
-    60,
-)  # seconds under which a section is not begun; lines of what it said that are kept
-MOST = 1 << 24  # bytes of a section's result: some have half a megabyte
+PASSED, FAILED, TIMED_OUT = "passed", "failed", "timed out"
+UNAVAILABLE, NOT_RUN = "not available", "not run"
+MIN_SECONDS = 5  # a section with less time is not started
+MAX_LINES = 60  # lines of a section's output that are kept
+MAX_BYTES = 1 << 24  # of a section's result; some have half a megabyte
 
 
 class Section(NamedTuple):
-    """name; what it shows; (the file to leave) -> its command; seconds it may take; what the file has to be called."""
+    """A program of `make gpu`.
+
+    title    what it checks or measures
+    command  (path of the file to write) -> its command
+    limit    seconds that it may take
+    file     the name that its file must have
+    """
 
     name: str
     title: str
@@ -41,57 +41,59 @@ class Section(NamedTuple):
 
 def outcome(status):
     """The word for an exit status."""
-    return {None: TIMED_OUT, 0: PASSED, NOT_AVAILABLE: NOT_HERE}.get(status, FAILED)
+    return {None: TIMED_OUT, 0: PASSED, NOT_AVAILABLE: UNAVAILABLE}.get(status, FAILED)
 
 
-def run_section(section, limit, environment, tell):
-    """{"status", "seconds", "limit", "when", "said", "found"}: found is its file, if it left one, whole or in part."""
+def run_section(section, limit, environment, log):
+    """Run a section; returns its entry in the common file.
+
+    "found" is the content of the section's file, complete or not, or None; "said" its
+    last lines of output.
+    """
     started, when = perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     with TemporaryDirectory() as folder:
         path = Path(folder) / section.file
-        status, lines = limited(section.command(path), limit, environment, tell)
+        status, lines = run_limited(section.command(path), limit, environment, log)
         try:
-            found = read_json(path, "a section's result", MOST)
+            result = read_json(path, "a section's result", MAX_BYTES)
         except DataError:
-            found = None
-    reached = outcome(status)
-    if reached in (PASSED, NOT_HERE) and found is None:
-        reached, lines = FAILED, [*lines, "it left no result"]
+            result = None
+    word = outcome(status)
+    if word in (PASSED, UNAVAILABLE) and result is None:
+        word, lines = FAILED, [*lines, "it left no result"]
     return {
-        "status": reached,
+        "status": word,
         "title": section.title,
         "exit_status": status,
         "seconds": round(perf_counter() - started, 1),
         "limit": round(limit, 1),
         "when": when,
-        "said": lines[-KEPT_LINES:],
-        "found": found,
+        "said": lines[-MAX_LINES:],
+        "found": result,
     }
 
 
-def run_sections(sections, path, record, stamp, seconds=None, environment=None, tell=print):
-    """Run them into record["sections"], the file written after each; returns their outcomes {name: status}.
+def run_sections(sections, path, record, stamp, seconds=None, environment=None, log=print):
+    """Run sections into record["sections"]; returns {name: outcome}.
 
-    stamp: added to each section's entry
-    seconds: for all together, None for as long as they take; a section for which nothing is left is "not run".
+    path     the file, rewritten after each section
+    stamp    added to each section's entry
+    seconds  for all together, None: no limit. A section without time left is "not run";
+             the result of an earlier call stays
     """
     started, outcomes = perf_counter(), {}
     for section in sections:
-        left = (
-            section.limit
-            if seconds is None
-            else min(section.limit, seconds - (perf_counter() - started))
-        )
-        if left < LEAST:
-            outcomes[section.name] = NOT_RUN
-            record["sections"].setdefault(section.name, {"status": NOT_RUN, "title": section.title})
-            tell(f"---- {section.name}: no time is left for it")
+        name, left = section.name, section.limit
+        if seconds is not None:
+            left = min(left, seconds - (perf_counter() - started))
+        if left < MIN_SECONDS:
+            outcomes[name] = NOT_RUN
+            record["sections"].setdefault(name, {"status": NOT_RUN, "title": section.title})
+            log(f"---- {name}: no time is left for it")
         else:
-            tell(f"---- {section.name}: {section.title} (at most {left:.0f} s)")
-            record["sections"][section.name] = run_section(section, left, environment, tell) | stamp
-            outcomes[section.name] = record["sections"][section.name]["status"]
-            tell(
-                f"---- {section.name}: {outcomes[section.name]} after {record['sections'][section.name]['seconds']:.0f} s"
-            )
+            log(f"---- {name}: {section.title} (at most {left:.0f} s)")
+            entry = run_section(section, left, environment, log) | stamp
+            record["sections"][name], outcomes[name] = entry, entry["status"]
+            log(f"---- {name}: {entry['status']} after {entry['seconds']:.0f} s")
         write_json(path, record)
     return outcomes

@@ -1,1 +1,1 @@
-"""The Omniglot table: what was published, how each row was run, and one harness that runs them all again."""
+"""The Omniglot table: published results, their protocols, and the code that runs them again."""

@@ -1,4 +1,4 @@
-"""A cell of the table: a folder with its configuration, its run as far as it has come, and what it was judged to be worth."""
+"""A cell of the table: a folder with its configuration, its run, and its evaluation."""
 
 import os
 import time
@@ -9,16 +9,24 @@ from typing import NamedTuple
 
 from refmaml.cli import options, problem, report, train
 from refmaml.cli.omniglot import protocols
-from refmaml.cli.run_folder import CHECKPOINT, CONFIG, CURVE, PICTURE, RESULT, RunFolder, claimed
+from refmaml.cli.run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    CURVE,
+    PICTURE,
+    RESULT,
+    RunFolder,
+    lock_folder,
+)
 from refmaml.errors import DataError, expect
-from refmaml.training import Row, Rows, checkpoint, curve, files
+from refmaml.training import Row, Rows, checkpoint, curve, files, plot
 from refmaml.training.trainer import finished
 
-# What a run may have been started with otherwise: it changes no bit of it, or what rounding changes.
+# Options that may differ from the protocol: they change a run by rounding at most.
 FREE = ("chunk", "kernels")
-# How query examples are seen, {name: transductive}.
+# How batch-norm sees query examples, {name: transductive}.
 WAYS = {"transductive": True, "one at a time": False}
-MOST_UNFINISHED = 600
+MAX_TASKS_UNFINISHED = 600  # held-out tasks for a run that is not finished
 WRITTEN, NAMES = (
     "a cell's result",
     {
@@ -36,11 +44,14 @@ WRITTEN, NAMES = (
         "machine",
     },
 )
-THINNED = 500  # rows of a curve that is kept beside the table
+MAX_ROWS = 500  # of a curve that is stored beside the table
 
 
 class Cell(NamedTuple):
-    """One method on one kind of task under one protocol; its run lives in out/PROTOCOL/COLUMN/ROW."""
+    """One method on one kind of task under one protocol.
+
+    Its run is in the folder out/PROTOCOL/COLUMN/ROW.
+    """
 
     protocol: str
     row: str
@@ -59,8 +70,11 @@ class Cell(NamedTuple):
     def configuration(self):
         return protocols.configuration(self.protocol, self.row, self.column)
 
-    def so_far(self):
-        """The Progress of its checkpoint, or None where there is none yet. Raises DataError, ArgumentError for another configuration."""
+    def progress(self):
+        """The Progress of its checkpoint; None without one.
+
+        Raises DataError; ArgumentError for a checkpoint of another configuration.
+        """
         path = self.folder / CHECKPOINT
         if not os.path.exists(path):
             return None
@@ -75,68 +89,76 @@ class Cell(NamedTuple):
         return now
 
     def result(self):
-        """What `judge` wrote, or None. Raises DataError."""
+        """The result that `evaluate_cell` wrote, or None. Raises DataError."""
         path = self.folder / RESULT
         return read_result(path) if os.path.exists(path) else None
 
 
 def read_result(path):
-    """What `judge` wrote. Raises DataError for anything else, such as the result of `refmaml train --resume` in a cell's folder."""
+    """The result that `evaluate_cell` wrote.
+
+    Raises DataError for any other file, such as the result of `refmaml train --resume` in a
+    cell's folder.
+    """
     result = files.read_json(path, WRITTEN)
     if not isinstance(result, dict) or not set(result) >= NAMES:
         raise DataError(
-            f"{path}: expected {WRITTEN}, got another (remove it, and the cell is judged again)"
+            f"{path}: expected {WRITTEN}, got another (remove it to evaluate the cell again)"
         )
     return result
 
 
 def differing(saved, cell):
-    """The knobs whose values in a saved configuration are not the cell's of today."""
+    """The options whose values in a saved configuration differ from the cell's."""
     saved, wanted = options.reread(saved), cell.configuration
     return [name for name in wanted if name not in FREE and saved[name] != wanted[name]]
 
 
-def done(config, now):
-    """Whether a run has come to its protocol's end."""
+def is_finished(config, now):
+    """Whether a run has reached its protocol's end."""
     return finished(now, config["steps"], config["minutes"])
 
 
-def go_on(cell, minutes, where, again, quiet=False):
-    """Train the cell for at most so many minutes more, from where it is; returns the Progress. `again` is the command that goes on."""
+def resume(cell, minutes, place, command, quiet=False):
+    """Train the cell for at most `minutes` more, from its checkpoint; returns the Progress.
+
+    place    data_root and download
+    command  the command that resumes the work, printed when a signal stops it
+    """
     config = cell.configuration
     method, net = problem.make_method(config), problem.make_net(config)
-    recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", **where))
+    recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", **place))
     with ExitStack() as stack:
-        folder = claimed(files.make_folder(cell.folder), stack)
-        before, start = cell.so_far(), recipe.start(net.init(config["seed"], config["dtype"]))
+        path = lock_folder(files.make_folder(cell.folder), stack)
+        before, start = cell.progress(), recipe.start(net.init(config["seed"], config["dtype"]))
         now = before or start
-        problem.check_fits(now, start, str(cell.folder / CHECKPOINT))
-        kept = RunFolder(folder, config, before and before.step)
-        kept.save(now)
+        problem.check_vectors(now, start, str(cell.folder / CHECKPOINT))
+        folder = RunFolder(path, config, before and before.step)
+        folder.save(now)
         limit = min(config["minutes"] or inf, now.seconds / 60 + minutes)
-        train.trained(
-            kept,
+        train.train_then(
+            folder,
             recipe,
             now,
             lambda meta: None,
-            again,
+            command,
             minutes=None if limit == inf else limit,
             quiet=quiet,
             title=cell.title,
         )
-        return kept.seen
+        return folder.latest
 
 
-def judge(cell, now, where):
-    """Accuracy on held-out characters, query examples seen together and one at a time; written beside the run, and returned.
+def evaluate_cell(cell, now, place):
+    """Accuracy on held-out characters, for each of WAYS; written beside the run, and returned.
 
-    An unfinished run is judged on MOST_UNFINISHED tasks at most; what was judged so at this very step already is not judged again.
+    An unfinished run is evaluated on at most MAX_TASKS_UNFINISHED tasks. A result that was
+    computed at this step with this configuration is not computed again.
     """
     config, known = cell.configuration, cell.result()
-    end = done(config, now)
-    config |= {
-        "eval_tasks": config["eval_tasks"] if end else min(config["eval_tasks"], MOST_UNFINISHED)
-    }
+    end = is_finished(config, now)
+    if not end:
+        config |= {"eval_tasks": min(config["eval_tasks"], MAX_TASKS_UNFINISHED)}
     if (
         known
         and known["steps"] == now.step
@@ -144,14 +166,10 @@ def judge(cell, now, where):
         and not differing(known["configuration"], cell)
     ):
         return known
-    started, method, net = (
-        time.perf_counter(),
-        problem.make_method(config),
-        problem.make_net(config),
-    )
-    judged = problem.make_judges(config, net, method, len(now.meta), WAYS.values(), **where)(
-        now.meta
-    )
+    started = time.perf_counter()
+    method, net = problem.make_method(config), problem.make_net(config)
+    evaluator = problem.make_evaluators(config, net, method, len(now.meta), WAYS.values(), **place)
+    evaluations = evaluator(now.meta)
     result = {
         "protocol": cell.protocol,
         "row": cell.row,
@@ -163,18 +181,21 @@ def judge(cell, now, where):
         "judged_in": round(time.perf_counter() - started, 1),
         "evaluations": {
             way: {"accuracy": e.mean, "interval": e.interval}
-            for way, e in zip(WAYS, judged, strict=True)
+            for way, e in zip(WAYS, evaluations, strict=True)
         },
         "configuration": cell.configuration,
         **report.circumstances(),
     }
     files.write_json(cell.folder / RESULT, result)
-    curve.write_png(cell.folder / PICTURE, now.rows, cell.title)
+    plot.write_png(cell.folder / PICTURE, now.rows, cell.title)
     return result
 
 
 def publish(cell, now, result, table):
-    """The cell's configuration, its result and a thinned curve, in the folder of the table, unless that is where the runs are."""
+    """Write configuration, result and a thinned curve into the table's folder.
+
+    Does nothing where the runs themselves are in that folder.
+    """
     if table.resolve() == cell.out.resolve():
         return
     folder = files.make_folder(cell._replace(out=table).folder)
@@ -184,8 +205,8 @@ def publish(cell, now, result, table):
 
 
 def thinned(rows):
-    """At most THINNED rows: means over as many steps as that takes, at the last step and second of them."""
-    width = max(1, -(-len(rows) // THINNED))
+    """At most MAX_ROWS rows: means over equally many steps, with the last step and time of each."""
+    width = max(1, -(-len(rows) // MAX_ROWS))
     parts = [rows[start : start + width] for start in range(0, len(rows), width)]
     means = [
         Row(*part.table.mean(axis=0))._replace(step=part[-1].step, seconds=part[-1].seconds)

@@ -1,14 +1,17 @@
-"""The Omniglot table as a picture: a panel for each protocol and kind of task, a point for each method, the published one beside it."""
+"""The Omniglot table as a picture.
+
+A panel for each protocol and kind of task; measured and published accuracies side by side.
+"""
 
 from refmaml.cli.omniglot.protocols import COLUMNS, PROTOCOLS, PUBLISHED, ROWS
-from refmaml.training.curve import INK, can_draw, save_figure, tidy
+from refmaml.training.plot import INK, apply_style, can_draw, save_figure
 
 MEASURED, ALONE, PUBLISHED_AS = "#c8553d", "#5fa8d3", "#8d99a6"
 SHIFT = 0.2  # of the points of one method, up and down
 
 
 def write_picture(path, results):
-    """results: those of cells.judge. Raises DataError where `path` cannot be written."""
+    """Draw results of cells.evaluate_cell. Raises DataError where `path` cannot be written."""
     if not can_draw(path):
         return
     from matplotlib.figure import Figure
@@ -36,7 +39,7 @@ def write_picture(path, results):
 
 
 def panel(axes, protocol, column, known):
-    """Accuracy in per cent, with 95 % intervals; a run that is not finished is hollow."""
+    """Accuracy in per cent, with 95 % intervals; an unfinished run has a hollow marker."""
     rows = [(place, row, known.get((protocol, column, row))) for place, row in enumerate(ROWS)]
     ways = {
         "transductive": (MEASURED, -SHIFT, "query examples together"),
@@ -69,7 +72,7 @@ def panel(axes, protocol, column, known):
         markersize=4,
         label="published",
     )
-    tidy(axes, "accuracy on held-out characters, %", "")
+    apply_style(axes, "accuracy on held-out characters, %", "")
     axes.set_title(f"{COLUMNS[column]}, {PROTOCOLS[protocol]}", fontsize=10, color=INK)
     axes.set_yticks(range(len(ROWS)), list(ROWS.values()))
     axes.invert_yaxis()

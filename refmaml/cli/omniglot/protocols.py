@@ -1,18 +1,25 @@
-"""Every cell of the Omniglot table as a configuration: plain data, and where it comes from.
+"""Every cell of the Omniglot table as a configuration: plain data, with sources.
 
-"as-published" gives each method its own code's knobs, hidden ones too; "equal" gives all methods one net, one split, one query size and
-the same time. Later tables win: COMMON, the protocol's own, its row, its column, its cell.
+"as-published" gives each method the settings of its own code, undocumented ones too; "equal"
+gives all methods one net, one split, one query size and the same time. Later tables override
+earlier ones: COMMON, the protocol's own, its row, its column, its cell.
 
-Where a published protocol cannot be had to the letter, here is what differs:
-- The characters of a split depended on the order of its authors' disk: the sizes are theirs, the characters ours.
-- MAML's and iMAML's code trains on 200 000 tasks drawn beforehand, here every task is new. Turns are by quarters, drawn per class and task.
-- Reptile's code hands its inner Adam's second moment from task to task; here the tasks of a meta-step share what came before
-  (methods/reptile.py). Its pictures are black on white, not inverted.
-- iMAML's rows follow its paper. The code that was released has no proximal term in the inner loop, solves (2 I + H / (lambda + 10)) u = g,
-  which is half of first-order MAML to four digits, splits anew for the evaluation, so that three of four test characters were trained
-  on, and leaves out the Hessian-free row. Its Newton steps are not stated: three here.
-Sources: finn/maml main.py, maml.py, data_generator.py; openai/supervised-reptile README, reptile.py; aravindr93/imaml_dev examples/README,
-learner_model.py; Rajeswaran et al. 2019, table 2 and appendix; Nichol et al. 2018, tables 2 and 3.
+Differences from the published protocols:
+- A split depended on the order of files on its authors' disk: the sizes are theirs, the
+  characters are not.
+- The code of MAML and iMAML trains on 200 000 tasks drawn in advance; here every task is
+  new. Rotations are quarter turns, drawn per class and task.
+- Reptile's code passes the second moment of its inner Adam from task to task; here all tasks
+  of a meta-step start from the same moment (methods/reptile.py). Its images are black on
+  white, not inverted.
+- The rows of iMAML follow its paper. Its released code has no proximal term in the inner
+  loop; it solves (2 I + H / (lambda + 10)) u = g, which is half of first-order MAML to four
+  digits; it draws another split for the evaluation, so that three of four test characters
+  were trained on; and it lacks the Hessian-free row. The paper does not state the number of
+  Newton steps: three here.
+Sources: finn/maml main.py, maml.py, data_generator.py; openai/supervised-reptile README,
+reptile.py; aravindr93/imaml_dev examples/README, learner_model.py; Rajeswaran et al. 2019,
+table 2 and appendix; Nichol et al. 2018, tables 2 and 3.
 """
 
 from typing import NamedTuple
@@ -39,7 +46,10 @@ PROTOCOLS = {
 
 
 class Published(NamedTuple):
-    """Accuracy and the half-width of its 95 % interval, both in per cent, as in table 2 of Rajeswaran et al. 2019."""
+    """Accuracy and the half-width of its 95 % interval, in per cent.
+
+    From table 2 of Rajeswaran et al. 2019.
+    """
 
     accuracy: float
     interval: float
@@ -78,7 +88,7 @@ PUBLISHED = {
     },
 }
 
-# All, whatever the protocol: pictures as Pillow makes them of one-bit drawings, whichever filter it is asked for.
+# For all protocols. Of one-bit drawings Pillow makes the same images with every filter.
 COMMON = {
     "data": "omniglot",
     "resample": "nearest",
@@ -107,8 +117,10 @@ SHAPES = {
     "20w5s": {"n_way": 20, "k_shot": 5, "k_query": 5},
 }
 
-# --metatrain_iterations=60000 --meta_batch_size=32 --update_batch_size=1 --update_lr=0.4 --num_updates=1; first-order: --stop_grad=True.
-# The inner step is alpha on the *sum* of cross-entropies over K. Batch-norm has no scale, and its shift does not adapt.
+# --metatrain_iterations=60000 --meta_batch_size=32 --update_batch_size=1 --update_lr=0.4
+# --num_updates=1; first-order: --stop_grad=True.
+# The inner step is alpha on the *sum* of cross-entropies over K. Batch-norm has no scale, and
+# its shift does not adapt.
 FINN = {
     "invert": True,
     "split_seed": 1,
@@ -129,8 +141,9 @@ FINN = {
 # --meta_batch_size=16 --num_classes=20 --update_lr=0.1 --num_updates=5
 FINN_20_WAY = {"tasks": 16, "inner_lr": 0.1, "inner_steps": 5, "eval_steps": 5}
 
-# --inner-batch 10 --inner-iters 5 --meta-step 1 --meta-batch 5 --meta-iters 100000 --eval-batch 5 --eval-iters 50 --learning-rate 0.001
-# --meta-step-final 0 --train-shots 10; a character turned is another one in training, and nothing is turned in testing.
+# --inner-batch 10 --inner-iters 5 --meta-step 1 --meta-batch 5 --meta-iters 100000
+# --eval-batch 5 --eval-iters 50 --learning-rate 0.001 --meta-step-final 0 --train-shots 10;
+# in training, a rotated character is another class; in testing, nothing is rotated.
 NICHOL = {
     "method": "reptile",
     "invert": False,
@@ -171,7 +184,8 @@ NICHOL_20_WAY = {
     "eval_batch": 10,
 }
 
-# --inner_lr 1e-1 --outer_lr 1e-3 --n_steps 16 --task_mb_size 32 --lam 2.0 --cg_steps 5; meta_steps "(at least) 20000"; 25 steps for 20-way
+# --inner_lr 1e-1 --outer_lr 1e-3 --n_steps 16 --task_mb_size 32 --lam 2.0 --cg_steps 5;
+# meta_steps "(at least) 20000"; 25 steps for 20-way
 RAJESWARAN = {
     "method": "imaml",
     "invert": False,
@@ -196,7 +210,7 @@ RAJESWARAN = {
 }
 HESSIAN_FREE = {"inner_solver": "newton_cg", "inner_steps": 3}
 
-# One net for all, and nothing of it frozen; 20 minutes of meta-steps.
+# One net for all methods, nothing frozen; 20 minutes of meta-steps.
 EQUAL = {
     "invert": True,
     "split_seed": 1,
@@ -218,7 +232,7 @@ ONE_STEP = {"inner_lr": 0.5, "inner_steps": 1, "eval_steps": 3}
 OWN = {
     "maml": {"method": "maml", **ONE_STEP},
     "fomaml": {"method": "fomaml", **ONE_STEP},
-    # What 20 minutes hold on two cores that others slow down, so that its step size comes down to 0 within them.
+    # As many steps as 20 minutes allow on two shared cores: its step size reaches 0 in time.
     "reptile": {
         name: NICHOL[name]
         for name in (
@@ -239,13 +253,14 @@ OWN = {
         )
     }
     | {"steps": 14000},
-    # A third of its published step size, with which the inner loop comes to diverge on this net (benchmarks/omniglot/README.md).
+    # A third of its published step size, with which the inner loop would diverge on this net
+    # (benchmarks/omniglot/README.md).
     "imaml": {name: RAJESWARAN[name] for name in (*IMPLICIT, "inner_solver", "inner_steps")}
     | {"inner_lr": 0.03},
     "imaml-hf": {name: RAJESWARAN[name] for name in IMPLICIT} | HESSIAN_FREE,
 }
 
-# {protocol: {row: what it has of its own}}, and what it does otherwise in 20-way columns.
+# {protocol: {row: its own options}}; IN_20_WAY has those that differ in 20-way columns.
 TABLES = {
     "as-published": {
         "maml": FINN | {"method": "maml"},
@@ -276,7 +291,7 @@ IN_20_WAY = {
 
 
 def configuration(protocol, row, column):
-    """All options of a cell, as `refmaml train --config` takes them."""
+    """All options of a cell, as `refmaml train --config` reads them."""
     wide = IN_20_WAY[protocol][row] if SHAPES[column]["n_way"] == 20 else {}
     given = COMMON | SHAPES[column] | TABLES[protocol][row] | wide
-    return options.settle(given) | given  # also what is an empty list on purpose
+    return options.settle(given) | given  # `given` again: it may have empty lists on purpose

@@ -1,4 +1,4 @@
-"""The Omniglot table as markdown: measured, published, and what stands behind each number."""
+"""The Omniglot table as markdown: measured and published results, runs, configurations."""
 
 from refmaml.cli import options
 from refmaml.cli.omniglot import protocols
@@ -6,22 +6,23 @@ from refmaml.cli.omniglot.protocols import COLUMNS, PROTOCOLS, PUBLISHED, ROWS
 
 
 def markdown(results):
-    """The tables of all protocols that have a result; results: those of cells.judge, in any order."""
+    """The tables of all protocols that have a result.
+
+    results  those of cells.evaluate_cell, in any order
+    """
+    if not results:
+        return "Nothing was run yet.\n"
     known = {(r["protocol"], r["row"], r["column"]): r for r in results}
     parts = [
         section(protocol, known)
         for protocol in PROTOCOLS
         if any(key[0] == protocol for key in known)
     ]
-    return (
-        "\n\n".join([*parts, runs(results), knobs({key[0] for key in known})]) + "\n"
-        if results
-        else "Nothing was run yet.\n"
-    )
+    return "\n\n".join([*parts, runs(results), knobs({key[0] for key in known})]) + "\n"
 
 
 def section(protocol, known):
-    """One protocol: a row for each method, a column for each kind of task, and the published figures below the measured ones."""
+    """One protocol: a row for each method, the published results below it."""
     columns = [c for c in COLUMNS if any(key[0] == protocol and key[2] == c for key in known)]
     lines = [
         f"### {PROTOCOLS[protocol].capitalize()}",
@@ -46,7 +47,7 @@ def section(protocol, known):
 
 
 def entry(result):
-    """ "98.21 ± 0.44 (96.9 one at a time)", with how far the run has come where it is not finished."""
+    """ "98.21 ± 0.44 (96.9 one at a time)"; with its progress if the run is unfinished."""
     if result is None:
         return "not run yet"
     together, alone = (result["evaluations"][way] for way in ("transductive", "one at a time"))
@@ -67,11 +68,12 @@ def progress(result):
 
 
 def runs(results):
-    """What stands behind the figures: steps, seed, time, tasks."""
+    """A table of the runs: steps, seed, time, tasks."""
     lines = [
         "### The runs",
         "",
-        "| protocol | tasks | method | meta-steps | seed | training | held-out tasks | judged in | cores |",
+        "| protocol | tasks | method | meta-steps | seed | training | held-out tasks "
+        "| judged in | cores |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     order = {
@@ -80,20 +82,22 @@ def runs(results):
     }
     for r in sorted(results, key=lambda r: order[r["protocol"], r["column"], r["row"]]):
         lines.append(
-            f"| {r['protocol']} | {COLUMNS[r['column']]} | {ROWS[r['row']]} | {r['steps']:,} | {r['configuration']['seed']} | "
-            f"{r['seconds'] / 60:.0f} min | {r['tasks']:,} | {r['judged_in'] / 60:.1f} min | {r['machine']['cores']} |"
+            f"| {r['protocol']} | {COLUMNS[r['column']]} | {ROWS[r['row']]} | {r['steps']:,} "
+            f"| {r['configuration']['seed']} | {r['seconds'] / 60:.0f} min | {r['tasks']:,} "
+            f"| {r['judged_in'] / 60:.1f} min | {r['machine']['cores']} |"
         )
     return "\n".join(lines)
 
 
 def knobs(chosen, column="5w1s"):
-    """What the rows of the chosen protocols were run with, knob by knob; what is the same for all stands in one line below."""
+    """The options of each row, for the chosen protocols.
+
+    Options that are the same for all rows stand in one line below.
+    """
     lines = ["### The knobs"]
     for protocol in (p for p in PROTOCOLS if p in chosen):
         cells = [protocols.configuration(protocol, row, column) for row in ROWS]
-        meant = [
-            name for name in cells[0] if all(options.means_something(name, cell) for cell in cells)
-        ]
+        meant = [name for name in cells[0] if all(options.has_effect(name, cell) for cell in cells)]
         differ = [name for name in meant if any(cell[name] != cells[0][name] for cell in cells)]
         lines += [
             "",
@@ -121,7 +125,7 @@ def knobs(chosen, column="5w1s"):
 
 
 def value(setting):
-    """A setting as a word."""
+    """A setting as text."""
     if isinstance(setting, list):
         return ", ".join(map(str, setting)) or "none"
     if setting is None or isinstance(setting, bool):

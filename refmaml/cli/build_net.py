@@ -1,0 +1,91 @@
+"""From a configuration to its network."""
+
+from dataclasses import replace
+
+from refmaml import models
+from refmaml.cli.kernels import kernel_set
+from refmaml.cli.options import flag
+from refmaml.cli.presets import IMAGES
+from refmaml.errors import ArgumentError, expect
+from refmaml.execution import Sequential
+from refmaml.layers import MSE, Context, CrossEntropy, FiLM, Flatten
+from refmaml.methods.table import BY_NAME
+
+CONV4_OPTIONS = ("downsample", "padding", "head", "bn_gamma", "bn_eps", "weight_gain")
+
+
+def make_net(config, threads=None):
+    """The network on its kernels, with its loss.
+
+    threads  of the cpu kernels; None: as many as Numba is set to
+    Raises ArgumentError for options that do not fit together.
+    """
+    net = net_structure(config, kernel_set(config["kernels"], threads))
+    check_patterns(net, config)
+    return net
+
+
+def net_structure(config, kernels):
+    """The network on the given kernels. No array is allocated, whatever the sizes."""
+    images, chosen = config["data"] in IMAGES, config["net"]
+    loss = CrossEntropy(config["loss_scale"]) if images else MSE(config["loss_scale"])
+    if chosen == "conv4":
+        expect(images, "--net", "mlp or two_layer_linear", f"conv4 with --data {config['data']}")
+        settings = {name: config[name] for name in CONV4_OPTIONS}
+        net = models.conv4(
+            config["n_way"], config["channels"], loss=loss, kernels=kernels, **settings
+        )
+    elif chosen == "mlp":
+        net = make_mlp(config, images, loss, kernels)
+    else:
+        expect(
+            config["data"] == "linear",
+            "--net",
+            "another one",
+            f"two_layer_linear with --data {config['data']}",
+        )
+        loss = MSE(config["loss_scale"], 0.5)
+        net = models.two_layer_linear(config["dim"], config["rank"], loss, kernels)
+    return with_context(net, config) if BY_NAME[config["method"]].context else net
+
+
+def make_mlp(config, images, loss, kernels):
+    """A multi-layer perceptron with the inputs and outputs of the data."""
+    if images:
+        before, inputs, outputs = [Flatten()], 28 * 28, config["n_way"]
+    else:
+        before, inputs, outputs = [], {"sinusoid": 1, "linear": config["dim"]}[config["data"]], 1
+    net = models.mlp((inputs, *config["hidden"], outputs), loss=loss, kernels=kernels)
+    return Sequential([*before, *net.layers], loss, (1, 28, 28) if images else (inputs,), kernels)
+
+
+def with_context(net, config):
+    """The net with CAVIA's context.
+
+    In conv4 the context scales the channels of the third block; an mlp has it as further
+    inputs.
+    """
+    layers, size = list(net.layers), config["context"]
+    if config["net"] == "conv4":
+        norms = [i for i, layer in enumerate(layers) if type(layer).__name__ == "BatchNorm2d"]
+        layers.insert(norms[2] + 1, FiLM(config["channels"], size))
+        return Sequential(layers, net.loss_function, net.input_shape, net.kernels)
+    expect(
+        config["net"] == "mlp",
+        "--net",
+        f"conv4 or mlp with --method {config['method']}",
+        config["net"],
+    )
+    first = next(i for i, layer in enumerate(layers) if type(layer).__name__ == "Linear")
+    wider = replace(layers[first], in_features=layers[first].in_features + size)
+    layers[first : first + 1] = [Context(size), wider]
+    return Sequential(layers, net.loss_function, net.input_shape, net.kernels)
+
+
+def check_patterns(net, config):
+    """Raise ArgumentError for a pattern that selects no parameter of the net."""
+    for name in ("adapts", "frozen"):
+        try:
+            net.mask(config[name] or ())
+        except ArgumentError as error:
+            raise ArgumentError(f"{flag(name)}: {str(error).removeprefix('patterns: ')}") from None

@@ -1,0 +1,94 @@
+"""Kinds of option values: how each is read from text or JSON, and what it must be."""
+
+from math import isfinite
+from typing import Any, NamedTuple
+
+
+class Kind(NamedTuple):
+    """How a value is read, from the command line's text or a checkpoint's JSON.
+
+    read      value -> value; raises ValueError or TypeError for a wrong one, OverflowError
+              for a number that is too large
+    expected  what the value must be, for error messages
+    nargs     as argparse's; 0 marks a switch --name / --no-name
+    """
+
+    read: Any
+    expected: str
+    nargs: Any = None
+
+
+def accept(condition, value):
+    """The value; ValueError unless `condition` holds."""
+    if not condition:
+        raise ValueError(value)
+    return value
+
+
+def count(least, most=2**31 - 1):
+    """An integer from `least` to `most`."""
+
+    def read(value):
+        number = int(value) if isinstance(value, str) else value
+        accept(type(number) is int and number >= least, number)
+        if number > most:
+            raise OverflowError(number)
+        return number
+
+    return Kind(read, f"an integer >= {least}")
+
+
+def positive():
+    """A finite number > 0."""
+
+    def read(value):
+        number = float(value) if isinstance(value, str) else value
+        return accept(
+            type(number) in (int, float) and isfinite(number) and number > 0, float(number)
+        )
+
+    return Kind(read, "a finite number > 0")
+
+
+def choice(values):
+    """One of some texts."""
+
+    def read(value):
+        return accept(isinstance(value, str) and value in values, value)
+
+    return Kind(read, f"one of {', '.join(values)}")
+
+
+def text():
+    """A text that is not empty."""
+    return Kind(lambda value: accept(isinstance(value, str) and value, value), "some text")
+
+
+def png_path():
+    """The path of a PNG; None where the option has no value."""
+    return Kind(
+        lambda value: value if value is None else accept(value.endswith(".png") and value, value),
+        "a path that ends in .png",
+        "?",
+    )
+
+
+def several(kind, expected):
+    """A list of values of a kind."""
+
+    def read(values):
+        return [kind.read(value) for value in accept(isinstance(values, list), values)]
+
+    return Kind(read, expected, "*")
+
+
+def switch():
+    """True or False, given as --name or --no-name."""
+    return Kind(lambda value: accept(type(value) is bool, value), "true or false", 0)
+
+
+def from_table(kind):
+    """The Kind of an option of the methods' table: its `kind` there."""
+    if isinstance(kind, tuple):
+        return choice(kind)
+    return {"integer >= 1": count(1), "number > 0": positive()}[kind]

@@ -1,0 +1,188 @@
+"""All options of train, evaluate and the other commands: kinds, help texts, and dependencies.
+
+Options that belong to one method come from the methods' table.
+"""
+
+from refmaml.cli import presets
+from refmaml.cli.kernels import NAMES
+from refmaml.cli.option_kinds import (
+    choice,
+    count,
+    from_table,
+    png_path,
+    positive,
+    several,
+    switch,
+    text,
+)
+from refmaml.methods.table import TABLE
+
+# The most inner steps. A file with a larger number is refused before anything is allocated
+# for each step.
+MAX_STEPS = 10**6
+
+OMNIGLOT_ONLY = (
+    "data_root",
+    "download",
+    "resample",
+    "invert",
+    "split_by",
+    "split_seed",
+    "train_classes",
+    "validation_classes",
+)
+CONV4_ONLY = ("channels", "downsample", "padding", "head", "bn_gamma", "bn_eps", "weight_gain")
+IMAGES_ONLY = ("n_way", "support_order", "rotations", "eval_rotations", "split")
+
+# Options that need a value of another: {option: (the other option, its values)}.
+REQUIRES = {
+    **{name: ("data", presets.IMAGES) for name in IMAGES_ONLY},
+    **{name: ("data", ("omniglot",)) for name in OMNIGLOT_ONLY},
+    **{name: ("data", ("linear",)) for name in ("dim", "rank")},
+    **{name: ("net", ("conv4",)) for name in CONV4_ONLY},
+    "threads": ("kernels", ("auto", "cpu")),
+    "hidden": ("net", ("mlp",)),
+    **{
+        name: ("method", (entry.name,))
+        for entry in TABLE
+        for name, option in entry.options.items()
+        if option.field is None
+    },
+}
+METHOD_OPTIONS = {
+    name: (from_table(option.kind), option.help)
+    for entry in TABLE
+    for name, option in entry.options.items()
+}
+
+# What a checkpoint stores, in groups as --help shows them: {group: {option: (kind, help)}}.
+SAVED = {
+    "tasks": {
+        "data": (choice(tuple(presets.BY_DATA)), "the source of tasks"),
+        "n_way": (count(2), "classes in a task"),
+        "k_shot": (count(1), "support examples per class"),
+        "k_query": (count(1), "query examples per class"),
+        "train_shots": (count(1), "support examples per class in training (default: --k-shot)"),
+        "support_order": (
+            choice(("by_class", "shuffled")),
+            "the order of support examples, for mini-batches (Reptile: shuffled)",
+        ),
+        "rotations": (choice(("none", "per_task", "as_classes")), "quarter turns of the images"),
+        "eval_rotations": (
+            choice(("none", "per_task", "as_classes")),
+            "those of held-out tasks (default: --rotations)",
+        ),
+        "resample": (choice(("lanczos", "nearest")), "Omniglot: how 105 pixels become 28"),
+        "invert": (switch(), "Omniglot: ink is 1 on 0"),
+        "split_by": (
+            choice(("characters", "alphabets")),
+            "Omniglot: the unit of the split into training and test",
+        ),
+        "split_seed": (count(0, 2**64 - 1), "Omniglot: the seed of the split"),
+        "train_classes": (count(1), "Omniglot: how many characters to train on"),
+        "validation_classes": (
+            count(0),
+            "Omniglot: how many to validate on; the others are held out",
+        ),
+        "dim": (count(1), "linear: the length of x"),
+        "rank": (count(1), "linear: the dimension of the tasks' common subspace"),
+    },
+    "method": {
+        "method": (choice(tuple(presets.BY_METHOD)), "the meta-learning method"),
+        "inner_lr": (positive(), "step size of the inner loop"),
+        "inner_steps": (count(1, MAX_STEPS), "steps of the inner loop"),
+        "adapts": (
+            several(text(), "names or patterns"),
+            "which parameters adapt: names, *, layer classes, head, body",
+        ),
+        "frozen": (several(text(), "names or patterns"), "which of these do not adapt"),
+        **METHOD_OPTIONS,
+    },
+    "net": {
+        "net": (choice(tuple(presets.BY_NET)), "the network"),
+        "channels": (count(1), "conv4: channels of each block"),
+        "downsample": (choice(("stride", "max_pool")), "conv4: how a block halves its images"),
+        "padding": (
+            choice(("same", "torch")),
+            'conv4, strided: TensorFlow\'s "same", or one row on each side',
+        ),
+        "head": (choice(("mean", "flatten")), "conv4: the inputs of the linear head"),
+        "bn_gamma": (switch(), "conv4: batch-norm with a scale"),
+        "bn_eps": (positive(), "conv4: batch-norm's epsilon"),
+        "weight_gain": (positive(), "conv4: a factor on the Xavier start of the weights"),
+        "hidden": (several(count(1), "integers >= 1"), "mlp: sizes of the hidden layers"),
+        "loss_scale": (
+            choice(("mean", "sum", "sum/K")),
+            "the factor of the loss's sum: 1/N, 1 or 1/K",
+        ),
+        "kernels": (choice(NAMES), "the kernel set that computes the layers"),
+        "dtype": (choice(("float32", "float64")), "precision"),
+    },
+    "training": {
+        "tasks": (count(1), "tasks in a meta-step"),
+        "steps": (
+            count(1),
+            f"meta-steps in all (default {presets.STEPS}, or no limit with --minutes)",
+        ),
+        "minutes": (positive(), "stop when meta-steps have taken this long in all"),
+        "optimizer": (choice(("adam", "sgd")), "the outer optimiser"),
+        "lr": (positive(), "its learning rate"),
+        "adam_eps": (positive(), "Adam's epsilon"),
+        "schedule": (
+            choice(("constant", "linear", "cosine")),
+            "of the learning rate; linear and cosine: to 0",
+        ),
+        "seed": (count(0, 2**64 - 1), "of the initial parameters and of all tasks"),
+        "chunk": (
+            count(1),
+            "tasks in memory at once (default: as many as fit; held-out tasks 8, on a GPU 100)",
+        ),
+    },
+    "evaluation": {
+        "eval_tasks": (count(2), "held-out tasks to measure on"),
+        "eval_steps": (count(1, MAX_STEPS), "their inner steps (default: --inner-steps)"),
+        "eval_batch": (
+            count(1),
+            "Reptile: their examples in an inner mini-batch (default: --inner-batch)",
+        ),
+        "transductive": (
+            switch(),
+            "batch-norm takes the statistics of all query examples of a task together",
+        ),
+    },
+}
+
+# Options of one call, which a checkpoint does not store.
+CALL_OPTIONS = {
+    "data_root": (text(), "Omniglot: the folder of its archives or images"),
+    "download": (switch(), "Omniglot: download missing archives"),
+    "split": (choice(("train", "validation", "test")), "which classes to draw from (default test)"),
+    "preset": (choice(tuple(presets.PRESETS)), "a published protocol; other options override it"),
+    "config": (text(), "the config.json of another run to repeat; other options override it"),
+    "out": (text(), "the folder to write to (default: a new one under runs/)"),
+    "save_every": (positive(), "seconds between checkpoints (default 60)"),
+    "plot": (png_path(), "redraw the curve every few seconds (default: curve.png in --out)"),
+    "tensorboard": (text(), "write event files for TensorBoard to this folder"),
+    "recompute": (
+        switch(),
+        "recompute inner steps instead of storing activations: same bits, less memory",
+    ),
+    "threads": (
+        count(1),
+        "of the cpu kernels (default: one for each core; under mpiexec, a rank's share of them)",
+    ),
+    "json": (text(), "also write the result to this file"),
+    "markdown": (text(), "also write the report to this file, as markdown"),
+    "junit": (text(), "also write the report to this file, as JUnit XML"),
+    "framework": (
+        choice(("numpy", "torch", "jax", "cupy")),
+        "the library of the function's arrays (default numpy)",
+    ),
+    "probes": (several(text(), "names"), "some of quadratic, two-layer, mlp, conv (default: all)"),
+    "layout": (several(text(), "NAME=AXES"), 'layouts other than torch\'s: "*.weight=HWIO" x=NHWC'),
+    "precision": (choice(("float64", "float32")), "only this one (default: float64, then float32)"),
+    "tol": (positive(), "the largest relative error of a tensor (default: what rounding allows)"),
+    "seconds": (positive(), "how long to search for the mistake's name (default 30)"),
+}
+
+KINDS = {name: entry for group in SAVED.values() for name, entry in group.items()} | CALL_OPTIONS

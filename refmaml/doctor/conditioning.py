@@ -1,0 +1,177 @@
+"""How exactly a true meta-gradient can be known: rounding, and choices near a kink.
+
+The true gradient is computed again with every input off by one rounding, and in float32.
+How far it moves is its conditioning, and from that follows what a right gradient may be
+off by.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from refmaml.doctor.method_table import DISPLACEMENT, entry
+from refmaml.errors import NonFiniteError
+from refmaml.layers import CrossEntropy
+from refmaml.oracles.kinks import net_margin
+
+TRIALS = 3  # perturbations by one rounding each that the conditioning is measured with
+KINK = 30  # distance to a kink, in roundings, below which a choice may flip
+NEARBY = 0.01  # relative change of the inputs that float32 is tried at: new roundings, the
+# same cancellations
+CANCELLED = 1000  # roundings of the whole gradient allowed where channels may cancel:
+# batch-norm divides a constant channel by sqrt(1e-5)
+
+
+def moved(case, size, scale=np.abs):
+    """(M,) how far the true gradient moves when every number a of the inputs, and every
+    probability, is off by up to `size` scale(a): the largest of TRIALS."""
+    rng, found = np.random.default_rng(0), np.zeros(len(case.meta))
+    net = perturbed_probabilities(case.net, perturbation(rng, size, scale))
+    for _ in range(TRIALS):
+        other = case.nearby(rng, size, scale)
+        rows = case.method.task_gradients(net, other.meta, other.batch, trace=False).grad
+        found = np.maximum(found, np.abs(rows.mean(axis=0) - case.truth))
+    return found
+
+
+def lost_in_float32(case):
+    """(M,) the error of the gradient in float32, where no choice flips: the largest of
+    TRIALS near by.
+
+    Some digits are lost that no error of the inputs shows: where batch-norm subtracts a
+    large mean, for example, a bias moves all values alike.
+    """
+    rng, lost = np.random.default_rng(1), np.zeros(len(case.meta))
+    for _ in range(TRIALS):
+        other = case.nearby(rng, NEARBY).rounded(np.float32)
+        with np.errstate(all="ignore"), suppress(NonFiniteError):
+            if not other.near_kink:
+                meta, batch = other.meta.astype(np.float32), other.batch.astype(np.float32)
+                single = other.method.meta_gradient(other.net, meta, batch).grad
+                lost = np.maximum(lost, np.abs(single - other.truth))
+    return lost
+
+
+def noise(case):
+    """{name: how far the true gradient moves by one rounding of float64}.
+
+    theta - phi_K (Reptile) also loses one rounding of theta.
+    """
+    eps, single = np.finfo(np.float64).eps, np.finfo(np.float32).eps
+    found = np.maximum(moved(case, eps), eps / single * lost_in_float32(case))
+    least = 0.05 * eps * np.abs(case.truth).max()
+    subtracted = np.zeros(len(case.meta))
+    if entry(case.method).kind == DISPLACEMENT:
+        subtracted = eps * np.abs(case.meta)
+    return {
+        name: max(
+            found[place].max() + subtracted[place].max(),
+            eps * np.abs(case.truth[place]).max(),
+            least,
+        )
+        for name, place in case.places.items()
+    }
+
+
+def terms(case):
+    """How many values are summed, one sum after another, on the way to one result.
+
+    Over the fan-in going forward, over examples and positions for a weight's gradient, in
+    every pass of the loop forward and backward.
+    """
+    b, (_, *rest) = case.batch, case.net.input_shape
+    positions = int(np.prod(rest)) if rest else 1
+    examples = max(b.x_support.shape[1], b.x_query.shape[1])
+    fan_in = max(int(np.prod(shape[1:])) for shape in case.net.shapes.values())
+    return 2 * (getattr(case.method, "inner_steps", 0) + 1) * max(fan_in, positions * examples)
+
+
+def allowed(case):
+    """(M,) how far each entry of a right gradient may be off by rounding alone, in the
+    case's precision.
+
+    `noise` is what one rounding of every input does. Sums of n values add sqrt(n)
+    roundings when those are independent (Higham 2002, section 2.6). The noise of a tensor
+    is the largest of its entries and of TRIALS; that is the margin for chance. On a user's
+    net a whole channel may cancel; there, in float64, where any mistake is millions of
+    roundings, CANCELLED roundings are allowed.
+    """
+    eps, out = np.finfo(case.dtype).eps, np.empty(len(case.meta))
+    whole = np.abs(case.truth).max()
+    least = CANCELLED * whole if case.own and case.dtype is np.float64 else 0
+    for name, place in case.places.items():
+        size = np.abs(case.truth[place]).max()
+        roundings = max(case.noise[name] / np.finfo(np.float64).eps, least)
+        by_rounding = np.sqrt(terms(case)) * eps * roundings
+        out[place] = by_rounding if case.tol is None or size == 0 else case.tol * size
+    return out
+
+
+def margin(case):
+    """The relative distance of the nearest kink to any pass of the inner loop or query."""
+    return min(
+        net_margin(case.net, phi, x)
+        for phi in case.outcome.trace.get("phi", [case.theta[None]])
+        for x in (case.batch.x_support, case.batch.x_query)
+    )
+
+
+def near_kink(case):
+    """Whether rounding in the case's precision may flip a choice."""
+    return case.margin < KINK * np.finfo(case.dtype).eps
+
+
+def flip(case):
+    """What flipped choices change at most, in multiples of what rounding allows; at least 1.
+
+    Inputs that are 0 are moved as well: a blank image has its kinks at 0.
+    """
+    size = 2 * KINK * np.finfo(case.dtype).eps
+    off = moved(case, size, scale=lambda a: np.abs(a).max())
+    return max(1.0, float((off / case.allowed).max()))
+
+
+def relative_allowance(case):
+    """The largest relative error that rounding allows in a tensor, among tensors that are
+    not themselves rounding; 0 where `tol` says what is allowed."""
+    if case.tol is not None:
+        return 0.0
+    whole = np.abs(case.truth).max()
+    sizes = {name: np.abs(case.truth[place]).max() for name, place in case.places.items()}
+    parts = [
+        case.allowed[case.places[name]].max() / size
+        for name, size in sizes.items()
+        if size > 1e-3 * whole
+    ]
+    return max(parts, default=0.0)
+
+
+# ---- perturbations ---------------------------------------------------------------------
+
+
+def perturbation(rng, size, scale):
+    """A function of an array a: its real numbers off by up to `size` scale(a)."""
+    return lambda a: a + size * scale(a) * rng.uniform(-1, 1, a.shape) if a.dtype.kind == "f" else a
+
+
+@dataclass(frozen=True)
+class PerturbedCrossEntropy(CrossEntropy):
+    """Cross-entropy whose probabilities are perturbed before the labels are subtracted."""
+
+    perturb: object = None
+
+    def forward(self, k, z, labels):
+        loss, saved = super().forward(k, z, labels)
+        return loss, saved._replace(p=self.perturb(saved.p))
+
+
+def perturbed_probabilities(net, perturb):
+    """The net with the probabilities of its cross-entropy perturbed.
+
+    Where a probability is 1 to many digits, p - 1 has lost digits that no error of the
+    inputs shows. The targets of a squared error are inputs themselves.
+    """
+    if not isinstance(net.loss_function, CrossEntropy):
+        return net
+    return net.with_loss(PerturbedCrossEntropy(net.loss_function.reduction, perturb))

@@ -1,0 +1,105 @@
+"""The report on a wrong gradient: the name of the mistake, or else where it is."""
+
+import numpy as np
+
+from refmaml.doctor import matching, patterns
+from refmaml.doctor.bisection import bisect
+from refmaml.doctor.case_runs import ILL_CONDITIONED
+from refmaml.doctor.report import Report
+from refmaml.doctor.update_after_each_task import explain_by_update_after_each_task
+from refmaml.doctor.verdicts import INCONCLUSIVE, WRONG
+
+MOST_TIES = 4  # that are shown
+NO_SCALE = "the mean over tasks of d(mean query loss)/d(parameters), times nothing"
+IN_FLOAT32 = "right to float32, not to float64: something inside is computed in float32"
+USE_FLOAT64 = (
+    "no .float(), no float32 constants or "
+    "step sizes; torch.set_default_dtype(torch.float64); jax_enable_x64"
+)
+
+
+def diagnose(function, runs, results, remarks, seconds_left, at_kink):
+    """The Report on a wrong gradient.
+
+    runs      [CaseRun] of the precision that is wrong; results: all [CaseResult] so far
+    at_kink   [Explanation] of what is wrong near a kink only, or []
+    """
+
+    def report(diagnosis, fix="", **more):
+        return Report(WRONG, diagnosis, fix, results=tuple(results), remarks=tuple(remarks), **more)
+
+    usable = [run for run in runs if at_kink or run.result.verdict != INCONCLUSIVE]
+    if all(right_to_float32(run) for run in usable):
+        return report(IN_FLOAT32, USE_FLOAT64)
+    explanations = at_kink or name(usable, seconds_left)
+    if explanations:
+        first, *ties = explanations
+        advice = [m.fix_for(function.lib.name) for m in first.mistakes]
+        fix = "; and ".join(text for text in advice if text) or NO_SCALE
+        return report(str(first), fix, ties=tuple(map(str, ties[:MOST_TIES])))
+    if seconds_left() < 0:
+        remarks = [*remarks, "time was up before all names had been tried (seconds=)"]
+    findings, where = place(function, runs)
+    return report(
+        f"no mistake of the dictionary; {where}",
+        findings=tuple(f.text for f in findings),
+        stages=tuple((f.stage, f.tensor) for f in findings),
+    )
+
+
+def right_to_float32(run):
+    """Whether a float64 answer is right to float32's tolerance, on a case where that shows
+    anything."""
+    single = run.case.with_(dtype=np.float32)
+    return (
+        run.case.dtype is np.float64
+        and matching.misfit_of_truth(single, run.answer.grad) <= 1
+        and single.relative_allowance <= ILL_CONDITIONED
+    )
+
+
+def name(runs, seconds_left):
+    """[Explanation]: simple names before composed ones."""
+    cases, answers = [run.case for run in runs], [run.answer for run in runs]
+    grads = [answer.grad for answer in answers]
+    return (
+        patterns.explain_no_gradient(cases, answers)
+        or explain(cases, grads, seconds_left)
+        or patterns.explain_by_pattern(cases, answers)
+        or matching.explain_by_two(cases, grads, seconds_left)
+    )
+
+
+def explain(cases, grads, seconds_left=lambda: matching.SEARCH_TIME):
+    """[Explanation] by a factor alone, by one mistake, or by an update after every task."""
+    return (
+        matching.explain_by_scale(cases, grads)
+        or matching.explain_by_one(cases, grads, seconds_left)
+        or explain_by_update_after_each_task(cases, grads, seconds_left)
+    )
+
+
+def name_at_kink(runs, seconds_left):
+    """[Explanation] where an error near a kink is a known mistake, to rounding.
+
+    A flipped choice is never that.
+    """
+    near = [
+        run
+        for run in runs
+        if run.result.verdict == INCONCLUSIVE and run.result.misfit > 1 and run.case.near_kink
+    ]
+    if not near:
+        return []
+    return explain([run.case for run in near], [run.answer.grad for run in near], seconds_left)
+
+
+def place(function, runs):
+    """([Finding], where the mistake is, in words), found on the cheapest wrong case."""
+    wrong = [run for run in runs if run.result.verdict == WRONG]
+    cheapest = min(wrong, key=lambda run: matching.cost(run.case))
+    findings = bisect(function, cheapest.case, cheapest.answer)
+    if findings:
+        return findings, findings[0].text
+    result = cheapest.result
+    return [], f"first seen on the {result.case} case, in {result.worst.name}"

@@ -1,0 +1,62 @@
+"""Batch-norm, max-pooling and softmax: a kernel of wrong_kernels.py in place of a right one."""
+
+from refmaml.doctor.mistakes.mistake import HESSIAN, Mistake, fix
+
+STATISTICS = fix(
+    "normalise with the batch's own statistics, and differentiate them",
+    torch="module.train(), or F.batch_norm(..., training=True) with running statistics None",
+    jax="use_running_average=False, and no stop_gradient on mean and variance",
+)
+MODES = {
+    "detached statistics": "batch-norm's mean and variance are treated as constants",
+    "running statistics": "batch-norm runs in evaluation mode on fresh running statistics",
+}
+UNBIASED = fix("divide by n, not n - 1 (torch: unbiased=False)")
+EPS = fix("use the net's eps")
+
+
+def both(kernel):
+    """The same wrong kernel on support and query sets."""
+    return {"kernels": kernel, "query_kernels": kernel}
+
+
+def batch_norm_everywhere(kernel):
+    """Statistics that are constants, on support and query sets."""
+    return Mistake("19", MODES[kernel], both(kernel), STATISTICS, True)
+
+
+def other_formulas():
+    """Batch-norm with another variance or another eps."""
+    unbiased = "batch-norm uses the unbiased variance"
+    return [
+        Mistake("21", unbiased, both("unbiased variance"), UNBIASED),
+        *(
+            Mistake("21", f"batch-norm uses eps = {eps}", both(f"eps {eps}"), EPS)
+            for eps in ("1e-5", "1e-3", "1e-2")
+        ),
+    ]
+
+
+def batch_norm():
+    """Everything known of batch-norm, for a method with an inner loop."""
+    found = []
+    for kernel, text in MODES.items():
+        inner, query = {"kernels": kernel}, {"query_kernels": kernel}
+        found += [
+            batch_norm_everywhere(kernel),
+            Mistake("19", f"{text}, in the inner loop only", inner, STATISTICS),
+            Mistake("19", f"{text}, on the query set only", query, STATISTICS),
+        ]
+    support = "query points are normalised with the support set's statistics"
+    changes = {"query_kernels": "support statistics"}
+    return [*found, *other_formulas(), Mistake("21", support, changes, STATISTICS)]
+
+
+def lost_second_derivatives():
+    """Second derivatives that one operation drops."""
+    softmax = "softmax's probabilities are constants in the second derivative"
+    pooling = "no second derivative through max-pooling"
+    return [
+        Mistake("22", pooling, {"kernels": "lost pooling"}, HESSIAN),
+        Mistake("23", softmax, {"kernels": "constant probabilities"}, HESSIAN),
+    ]

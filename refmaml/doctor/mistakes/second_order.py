@@ -1,0 +1,57 @@
+"""The second-order term: dropped, scaled, truncated, or there where it should not be."""
+
+from refmaml.doctor.mistakes.layer_kernels import lost_second_derivatives
+from refmaml.doctor.mistakes.mistake import HESSIAN, Mistake, fix
+
+DETACHED = fix(
+    "let the inner gradients depend on the parameters: "
+    "add -alpha H lam in every step on the way back",
+    torch="torch.autograd.grad(..., create_graph=True) in the inner loop, "
+    "no .detach(), .data or no_grad() there",
+    jax="no lax.stop_gradient on the inner gradients or adapted parameters",
+    numpy="lam = lam - alpha * H(phi_k) @ lam for every inner step k, from the last to the first",
+)
+FIRST_ORDER = "first-order: the second-order term is missing"
+
+
+def gauss_newton():
+    """A Gauss-Newton product where H v is meant."""
+    name = "the Gauss-Newton matrix stands for the Hessian"
+    return Mistake("1", name, {"product": "gauss_newton_product"}, HESSIAN)
+
+
+def second_order(K):
+    """What becomes of the second-order term of a method that has one."""
+    mixed = "parameters that do not adapt lose their second-order term"
+    return [
+        Mistake("1", FIRST_ORDER, {"curvature": 0.0}, DETACHED, True),
+        Mistake("1", "the Hessian counts twice", {"curvature": 2.0}, HESSIAN),
+        Mistake("1", "the Hessian counts half", {"curvature": 0.5}, HESSIAN),
+        Mistake("1", "the Hessian has the wrong sign", {"curvature": -1.0}, HESSIAN),
+        gauss_newton(),
+        *truncated(K),
+        Mistake("17", mixed, no_mixed_term, DETACHED),
+        *lost_second_derivatives(),
+    ]
+
+
+def truncated(K):
+    """Only the last inner steps are differentiated."""
+    graph = fix("keep the graph of every inner step")
+    name = "only the last {} of the inner steps {} differentiated"
+    return [
+        Mistake("14", name.format(last, "is" if last == 1 else "are"), {"back": last}, graph)
+        for last in range(1, K)
+    ]
+
+
+def no_mixed_term(case):
+    """No mixed second derivative; occurs where some parameters do not adapt."""
+    adapting = case.method.adapting(case.net, case.theta)
+    return None if adapting.all() else {"mixed": False}
+
+
+def unwanted_second_order():
+    """A second-order term in a first-order method."""
+    name = "second-order, where first-order was asked for"
+    return [Mistake("1", name, {"curvature": 1.0}, fix("detach the inner gradients"), True)]

@@ -1,0 +1,3 @@
+"""The three verdicts."""
+
+RIGHT, WRONG, INCONCLUSIVE = "right", "wrong", "inconclusive"

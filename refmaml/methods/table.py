@@ -1,0 +1,281 @@
+"""The table of methods: one entry for each, which all other parts of refmaml read.
+
+What reads an entry, and which of its fields:
+
+    the command line     name, title, defaults, options, context
+    the ladder (verify)  cls, gradient, context, checked_with
+    golden vectors       cls, golden
+    the doctor           cls, gradient, context, probed_with
+    documents, pictures  title
+
+The entries hold plain data, so that this module imports only the methods themselves.
+A new method is one file in refmaml/methods/ and one entry here; docs/add_a_method.md
+shows a complete example.
+"""
+
+from typing import NamedTuple
+
+from refmaml.methods.anil import ANIL, FirstOrderANIL
+from refmaml.methods.cavia import CAVIA
+from refmaml.methods.erm import ERM
+from refmaml.methods.first_order_maml import FirstOrderMAML
+from refmaml.methods.imaml import IMAML
+from refmaml.methods.maml import MAML
+from refmaml.methods.maml_plus_plus import MAMLPlusPlus
+from refmaml.methods.meta_sgd import MetaSGD
+from refmaml.methods.reptile import Reptile
+
+# What a method's meta_gradient returns; it decides which oracle the ladder uses.
+# M(meta) is the query loss at the adapted parameters.
+DERIVATIVE = "dM/dmeta, through all of the inner loop"
+FIRST_ORDER = "dM/dmeta, the inner gradients being constants"
+IMPLICIT = "dM/dmeta at the exact solution of the inner problem"
+DISPLACEMENT = "meta minus what the inner loop makes of it"
+
+# Which golden nets a case is computed on.
+ALL_NETS = "all nets without a context"
+NETS_WITH_A_BODY = "nets with more than a head"
+NETS_WITH_EXAMPLES = "nets whose inputs are examples"  # not the quadratic
+NETS_WITHOUT_DEAD_BIASES = "no bias before a batch-norm"
+SMOOTH_NETS = "nets without kinks"
+NETS_WITH_BATCH_NORM = "nets with batch-norm"
+NETS_WITH_CONTEXT = "nets with a context"
+
+
+class Option(NamedTuple):
+    """An option of the command line that belongs to one method.
+
+    field   the field of the method's dataclass that it sets; None: it describes the net
+    kind    "integer >= 1", "number > 0", or a tuple of the texts allowed
+    help    one line for --help
+    """
+
+    field: str | None
+    kind: str | tuple
+    help: str
+
+
+class GoldenCase(NamedTuple):
+    """A method with settings under which golden vectors are computed.
+
+    name      of its file, NET.NAME.npz
+    nets      which golden nets it is computed on: one of the constants above
+    settings  fields of the method; all numbers are exact in float32
+    """
+
+    name: str
+    nets: str
+    settings: dict
+
+
+class Entry(NamedTuple):
+    """A method, and what the rest of refmaml has to know about it.
+
+    name          on the command line
+    cls           its class, a frozen dataclass
+    title         in documents and pictures
+    gradient      what its meta_gradient returns: one of the four constants above
+    defaults      {option: value}: defaults of the command line for this method
+    options       {name: Option}: options of the command line that only it has
+    context       whether it needs a net with a Context or FiLM layer
+    checked_with  settings that the ladder checks it with. The ladder adds inner_lr and
+                  inner_steps of its own where the method has these fields and the
+                  settings do not name them
+    probed_with   settings that the doctor's probes need beside the method's own
+    golden        its golden vectors
+    """
+
+    name: str
+    cls: type
+    title: str
+    gradient: str = DERIVATIVE
+    defaults: dict = {}
+    options: dict = {}
+    context: bool = False
+    checked_with: tuple = ({},)
+    probed_with: dict = {}
+    golden: tuple = ()
+
+
+FROZEN = {"frozen": ("BatchNorm2d",)}
+WEIGHTS = {"inner_steps": 5, "loss_weights": (0.1, 0.0, 0.3, 0.2, 0.4)}
+ADAM = {"optimizer": "adam", "inner_lr": 0.01, "inner_steps": 5, "inner_batch": 4}
+# Both solves run down to rounding: the oracles know the exact solution only.
+CONVERGED = {
+    "regularization": 2.0,
+    "inner_tol": 0.0,
+    "cg_steps": 100,
+    "cg_tol": 1e-15,
+    "inner_steps": 40,
+    "inner_lr": 0.2,
+    "solver": "newton_cg",
+}
+ALPHA = {"inner_lr": 0.25}
+THREE_STEPS = {"inner_lr": 0.25, "inner_steps": 3}
+
+TABLE = (
+    Entry(
+        "maml",
+        MAML,
+        "MAML",
+        checked_with=({}, FROZEN),
+        golden=(
+            GoldenCase("maml-1", ALL_NETS, ALPHA),
+            GoldenCase("maml-3", ALL_NETS, THREE_STEPS),
+            GoldenCase("maml-3-frozen-bn", NETS_WITH_BATCH_NORM, THREE_STEPS | FROZEN),
+            GoldenCase("maml-1", NETS_WITH_CONTEXT, ALPHA),
+        ),
+    ),
+    Entry(
+        "fomaml",
+        FirstOrderMAML,
+        "first-order MAML",
+        FIRST_ORDER,
+        golden=(GoldenCase("fomaml-3", ALL_NETS, THREE_STEPS),),
+    ),
+    Entry("anil", ANIL, "ANIL", golden=(GoldenCase("anil-3", NETS_WITH_A_BODY, THREE_STEPS),)),
+    Entry(
+        "fo-anil",
+        FirstOrderANIL,
+        "first-order ANIL",
+        FIRST_ORDER,
+        golden=(GoldenCase("fo-anil-3", NETS_WITH_A_BODY, THREE_STEPS),),
+    ),
+    Entry("erm", ERM, "ERM", defaults={"frozen": None}, golden=(GoldenCase("erm", ALL_NETS, {}),)),
+    Entry(
+        "meta-sgd",
+        MetaSGD,
+        "Meta-SGD",
+        checked_with=({}, FROZEN),
+        golden=(
+            GoldenCase("meta-sgd-2", ALL_NETS, ALPHA | {"inner_steps": 2}),
+            GoldenCase(
+                "meta-sgd-2-frozen-bn", NETS_WITH_BATCH_NORM, ALPHA | {"inner_steps": 2} | FROZEN
+            ),
+        ),
+    ),
+    Entry(
+        "maml++",
+        MAMLPlusPlus,
+        "MAML++",
+        # Antoniou et al. 2019, their Omniglot configuration
+        defaults={"inner_steps": 5, "inner_lr": 0.1, "loss_scale": "mean"},
+        checked_with=({}, FROZEN, WEIGHTS),
+        golden=(
+            GoldenCase("mamlpp-3", ALL_NETS, THREE_STEPS | {"loss_weights": (0.25, 0.25, 0.5)}),
+        ),
+    ),
+    Entry(
+        "cavia",
+        CAVIA,
+        "CAVIA",
+        # Zintgraf et al. 2019, section 5.1
+        defaults={"inner_lr": 1.0, "loss_scale": "mean", "frozen": None},
+        options={"context": Option(None, "integer >= 1", "CAVIA: numbers in a task's context")},
+        context=True,
+        golden=(GoldenCase("cavia-2", NETS_WITH_CONTEXT, ALPHA | {"inner_steps": 2}),),
+    ),
+    Entry(
+        "reptile",
+        Reptile,
+        "Reptile",
+        DISPLACEMENT,
+        # Nichol et al. 2018, their 1-shot 5-way Omniglot flags
+        defaults={
+            "inner_steps": 5,
+            "inner_lr": 1e-3,
+            "inner_optimizer": "adam",
+            "inner_batch": 10,
+            "train_shots": 10,
+            "support_order": "shuffled",
+            "tasks": 5,
+            "optimizer": "sgd",
+            "lr": 1.0,
+            "schedule": "linear",
+            "frozen": None,
+        },
+        options={
+            "inner_optimizer": Option("optimizer", ("sgd", "adam"), "Reptile: the inner optimiser"),
+            "inner_batch": Option(
+                "inner_batch", "integer >= 1", "Reptile: examples in an inner mini-batch"
+            ),
+            "inner_moment": Option(
+                "moment",
+                ("fresh", "carried"),
+                "Reptile: where the inner Adam's second moment starts in a task",
+            ),
+        },
+        checked_with=(
+            {"inner_lr": 0.1, "inner_steps": 5},
+            {"inner_lr": 0.1, "inner_steps": 5, "inner_batch": 4},
+            ADAM,
+            ADAM | {"moment": "carried"},
+        ),
+        golden=(
+            GoldenCase("reptile-3", ALL_NETS, THREE_STEPS),
+            GoldenCase("reptile-minibatch-3", NETS_WITH_EXAMPLES, THREE_STEPS | {"inner_batch": 2}),
+            # Not where a bias comes before batch-norm: its gradient is 0 but for rounding,
+            # and Adam's g / sqrt(v) would make a full step of that.
+            GoldenCase(
+                "reptile-adam-3",
+                NETS_WITHOUT_DEAD_BIASES,
+                {
+                    "inner_lr": 0.0625,
+                    "inner_steps": 3,
+                    "optimizer": "adam",
+                    "inner_batch": 2,
+                    "eps": 2.0**-20,
+                },
+            ),
+        ),
+    ),
+    Entry(
+        "imaml",
+        IMAML,
+        "iMAML",
+        IMPLICIT,
+        # Rajeswaran et al. 2019, their Omniglot flags
+        defaults={"inner_steps": 16, "inner_lr": 0.1, "loss_scale": "mean", "frozen": None},
+        options={
+            "regularization": Option("regularization", "number > 0", "iMAML: lambda"),
+            "cg_steps": Option("cg_steps", "integer >= 1", "iMAML: steps of conjugate gradients"),
+            "inner_solver": Option(
+                "solver", ("gradient_descent", "newton_cg"), "iMAML: the inner solver"
+            ),
+        },
+        checked_with=(CONVERGED, CONVERGED | FROZEN),
+        probed_with={
+            "inner_steps": 60,
+            "inner_tol": 0.0,
+            "solver": "gradient_descent",
+            "cg_steps": 20,
+            "cg_tol": 1e-15,
+        },
+        golden=(
+            GoldenCase(
+                "imaml",
+                ALL_NETS,
+                {"regularization": 2.0, "inner_lr": 0.125, "inner_steps": 4, "cg_steps": 3},
+            ),
+            GoldenCase(
+                "imaml-solved",
+                SMOOTH_NETS,
+                {
+                    "regularization": 2.0,
+                    "inner_steps": 30,
+                    "solver": "newton_cg",
+                    "cg_steps": 100,
+                    "cg_tol": 1e-15,
+                },
+            ),
+        ),
+    ),
+)
+BY_NAME = {entry.name: entry for entry in TABLE}
+
+
+def entry_of(method):
+    """The Entry of a method: of its own class, or of the nearest base class; else None."""
+    by_class = {entry.cls: entry for entry in TABLE}
+    found = (by_class[cls] for cls in type(method).__mro__ if cls in by_class)
+    return next(found, None)

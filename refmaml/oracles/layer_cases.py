@@ -1,0 +1,170 @@
+"""The layers and losses of every rung, with their settings and inputs.
+
+`LAYERS` holds cases of every layer in the public list refmaml.layers.__all__. This
+module is the one place that decides with which settings a layer is checked:
+
+1. the settings in SETTINGS, if the class has an entry there;
+2. else the result of the class's function `examples()`, if it has one: a list of
+   (layer, shape of one input);
+3. else the layer without arguments, on images and on vectors, as far as it accepts
+   them.
+"""
+
+from dataclasses import MISSING, fields
+from typing import NamedTuple
+
+import numpy as np
+
+from refmaml import layers
+from refmaml.errors import ArgumentError
+from refmaml.layers import (
+    MSE,
+    AvgPool2d,
+    BatchNorm2d,
+    Context,
+    Conv2d,
+    CrossEntropy,
+    FiLM,
+    Flatten,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Softplus,
+    SpatialMean,
+    Tanh,
+)
+from refmaml.oracles.kinks import layer_margin
+
+TASKS, EXAMPLES = 3, 4
+# Inputs are drawn until no choice is nearer than this, relative to the largest input.
+# A rounding of eps changes nothing that is 1e-4 away from a kink.
+LAYER_MARGIN = 1e-4
+IMAGE, VECTOR = (3, 4, 2), (5,)
+
+
+class LayerCase(NamedTuple):
+    """A layer with the shape of one input."""
+
+    layer: object
+    shape: tuple
+
+    def __str__(self):
+        return brief(self.layer)
+
+
+def brief(layer):
+    """Conv2d(2, 3, 3, stride=2): a layer or loss with its non-default fields."""
+    given = [
+        (f, getattr(layer, f.name)) for f in fields(layer) if getattr(layer, f.name) != f.default
+    ]
+    texts = [str(value) if f.default is MISSING else f"{f.name}={value}" for f, value in given]
+    return f"{type(layer).__name__}({', '.join(texts)})"
+
+
+SETTINGS = {
+    Conv2d: [
+        (Conv2d(2, 3, 3), (2, 5, 6)),
+        (Conv2d(2, 3, 3, stride=2, padding=1, bias=False), (2, 7, 6)),
+        (Conv2d(2, 3, (2, 3), stride=(1, 2), padding=((0, 1), (2, 0))), (2, 5, 6)),
+        (Conv2d(2, 3, 3, stride=2, padding="same"), (2, 6, 7)),
+        (Conv2d(3, 2, 1, stride=2), (3, 5, 4)),
+    ],
+    Linear: [(Linear(5, 3), VECTOR), (Linear(5, 3, bias=False), VECTOR)],
+    BatchNorm2d: [
+        (BatchNorm2d(3), IMAGE),
+        (BatchNorm2d(3, eps=0.1, gamma=False), IMAGE),
+        (BatchNorm2d(3, gamma=False, beta=False), IMAGE),
+        (BatchNorm2d(4), (4,)),
+    ],
+    ReLU: [(ReLU(), IMAGE)],
+    LeakyReLU: [(LeakyReLU(0.2), IMAGE)],
+    Tanh: [(Tanh(), IMAGE)],
+    Softplus: [(Softplus(), IMAGE)],
+    MaxPool2d: [(MaxPool2d(2), (3, 4, 5)), (MaxPool2d((3, 2), stride=(1, 2)), (2, 5, 6))],
+    AvgPool2d: [(AvgPool2d(2), (3, 4, 5)), (AvgPool2d((3, 2), stride=(1, 2)), (2, 5, 6))],
+    SpatialMean: [(SpatialMean(), IMAGE)],
+    Flatten: [(Flatten(), IMAGE)],
+    Context: [(Context(2), IMAGE), (Context(2), VECTOR)],
+    FiLM: [(FiLM(3, 2), IMAGE), (FiLM(4, 3), (4,))],
+}
+
+LOSSES = [
+    *(CrossEntropy(r) for r in ("mean", "sum", "sum/K")),
+    *(MSE(r) for r in ("mean", "sum", "sum/K")),
+    MSE(factor=0.5),
+]
+
+
+def layer_classes():
+    """The classes of layers in the public list, losses left out, in its order."""
+    public = (getattr(layers, name) for name in layers.__all__)
+    return [cls for cls in public if hasattr(cls, "r_forward")]
+
+
+def cases_of(cls):
+    """The LayerCases of one layer class.
+
+    Raises TypeError if the class needs arguments and no settings are known for it.
+    """
+    if cls in SETTINGS:
+        return [LayerCase(*pair) for pair in SETTINGS[cls]]
+    if hasattr(cls, "examples"):
+        return [LayerCase(*pair) for pair in cls.examples()]
+    try:
+        layer = cls()
+    except TypeError as error:
+        raise TypeError(
+            f"{cls.__name__}: expected no arguments, a function examples() or an entry in "
+            f"refmaml.oracles.layer_cases.SETTINGS, got {error}"
+        ) from None
+    return [LayerCase(layer, shape) for shape in (IMAGE, VECTOR) if accepts(layer, shape)]
+
+
+def accepts(layer, shape):
+    """Whether a layer takes inputs of a shape."""
+    try:
+        layer.output_shape(shape)
+    except ArgumentError:
+        return False
+    return True
+
+
+LAYERS = [case for cls in layer_classes() for case in cases_of(cls)]
+
+
+def elementwise_layers():
+    """Layers without arguments or parameters that keep any shape, one of each class."""
+    found = {
+        type(case.layer): case.layer
+        for case in LAYERS
+        if not fields(case.layer) and not case.layer.shapes()
+    }
+    return [
+        layer
+        for layer in found.values()
+        if all(
+            accepts(layer, shape) and layer.output_shape(shape) == shape
+            for shape in (IMAGE, VECTOR)
+        )
+    ]
+
+
+def layer_inputs(case, rng, dtype=np.float64):
+    """(w, x): parameters of every task; inputs at least LAYER_MARGIN from a kink."""
+    while True:
+        w = {
+            name: rng.standard_normal((TASKS, *shape)).astype(dtype)
+            for name, shape in case.layer.shapes().items()
+        }
+        x = rng.standard_normal((TASKS, EXAMPLES, *case.shape)).astype(dtype)
+        if layer_margin(case.layer, x) > LAYER_MARGIN:
+            return w, x
+
+
+def loss_inputs(loss, rng, classes=4):
+    """(z, targets) for a loss: outputs (T, N, D), and labels or real targets."""
+    z = rng.standard_normal((TASKS, EXAMPLES, classes))
+    if isinstance(loss, CrossEntropy):
+        return z, rng.integers(0, classes, (TASKS, EXAMPLES))
+    return z, rng.standard_normal(z.shape)

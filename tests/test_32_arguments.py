@@ -1,0 +1,312 @@
+"""Arguments of layers, nets, batches and operators: what is taken, what is refused in one line."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import refmaml as rm
+from refmaml import kernels
+from refmaml.layers.initialise import torch_uniform
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((2, 5, 3)), RNG.standard_normal((2, 5, 2))
+NET = rm.mlp((3, 4, 2), activation="tanh")
+THETA = NET.init(0, np.float64)
+P = NET.num_params
+VECTOR = RNG.standard_normal(P)
+
+
+def refused(make, argument):
+    """The message of the ArgumentError of make(): one line that begins with the argument."""
+    with pytest.raises(rm.ArgumentError) as error:
+        make()
+    message = str(error.value)
+    assert message.startswith(f"{argument}: expected ") and "\n" not in message
+    assert ", got " in message
+    return message
+
+
+# ---- layers ------------------------------------------------------------------------------------
+
+SIZES = [
+    (lambda size: rm.Linear(size, 3), "in_features"),
+    (lambda size: rm.Linear(3, size), "out_features"),
+    (lambda size: rm.Conv2d(size, 3, 3), "in_channels"),
+    (lambda size: rm.Conv2d(3, size, 3), "out_channels"),
+    (lambda size: rm.Conv2d(3, 3, size), "kernel_size"),
+    (lambda size: rm.Conv2d(3, 3, (3, size)), "kernel_size"),
+    (lambda size: rm.Conv2d(3, 3, 3, stride=size), "stride"),
+    (rm.BatchNorm2d, "num_features"),
+    (rm.MaxPool2d, "kernel_size"),
+    (lambda size: rm.MaxPool2d(2, stride=(2, size)), "stride"),
+    (rm.AvgPool2d, "kernel_size"),
+    (lambda size: rm.AvgPool2d(2, stride=(2, size)), "stride"),
+    (rm.Context, "size"),
+    (lambda size: rm.FiLM(size, 2), "num_features"),
+    (lambda size: rm.FiLM(2, size), "size"),
+    (lambda size: rm.conv4(channels=size), "channels"),
+    (lambda size: rm.conv4(image=(1, size, 28)), "image"),
+    (lambda size: rm.mlp((3, size, 1)), "sizes"),
+    (lambda size: rm.two_layer_linear(size, 1), "dim"),
+    (lambda size: rm.two_layer_linear(2, size), "rank"),
+]
+
+
+@pytest.mark.parametrize("make,argument", SIZES, ids=range(len(SIZES)))
+def test_a_size_is_an_integer_of_at_least_one(make, argument):
+    for size in (0, -1, 2.0, True, np.bool_(True), "2", [3], np.nan):
+        refused(lambda size=size: make(size), argument)
+    make(np.int64(28))
+    make(28)
+
+
+NUMBERS = [
+    (lambda a: rm.BatchNorm2d(3, eps=a), "eps", (0, -1e-5, np.nan, np.inf, True, "1", 1j, None)),
+    (lambda a: rm.LeakyReLU(a), "negative_slope", (np.nan, np.inf, True, "1", 1j, None)),
+    (lambda a: rm.MSE(factor=a), "factor", (0, -1, np.nan, np.inf, True, "1", None)),
+    (lambda a: rm.conv4(bn_eps=a), "eps", (0, np.nan)),
+    (lambda a: rm.conv4(weight_gain=a), "weight_gain", (0, -1, np.nan, "1", None)),
+]
+
+
+@pytest.mark.parametrize("make,argument,values", NUMBERS, ids=[a for _, a, _ in NUMBERS])
+def test_a_number_is_finite_and_numpys_are_taken(make, argument, values):
+    for value in values:
+        refused(lambda value=value: make(value), argument)
+    for number in (np.float32(0.5), np.float64(0.5), np.int64(1), 1):
+        make(number)
+
+
+OPTIONS = [
+    (lambda: rm.Linear(3, 3, bias=2), "bias"),
+    (lambda: rm.Linear(3, 3, weight_init="xavier"), "weight_init"),
+    (lambda: rm.Conv2d(3, 3, 3, bias=None), "bias"),
+    (lambda: rm.Conv2d(3, 3, 3, padding="valid"), "padding"),
+    (lambda: rm.Conv2d(3, 3, 3, padding=-1), "padding"),
+    (lambda: rm.Conv2d(3, 3, 3, padding=1.0), "padding"),
+    (lambda: rm.Conv2d(3, 3, 3, padding=True), "padding"),
+    (lambda: rm.BatchNorm2d(3, gamma="no"), "gamma"),
+    (lambda: rm.BatchNorm2d(3, beta=0.5), "beta"),
+    (lambda: rm.CrossEntropy("average"), "reduction"),
+    (lambda: rm.CrossEntropy(np.array(["mean", "sum"])), "reduction"),
+    (lambda: rm.MSE(None), "reduction"),
+    (lambda: rm.conv4(n_way=2.5), "n_way"),
+    (lambda: rm.conv4(n_way=True), "n_way"),
+    (lambda: rm.conv4(image=(28, 28)), "image"),
+    (lambda: rm.conv4(image=28), "image"),
+    (lambda: rm.conv4(head=["mean"]), "head"),
+    (lambda: rm.conv4(bn_gamma=None), "gamma"),
+    (lambda: rm.conv4(loss="cross_entropy"), "loss"),
+    (lambda: rm.conv4(loss=0), "loss"),
+    (lambda: rm.conv4(kernels="gpu"), "kernels"),
+    (lambda: rm.mlp(loss=rm.MSE), "loss"),
+    (lambda: rm.mlp(5), "sizes"),
+    (lambda: rm.mlp("12"), "sizes"),
+    (lambda: rm.mlp(activation=["relu"]), "activation"),
+    (lambda: rm.mlp(kernels="fast"), "kernels"),
+    (lambda: rm.two_layer_linear(2, 1, loss="mse"), "loss"),
+    (lambda: rm.Sequential([rm.Linear(3, 3), rm.ReLU]), "layers[1]"),
+    (lambda: rm.Sequential([rm.Context(2)], input_shape=()), "layer 0: input of Context"),
+    (lambda: rm.Sequential([rm.FiLM(2, 2)], input_shape=()), "layer 0: input of FiLM"),
+    (lambda: rm.Linear(2, 3, weight_init=lambda *_: np.ones(6)).init(RNG), "weight_init"),
+]
+
+
+@pytest.mark.parametrize("make,argument", OPTIONS, ids=range(len(OPTIONS)))
+def test_an_option_of_the_wrong_kind_is_refused_by_its_name(make, argument):
+    refused(make, argument)
+
+
+def test_numpys_numbers_become_pythons_and_change_no_bit():
+    layers = [rm.Linear(np.int64(3), np.int32(4)), rm.BatchNorm2d(np.int64(4), np.float64(1e-3))]
+    same = [rm.Linear(3, 4), rm.BatchNorm2d(4, 1e-3)]
+    assert repr(layers) == repr(same)
+    x, theta = X.astype(np.float32), rm.Sequential(same).init(0)
+    y = np.zeros((2, 5), int)
+    for chosen in (kernels.reference(), kernels.cpu()):
+        ours, theirs = (rm.Sequential(a, kernels=chosen).gradient(theta[None], x, y)
+                        for a in (layers, same))  # fmt: skip
+        assert ours.dtype == np.float32 and np.array_equal(ours, theirs)
+
+
+def test_layers_and_losses_can_be_copied_and_pickled():
+    every = [
+        rm.Conv2d(1, 2, (3, 3), padding="same", weight_init=torch_uniform), rm.Linear(3, 4),
+        rm.BatchNorm2d(3, gamma=False), rm.ReLU(), rm.LeakyReLU(0.2), rm.Tanh(), rm.Softplus(),
+        rm.MaxPool2d(2), rm.AvgPool2d((2, 3)), rm.SpatialMean(), rm.Flatten(), rm.Context(2),
+        rm.FiLM(3, 2), rm.CrossEntropy("sum"), rm.MSE("sum/K", 0.5),
+    ]  # fmt: skip
+    assert {type(a).__name__ for a in every} == set(rm.layers.__all__)
+    for a in every:
+        assert copy.copy(a) == copy.deepcopy(a) == pickle.loads(pickle.dumps(a)) == a
+
+
+def test_an_error_with_a_task_can_be_pickled():
+    error = pickle.loads(pickle.dumps(rm.NonFiniteError("x: expected finite numbers", 3)))
+    assert str(error) == "x: expected finite numbers in task 3" and error.task == 3
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 6, 6)], ids=["vectors", "images"])
+@pytest.mark.parametrize("before", [[], [rm.ReLU()]], ids=["first", "after a ReLU"])
+@pytest.mark.parametrize("chosen", [kernels.reference, kernels.cpu])
+def test_batch_norm_before_the_first_layer_with_a_weight(shape, before, chosen):
+    C = shape[0]
+    after = [rm.Linear(4, 3)] if len(shape) == 1 else [rm.Conv2d(C, 3, 3), rm.SpatialMean()]
+    net = rm.Sequential([*before, rm.BatchNorm2d(C), rm.Tanh(), *after], kernels=chosen())
+    theta, x = net.init(0, np.float64), RNG.standard_normal((2, 5, *shape))
+    batch = rm.Batch(x, np.arange(10).reshape(2, 5) % 3, x + 0.1, np.arange(10).reshape(2, 5) % 3)
+    v = RNG.standard_normal((1, net.num_params))
+    h = 1e-5  # central differences of the gradient: truncation h^2, rounding 1e-16 / h
+    ends = [net.gradient(theta[None] + s * h * v, x, batch.y_support) for s in (1, -1)]
+    product = net.hvp(net.primal(theta[None], x, batch.y_support), v)
+    expected = (ends[0] - ends[1]) / (2 * h)
+    assert abs(product - expected).max() <= 1e-7 * max(1, abs(expected).max())
+    assert np.isfinite(rm.MAML(0.1, 2).meta_gradient(net, theta, batch).grad).all()
+
+
+# ---- named parameters ----------------------------------------------------------------------------
+
+STATE = dict(NET.named(THETA))
+NAMED = [
+    (lambda: NET.named(list(THETA)), "theta"),
+    (lambda: NET.named(THETA[1:]), "theta"),
+    (lambda: NET.named(np.ma.array(THETA)), "theta"),
+    (lambda: NET.flat([1, 2]), "named"),
+    (lambda: NET.flat({**STATE, "0.bias": "zero"}), "0.bias"),
+    (lambda: NET.flat({**STATE, "0.bias": np.ma.array(np.zeros(4))}), "0.bias"),
+    (lambda: NET.flat({**STATE, "0.bias": np.zeros(4, bool)}), "0.bias"),
+    (lambda: NET.flat({**STATE, "0.bias": [[1], [1, 2]]}), "0.bias"),
+    (lambda: NET.flat({**STATE, 3: np.zeros(4)}), "named"),
+    (lambda: NET.flat(STATE, dtype=int), "dtype"),
+    (lambda: NET.flat({**STATE, "0.bias": 1j * np.ones(4)}, dtype=np.float64), "dtype"),
+    (lambda: NET.mask(([],)), "patterns"),
+    (lambda: NET.mask((3,)), "patterns"),
+]
+
+
+@pytest.mark.parametrize("make,argument", NAMED, ids=range(len(NAMED)))
+def test_named_parameters_are_checked(make, argument):
+    refused(make, argument)
+
+
+# ---- batches -------------------------------------------------------------------------------------
+
+
+class Tensor:
+    """A framework's tensor as rm.Batch sees it: a shape, and a dtype that is not NumPy's."""
+
+    shape, ndim, dtype = (2, 5, 3), 3, "torch.float32"
+
+    def __len__(self):
+        return 2
+
+    def detach(self):
+        return self
+
+
+class JaxArray(Tensor):
+    """As above, with a dtype of NumPy's."""
+
+    dtype, detach = np.dtype(np.float32), property()
+
+
+WRONG = {
+    "tensor": (Tensor(), ".numpy()"),
+    "JAX": (JaxArray(), "np.asarray(...)"),
+    "list": (X.tolist(), "np.asarray(...)"),
+    "masked": (np.ma.array(X), "without a mask"),
+    "object": (X.astype(object), "dtype object"),
+    "bool": (X > 0, "dtype bool"),
+    "strings": (X.astype(str), "dtype <U"),
+    "None": (None, "NoneType"),
+    "a vector": (X[0, 0], "shape (3,)"),
+    "no task": (X[:0], "shape (0, 5, 3)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("place", range(4))
+def test_a_batch_takes_numpys_arrays_alone(name, place):
+    arrays = [X, Y, X, Y]
+    wrong, words = WRONG[name]
+    arrays[place] = wrong
+    assert words in refused(lambda: rm.Batch(*arrays), list(vars(rm.Batch(X, Y, X, Y)))[place])
+
+
+def test_a_batch_of_torchs_tensors_says_what_to_do():
+    torch = pytest.importorskip("torch")
+    assert ".numpy()" in refused(lambda: rm.Batch(torch.zeros(2, 5, 3), Y, X, Y), "x_support")
+    rm.Batch(torch.zeros(2, 5, 3).numpy(), Y, X, Y)
+
+
+def test_support_and_query_sets_fit_each_other():
+    refused(lambda: rm.Batch(X, Y, X[..., None], Y), "x_query")
+    refused(lambda: rm.Batch(X, Y, X[:, :, :2], Y), "x_query")
+    refused(lambda: rm.Batch(X, Y, X, Y[:, :, 0]), "y_query")
+    refused(lambda: rm.Batch(X, Y, X, Y[:, :, :1]), "y_query")
+    assert len(rm.Batch(X[:, :1], Y[:, :1], X, Y)) == 2  # other numbers of examples
+
+
+def test_batches_are_equal_when_their_arrays_are_and_can_be_copied_and_pickled():
+    batch = rm.Batch(X, Y, X, Y)
+    for twin in (batch, copy.copy(batch), copy.deepcopy(batch), pickle.loads(pickle.dumps(batch))):
+        assert twin == batch
+    assert batch != rm.Batch(X, Y, X + 1, Y) and batch != batch[:1] and batch != 3
+    assert batch != batch.astype(np.float32)
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(batch)
+    refused(lambda: batch.astype(int), "dtype")
+
+
+# ---- curvature operators -------------------------------------------------------------------------
+
+OPERATORS = [NET.hessian, NET.gauss_newton, NET.with_kernels(kernels.cpu()).hessian]
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_an_operator_owns_what_it_depends_on(operator):
+    theta, x, y = THETA.copy(), X.copy(), Y.copy()
+    H = operator(theta, x, y)
+    before = H @ VECTOR
+    for a in (theta, x, y):
+        a += 1
+    assert np.array_equal(H @ VECTOR, before)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_an_operator_multiplies_complex_vectors_part_by_part(operator):
+    H = operator(THETA, X, Y)
+    v = VECTOR + 1j * VECTOR[::-1]
+    wanted = H @ VECTOR + 1j * (H @ VECTOR[::-1])
+    for A in (H, H.T, H.H):
+        assert (A @ v).dtype == complex and np.array_equal(A @ v, wanted)
+        assert np.array_equal((A @ v[:, None])[:, 0], wanted)
+    assert np.array_equal(
+        H @ VECTOR.astype(np.float32), H @ VECTOR.astype(np.float32).astype(float)
+    )
+
+
+def test_a_complex_hessian_has_its_transpose_and_its_adjoint():
+    H = NET.hessian(THETA + 1e-2j * VECTOR, X, Y)
+    A, v = H @ np.eye(P), VECTOR + 1j * VECTOR[::-1]
+    near = dict(rtol=1e-12, atol=1e-12 * abs(A).max())  # sums of 26 terms in float64
+    np.testing.assert_allclose(H.T @ v, A.T @ v, **near)
+    np.testing.assert_allclose(H.H @ v, A.conj().T @ v, **near)
+
+
+def test_an_operator_refuses_what_it_cannot_multiply():
+    H = NET.hessian(THETA, X, Y)
+    masked = np.ma.array(VECTOR, mask=VECTOR > 0)
+    for v in (masked, VECTOR[1:], VECTOR[None], np.zeros((P, 2, 2)), VECTOR.astype(object),
+              VECTOR > 0, [1.0, 2.0]):  # fmt: skip
+        for call in (H.__matmul__, H.dot, H.T.dot):
+            refused(lambda v=v, call=call: call(v), "v")
+    refused(lambda: H.matvec(masked), "v")
+    refused(lambda: H.matmat(np.zeros((P + 1, 2))), "v")
+    assert (H @ VECTOR.tolist()).shape == (P,)
+    refused(lambda: NET.hessian(THETA.tolist(), X, Y), "theta")
+    refused(lambda: NET.hessian(np.ma.array(THETA), X, Y), "theta")
+    refused(lambda: NET.hessian(THETA, X.tolist(), Y), "x")
+    refused(lambda: NET.gauss_newton(THETA, X, Y.tolist()), "y")

@@ -1,0 +1,122 @@
+"""Errors and signals on some ranks stop all ranks in good order. Ranks are threads here."""
+
+import signal
+
+import numpy as np
+import pytest
+from rank_threads import on_ranks
+from ranks_of_sinusoids import METHODS, TASKS, recipe_of, state, tasks, trained
+
+from refmaml import Batch
+from refmaml.errors import DataError, NonFiniteError
+from refmaml.models import mlp
+from refmaml.training import evaluate, train
+from refmaml.training.distributed import SINGLE_PROCESS
+
+
+class Broken:
+    """Task 3 of a meta-step, or of an evaluation, has a number that is none."""
+
+    def __init__(self, ranks):
+        self.mine = ranks.my_tasks(TASKS)
+
+    def __call__(self, numbers):
+        batch = tasks(numbers)
+        x = batch.x_query.copy()
+        x[[task == 3 for task in numbers], 0] = np.nan
+        return Batch(batch.x_support, batch.y_support, x, batch.y_query)
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_a_number_that_is_none_on_one_rank_stops_all_with_the_line_of_one_process(size):
+    net = mlp((1, 5, 1), "tanh")
+    theta = net.init(0)
+
+    def trains(ranks):
+        broken = Broken(ranks)
+        return ranks.meta_gradient(METHODS[0], net, theta, broken(broken.mine), 1)
+
+    def evaluates(ranks):
+        return evaluate(net, METHODS[0], theta, Broken(ranks), TASKS, chunk=2, ranks=ranks)
+
+    for run in (trains, evaluates):
+        with pytest.raises(NonFiniteError, match="in task 3|the first in task 3") as alone:
+            run(SINGLE_PROCESS)
+        assert [(type(e), str(e)) for e in on_ranks(size, run)] == [
+            (NonFiniteError, str(alone.value))
+        ] * size
+
+
+def fail(ranks, those, text="file: no"):
+    if ranks.rank in those:
+        raise DataError(text)
+    return ranks.rank
+
+
+def test_an_error_of_some_is_an_error_of_all_and_what_all_say_is_said_once():
+    def together(ranks):
+        with ranks.shared_errors():
+            fail(ranks, those)
+        return "went on"
+
+    for those, text in (((1, 2), "file: no (rank 1 of 3)"), ((0, 1, 2), "file: no")):
+        for run in (together, lambda ranks: ranks.gather(lambda: fail(ranks, those))):  # noqa: B023 (called at once)
+            assert [(type(e), str(e)) for e in on_ranks(3, run)] == [(DataError, text)] * 3
+    those = ()
+    assert on_ranks(3, together) == ["went on"] * 3
+    assert on_ranks(3, lambda ranks: ranks.gather(lambda: fail(ranks, ()))) == [[0, 1, 2]] * 3
+
+
+def test_an_accident_on_one_rank_is_not_taken_for_an_error_of_all():
+    def run(ranks):
+        with ranks.shared_errors():
+            raise ZeroDivisionError
+
+    assert [type(e) for e in on_ranks(2, run)] == [ZeroDivisionError] * 2
+
+
+def test_what_the_first_rank_found_all_have_and_its_error_too():
+    assert on_ranks(3, lambda ranks: ranks.from_rank_0(lambda: ranks.rank + 7)) == [7, 7, 7]
+    assert [
+        str(e) for e in on_ranks(2, lambda ranks: ranks.from_rank_0(lambda: fail(ranks, (0,))))
+    ] == ["file: no"] * 2
+
+
+def test_the_first_rank_goes_before_the_others_even_if_it_fails():
+    order = []
+
+    def run(ranks):
+        with ranks.shared_errors(), ranks.local_rank_0_first():
+            order.append(ranks.rank)
+            fail(ranks, failing)
+
+    for failing in ((), (0,)):  # noqa: B007 (used in run)
+        order.clear()
+        on_ranks(4, run)
+        assert order[0] == 0 and sorted(order) == [0, 1, 2, 3]
+
+
+def test_ctrl_c_on_any_rank_stops_all_after_the_same_step():
+    def run(ranks):
+        recipe, saved, seen = recipe_of(ranks), [], []
+
+        def show(now):
+            seen.append(now.step)
+            if ranks.rank == 1 and now.step == 3:
+                ranks.note_signal(signal.SIGTERM)
+
+        with pytest.raises(KeyboardInterrupt) as stop:
+            train(recipe, recipe.start(recipe.net.init(0)), steps=9, show=show, save=saved.append)
+        return seen[-1], state(saved[-1]), ranks.all_stop, stop.value.signum
+
+    assert on_ranks(3, run) == [(3, state(trained(SINGLE_PROCESS, 3)), True, signal.SIGTERM)] * 3
+
+
+def test_minutes_are_those_of_the_first_rank():
+    def run(ranks):
+        return [
+            ranks.should_continue(wish)
+            for wish in ((True, False) if ranks.rank == 0 else (False, True))
+        ]
+
+    assert on_ranks(2, run) == [[True, False]] * 2

@@ -1,0 +1,76 @@
+"""Loaders of files, fuzzed."""
+
+import json
+import random
+import subprocess
+import sys
+
+import pytest
+from small_runs import ROOT
+
+from refmaml.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def reliability(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks" / "reliability")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("loader", ["checkpoint", "golden", "cache", "omniglot"])
+def test_a_few_hundred_damaged_files_let_nothing_escape(reliability, tmp_path, loader):
+    import fuzz
+
+    found = fuzz.fuzz(loader, 600, random.Random(1), tmp_path, executions=250)
+    assert found["executions"] == 250 and not found["escapes"] and 0 < found["loaded"] < 250
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_loader_that_lets_something_escape_is_found(reliability, tmp_path, monkeypatch):
+    import fuzz
+
+    monkeypatch.setattr(fuzz, "LOADERS", dict(fuzz.LOADERS))
+    fuzz.plant("catch")
+    found = fuzz.fuzz("checkpoint", 600, random.Random(1), tmp_path, executions=250)["escapes"]
+    assert "tokenize.TokenError" in found
+
+
+def test_a_loader_that_unpacks_before_it_looks_is_found():
+    """In a process of its own, whose memory has not been high before."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "benchmarks" / "reliability" / "fuzz.py",
+            "--seconds",
+            "3",
+            "--loaders",
+            "checkpoint",
+            "--plant",
+            "memory",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        done.returncode == 1
+        and "too much memory" in json.loads(done.stdout)["loaders"]["checkpoint"]["escapes"]
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("loader", ["checkpoint", "golden", "cache", "omniglot"])
+def test_a_loader_that_refuses_good_files_is_not_fuzzed(reliability, tmp_path, monkeypatch, loader):
+    import fuzz
+
+    def refuse(path):
+        raise DataError("planted")
+
+    monkeypatch.setitem(fuzz.LOADERS, loader, (fuzz.LOADERS[loader][0], refuse))
+    with pytest.raises(AssertionError, match="a good file is refused"):
+        fuzz.fuzz(loader, 600, random.Random(1), tmp_path, executions=1)

@@ -1,0 +1,136 @@
+"""`refmaml doctor`: exit statuses, one-line errors, files, --list."""
+
+import json
+import xml.etree.ElementTree as ET
+
+import pytest
+from doctor_script import CODE
+
+from refmaml.cli import main
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(CODE)
+    return path
+
+
+def doctor(file, name, *options):
+    what = ["--method", "maml", "--inner-lr", "0.1", "--inner-steps", "2"]
+    return main(["doctor", f"{file}:{name}", *what, "--probes", "quadratic", *options])
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "word"),
+    [
+        ("gradient", 0, "RIGHT"),
+        ("first_order", 1, "WRONG: first-order"),
+        ("coarse", 3, "INCONCLUSIVE"),
+    ],
+)
+def test_the_exit_status_is_the_verdict(file, capsys, name, status, word):
+    assert doctor(file, name) == status
+    assert capsys.readouterr().out.startswith(word)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("raises", "function: expected a gradient on the quadratic case, got RuntimeError: no"),
+        ("number", "'number', which is not one"),
+        ("absent", "'absent', which it does not have"),
+    ],
+)
+def test_a_function_without_a_gradient_is_one_line_and_exit_status_2(file, capsys, name, words):
+    assert doctor(file, name) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.startswith("refmaml: ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["doctor", "mine.py"], "function: expected FILE.py:FUNCTION"),
+        (["doctor", "absent.py:f"], "absent.py, which does not exist"),
+        (["doctor", "{}:gradient", "--probes", "cubic"], "probes: expected some of"),
+        (
+            ["doctor", "{}:gradient", "--inner-steps", "0"],
+            "--inner-steps: expected an integer >= 1",
+        ),
+        (["doctor", "{}:gradient", "--tol", "-1"], "--tol: expected a finite number > 0"),
+        (["doctor", "{}:gradient", "--seed", "x"], "--seed: expected an integer >= 0"),
+        (
+            ["doctor", "{}:gradient", "--channels", "8"],
+            "--net: expected a net that the options describe",
+        ),
+        (["doctor", "{}:gradient", "--layout", "NHWC"], "--layout: expected NAME=AXES"),
+        (
+            ["doctor", "{}:gradient", "--method", "erm", "--inner-lr", "0.1"],
+            "--inner-lr: expected --method",
+        ),
+    ],
+)
+def test_wrong_usage_is_one_line(file, capsys, arguments, words):
+    assert main([word.format(file) for word in arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+
+
+def test_a_file_that_does_not_import_is_one_line(tmp_path, capsys):
+    (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
+    assert main(["doctor", f"{tmp_path}/broken.py:f"]) == 2
+    assert "to import, got ModuleNotFoundError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (
+            "import sys\ndef gradient(problem, params, batch): pass\nsys.exit(0)\n",
+            "to import, got SystemExit: 0",
+        ),
+        (
+            "def gradient(problem, params, batch): raise SystemExit(0)\n",
+            "a gradient on the quadratic case, got SystemExit: 0",
+        ),
+    ],
+)
+def test_a_script_that_exits_is_not_right(tmp_path, capsys, text, words):
+    (tmp_path / "mine.py").write_text(text)
+    assert main(["doctor", f"{tmp_path / 'mine.py'}:gradient", "--method", "maml"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and words in err and err.count("\n") == 1
+
+
+def test_reports_are_written_to_files_and_the_last_line_repeats_the_check(file, capsys, tmp_path):
+    paths = {name: tmp_path / f"report.{name}" for name in ("json", "markdown", "junit")}
+    options = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
+    assert doctor(file, "first_order", *options, "--precision", "float64", "--seed", "3") == 1
+    again = capsys.readouterr().out.splitlines()[-1]
+    assert (
+        again.startswith("  again: refmaml doctor ")
+        and "--seed 3" in again
+        and "--inner-steps 2" in again
+    )
+    assert json.loads(paths["json"].read_text())["about"]["again"] in again
+    assert main(again.removeprefix("  again: refmaml ").split()) == 1
+    assert (
+        paths["markdown"].read_text().startswith("###")
+        and ET.fromstring(paths["junit"].read_text()).get("failures") == "1"
+    )
+    assert doctor(file, "gradient", "--json", str(tmp_path / "absent" / "x.json")) == 2
+    assert "--json: expected a file that can be written" in capsys.readouterr().err
+
+
+def test_list_prints_the_dictionary_with_a_fix_for_the_framework(capsys):
+    assert main(["doctor", "--list", "--framework", "torch"]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "first-order: the second-order term is missing" in out
+        and "create_graph=True" in out
+        and out.count("\n") > 100
+    )
+    assert (
+        main(["doctor"]) == 2 and "function: expected FILE.py:FUNCTION" in capsys.readouterr().err
+    )

@@ -1,0 +1,246 @@
+"""The documents: the README is short and runs, links lead somewhere, figures are those
+of the committed results, prose is at most 88 columns wide."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from refmaml.cli.omniglot.protocols import PUBLISHED, ROWS
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/*.md", "examples/*.md", "refmaml/layers/*.md")
+    for path in ROOT.glob(pattern)
+)
+
+
+def without_code(text):
+    """Markdown without fenced and indented blocks."""
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M)
+    return "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+
+
+def headings(text):
+    return re.findall(r"^#+ (.+)$", without_code(text), re.M)
+
+
+# ---- the README ----------------------------------------------------------------------
+
+
+def test_the_readme_has_at_most_800_words_outside_code():
+    text = re.sub(r"\]\([^)]*\)", "]", without_code(README.read_text()))
+    words = re.findall(r"\S*\w\S*", text)
+    assert 200 < len(words) <= 800, len(words)
+
+
+def test_the_readme_has_at_least_two_pictures_and_each_has_a_description():
+    pictures = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", README.read_text())
+    assert len({path for _, path in pictures}) >= 2
+    assert all(len(text) > 20 and (ROOT / path).suffix == ".png" for text, path in pictures)
+
+
+def test_the_readme_keeps_its_order():
+    """One sentence; the commands; the example; the demo's picture; the doctor; the
+    formulas and the table of methods; the picture of speed; links."""
+    text = README.read_text()
+    parts = (
+        "without autodiff",
+        "make demo",
+        "import refmaml as rm",
+        "```text\nloss",
+        "![Accuracy",
+        "$ refmaml doctor",
+        "lam_K = grad g(phi_K)",
+        "| MAML |",
+        "benchmarks/bench/bench.png",
+        "## Documents",
+    )
+    places = [text.find(part) for part in parts]
+    assert -1 not in places and places == sorted(places), dict(zip(parts, places, strict=True))
+
+
+def test_the_readme_s_example_prints_what_the_readme_says(capsys):
+    pattern = r"```python\n(.*?)```\s*```text\n(.*?)```"
+    code, printed = re.search(pattern, README.read_text(), re.S).groups()
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out == printed
+
+
+def test_the_table_of_methods_names_files_that_exist():
+    files = re.findall(r"^\| .* \| `(\w+\.py)` \|$", README.read_text(), re.M)
+    assert len(files) >= 9 and all((ROOT / "refmaml/methods" / name).is_file() for name in files)
+
+
+def test_the_net_that_the_readme_calls_slower_than_jax_is_the_bench_s():
+    """1,761 parameters, one inner step."""
+    slower = [
+        part for part in committed("bench/bench.json")["meta"] if part["over_the_fastest_peer"] < 1
+    ]
+    assert [part["title"] for part in slower] == ["sinusoid, 1 step"]
+    assert "1,761 parameters with one inner step" in " ".join(README.read_text().split())
+
+
+# ---- every document ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_file_that_a_document_links_to_exists(name):
+    text = (ROOT / name).read_text()
+    for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        assert ((ROOT / name).parent / link).exists(), link
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_heading_that_a_document_links_to_exists(name):
+    text = (ROOT / name).read_text()
+    for link, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", text):
+        target = ((ROOT / name).parent / link) if link else ROOT / name
+        anchors = [
+            re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+            for heading in headings(target.read_text())
+        ]
+        assert anchor in anchors, f"{link}#{anchor}"
+
+
+# Paths that only an installation has, or that only a GPU can write.
+ELSEWHERE = {"refmaml/docs", "benchmarks/gpu/gpu.json"}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_path_that_a_document_names_exists(name):
+    text = (ROOT / name).read_text()
+    folders = "refmaml|kernels|tests|benchmarks|docs|examples"
+    for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", text):
+        assert path in ELSEWHERE or (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_prose_of_a_document_is_at_most_88_columns_wide(name):
+    for number, line in enumerate(without_code((ROOT / name).read_text()).splitlines()):
+        free = line.lstrip().startswith(("|", "![", "<!--"))
+        assert free or len(line) <= 88, f"{name}, line {number} outside code: {line[:60]}..."
+
+
+def test_the_index_lists_every_document():
+    index = (ROOT / "docs/README.md").read_text()
+    for path in (ROOT / "docs").glob("*.md"):
+        guide = path.name.startswith("add_a_")  # CONTRIBUTING.md links to these
+        page = (ROOT / "CONTRIBUTING.md").read_text() if guide else index
+        assert path.name == "README.md" or path.name in page, path.name
+
+
+# ---- figures -------------------------------------------------------------------------
+
+
+def committed(name):
+    return json.loads((ROOT / "benchmarks" / name).read_text())
+
+
+@pytest.fixture
+def results():
+    """docs/results.md in one line."""
+    return " ".join((ROOT / "docs/results.md").read_text().split())
+
+
+def table_of_results():
+    return (ROOT / "docs/results.md").read_text()
+
+
+def test_the_figures_of_the_ladder_are_those_of_the_committed_results(results):
+    rows = committed("verify.json")["rows"]
+    assert all(row["passed"] for row in rows) and f"{len(rows)} checks" in results
+    right = [row for row in rows if row["rung"] != "4 planted error"]
+    largest = max(row["error"] / row["tolerance"] for row in right)
+    assert f"{largest:.0%} of the tolerance" in results
+    for phrase, chosen in (
+        ("Passes of layers are within {} of", lambda row: row["rung"][0] in "123"),
+        ("Meta-gradients are within {} of", lambda row: row["rung"] == "4 meta-gradient"),
+        ("JAX agree in float64 to {}", lambda row: row["oracle"] in ("torch", "jax")),
+    ):
+        worst = max(row["error"] for row in rows if chosen(row))
+        assert phrase.format(f"{worst:.0e}") in results
+
+
+def test_the_figures_of_the_demo_are_those_of_the_committed_results(results):
+    for result in committed("demo/demo.json")["results"].values():
+        accuracy, interval = 100 * result["accuracy"], 100 * result["interval"]
+        assert f"{accuracy:.1f} +- {interval:.1f} %" in results
+
+
+def test_the_figure_of_two_ranks_is_that_of_the_committed_results(results):
+    times = f"{committed('ranks/ranks.json')['two_ranks_over_one']:.2f} times as fast"
+    assert times in results and times in " ".join((ROOT / "docs/runs.md").read_text().split())
+
+
+def test_the_figures_of_reliability_are_those_of_the_committed_results(results):
+    kill, fuzz = committed("reliability/kill.json"), committed("reliability/fuzz.json")
+    assert f"killed {kill['kills']} runs" in results
+    assert kill["corrupt"] == kill["runs_with_something_wrong"] == 0
+    assert fuzz["command"].endswith("--seconds 600") and "for ten minutes" in results
+    assert fuzz["escapes"] == 0
+
+
+def percent(evaluation):
+    return f"{100 * evaluation['accuracy']:.1f} +- {100 * evaluation['interval']:.1f}"
+
+
+def cell(protocol, row):
+    """What the page says of a cell of the Omniglot table."""
+    path = ROOT / "benchmarks/omniglot" / protocol / "5w1s" / row / "result.json"
+    result = json.loads(path.read_text()) if path.exists() else {"finished": False}
+    if not result["finished"]:
+        return "not run to its end"
+    together, alone = (
+        percent(result["evaluations"][way]) for way in ("transductive", "one at a time")
+    )
+    return f"**{together}** ({alone})"
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_the_omniglot_table_is_that_of_the_committed_results(row):
+    published = PUBLISHED[row]["5w1s"]
+    cells = (
+        ROWS[row],
+        cell("as-published", row),
+        f"{published.accuracy} +- {published.interval}",
+        cell("equal", row),
+    )
+    line = f"| {' | '.join(cells)} |"
+    assert line in table_of_results(), line
+
+
+def test_what_is_said_of_two_hours_is_committed(results):
+    result = committed("omniglot/at-two-hours.json")
+    assert f"{percent(result)} % (step {result['steps']:,})" in results
+
+
+def milliseconds(seconds):
+    return f"{1e3 * seconds:,.0f} ms" if seconds >= 0.1 else f"{1e3 * seconds:.3g} ms"
+
+
+def test_the_times_are_those_of_the_committed_bench(results):
+    record = committed("bench/bench.json")
+    for part in record["meta"]:
+        by_name = {r["name"]: r for r in part["results"]}
+        peer = min(part["times_as_fast_as"], key=part["times_as_fast_as"].get)
+        ours, best = (by_name[name]["seconds"]["median"] for name in ("refmaml", peer))
+        row = (
+            f"| {part['title']}, {part['tasks']} tasks | {milliseconds(ours)} "
+            f"| {by_name[peer]['title']}: {milliseconds(best)} "
+            f"| {part['over_the_fastest_peer']:.1f} | {part['of_sgemm']:.0%} |"
+        )
+        assert row in table_of_results(), row
+    seconds = record["ourselves"]["workloads"]["strided-1"]["product"]
+    ratio = seconds["hvp"]["median"] / seconds["gradient"]["median"]
+    assert f"{ratio:.2f} gradients" in results
+    digests = [
+        digest
+        for part in record["ourselves"]["workloads"].values()
+        for found in part["bits"].values()
+        for digest in found
+    ]
+    assert len(set(digests)) == len(record["ourselves"]["workloads"])
