@@ -1,10 +1,12 @@
-// Reads quadratic.npz and quadratic.maml-3.npz of `refmaml golden DIR` with nothing but the C++ standard library, computes the meta-gradient
-// of MAML on quadratics from the inputs, and holds every intermediate against the file:
+// Reads quadratic.npz and quadratic.maml-3.npz of `refmaml golden DIR` with the C++
+// standard library alone, computes the meta-gradient of MAML on quadratics from the inputs,
+// and compares every intermediate with the file:
 //
 //     g++ -std=c++17 -O2 read_golden.cpp -o read_golden && ./read_golden DIR
 //
-// A zip without compression is its files one after another, and at its end a table of where each begins; a .npy is a line of text and the
-// numbers. Little-endian machines only, as the numbers are.
+// A zip without compression holds its files one after another, and at its end a table with
+// the position of each. A .npy file is a line of text, then the numbers. This program is
+// for little-endian machines, as the numbers are little-endian.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -29,10 +31,10 @@ template <class T> T at(const std::string& bytes, size_t place) {
 
 Array read_npy(const std::string& bytes) {
     if (bytes.compare(0, 6, "\x93NUMPY") != 0) fail("no .npy");
-    size_t start = 10 + at<uint16_t>(bytes, 8);                     // version 1.0: the header's length stands at byte 8
+    size_t start = 10 + at<uint16_t>(bytes, 8);                     // version 1.0: header length at byte 8
     std::string header = bytes.substr(10, start - 10);              // {'descr': '<f8', 'fortran_order': False, 'shape': (3, 7), }
     Array a;
-    if (header.find("'<f8'") == std::string::npos) return a;        // grad_float32, which is not needed here
+    if (header.find("'<f8'") == std::string::npos) return a;        // grad_float32 is not used
     if (header.find("False") == std::string::npos) fail("not in C order");
     size_t count = 1;
     const char* c = header.c_str() + header.find("'shape': (") + 10;
@@ -53,13 +55,14 @@ std::map<std::string, Array> read_npz(const std::string& path) {
     if (!file) fail("cannot open " + path);
     std::string z((std::istreambuf_iterator<char>(file)), {});
     if (z.size() < 22) fail("no zip");
-    size_t end = z.size() - 22;                                     // the end record; refmaml's files have no comment after it
+    size_t end = z.size() - 22;                                     // the end record; there is no comment
     if (at<uint32_t>(z, end) != 0x06054b50) fail("no zip");
-    size_t entry = at<uint32_t>(z, end + 16);                       // where the table of contents begins
+    size_t entry = at<uint32_t>(z, end + 16);                       // position of the table
     std::map<std::string, Array> arrays;
     for (int n = at<uint16_t>(z, end + 10); n > 0; --n) {
         if (at<uint16_t>(z, entry + 10) != 0) fail("a compressed member");
-        size_t size = at<uint32_t>(z, entry + 24), name = at<uint16_t>(z, entry + 28), local = at<uint32_t>(z, entry + 42);
+        size_t size = at<uint32_t>(z, entry + 24), name = at<uint16_t>(z, entry + 28);
+        size_t local = at<uint32_t>(z, entry + 42);
         size_t start = local + 30 + at<uint16_t>(z, local + 26) + at<uint16_t>(z, local + 28);
         arrays[z.substr(entry + 46, name - 4)] = read_npy(z.substr(start, size));       // without ".npy"
         entry += 46 + name + at<uint16_t>(z, entry + 30) + at<uint16_t>(z, entry + 32);
@@ -83,9 +86,11 @@ int main(int argc, char** argv) {
     if (argc != 2) fail("usage: read_golden DIR");
     std::string dir = argv[1];
     auto in = read_npz(dir + "/quadratic.npz"), out = read_npz(dir + "/quadratic.maml-3.npz");
-    const auto &A = in["x_support"], &c = in["y_support"], &B = in["x_query"], &d = in["y_query"], &rates = out["A"];
+    const auto &A = in["x_support"], &c = in["y_support"];
+    const auto &B = in["x_query"], &d = in["y_query"], &rates = out["A"];
     size_t T = A.shape.at(0), P = A.shape.at(1), K = rates.shape.at(0);
-    std::vector<std::vector<double>> phi(K + 1, std::vector<double>(T * P)), lam = phi, grads(K, phi[0]), hvp = grads;
+    std::vector<std::vector<double>> phi(K + 1, std::vector<double>(T * P)), lam = phi;
+    std::vector<std::vector<double>> grads(K, phi[0]), hvp = grads;
     auto times = [&](const Array& M, size_t t, size_t i, const std::vector<double>& v) {       // (M_t v_t)_i
         double sum = 0;
         for (size_t j = 0; j < P; ++j) sum += M.data[(t * P + i) * P + j] * v[t * P + j];
@@ -122,7 +127,9 @@ int main(int argc, char** argv) {
     for (size_t k = 0; k < K; ++k) compare("hvp", hvp[k], &out["hvp"].data[k * T * P]);
     for (size_t k = 0; k <= K; ++k) compare("lam", lam[k], &out["lam"].data[k * T * P]);
     compare("grad", gradient, out["grad"].data.data());
-    double allowed = 6 * std::ldexp(1.0, -52) * std::sqrt(3.0 * (K + 1) * P * P);              // the manifest's "float64" of this method
-    std::printf("%s: the largest error is %.1e, %.1e is allowed\n", worst <= allowed ? "right" : "WRONG", worst, allowed);
+    // The manifest's "float64" of this method.
+    double allowed = 6 * std::ldexp(1.0, -52) * std::sqrt(3.0 * (K + 1) * P * P);
+    std::printf("%s: the largest error is %.1e, %.1e is allowed\n",
+                worst <= allowed ? "right" : "WRONG", worst, allowed);
     return worst <= allowed ? 0 : 1;
 }

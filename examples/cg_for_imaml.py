@@ -6,7 +6,6 @@ python examples/cg_for_imaml.py
 import numpy as np
 
 import refmaml as rm
-from refmaml.methods.conjugate_gradients import conjugate_gradients
 
 net = rm.mlp((1, 10, 1), activation="tanh")
 theta = net.init(seed=0, dtype=np.float64)
@@ -20,7 +19,7 @@ query = net.primal(phi, batch.x_query, batch.y_query)
 pull = support.grad + strength * (phi - theta)
 print(f"inner problem: |grad F| is below 1e-13 at the solution: {np.abs(pull).max() < 1e-13}")
 
-solution = conjugate_gradients(
+solution = rm.conjugate_gradients(
     lambda v: v + net.hvp(support, v) / strength, query.grad, maxiter=30, tol=1e-12
 )
 print(f"linear system: {solution.status[0]}")

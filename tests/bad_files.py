@@ -80,7 +80,9 @@ def nested(levels=5):
 
 
 def one_in_the_other(members=130, size=1 << 20):
-    """Members stored in one another's data, each whole and with a right checksum: one megabyte that is read 130 times."""
+    """Members stored in one another's data, each whole and with a right checksum: one
+    megabyte that is read 130 times.
+    """
     names, data, sums = (
         [f"state.m{i}.npy".encode() for i in range(members)],
         npy(np.zeros(size, np.uint8)),

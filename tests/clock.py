@@ -1,4 +1,6 @@
-"""A clock for tests of what takes its time: seconds pass when told, so that no other work on the machine shows."""
+"""A clock for tests of what takes its time: seconds pass when told, so that no other
+work on the machine shows.
+"""
 
 
 class Clock:

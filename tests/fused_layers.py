@@ -35,7 +35,7 @@ LARGE = [
 
 @dataclass(frozen=True)
 class Unfused:
-    """The layers that a NormActPool replaces, in order, always on the reference kernels."""
+    """The layers that a NormActPool replaces, on the reference kernels."""
 
     layer: NormActPool
 

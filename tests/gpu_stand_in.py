@@ -1,7 +1,4 @@
-"""A device without a GPU, for tests of the measurements on one.
-
-It has NumPy arrays, the reference or other kernels, and given times.
-"""
+"""A stand-in for a GPU: NumPy's arrays, given kernels, given times."""
 
 from itertools import chain, repeat
 
@@ -27,7 +24,8 @@ ABOUT = {
     "cupy": "none",
 }
 
-SMALL = {"small": (rm.conv4(n_way=3, channels=4, image=(1, 8, 8)), 6, 3)}  # a net, tasks, examples
+# a net, tasks, examples
+SMALL = {"small": (rm.conv4(n_way=3, channels=4, image=(1, 8, 8)), 6, 3)}
 LIMITS = {
     name: roofs.Roof(rate, None, spread([1.0]))
     for name, rate in {
@@ -41,10 +39,10 @@ LIMITS = {
 
 
 class StandIn:
-    """The device that refmaml.bench.gpu needs.
+    """The interface of refmaml.bench.gpu.device.Gpu.
 
-    kernel_sets  (version) -> a kernel set on NumPy arrays
-    seconds      the results of the timings, in order; the last is repeated
+    kernel_sets  (version) -> a kernel set on NumPy's arrays
+    seconds      the timings, in order; the last one is repeated
     """
 
     xp, l2 = np, ABOUT["l2_bytes"]
@@ -84,12 +82,12 @@ def right_kernels():
 
 
 def named_cuda(kernel_set, **replaced):
-    """A kernel set named cuda, with some kernels exchanged."""
+    """A kernel set with the name cuda and some kernels replaced."""
     return kernel_set.replace("cuda", **replaced)
 
 
 def wrong_by_a_thousandth(name):
-    """The reference kernels, one of them wrong by a thousandth."""
+    """The reference kernels, one of them with a relative error of 0.001."""
     right = right_kernels()
 
     def wrong(out, *rest):
@@ -100,7 +98,7 @@ def wrong_by_a_thousandth(name):
 
 
 def changing(name, every=7):
-    """The reference kernels; in every seventh call one differs in its last bit."""
+    """The reference kernels, one with another last bit in every `every`-th call."""
     right, calls = right_kernels(), iter(range(10**9))
 
     def changed(out, *rest):

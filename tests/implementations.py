@@ -1,4 +1,7 @@
-"""Right meta-gradients of every method, written by hand in NumPy on named arrays. They share nothing with refmaml.doctor."""
+"""Right meta-gradients of every method, written by hand in NumPy on named arrays.
+
+They share nothing with refmaml.doctor.
+"""
 
 import numpy as np
 
@@ -14,7 +17,7 @@ REPTILE, REPTILE_ADAM, IMAML = (
 )
 
 
-# ---- arithmetic on {name: array} -------------------------------------------------------------------------------------
+# ---- arithmetic on {name: array} -----------------------------------------------------
 
 
 def plus(a, x, y):
@@ -39,7 +42,7 @@ def tasks(batch):
     return list(zip(*batch, strict=True))
 
 
-# ---- right: the recursion of MAML, ANIL, first-order MAML ------------------------------------------------------------
+# ---- right: the recursion of MAML, ANIL, first-order MAML ----------------------------
 
 
 def adapting(problem, params):
@@ -81,7 +84,7 @@ def planted(**plant):
     return lambda problem, params, batch: maml(problem, params, batch, **plant)
 
 
-# ---- right: the other methods ----------------------------------------------------------------------------------------
+# ---- right: the other methods --------------------------------------------------------
 
 
 def erm(problem, params, batch):
@@ -167,7 +170,9 @@ def proximal(problem, params, x, y, strength, prox=True):
 
 
 def cg(product, b, iterations, old=False, c=1.0):
-    """Conjugate gradients; old: directions from the old residual; c: steps 1 / c too long."""
+    """Conjugate gradients; old: directions from the old residual; c: steps 1 / c too
+    long.
+    """
     x, r, p = times(0, b), b, b
     for _ in range(iterations):
         if dot(r, r) < 1e-32 * dot(b, b):
@@ -180,7 +185,9 @@ def cg(product, b, iterations, old=False, c=1.0):
 
 
 def imaml(problem, params, batch, inner=1.0, prox=True, system=None, solve=None):
-    """system(v, Hv, lambda): the matrix times v; inner: a factor on lambda in the inner problem; solve(product, b, method)."""
+    """system(v, Hv, lambda): the matrix times v; inner: a factor on lambda in the inner
+    problem; solve(product, b, method).
+    """
     lam, rows = problem.method.regularization, []
     system = system or (lambda v, Hv, lam: plus(1 / lam, Hv, v))
     solve = solve or (lambda product, b: cg(product, b, problem.method.cg_steps))

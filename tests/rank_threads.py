@@ -1,4 +1,6 @@
-"""Ranks as threads of one process, with what a communicator of mpi4py offers: for tests without MPI."""
+"""Ranks as threads of one process, with what a communicator of mpi4py offers: for tests
+without MPI.
+"""
 
 import queue
 import threading
@@ -10,7 +12,11 @@ PATIENCE = 60  # seconds; a rank that waits longer waits for ever
 
 
 class Room:
-    """Where `size` ranks meet. One of them computes at a time, as not all that they compute with may be called from several threads."""
+    """Where `size` ranks meet.
+
+    One of them computes at a time, as not all that they compute with may be called from
+    several threads.
+    """
 
     def __init__(self, size):
         self.turn = threading.Lock()

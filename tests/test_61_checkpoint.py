@@ -46,7 +46,9 @@ def path(tmp_path):
 
 
 def refusal(path, data=None):
-    """The one line that `load` refuses a file with, optionally after writing `data` there."""
+    """The one line that `load` refuses a file with, optionally after writing `data`
+    there.
+    """
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(DataError) as caught:

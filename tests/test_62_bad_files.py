@@ -1,4 +1,6 @@
-"""Files that somebody made to do harm: each is answered in one line, within a second, within 64 MB of its size, and nothing is lost."""
+"""Files that somebody made to do harm: each is answered in one line, within a second,
+within 64 MB of its size, and nothing is lost.
+"""
 
 import io
 import os
@@ -32,7 +34,9 @@ def somewhere(tmp_path, monkeypatch):
 
 
 def answered(path, read):
-    """The one line that a file is refused with, in time and room; the folder stays as it is."""
+    """The one line that a file is refused with, in time and room; the folder stays as
+    it is.
+    """
     from time import process_time
 
     folder, began, before = sorted(os.listdir(path.parent)), process_time(), reset_peak()
@@ -90,7 +94,9 @@ def test_a_bad_npz_is_refused_as_checkpoint_and_golden_file_and_built_anew_as_ca
     ],
 )
 def test_each_rule_of_reading_arrays_is_the_one_that_refuses(tmp_path, what, got):
-    """Even where the array's name and kind are wanted: nothing else stands between it and whoever asked."""
+    """Even where the array's name and kind are wanted: nothing else stands between it
+    and whoever asked.
+    """
     (path := tmp_path / "bad.npz").write_bytes(ARRAYS[what])
     with pytest.raises(ValueError, match=re.escape(got)):
         read_members(path, re.compile(r"meta\.npy|state.*"), 1 << 30, "fuU")
@@ -148,7 +154,7 @@ def test_a_manifest_too_large_is_refused_before_it_is_read(tmp_path):
     assert "manifest.npy of" in answered(tmp_path / "c.npz", load)
 
 
-# ---- Omniglot ------------------------------------------------------------------------------------------------------------
+# ---- Omniglot ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", ARCHIVES)
@@ -198,11 +204,13 @@ def test_a_folder_with_something_else_for_a_drawing_is_refused(tmp_path, kind):
         Omniglot(tmp_path)
 
 
-# ---- through the command line ----------------------------------------------------------------------------------------------
+# ---- through the command line --------------------------------------------------------
 
 
 def test_a_bad_checkpoint_ends_the_program_with_one_line_and_status_2_in_time_and_room(tmp_path):
-    """As a process of its own, so that its memory is its own; an untouched process is what it is held against."""
+    """As a process of its own, so that its memory is its own; an untouched process is
+    what it is held against.
+    """
     for what in (
         "deflate bomb",
         "bzip2 bomb",

@@ -32,7 +32,9 @@ def test_one_at_a_time_is_each_query_example_alone_behind_the_support_set():
 
 
 def test_one_at_a_time_no_query_example_sees_another():
-    """Exchanging half the query set changes nothing for the other half, and together it does."""
+    """Exchanging half the query set changes nothing for the other half, and together it
+    does.
+    """
     net, theta, batch = tiny(), tiny().init(0, np.float64), glyphs(4)(range(2))
     phi = FREEZING.adapt(net, theta, batch.x_support, batch.y_support)
     from refmaml.training.evaluation import outputs

@@ -9,12 +9,12 @@ from cuda_shim.memory import MemoryPool
 from cuda_shim.memory import OutOfMemoryError as MemoryPoolIsFull
 from gpu_cases import METHODS, STEPS, case, tiny
 from gpu_recipes import recipe, theta_of
-from refmaml.oracles.meta_objectives import fixed_rates
 
 import refmaml as rm
 from refmaml import kernels
 from refmaml.errors import OutOfMemoryError
 from refmaml.oracles import cases, kernel_checks, whole_net_checks
+from refmaml.oracles.meta_objectives import fixed_rates
 from refmaml.training import evaluate, train
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))

@@ -1,4 +1,6 @@
-"""The benchmark of how cost grows: that its clock of memory notices what it should, and that it leaves what it says."""
+"""The benchmark of how cost grows: that its clock of memory notices what it should, and
+that it leaves what it says.
+"""
 
 import json
 import sys
@@ -15,8 +17,10 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="peak memory is read from Linux's /proc"
 )
 PLANTED = 50e6  # bytes
-# Linux sums what threads hold only now and then, and freed memory given back to the system returns page by page: seen to differ by up
-# to 1.7 MB from run to run. The mistakes to be noticed (memory that is over, or held twice, or not seen at all) are 45 MB and more.
+# Linux sums what threads hold only now and then, and freed memory given back to the
+# system returns page by page: seen to differ by up to 1.7 MB from run to run. The
+# mistakes to be noticed (memory that is over, or held twice, or not seen at all) are 45
+# MB and more.
 SLACK = 3e6
 SMALL = {"inner_steps": 2, "tasks": 4, "shots": 1, "image": 28, "channels": 4, "cg_steps": 2}
 
@@ -30,7 +34,9 @@ def growth(monkeypatch):
 
 
 def alone(run, *args):
-    """run(*args) in a process of its own, as the benchmark measures: what threads of other tests free meanwhile would count too."""
+    """run(*args) in a process of its own, as the benchmark measures: what threads of
+    other tests free meanwhile would count too.
+    """
     with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
         return fresh.submit(run, *args).result()
 

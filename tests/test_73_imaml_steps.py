@@ -1,4 +1,6 @@
-"""The benchmark of iMAML's inner step: that it tells a step that is too long from one that is not, at the start and at a run's end."""
+"""The benchmark of iMAML's inner step: that it tells a step that is too long from one
+that is not, at the start and at a run's end.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""The benchmark of how far a trained start leans to some labels: its counting, and that it leaves what it says."""
+"""The benchmark of how far a trained start leans to some labels: its counting, and that
+it leaves what it says.
+"""
 
 import json
 import sys

@@ -7,7 +7,6 @@ import pytest
 from implementations import MAML, maml
 
 import refmaml as rm
-from refmaml.autodiff.formulas import why_not
 
 
 def complaint(fn, method=MAML, **options):
@@ -176,7 +175,7 @@ def test_the_extras_that_install_cupy_are_named(monkeypatch):
     assert set(named) <= set(project["project"]["optional-dependencies"])
 
 
-# ---- tensors ---------------------------------------------------------------------------
+# ---- tensors -------------------------------------------------------------------------
 
 
 def torch_broken(change):
@@ -188,6 +187,7 @@ def torch_broken(change):
     return function
 
 
+@pytest.mark.frameworks("torch")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -206,14 +206,11 @@ def torch_broken(change):
     ],
 )
 def test_tensors_that_cannot_be_judged_get_one_line(change, words):
-    if reason := why_not("torch"):
-        pytest.skip(reason)
     assert words in complaint(torch_broken(change), framework="torch", probes=("quadratic",))
 
 
+@pytest.mark.frameworks("torch")
 def test_writing_into_a_tensor_is_an_error():
-    if reason := why_not("torch"):
-        pytest.skip(reason)
 
     def function(problem, params, batch):
         from torch_implementations import torch_maml
@@ -227,9 +224,8 @@ def test_writing_into_a_tensor_is_an_error():
     )
 
 
+@pytest.mark.frameworks("jax")
 def test_a_jax_gradient_in_bfloat16_gets_one_line():
-    if reason := why_not("jax"):
-        pytest.skip(reason)
 
     def function(problem, params, batch):
         return {n: p.astype("bfloat16") for n, p in params.items()}
@@ -237,9 +233,8 @@ def test_a_jax_gradient_in_bfloat16_gets_one_line():
     assert "got bfloat16" in complaint(function, framework="jax", probes=("quadratic",))
 
 
+@pytest.mark.frameworks("torch")
 def test_an_array_of_another_framework_is_read():
-    if reason := why_not("torch"):
-        pytest.skip(reason)
     import torch
 
     def function(problem, params, batch):

@@ -1,5 +1,5 @@
-"""Mistakes that are not in the dictionary are called wrong, get no name, and are located: the
-first stage and tensor that disagree."""
+"""Mistakes that are not in the dictionary are called wrong, get no name, and are
+located: the first stage and tensor that disagree."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,6 @@ from torch_implementations import torch_adapt, torch_rates
 from wrong_implementations_stages import located, recursion, times_factor, with_wrong_derivatives
 
 import refmaml as rm
-from refmaml.autodiff.formulas import why_not
 
 SMOOTH = ("quadratic", "mlp")
 
@@ -173,9 +172,8 @@ def test_a_wrong_stage_of_meta_sgd_is_located():
     assert function == ("Hessian-vector product", "2.weight")
 
 
+@pytest.mark.frameworks("torch")
 def test_a_single_detached_inner_gradient_in_torch_is_located():
-    if reason := why_not("torch"):
-        pytest.skip(reason)
     import torch
 
     def function(problem, params, batch):

@@ -1,5 +1,5 @@
-"""Calls that depend on each other: noise, state, values kept from the first call, growing
-memory. None of the verdicts depends on a clock."""
+"""Calls that depend on each other: noise, state, values kept from the first call,
+growing memory. None of the verdicts depends on a clock."""
 
 import os
 import subprocess
@@ -14,7 +14,6 @@ from own_net_functions import METHOD, implements, small_net
 from torch_implementations import torch_maml
 
 import refmaml as rm
-from refmaml.autodiff.formulas import why_not
 from refmaml.doctor import case_runs, check, examination, repeats
 
 ROOT = Path(__file__).parent.parent
@@ -76,7 +75,7 @@ def test_a_right_function_has_no_growing_memory():
 
 
 def test_compiled_kernels_that_fill_their_caches_are_no_leak():
-    """In a new process: the interpreter's and Numba's own memory grows in the first calls."""
+    """In a new process, Python's and Numba's own memory grows in the first calls."""
     code = (
         "import refmaml as rm; from implementations import MAML, maml; "
         "print(rm.check_meta_gradient(maml, MAML, kernels=rm.kernels.cpu(), "
@@ -118,9 +117,8 @@ def test_the_number_of_repeats_does_not_depend_on_how_long_a_call_takes(monkeypa
     assert len(kept) == 7 and "memory grows by 8000 bytes" in report.diagnosis
 
 
+@pytest.mark.frameworks("torch")
 def test_a_graph_kept_in_torch_is_reported():
-    if reason := why_not("torch"):
-        pytest.skip(reason)
     losses = []
 
     def keeping(problem, params, batch):

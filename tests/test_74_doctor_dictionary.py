@@ -1,5 +1,5 @@
-"""Every mistake of the dictionary, planted in NumPy, PyTorch and JAX code, gets its name and
-no other."""
+"""Every mistake of the dictionary, planted in NumPy, PyTorch and JAX code, gets its
+name and no other."""
 
 import pytest
 import torch_implementations
@@ -9,7 +9,6 @@ from torch_implementations import TORCH
 from wrong_implementations_table import IMPLEMENTATIONS
 
 import refmaml as rm
-from refmaml.autodiff.formulas import why_not
 from refmaml.doctor.dictionary import dictionary
 
 
@@ -20,7 +19,7 @@ def examined(implementation, **options):
 
 
 def named(report, words):
-    """The verdict is wrong, and the diagnosis is a name with these words, not a place."""
+    """The verdict is wrong, and the diagnosis is a name with these words."""
     assert report.verdict == "wrong" and not report.stages, str(report)
     assert words in report.diagnosis, str(report)
 
@@ -47,8 +46,6 @@ def test_at_least_forty_mistakes_in_at_least_thirty_rows_are_tried():
 
 @pytest.fixture(scope="module")
 def torch():
-    if reason := why_not("torch"):
-        pytest.skip(reason)
     import torch
 
     before = torch.get_num_threads()
@@ -57,12 +54,14 @@ def torch():
     torch.set_num_threads(before)
 
 
+@pytest.mark.frameworks("torch")
 @pytest.mark.parametrize("name", TORCH)
 def test_a_mistake_planted_in_torch_is_named(torch, name):
     report = examined(TORCH[name], framework="torch", precision="float64")
     named(report, TORCH[name].words)
 
 
+@pytest.mark.frameworks("torch")
 @pytest.mark.parametrize(
     "name",
     ["create_graph forgotten", "losses_q[-1]", "backward inside", "evaluation mode", "torch's eps"],
@@ -71,14 +70,14 @@ def test_a_mistake_planted_in_torch_is_named_in_float32(torch, name):
     named(examined(TORCH[name], framework="torch", precision="float32"), TORCH[name].words)
 
 
+@pytest.mark.frameworks("jax")
 @pytest.mark.parametrize("name", JAX)
 def test_a_mistake_planted_in_jax_is_named(name):
-    if reason := why_not("jax"):
-        pytest.skip(reason)
     implementation = JAX[name]._replace(probes=("quadratic",))
     named(examined(implementation, framework="jax", precision="float64"), implementation.words)
 
 
+@pytest.mark.frameworks("torch")
 def test_the_fix_is_for_the_user_s_framework(torch):
     report = examined(TORCH["create_graph forgotten"], framework="torch", precision="float64")
     assert "create_graph=True" in report.fix
@@ -86,8 +85,8 @@ def test_the_fix_is_for_the_user_s_framework(torch):
 
 
 def test_mistakes_with_the_same_gradient_are_listed():
-    """A gradient of 0 in iMAML has three possible reasons; with one inner step, a factor has
-    one."""
+    """A gradient of 0 in iMAML has three possible reasons; with one inner step, a
+    factor has one."""
     anchor = examined(IMPLEMENTATIONS["imaml anchor"], precision="float64")
     assert len(anchor.ties) == 2 and any("CG ran for no iteration" in tie for tie in anchor.ties)
     single = rm.check_meta_gradient(

@@ -1,4 +1,4 @@
-"""Near a kink of ReLU or max-pooling: a flipped choice is no mistake, and a mistake is named."""
+"""Near a kink a flipped choice is no mistake, and a mistake is named."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ def test_near_a_kink_an_error_that_no_flip_makes_is_wrong(monkeypatch):
 
 
 def test_at_a_kink_a_right_answer_is_not_called_wrong():
-    """The entries of pooling windows tie, so that a flipped choice may change anything."""
+    """Entries of pooling windows tie, so a flipped choice may change anything."""
     net = rm.Sequential(
         [
             rm.Conv2d(3, 9, (3, 2), (3, 1), (2, 1)),
@@ -101,8 +101,8 @@ def test_a_name_found_near_a_kink_is_not_searched_for_twice(monkeypatch):
 
 
 def test_a_known_mistake_is_named_even_where_a_kink_lies_on_the_data():
-    """A blank image makes ties everywhere, and the margin is 0; a first-order gradient is
-    still wrong."""
+    """A blank image makes ties everywhere, and the margin is 0; a first-order gradient
+    is still wrong."""
     net = rm.Sequential([rm.Linear(3, 4), rm.ReLU(), rm.Linear(4, 2)], rm.MSE(), (3,))
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 6, 3))

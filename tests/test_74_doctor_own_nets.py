@@ -6,7 +6,6 @@ from implementations import MAML, maml
 from wrong_implementations import step_sizes
 
 import refmaml as rm
-from refmaml.autodiff.formulas import why_not
 
 
 def test_arrays_are_passed_and_returned_in_the_given_layout():
@@ -25,9 +24,8 @@ def test_arrays_are_passed_and_returned_in_the_given_layout():
     assert report.ok and shapes[-1][0] == (7, 13)
 
 
+@pytest.mark.frameworks("torch")
 def test_a_layout_works_in_torch_too():
-    if reason := why_not("torch"):
-        pytest.skip(reason)
     from torch_implementations import torch_maml
 
     layout = {"*.weight": "HWIO", "x": "NHWC"}

@@ -1,4 +1,4 @@
-"""What rounding allows: tolerances, float32 and TF32, ill-conditioned problems, cancellation."""
+"""What rounding allows: float32, TF32, ill-conditioned problems, cancellation."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from refmaml.oracles.method_checks import truth_by_steps
 
 
 def rounded_to(bits):
-    """A right gradient, in float32 rounded to so many bits, as TF32 rounds its factors."""
+    """A right gradient; in float32 rounded to so many bits, as in TF32."""
 
     def coarse(a):
         mantissa, exponent = np.frexp(a)
@@ -120,7 +120,7 @@ def test_float32_inside_a_float64_call_is_named():
 
 
 def certain_probabilities():
-    """Examples with probabilities 1e-10 from 0 and 1: p - 1 has lost most of its digits."""
+    """Probabilities 1e-10 from 0 and 1: p - 1 has lost most of its digits."""
     rng, labels = np.random.default_rng(0), np.array([[0, 1, 1, 0]] * 3)
     x = np.stack([1 - 2.0 * labels, rng.standard_normal(labels.shape)], axis=-1)
     theta = np.array([12.0, 0.3, -12.0, 0.1, 0.2, -0.1])

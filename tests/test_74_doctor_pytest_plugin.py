@@ -1,4 +1,4 @@
-"""The pytest plugin: it fails, skips and passes tests, and costs little where it is not used."""
+"""The pytest plugin fails, skips and passes tests, and is imported quickly."""
 
 import json
 import os

@@ -1,5 +1,5 @@
-"""The doctor on nets that Hypothesis draws: a right gradient is never wrong, and a mistake
-gets its name."""
+"""The doctor on nets that Hypothesis draws: a right gradient is never wrong, and a
+mistake gets its name."""
 
 import numpy as np
 from hypothesis import assume, given
@@ -30,7 +30,7 @@ def drawn_case(net, method, seed):
 
 
 def verdict(case, gradient, seed, **options):
-    """The doctor's Report on a function (net, meta, batch) -> gradient in any precision."""
+    """The Report on a function (net, meta, batch) -> gradient in any precision."""
 
     def fn(params, batch):
         dtype = next(iter(params.values())).dtype

@@ -11,7 +11,6 @@ import pytest
 from implementations import MAML, maml, planted
 
 import refmaml as rm
-from refmaml.autodiff.formulas import why_not
 from refmaml.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -105,10 +104,9 @@ def test_importing_refmaml_does_not_import_the_doctor():
     assert out.stdout.splitlines() == ["[]", "set()"], out.stdout + out.stderr
 
 
+@pytest.mark.frameworks("torch")
 def test_the_readme_s_example_prints_what_the_readme_says(tmp_path, capsys, monkeypatch):
-    """Digit for digit, except for the errors of rounding, which differ between machines."""
-    if reason := why_not("torch"):
-        pytest.skip(reason)
+    """Digit for digit, except for rounding errors, which differ between machines."""
     section = (ROOT / "README.md").read_text().partition("## The doctor")[2]
     code, rest = section.partition("```python\n")[2].split("```\n", 1)
     command, printed = rest.partition("```text\n$ refmaml ")[2].split("```", 1)[0].split("\n", 1)

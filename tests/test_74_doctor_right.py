@@ -1,5 +1,5 @@
-"""Right meta-gradients of every method in every framework are called right, and errors of a
-millionth are not."""
+"""Right meta-gradients of every method in every framework are called right, and errors
+of a millionth are not."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,6 @@ from torch_implementations import TORCH_RIGHT, norm_loss, torch_maml, torch_norm
 from wrong_implementations import inner_scale, step_sizes
 
 import refmaml as rm
-from refmaml.autodiff.formulas import why_not
 from refmaml.doctor.cases import Case
 
 
@@ -26,10 +25,9 @@ def test_a_right_meta_gradient_in_numpy_is_right_on_every_case_in_both_precision
     assert len(report.results) == 8 and all(s.misfit <= 0.5 for s in report.results), str(report)
 
 
+@pytest.mark.frameworks("torch")
 @pytest.mark.parametrize(("fn", "method"), TORCH_RIGHT, ids=map(title, TORCH_RIGHT))
 def test_a_right_meta_gradient_in_torch_is_called_right(fn, method):
-    if reason := why_not("torch"):
-        pytest.skip(reason)
     import torch
 
     torch.set_num_threads(1)
@@ -41,19 +39,17 @@ def test_a_right_meta_gradient_in_torch_is_called_right(fn, method):
     assert report.ok and all(s.misfit <= 0.5 for s in report.results), str(report)
 
 
+@pytest.mark.frameworks("jax")
 @pytest.mark.parametrize(("fn", "method"), JAX_RIGHT, ids=map(title, JAX_RIGHT))
 def test_a_right_meta_gradient_in_jax_is_called_right(fn, method):
-    if reason := why_not("jax"):
-        pytest.skip(reason)
     report = rm.check_meta_gradient(
         fn, method, framework="jax", probes=("two-layer",), precision="float64", repeats=0
     )
     assert report.ok and all(s.misfit <= 0.5 for s in report.results), str(report)
 
 
+@pytest.mark.frameworks("jax")
 def test_jax_is_right_through_max_pooling_and_batch_norm_under_jit():
-    if reason := why_not("jax"):
-        pytest.skip(reason)
     report = rm.check_meta_gradient(
         JAX_RIGHT[0][0],
         rm.MAML(0.1, 1),
@@ -105,9 +101,8 @@ def test_one_entry_off_by_a_millionth_is_called_wrong_in_float64(name):
     assert "1.0000" in f"{report.results[0].worst.got / report.results[0].worst.expected:.8f}"
 
 
+@pytest.mark.frameworks("torch")
 def test_running_statistics_that_are_kept_but_never_used_change_nothing():
-    if reason := why_not("torch"):
-        pytest.skip(reason)
     from torch.nn import functional as F
 
     seen = []

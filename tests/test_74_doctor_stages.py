@@ -9,7 +9,7 @@ import refmaml as rm
 
 
 def returned(problem, params, batch, wrong=None, **more):
-    """MAML with every stage: a dict with grad, loss, inner_grad, phi, query_grad, hvp."""
+    """MAML with every stage, as a dict."""
     p, A, K = (
         with_wrong_derivatives(problem, **(wrong or {})),
         adapting(problem, params),

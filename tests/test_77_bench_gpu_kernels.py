@@ -235,11 +235,11 @@ def test_a_kernel_that_fails_is_a_row_and_the_others_go_on(calls):
     } and not any(row.right for row in failed)
 
 
-def test_a_device_that_answers_no_more_ends_the_table(calls):
+def test_a_device_that_no_longer_answers_ends_the_table(calls):
     gpu = StandIn()
     gpu.synchronize = lambda: 1 / 0
     rows = list(kernel_rows.kernel_rows(gpu, LIMITS, calls))
-    assert rows[-1].reason.startswith("the device answers no more: ZeroDivisionError")
+    assert rows[-1].reason.startswith("the device no longer answers: ZeroDivisionError")
     assert len(rows) == 1 + len(kernel_rows.versions(calls[0][0].kernel)) * len(kernel_rows.DTYPES)
 
 

@@ -1,4 +1,6 @@
-"""The bench's device as it is on a GPU, `Gpu` itself, on a stand-in for CuPy: arrays that are not NumPy's, streams, graphs, events."""
+"""The bench's device as it is on a GPU, `Gpu` itself, on a stand-in for CuPy: arrays
+that are not NumPy's, streams, graphs, events.
+"""
 
 import json
 from types import SimpleNamespace
@@ -108,7 +110,9 @@ def test_a_run_is_captured_and_replayed_and_timed_by_events(gpu, cupy):
 
 
 def test_of_short_runs_several_go_between_two_events(gpu, cupy, monkeypatch):
-    """Starting a graph on an idle GPU takes some 10 us, which a timing of one run would count."""
+    """Starting a graph on an idle GPU takes some 10 us, which a timing of one run would
+    count.
+    """
     a, start, each = cupy.zeros(4, np.float32), 1e-2, 5e-2  # milliseconds
     seen = [2 * device.WARM_UP_RUNS]
 

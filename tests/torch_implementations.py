@@ -1,4 +1,5 @@
-"""Meta-gradients by PyTorch's autograd: right ones, and the mistakes that autograd invites."""
+"""Meta-gradients by PyTorch's autograd: right ones, and the mistakes that autograd
+invites."""
 
 from implementations import ANIL, CAVIA, FOMAML, IMAML, MAML, MAMLPP, META_SGD, REPTILE, K, tasks
 from wrong_implementations_table import Implementation
@@ -50,8 +51,8 @@ def torch_maml(
     rate=1.0,
     combine=None,
 ):
-    """Every differentiated method: MAML, ANIL, their first-order forms, Meta-SGD, MAML++,
-    CAVIA, ERM."""
+    """Every differentiated method: MAML, ANIL, their first-order forms, Meta-SGD,
+    MAML++, CAVIA, ERM."""
     import torch
 
     method, losses = problem.method, []
@@ -99,7 +100,8 @@ def torch_reptile(problem, params, batch):
 
 
 def torch_imaml(problem, params, batch, sign=1.0, outer=1.0):
-    """Gradient descent on the proximal problem, CG with Hessian-vector products by autograd."""
+    """Gradient descent on the proximal problem, CG with Hessian-vector products by
+    autograd."""
     import torch
 
     m, names = problem.method, list(params)
@@ -201,8 +203,8 @@ def normed(batch_norm, everywhere=True):
 
 
 def kept_statistics(problem, params, batch):
-    """momentum=1, then evaluation mode: query points are normalised with the statistics of
-    the last support batch."""
+    """momentum=1, then evaluation mode: query points are normalised with the statistics
+    of the last support batch."""
     kept = {}
 
     def seen(layer, w, x):

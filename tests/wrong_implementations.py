@@ -1,4 +1,4 @@
-"""Wrong meta-gradients of MAML, written by hand in NumPy: one for each known mistake."""
+"""Wrong meta-gradients of MAML in NumPy, one for each known mistake."""
 
 import numpy as np
 from implementations import (
@@ -256,7 +256,7 @@ def softmax_constant(net, primal, v):
 
 
 def pooling_lost(net, primal, v):
-    """Max-pooling whose tangent is 0: what TensorFlow's second derivative of it once left."""
+    """Max-pooling whose tangent is 0, as TensorFlow's second derivative once was."""
 
     def gather(ry, *arguments):
         ry[...] = 0

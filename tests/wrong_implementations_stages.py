@@ -1,4 +1,4 @@
-"""MAML with one derivative wrong, and the stage at which the doctor locates the mistake."""
+"""MAML with one wrong derivative, and the stage at which it is located."""
 
 from types import SimpleNamespace
 
@@ -19,7 +19,7 @@ def located(fn, method=MAML, probes=("mlp",), **options):
 
 
 def with_wrong_derivatives(problem, gradient=None, hvp=None, query=None):
-    """The problem with one derivative wrong; each argument: {name: array} -> the same, wrong."""
+    """The problem with a wrong derivative; arguments: {name: array} -> wrong ones."""
     return SimpleNamespace(
         method=problem.method,
         net=problem.net,

@@ -1,4 +1,4 @@
-"""The table of wrong meta-gradients in NumPy, with the words that each diagnosis must have."""
+"""Wrong meta-gradients in NumPy, with the words that each diagnosis must have."""
 
 from typing import Any, NamedTuple
 
@@ -41,7 +41,8 @@ class Implementation(NamedTuple):
     """One wrong function.
 
     row      its row in the dictionary; words: what the diagnosis must contain
-    fn       the function; method: what it should compute; probes: the cases it is tried on
+    fn       the function; method: what it should compute; probes: the cases it is tried
+             on
     """
 
     row: str

@@ -1,9 +1,12 @@
-"""What learn2learn's own tests of its algorithms let through: they are run with a wrong Hessian planted in its path, and so is the doctor.
+"""What learn2learn's own tests of its algorithms let through: they are run with a wrong
+Hessian planted in its path, and so is the doctor.
 
-    pip download --no-deps --no-build-isolation --no-binary :all: learn2learn==0.2.0 && tar xf learn2learn-0.2.0.tar.gz
-    python benchmarks/conformance/own_tests.py learn2learn-0.2.0 --out benchmarks/conformance
+    pip download --no-deps --no-build-isolation --no-binary :all: learn2learn==0.2.0 &&
+    tar xf learn2learn-0.2.0.tar.gz python benchmarks/conformance/own_tests.py
+    learn2learn-0.2.0 --out benchmarks/conformance
 
-Its source distribution holds its tests; it must be installed as well, see benchmarks/README.md. Writes own_tests.json.
+Its source distribution holds its tests; it must be installed as well, see
+benchmarks/README.md. Writes own_tests.json.
 """
 
 import argparse

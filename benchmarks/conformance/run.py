@@ -1,12 +1,13 @@
-"""What do libraries get right? Each one that is installed, every method it offers, before the doctor.
+"""What do libraries get right? Each one that is installed, every method it offers,
+before the doctor.
 
     python benchmarks/conformance/run.py --out benchmarks/conformance
 
-Each library has a process of its own (worker.py): one that crashes, or does not end, does not take the others with it. What is not
-installed is listed with the reason.
+Each library has a process of its own (worker.py): one that crashes, or does not end,
+does not take the others with it. What is not installed is listed with the reason.
 
-Writes conformance.json (every error, versions, machine) and conformance.md, the table of it. Install with
-pip install torch==2.13.0 and then pip install '.[conformance]'.
+Writes conformance.json (every error, versions, machine) and conformance.md, the table
+of it. Install with pip install torch==2.13.0 and then pip install '.[conformance]'.
 """
 
 import argparse
@@ -44,7 +45,9 @@ LIBRARIES = {
 
 
 def environment(folder):
-    """One thread for everybody; compiled code of JAX is found again when a function comes back."""
+    """One thread for everybody; compiled code of JAX is found again when a function
+    comes back.
+    """
     cache = {
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "jax"),
@@ -55,7 +58,9 @@ def environment(folder):
 
 
 def examine(name, folder):
-    """What a library's worker found before it ended, {"name", "versions", "methods"}, with "failed": why it ended early, where it did."""
+    """What a library's worker found before it ended, {"name", "versions", "methods"},
+    with "failed": why it ended early, where it did.
+    """
     module, _ = LIBRARIES[name]
     path = Path(folder) / f"{name}.json"
     try:
@@ -79,7 +84,9 @@ def examine(name, folder):
 
 
 def main(argv=None):
-    """Examine, write, print the table; returns 0 whatever the verdicts are, as they are the result."""
+    """Examine, write, print the table; returns 0 whatever the verdicts are, as they are
+    the result.
+    """
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--only",

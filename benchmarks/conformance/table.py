@@ -1,4 +1,6 @@
-"""conformance.json as a table: a row for each library, a column for each method, digits that are right in float64 and float32."""
+"""conformance.json as a table: a row for each library, a column for each method, digits
+that are right in float64 and float32.
+"""
 
 from math import inf, log10
 
@@ -6,13 +8,17 @@ METHODS = ("MAML", "first-order MAML", "ANIL", "Meta-SGD", "Reptile", "iMAML")
 
 
 def digits(errors):
-    """How many digits the worst parameter on the worst probe has right: floor(-log10 of its relative error)."""
+    """How many digits the worst parameter on the worst probe has right: floor(-log10 of
+    its relative error).
+    """
     worst = max(errors.values(), default=inf)
     return 16 if worst == 0 else max(0, int(-log10(worst))) if worst < 1 else 0
 
 
 def cell(result):
-    """ "15 / 6" where float64 and float32 are right; how far off a wrong one is; - where there is none."""
+    """ "15 / 6" where float64 and float32 are right; how far off a wrong one is; -
+    where there is none.
+    """
     if result is None or result["verdict"] == "absent":
         return "-"
     if result["verdict"] == "failed":
@@ -30,7 +36,9 @@ def cell(result):
 
 
 def rows(record):
-    """[[library with its version, a cell for each method], ...]; variants of a method are rows of their own."""
+    """[[library with its version, a cell for each method], ...]; variants of a method
+    are rows of their own.
+    """
     out = []
     for library in record["libraries"]:
         version = next(iter(library["versions"].values()), "?")
@@ -60,7 +68,9 @@ def lines(record):
 
 
 def remarks(record):
-    """A line for each verdict that is not "right", each method a library does not have, each library that is not there."""
+    """A line for each verdict that is not "right", each method a library does not have,
+    each library that is not there.
+    """
     out = []
     for library in record["libraries"]:
         for name, result in library["methods"].items():

@@ -1,11 +1,14 @@
 """Everything that only a GPU can show, into one JSON file: `make gpu`, or
 
-    python benchmarks/gpu/run.py [--only SECTION ...] [--seconds S] [--limit SECTION=S ...] [--out FILE]
+    python benchmarks/gpu/run.py [--only SECTION ...] [--seconds S]
+                                 [--limit SECTION=S ...] [--out FILE]
 
-It runs with the Python it is called with, from the checkout it lies in: NumPy, SciPy, CuPy and pytest are all it needs, and nothing is
-installed or fetched. What else is there (PyTorch, JAX, compute-sanitizer) is used; what is not is said. Sections already in the file are
-kept unless they are run again, so that the whole can be done in several calls. Exit status: 0, 1 where a check failed or took too long, 2
-without a GPU or after bad input.
+It runs with the Python that calls it, from its own checkout. It needs NumPy, SciPy,
+CuPy and pytest; it installs and downloads nothing. PyTorch, JAX and compute-sanitizer
+are used if they are installed; the result names what is missing. Sections that the file
+has already are kept unless they run again, so the whole can be done in several calls.
+Exit status: 0; 1 if a check failed or took too long; 2 without a GPU or after bad
+input.
 """
 
 import argparse
@@ -30,55 +33,52 @@ SCHEMA, OUT, NO_GPU = 1, ROOT / "benchmarks" / "gpu" / "gpu.json", 2
 
 
 def program(module, *arguments):
-    """(file) -> the command of a module that takes the file first."""
-    return lambda path: [
-        sys.executable,
-        "-m",
-        f"refmaml.bench.gpu.{module}",
-        str(path),
-        *map(str, arguments),
-    ]
+    """(file) -> the command of a module whose first argument is the file."""
+    return lambda path: [sys.executable, "-m", module, str(path), *map(str, arguments)]
 
 
-def bench(part, *options):
-    """(file) -> the command of one part of the bench, which calls its file bench.json."""
-    return lambda path: [
-        sys.executable,
-        "-m",
-        "refmaml",
-        "bench",
-        "--kernels",
-        "cuda",
-        "--only",
-        part,
-        *options,
-        "--out",
-        str(path.parent),
-    ]
+def bench(section, *options):
+    """(file) -> the command of one section of the bench; its file is bench.json."""
+    start = [sys.executable, "-m", "refmaml", "bench", "--kernels", "cuda", "--only", section]
+    return lambda path: [*start, *options, "--out", str(path.parent)]
 
 
 def verify(path):
     return [sys.executable, "-m", "refmaml", "verify", "--kernels", "cuda", "--json", str(path)]
 
 
-DEVICE = Section("device", "what it is measured on", program("device_info"), 60)
+GPU = "refmaml.bench.gpu"
+DEVICE = Section("device", "what it is measured on", program(f"{GPU}.device_info"), 60)
 SECTIONS = (
     Section(
         "ladder", "the derivative ladder on the cuda kernels, in float64 and float32", verify, 300
     ),
-    Section("tests", "the tests that need a GPU", program("marked_tests", ROOT / "tests"), 300),
-    Section("numba", "the Numba kernels against the reference kernels", NUMBA, 300),
+    Section(
+        "tests", "the tests that need a GPU", program(f"{GPU}.marked_tests", ROOT / "tests"), 300
+    ),
+    Section(
+        "numba",
+        "the Numba kernels against the reference kernels",
+        program("refmaml.cli.verify_numba_cuda"),
+        300,
+    ),
     Section(
         "determinism",
         "the same bits in 100 runs of every kernel and of whole meta-gradients",
-        program("determinism"),
+        program(f"{GPU}.determinism"),
         400,
     ),
     Section(
-        "graph", "a replayed CUDA graph has the bits of launch by launch", program("replay"), 120
+        "graph",
+        "a replayed CUDA graph has the bits of launch by launch",
+        program(f"{GPU}.replay"),
+        120,
     ),
     Section(
-        "sanitizer", "compute-sanitizer: memcheck, racecheck, initcheck", program("sanitizer"), 400
+        "sanitizer",
+        "compute-sanitizer: memcheck, racecheck, initcheck",
+        program(f"{GPU}.sanitizer"),
+        400,
     ),
     Section(
         "bench-kernels",
@@ -94,7 +94,8 @@ SECTIONS = (
         180,
         "bench.json",
     ),
-    # A implementation may take two minutes to compile: each workload is a section, so that few of them fit into a call and none is lost.
+    # An implementation may take two minutes to compile. So each workload is a section:
+    # a call may run few of them, and one that fails loses no other.
     *(
         Section(
             f"meta-{name}",
@@ -111,37 +112,33 @@ SECTIONS = (
 def main(argv=None, device=DEVICE, sections=SECTIONS):
     """Run, write, summarise; returns the exit status."""
     arguments, started = parse(argv, sections), perf_counter()
-    limits, out, tell = (
-        read_limits(arguments.limit, (device, *sections)),
-        Path(arguments.out),
-        told(arguments.quiet),
-    )
+    limits, out = read_limits(arguments.limit, (device, *sections)), Path(arguments.out)
     make_folder(out.parent)
     chosen = [
         s._replace(limit=limits.get(s.name, s.limit))
         for s in sections
         if s.name in (arguments.only or [s.name for s in sections])
     ]
-    probe = run_section(
-        device, limits.get(device.name, device.limit), surroundings(), told(quiet=True)
-    )  # one line, not two
+    limit = limits.get(device.name, device.limit)
+    probe = run_section(device, limit, section_environment(), log=ignore_line)
     if probe["exit_status"] == NO_GPU:
         print((probe["said"] or ["refmaml: expected a GPU, got none"])[-1], file=sys.stderr)
         return NO_GPU
-    stamp = {"code": digest()}
+    stamp = {"code": code_digest()}
     record = {
         "schema": SCHEMA,
         "command": "make gpu",
         **circumstances(),
-        "sections": {**kept(out, probe), device.name: probe | stamp},
+        "sections": {**earlier_sections(out, probe), device.name: probe | stamp},
     }
     write_json(out, record)
     left = None if arguments.seconds is None else arguments.seconds - (perf_counter() - started)
-    reached = {device.name: probe["status"]} | run_sections(
-        chosen, out, record, stamp, left, surroundings(), tell
+    log = ignore_line if arguments.quiet else print_line
+    outcomes = {device.name: probe["status"]} | run_sections(
+        chosen, out, record, stamp, left, section_environment(), log
     )
-    print("\n".join(f"{name:<16} {status}" for name, status in reached.items()), out, sep="\n")
-    return int(any(status in (FAILED, TIMED_OUT) for status in reached.values()))
+    print("\n".join(f"{name:<16} {status}" for name, status in outcomes.items()), out, sep="\n")
+    return int(any(status in (FAILED, TIMED_OUT) for status in outcomes.values()))
 
 
 def parse(argv, sections):
@@ -156,7 +153,7 @@ def parse(argv, sections):
     parser.add_argument(
         "--seconds",
         metavar="S",
-        help="for everything together: sections for which nothing is left are not run",
+        help="for all sections together; a section without time left is not run",
     )
     parser.add_argument(
         "--limit", nargs="+", default=[], metavar="SECTION=S", help="seconds for one section"
@@ -196,14 +193,21 @@ def read_limits(texts, sections):
     return limits
 
 
-def told(quiet):
-    """What to do with a line of progress."""
-    return (lambda line: None) if quiet else (lambda line: print(line, flush=True))
+def ignore_line(line):
+    """The log of a quiet run."""
 
 
-def surroundings():
-    """The variables of every section: this checkout first, and JAX off the GPU, where it would take most of the memory. (The bench puts its
-    own JAX there.)"""
+def print_line(line):
+    """The log of a run."""
+    print(line, flush=True)
+
+
+def section_environment():
+    """The variables of every section.
+
+    This checkout is first on the path. JAX stays off the GPU, where it would take most
+    of the memory; the bench puts its own JAX processes there.
+    """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return os.environ | {
         "PYTHONPATH": path,
@@ -213,30 +217,33 @@ def surroundings():
     }
 
 
-def kept(path, probe):
-    """The sections of an earlier call. Raises DataError where the file is another device's, or none of ours."""
+def earlier_sections(path, probe):
+    """The sections of an earlier call, {} if the file does not exist.
+
+    Raises DataError if the file is of another device, or not written by this command.
+    """
     if not path.exists():
         return {}
     try:
         sections = json.loads(path.read_text())["sections"]
-        earlier = named(sections["device"])
+        earlier = device_name(sections["device"])
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(
             f"--out: expected a new file or one that this command wrote, got {path}"
         ) from None
-    name = named(probe)
+    name = device_name(probe)
     if name != earlier and None not in (name, earlier):
         raise DataError(f"--out: expected a file of {name}, got one of {earlier}: {path}")
     return sections
 
 
-def named(probe):
-    """The name of the device, None where its section came to no end."""
+def device_name(probe):
+    """The name of the device; None if its section wrote no result."""
     return probe["found"]["device"]["name"] if probe["found"] else None
 
 
-def digest():
-    """A sha256 of all code that is measured: results of different code are told apart, with or without git."""
+def code_digest():
+    """A sha256 of all measured code: it tells results of different code apart."""
     total = hashlib.sha256()
     for folder in ("kernels", "refmaml", "tests"):
         for path in sorted(p for kind in ("*.py", "*.cu") for p in (ROOT / folder).rglob(kind)):

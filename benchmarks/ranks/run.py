@@ -1,10 +1,12 @@
-"""How much faster are two ranks of one thread than one rank of one thread, and what does adding up their gradients cost?
+"""How much faster are two ranks of one thread than one rank of one thread, and what
+does adding up their gradients cost?
 
     python benchmarks/ranks/run.py --out benchmarks/ranks
 
-One meta-step of the strided Omniglot net, 5-way 1-shot MAML on glyphs. Contestants take turns, each turn a process (or an mpiexec) of its
-own; parameters after each must have the same bits. Writes ranks.json. Nothing else should run on the machine meanwhile: a rank that waits
-for another does so in a spin. Needs pip install 'refmaml[mpi]'.
+One meta-step of the strided Omniglot net, 5-way 1-shot MAML on glyphs. Contestants take
+turns, each turn a process (or an mpiexec) of its own; parameters after each must have
+the same bits. Writes ranks.json. Nothing else should run on the machine meanwhile: a
+rank that waits for another does so in a spin. Needs pip install 'refmaml[mpi]'.
 """
 
 import argparse
@@ -59,7 +61,9 @@ def answer(ranks, script, *arguments):
 
 
 def steps_of_all(tasks, steps, rounds):
-    """{implementation: seconds of its steps}, after checking that all came to the same bits."""
+    """{implementation: seconds of its steps}, after checking that all came to the same
+    bits.
+    """
     times, digests = {name: [] for name in CONTESTANTS}, set()
     for number in range(rounds):
         for name, (ranks, threads) in CONTESTANTS.items():

@@ -1,12 +1,16 @@
-"""Does a run survive kill -9? Runs are killed at random moments, gone on with, and held against one that never was, bit for bit.
+"""Does a run survive kill -9? Runs are killed at random moments, gone on with, and held
+against one that never was, bit for bit.
 
-    python benchmarks/reliability/kill.py [--kills 100] [--kernels reference|cpu] [--naive] [--out benchmarks/reliability]
+    python benchmarks/reliability/kill.py [--kills 100] [--kernels reference|cpu]
+    [--naive] [--out benchmarks/reliability]
 
-Half of the runs are killed from outside at a random time, while their checkpoint is read again and again; the others die of themselves
-just before, or in the middle of, a random one of their file operations, which a random time would seldom meet. What goes on has another
-chunk size and, with --kernels cpu, another number of threads. --naive saves as if nobody could ever be killed, and has to be found out
-(the file operations to die at are then its writes).
-Processes are forked, so that starting one takes no time. Exit status 1 if anything differs.
+Half of the runs are killed from outside at a random time, while their checkpoint is
+read again and again; the others die of themselves just before, or in the middle of, a
+random one of their file operations, which a random time would seldom meet. What goes on
+has another chunk size and, with --kernels cpu, another number of threads. --naive saves
+as if nobody could ever be killed, and has to be found out (the file operations to die
+at are then its writes). Processes are forked, so that starting one takes no time. Exit
+status 1 if anything differs.
 """
 
 import argparse
@@ -103,7 +107,9 @@ def naive_write(path):
 
 
 def start(argv, clock=None, threads=None, naive=False):
-    """The number of a forked process that runs a command and writes, if it lives to, how many file operations it took."""
+    """The number of a forked process that runs a command and writes, if it lives to,
+    how many file operations it took.
+    """
     sys.stdout.flush()
     child = os.fork()
     if child:
@@ -123,7 +129,9 @@ def start(argv, clock=None, threads=None, naive=False):
 
 
 def finish(child, how=0):
-    """How a process ended: its exit status, negative the signal that killed it; with os.WNOHANG None where it goes on."""
+    """How a process ended: its exit status, negative the signal that killed it; with
+    os.WNOHANG None where it goes on.
+    """
     ended, status = os.waitpid(child, how)
     return os.waitstatus_to_exitcode(status) if ended else None
 
@@ -138,7 +146,9 @@ def visible(folder):
 
 
 def left(folder):
-    """All a run leaves but for its times: parameters, optimiser, curve, table, configuration, result."""
+    """All a run leaves but for its times: parameters, optimiser, curve, table,
+    configuration, result.
+    """
     now, config = checkpoint.load(folder / "checkpoint.npz")
     with open(folder / "curve.csv", newline="") as file:
         table = [row[:-1] for row in csv.reader(file)]
@@ -160,7 +170,9 @@ def left(folder):
 
 
 def trial(folder, whole, choose, extent, options):
-    """One run killed and gone on with: what happened, as a dict, "wrong" what should not have."""
+    """One run killed and gone on with: what happened, as a dict, "wrong" what should
+    not have.
+    """
     seconds, operations = extent
     timed, wrong = choose.random() < 0.5, []
     run = [*RUN, "--kernels", options.kernels, "--out", str(folder)]

@@ -46,9 +46,9 @@ def add(subparsers):
     p = subparsers.add_parser(
         "doctor",
         help="name the mistake in a meta-gradient",
-        description="Calls FUNCTION(problem, params, batch), or FUNCTION(params, batch) with --net, "
-        "on cases whose meta-gradients are known, and names the mistake if there is one. Exit "
-        "status 0: right, 1: wrong, 2: no gradient that can be judged, 3: inconclusive.",
+        description="Calls FUNCTION(problem, params, batch), or FUNCTION(params, batch) with "
+        "--net, on cases whose meta-gradients are known, and names the mistake if there is one. "
+        "Exit status 0: right, 1: wrong, 2: no gradient that can be judged, 3: inconclusive.",
     )
     p.add_argument(
         "function",
@@ -95,7 +95,7 @@ def run(arguments):
 
 
 def print_dictionary(method, framework):
-    """Print every known mistake of a method, with its row and its fix in a framework."""
+    """Print every known mistake of a method: its row, name and fix."""
     from refmaml.doctor.dictionary import dictionary
 
     for mistake in dictionary(method):
@@ -134,7 +134,7 @@ def method_and_net(given):
 
 
 def load(text):
-    """The function in FILE.py:FUNCTION. Raises ArgumentError in one line if there is none."""
+    """The function in FILE.py:FUNCTION. Raises ArgumentError in one line."""
     file, colon, name = text.rpartition(":")
     expect(colon and file and name.isidentifier(), "function", "FILE.py:FUNCTION", repr(text))
     found = getattr(imported(file), name, None)
@@ -146,7 +146,7 @@ def load(text):
 
 
 def imported(file):
-    """The module in a file, imported as `python FILE.py` would: its folder is searched."""
+    """The module in a file; its folder is searched, as by `python FILE.py`."""
     path = Path(file)
     got = file if path.exists() else f"{file}, which does not exist"
     expect(path.is_file(), "function", "a Python file", got)
@@ -171,7 +171,7 @@ def layout(pairs):
 
 
 def same_arguments(arguments):
-    """The words that repeat the check: every option as it was given, except for files."""
+    """The words that repeat the check: every option that was given, without files."""
     words = [arguments.function]
     for name, value in vars(arguments).items():
         if name not in (*CHECK, *METHOD, *NET):

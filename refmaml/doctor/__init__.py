@@ -2,11 +2,13 @@
 
     check.py             check_meta_gradient: arguments and cases
     examination.py       the procedure, from cases to a Report
-    case_runs.py         one case in one precision: the call, the comparison, the verdict
+    case_runs.py         one case in one precision: the call, the comparison, the
+                         verdict
     repeats.py           repeated calls: noise, carried state, memory that grows
     diagnosis.py         a wrong gradient: its name, or else where it is wrong
 
-    cases.py             a net, a method, parameters and tasks, with the true meta-gradient
+    cases.py             a net, a method, parameters and tasks, with the true
+                         meta-gradient
     conditioning.py      how exactly that can be known
     builtin_cases.py     the built-in cases; method_settings.py: step sizes that show
                          mistakes
@@ -30,8 +32,8 @@
                          returned; findings.py: the result
     report.py            the Report; renderers.py: as text, markdown, JSON and JUnit XML
 
-Imports run one way. Only the command line, the pytest plugin and tests import the doctor.
-"""
+Imports run one way. Only the command line, the pytest plugin and tests import the
+doctor."""
 
 from refmaml.doctor.check import check_meta_gradient
 from refmaml.doctor.report import Report

@@ -1,14 +1,14 @@
-"""Where a mistake without a name is: the first stage, and the tensor in it, that disagree.
+"""Where a mistake without a name is: the first stage and tensor that disagree.
 
 Stages that the function returned beside its gradient are compared first. Then the
 function is called on a small tanh regression under conditions that isolate one stage:
 
-    no step (alpha -> 0)              M = g(theta): the result is the query gradient
-    query loss 0 at theta, alpha      lam = H_g (phi_1 - theta): the result shows the inner
-    tiny, K = 1                       gradient
-    support loss 0 at theta, K = 1    no step changes phi: lam = grad g - H_f (A grad g):
-                                      the result shows the Hessian-vector product
-    K = 1, 2, ...                     the steps together
+    no step (alpha -> 0)         M = g(theta): the result is the query gradient
+    query loss 0 at theta,       lam = H_g (phi_1 - theta): the result shows the inner
+    alpha tiny, K = 1            gradient
+    support loss 0 at theta,     no step changes phi: lam = grad g - H_f (A grad g):
+    K = 1                        the result shows the Hessian-vector product
+    K = 1, 2, ...                the steps together
 """
 
 import numpy as np
@@ -98,7 +98,7 @@ def right(case, g, truth):
     return bool((np.abs(g - truth) <= MARGIN * case.allowed).all())
 
 
-# ---- one stage at a time ---------------------------------------------------------------
+# ---- one stage at a time -------------------------------------------------------------
 
 
 def isolated_stage(function, case):

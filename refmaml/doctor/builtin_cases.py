@@ -43,11 +43,11 @@ def extents(method):
     return [p for p in PRIMES if p != getattr(method, "inner_steps", 0)][:4]
 
 
-# ---- the nets --------------------------------------------------------------------------
+# ---- the nets ------------------------------------------------------------------------
 
 
 def context(method):
-    """([a Context layer], its length) where the method adapts a context, else ([], 0)."""
+    """([Context layer], its length) for a method with a context, else ([], 0)."""
     return ([Context(CONTEXT)], CONTEXT) if entry(method).context else ([], 0)
 
 
@@ -97,7 +97,7 @@ def conv(method, features, outputs):
 NETS = {"quadratic": quadratic, "two-layer": two_layer, "mlp": mlp, "conv": conv}
 
 
-# ---- the cases -------------------------------------------------------------------------
+# ---- the cases -----------------------------------------------------------------------
 
 
 def builtin_cases(method, names=None, seed=0):
@@ -144,7 +144,7 @@ def drawn(name, method, rng):
 
 
 def normal_inputs(net, T, N, rng):
-    """Standard normal inputs (T, N, ...), and targets of the kind that the loss takes."""
+    """Standard normal inputs (T, N, ...), and targets that the loss takes."""
     (D,) = net.output_shape(net.input_shape)
     x = rng.standard_normal((T, N, *net.input_shape))
     if isinstance(net.loss_function, CrossEntropy):
@@ -168,7 +168,7 @@ def spectral_inputs(net, T, N, rng):
 
 
 def own_case(net, method, batch, seed):
-    """The user's own net and method as they are, on the user's batch or on a random one.
+    """The user's own net and method unchanged, on the user's batch or a random one.
 
     Raises ArgumentError where the meta-gradient is 0 throughout. The true gradient is
     computed with NumPy, so a net on a GPU gets the reference kernels.
@@ -190,7 +190,7 @@ def own_case(net, method, batch, seed):
 
 
 def random_batch(net, rng):
-    """Two tasks of normal inputs, with at least as many examples as there are outputs."""
+    """Two tasks of normal inputs, with at least as many examples as outputs."""
     expect(net.input_shape is not None, "batch", "a Batch where the net has no input_shape", "None")
     (outputs,) = net.output_shape(net.input_shape)
     N = max(outputs, 5)

@@ -53,7 +53,7 @@ def run_case(function, case, dtype, earlier_right):
 
 
 def relative_noise(case):
-    """How far one rounding in the case's precision moves the true gradient, relative."""
+    """The relative change of the true gradient by one rounding in the case's dtype."""
     roundings = np.finfo(case.dtype).eps / np.finfo(np.float64).eps
     return float(max(case.noise.values()) / np.abs(case.truth).max() * roundings)
 
@@ -75,7 +75,7 @@ def judge(case, misfit, earlier_right):
 
 
 def keeps_first_call(function, case):
-    """Whether an answer that is right on the user's own net is wrong at other parameters
-    and tasks."""
+    """Whether an answer that is right on the user's own net is wrong at other
+    parameters and tasks."""
     other, answer = function.answer_nearby(case)
     return misfit_of_truth(other, answer.grad) > DIFFERS and not other.near_kink

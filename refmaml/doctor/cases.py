@@ -54,8 +54,8 @@ class Case:
         return replace(self, dtype=dtype, meta=exact(self.meta), like=self, batch=batch)
 
     def with_(self, **changes):
-        """The case with some fields replaced; conditioning is then measured again, unless
-        only dtype or tol changed."""
+        """The case with some fields replaced; conditioning is then measured again,
+        unless only dtype or tol changed."""
         other = {"like": None} if set(changes) - {"dtype", "tol"} else {}
         return replace(self, **other, **changes)
 
@@ -65,7 +65,7 @@ class Case:
         batch = Batch(*map(off, (b.x_support, b.y_support, b.x_query, b.y_query)))
         return self.with_(batch=batch, meta=off(self.meta))
 
-    # ---- names -------------------------------------------------------------------------
+    # ---- names -----------------------------------------------------------------------
 
     @property
     def theta(self):
@@ -75,7 +75,8 @@ class Case:
     @cached_property
     def shapes(self):
         """{name: shape} of the meta-parameters: the net's, then "inner_lr.<name>" for
-        learned step sizes, in the array's shape (Meta-SGD) or one a step (K,) (MAML++)."""
+        learned step sizes, in the array's shape (Meta-SGD) or one a step (K,)
+        (MAML++)."""
         extra = {}
         if len(self.meta) > self.net.num_params:
             per_parameter = entry(self.method).step_sizes == PER_PARAMETER
@@ -118,7 +119,7 @@ class Case:
         zeros = {STEP_SIZE + name for name in still}
         return zeros | (set(self.net.shapes) - still if entry(self.method).context else set())
 
-    # ---- the true gradient -------------------------------------------------------------
+    # ---- the true gradient -----------------------------------------------------------
 
     @cached_property
     def outcome(self):
@@ -135,7 +136,7 @@ class Case:
         """The true meta-gradient (M,), the mean over tasks."""
         return self.rows.mean(axis=0)
 
-    # ---- how exactly it can be known: see conditioning.py ------------------------------
+    # ---- how exactly it can be known: see conditioning.py ----------------------------
 
     @cached_property
     def noise(self):
@@ -159,7 +160,7 @@ class Case:
 
     @cached_property
     def flip(self):
-        """What flipped choices change at most, in multiples of `allowed`; at least 1."""
+        """What flipped choices change at most, in multiples of `allowed`, >= 1."""
         return conditioning.flip(self)
 
     @cached_property
@@ -167,7 +168,7 @@ class Case:
         """The largest relative error of a tensor that rounding allows."""
         return conditioning.relative_allowance(self)
 
-    # ---- what a wrong factor may be made of --------------------------------------------
+    # ---- what a wrong factor may be made of ------------------------------------------
 
     @cached_property
     def symbols(self):

@@ -1,4 +1,4 @@
-"""check_meta_gradient: checks its arguments, makes the cases, and returns the Report."""
+"""check_meta_gradient: checks its arguments, makes the cases, returns the Report."""
 
 import platform
 from dataclasses import replace
@@ -52,12 +52,12 @@ def check_meta_gradient(
     repeats     how many times the call on the first case is repeated, to find noise,
                 state and growing memory; 0: never. Memory needs at least 6
     seconds     CPU time of the search for a name
-    kernels     the kernel set of problem.net, and so of problem.loss, gradient and hvp in
-                NumPy and CuPy; None: that of a user's net on a GPU, else the reference
+    kernels     the kernel set of problem.net, and so of problem.loss, gradient and hvp
+                in NumPy and CuPy; None: that of a user's net on a GPU, else the
+                reference
 
-    Returns a Report. Raises ArgumentError in one line for arguments that mean nothing, and
-    for an answer that is no gradient. Units: errors are relative.
-    """
+    Returns a Report. Raises ArgumentError in one line for arguments that mean nothing,
+    and for an answer that is no gradient. Units: errors are relative."""
     started = perf_counter()
     entry(method)  # raises ArgumentError for another object
     known = precision is None or precision in PRECISIONS

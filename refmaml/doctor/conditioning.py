@@ -1,9 +1,8 @@
 """How exactly a true meta-gradient can be known: rounding, and choices near a kink.
 
-The true gradient is computed again with every input off by one rounding, and in float32.
-How far it moves is its conditioning, and from that follows what a right gradient may be
-off by.
-"""
+The true gradient is computed again with every input off by one rounding, and in
+float32. How far it moves is its conditioning, and from that follows what a right
+gradient may be off by."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -77,9 +76,8 @@ def noise(case):
 def terms(case):
     """How many values are summed, one sum after another, on the way to one result.
 
-    Over the fan-in going forward, over examples and positions for a weight's gradient, in
-    every pass of the loop forward and backward.
-    """
+    Over the fan-in going forward, over examples and positions for a weight's gradient,
+    in every pass of the loop forward and backward."""
     b, (_, *rest) = case.batch, case.net.input_shape
     positions = int(np.prod(rest)) if rest else 1
     examples = max(b.x_support.shape[1], b.x_query.shape[1])
@@ -92,11 +90,10 @@ def allowed(case):
     case's precision.
 
     `noise` is what one rounding of every input does. Sums of n values add sqrt(n)
-    roundings when those are independent (Higham 2002, section 2.6). The noise of a tensor
-    is the largest of its entries and of TRIALS; that is the margin for chance. On a user's
-    net a whole channel may cancel; there, in float64, where any mistake is millions of
-    roundings, CANCELLED roundings are allowed.
-    """
+    roundings when those are independent (Higham 2002, section 2.6). The noise of a
+    tensor is the largest of its entries and of TRIALS; that is the margin for chance.
+    On a user's net a whole channel may cancel; there, in float64, where any mistake is
+    millions of roundings, CANCELLED roundings are allowed."""
     eps, out = np.finfo(case.dtype).eps, np.empty(len(case.meta))
     whole = np.abs(case.truth).max()
     least = CANCELLED * whole if case.own and case.dtype is np.float64 else 0
@@ -109,7 +106,7 @@ def allowed(case):
 
 
 def margin(case):
-    """The relative distance of the nearest kink to any pass of the inner loop or query."""
+    """The relative distance of the nearest kink to any pass, inner loop or query."""
     return min(
         net_margin(case.net, phi, x)
         for phi in case.outcome.trace.get("phi", [case.theta[None]])
@@ -123,7 +120,7 @@ def near_kink(case):
 
 
 def flip(case):
-    """What flipped choices change at most, in multiples of what rounding allows; at least 1.
+    """What flipped choices change at most, in multiples of what rounding allows, >= 1.
 
     Inputs that are 0 are moved as well: a blank image has its kinks at 0.
     """
@@ -133,8 +130,8 @@ def flip(case):
 
 
 def relative_allowance(case):
-    """The largest relative error that rounding allows in a tensor, among tensors that are
-    not themselves rounding; 0 where `tol` says what is allowed."""
+    """The largest relative error that rounding allows in a tensor, among tensors that
+    are not themselves rounding; 0 where `tol` says what is allowed."""
     if case.tol is not None:
         return 0.0
     whole = np.abs(case.truth).max()
@@ -147,7 +144,7 @@ def relative_allowance(case):
     return max(parts, default=0.0)
 
 
-# ---- perturbations ---------------------------------------------------------------------
+# ---- perturbations -------------------------------------------------------------------
 
 
 def perturbation(rng, size, scale):
@@ -157,7 +154,7 @@ def perturbation(rng, size, scale):
 
 @dataclass(frozen=True)
 class PerturbedCrossEntropy(CrossEntropy):
-    """Cross-entropy whose probabilities are perturbed before the labels are subtracted."""
+    """Cross-entropy with probabilities perturbed before labels are subtracted."""
 
     perturb: object = None
 

@@ -48,8 +48,8 @@ def diagnose(function, runs, results, remarks, seconds_left, at_kink):
 
 
 def right_to_float32(run):
-    """Whether a float64 answer is right to float32's tolerance, on a case where that shows
-    anything."""
+    """Whether a float64 answer is right to float32's tolerance, on a case where that
+    shows anything."""
     single = run.case.with_(dtype=np.float32)
     return (
         run.case.dtype is np.float64
@@ -71,7 +71,7 @@ def name(runs, seconds_left):
 
 
 def explain(cases, grads, seconds_left=lambda: matching.SEARCH_TIME):
-    """[Explanation] by a factor alone, by one mistake, or by an update after every task."""
+    """[Explanation] by a factor, by one mistake, or by an update after every task."""
     return (
         matching.explain_by_scale(cases, grads)
         or matching.explain_by_one(cases, grads, seconds_left)

@@ -1,4 +1,4 @@
-"""The dictionary of known mistakes, method by method, and the gradient that each gives."""
+"""The known mistakes of each method, and the gradient that each mistake gives."""
 
 from dataclasses import replace
 

@@ -36,10 +36,9 @@ NOISE = (
 def examine(function, cases, precisions, repeats, seconds, remarks):
     """The Report on a UserFunction.
 
-    Precision after precision, until one is wrong; the search for a name then takes at most
-    so many seconds of this process's CPU time, which other work on the machine does not
-    shorten.
-    """
+    Precision after precision, until one is wrong; the search for a name then takes at
+    most so many seconds of this process's CPU time, which other work on the machine
+    does not shorten."""
     results = []
     for precision in precisions:
         earlier_right = bool(results)
@@ -67,7 +66,7 @@ def budget(seconds):
     return lambda: end - process_time()
 
 
-# ---- reports ---------------------------------------------------------------------------
+# ---- reports -------------------------------------------------------------------------
 
 
 def wrong_calls(diagnosis, fix, results, remarks):
@@ -111,7 +110,7 @@ def advice(unsure):
     return "another seed, or float64 inside and out"
 
 
-# ---- remarks ---------------------------------------------------------------------------
+# ---- remarks -------------------------------------------------------------------------
 
 
 def remarks_on(cases, runs, again):

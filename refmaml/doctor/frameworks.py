@@ -110,10 +110,9 @@ def jax_framework():
 def jax_loss(net):
     """loss(params, x, y) of one task.
 
-    Maxima are taken by comparisons. The derivative of a maximum compares each entry with
-    the result, and XLA may compute the entry a second time with another rounding, so that
-    no entry is equal.
-    """
+    Maxima are taken by comparisons. The derivative of a maximum compares each entry
+    with the result, and XLA may compute the entry a second time with another rounding,
+    so that no entry is equal."""
     from jax.lax import stop_gradient
 
     f = jax_autodiff.framework()
@@ -140,11 +139,11 @@ def jax_loss(net):
     return lambda params, x, y: formulas.named_loss(f, net, params, x, y, forward, losses)
 
 
-# ---- to the user's function ------------------------------------------------------------
+# ---- to the user's function ----------------------------------------------------------
 
 
 class TaskBatch(NamedTuple):
-    """The tasks that a function receives: arrays of its framework, the task axis first."""
+    """The tasks that a function receives: its own arrays, the task axis first."""
 
     x_support: Any
     y_support: Any
@@ -173,7 +172,7 @@ def arguments_of(case, lib, layout):
 
 
 def problem_of(case, lib, layout):
-    """The Problem of a case; its functions take and return arrays in the user's layout."""
+    """The Problem of a case, with functions of arrays in the user's layout."""
 
     def from_user(named):
         return {name: layout.from_user(name, a) for name, a in named.items()}
@@ -225,7 +224,7 @@ def unchanged_inputs(lib, params, batch):
         )
 
 
-# ---- back ------------------------------------------------------------------------------
+# ---- back ----------------------------------------------------------------------------
 
 
 def numpy_array(value, what):

@@ -24,8 +24,8 @@ class Implicit:
     identity         the factor a of I; curvature: the factor c of H
     product          "hvp" or "gauss_newton_product"
     at, query_at     where H and the query gradient are taken: "solution" or "start"
-    solver           "exact"; ("stopped", m): m iterations; ("beta", m): p = r_old + beta p;
-                     ("scaled", m, c): steps of |r|^2 / (c p'Ap)
+    solver           "exact"; ("stopped", m): m iterations; ("beta", m): p = r_old +
+                     beta p; ("scaled", m, c): steps of |r|^2 / (c p'Ap)
     support, query   which set the inner and the outer loss are measured on
     kernels, query_kernels     a key of WRONG
     tasks            which tasks count, as in unrolled_variants.py

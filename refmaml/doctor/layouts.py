@@ -17,9 +17,9 @@ IMAGES = "NCHW"
 class Layout:
     """{pattern of parameter names: letters}, e.g. {"*.weight": "HWIO"}.
 
-    The key "x" is for the images of a batch. A pattern acts on arrays with as many axes as
-    it has letters. Raises ArgumentError unless letters are a permutation of refmaml's.
-    """
+    The key "x" is for the images of a batch. A pattern acts on arrays with as many axes
+    as it has letters. Raises ArgumentError unless letters are a permutation of
+    refmaml's."""
 
     def __init__(self, given=None):
         expect(
@@ -50,8 +50,8 @@ class Layout:
         return None
 
     def image_order(self, ndim):
-        """The permutation from refmaml's image axes to the user's, or None where x is no
-        image or has no layout of its own."""
+        """The permutation from refmaml's image axes to the user's, or None where x is
+        no image or has no layout of its own."""
         letters = self.given.get("x")
         return tuple(IMAGES.index(c) for c in letters) if letters and ndim == 5 else None
 
@@ -65,17 +65,17 @@ class Layout:
         return transposed_back(a, self.order(name, len(a.shape)))
 
     def images_to_user(self, x):
-        """A batch's inputs (T, N, C, H, W) in the user's layout; vectors stay as they are."""
+        """A batch's inputs (T, N, C, H, W) in the user's layout; vectors unchanged."""
         order = self.image_order(x.ndim)
         return x if order is None else np.ascontiguousarray(x.transpose(0, *(1 + i for i in order)))
 
     def images_from_user(self, x):
-        """One task's inputs (N, ...) of any framework, in refmaml's layout (N, C, H, W)."""
+        """One task's inputs of any framework, in refmaml's layout (N, C, H, W)."""
         return transposed_back(x, self.image_order(len(x.shape) + 1))
 
 
 def transposed_back(a, order):
-    """a with the permutation `order` (None: none) undone; torch spells transpose permute."""
+    """a with the permutation `order` undone; in torch transpose is permute."""
     if order is None:
         return a
     back = tuple(int(i) for i in np.argsort(order))

@@ -1,10 +1,10 @@
 """Which mistake, times which one factor, explains what was returned on every case.
 
-A candidate c explains a gradient g where g = s c to rounding, s the best factor. `misfit`
-is the largest error in multiples of what rounding allows. A candidate is accepted at a
-misfit of up to ACCEPTED, because a wrong gradient may be conditioned worse than the right
-one; on every case; and only if its factors are one and the same expression. Others
-within TIED times the best misfit cannot be distinguished from it.
+A candidate c explains a gradient g where g = s c to rounding, s the best factor.
+`misfit` is the largest error in multiples of what rounding allows. A candidate is
+accepted at a misfit of up to ACCEPTED, because a wrong gradient may be conditioned
+worse than the right one; on every case; and only if its factors are one and the same
+expression. Others within TIED times the best misfit cannot be distinguished from it.
 """
 
 from typing import NamedTuple
@@ -21,8 +21,8 @@ CONFLICT = object()  # two mistakes that change the same field
 
 
 class Explanation(NamedTuple):
-    """mistakes: one, or two at once, none for a mere factor; scale: the factor's text, ""
-    where it is 1; misfit: the largest of all cases."""
+    """mistakes: one, or two at once, none for a mere factor; scale: the factor's text,
+    "" where it is 1; misfit: the largest of all cases."""
 
     mistakes: tuple
     scale: str
@@ -43,7 +43,7 @@ class Fit(NamedTuple):
 
 
 def fit_scale(case, g, c):
-    """s = <g, c> / <c, c> in units of what rounding allows, and max |g - s c| / allowed.
+    """s = <g, c> / <c, c> and max |g - s c|, both in units of what rounding allows.
 
     Where s c is larger than the true gradient, rounding allows more in proportion.
     """
@@ -65,7 +65,7 @@ def misfit_of_truth(case, g):
 
 
 def candidate_or_truth(case, changes):
-    """The candidate's gradient; the truth where the mistake cannot occur on the case."""
+    """The candidate's gradient; the truth where the mistake cannot occur."""
     if not changes:
         return case.truth
     try:
@@ -86,8 +86,8 @@ def explain_by_scale(cases, grads):
 def explain_by_one(cases, grads, seconds_left=lambda: SEARCH_TIME):
     """[Explanation] by one mistake of the dictionary, best first.
 
-    All but the first cannot be distinguished from it. Empty where nothing explains every
-    case.
+    All but the first cannot be distinguished from it. Empty where nothing explains
+    every case.
 
     seconds_left   () -> how many seconds the search may still take
     """
@@ -155,8 +155,8 @@ def merged(case, group):
 
 
 def ranked(cases, fitted):
-    """The accepted groups with their factors named, simplest first, and those that cannot
-    be distinguished from the best.
+    """The accepted groups with their factors named, simplest first, and those that
+    cannot be distinguished from the best.
 
     fitted   [(group, [Fit of each case])]
     """

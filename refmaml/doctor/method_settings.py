@@ -25,9 +25,8 @@ HALVINGS = 6  # how often |H| / lambda is halved until the inner solve reaches r
 def with_curvature(method, net, theta, batch):
     """The method with the inner step size CURVATURE / |H|, to 3 digits.
 
-    A method without a step size stays as it is, and so does one with an Adam inside, whose
-    steps do not depend on the size of the gradient.
-    """
+    A method without a step size stays as it is, and so does one with an Adam inside,
+    whose steps do not depend on the size of the gradient."""
     if hasattr(method, "inner_lr") and getattr(method, "optimizer", "sgd") == "sgd":
         size = sharpness(net, theta, batch, adapting(method, net))
         return replace(method, inner_lr=float(f"{CURVATURE / size:.3g}"))
@@ -98,7 +97,8 @@ def selects(net, pattern):
 
 
 def initial_meta(method, net, theta, rng):
-    """theta and learned step sizes; each of these is scaled at random, so that no two agree."""
+    """theta and learned step sizes; each of these is scaled at random, so that no two
+    agree."""
     meta = method.init(net, theta).copy()
     meta[net.num_params :] *= rng.uniform(0.6, 1.2, len(meta) - net.num_params)
     return meta

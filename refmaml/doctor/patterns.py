@@ -1,5 +1,5 @@
-"""What a wrong gradient shows without a candidate, compared with the right one tensor by
-tensor."""
+"""What a wrong gradient shows without a candidate, compared with the right one tensor
+by tensor."""
 
 import numpy as np
 
@@ -138,8 +138,8 @@ def tensors_off(cases, answers):
 
 
 def factors_of_tensors(cases, answers):
-    """{name: [(case, factor), ...]} of the tensors that are wrong; {} where one of them is
-    no multiple of the right one."""
+    """{name: [(case, factor), ...]} of the tensors that are wrong; {} where one of them
+    is no multiple of the right one."""
     found = {}
     for case, a in zip(cases, answers, strict=True):
         for name, place in case.places.items():

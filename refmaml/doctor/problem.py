@@ -1,5 +1,5 @@
-"""The first argument of the user's function: the method, the net, and a loss in the user's
-own framework."""
+"""The first argument of the user's function: the method, the net, and a loss in the
+user's own framework."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +16,13 @@ class Problem:
                 regularization of this case
     net         the case's net, a refmaml.Sequential
     framework   "numpy", "torch", "jax" or "cupy": the arrays of params and batch
-    loss        loss(params, x, y): the mean loss of one task, params by name, x (N, ...),
-                y (N,) or (N, D). In torch and JAX it is written in primitives and can be
-                differentiated any number of times; in NumPy and CuPy it is a number
+    loss        loss(params, x, y): the mean loss of one task, params by name, x (N,
+                ...), y (N,) or (N, D). In torch and JAX it is written in primitives and
+                can be differentiated any number of times; in NumPy and CuPy it is a
+                number
     gradient    NumPy and CuPy only: gradient(params, x, y), the loss's gradient by name
-    hvp         NumPy and CuPy only: hvp(params, x, y, v), the loss's Hessian times v, both
-                by name
+    hvp         NumPy and CuPy only: hvp(params, x, y, v), the loss's Hessian times v,
+                both by name
     """
 
     name: str

@@ -14,8 +14,8 @@ from refmaml.layers import MSE, Context, Linear, Tanh
 
 
 def regression(method):
-    """A tanh regression of one task, with enough query points that its Gauss-Newton matrix
-    can be inverted."""
+    """A tanh regression of one task, with enough query points that its Gauss-Newton
+    matrix can be inverted."""
     rng = np.random.default_rng(7)
     context = [Context(2)] if entry(method).context else []
     layers = [*context, Linear(3 + 2 * len(context), 5), Tanh(), Linear(5, 2)]
@@ -53,8 +53,8 @@ def with_single_step(case):
 
 
 def with_step_size(case, size):
-    """The case with another inner step size; for iMAML with regularization 1 / size, which
-    moves as little."""
+    """The case with another inner step size; for iMAML with regularization 1 / size,
+    which moves as little."""
     kind = entry(case.method).kind
     if kind == NO_LOOP:
         return case

@@ -22,7 +22,7 @@ def figure(value, form=".1e"):
 
 
 def worst_result(report):
-    """The CaseResult whose parameters are shown: the worst that is not right, or None."""
+    """The worst CaseResult that is not right, whose parameters are shown, or None."""
     bad = [r for r in report.results if r.verdict != RIGHT]
 
     def badness(result):
@@ -31,7 +31,7 @@ def worst_result(report):
     return max(bad, key=badness, default=None)
 
 
-# ---- text ------------------------------------------------------------------------------
+# ---- text ----------------------------------------------------------------------------
 
 
 def text(report):
@@ -78,7 +78,7 @@ def parameter_lines(result):
     return lines + ([f"  and {left} more"] if left else [])
 
 
-# ---- markdown --------------------------------------------------------------------------
+# ---- markdown ------------------------------------------------------------------------
 
 
 def markdown(report):
@@ -131,7 +131,7 @@ def table(head, rows):
     return [lines[0], rule, *lines[1:]]
 
 
-# ---- JSON ------------------------------------------------------------------------------
+# ---- JSON ----------------------------------------------------------------------------
 
 
 def as_json(report):
@@ -177,11 +177,11 @@ def json_number(value):
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
-# ---- JUnit XML -------------------------------------------------------------------------
+# ---- JUnit XML -----------------------------------------------------------------------
 
 
 def junit(report):
-    """JUnit XML: a test case for each CaseResult; inconclusive ones count as skipped."""
+    """JUnit XML: a test case for each CaseResult; inconclusive is skipped."""
     message = quoteattr(headline(report)[:200])
     content = {
         RIGHT: "",

@@ -1,7 +1,7 @@
 """Repeated calls on the same inputs: noise, carried state, and memory that grows.
 
-How many calls are made depends on `repeats` and on what the calls show, never on a clock.
-"""
+How many calls are made depends on `repeats` and on what the calls show, never on a
+clock."""
 
 import gc
 import tracemalloc
@@ -22,8 +22,8 @@ class Repeats(NamedTuple):
 
     difference   max over calls of |g_i - g_1|, in multiples of what rounding allows
     identical    whether all bits agree
-    drifts       whether answers move in one direction, as with carried state, and not to
-                 and fro, as with noise; None: a single repeat cannot show it
+    drifts       whether answers move in one direction, as with carried state, and not
+                 to and fro, as with noise; None: a single repeat cannot show it
     growth       by how much memory grows with every call: (number, unit), or None
     """
 
@@ -66,7 +66,7 @@ def drifting(steps):
     return bool(cosines.mean() > 0)
 
 
-# ---- memory ----------------------------------------------------------------------------
+# ---- memory --------------------------------------------------------------------------
 
 
 class Memory(NamedTuple):
@@ -90,12 +90,11 @@ def growth(call, calls, memory):
     call     call() calls the user's function once
 
     A leak grows in each of the last COUNTED calls by at least `least`. Python's objects
-    also grow while the interpreter and compiled kernels fill their caches: measured with
-    the cpu kernels, up to 4 KB a call, and by more than OBJECTS in at most 12 calls one
-    after another. So for them the growth must go on through CONFIRMING further calls; the
-    first call that grows less ends the search. Arrays and tensors are counted exactly,
-    and need no confirmation.
-    """
+    also grow while the interpreter and compiled kernels fill their caches: measured
+    with the cpu kernels, up to 4 KB a call, and by more than OBJECTS in at most 12
+    calls one after another. So for them the growth must go on through CONFIRMING
+    further calls; the first call that grows less ends the search. Arrays and tensors
+    are counted exactly, and need no confirmation."""
     amounts = [memory.read()]
 
     def call_and_read():

@@ -12,8 +12,8 @@ from refmaml.doctor.verdicts import RIGHT
 class TensorRow(NamedTuple):
     """One named array of a gradient g beside the true one t.
 
-    error       max |g - t| / max |t|; where t is 0 to rounding, over the largest entry of
-                the whole gradient
+    error       max |g - t| / max |t|; where t is 0 to rounding, over the largest entry
+                of the whole gradient
     tolerance   what rounding allows of that
     scale       <g, t> / <t, t>; cosine: <g, t> / (|g| |t|)
     worst       the index of the entry that is farthest off
@@ -34,11 +34,12 @@ class TensorRow(NamedTuple):
 class CaseResult:
     """The result of one case in one precision, "float64" or "float32".
 
-    verdict, remark   "right", "wrong" or "inconclusive", and why where that needs saying
-    misfit            the largest error in multiples of what rounding allows: at most 1 for
-                      a right gradient
-    noise             how far the true gradient moves, relative, when its inputs are off by
-                      one rounding
+    verdict, remark   "right", "wrong" or "inconclusive", and why where that needs
+                      saying
+    misfit            the largest error in multiples of what rounding allows: at most 1
+                      for a right gradient
+    noise             how far the true gradient moves, relative, when its inputs are off
+                      by one rounding
     margin            the relative distance of the nearest kink
     rows              a TensorRow for each named array
     """
@@ -60,7 +61,7 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Report:
-    """What check_meta_gradient found. report.ok and bool(report): whether it is "right".
+    """What check_meta_gradient found; bool(report) is report.ok.
 
     verdict      "right", "wrong" or "inconclusive"
     diagnosis    one line: what is wrong, with which factor; or that nothing is

@@ -1,9 +1,9 @@
 """What the user's function may return, and how it is read.
 
-A gradient: {name: array}, or one flat vector, name after name in the order of params (or
-in the order of method.init, which differs for MAML++). Alone; or (gradient, loss); or
-(gradient, loss, adapted); or a dict or an object with `grad` and any of the STAGES, which
-show where a wrong gradient went wrong:
+A gradient: {name: array}, or one flat vector, name after name in the order of params
+(or in the order of method.init, which differs for MAML++). Alone; or (gradient, loss);
+or (gradient, loss, adapted); or a dict or an object with `grad` and any of the STAGES,
+which show where a wrong gradient went wrong:
 
     loss         the query loss after adaptation, its mean over tasks or one a task (T,)
     inner_grad   [for each inner step: the gradients of the support loss]
@@ -43,7 +43,7 @@ class Answer:
 
 
 def read(value, case, layout):
-    """The Answer in a returned value. Raises ArgumentError in one line for what is none."""
+    """The Answer in a returned value. Raises ArgumentError in one line."""
     expect(
         value is not None,
         "function",
@@ -85,7 +85,7 @@ def split(value):
 
 
 def split_object(value):
-    """{"grad": ..., stage: ...} of an object, and of its refmaml trace if it has one."""
+    """{"grad": ..., stage: ...} of an object and of its refmaml trace."""
     found = {name: getattr(value, name, None) for name in STAGES}
     found = {"grad": value.grad, **{k: v for k, v in found.items() if v is not None}}
     trace = getattr(value, "trace", None) or {}
@@ -100,7 +100,7 @@ def described(value):
     return f"{type(value).__name__}{size}"
 
 
-# ---- the gradient ----------------------------------------------------------------------
+# ---- the gradient --------------------------------------------------------------------
 
 
 def read_gradient(value, case, layout):
@@ -130,7 +130,7 @@ def read_gradient(value, case, layout):
 
 
 def read_flat(value, case, layout):
-    """The same of a flat vector; of its two possible orders, the one nearer to the truth."""
+    """The same of a flat vector, in the order that is nearer to the truth."""
     flat = numpy_array(value, "gradient")
     expect(
         flat.shape == case.meta.shape,
@@ -189,11 +189,11 @@ def expect_finite(flat, case):
         expect(not bad, f"gradient[{name!r}]", "finite numbers", got)
 
 
-# ---- the stages ------------------------------------------------------------------------
+# ---- the stages ----------------------------------------------------------------------
 
 
 def read_stage(name, value, case, layout):
-    """A stage as an array: the loss () or (T,); otherwise a list over steps of (T, P)."""
+    """A stage: the loss (1,) or (T,); otherwise a list over steps of (T, P)."""
     if name == "loss":
         return read_loss(value)
     steps = value if isinstance(value, (list, tuple)) else [value]

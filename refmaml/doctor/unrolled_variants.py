@@ -1,5 +1,5 @@
-"""The recursions of refmaml.methods with every choice a field of `Loop`, so that a mistake
-is a field changed.
+"""The recursions of refmaml.methods with every choice a field of `Loop`, so that a
+mistake is a field changed.
 
     phi_{k+1} = phi_k - A_k * step(grad f(phi_k))
     lam_k     = lam_{k+1} + c_k H_f(phi_k) step'(-A_k lam_{k+1}) + w_k grad g(phi_k)
@@ -26,11 +26,12 @@ class Loop:
     factors          ((pattern of names, factor), ...): factors on some step sizes
     curvature        c_k, the factor of the H term
     back             only the last so many steps are differentiated; None: all
-    adapts           patterns of what adapts, at the method's inner_lr; None: the method's
+    adapts           patterns of what adapts, at the method's inner_lr; None: the
+                     method's
     product          "hvp" or "gauss_newton_product"
     support, query   which set the inner and the outer loss are measured on
-    base             "previous": phi_k; "start": every step begins at phi_0; "once": every
-                     step takes the gradient at phi_0
+    base             "previous": phi_k; "start": every step begins at phi_0; "once":
+                     every step takes the gradient at phi_0
     weights          w_0 .. w_K: "method"; "start", "last": that one alone; "after": all
                      but w_0 alike; "all": all alike
     rule             the inner optimiser, a class of update_rules.py
@@ -104,13 +105,13 @@ def mean_over(rows, tasks):
     return counted.sum(axis=0) / len(rows)
 
 
-# ---- forward ---------------------------------------------------------------------------
+# ---- forward -------------------------------------------------------------------------
 
 
 @dataclass
 class Run:
-    """The forward pass: the net, phi_0 .. phi_K, each step's primal pass, values saved by
-    the update rule, the rule's steps, and the step sizes."""
+    """The forward pass: the net, phi_0 .. phi_K, each step's primal pass, values saved
+    by the update rule, the rule's steps, and the step sizes."""
 
     net: object
     phis: list
@@ -183,7 +184,7 @@ def inner_loop(net, phi, rates, x, y, places, loop, state=None):
     return run, state
 
 
-# ---- backward --------------------------------------------------------------------------
+# ---- backward ------------------------------------------------------------------------
 
 
 def loss_weights(case, loop):
@@ -277,12 +278,12 @@ def displacement_rows(case, loop, run):
     return {"displacement": theta - phi, "blend": 2 * theta - phi, "adapted": phi}[loop.direction]
 
 
-# ---- updates after every task ----------------------------------------------------------
+# ---- updates after every task --------------------------------------------------------
 
 
 def sequential(case, loop, beta):
-    """(1/T) sum_t G_t(theta_{t-1}) with theta_t = theta_{t-1} - beta G_t(theta_{t-1}): an
-    outer step after every task."""
+    """(1/T) sum_t G_t(theta_{t-1}) with theta_t = theta_{t-1} - beta G_t(theta_{t-1}):
+    an outer step after every task."""
     total, meta = np.zeros_like(case.meta), case.meta
     for t in range(len(case.batch)):
         b = case.batch[t : t + 1]

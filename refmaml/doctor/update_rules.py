@@ -31,9 +31,8 @@ class Descent:
 class NormClip:
     """g min(1, c / |g|).
 
-    Its Jacobian where it clips is (c / |g|) (I - u u'), u = g / |g|; with constant=True it
-    is c / |g| alone, as if the factor did not depend on g.
-    """
+    Its Jacobian where it clips is (c / |g|) (I - u u'), u = g / |g|; with constant=True
+    it is c / |g| alone, as if the factor did not depend on g."""
 
     limit: float
     constant: bool = False
@@ -66,7 +65,7 @@ class EntryClip:
 
 @dataclass(frozen=True)
 class Momentum:
-    """m <- beta m + g; the step is m. Polyak 1964, in the form of deep-learning libraries."""
+    """m <- beta m + g; the step is m. Polyak 1964, as in deep-learning libraries."""
 
     beta: float
 
@@ -81,7 +80,10 @@ class Momentum:
 
 @dataclass(frozen=True)
 class Adam:
-    """Kingma & Ba 2015, Algorithm 1: m / (1 - beta1^k) / (sqrt(v / (1 - beta2^k)) + eps)."""
+    """m / (1 - beta1^k) / (sqrt(v / (1 - beta2^k)) + eps).
+
+    Source: Kingma & Ba 2015, Algorithm 1.
+    """
 
     beta1: float = 0.9
     beta2: float = 0.999

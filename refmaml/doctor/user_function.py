@@ -29,7 +29,7 @@ class UserFunction:
         self.takes_problem = number_of_arguments(fn) == 3
 
     def answer(self, case):
-        """The Answer on a case. Raises ArgumentError in one line where there is none."""
+        """The Answer on a case. Raises ArgumentError in one line."""
         with self.lib.scope():
             problem, params, batch = arguments_of(case, self.lib, self.layout)
             arguments = (problem, params, batch) if self.takes_problem else (params, batch)
@@ -44,7 +44,7 @@ class UserFunction:
             return read(value, case, self.layout)
 
     def mean_of_single_tasks(self, case):
-        """(M,): the mean over tasks of the gradients returned for one task at a time."""
+        """(M,): the mean of the gradients returned for one task at a time."""
         single = (case.with_(batch=case.batch[t : t + 1]) for t in range(len(case.batch)))
         return np.mean([self.answer(one).grad for one in single], axis=0)
 

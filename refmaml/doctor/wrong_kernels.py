@@ -119,7 +119,7 @@ def lost_pooling(right):
 
 
 def constant_probabilities(right):
-    """Softmax whose probabilities are constants in the second derivative: no diag(p) - p p'."""
+    """Softmax without diag(p) - p p': p constant in the second derivative."""
 
     def r_backward(rdz, *arguments):
         rdz[...] = 0
@@ -128,7 +128,7 @@ def constant_probabilities(right):
 
 
 def support_statistics(net, phi, x, unbiased=True):
-    """The net with query points normalised by the statistics of the support set x at phi.
+    """The net with query points normalised by the support set x at phi.
 
     Batch-norm with momentum 1 has these statistics when it is put into evaluation mode;
     its running variance is the unbiased one.

@@ -1,16 +1,16 @@
-"""A pytest plugin: the fixture `refmaml_check` fails a test whose meta-gradient is wrong.
+"""The pytest plugin: the fixture `refmaml_check` is check_meta_gradient as a test.
 
     def test_my_meta_gradient_is_right(refmaml_check):
-        refmaml_check(my_function, rm.MAML(inner_lr=0.1, inner_steps=5), framework="torch")
+        refmaml_check(my_function, rm.MAML(inner_lr=0.1, inner_steps=5),
+        framework="torch")
 
 Its arguments are those of refmaml.check_meta_gradient. It returns the Report where the
 verdict is "right", fails the test with the diagnosis where it is "wrong", and skips it
 where it is "inconclusive". --refmaml-json FILE collects all reports.
 
 pytest loads this file at every start, so that it is installed under a name of its own,
-`pytest_refmaml` (see setup.py): to import a module of the package is to import NumPy and
-all of refmaml. The package is imported when the fixture is used.
-"""
+`pytest_refmaml` (see setup.py): to import a module of the package is to import NumPy
+and all of refmaml. The package is imported when the fixture is used."""
 
 import json
 import os
@@ -79,8 +79,8 @@ def pytest_runtest_makereport(item, call):
 
 
 class Collector:
-    """All reports of a session: a summary line for each that is not right, and the file of
-    --refmaml-json."""
+    """All reports of a session: a summary line for each that is not right, and the file
+    of --refmaml-json."""
 
     def __init__(self, config):
         self.config, self.records = config, []

@@ -1,7 +1,9 @@
-"""betty: a lower and an upper problem run by its Engine, with the best-response Jacobian its configuration names.
+"""betty: a lower and an upper problem run by its Engine, with the best-response
+Jacobian its configuration names.
 
-The lower problem starts from the upper one's parameters, solves the proximal problem by SGD, and betty differentiates; the upper
-problem's optimiser step takes the gradient it would move by, and moves nothing.
+The lower problem starts from the upper one's parameters, solves the proximal problem by
+SGD, and betty differentiates; the upper problem's optimiser step takes the gradient it
+would move by, and moves nothing.
 """
 
 import logging
@@ -65,9 +67,11 @@ class Steps(IterativeProblem):
 
 
 def run(problem, params, task, lower, config, first_order):
-    """The gradient betty hands to the upper problem's optimiser after config.unroll_steps steps of the lower one.
+    """The gradient betty hands to the upper problem's optimiser after
+    config.unroll_steps steps of the lower one.
 
-    first_order  betty's word for whether the lower problem's steps are left out of the graph, and its Jacobian approximated instead
+    first_order  betty's word for whether the lower problem's steps are left out of the
+                 graph, and its Jacobian approximated instead
     """
     theta, phi = Probe(problem, params), Probe(problem, params)
     outer = Upper(

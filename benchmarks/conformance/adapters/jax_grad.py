@@ -18,7 +18,9 @@ def descend(problem, params, x, y, stop=False):
 
 
 def over_tasks(one_task, params, batch):
-    """The mean of one_task(params, x_support, y_support, x_query, y_query) over tasks side by side, compiled."""
+    """The mean of one_task(params, x_support, y_support, x_query, y_query) over tasks
+    side by side, compiled.
+    """
     rows = jax.jit(jax.vmap(one_task, (None, 0, 0, 0, 0)))(params, *batch)
     return {name: g.mean(axis=0) for name, g in rows.items()}
 
@@ -42,7 +44,9 @@ def reptile(problem, params, batch):
 
 
 def imaml(problem, params, batch):
-    """The proximal problem by gradient descent, then jax.scipy's conjugate gradients with products by jvp of grad."""
+    """The proximal problem by gradient descent, then jax.scipy's conjugate gradients
+    with products by jvp of grad.
+    """
     method = problem.method
 
     def one_task(theta, x, y, x_query, y_query):

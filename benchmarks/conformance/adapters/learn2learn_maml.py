@@ -1,7 +1,7 @@
 """learn2learn: algorithms.MAML and algorithms.MetaSGD.
 
-Its data sets for images import torchvision, which PyPI has for PyTorch with CUDA only; no algorithm uses them, so an empty module takes
-their place.
+Its data sets for images import torchvision, which PyPI has for PyTorch with CUDA only;
+no algorithm uses them, so an empty module takes their place.
 """
 
 import sys

@@ -1,4 +1,6 @@
-"""What every adapter needs: its description, the tasks of a batch one by one, the parameters that take inner steps, means over tasks."""
+"""What every adapter needs: its description, the tasks of a batch one by one, the
+parameters that take inner steps, means over tasks.
+"""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +11,8 @@ from refmaml.methods.inner_loop_adjoint import step_sizes
 
 @dataclass(frozen=True)
 class Library:
-    """name as the table shows it; module to import; distributions whose versions are recorded; framework of its arrays.
+    """name as the table shows it; module to import; distributions whose versions are
+    recorded; framework of its arrays.
 
     methods  {method of the table: function(problem, params, batch)}
     absent   {method of the table: why the library has none}
@@ -45,7 +48,9 @@ def rate(name):
 
 
 def rates(problem, params):
-    """{name: its step sizes} for the parameters that take inner steps: learned ones where the method learns them."""
+    """{name: its step sizes} for the parameters that take inner steps: learned ones
+    where the method learns them.
+    """
     return {name: params.get(rate(name), problem.method.inner_lr) for name in adapted(problem)}
 
 

@@ -1,4 +1,6 @@
-"""What adapters of PyTorch libraries share: leaves to differentiate by, and the probe's loss as a module."""
+"""What adapters of PyTorch libraries share: leaves to differentiate by, and the probe's
+loss as a module.
+"""
 
 import torch
 
@@ -11,7 +13,9 @@ def leaves(params):
 
 
 def gradient(loss, start):
-    """{name: d loss / d start[name]}; a tensor that the loss does not depend on has gradient 0."""
+    """{name: d loss / d start[name]}; a tensor that the loss does not depend on has
+    gradient 0.
+    """
     found = torch.autograd.grad(loss, list(start.values()), allow_unused=True)
     return {
         name: torch.zeros_like(a) if g is None else g
@@ -20,7 +24,8 @@ def gradient(loss, start):
 
 
 class Probe(torch.nn.Module):
-    """The probe's loss of one task as a module: module(x, y). Its parameters are those that take inner steps; the others are held beside.
+    """The probe's loss of one task as a module: module(x, y). Its parameters are those
+    that take inner steps; the others are held beside.
 
     start  {name: leaf}, its parameters and the others: what the meta-gradient is by
     """
@@ -48,7 +53,9 @@ class Probe(torch.nn.Module):
 
 
 def by_task(function):
-    """fn(problem, params, batch) from function(problem, params, x_support, y_support, x_query, y_query), a task's gradients by name."""
+    """fn(problem, params, batch) from function(problem, params, x_support, y_support,
+    x_query, y_query), a task's gradients by name.
+    """
     return lambda problem, params, batch: mean(
         [function(problem, params, *task) for task in tasks(batch)]
     )

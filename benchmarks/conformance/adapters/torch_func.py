@@ -18,7 +18,9 @@ def descend(problem, params, x, y, detach=False):
 
 
 def over_tasks(one_task, problem, params, batch):
-    """The mean of one_task(params, x_support, y_support, x_query, y_query) over tasks side by side."""
+    """The mean of one_task(params, x_support, y_support, x_query, y_query) over tasks
+    side by side.
+    """
     rows = vmap(lambda *task: one_task(params, *task))(
         batch.x_support, batch.y_support, batch.x_query, batch.y_query
     )
@@ -44,7 +46,9 @@ def reptile(problem, params, batch):
 
 
 def imaml(problem, params, batch):
-    """The proximal problem by gradient descent; its Hessian as a matrix by torch.func.hessian, the system by LAPACK."""
+    """The proximal problem by gradient descent; its Hessian as a matrix by
+    torch.func.hessian, the system by LAPACK.
+    """
     strength, sizes = problem.method.regularization, [a.numel() for a in params.values()]
 
     def named(w):

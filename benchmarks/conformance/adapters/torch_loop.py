@@ -1,4 +1,6 @@
-"""PyTorch as most MAML code has it: a loop over inner steps, torch.autograd.grad with create_graph."""
+"""PyTorch as most MAML code has it: a loop over inner steps, torch.autograd.grad with
+create_graph.
+"""
 
 import torch
 
@@ -38,7 +40,9 @@ def reptile(problem, params, x, y, x_query, y_query):
 
 @by_task
 def imaml(problem, params, x, y, x_query, y_query):
-    """Gradient descent on the proximal problem, then conjugate gradients on (I + H / lambda) u = grad g with products by autograd."""
+    """Gradient descent on the proximal problem, then conjugate gradients on (I + H /
+    lambda) u = grad g with products by autograd.
+    """
     strength, phi = problem.method.regularization, leaves(params)
     names = adapted(problem)
     for _ in range(150):

@@ -1,4 +1,6 @@
-"""TorchOpt: a differentiable SGD that replaces a module's parameters, and implicit differentiation of a module's solution."""
+"""TorchOpt: a differentiable SGD that replaces a module's parameters, and implicit
+differentiation of a module's solution.
+"""
 
 import torch
 import torchopt
@@ -20,7 +22,9 @@ class Proximal(
     torchopt.nn.ImplicitMetaGradientModule,
     linear_solve=torchopt.linear_solve.solve_normal_cg(maxiter=200, atol=0.0, rtol=1e-15),
 ):
-    """phi* = argmin f(phi) + lambda/2 |phi - theta|^2; what its constructor is given are the meta-parameters."""
+    """phi* = argmin f(phi) + lambda/2 |phi - theta|^2; what its constructor is given
+    are the meta-parameters.
+    """
 
     def __init__(self, meta, problem, params):
         super().__init__()

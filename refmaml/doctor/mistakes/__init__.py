@@ -1,14 +1,15 @@
 """The known mistakes, one module for each idea.
 
-A mistake is a right method with one choice changed. docs/add_a_mistake.md shows how to
-add one.
+A mistake is a right method with one choice changed; see docs/add_a_mistake.md.
 
     mistake.py             the type `Mistake`, and fix lines that several mistakes share
     sets_and_tasks.py      which set a loss uses, which tasks count
-    inner_steps.py         number of inner steps, where a step starts, momentum, weight decay
+    inner_steps.py         number of inner steps, where a step starts, momentum, weight
+                           decay
     step_sizes.py          a factor on the inner step size
     learned_step_sizes.py  gradients of learned step sizes (Meta-SGD, MAML++)
-    parameters.py          parameters that should adapt and do not, or the other way round
+    parameters.py          parameters that should adapt and do not, or the other way
+                           round
     second_order.py        the second-order term
     query_losses.py        at which inner steps the query loss is measured
     layer_kernels.py       batch-norm, max-pooling, softmax

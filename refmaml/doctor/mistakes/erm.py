@@ -1,4 +1,4 @@
-"""All mistakes of ERM: there is no inner loop, so they lie in the sets, tasks and layers."""
+"""All mistakes of ERM: sets, tasks and layers, as there is no inner loop."""
 
 from refmaml.doctor.mistakes.layer_kernels import MODES, batch_norm_everywhere, other_formulas
 from refmaml.doctor.mistakes.mistake import ROLES, Mistake

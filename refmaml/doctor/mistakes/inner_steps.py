@@ -1,4 +1,4 @@
-"""Number of inner steps, where a step starts, and what an update adds to the gradient."""
+"""Number of inner steps, where a step starts, momentum and weight decay."""
 
 from refmaml.doctor import update_rules
 from refmaml.doctor.mistakes.mistake import Mistake, fix

@@ -1,4 +1,4 @@
-"""Batch-norm, max-pooling and softmax: a kernel of wrong_kernels.py in place of a right one."""
+"""Batch-norm, max-pooling and softmax: kernels of wrong_kernels.py."""
 
 from refmaml.doctor.mistakes.mistake import HESSIAN, Mistake, fix
 

@@ -1,9 +1,8 @@
 """The type `Mistake`, and fix lines that several mistakes share.
 
-A factor on the whole gradient (a sum in place of a mean, a missing 1 / lambda, a sign) is
-no mistake of its own: every candidate is compared up to one factor, and scale_factors.py
-names the factor.
-"""
+A factor on the whole gradient (a sum in place of a mean, a missing 1 / lambda, a sign)
+is no mistake of its own: every candidate is compared up to one factor, and
+scale_factors.py names the factor."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""Parameters that should adapt and do not, that adapt twice, or that should not adapt."""
+"""Parameters that do not adapt, adapt twice, or should not adapt."""
 
 from refmaml.doctor.mistakes.mistake import Mistake, fix
 

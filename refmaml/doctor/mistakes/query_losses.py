@@ -16,7 +16,7 @@ def unadapted_query_loss():
 
 
 def averaged_losses(K):
-    """A mean of query losses after several steps, where the last loss alone is meant."""
+    """A mean of query losses after several steps in place of the last loss."""
     if K == 1:
         name = "the losses before and after the step are averaged"
         return [Mistake("15", name, {"weights": "all"}, ONE_LOSS)]

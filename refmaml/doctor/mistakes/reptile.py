@@ -1,5 +1,5 @@
-"""All mistakes of Reptile: nothing is differentiated, so they lie in the inner loop and in
-the difference theta - phi_K."""
+"""All mistakes of Reptile: nothing is differentiated, so they lie in the inner loop and
+in the difference theta - phi_K."""
 
 from refmaml.doctor import update_rules
 from refmaml.doctor.mistakes.mistake import Mistake, fix
@@ -9,7 +9,8 @@ DIFFERENCE = fix("theta - phi_K, the mean over tasks; the outer step then subtra
 
 
 def reptile(method):
-    """Mistakes in the difference and in the inner optimiser, and those of every inner loop."""
+    """Mistakes in the difference and in the inner optimiser, and those of every inner
+    loop."""
     blend = "2 theta - phi_K in place of theta - phi_K"
     query = "the query loss's gradient (first-order MAML)"
     return [

@@ -1,4 +1,4 @@
-"""The second-order term: dropped, scaled, truncated, or there where it should not be."""
+"""The second-order term: dropped, scaled, truncated, or unwanted."""
 
 from refmaml.doctor.mistakes.layer_kernels import lost_second_derivatives
 from refmaml.doctor.mistakes.mistake import HESSIAN, Mistake, fix
