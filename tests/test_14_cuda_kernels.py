@@ -3,10 +3,6 @@
 In both precisions and in three schedules of threads.
 """
 
-import re
-import sys
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from cuda_shim.build import ABSENT, kernel_names
@@ -28,9 +24,7 @@ from kernel_passes import (
     worst_dot,
 )
 
-import refmaml as rm
 from refmaml import kernels
-from refmaml.cli import main
 from refmaml.kernels.cuda_runtime.launcher import VERSIONS, Launcher, parts_of
 from refmaml.kernels.discovery import collect, fusions
 from refmaml.layers import Conv2d, CrossEntropy, LeakyReLU, Linear, MaxPool2d, ReLU, Softplus, Tanh
@@ -239,61 +233,6 @@ def test_numpy_arrays_are_copied_to_the_device_and_back(cuda, device, case):
         passes(case, kernels.cuda(SeparateDevice(device), xp=np), *inputs),
     )
     assert all(np.array_equal(direct[name], copied[name]) for name in direct)
-
-
-def gpu_present():
-    try:
-        return bool(rm.kernels.cuda())
-    except (ImportError, RuntimeError):
-        return False
-
-
-@pytest.fixture
-def no_gpu():
-    if gpu_present():
-        pytest.skip("there is a GPU: this test needs a machine without one")
-
-
-def test_without_cupy_or_a_gpu_the_set_raises_in_one_line(no_gpu):
-    with pytest.raises((ImportError, RuntimeError), match="the cuda kernels") as raised:
-        rm.kernels.cuda()
-    assert "\n" not in str(raised.value) and "refmaml.kernels.cpu()" in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    "command",
-    [["verify"], ["train", "--data", "sinusoid", "--out", "{out}"], ["bench", "--out", "{out}"]],
-    ids=lambda words: words[0],
-)
-@pytest.mark.parametrize("name", ["cuda", "numba_cuda"])
-def test_without_a_gpu_every_command_prints_one_line(no_gpu, command, name, tmp_path, capsys):
-    assert main([word.format(out=tmp_path / "out") for word in command] + ["--kernels", name]) == 2
-    line = capsys.readouterr().err
-    assert line.count("\n") == 1 and re.match(
-        f"refmaml: --kernels: the {name} kernels( need |: expected a GPU, got )", line
-    ), line
-
-
-def test_a_driver_that_finds_no_gpu_is_named_in_one_line(monkeypatch):
-    class CUDARuntimeError(RuntimeError):
-        pass
-
-    def none():
-        raise CUDARuntimeError(
-            "cudaErrorInsufficientDriver: CUDA driver version is insufficient\nmore"
-        )
-
-    runtime = SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=none)
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
-    with pytest.raises(
-        RuntimeError,
-        match="expected a GPU, got cudaErrorInsufficientDriver.*insufficient; "
-        "a newer driver, .*take",
-    ):
-        rm.kernels.cuda()
-    runtime.getDeviceCount = lambda: 0
-    with pytest.raises(RuntimeError, match="expected a GPU, got none"):
-        rm.kernels.cuda()
 
 
 def test_an_unnamed_function_is_computed_by_its_own_callables(cuda):
