@@ -58,7 +58,8 @@ class KernelSet:
         return f"KernelSet({self.name!r}, {len(self.functions)} kernels)"
 
     def replace(self, name=None, **functions):
-        """A copy with some kernels exchanged, for other implementations or planted errors.
+        """A copy with some kernels exchanged, for other implementations or planted
+        errors.
 
         It has no whole_net, as a whole-net kernel would not call the exchanged kernels.
         """

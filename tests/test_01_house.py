@@ -1,4 +1,6 @@
-"""The layout: imports run one way, the mathematics has no machinery, NumPy runs the core."""
+"""The layout: imports run one way, the mathematics has no machinery, NumPy runs the
+core.
+"""
 
 import ast
 import io
@@ -98,7 +100,7 @@ def test_an_import_against_the_order_is_found(tmp_path, monkeypatch, place, line
     assert len(list(backward_imports([path]))) == 1
 
 
-# ---- the mathematics: no word about devices, graphs or waiting -----------------------------
+# ---- the mathematics: no word about devices, graphs or waiting -----------------------
 
 MATHEMATICS = ("refmaml/layers", "refmaml/methods", "refmaml/update_rules", "refmaml/network.py")
 MACHINERY = re.compile(
@@ -143,7 +145,7 @@ def test_few_frames_lie_between_the_call_and_the_mathematics(method, monkeypatch
     assert len(frames[0]) <= 3, frames[0]
 
 
-# ---- the minimal engine: NumPy alone runs it -----------------------------------------------
+# ---- the minimal engine: NumPy alone runs it -----------------------------------------
 
 MOST_LINES = 2200
 

@@ -136,7 +136,7 @@ def test_a_change_in_any_file_that_is_compiled_into_kernels_changes_their_names(
     assert checksum() == before
 
 
-# ---- progress -------------------------------------------------------------------------------
+# ---- progress ------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def test_a_broken_stderr_is_ignored(stream, quick_lines, monkeypatch, capsys):
     slow_compilation()
 
 
-# ---- the environment ------------------------------------------------------------------------
+# ---- the environment -----------------------------------------------------------------
 
 
 def run_python(script, timeout=300, **environment):

@@ -29,7 +29,9 @@ NETS = nets()
 
 
 def with_chain(made):
-    """The cpu kernels, with `made` (operations, loss) -> whole net instead of their own."""
+    """The cpu kernels, with `made` (operations, loss) -> whole net instead of their
+    own.
+    """
     return kernels.KernelSet("cpu", CPU.functions, empty=CPU.empty, whole_net=made)
 
 

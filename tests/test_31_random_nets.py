@@ -29,7 +29,8 @@ NOTHING = 1e-9  # results that are smaller are nothing but what rounding left of
 
 
 def noise(f, rng, inputs):
-    """{quantity: the largest change by roundings of the inputs to float32}, of some trials.
+    """{quantity: the largest change by roundings of the inputs to float32}, of some
+    trials.
 
     A small net may be steep, or its result may cancel to nearly 0. Tolerances relative
     to the result do not cover that.
@@ -48,7 +49,8 @@ def noise(f, rng, inputs):
 
 
 def apart(found, exact, moved, dtype, terms):
-    """{quantity: the error of `found` as a fraction of what rounding in `dtype` may cause}.
+    """{quantity: the error of `found` as a fraction of what rounding in `dtype` may
+    cause}.
 
     noise: the result of the function above, for float32.
     """

@@ -22,13 +22,7 @@ from time import perf_counter
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from refmaml.bench.gpu.sections import (  # noqa: E402 (after the path)
-    FAILED,
-    TIMED_OUT,
-    Section,
-    run_section,
-    run_sections,
-)
+from refmaml.bench.gpu.sections import FAILED, TIMED_OUT, Section, run_section, run_sections  # noqa: E402 (after the path)
 from refmaml.bench.workloads import DEFAULT, TABLE  # noqa: E402
 from refmaml.cli.bench_arguments import positive  # noqa: E402
 from refmaml.environment import circumstances  # noqa: E402

@@ -2,8 +2,8 @@
 
 The kernels have not been run on a GPU yet; the tests run them on Numba's simulator.
 
-A device function computes one element of a product. A kernel calls it once, or twice for
-the two terms of an R-pass.
+A device function computes one element of a product. A kernel calls it once, or twice
+for the two terms of an R-pass.
 """
 
 from numba import cuda

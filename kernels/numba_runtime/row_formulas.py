@@ -1,7 +1,7 @@
 """Formulas for every channel of every pixel, and sums over pixels, in one loop.
 
-    @row_formula("pixel: x", "window: y", "channel: mean s", "number: slope", "sum: total")
-    def formula(x, y, mean, s, slope):
+    @row_formula("pixel: x", "window: y", "channel: mean s", "number: slope", "sum:
+    total") def formula(x, y, mean, s, slope):
         return {"y": s * (x - mean), "total": x}
 
 reads x[pixels[k] + c] and y[windows[k] + c] for k < count and every channel c. It

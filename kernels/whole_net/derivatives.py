@@ -1,5 +1,5 @@
-"""Loss, gradient, and products with the Hessian and the Gauss-Newton matrix of one task:
-the passes with the loss between them.
+"""Loss, gradient, and products with the Hessian and the Gauss-Newton matrix of one
+task: the passes with the loss between them.
 
 All parameters, gradients and directions are in product order (filter_order.py); wt and
 vt are w and v with transposed filters.

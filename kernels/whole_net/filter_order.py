@@ -1,11 +1,11 @@
 """Parameter vectors in product order: the order in which the products read filters.
 
 A parameter vector holds the filters of a convolution as (O, C, taps). In product order
-they are rows (tap, c) of O numbers. Parameters, gradients and directions stay in product
-order while a task is computed: sums of them do not depend on the order, a product reads
-its filters where they are, and writes their gradient there. Only backward_x needs them
-transposed, as rows (tap, o) of C numbers. A matrix is a convolution with one tap. All
-other parameters keep their positions.
+they are rows (tap, c) of O numbers. Parameters, gradients and directions stay in
+product order while a task is computed: sums of them do not depend on the order, a
+product reads its filters where they are, and writes their gradient there. Only
+backward_x needs them transposed, as rows (tap, o) of C numbers. A matrix is a
+convolution with one tap. All other parameters keep their positions.
 """
 
 from refmaml.kernels.numba_runtime.inline_jit import inlined, inner

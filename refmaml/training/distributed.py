@@ -25,7 +25,9 @@ from refmaml.methods.meta_gradient import MeanOverTasks, check_meta, finalize, r
 
 
 class RowsOfTasks(MeanOverTasks):
-    """As MeanOverTasks, but returns the gradients of the tasks, a list of arrays (t, M)."""
+    """As MeanOverTasks, but returns the gradients of the tasks, a list of arrays (t,
+    M).
+    """
 
     def __call__(self, net, meta, *arrays):
         gradients = []
