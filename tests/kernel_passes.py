@@ -86,7 +86,9 @@ def draws(case, tasks, shared, dtype):
 
 
 def gradients(case, tasks, dtype):
-    """Gradients full of NaN, as views of a matrix (T, P): with gaps between the tasks."""
+    """Gradients full of NaN, as views of a matrix (T, P): with gaps
+    between the tasks.
+    """
     sizes = {name: int(np.prod(shape)) for name, shape in case.layer.shapes().items()}
     matrix, out, start = np.full((tasks, sum(sizes.values()) + 1), np.nan, dtype), {}, 0
     for name, size in sizes.items():
@@ -108,7 +110,9 @@ def passes(case, k, w, rw, x, rx, dy, rdy):
 
 
 def worst(case, candidate, *inputs):
-    """(the largest error of a kernel set as a fraction of its tolerance, the quantity)."""
+    """(the largest error of a kernel set as a fraction of its
+    tolerance, the quantity).
+    """
     w, _, x, _, dy, _ = inputs
     limit = tolerance(x.dtype, max(x[0].size, dy[0].size, *(a[0].size for a in w.values()), 1))
     truth, values = (passes(case, k, *inputs) for k in (REFERENCE, candidate))
@@ -146,7 +150,9 @@ def loss_passes(loss, k, dtype):
 
 
 def vectors_passes(k, dtype, tasks=3, P=70_001):
-    """The results of the kernels on flat vectors, with a row per task and a shared row."""
+    """The results of the kernels on flat vectors, with a row per task
+    and a shared row.
+    """
     rng = np.random.default_rng(0)
     a, b, rates = (rng.standard_normal((tasks, P)).astype(dtype) for _ in range(3))
     out = {}

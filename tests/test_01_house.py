@@ -52,7 +52,9 @@ def area(module):
 
 
 def imported_modules(path):
-    """The modules of this package that a file imports, at its top or inside a function."""
+    """The modules of this package that a file imports, at its top or
+    inside a function.
+    """
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names if a.name.split(".")[0] == "refmaml")
@@ -217,7 +219,8 @@ from refmaml.methods.maml import MAML
 from refmaml.methods.reptile import Reptile
 from refmaml.network import Network
 
-layers = [Conv2d(1, 4, 3, padding=1), BatchNorm2d(4), ReLU(), MaxPool2d(2), Flatten(), Linear(36, 3)]
+layers = [Conv2d(1, 4, 3, padding=1), BatchNorm2d(4), ReLU(), MaxPool2d(2)]
+layers += [Flatten(), Linear(36, 3)]
 net = Network(layers, CrossEntropy(), (1, 6, 6))
 rng = np.random.default_rng(0)
 x, y = rng.standard_normal((2, 3, 6, 1, 6, 6)), rng.integers(0, 3, (2, 3, 6))

@@ -47,7 +47,9 @@ def test_every_net_agrees_with_the_reference_kernels(name, dtype):
 
 
 def changed(kind, **fields):
-    """A planted error: every operation of a kind with changed fields, old value -> new."""
+    """A planted error: every operation of a kind with changed fields,
+    old value -> new.
+    """
 
     def plant(operation):
         if not isinstance(operation, kind):

@@ -1,4 +1,6 @@
-"""Without a usable GPU the error is one line: no CuPy, no GPU, or an unfitting driver."""
+"""Without a usable GPU the error is one line: no CuPy, no GPU, or an
+unfitting driver.
+"""
 
 import re
 import sys

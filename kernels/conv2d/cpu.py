@@ -150,13 +150,17 @@ def rows_from(w, what, dtype):
 
 
 def block_for(what, x, y, w, stride, padding):
-    """The block of gather_indices. (Padding at the far ends follows from the extents.)"""
+    """The block of gather_indices. (Padding at the far ends follows
+    from the extents.)
+    """
     kernel, start = tuple(w.shape[3:]), (padding[0][0], padding[1][0])
     return gather_indices(what, *x.shape[1:], *y.shape[2:], kernel, tuple(stride), start)
 
 
 def pair(arrays):
-    """One or two arrays as two; the second is empty for each task if there is only one."""
+    """One or two arrays as two; the second is empty for each task if
+    there is only one.
+    """
     return [arrays[0], arrays[1] if len(arrays) > 1 else arrays[0][:, :0]]
 
 

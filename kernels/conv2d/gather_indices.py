@@ -40,7 +40,9 @@ N_IMAGES, N_TAPS, COVERED, WHAT, SUMMED, HEADER = 0, 7, 12, 13, 14, 15
 
 @lru_cache(maxsize=512)
 def gather_indices(what, N, C, H, W, O, Ho, Wo, kernel, stride, start):
-    """The block of one of a convolution's three products; start: (top, left) padding."""
+    """The block of one of a convolution's three products; start: (top,
+    left) padding.
+    """
     n = min(N, max(1, round(POSITIONS / (Ho * Wo))))
     few = C < FEW and what != BACKWARD_X
     pixels, positions = pairs(n, C, H, W, O, Ho, Wo, kernel, stride, start)

@@ -77,7 +77,9 @@ def dw_at(x, dy, t, o, c, p, q, sH, sW, top, left):
 
 
 def summed(at):
-    """The kernel out = at(a, b), plus at(a2, b2) if pairs is 2; a thread per element."""
+    """The kernel out = at(a, b), plus at(a2, b2) if pairs is 2; a
+    thread per element.
+    """
 
     @cuda.jit
     def kernel(out, a, b, a2, b2, pairs, sH, sW, top, left):
@@ -96,7 +98,9 @@ forward, backward_x, backward_w = summed(y_at), summed(dx_at), summed(dw_at)
 
 
 def product(kernel, out, first, second, stride, padding):
-    """out = the product of the pair `first`, plus that of `second` unless it is None."""
+    """out = the product of the pair `first`, plus that of `second`
+    unless it is None.
+    """
     for_each(
         kernel,
         out[:1].size,

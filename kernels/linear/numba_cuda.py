@@ -48,7 +48,9 @@ def dw_at(x, dy, t, o, i):
 
 
 def summed(at):
-    """The kernel out = at(a, b), plus at(a2, b2) if pairs is 2; a thread per element."""
+    """The kernel out = at(a, b), plus at(a2, b2) if pairs is 2; a
+    thread per element.
+    """
 
     @cuda.jit
     def kernel(out, a, b, a2, b2, pairs):

@@ -33,7 +33,9 @@ class Lanes:
         self.builder, self.value = builder, value
 
     def operand(self, other):
-        """Another operand as a vector of this type; a Python number fills every lane."""
+        """Another operand as a vector of this type; a Python number
+        fills every lane.
+        """
         if isinstance(other, Lanes):
             return other.value
         return ir.Constant(self.value.type, [other] * self.value.type.count)
@@ -216,7 +218,9 @@ class BlockEmitter:
             self.vectors[name].store(value, p, mask)
 
     def step(self, formula, in_registers, pixels, windows, k, j, sums):
-        """One pixel: loads, the formula, stores. Returns the sums with its terms added."""
+        """One pixel: loads, the formula, stores. Returns the sums with
+        its terms added.
+        """
         builder, names, sums = self.builder, self.names, list(sums)
         rows = [builder.load(builder.gep(array, [k])) for array in (pixels, windows)]
         addresses = {

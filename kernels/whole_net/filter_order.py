@@ -15,7 +15,9 @@ from refmaml.kernels.whole_net import program as at
 
 @inlined()
 def orders_of(row, lists):
-    """(rows (tap, c), rows o, transposed rows o, rows c of a tap); program.py has them."""
+    """(rows (tap, c), rows o, transposed rows o, rows c of a tap);
+    program.py has them.
+    """
     start, O, C = row[at.LISTS + at.FILTER_ORDERS] + 1, row[at.O], row[at.C]
     taps = start + C * row[at.KH] * row[at.KW]
     return (
@@ -28,7 +30,9 @@ def orders_of(row, lists):
 
 @inlined()
 def extent(row):
-    """(begin, end) of a product's filters in a parameter vector; the size of one tap."""
+    """(begin, end) of a product's filters in a parameter vector; the
+    size of one tap.
+    """
     size = row[at.O] * row[at.C]
     return row[at.WEIGHT], row[at.WEIGHT] + size * row[at.KH] * row[at.KW], size
 

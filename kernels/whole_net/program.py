@@ -157,12 +157,16 @@ def extents(op):
 
 
 def whole_lines(size):
-    """`size` rounded up so that the next array begins at a cache line, in float32 too."""
+    """`size` rounded up so that the next array begins at a cache line,
+    in float32 too.
+    """
     return -(-size // 16) * 16
 
 
 def plan_memory(table, operations, N, lean):
-    """Gives every value and adjoint an offset. Returns how many numbers that is in all."""
+    """Gives every value and adjoint an offset. Returns how many numbers
+    that is in all.
+    """
     end = 0
     for i, (row, op) in enumerate(zip(table, operations, strict=True)):
         size = N * row[O] * row[HO] * row[WO]

@@ -216,7 +216,9 @@ def divided(empty, dtype, *shapes):
 
 
 def dense(a, dtype):
-    """`a` contiguous and writable. Numba gives read-only arrays (JAX's) another type."""
+    """`a` contiguous and writable. Numba gives read-only arrays (JAX's)
+    another type.
+    """
     return np.require(a, dtype, "CW")
 
 
