@@ -23,7 +23,7 @@ def ranks():
             end.close()
 
 
-@pytest.mark.parametrize("order", permutations(range(3)))
+@pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_the_rank_that_was_killed_first_is_named_alone(ranks, order):
     """mpiexec kills the others before the watchdog gets processor time."""
     ends, names = ranks
