@@ -238,5 +238,5 @@ def test_runs_without_a_folder_started_together_get_one_each(monkeypatch):
         Path, "exists", lambda path: False if path.parent.name == "runs" else exists(path)
     )  # as if both looked at once
     for _ in range(3):
-        taken.append(make({}, {"data": "sinusoid", "method": "maml"}).name)
+        taken.append(make(None, "sinusoid-maml").name)
     assert taken == ["sinusoid-maml", "sinusoid-maml-2", "sinusoid-maml-3"]

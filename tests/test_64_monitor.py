@@ -97,7 +97,7 @@ def test_a_picture_that_cannot_be_written_is_an_error_at_the_start_only(folder, 
         main(["train", *SMALL, "--steps", "3", "--out", "run", "--plot", "nowhere/seen.png"]) == 2
     )
     assert capsys.readouterr().err.startswith(
-        "refmaml: nowhere/seen.png: expected a file that can be written, got "
+        "refmaml: --plot: expected a file that can be written, got nowhere/seen.png: "
     )
     clock = Clock()
     picture = Picture(folder / "p.png", "", progress(0), clock)

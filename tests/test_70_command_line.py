@@ -158,7 +158,7 @@ def test_a_checkpoint_whose_parameters_are_another_nets_is_refused(capsys):
     checkpoint.save("run/checkpoint.npz", now, config | {"hidden": [7]})
     capsys.readouterr()
     for argv in (["evaluate", "run/checkpoint.npz"], ["train", "--resume", "--out", "run"]):
-        assert "expected 22 meta-parameters of float32" in error_of(capsys, *argv)
+        assert "expected 22 or more meta-parameters, as its" in error_of(capsys, *argv)
     checkpoint.save("run/checkpoint.npz", now, config | {"optimizer": "sgd"})
     assert "the optimiser state none, got 13 meta" in error_of(
         capsys, "evaluate", "run/checkpoint.npz"
