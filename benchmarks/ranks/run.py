@@ -69,7 +69,7 @@ def steps_of_all(tasks, steps, rounds):
             times[name] += result["seconds"]
             digests.add(result["sha256"])
             print(
-                f"round {number + 1}: {name:<24} {1e3 * spread(said['seconds']).median:8.1f} ms",
+                f"round {number + 1}: {name:<24} {1e3 * spread(result['seconds']).median:8.1f} ms",
                 flush=True,
             )
     if len(digests) != 1:
