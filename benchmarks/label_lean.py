@@ -41,8 +41,8 @@ def predictions(run, data_root, tasks):
         problem.make_tasks(config, "test", data_root), config, config["k_shot"]
     )
     labels, predicted = [], {way: [] for way in WAYS}
-    for start in bar(range(0, tasks, problem.ON_CPU), desc=str(run)):
-        batch = sample(range(start, min(start + problem.ON_CPU, tasks)), HELD_OUT_STEP)
+    for start in bar(range(0, tasks, problem.CHUNK_ON_CPU), desc=str(run)):
+        batch = sample(range(start, min(start + problem.CHUNK_ON_CPU, tasks)), HELD_OUT_STEP)
         phi = method.adapted(net, now.meta, batch.x_support, batch.y_support)
         labels.append(batch.y_query)
         for way, together in WAYS.items():

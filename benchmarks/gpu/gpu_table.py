@@ -8,6 +8,7 @@ It says what was run on which device, with which results, and what was not run.
 
 import json
 import sys
+from textwrap import fill
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -30,7 +31,7 @@ def text(record, sections):
     """
     found = (record or {"sections": {}})["sections"]
     lines = [
-        device_line(found),
+        wrapped(device_line(found)),
         "",
         "| `make gpu` section | what it shows | result |",
         "|---|---|---|",
@@ -42,8 +43,13 @@ def text(record, sections):
         ("beside other libraries", meta),
     ):
         rows = table(found)
-        lines += ["", f"{HEADS[title]}", "", *rows] if rows else []
+        lines += ["", wrapped(HEADS[title]), "", *rows] if rows else []
     return "\n".join(lines) + "\n"
+
+
+def wrapped(sentence):
+    """A sentence in lines as wide as those of the documents."""
+    return fill(sentence, 88, break_long_words=False, break_on_hyphens=False)
 
 
 HEADS = {
