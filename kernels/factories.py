@@ -33,10 +33,10 @@ def auto():
 
 
 def reference(xp=np):
-    """The reference kernels: array expressions, any strides, any float or complex dtype.
+    """The reference kernels: array expressions, any strides, float or complex dtypes.
 
-    They are analytic (branches look at real parts only; no abs, conj or maximum), so that
-    a complex step runs through them. xp is the array module, NumPy or CuPy.
+    They are analytic (branches look at real parts only; no abs, conj or maximum), so
+    that a complex step runs through them. xp is the array module, NumPy or CuPy.
     """
     if xp is np:
         return reference_set.reference()

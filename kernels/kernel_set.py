@@ -1,4 +1,4 @@
-"""A kernel set: the kernels of one implementation and the arrays that they compute with.
+"""A kernel set: the kernels of one implementation, and arrays for them.
 
 A kernel set is passed as an argument. No global variable chooses one.
 """
@@ -19,16 +19,17 @@ class KernelSet:
     name       the name of the set in tables and error messages
     functions  {kernel: function}
     xp         the module that allocates its arrays (numpy or cupy)
-    empty      (shape, dtype) -> an uninitialised array for a kernel to fill, in the memory
-               layout that the kernels prefer; None: xp.empty
-    whole_net  (operations, loss) -> a whole net as one kernel, or None where it has to run
-               kernel by kernel; None if the set has no such kernel
-    missing    {operation: its kernels} that the implementation lacks. Those that are not
-               among `functions` raise MissingKernelError when they are looked up.
+    empty      (shape, dtype) -> an uninitialised array for a kernel to fill, in the
+               memory layout that the kernels prefer; None: xp.empty
+    whole_net  (operations, loss) -> a whole net as one kernel, or None where it has to
+               run kernel by kernel; None if the set has no such kernel
+    missing    {operation: its kernels} that the implementation lacks. Those that are
+               not among `functions` raise MissingKernelError when they are looked up.
 
-    A set never changes; it only caches. So a copy is the set itself. A pickled set is made
-    again where it is loaded, from its factory and arguments or from functions by their
-    names; functions without an importable name, such as lambdas, cannot be pickled.
+    A set never changes; it only caches. So a copy is the set itself. A pickled set is
+    made again where it is loaded, from its factory and arguments or from functions by
+    their names; functions without an importable name, such as lambdas, cannot be
+    pickled.
     """
 
     def __init__(self, name, functions, xp=np, empty=None, whole_net=None, missing=()):
@@ -57,9 +58,10 @@ class KernelSet:
         return f"KernelSet({self.name!r}, {len(self.functions)} kernels)"
 
     def replace(self, name=None, **functions):
-        """A copy with some kernels exchanged, to try another implementation or a planted error.
+        """A copy with other functions for some kernels, such as a planted error.
 
-        The copy has no whole_net, as a whole-net kernel would not call the exchanged kernels.
+        The copy has no whole_net, as a whole-net kernel would not call the exchanged
+        kernels.
         """
         unknown = sorted(set(functions) - set(self.functions))
         if unknown:
@@ -75,7 +77,7 @@ class KernelSet:
         )
         return exchanged.made_by(KernelSet.replace, self, name, **functions)
 
-    # ---- copies: nothing but caches ever changes, so a set may be shared -------------------
+    # ---- copies: nothing but caches ever changes, so a set may be shared -------------
 
     def made_by(self, factory, *args, **options):
         """This set, which is pickled as factory(*args, **options)."""
@@ -96,7 +98,7 @@ class KernelSet:
             {name: by_module_name(a) for name, a in options.items()},
         )
 
-    # ---- new arrays ------------------------------------------------------------------------
+    # ---- new arrays ------------------------------------------------------------------
 
     def zeros(self, shape, dtype):
         """An array of zeros, in the memory layout that the kernels prefer."""
@@ -111,11 +113,11 @@ class KernelSet:
         return self.known[key]
 
     def constant(self, shape, value, dtype):
-        """An array filled with one number, to be read only: filled once, as a fill is a launch."""
+        """An array filled with one number, to be read only; filled once."""
         key = "constant", shape, value, np.dtype(dtype)
         return self.cached(key, lambda: self.xp.full(shape, value, dtype))
 
-    # ---- arrays: a subclass for a GPU overrides these ----------------------------------------
+    # ---- arrays: a subclass for a GPU overrides these --------------------------------
 
     on_device = False  # whether the arrays are elsewhere than NumPy's
     out_of_memory: tuple = ()  # the exceptions of an allocation that finds no memory there
@@ -125,7 +127,7 @@ class KernelSet:
         return np.concatenate(arrays, axis)
 
     def sum_segments(self, a, starts):
-        """Sums of the consecutive column segments of a (T, P) that begin at `starts`: (T, L)."""
+        """Sums (T, L) of the column segments of a (T, P) that begin at `starts`."""
         return np.add.reduceat(a, starts, axis=1)
 
     def arrays(self, *arrays):
@@ -145,7 +147,7 @@ class KernelSet:
         return list(arrays)
 
     def match_input(self, a, like):
-        """`a` as NumPy's if `like` is: the kind of the arguments decides that of the result."""
+        """`a` as NumPy's if `like` is: results are of the kind of the arguments."""
         return self.to_host(a) if isinstance(like, np.ndarray) else a
 
     def free(self):

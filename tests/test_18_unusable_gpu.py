@@ -1,4 +1,7 @@
-"""Without a usable GPU the error is one line: no CuPy, no GPU, or an unfitting driver."""
+"""Without a usable GPU the error is one line.
+
+There is no CuPy, no GPU, or a driver that does not fit.
+"""
 
 import re
 import sys

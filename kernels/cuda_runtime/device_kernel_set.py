@@ -9,7 +9,7 @@ from refmaml.kernels.kernel_set import KernelSet
 
 
 class DeviceKernelSet(KernelSet):
-    """A KernelSet of CuPy's arrays: copies between host and GPU go in as few as possible."""
+    """A KernelSet of CuPy's arrays, with as few copies and waits as possible."""
 
     on_device = True
 
@@ -27,7 +27,7 @@ class DeviceKernelSet(KernelSet):
         return out
 
     def sum_segments(self, a, starts):
-        """Sums of the consecutive column segments of a (T, P) that begin at `starts`: (T, L).
+        """Sums (T, L) of the column segments of a (T, P) that begin at `starts`.
 
         CuPy's reduceat takes differences of running sums, in which digits cancel.
         """
