@@ -3,9 +3,9 @@
 `kernels/` sits beside `refmaml/` so that a kernel engineer finds it at the top, and
 imports as `refmaml.kernels`: in a wheel through `package_dir`, in a checkout through
 the symbolic link `refmaml/kernels -> ../kernels`. `docs/` goes into a wheel as
-`refmaml/docs`, so that an installed package brings the documents that its texts name. The
-pytest plugin is also installed as `pytest_refmaml`, outside of the package: pytest imports
-it at every start.
+`refmaml/docs`, so that an installed package brings the documents that its texts name.
+The pytest plugin is also installed as `pytest_refmaml`, outside of the package: pytest
+imports it at every start.
 """
 
 from setuptools import find_packages, setup

@@ -1,10 +1,14 @@
-"""How do time and memory of one meta-gradient grow with inner steps, tasks, shots, image size, channels and CG iterations?
+"""How do time and memory of one meta-gradient grow?
 
-    OMP_WAIT_POLICY=passive python benchmarks/cost_growth.py --kernels cpu --out benchmarks/cost_growth
+With inner steps, tasks, shots, image size, channels and CG iterations.
 
-From a base point one quantity grows at a time, for MAML with stored and with recomputed activations, first-order MAML, iMAML and Reptile:
-the trade-off of Rajeswaran et al. 2019 (iMAML), table 1 and figure 2, measured. Writes cost_growth.json and cost_growth.png. Linux with
-glibc only: memory is read from /proc.
+    OMP_WAIT_POLICY=passive python benchmarks/cost_growth.py --kernels cpu \\
+        --out benchmarks/cost_growth
+
+From a base point one quantity grows at a time, for MAML with stored and with recomputed
+activations, first-order MAML, iMAML and Reptile. This measures the trade-off of
+Rajeswaran et al. 2019 (iMAML), table 1 and figure 2. Writes cost_growth.json and
+cost_growth.png. Linux with glibc only: memory is read from /proc.
 """
 
 import argparse
@@ -19,6 +23,7 @@ import numpy as np
 import refmaml as rm
 from refmaml.bench.memory import peak_memory
 from refmaml.cli.kernels import NAMES as KERNELS
+from refmaml.environment import circumstances
 from refmaml.errors import expect
 
 WAYS, CHUNK, REPEATS, MB = 5, 4, 5, 1e6
@@ -41,8 +46,10 @@ TITLES = {
     "cg_steps": "CG iterations",
 }
 
-# What a step or a CG iteration costs does not depend on their sizes, as long as numbers stay finite and no solve ends early: for that
-# I + H/lambda must be positive definite, and on noise the curvature H of this net grows with its channels.
+# The cost of a step or a CG iteration does not depend on step sizes, as long as numbers
+# stay finite and no solve ends early. For that, I + H/lambda must be positive definite,
+# and on noise the curvature H of this net grows with its channels. Hence lambda grows,
+# too.
 METHODS = {
     "MAML, stored": lambda p: rm.MAML(0.01, p["inner_steps"]),
     "MAML, recomputed": lambda p: rm.MAML(0.01, p["inner_steps"], recompute=True),
@@ -57,20 +64,31 @@ METHODS = {
     "Reptile": lambda p: rm.Reptile(0.01, p["inner_steps"]),
 }
 
+NET = {
+    "net": "conv4, strided, mean over positions",
+    "dtype": "float32",
+    "ways": WAYS,
+    "query_shots": 1,
+    "chunk": CHUNK,
+}
 MEMORY = (
-    "peak resident memory of a fresh process during one meta-gradient, less what was resident just before: imports done, parameters "
-    "and tasks made, kernels loaded by another net's meta-gradient with one inner step on one chunk of them, freed memory returned "
-    "to the system; 1 MB = 1e6 bytes, and Linux counts to within about 0.3 of them"
+    "peak resident memory of a fresh process during one meta-gradient, less what was resident "
+    "just before: imports done, parameters and tasks made, kernels loaded by another net's "
+    "meta-gradient with one inner step on one chunk of them, freed memory returned to the "
+    "system; 1 MB = 1e6 bytes, and Linux counts to within about 0.3 of them"
 )
-TIME = f"wall-clock time of one meta-gradient, the median of {REPEATS} in one process that has run it before"
+TIME = (
+    f"wall-clock time of one meta-gradient, the median of {REPEATS} in one process that has "
+    "run it before"
+)
 EXPONENT = "slope of the least-squares line through log(cost) over log(quantity), all points"
 
 
-# ---- one point, in a process of its own --------------------------------------------------------------------------------
+# ---- one point, in a process of its own ----
 
 
 def random_tasks(point, rng):
-    """Noise in place of pictures: what a pass costs does not depend on them. One query image per class."""
+    """Noise images, one query image a class. The cost does not depend on the pixels."""
 
     def draw(shots):
         labels = np.tile(np.repeat(np.arange(WAYS), shots), (point["tasks"], 1))
@@ -84,7 +102,7 @@ def random_tasks(point, rng):
 def measure(name, point, kernels):
     """{"seconds", "peak_mb"} of one meta-gradient of a method at a point."""
 
-    def a_net():
+    def make_net():
         return rm.conv4(
             WAYS,
             point["channels"],
@@ -93,7 +111,7 @@ def measure(name, point, kernels):
         )
 
     net, method, batch = (
-        a_net(),
+        make_net(),
         METHODS[name](point),
         random_tasks(point, np.random.default_rng(0)),
     )
@@ -102,8 +120,9 @@ def measure(name, point, kernels):
     def run():
         return method.meta_gradient(net, theta, batch, chunk=CHUNK)
 
-    # On a net of its own, since kernels may keep the memory they worked in for the next run of the same net: that is to be counted.
-    replace(method, inner_steps=1).meta_gradient(a_net(), theta, batch[:CHUNK], chunk=CHUNK)
+    # On another net: kernels may keep their working memory for the next run of the same
+    # net, and that memory must be counted.
+    replace(method, inner_steps=1).meta_gradient(make_net(), theta, batch[:CHUNK], chunk=CHUNK)
     memory = peak_memory(run)
     status = set(run().report.get("cg_status", ["maxiter"]))
     expect(status == {"maxiter"}, name, "every CG iteration to be run", ", ".join(sorted(status)))
@@ -115,7 +134,7 @@ def measure(name, point, kernels):
     return {"seconds": float(np.median(seconds)), "peak_mb": memory / MB}
 
 
-# ---- all points ------------------------------------------------------------------------------------------------------
+# ---- all points ----
 
 
 def applies(name, quantity):
@@ -124,7 +143,7 @@ def applies(name, quantity):
 
 
 def measure_all(base, sweeps, kernels):
-    """{quantity: {"values": [...], method: {"seconds": [...], "peak_mb": [...], and the exponent of each}}}."""
+    """{quantity: {"values": [...], method: growth(...)}}, each in a new process."""
     from tqdm import tqdm
 
     points = {
@@ -137,7 +156,7 @@ def measure_all(base, sweeps, kernels):
         for name in METHODS
         if applies(name, quantity)
         for point in points[quantity]
-    }  # the base point once, not once in every sweep
+    }  # a point that several sweeps share is measured once
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as fresh:
         bar = tqdm(wanted.items(), unit="point", disable=not sys.stderr.isatty())
         found = {
@@ -159,7 +178,7 @@ def key(name, point):
 
 
 def growth(values, results):
-    """What was measured at each value, and the exponents a of cost ~ value^a."""
+    """{"seconds", "peak_mb"} at each value, and the exponents a of cost ~ value^a."""
     series = {cost: [result[cost] for result in results] for cost in ("seconds", "peak_mb")}
     return {cost: [float(f"{x:.4g}") for x in xs] for cost, xs in series.items()} | {
         f"{cost}_exponent": round(exponent(values, xs), 2) + 0.0 for cost, xs in series.items()
@@ -171,98 +190,30 @@ def exponent(values, costs):
     return float(np.polyfit(np.log(values), np.log(costs), 1)[0])
 
 
-# ---- the picture -----------------------------------------------------------------------------------------------------
-
-
-def styles():
-    """{method: how its line is drawn}, in the demo's colours where it has them; dashed: its memory is often iMAML's to the pixel."""
-    from refmaml.cli.pictures import COLORS
-
-    return {
-        "MAML, stored": {"color": COLORS["maml"]},
-        "MAML, recomputed": {"color": "#e09f3e", "linestyle": (0, (3, 1.5)), "zorder": 3},
-        "first-order MAML": {"color": COLORS["fomaml"]},
-        "iMAML": {"color": "#6d597a"},
-        "Reptile": {"color": COLORS["reptile"]},
-    }
-
-
-def draw(path, sweeps, title):
-    """Time above, memory below, a column for each quantity, log-log; the exponents in the corner of each panel."""
-    from matplotlib.figure import Figure
-
-    from refmaml.training.plot import INK, save_figure
-
-    figure = Figure(figsize=(2.75 * len(sweeps), 6.4), dpi=150, layout="constrained")
-    panels = figure.subplots(2, len(sweeps), sharey="row", squeeze=False)
-    for row, cost, label in ((0, "seconds", "seconds"), (1, "peak_mb", "peak memory, MB")):
-        for column, (quantity, sweep) in enumerate(sweeps.items()):
-            draw_panel(
-                panels[row, column],
-                sweep,
-                cost,
-                TITLES[quantity] if row else "",
-                label if column == 0 else "",
-            )
-        bottom, top = panels[row, 0].get_ylim()
-        panels[row, 0].set_ylim(
-            bottom, top * (top / bottom) ** 0.35
-        )  # room for the exponents above the lines
-    lines = panels[0, 0].get_lines()
-    figure.legend(
-        lines,
-        [line.get_label() for line in lines],
-        loc="outside lower center",
-        ncols=len(lines),
-        frameon=False,
-        labelcolor=INK,
-    )
-    figure.suptitle(title, color=INK, fontsize=10)
-    save_figure(path, figure)
-
-
-def draw_panel(axes, sweep, cost, xlabel, ylabel):
-    """One cost of every method against one quantity."""
-    from matplotlib.ticker import NullFormatter, NullLocator
-
-    from refmaml.training.plot import apply_style
-
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    for place, (name, style) in enumerate((n, s) for n, s in styles().items() if n in sweep):
-        axes.plot(
-            sweep["values"],
-            sweep[name][cost],
-            marker="o",
-            markersize=3.5,
-            linewidth=1.6,
-            label=name,
-            **style,
-        )
-        axes.text(
-            0.05,
-            0.97 - 0.065 * place,
-            f"$n^{{{sweep[name][cost + '_exponent']:.2f}}}$",
-            transform=axes.transAxes,
-            va="top",
-            fontsize=9,
-            color=style["color"],
-        )
-    apply_style(axes, xlabel, ylabel)
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_xticks(sweep["values"], [str(value) for value in sweep["values"]])
-
-
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command ----
 
 
 def main(argv=None):
     """Measure, write the JSON and the picture."""
-    from refmaml.environment import circumstances
+    from cost_growth_picture import draw
+
     from refmaml.training.files import make_folder, write_json
 
+    arguments = parse(argv)
+    base, sweeps = (QUICK_BASE, QUICK) if arguments.quick else (BASE, SWEEPS)
+    out, started = make_folder(arguments.out), perf_counter()
+    found = measure_all(base, sweeps, arguments.kernels)
+    took = {"took_seconds": round(perf_counter() - started, 1)}
+    settings = {"base": base, **NET, "kernels": arguments.kernels}
+    units = {"seconds": TIME, "peak_mb": MEMORY, "exponents": EXPONENT}
+    record = {**units, **settings, **took, **circumstances(), "sweeps": found}
+    write_json(out / "cost_growth.json", record)
+    title = f"one {WAYS}-way meta-gradient: from {describe(base)} on, one quantity grows at a time"
+    draw(out / "cost_growth.png", found, title, TITLES)
+
+
+def parse(argv):
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--out",
@@ -270,51 +221,21 @@ def main(argv=None):
         metavar="DIR",
         help="where to write (default runs/cost_growth)",
     )
-    parser.add_argument(
-        "--kernels", choices=KERNELS, default="auto", help="what computes the layers"
-    )
+    parser.add_argument("--kernels", choices=KERNELS, default="auto", help="the kernel set")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="a small net and few values of few quantities: to try the script out",
+        help="a small net and few values of few quantities: to try the script",
     )
-    arguments = parser.parse_args(argv)
-    base, sweeps = (QUICK_BASE, QUICK) if arguments.quick else (BASE, SWEEPS)
-    out, started = make_folder(arguments.out), perf_counter()
-    found = measure_all(base, sweeps, arguments.kernels)
-    net = {
-        "net": "conv4, strided, mean over positions",
-        "dtype": "float32",
-        "ways": WAYS,
-        "query_shots": 1,
-        "chunk": CHUNK,
-    }
-    write_json(
-        out / "cost_growth.json",
-        {
-            "seconds": TIME,
-            "peak_mb": MEMORY,
-            "exponents": EXPONENT,
-            "base": base,
-            **net,
-            "kernels": arguments.kernels,
-            "took_seconds": round(perf_counter() - started, 1),
-            **circumstances(),
-            "sweeps": found,
-        },
-    )
-    draw(
-        out / "cost_growth.png",
-        found,
-        f"one {WAYS}-way meta-gradient: from {describe(base)} on, one quantity grows at a time",
-    )
+    return parser.parse_args(argv)
 
 
 def describe(base):
-    """ "4 inner steps, 8 tasks, ..." of the base point."""
+    """The base point in words, for the title of the picture."""
     return (
-        f"{base['inner_steps']} inner steps, {base['tasks']} tasks, {base['shots']} shot, {base['image']} x {base['image']} pixels, "
-        f"{base['channels']} channels, {base['cg_steps']} CG iterations"
+        f"{base['inner_steps']} inner steps, {base['tasks']} tasks, {base['shots']} shot, "
+        f"{base['image']} x {base['image']} pixels, {base['channels']} channels, "
+        f"{base['cg_steps']} CG iterations"
     )
 
 

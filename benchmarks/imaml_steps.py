@@ -2,9 +2,11 @@
 
     python benchmarks/imaml_steps.py --data-root DIR --out FILE [RUN ...]
 
-On TASKS training tasks, at the start of each protocol's training and where each RUN (a folder) has come to: the largest curvature of the
-support loss at theta, by power iteration; and for some inner step sizes what the loop makes of the support loss, how far it ends from the
-solution that the implicit gradient is meant for, and how well five iterations of conjugate gradients solve the outer system there.
+Measured on TASKS training tasks, at the start of each protocol's training and at the
+end of each RUN (a folder): the largest curvature of the support loss at theta, by power
+iteration; and, for several inner step sizes, the support loss after the inner loop, the
+residual of the inner problem (the implicit gradient assumes 0), and the residual of the
+outer system after five iterations of conjugate gradients.
 """
 
 import argparse
@@ -19,13 +21,10 @@ from refmaml.doctor.method_settings import sharpness
 from refmaml.errors import NonFiniteError
 from refmaml.training import checkpoint, files
 
-TASKS, STEP, ITERATIONS = (
-    16,
-    7,
-    30,
-)  # how many tasks, of which meta-step; iterations of the power method
+TASKS, STEP = 16, 7  # the number of tasks, and the meta-step that samples them
+ITERATIONS = 30  # of the power method
 STEP_SIZES = (0.1, 0.03, 0.01)
-SHOWN = 25  # parts of a run's curve
+SHOWN = 25  # parts into which a run's curve is divided
 
 
 def main(argv=None):
@@ -46,12 +45,12 @@ def main(argv=None):
 
 
 def at_start(config, root):
-    """What the inner loop does with the parameters that training begins with."""
+    """The inner loop at the initial parameters of training."""
     return at(config, root, problem.make_net(config).init(config["seed"], config["dtype"]))
 
 
 def of_run(folder, root):
-    """A run as far as it came: its settings, medians over SHOWN parts of its curve, and the inner loop at its end."""
+    """A run: settings, medians over SHOWN parts of its curve, the loop at its end."""
     now, config = checkpoint.load(f"{folder}/{CHECKPOINT}")
     config, parts = options.reread(config), min(SHOWN, now.step)
     columns = {
@@ -67,36 +66,36 @@ def of_run(folder, root):
 
 
 def at(config, root, theta):
-    """At theta: curvature, and what the inner loop comes to with each step size."""
+    """At theta: the curvature, and the result of the inner loop with each step size."""
     net, method = problem.make_net(config), problem.make_method(config)
     batch = problem.make_recipe(
         config, net, method, problem.make_tasks(config, "train", data_root=root)
     ).sample(STEP)[:TASKS]
-    everything = np.ones(len(theta), theta.dtype)
-    sharp = [sharpness(net, theta, batch[t : t + 1], everything, ITERATIONS) for t in range(TASKS)]
+    mask = np.ones(len(theta), theta.dtype)
+    sharp = [sharpness(net, theta, batch[t : t + 1], mask, ITERATIONS) for t in range(TASKS)]
     before = net.loss(np.broadcast_to(theta, (TASKS, len(theta))), batch.x_support, batch.y_support)
     return {
         "sharpness": quartiles(sharp),
         "support_loss": quartiles(before),
         "step_sizes": [
-            came_to(net, replace(method, inner_lr=lr), theta, batch) for lr in STEP_SIZES
+            inner_loop_result(net, replace(method, inner_lr=lr), theta, batch) for lr in STEP_SIZES
         ],
     }
 
 
-def came_to(net, method, theta, batch):
-    """One step size; "refused": what overflowed."""
+def inner_loop_result(net, method, theta, batch):
+    """The result with one step size; "refused": what overflowed."""
     try:
         found = method.task_gradients(net, theta, batch, trace=True)
     except NonFiniteError as error:
         return {"inner_lr": method.inner_lr, "refused": str(error)}
-    after, said = net.loss(found.trace["phi"][-1], batch.x_support, batch.y_support), found.report
+    after, status = net.loss(found.trace["phi"][-1], batch.x_support, batch.y_support), found.report
     return {
         "inner_lr": method.inner_lr,
         "support_loss": quartiles(after),
-        "inner_residual": quartiles(said["inner_residual"]),
-        "cg_residual": quartiles(said["cg_residual"]),
-        "negative_curvature": int((said["cg_status"] == "negative_curvature").sum()),
+        "inner_residual": quartiles(status["inner_residual"]),
+        "cg_residual": quartiles(status["cg_residual"]),
+        "negative_curvature": int((status["cg_status"] == "negative_curvature").sum()),
     }
 
 

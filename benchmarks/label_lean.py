@@ -1,12 +1,16 @@
-"""Does what was learned for all tasks lean towards some labels?
+"""Does a trained start prefer some labels?
 
-    python benchmarks/label_lean.py RUN [RUN ...] --data-root DIR --out benchmarks/omniglot/label-lean.json
+    python benchmarks/label_lean.py RUN [RUN ...] --data-root DIR \\
+        --out benchmarks/omniglot/label-lean.json
 
-Which class of a task is label 0 is drawn, so a net that has adapted to a task should give each label to one in n_way of the query examples,
-and be right about each as often. Where it is not, the training tasks told it something about labels: Reptile's did, while the mini-batches
-of its inner loop went through support sets that stood class by class (--support-order by_class).
+The label of each class is random. So an adapted net should predict each label for one
+in n_way of the query examples, and be right about each label equally often. If not, the
+training tasks have carried information about labels. Reptile's did, while the
+mini-batches of its inner loop took the support set class by class (--support-order
+by_class).
 
-RUN is the folder of a run on pictures. Each is judged on its own held-out tasks, the first ones.
+RUN is the folder of a run on pictures. Each run is evaluated on its own first held-out
+tasks.
 """
 
 import argparse
@@ -25,7 +29,10 @@ SHOWN = ("method", "support_order", "inner_batch", "n_way", "k_shot", "k_query",
 
 
 def predictions(run, data_root, tasks):
-    """(Progress, configuration, labels y (T, M), {way: labels given (T, M)}) of a run on its held-out tasks 0 .. tasks - 1."""
+    """Predictions of a run on its held-out tasks 0 .. tasks - 1.
+
+    Returns (Progress, configuration, labels (T, M), {way: predicted labels (T, M)}).
+    """
     now, saved = checkpoint.load(run / CHECKPOINT)
     config = options.reread(saved)
     net = problem.make_net(config)
@@ -33,27 +40,27 @@ def predictions(run, data_root, tasks):
     sample = problem.sampler(
         problem.make_tasks(config, "test", data_root), config, config["k_shot"]
     )
-    labels, given = [], {way: [] for way in WAYS}
+    labels, predicted = [], {way: [] for way in WAYS}
     for start in bar(range(0, tasks, problem.ON_CPU), desc=str(run)):
         batch = sample(range(start, min(start + problem.ON_CPU, tasks)), HELD_OUT_STEP)
         phi = method.adapted(net, now.meta, batch.x_support, batch.y_support)
         labels.append(batch.y_query)
         for way, together in WAYS.items():
-            given[way].append(outputs(net, phi, batch, together).argmax(axis=-1))
+            predicted[way].append(outputs(net, phi, batch, together).argmax(axis=-1))
     return (
         now,
         config,
         np.concatenate(labels),
-        {way: np.concatenate(parts) for way, parts in given.items()},
+        {way: np.concatenate(parts) for way, parts in predicted.items()},
     )
 
 
-def lean(labels, given, n_way):
-    """How often each label is given, and how often examples of each label are given it: fractions."""
-    right = given == labels
+def lean(labels, predicted, n_way):
+    """Fractions: how often each label is predicted, and the accuracy on each label."""
+    right = predicted == labels
     return {
         "accuracy": float(right.mean()),
-        "given": [float((given == label).mean()) for label in range(n_way)],
+        "given": [float((predicted == label).mean()) for label in range(n_way)],
         "accuracy by label": [float(right[labels == label].mean()) for label in range(n_way)],
     }
 
@@ -67,8 +74,8 @@ def main():
     arguments = parser.parse_args()
     found = []
     for run in arguments.runs:
-        now, config, labels, given = predictions(run, arguments.data_root, arguments.tasks)
-        leans = {way: lean(labels, g, config["n_way"]) for way, g in given.items()}
+        now, config, labels, predicted = predictions(run, arguments.data_root, arguments.tasks)
+        leans = {way: lean(labels, p, config["n_way"]) for way, p in predicted.items()}
         found.append({"steps": now.step, **{name: config[name] for name in SHOWN}, **leans})
         print(run, *(f"{way}: {figures}" for way, figures in leans.items()), sep="\n  ")
     files.write_json(

@@ -1,4 +1,4 @@
-"""A kernel set: the kernels of one implementation, and arrays for them.
+"""A kernel set: the kernels of one implementation, and the module of their arrays.
 
 A kernel set is passed as an argument. No global variable chooses one.
 """
@@ -58,10 +58,10 @@ class KernelSet:
         return f"KernelSet({self.name!r}, {len(self.functions)} kernels)"
 
     def replace(self, name=None, **functions):
-        """A copy with other functions for some kernels, such as a planted error.
+        """A copy with some kernels exchanged, for other implementations or planted
+        errors.
 
-        The copy has no whole_net, as a whole-net kernel would not call the exchanged
-        kernels.
+        It has no whole_net, as a whole-net kernel would not call the exchanged kernels.
         """
         unknown = sorted(set(functions) - set(self.functions))
         if unknown:
@@ -113,7 +113,10 @@ class KernelSet:
         return self.known[key]
 
     def constant(self, shape, value, dtype):
-        """An array filled with one number, to be read only; filled once."""
+        """An array filled with one number, to be read only.
+
+        It is filled once, because on a GPU each fill is a launch.
+        """
         key = "constant", shape, value, np.dtype(dtype)
         return self.cached(key, lambda: self.xp.full(shape, value, dtype))
 
@@ -127,7 +130,10 @@ class KernelSet:
         return np.concatenate(arrays, axis)
 
     def sum_segments(self, a, starts):
-        """Sums (T, L) of the column segments of a (T, P) that begin at `starts`."""
+        """Sums of the consecutive column segments of a (T, P), (T, L).
+
+        The segments begin at `starts`.
+        """
         return np.add.reduceat(a, starts, axis=1)
 
     def arrays(self, *arrays):
@@ -147,7 +153,7 @@ class KernelSet:
         return list(arrays)
 
     def match_input(self, a, like):
-        """`a` as NumPy's if `like` is: results are of the kind of the arguments."""
+        """`a` as NumPy's if `like` is: a result has the kind of its arguments."""
         return self.to_host(a) if isinstance(like, np.ndarray) else a
 
     def free(self):

@@ -1,11 +1,11 @@
-"""The reference kernels as a set: the implementation to read and to test others by."""
+"""The reference kernels as a set: the code to read, and the standard for others."""
 
 from refmaml.kernels.discovery import collect
 from refmaml.kernels.kernel_set import KernelSet
 
 
 def reference():
-    """The reference kernels on NumPy arrays: any strides, float or complex dtypes.
+    """The reference kernels on NumPy's arrays: any strides, any float or complex dtype.
 
     They are analytic (branches look at real parts only; no abs, conj or maximum), so
     that a complex step runs through them.

@@ -45,7 +45,10 @@ def direction(primal, v, kernels):
 
 
 def complex_product(product, primal, v):
-    """product(primal, v); of a real pass and a complex v, part by part: A (a + ib) = Aa + iAb."""
+    """product(primal, v); v may be complex.
+
+    Where the pass is real, real and imaginary part go apart: A (a + ib) = Aa + i Ab.
+    """
     if v.dtype.kind != "c" or primal.grad.dtype.kind == "c":
         return product(primal, v)
     return product(primal, v.real.copy()) + 1j * product(primal, v.imag.copy())

@@ -1,6 +1,7 @@
 """Signals that ask a program to stop: SIGINT (Ctrl-C), SIGTERM and SIGHUP.
 
-Batch systems send SIGTERM, and mpiexec passes it on; a terminal that closes sends SIGHUP.
+Batch systems send SIGTERM, and mpiexec passes it on; a terminal that closes sends
+SIGHUP.
 """
 
 import signal
@@ -14,7 +15,8 @@ SIGNALS = tuple(
 
 @contextmanager
 def signal_handler(handler):
-    """A block in which SIGNALS call handler(signum, frame); then the old handlers return.
+    """A block in which SIGNALS call handler(signum, frame); then the old handlers
+    return.
 
     A signal that is ignored stays ignored (nohup). Only the main thread can handle
     signals; in any other thread the block changes nothing.

@@ -6,16 +6,19 @@ gradients and products as (T, P), a row for each task. Nothing here knows what a
 does: see layers/ for the four passes that each layer writes out.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from refmaml.arrays import complex_product, direction, expect_array
 from refmaml.errors import expect
 from refmaml.kernels.reference_set import reference
+from refmaml.layers.layer import Array, Arrays
 from refmaml.layers.losses import CrossEntropy
 from refmaml.model import Model
 from refmaml.parameters import Parameters
@@ -29,6 +32,7 @@ class Primal:
     saved       what the forward pass of each layer saved
     dys         the adjoint dy of each layer's output
     loss_saved  what the loss saved
+    The last three are None where `primal` was called with keep=False.
     """
 
     w: list
@@ -36,9 +40,9 @@ class Primal:
     loss: np.ndarray
     accuracy: np.ndarray | None
     grad: np.ndarray
-    saved: list | None
-    dys: list | None
-    loss_saved: tuple | None
+    saved: Any
+    dys: Any
+    loss_saved: Any
 
 
 class Network(Model):
@@ -52,7 +56,10 @@ class Network(Model):
     Raises ArgumentError where layers, loss or shapes do not fit each other.
     """
 
-    def __init__(self, layers, loss=None, input_shape=None, kernels=None):
+    def __init__(
+        self, layers: Iterable[Any], loss: Any = None, input_shape: tuple | None = None,
+        kernels: Any = None,
+    ) -> None:  # fmt: skip
         self.layers = tuple(layers)
         self.loss_function = CrossEntropy() if loss is None else loss
         for i, layer in enumerate(self.layers):
@@ -60,7 +67,7 @@ class Network(Model):
                 hasattr(layer, "r_backward") and not isinstance(layer, type),
                 f"layers[{i}]",
                 "a layer, such as Linear(3, 5)",
-                lambda layer=layer: repr(layer),
+                partial(repr, layer),
             )
         expect(
             hasattr(self.loss_function, "r_backward") and not isinstance(loss, type),
@@ -84,8 +91,8 @@ class Network(Model):
         if self.input_shape is not None:
             self.output_shape(self.input_shape)
 
-    def __reduce__(self):
-        """Copies and pickles are built anew from the same parts, without cached values."""
+    def __reduce__(self) -> tuple:
+        """Copies and pickles are built from the same parts, without cached values."""
         return type(self), (self.layers, self.loss_function, self.input_shape, self.kernels)
 
     @property
@@ -103,22 +110,22 @@ class Network(Model):
         """The slices of the flat vector that hold one named array each, in order."""
         return list(self.parameters.slices.values())
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         lines = "".join(f"\n  {i}: {layer}" for i, layer in enumerate(self.layers))
         return f"Sequential({self.num_params} parameters, {self.loss_function}){lines}"
 
-    def with_kernels(self, kernels):
+    def with_kernels(self, kernels: Any) -> Self:
         """The same net on another kernel set."""
         return type(self)(self.layers, self.loss_function, self.input_shape, kernels)
 
-    def with_loss(self, loss):
+    def with_loss(self, loss: Any) -> Self:
         """The same net with another loss, e.g. another scale in front of it."""
         return type(self)(self.layers, loss, self.input_shape, self.kernels)
 
-    # ---- parameters ----------------------------------------------------------------------
+    # ---- parameters ------------------------------------------------------------------
 
     def init(self, seed: int | np.random.Generator = 0, dtype: Any = np.float32) -> np.ndarray:
-        """A random start (P,) by each layer's own rule; dtype is a float or complex type."""
+        """A random start (P,) by each layer's own rule; dtype: float or complex."""
         expect(np.dtype(dtype).kind in "fc", "dtype", "a float or complex dtype", f"{dtype}")
         return self.parameters.init(np.random.default_rng(seed), dtype)
 
@@ -130,18 +137,18 @@ class Network(Model):
         """The flat vector (P,) of a state dict as NumPy arrays; see Parameters.flat."""
         return self.parameters.flat(named, dtype)
 
-    def name_of(self, place):
+    def name_of(self, place: int) -> str:
         """ " (0.weight)" for an entry of the flat vector, for error messages."""
         slices = self.parameters.slices.items()
         return next(f" ({name})" for name, part in slices if part.start <= place < part.stop)
 
-    def mask(self, patterns):
-        """(P,) of bools: the parameters that a tuple of patterns selects; see Parameters."""
+    def mask(self, patterns: tuple) -> Array:
+        """(P,) of bools: the parameters that the patterns select; see Parameters."""
         return self.parameters.mask(patterns)
 
-    # ---- shapes --------------------------------------------------------------------------
+    # ---- shapes ----------------------------------------------------------------------
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple) -> tuple:
         """The shape of the outputs for one input of `shape`.
 
         Raises ArgumentError, naming the layer, where a layer cannot take its input.
@@ -156,7 +163,7 @@ class Network(Model):
             self.output_shapes[shape] = out
         return self.output_shapes[shape]
 
-    def activations(self, shape):
+    def activations(self, shape: tuple) -> int:
         """How many numbers the layers put out for inputs of `shape` (examples, ...)."""
         examples, shape = shape[0], tuple(shape[1:])
         if shape not in self.output_sizes:
@@ -164,8 +171,8 @@ class Network(Model):
             self.output_sizes[shape] = sum(map(prod, outputs)) - prod(shape)
         return examples * self.output_sizes[shape]
 
-    def check(self, w, x, y):
-        """Raise ArgumentError unless parameters, inputs, targets and net fit each other."""
+    def check(self, w: Array, x: Array, y: Array) -> None:
+        """Raise ArgumentError unless parameters, inputs, targets and net fit."""
         P, T = self.num_params, len(x)
         expect_array("w", w, self.kernels)
         expect(w.ndim == 2 and w.shape[1] == P, "w", f"shape (tasks, {P})", lambda: f"{w.shape}")
@@ -177,7 +184,7 @@ class Network(Model):
             lambda: f"{len(w)} rows",
         )
 
-    def check_set(self, x, y, values=True):
+    def check_set(self, x: Array, y: Array, values: bool = True) -> None:
         """Raise ArgumentError unless inputs and targets fit each other and the net.
 
         values  also check the targets' values, such as labels in range
@@ -197,9 +204,9 @@ class Network(Model):
         if values:
             self.loss_function.check_values(outputs, self.loss_function.extremes(y))
 
-    # ---- the passes ----------------------------------------------------------------------
+    # ---- the passes ------------------------------------------------------------------
 
-    def forward(self, w, x, keep=True):
+    def forward(self, w: list[Arrays], x: Array, keep: bool = True) -> tuple[Array, list]:
         """Outputs z (T, N, D), and what each layer saved (None with keep=False).
 
         w  for each layer a dict of its arrays, as Parameters.views makes it
@@ -210,7 +217,7 @@ class Network(Model):
             saved.append(kept if keep else None)
         return x, saved
 
-    def backward(self, w, saved, dz):
+    def backward(self, w: list[Arrays], saved: list, dz: Array) -> tuple[Array, list]:
         """The gradient (T, P) from the outputs' adjoint dz, and each layer's dy."""
         grad = self.kernels.xp.empty((len(dz), self.num_params), dz.dtype)
         dw, dys, dy = self.parameters.views(grad), [None] * len(self.layers), dz
@@ -220,15 +227,15 @@ class Network(Model):
             dy = self.passes[i].backward(self.kernels, dw[i], w[i], saved[i], dy, need_dx=need_dx)
         return grad, dys
 
-    def r_forward(self, primal, v):
-        """R{z}, the tangent of the outputs along parameters v, and what each layer saved."""
+    def r_forward(self, primal: Primal, v: Array) -> tuple[Array, list]:
+        """R{z}, the tangent of the outputs along v, and what each layer saved."""
         rw, rsaved, rx = self.parameters.views(v), [None] * len(self.layers), None
         for i in range(self.first, len(self.layers)):
             layer, w, saved = self.passes[i], primal.w[i], primal.saved[i]
             rx, rsaved[i] = layer.r_forward(self.kernels, w, rw[i], saved, rx)
         return rx, rsaved
 
-    def r_backward(self, primal, v, rsaved, rdz):
+    def r_backward(self, primal: Primal, v: Array, rsaved: list, rdz: Array) -> Array:
         """R{grad}: the tangent of `backward` along v, from the tangent rdz of dz."""
         product = self.kernels.xp.empty((len(rdz), self.num_params), rdz.dtype)
         rw, rdw, rdy = self.parameters.views(v), self.parameters.views(product), rdz
@@ -239,13 +246,13 @@ class Network(Model):
             )  # fmt: skip
         return product
 
-    def layer_outputs(self, w, x):
+    def layer_outputs(self, w: Array, x: Array) -> Iterator[tuple[Any, Array]]:
         """Pairs (layer, its outputs) of a forward pass at w (T, P)."""
         for layer, wl in zip(self.layers, self.parameters.views(w), strict=True):
             x, _ = layer.forward(self.kernels, wl, x)
             yield layer, x
 
-    # ---- loss, gradient and products -----------------------------------------------------
+    # ---- loss, gradient and products -------------------------------------------------
 
     def loss(self, w: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """L(w; x, y) for each task, (T,): a forward pass that keeps nothing."""
@@ -254,7 +261,7 @@ class Network(Model):
             z, _ = self.forward(self.parameters.views(w), x, keep=False)
             return self.loss_function.forward(self.kernels, z, y)[0]
 
-    def primal(self, w, x, y, keep=True):
+    def primal(self, w: Array, x: Array, y: Array, keep: bool = True) -> Primal:
         """Loss and gradient for each task; keep=False drops what only R-passes need."""
         self.check(w, x, y)
         views = self.parameters.views(w)
@@ -275,11 +282,11 @@ class Network(Model):
         """H v for each task, H = d^2 L / dw^2 at the primal's w; v is (T or 1, P).
 
         H v = R{grad}: one R-pass forward, one backward. Source: Pearlmutter 1994.
-        Raises ArgumentError for a v of another shape or without real or complex numbers.
+        Raises ArgumentError for a v of another shape or another kind of numbers.
         """
         return complex_product(self.real_hvp, primal, direction(primal, v, self.kernels))
 
-    def real_hvp(self, primal, v):
+    def real_hvp(self, primal: Primal, v: Array) -> Array:
         """`hvp` along v of the primal's own kind of numbers."""
         with np.errstate(all="ignore"):
             rz, rsaved = self.r_forward(primal, v)
@@ -294,7 +301,7 @@ class Network(Model):
         v = direction(primal, v, self.kernels)
         return complex_product(self.real_gauss_newton_product, primal, v)
 
-    def real_gauss_newton_product(self, primal, v):
+    def real_gauss_newton_product(self, primal: Primal, v: Array) -> Array:
         """`gauss_newton_product` along v of the primal's own kind of numbers."""
         with np.errstate(all="ignore"):
             rz, _ = self.r_forward(primal, v)

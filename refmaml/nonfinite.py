@@ -6,7 +6,7 @@ from refmaml.errors import NonFiniteError
 
 
 def refuse_pass(net, primal, w, x, stage):
-    """Raise NonFiniteError for a pass at parameters w (T, P) on inputs x, if one is due.
+    """Raise NonFiniteError if the pass at parameters w (T, P) on inputs x needs one.
 
     The error names the stage and the first task and layer whose outputs are not finite.
     A net without layers (a quadratic) is checked by its loss and gradient alone.
@@ -35,7 +35,7 @@ def refuse_non_finite(a, what):
 
 
 def refuse_vector(net, what, vector, advice="", wanted="numbers", task=None):
-    """Raise NonFiniteError for a NumPy vector (M,), naming its first non-finite entry."""
+    """Raise NonFiniteError for a NumPy vector (M,), naming its first bad entry."""
     bad = ~np.isfinite(vector)
     place = int(bad.argmax())
     name = net.name_of(place) if place < net.num_params else ""

@@ -38,7 +38,7 @@ class Quadratic(Model):
         return np.random.default_rng(seed).standard_normal(self.num_params).astype(dtype)
 
     def mask(self, patterns):
-        """(P,) of True: a quadratic has one block and no names, so ("*",) is all it takes."""
+        """(P,) of True, for patterns ('*',): a quadratic has no named parameters."""
         expect(
             tuple(patterns) == ("*",),
             "patterns",

@@ -1,4 +1,4 @@
-"""Bytes of files that somebody made to do harm, and what they are made with."""
+"""Bytes of malicious files, and the functions that make them."""
 
 import io
 import struct
@@ -11,7 +11,7 @@ MEMBER = "images_background/Magi/character01/0001_01.png"
 
 
 def header(text, version=b"\x01\x00"):
-    """A .npy of the given header and no data."""
+    """A .npy with the given header and no data."""
     text = text.encode().ljust(118) + b"\n"
     return (
         b"\x93NUMPY"
@@ -40,7 +40,7 @@ def chunk(kind, data):
 
 
 def png(width, height, rows, extra=b""):
-    """A one-bit PNG that says it has width x height pixels."""
+    """A one-bit PNG whose header states width x height pixels."""
     about = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -80,8 +80,9 @@ def nested(levels=5):
 
 
 def one_in_the_other(members=130, size=1 << 20):
-    """Members stored in one another's data, each whole and with a right checksum: one
-    megabyte that is read 130 times.
+    """Members that contain one another, each with a right checksum.
+
+    A reader would read one megabyte 130 times.
     """
     names, data, sums = (
         [f"state.m{i}.npy".encode() for i in range(members)],

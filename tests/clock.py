@@ -1,5 +1,5 @@
-"""A clock for tests of what takes its time: seconds pass when told, so that no other
-work on the machine shows.
+"""A clock for tests of durations: seconds pass only in `sleep`, whatever else the
+machine does.
 """
 
 

@@ -1,8 +1,8 @@
 """Applies the code blocks of a document to a copy of the sources.
 
-A block that starts with "# PATH" is a new file. A block that starts with "--- PATH" adds
-lines to an existing file: imports behind the file's imports, all else at the end of the
-list or tuple that the caller names.
+A block that starts with "# PATH" is a new file. A block that starts with "--- PATH"
+adds lines to an existing file: imports behind the file's imports, all else at the end
+of the list or tuple that the caller names.
 """
 
 import os

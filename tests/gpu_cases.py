@@ -73,7 +73,8 @@ def counted(cupy):
 
 
 def looks(method):
-    """(reads, sends): how often a method may wait for numbers and send some.
+    """(reads, sends): how often a method may wait for a number, and send one, in its
+    loop.
 
     Only the line searches of iMAML's Newton steps do: these are the most.
     """

@@ -26,17 +26,17 @@ TINY = [
     cases.LayerCase(MaxPool2d(1), (1, 1, 1)),
 ]
 # For kernels in blocks of threads: products whose extents all end inside a tile, and
-# others that fill more than one tile. The dw of the second has rows of 72 numbers, which
-# are read four at a time, and an odd number of elements from task to task, so that not
-# all tasks begin at a multiple of 16 bytes.
+# others that fill more than one tile. The dw of the second has rows of 72 numbers,
+# which are read four at a time, and an odd number of elements from task to task, so
+# that not all tasks begin at a multiple of 16 bytes.
 TILES = [
     cases.LayerCase(Conv2d(3, 70, 3, stride=2, padding=1), (3, 9, 8)),
     cases.LayerCase(Conv2d(8, 5, 3, bias=False), (8, 6, 7)),
     cases.LayerCase(Linear(90, 70), (90,)),
 ]
-# Sums so long that a few tiles are divided among several blocks. A stride larger than the
-# window, so that some pixels are in no window. As many taps as a dw by positions may
-# have. So many positions that they are divided into parts.
+# Sums so long that a few tiles are divided among several blocks. A stride larger than
+# the window, so that some pixels are in no window. As many taps as a dw by positions
+# may have. So many positions that they are divided into parts.
 DEEP = [
     cases.LayerCase(Conv2d(20, 6, 3, padding=1), (20, 8, 8)),
     cases.LayerCase(Conv2d(2, 3, (2, 3), stride=(3, 2)), (2, 8, 9)),
@@ -86,7 +86,9 @@ def draws(case, tasks, shared, dtype):
 
 
 def gradients(case, tasks, dtype):
-    """Gradients full of NaN, as views of a matrix (T, P): with gaps between the tasks."""
+    """Gradients full of NaN, as views of a matrix (T, P): with gaps
+    between the tasks.
+    """
     sizes = {name: int(np.prod(shape)) for name, shape in case.layer.shapes().items()}
     matrix, out, start = np.full((tasks, sum(sizes.values()) + 1), np.nan, dtype), {}, 0
     for name, size in sizes.items():
@@ -108,7 +110,9 @@ def passes(case, k, w, rw, x, rx, dy, rdy):
 
 
 def worst(case, candidate, *inputs):
-    """(the largest error of a kernel set as a fraction of its tolerance, the quantity)."""
+    """(the largest error of a kernel set as a fraction of its
+    tolerance, the quantity).
+    """
     w, _, x, _, dy, _ = inputs
     limit = tolerance(x.dtype, max(x[0].size, dy[0].size, *(a[0].size for a in w.values()), 1))
     truth, values = (passes(case, k, *inputs) for k in (REFERENCE, candidate))
@@ -146,7 +150,9 @@ def loss_passes(loss, k, dtype):
 
 
 def vectors_passes(k, dtype, tasks=3, P=70_001):
-    """The results of the kernels on flat vectors, with a row per task and a shared row."""
+    """The results of the kernels on flat vectors, with a row per task
+    and a shared row.
+    """
     rng = np.random.default_rng(0)
     a, b, rates = (rng.standard_normal((tasks, P)).astype(dtype) for _ in range(3))
     out = {}
@@ -221,8 +227,9 @@ def worst_dot(k, dtype, **sizes):
 
 
 def same_bits_from_any_order_of_memory(kernel_set):
-    """Asserts that arrays in Fortran order, with gaps, or read-only give the same bits as
-    contiguous ones."""
+    """Asserts that arrays in Fortran order, with gaps, or read-only give the same bits
+    as contiguous ones.
+    """
     case = cases.LAYERS[3]
     inputs = draws(case, 3, False, np.float64)
     unusual = [

@@ -1,4 +1,4 @@
-"""Ranks as threads of one process, with what a communicator of mpi4py offers: for tests
+"""Ranks as threads of one process, with the methods of mpi4py's communicator: for tests
 without MPI.
 """
 
@@ -8,14 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from refmaml.training.distributed import Ranks
 
-PATIENCE = 60  # seconds; a rank that waits longer waits for ever
+PATIENCE = 600  # seconds; only a rank that waits for ever waits as long
 
 
-class Room:
-    """Where `size` ranks meet.
+class SharedState:
+    """The shared state of `size` ranks.
 
-    One of them computes at a time, as not all that they compute with may be called from
-    several threads.
+    One rank computes at a time: not everything they call is safe in several threads.
     """
 
     def __init__(self, size):
@@ -28,7 +27,7 @@ class Room:
         self.mail = {(a, b): queue.Queue() for a in range(size) for b in range(size)}
 
     def wait(self, wait, **options):
-        """wait(...), while others compute."""
+        """wait(...), while other ranks compute."""
         self.turn.release()
         try:
             return wait(**options)
@@ -37,18 +36,18 @@ class Room:
 
 
 class Comm:
-    """One rank's view of the room."""
+    """The communicator of one rank."""
 
-    def __init__(self, room, rank):
-        self.room, self.rank, self.size = room, rank, room.size
+    def __init__(self, shared, rank):
+        self.shared, self.rank, self.size = shared, rank, shared.size
 
     def barrier(self):
-        self.room.wait(self.room.meet.wait)
+        self.shared.wait(self.shared.meet.wait)
 
     def allgather(self, value):
-        self.room.slots[self.rank] = value
+        self.shared.slots[self.rank] = value
         self.barrier()
-        values = list(self.room.slots)
+        values = list(self.shared.slots)
         self.barrier()
         return values
 
@@ -56,10 +55,10 @@ class Comm:
         return self.allgather(value)[root]
 
     def Send(self, array, dest):
-        self.room.mail[self.rank, dest].put(array.copy())
+        self.shared.mail[self.rank, dest].put(array.copy())
 
     def Recv(self, array, source):
-        array[...] = self.room.wait(self.room.mail[source, self.rank].get, timeout=PATIENCE)
+        array[...] = self.shared.wait(self.shared.mail[source, self.rank].get, timeout=PATIENCE)
 
     def Bcast(self, array, root):
         array[...] = self.allgather(array.copy() if self.rank == root else None)[root]
@@ -67,12 +66,12 @@ class Comm:
 
 def on_ranks(size, run, kind=Ranks):
     """[run(ranks) of rank 0, ...]: what each returned, or the exception it raised."""
-    room = Room(size)
+    shared = SharedState(size)
 
     def attempt(rank):
-        with room.turn:
+        with shared.turn:
             try:
-                return run(kind(Comm(room, rank)))
+                return run(kind(Comm(shared, rank)))
             except (Exception, KeyboardInterrupt) as error:
                 return error
 

@@ -1,4 +1,4 @@
-"""What the tests of runs share: a small run, what it leaves, and a process of its own."""
+"""Shared by tests of runs: a small run, its files, and a process of its own."""
 
 import csv
 import os

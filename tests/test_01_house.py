@@ -1,4 +1,6 @@
-"""The layout: imports run one way, the mathematics has no machinery, NumPy runs the core."""
+"""The layout: imports run one way, the mathematics has no machinery, NumPy runs the
+core.
+"""
 
 import ast
 import io
@@ -20,8 +22,8 @@ ROOT = Path(__file__).parent.parent
 # Lowest first. A module may import from its own layer and from those before it.
 ORDER = (
     ("kernels",),
-    ("errors", "version", "log", "progress", "interrupts", "nonfinite", "documents"),
-    ("batch", "arrays", "storage"),
+    ("errors", "version", "environment", "log", "progress", "interrupts", "nonfinite", "documents"),
+    ("arguments", "batch", "arrays", "storage"),
     ("layers", "update_rules"),
     ("parameters", "model"),
     ("network", "quadratic", "operators"),
@@ -50,7 +52,9 @@ def area(module):
 
 
 def imported_modules(path):
-    """The modules of this package that a file imports, at its top or inside a function."""
+    """The modules of this package that a file imports, at its top or
+    inside a function.
+    """
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names if a.name.split(".")[0] == "refmaml")
@@ -98,7 +102,7 @@ def test_an_import_against_the_order_is_found(tmp_path, monkeypatch, place, line
     assert len(list(backward_imports([path]))) == 1
 
 
-# ---- the mathematics: no word about devices, graphs or waiting -----------------------------
+# ---- the mathematics: no word about devices, graphs or waiting -----------------------
 
 MATHEMATICS = ("refmaml/layers", "refmaml/methods", "refmaml/update_rules", "refmaml/network.py")
 MACHINERY = re.compile(
@@ -143,7 +147,7 @@ def test_few_frames_lie_between_the_call_and_the_mathematics(method, monkeypatch
     assert len(frames[0]) <= 3, frames[0]
 
 
-# ---- the minimal engine: NumPy alone runs it -----------------------------------------------
+# ---- the minimal engine: NumPy alone runs it -----------------------------------------
 
 MOST_LINES = 2200
 
@@ -215,7 +219,8 @@ from refmaml.methods.maml import MAML
 from refmaml.methods.reptile import Reptile
 from refmaml.network import Network
 
-layers = [Conv2d(1, 4, 3, padding=1), BatchNorm2d(4), ReLU(), MaxPool2d(2), Flatten(), Linear(36, 3)]
+layers = [Conv2d(1, 4, 3, padding=1), BatchNorm2d(4), ReLU(), MaxPool2d(2)]
+layers += [Flatten(), Linear(36, 3)]
 net = Network(layers, CrossEntropy(), (1, 6, 6))
 rng = np.random.default_rng(0)
 x, y = rng.standard_normal((2, 3, 6, 1, 6, 6)), rng.integers(0, 3, (2, 3, 6))

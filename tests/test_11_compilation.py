@@ -136,7 +136,7 @@ def test_a_change_in_any_file_that_is_compiled_into_kernels_changes_their_names(
     assert checksum() == before
 
 
-# ---- progress -------------------------------------------------------------------------------
+# ---- progress ------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def test_a_broken_stderr_is_ignored(stream, quick_lines, monkeypatch, capsys):
     slow_compilation()
 
 
-# ---- the environment ------------------------------------------------------------------------
+# ---- the environment -----------------------------------------------------------------
 
 
 def run_python(script, timeout=300, **environment):
@@ -221,7 +221,7 @@ def test_without_numbas_compiler_the_cpu_kernels_say_so_in_one_line():
 
 
 FORK = """
-import os, sys
+import os, signal
 import numpy as np
 import refmaml as rm
 
@@ -238,6 +238,7 @@ import numba
 assert numba.threading_layer()  # the parent has started Numba's threads
 child = os.fork()
 if child == 0:
+    signal.alarm(240)  # a child that waits for lost threads would never end
     os._exit(0 if bits() == before else 3)
 print(os.waitpid(child, 0)[1], bits() == before)
 """

@@ -53,8 +53,9 @@ def test_every_pass_of_every_loss_agrees_with_the_reference(loss, dtype):
 
 
 def test_in_float32_the_cpu_kernels_are_as_accurate_as_the_reference_on_a_net_of_real_size():
-    """Adding a thousand float32 numbers in order would pass the tests above and yet lose a
-    digit."""
+    """Adding a thousand float32 numbers in order would pass the tests above and yet
+    lose a digit.
+    """
     net = rm.conv4(5, channels=16, loss=rm.CrossEntropy("sum/K"), kernels=kernels.reference())
     method, data, ratios = rm.MAML(0.4, 1, frozen=("BatchNorm2d",)), rm.Glyphs("train"), []
     for seed in range(4):

@@ -29,7 +29,9 @@ NETS = nets()
 
 
 def with_chain(made):
-    """The cpu kernels, with `made` (operations, loss) -> whole net instead of their own."""
+    """The cpu kernels, with `made` (operations, loss) -> whole net instead of their
+    own.
+    """
     return kernels.KernelSet("cpu", CPU.functions, empty=CPU.empty, whole_net=made)
 
 
@@ -45,7 +47,9 @@ def test_every_net_agrees_with_the_reference_kernels(name, dtype):
 
 
 def changed(kind, **fields):
-    """A planted error: every operation of a kind with changed fields, old value -> new."""
+    """A planted error: every operation of a kind with changed fields,
+    old value -> new.
+    """
 
     def plant(operation):
         if not isinstance(operation, kind):

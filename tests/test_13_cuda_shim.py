@@ -194,6 +194,7 @@ def test_the_sanitizer_accepts_a_kernel_without_mistakes(tmp_path):
     assert result.stdout.split() == ["[64.", "63.", "62.]"], result.stderr
 
 
+@pytest.mark.slow
 def test_no_kernel_of_the_project_accesses_memory_out_of_bounds(tmp_path):
     result = sanitized([HERE / "cuda_shim" / "kernels.py"], tmp_path)
     assert result.returncode == 0 and "kernels ran" in result.stdout, (

@@ -52,6 +52,7 @@ def test_every_pass_of_every_layer_agrees_with_the_reference(cuda, case):
             assert fraction <= 1, f"{name}: {fraction} of the tolerance"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS[:-1])
 @pytest.mark.parametrize(
     "case", [case for case in CUDA_CASES if isinstance(case.layer, (Conv2d, Linear))], ids=str

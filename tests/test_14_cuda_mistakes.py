@@ -15,7 +15,7 @@ from refmaml.kernels.cuda_runtime.source import common
 from refmaml.layers import BatchNorm2d
 from refmaml.oracles import cases
 
-pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))]
 
 # {mistake: (text, its replacement)}
 FUSED = {

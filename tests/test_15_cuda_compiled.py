@@ -41,6 +41,7 @@ def over_budget(found, dtype, budget=BUDGET):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch,dtype", COMBINATIONS)
 def test_every_file_compiles_within_its_budget(compiler, arch, dtype):
     over = {}
@@ -51,6 +52,7 @@ def test_every_file_compiles_within_its_budget(compiler, arch, dtype):
     assert not over, over
 
 
+@pytest.mark.slow
 def test_a_kernel_beyond_its_budget_is_named(compiler):
     """One kernel is compiled with too few registers; another gets a smaller budget."""
     name = "norm_act_pool_r_backward"
@@ -114,6 +116,7 @@ def main_loops(compiler, tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_120"])
 def test_most_instructions_of_the_main_loops_are_products(main_loops, arch):
     loops = main_loops(source("conv2d"), arch)
@@ -125,6 +128,7 @@ def test_most_instructions_of_the_main_loops_are_products(main_loops, arch):
         )
 
 
+@pytest.mark.slow
 def test_the_next_slice_is_loaded_among_the_products(main_loops):
     """Planted: behind a branch all loads come first."""
 
@@ -145,6 +149,7 @@ def test_the_next_slice_is_loaded_among_the_products(main_loops):
     )
 
 
+@pytest.mark.slow
 def test_a_loop_with_a_smaller_share_of_products_is_noticed(main_loops):
     """Planted: the loop over the k's of a slice is not unrolled."""
     rolled = source("conv2d").replace("#pragma unroll UNROLLED", "#pragma unroll 1")

@@ -60,9 +60,11 @@ def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught_on_the_simulator():
     assert any("far from 0" in what for what in wrong)
 
 
+@pytest.mark.slow
 def test_every_kernel_compiles_for_a_gpu(monkeypatch):
-    """The simulator runs Python without types. Here types are inferred, and NVVM makes PTX
-    of each kernel; nothing is launched."""
+    """The simulator runs Python without types. Here types are inferred, and NVVM makes
+    PTX of each kernel; nothing is launched.
+    """
     from numba import cuda, typeof
     from numba.cuda.cudadrv import nvvm
 

@@ -1,4 +1,6 @@
-"""The stand-in for CuPy, which replaces a GPU in tests, must notice misuse."""
+"""The stand-in for CuPy, on which the engine is tested without a GPU, must notice
+misuse.
+"""
 
 import numpy as np
 import pytest

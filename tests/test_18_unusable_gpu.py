@@ -1,6 +1,5 @@
-"""Without a usable GPU the error is one line.
-
-There is no CuPy, no GPU, or a driver that does not fit.
+"""Without a usable GPU the error is one line: no CuPy, no GPU, or an
+unfitting driver.
 """
 
 import re

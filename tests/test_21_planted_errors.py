@@ -12,7 +12,7 @@ from refmaml.oracles.layer_checks import layer_checks, loss_checks
 K = kernels.reference()
 
 
-# ---- errors in a pass: a subclass of the layer, under the same name, with one wrong pass
+# ---- errors in a pass: a subclass of the layer with one wrong pass
 
 
 def with_wrong_pass(layer, **passes):

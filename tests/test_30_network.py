@@ -1,4 +1,6 @@
-"""Whole nets: gradients, products, flat and named parameters, and what a net refuses."""
+"""Whole nets: gradients, products, flat and named parameters, and what
+a net refuses.
+"""
 
 import numpy as np
 import pytest

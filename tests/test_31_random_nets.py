@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from random_nets import drawing, layer_cases, methods, nets
@@ -28,7 +29,8 @@ NOTHING = 1e-9  # results that are smaller are nothing but what rounding left of
 
 
 def noise(f, rng, inputs):
-    """{quantity: the largest change by roundings of the inputs to float32}, of some trials.
+    """{quantity: the largest change by roundings of the inputs to float32}, of some
+    trials.
 
     A small net may be steep, or its result may cancel to nearly 0. Tolerances relative
     to the result do not cover that.
@@ -47,7 +49,8 @@ def noise(f, rng, inputs):
 
 
 def apart(found, exact, moved, dtype, terms):
-    """{quantity: the error of `found` as a fraction of what rounding in `dtype` may cause}.
+    """{quantity: the error of `found` as a fraction of what rounding in `dtype` may
+    cause}.
 
     noise: the result of the function above, for float32.
     """
@@ -178,6 +181,7 @@ def chain_apart(net, fast, seed, dtype, shared):
     return apart(found, exact, noise(quantities, rng, drawn), dtype, terms)
 
 
+@pytest.mark.slow
 @drawing(60)
 @given(nets(), SEEDS, PRECISIONS, st.booleans())
 def test_a_net_on_the_cpu_kernels_is_the_reference(net, seed, dtype, shared):
@@ -185,6 +189,7 @@ def test_a_net_on_the_cpu_kernels_is_the_reference(net, seed, dtype, shared):
     assert max(off.values()) <= 1, off
 
 
+@pytest.mark.slow
 @drawing(10)
 @given(nets(), SEEDS, PRECISIONS, st.booleans())
 def test_a_net_on_the_cuda_kernels_is_the_reference(on_cupy, net, seed, dtype, shared):
@@ -192,6 +197,7 @@ def test_a_net_on_the_cuda_kernels_is_the_reference(on_cupy, net, seed, dtype, s
     assert max(off.values()) <= 1, off
 
 
+@pytest.mark.slow
 @drawing(60)
 @given(layer_cases(), PRECISIONS, st.booleans())
 def test_a_layer_on_the_cpu_kernels_is_the_reference(case, dtype, shared):
@@ -199,6 +205,7 @@ def test_a_layer_on_the_cpu_kernels_is_the_reference(case, dtype, shared):
         assert check.passed, check
 
 
+@pytest.mark.slow
 @drawing(20)
 @given(layer_cases(), PRECISIONS, st.booleans())
 def test_a_layer_on_the_cuda_kernels_is_the_reference(cuda, case, dtype, shared):

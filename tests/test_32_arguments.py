@@ -1,4 +1,6 @@
-"""Arguments of layers, nets, batches and operators: what is taken, what is refused in one line."""
+"""Arguments of layers, nets, batches and operators: what is taken, what is refused in
+one line.
+"""
 
 import copy
 import pickle
@@ -19,7 +21,9 @@ VECTOR = RNG.standard_normal(P)
 
 
 def refused(make, argument):
-    """The message of the ArgumentError of make(): one line that begins with the argument."""
+    """The message of the ArgumentError of make(): one line that begins with the
+    argument.
+    """
     with pytest.raises(rm.ArgumentError) as error:
         make()
     message = str(error.value)
@@ -28,7 +32,7 @@ def refused(make, argument):
     return message
 
 
-# ---- layers ------------------------------------------------------------------------------------
+# ---- layers --------------------------------------------------------------------------
 
 SIZES = [
     (lambda size: rm.Linear(size, 3), "in_features"),
@@ -166,7 +170,7 @@ def test_batch_norm_before_the_first_layer_with_a_weight(shape, before, chosen):
     assert np.isfinite(rm.MAML(0.1, 2).meta_gradient(net, theta, batch).grad).all()
 
 
-# ---- named parameters ----------------------------------------------------------------------------
+# ---- named parameters ----------------------------------------------------------------
 
 STATE = dict(NET.named(THETA))
 NAMED = [
@@ -191,11 +195,13 @@ def test_named_parameters_are_checked(make, argument):
     refused(make, argument)
 
 
-# ---- batches -------------------------------------------------------------------------------------
+# ---- batches -------------------------------------------------------------------------
 
 
 class Tensor:
-    """A framework's tensor as rm.Batch sees it: a shape, and a dtype that is not NumPy's."""
+    """A framework's tensor as rm.Batch sees it: a shape, and a dtype that is not
+    NumPy's.
+    """
 
     shape, ndim, dtype = (2, 5, 3), 3, "torch.float32"
 
@@ -235,8 +241,10 @@ def test_a_batch_takes_numpys_arrays_alone(name, place):
     assert words in refused(lambda: rm.Batch(*arrays), list(vars(rm.Batch(X, Y, X, Y)))[place])
 
 
+@pytest.mark.frameworks("torch")
 def test_a_batch_of_torchs_tensors_says_what_to_do():
-    torch = pytest.importorskip("torch")
+    import torch
+
     assert ".numpy()" in refused(lambda: rm.Batch(torch.zeros(2, 5, 3), Y, X, Y), "x_support")
     rm.Batch(torch.zeros(2, 5, 3).numpy(), Y, X, Y)
 
@@ -260,7 +268,7 @@ def test_batches_are_equal_when_their_arrays_are_and_can_be_copied_and_pickled()
     refused(lambda: batch.astype(int), "dtype")
 
 
-# ---- curvature operators -------------------------------------------------------------------------
+# ---- curvature operators -------------------------------------------------------------
 
 OPERATORS = [NET.hessian, NET.gauss_newton, NET.with_kernels(kernels.cpu()).hessian]
 

@@ -1,8 +1,8 @@
 """What reaches the kernels has the right shape and kind; what a net returns is its own.
 
-Each test fails on the code that it was written for: vectors of a wrong length read other
-memory, a masked array lost its mask, a complex vector its imaginary part, and nets that
-begin with a batch-norm had no Hessian-vector products.
+Each test fails on the code that it was written for: vectors of a wrong length read
+other memory, a masked array lost its mask, a complex vector its imaginary part, and
+nets that begin with a batch-norm had no Hessian-vector products.
 """
 
 import copy

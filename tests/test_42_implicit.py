@@ -1,4 +1,6 @@
-"""iMAML: dense oracles, the complex step through a converged solve, and what it costs."""
+"""iMAML: dense oracles, the complex step through a converged solve, and
+what it costs.
+"""
 
 import numpy as np
 import pytest
@@ -142,7 +144,9 @@ def test_float32_inputs_give_float32_results():
 
 
 def test_newton_cg_runs_passes_at_arrays_of_its_own(monkeypatch):
-    """theta broadcast over tasks is read-only, and compiled kernels copy such arrays."""
+    """theta broadcast over tasks is read-only, and compiled kernels
+    copy such arrays.
+    """
     net, rng = cases.smooth_net(), np.random.default_rng(0)
     theta, batch, primal = cases.start(net, rng), cases.tasks_for(net, rng), net.primal
     written = []

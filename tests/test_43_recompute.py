@@ -1,4 +1,6 @@
-"""Recomputed activations: the same bits, one more pass a step, memory independent of K."""
+"""Recomputed activations: the same bits, one more pass a step, memory
+independent of K.
+"""
 
 import tracemalloc
 from dataclasses import replace

@@ -1,4 +1,6 @@
-"""The cache and the download: a file is complete or absent, and a bad one is not used."""
+"""The cache and the download: a file is complete or absent, and a bad
+one is not used.
+"""
 
 import hashlib
 import os

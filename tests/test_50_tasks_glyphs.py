@@ -1,4 +1,6 @@
-"""Glyphs: enough classes, no two alike, nothing cut off, neither too easy nor too hard."""
+"""Glyphs: enough classes, no two alike, nothing cut off, neither too
+easy nor too hard.
+"""
 
 import unicodedata
 

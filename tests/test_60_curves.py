@@ -70,7 +70,8 @@ def test_a_band_is_the_standard_deviation_over_the_same_neighbours_as_the_mean()
     for step in (0, 50, 99):
         near = values[max(0, step - 2) : step + 3]
         ends = sorted(y for x, y in band if x == step)
-        # a difference of sums of 100 squares near 1, and of sums of 100 numbers near 1e6
+        # a difference of sums of 100 squares near 1, and of sums of 100 numbers near
+        # 1e6
         assert (
             abs(ends[0] - (near.mean() - near.std())) <= 1e-6
             and abs(ends[-1] - (near.mean() + near.std())) <= 1e-6

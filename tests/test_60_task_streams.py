@@ -1,4 +1,6 @@
-"""A step's tasks: the same in whatever pieces they are sampled, and with any NumPy version."""
+"""A step's tasks: the same in whatever pieces they are sampled, and with any NumPy
+version.
+"""
 
 import hashlib
 
@@ -25,7 +27,7 @@ def arrays(batch):
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_task_i_of_a_step_is_the_same_in_whatever_pieces_it_is_asked_for(name):
+def test_task_i_of_a_step_is_the_same_in_whatever_pieces_the_step_is_sampled(name):
     sample = DISTRIBUTIONS[name].sample
     whole = sample(12, seed=3, step=5)
     for size in (1, 3, 5):  # chunks, or the shares of ranks
@@ -39,7 +41,9 @@ def test_task_i_of_a_step_is_the_same_in_whatever_pieces_it_is_asked_for(name):
 
 
 def test_the_first_thousand_episodes_are_those_of_every_machine_and_version():
-    """NumPy promises its streams for one version only: where one changes, checkpoints made before cannot go on to the same bits."""
+    """NumPy promises its streams for one version only. If they change, older
+    checkpoints cannot be resumed to the same bits.
+    """
     seen = hashlib.sha256()
     for step in range(250):
         for a in arrays(TABLE.sample(4, n_way=3, k_query=2, step=step)):

@@ -36,7 +36,7 @@ def start(recipe, dtype=np.float32):
 
 
 def same_bits(a, b):
-    """Parameters, optimiser state and curve of two Progresses, but for the seconds."""
+    """Whether two Progresses have the same bits, without the seconds."""
     return (
         a.step == b.step
         and a.meta.tobytes() == b.meta.tobytes()
@@ -68,7 +68,7 @@ def test_ten_steps_and_ten_more_are_twenty_steps_bit_for_bit():
     assert same_bits(train(recipe, half, steps=20), whole)
 
 
-def test_going_on_without_the_optimisers_state_would_be_noticed():
+def test_resuming_without_the_optimisers_state_is_noticed():
     recipe = sinusoid_recipe()
     whole = train(recipe, start(recipe), steps=20)
     half = train(recipe, start(recipe), steps=10)
@@ -96,14 +96,14 @@ def test_two_runs_from_one_start_keep_their_curves(monkeypatch):
         == begin.rows.table.tobytes()
     )
     assert first.rows[3].loss != second.rows[3].loss
-    # A step takes a second on this clock, and what the other run took is not counted.
+    # A step takes a second on this clock. The seconds of the other run are not counted.
     assert [[row.seconds for row in run.rows] for run in (first, second)] == [
         [1, 2, 3, 4, 5, 6, 7],
         [1, 2, 3, 4],
     ]
 
 
-def test_ctrl_c_saves_whole_steps_only_and_goes_on_as_an_interrupt():
+def test_ctrl_c_saves_complete_steps_only_and_is_raised_again():
     recipe, saved = sinusoid_recipe(), []
     whole = train(recipe, start(recipe), steps=6)
 

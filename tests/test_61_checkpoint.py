@@ -1,4 +1,6 @@
-"""Checkpoints: whole or not at all, exact, and refused when anything about them is odd."""
+"""Checkpoints: complete or absent, exact, and refused where anything about them is
+wrong.
+"""
 
 import io
 import os
@@ -10,6 +12,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from bad_files import header
 
 from refmaml.errors import DataError
 from refmaml.training import Progress, Row
@@ -76,12 +79,6 @@ def packed(members, **options):
 def members(path):
     with zipfile.ZipFile(path) as archive:
         return [(name, archive.read(name)) for name in archive.namelist()]
-
-
-def header(text):
-    """A .npy file of format 1.0 with the given header and no data."""
-    text = text.encode().ljust(118) + b"\n"
-    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
 def test_a_checkpoint_comes_back_bit_for_bit(path):
@@ -157,7 +154,7 @@ def test_a_member_twice_is_refused(path):
 @pytest.mark.parametrize(
     "name", ["../meta.npy", "meta", "weights.npy", "state.M.npy", "state..npy"]
 )
-def test_a_member_of_an_odd_name_is_refused(path, name):
+def test_a_member_with_another_name_is_refused(path, name):
     assert "a member '" in refusal(path, packed([*members(path), (name, np.zeros(1))]))
 
 
@@ -174,7 +171,7 @@ def test_a_member_of_an_odd_name_is_refused(path, name):
         ("{'descr': '<f8'}", "got "),
     ],
 )
-def test_a_header_that_lies_is_refused(path, text, got):
+def test_a_wrong_header_is_refused(path, text, got):
     assert got in refusal(path, packed([("meta.npy", header(text))]))
 
 
@@ -227,7 +224,9 @@ def test_a_file_beyond_the_limit_is_refused(path, monkeypatch):
         (lambda p: Progress(np.arange(6), {}, p.curve, 3), "dtype int64"),
     ],
 )
-def test_a_well_sealed_file_that_makes_no_sense_is_refused(tmp_path, monkeypatch, change, got):
+def test_a_file_with_a_right_sha256_and_wrong_contents_is_refused(
+    tmp_path, monkeypatch, change, got
+):
     monkeypatch.setattr(Progress, "rows", property(lambda p: p.curve))
     save(tmp_path / "c.npz", change(progress()), CONFIG)
     assert got in refusal(tmp_path / "c.npz")

@@ -53,7 +53,7 @@ def test_rows_are_a_sequence_of_rows():
 
 
 def rewritten(path, change):
-    """A checkpoint whose manifest `change` has changed, under a sha256 that holds."""
+    """A checkpoint whose manifest `change` has changed, with a right sha256."""
     import json
 
     from refmaml.storage.npz import digest
@@ -90,7 +90,7 @@ def test_a_checkpoint_of_the_first_schema_goes_on_to_the_same_bits(kept):
     )
 
 
-def test_columns_are_told_by_name(kept):
+def test_columns_are_identified_by_name(kept):
     path, now = kept
 
     def shuffled(manifest, members):
@@ -112,12 +112,12 @@ def test_columns_are_told_by_name(kept):
         ("schema", "refmaml-checkpoint-1"),
     ],
 )
-def test_a_manifest_that_says_something_else_is_refused(kept, entry, value):
+def test_a_manifest_with_a_wrong_entry_is_refused(kept, entry, value):
     with pytest.raises(file_format.DataError, match="c.npz: expected a checkpoint"):
         rewritten(kept[0], lambda manifest, members: manifest.update({entry: value}))
 
 
-def test_arrays_from_elsewhere_are_saved_by_the_function_that_brings_them(tmp_path):
+def test_arrays_of_another_library_are_saved_through_as_numpy(tmp_path):
     class Elsewhere:
         def __init__(self, a):
             self.a = a

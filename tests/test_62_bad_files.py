@@ -1,5 +1,5 @@
-"""Files that somebody made to do harm: each is answered in one line, within a second,
-within 64 MB of its size, and nothing is lost.
+"""Malicious files: each is refused in one line, within a second and 64 MB of its size,
+without loss.
 """
 
 import io
@@ -34,9 +34,7 @@ def somewhere(tmp_path, monkeypatch):
 
 
 def answered(path, read):
-    """The one line that a file is refused with, in time and room; the folder stays as
-    it is.
-    """
+    """The line that refuses a file, within time and memory; the folder stays."""
     from time import process_time
 
     folder, began, before = sorted(os.listdir(path.parent)), process_time(), reset_peak()
@@ -94,9 +92,7 @@ def test_a_bad_npz_is_refused_as_checkpoint_and_golden_file_and_built_anew_as_ca
     ],
 )
 def test_each_rule_of_reading_arrays_is_the_one_that_refuses(tmp_path, what, got):
-    """Even where the array's name and kind are wanted: nothing else stands between it
-    and whoever asked.
-    """
+    """Even where the caller accepts the array's name and kind."""
     (path := tmp_path / "bad.npz").write_bytes(ARRAYS[what])
     with pytest.raises(ValueError, match=re.escape(got)):
         read_members(path, re.compile(r"meta\.npy|state.*"), 1 << 30, "fuU")
@@ -126,7 +122,7 @@ def test_a_cache_of_another_recipe_or_of_odd_arrays_is_built_anew(tmp_path):
     ids=["checkpoint", "golden", "omniglot"],
 )
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "sparse 8 TB", "no permission"])
-def test_what_is_no_readable_regular_file_is_refused_and_never_waited_for(tmp_path, read, kind):
+def test_anything_but_a_readable_regular_file_is_refused_without_a_wait(tmp_path, read, kind):
     path = tmp_path / "images_background.zip"
     if kind == "pipe":
         os.mkfifo(path)
@@ -208,9 +204,7 @@ def test_a_folder_with_something_else_for_a_drawing_is_refused(tmp_path, kind):
 
 
 def test_a_bad_checkpoint_ends_the_program_with_one_line_and_status_2_in_time_and_room(tmp_path):
-    """As a process of its own, so that its memory is its own; an untouched process is
-    what it is held against.
-    """
+    """In a process of its own, so that no other test has used its memory."""
     for what in (
         "deflate bomb",
         "bzip2 bomb",
@@ -221,7 +215,8 @@ def test_a_bad_checkpoint_ends_the_program_with_one_line_and_status_2_in_time_an
     ):
         (tmp_path / f"{what}.npz").write_bytes(ARRAYS[what])
     program = (
-        "import sys, time\nfrom refmaml.bench.memory import reset_peak, resident\nfrom refmaml.cli import main\n"
+        "import sys, time\nfrom refmaml.bench.memory import reset_peak, resident\nfrom "
+        "refmaml.cli import main\n"
         "main(['evaluate', 'nothing.npz'])\n"
         "for path in sys.argv[1:]:\n"
         "    before, began = reset_peak(), time.process_time()\n"
@@ -247,7 +242,7 @@ def test_a_bad_checkpoint_ends_the_program_with_one_line_and_status_2_in_time_an
 
 
 def test_a_large_good_checkpoint_costs_its_size_and_no_more(tmp_path):
-    """Its arrays once, and the curve as a table rather than as objects."""
+    """The arrays are held once, and the curve as a table, not as objects."""
     P, n = 1 << 20, 1 << 19
     rows = np.stack([np.arange(1, n + 1), *np.ones((len(Row._fields) - 1, n))], axis=1)
     save(
@@ -256,7 +251,8 @@ def test_a_large_good_checkpoint_costs_its_size_and_no_more(tmp_path):
         {},
     )
     program = (
-        "import sys\nfrom refmaml.bench.memory import reset_peak, resident\nfrom refmaml.training.checkpoint import load\n"
+        "import sys\nfrom refmaml.bench.memory import reset_peak, resident\nfrom "
+        "refmaml.training.checkpoint import load\n"
         "before = reset_peak()\nload(sys.argv[1])\nprint((resident('VmHWM') or 0) - (before or 0))"
     )
     done = subprocess.run(

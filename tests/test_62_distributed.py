@@ -1,4 +1,7 @@
-"""Tasks over ranks: the bits are those of one process. Ranks are threads here; test_63_mpi has processes."""
+"""Tasks over ranks: the bits are those of one process.
+
+Ranks are threads here; test_63_mpi has processes.
+"""
 
 from types import SimpleNamespace
 
@@ -40,7 +43,7 @@ def test_a_meta_gradient_has_the_same_bits_on_any_number_of_ranks(method, size):
 
 
 class RankSums(Ranks):
-    """The planted error: each rank adds up its own tasks first, as an allreduce would."""
+    """Planted error: each rank adds up its own tasks first, as an allreduce would."""
 
     def sum_in_task_order(self, total, gradients):
         own = total + sum(row for rows in gradients for row in rows)
@@ -48,7 +51,7 @@ class RankSums(Ranks):
 
 
 class LastRankFirst(Ranks):
-    """Another: the total travels the other way."""
+    """Planted error: the total travels in the opposite direction."""
 
     def sum_in_task_order(self, total, gradients):
         for of_a_rank in reversed(self.comm.allgather([row for rows in gradients for row in rows])):
@@ -58,7 +61,7 @@ class LastRankFirst(Ranks):
 
 
 @pytest.mark.parametrize("planted", [RankSums, LastRankFirst])
-def test_sums_in_another_order_than_that_of_tasks_would_be_noticed(planted):
+def test_sums_in_another_order_than_that_of_tasks_are_noticed(planted):
     alone = gradient_of(SINGLE_PROCESS, METHODS[0])
     wrong = on_ranks(2, lambda ranks: gradient_of(ranks, METHODS[0]), planted)
     assert all(bits(out) != bits(alone) for out in wrong)
@@ -120,7 +123,7 @@ def test_ranks_that_compute_on_gpus_leave_the_bits_of_one(method, cupy):
     assert on_ranks(2, steps) == [alone] * 2 and on_ranks(6, steps) == [alone] * 6
 
 
-def test_alone_and_ranks_have_the_same_face():
+def test_a_single_process_and_ranks_have_the_same_methods():
     def face(kind):
         return {name for name in vars(kind) if not name.startswith("_")}
 

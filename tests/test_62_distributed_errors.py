@@ -1,4 +1,7 @@
-"""Errors and signals on some ranks stop all ranks in good order. Ranks are threads here."""
+"""Errors and signals on some ranks stop all ranks in good order.
+
+Ranks are threads here.
+"""
 
 import signal
 
@@ -15,7 +18,7 @@ from refmaml.training.distributed import SINGLE_PROCESS
 
 
 class Broken:
-    """Task 3 of a meta-step, or of an evaluation, has a number that is none."""
+    """Task 3 of a meta-step, or of an evaluation, has a NaN."""
 
     def __init__(self, ranks):
         self.mine = ranks.my_tasks(TASKS)
@@ -28,7 +31,7 @@ class Broken:
 
 
 @pytest.mark.parametrize("size", [2, 5])
-def test_a_number_that_is_none_on_one_rank_stops_all_with_the_line_of_one_process(size):
+def test_a_nan_on_one_rank_stops_all_with_the_error_of_one_process(size):
     net = mlp((1, 5, 1), "tanh")
     theta = net.init(0)
 
@@ -53,7 +56,7 @@ def fail(ranks, those, text="file: no"):
     return ranks.rank
 
 
-def test_an_error_of_some_is_an_error_of_all_and_what_all_say_is_said_once():
+def test_an_error_of_some_is_an_error_of_all_and_one_of_all_has_no_rank():
     def together(ranks):
         with ranks.shared_errors():
             fail(ranks, those)
@@ -67,7 +70,7 @@ def test_an_error_of_some_is_an_error_of_all_and_what_all_say_is_said_once():
     assert on_ranks(3, lambda ranks: ranks.gather(lambda: fail(ranks, ()))) == [[0, 1, 2]] * 3
 
 
-def test_an_accident_on_one_rank_is_not_taken_for_an_error_of_all():
+def test_an_unexpected_exception_is_not_shared():
     def run(ranks):
         with ranks.shared_errors():
             raise ZeroDivisionError
@@ -75,7 +78,7 @@ def test_an_accident_on_one_rank_is_not_taken_for_an_error_of_all():
     assert [type(e) for e in on_ranks(2, run)] == [ZeroDivisionError] * 2
 
 
-def test_what_the_first_rank_found_all_have_and_its_error_too():
+def test_the_result_of_rank_0_or_its_error_reaches_all_ranks():
     assert on_ranks(3, lambda ranks: ranks.from_rank_0(lambda: ranks.rank + 7)) == [7, 7, 7]
     assert [
         str(e) for e in on_ranks(2, lambda ranks: ranks.from_rank_0(lambda: fail(ranks, (0,))))

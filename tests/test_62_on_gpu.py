@@ -1,6 +1,8 @@
-"""Meta-gradients on arrays of a GPU, on the stand-in for CuPy with the CUDA kernels compiled by g++.
+"""Meta-gradients on arrays of a GPU, on the stand-in for CuPy with the CUDA kernels
+compiled by g++.
 
-Nothing is copied or waited for except where stated; results agree with the reference kernels.
+Nothing is copied or waited for except where stated; results agree with the reference
+kernels.
 """
 
 from dataclasses import dataclass
@@ -91,7 +93,7 @@ def test_the_chunk_changes_no_bit(cupy, on_cupy):
 
 
 def test_a_look_too_many_is_noticed(cupy, on_cupy):
-    """Planted: a kernel that looks at a number of its own."""
+    """Planted error: a kernel that reads one of its numbers on the host."""
 
     def linear_forward(y, x, w):
         on_cupy.linear_forward(y, x, w)
@@ -104,7 +106,7 @@ def test_a_look_too_many_is_noticed(cupy, on_cupy):
 
 
 def test_a_copy_too_many_is_noticed(cupy, on_cupy):
-    """Planted: a kernel that fetches its weights."""
+    """Planted error: a kernel that copies its weights to the host."""
 
     def linear_forward(y, x, w):
         on_cupy.linear_forward(y, x, cupy.asarray(w.get()))
@@ -116,7 +118,7 @@ def test_a_copy_too_many_is_noticed(cupy, on_cupy):
 
 
 def test_an_implicit_conversion_is_noticed(cupy, on_cupy):
-    """Planted: a method that takes a NumPy function."""
+    """Planted error: a method that calls a NumPy function."""
 
     @dataclass(frozen=True)
     class Careless(rm.MAML):

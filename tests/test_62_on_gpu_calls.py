@@ -1,4 +1,6 @@
-"""Calls beside meta-gradients, and recorded graphs, on arrays of a GPU; on the stand-in for CuPy."""
+"""Calls beside meta-gradients, and recorded graphs, on arrays of a GPU; on the stand-in
+for CuPy.
+"""
 
 from dataclasses import replace
 
@@ -104,7 +106,7 @@ def test_what_is_not_finite_is_named_as_the_reference_names_it(cupy, on_cupy, wh
     net, trouble = non_finite_cases()
     meta, batch = trouble[where]
     method = replace(METHODS[0], adapts=("5.*",)) if where == "weights" else METHODS[0]
-    said = []
+    errors = []
     far = net.with_kernels(on_cupy)
     for act in (
         lambda: method.meta_gradient(net, meta, batch, chunk=1),
@@ -113,11 +115,11 @@ def test_what_is_not_finite_is_named_as_the_reference_names_it(cupy, on_cupy, wh
     ):
         try:
             act()
-            said.append("nothing")
+            errors.append("nothing")
         except rm.NonFiniteError as error:
-            said.append(str(error))
-    assert len(set(said)) == 1, said
-    assert said[0] != "nothing" or where == "weights"
+            errors.append(str(error))
+    assert len(set(errors)) == 1, errors
+    assert errors[0] != "nothing" or where == "weights"
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m.data_independent], ids=name_of)

@@ -13,13 +13,13 @@ from refmaml.errors import ArgumentError
 from refmaml.training.distributed import SINGLE_PROCESS, Ranks
 
 
-def ranks_here(rank, size, everybody=()):
-    local = SimpleNamespace(rank=rank, size=size, allgather=lambda mine: [*everybody])
+def ranks_here(rank, size, all_cores=()):
+    local = SimpleNamespace(rank=rank, size=size, allgather=lambda mine: [*all_cores])
     return Ranks(SimpleNamespace(rank=rank, size=size, allgather=lambda mine: [mine] * size), local)
 
 
 @pytest.mark.parametrize(
-    "cores, everybody, threads",
+    "cores, all_cores, threads",
     [
         ({0, 1}, [{0, 1}] * 2, 1),
         ({0, 1}, [{0, 1}] * 4, 1),
@@ -27,11 +27,11 @@ def ranks_here(rank, size, everybody=()):
         ({0, 1, 2, 3}, [{0, 1, 2, 3}, {4, 5, 6, 7}], 4),
     ],
 )
-def test_ranks_share_the_cores_that_they_may_use_alike(cores, everybody, threads):
-    assert mpi.threads_per_rank(ranks_here(0, len(everybody), everybody), cores) == threads
+def test_ranks_share_the_cores_that_they_may_use_alike(cores, all_cores, threads):
+    assert mpi.threads_per_rank(ranks_here(0, len(all_cores), all_cores), cores) == threads
 
 
-def test_threads_are_numbas_affair_alone_or_where_somebody_says(monkeypatch):
+def test_numba_chooses_the_threads_of_one_process_and_where_they_are_set(monkeypatch):
     monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
     two = ranks_here(0, 2, [mpi.available_cores()] * 2)
     assert (
@@ -43,7 +43,7 @@ def test_threads_are_numbas_affair_alone_or_where_somebody_says(monkeypatch):
     assert mpi.assign_resources(two, "cpu") is None
 
 
-def test_gpus_are_dealt_to_the_ranks_of_a_machine():
+def test_the_ranks_of_a_machine_take_turns_at_its_gpus():
     taken = []
     for rank in range(5):
         mpi.select_gpu(
@@ -56,7 +56,7 @@ def test_gpus_are_dealt_to_the_ranks_of_a_machine():
     assert len(taken) == 5
 
 
-def test_ranks_that_find_no_gpu_all_say_so_in_one_line(monkeypatch):
+def test_all_ranks_without_a_gpu_have_the_same_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)  # as if it were not installed
     lines = on_ranks(2, lambda ranks: mpi.assign_resources(ranks, "cuda"))
     assert [type(e) for e in lines] == [ArgumentError] * 2 and len(set(map(str, lines))) == 1
@@ -64,21 +64,22 @@ def test_ranks_that_find_no_gpu_all_say_so_in_one_line(monkeypatch):
 
 
 @pytest.mark.parametrize("size, rank", mpi.ENVIRONMENT)
-def test_mpiexec_without_mpi4py_is_answered_once_with_what_to_type(capsys, monkeypatch, size, rank):
+def test_mpiexec_without_mpi4py_is_one_line_with_the_right_command(capsys, monkeypatch, size, rank):
     for name in (name for names in mpi.ENVIRONMENT for name in names):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(size, "2")
-    for mine, said in (
+    for rank_number, printed in (
         ("1", ""),
         (
             "0",
-            "refmaml: mpiexec: expected mpiexec -n R python -m mpi4py -m refmaml ..., after pip install "
+            "refmaml: mpiexec: expected mpiexec -n R python -m mpi4py -m refmaml ..., after "
+            "pip install "
             "'refmaml[mpi]', got 2 processes without -m mpi4py\n",
         ),
     ):
-        monkeypatch.setenv(rank, mine)
+        monkeypatch.setenv(rank, rank_number)
         assert main(["train", "--steps", "1"]) == 2
-        assert capsys.readouterr().err == said
+        assert capsys.readouterr().err == printed
     monkeypatch.setenv(size, "1")
     assert mpi.detect_ranks() is SINGLE_PROCESS
 
@@ -92,12 +93,12 @@ def test_commands_that_ranks_cannot_share_are_refused():
     mpi.refuse_ranks(SINGLE_PROCESS, "verify", ("train",))
 
 
-def test_how_to_go_on_names_as_many_ranks():
+def test_the_command_that_resumes_names_as_many_ranks():
     assert mpi.launch_command(ranks_here(1, 3)) == "mpiexec -n 3 python -m mpi4py -m refmaml"
     assert mpi.launch_command(SINGLE_PROCESS) == "refmaml"
 
 
-def test_a_row_is_the_first_ranks_business_but_its_figures_are_everybodys():
+def test_all_ranks_have_the_same_rows():
     rows = [now.rows for now in on_ranks(2, lambda ranks: trained(ranks, 2))]
     assert [r[:2] for r in rows[0]] == [r[:2] for r in rows[1]] and all(
         math.isnan(r.accuracy) for r in rows[0]

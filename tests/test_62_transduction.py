@@ -1,4 +1,4 @@
-"""Held-out tasks judged with their query examples together, and one at a time."""
+"""Evaluation with the query examples of a task together, and one at a time."""
 
 import numpy as np
 import pytest
@@ -32,8 +32,8 @@ def test_one_at_a_time_is_each_query_example_alone_behind_the_support_set():
 
 
 def test_one_at_a_time_no_query_example_sees_another():
-    """Exchanging half the query set changes nothing for the other half, and together it
-    does.
+    """Other images in half of the query set change the other half only if they go
+    together.
     """
     net, theta, batch = tiny(), tiny().init(0, np.float64), glyphs(4)(range(2))
     phi = FREEZING.adapt(net, theta, batch.x_support, batch.y_support)
@@ -62,7 +62,7 @@ def test_without_batch_norm_transduction_makes_no_difference():
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7])
-def test_the_judgement_does_not_depend_on_the_chunk(chunk):
+def test_the_evaluation_does_not_depend_on_the_chunk(chunk):
     net = tiny()
     theta = net.init(1, np.float64)
     one_go = evaluate(net, FREEZING, theta, glyphs(), 7, chunk=7, transductive=False)

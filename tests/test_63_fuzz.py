@@ -1,4 +1,4 @@
-"""Loaders of files, fuzzed."""
+"""Fuzzing of the loaders of files."""
 
 import json
 import random
@@ -24,7 +24,7 @@ def reliability(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("loader", ["checkpoint", "golden", "cache", "omniglot"])
-def test_a_few_hundred_damaged_files_let_nothing_escape(reliability, tmp_path, loader):
+def test_damaged_files_raise_nothing_but_data_errors(reliability, tmp_path, loader):
     import fuzz
 
     found = fuzz.fuzz(loader, 600, random.Random(1), tmp_path, executions=250)
@@ -32,7 +32,7 @@ def test_a_few_hundred_damaged_files_let_nothing_escape(reliability, tmp_path, l
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_loader_that_lets_something_escape_is_found(reliability, tmp_path, monkeypatch):
+def test_a_loader_that_raises_another_exception_is_found(reliability, tmp_path, monkeypatch):
     import fuzz
 
     monkeypatch.setattr(fuzz, "LOADERS", dict(fuzz.LOADERS))
@@ -41,8 +41,8 @@ def test_a_loader_that_lets_something_escape_is_found(reliability, tmp_path, mon
     assert "tokenize.TokenError" in found
 
 
-def test_a_loader_that_unpacks_before_it_looks_is_found():
-    """In a process of its own, whose memory has not been high before."""
+def test_a_loader_that_unpacks_before_its_checks_is_found():
+    """In a process of its own, which has not used much memory before."""
     done = subprocess.run(
         [
             sys.executable,

@@ -1,4 +1,6 @@
-"""Too little memory on a GPU, and the checks of `verify` there; on the stand-in for CuPy."""
+"""Too little memory on a GPU, and the checks of `verify` there; on the stand-in for
+CuPy.
+"""
 
 from dataclasses import dataclass
 
@@ -21,7 +23,7 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
 
 def needed(cupy, act):
-    """The most bytes that are held while acting."""
+    """The most bytes that are allocated during act()."""
     most, empty = [0], cupy.gpu.empty
 
     def watching(shape, dtype):
@@ -36,7 +38,7 @@ def needed(cupy, act):
 
 
 def many(tasks=8):
-    """A case whose activations are most of its memory."""
+    """A case whose activations take most of its memory."""
     net, theta, batch = case(METHODS[0])
     return (
         net,
@@ -72,13 +74,15 @@ def test_where_not_one_task_fits_it_is_one_clear_line(cupy, on_cupy):
     cupy.gpu.limit = 10_000
     with pytest.raises(
         OutOfMemoryError,
-        match=r"^the GPU's memory: expected room for the tasks themselves, got Out of memory [^\n]*$",
+        match=r"^the GPU's memory: expected room for the tasks themselves, got Out of memory "
+        r"[^\n]*$",
     ):
         METHODS[0].meta_gradient(net.with_kernels(on_cupy), theta, batch)
     cupy.gpu.limit = 40_000
     with pytest.raises(
         OutOfMemoryError,
-        match=r"^the GPU's memory: expected room for one task, got Out of memory allocating [\d,]+ bytes "
+        match=r"^the GPU's memory: expected room for one task, got Out of memory allocating "
+        r"[\d,]+ bytes "
         r"\(allocated so far: [\d,]+ bytes\) \(recompute=True, [^\n]*\)$",
     ):
         METHODS[0].meta_gradient(net.with_kernels(on_cupy), theta, batch)

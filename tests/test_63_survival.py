@@ -47,16 +47,16 @@ def test_runs_killed_at_random_go_on_to_the_same_bits():
     assert record["at_a_file_operation"] > 0
 
 
-def test_a_save_that_can_be_seen_half_done_is_found_by_killing():
+def test_a_save_that_is_not_atomic_is_found_by_killing():
     status, record = harness("--kills", "3", "--naive")
     assert status == 1 and record["corrupt"] > 0 and any("zip" in line for line in record["wrong"])
 
 
-def test_what_a_killed_process_left_goes_with_the_next_start():
+def test_parts_of_a_killed_process_are_removed_by_the_next_start():
     run("--steps", "2")
     for name in ("checkpoint.npz", "curve.png", "result.json"):
         Path("run", f".{name}.{'0' * 32}.part").write_bytes(b"half")
-    Path("run", ".lock").write_text("process 1 on elsewhere")  # nobody holds it: its owner is dead
+    Path("run", ".lock").write_text("process 1 on elsewhere")  # not locked: its owner is dead
     assert run("--resume", "--steps", "3") == 0
     assert sorted(os.listdir("run")) == [
         "checkpoint.npz",
@@ -68,7 +68,10 @@ def test_what_a_killed_process_left_goes_with_the_next_start():
 
 
 def test_going_on_with_other_threads_and_chunks_changes_no_bit(monkeypatch):
-    """Numba's kernels; each part of the run is a process with another number of threads."""
+    """With Numba's kernels.
+
+    Each part of the run is a process with another number of threads.
+    """
 
     def part(out, steps, threads, chunk, *more):
         monkeypatch.setenv("NUMBA_NUM_THREADS", str(threads))
@@ -97,7 +100,7 @@ def test_going_on_with_other_threads_and_chunks_changes_no_bit(monkeypatch):
 
 
 def stop_at(monkeypatch, step, *signals):
-    """Have signals come in the middle of a step."""
+    """Send signals in the middle of a step."""
 
     def stopped(recipe, now):
         if now.step == step:
@@ -111,20 +114,20 @@ def stop_at(monkeypatch, step, *signals):
 @pytest.mark.parametrize(
     "signum, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_a_signal_saves_and_says_how_to_go_on(capsys, monkeypatch, signum, status):
+def test_a_signal_saves_and_prints_the_command_that_resumes(capsys, monkeypatch, signum, status):
     run("--steps", "6", out="whole")
     capsys.readouterr()
     before = signal.getsignal(signum)
     with monkeypatch.context() as patch:
         stop_at(patch, 4, signum)
         assert run("--steps", "6") == status
-    said = capsys.readouterr().err
+    err = capsys.readouterr().err
     assert (
-        said == "refmaml: interrupted; saved; to go on: refmaml train --resume --out run\n"
+        err == "refmaml: interrupted; saved; to go on: refmaml train --resume --out run\n"
         and signal.getsignal(signum) == before
     )
     assert checkpoint.load("run/checkpoint.npz")[0].step == 4
-    assert main(said.split("to go on: refmaml ")[1].split()) == 0 and left("run") == left("whole")
+    assert main(err.split("to go on: refmaml ")[1].split()) == 0 and left("run") == left("whole")
 
 
 def test_a_second_ctrl_c_while_saving_changes_nothing(capfd, monkeypatch):
@@ -177,7 +180,8 @@ def test_a_second_process_in_a_folder_gets_one_line_and_the_first_is_not_disturb
 ):
     run("--steps", "2")
     code = (
-        "import sys, time; from pathlib import Path; from refmaml.storage.locks import sole_writer\n"
+        "import sys, time; from pathlib import Path; from refmaml.storage.locks import "
+        "sole_writer\n"
         "with sole_writer(Path('run')): print('in', flush=True); sys.stdin.read()"
     )
     with python(code, stdin=subprocess.PIPE) as other:
@@ -218,7 +222,7 @@ def test_a_folder_stays_ours_when_the_machine_is_given_another_name(tmp_path, mo
         assert not is_ours(tmp_path)
 
 
-def test_runs_that_lead_nowhere_are_one_line(capsys):
+def test_a_runs_folder_that_links_to_nowhere_is_one_line(capsys):
     Path("runs").symlink_to("scratch/that/is/not/mounted")
     assert main(["train", "--data", "sinusoid", "--steps", "1", "--quiet"]) == 2
     assert re.fullmatch(
@@ -232,7 +236,7 @@ def test_runs_without_a_folder_started_together_get_one_each(monkeypatch):
     exists = Path.exists
     monkeypatch.setattr(
         Path, "exists", lambda path: False if path.parent.name == "runs" else exists(path)
-    )  # as if asked at once
+    )  # as if both looked at once
     for _ in range(3):
         taken.append(make({}, {"data": "sinusoid", "method": "maml"}).name)
     assert taken == ["sinusoid-maml", "sinusoid-maml-2", "sinusoid-maml-3"]

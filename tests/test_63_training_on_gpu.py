@@ -1,4 +1,6 @@
-"""Evaluation and training on arrays of a GPU, on the stand-in for CuPy, as in test_62_on_gpu."""
+"""Evaluation and training on arrays of a GPU, on the stand-in for CuPy, as in
+test_62_on_gpu.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -120,13 +122,13 @@ def test_a_replayed_step_has_the_bits_of_a_launched_one_and_resumes_to_the_bit(
 
 
 def test_a_step_that_overflows_is_named_as_the_reference_names_it(cupy, on_cupy):
-    said = []
+    errors = []
     for k in (kernels.reference(), on_cupy):
         r = recipe(k, optimizer=SGD(), lr=1e200)
         with pytest.raises(rm.NonFiniteError, match="^meta-step 2: ") as raised:
             train(r, r.start(theta_of(r)), steps=5)
-        said.append(str(raised.value))
-    assert said[0] == said[1]
+        errors.append(str(raised.value))
+    assert errors[0] == errors[1]
 
 
 def test_a_run_that_is_stopped_saves_numpy_s_arrays(cupy, on_cupy):

@@ -1,4 +1,8 @@
-"""A run that cannot speak, or whose folder is taken away under it: it goes on, or ends in one line, and what it had is there still."""
+"""A run whose messages cannot be written, or whose folder disappears, continues or ends
+in one line.
+
+Files that were complete before are still there.
+"""
 
 import errno
 import os
@@ -30,7 +34,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def do_at(monkeypatch, step, act):
-    """Have something happen in the middle of a step."""
+    """Call act() in the middle of a step."""
 
     def acted(recipe, now):
         if now.step == step:
@@ -40,11 +44,11 @@ def do_at(monkeypatch, step, act):
     monkeypatch.setattr(trainer, "advance", acted)
 
 
-# ---- nobody hears ----------------------------------------------------------------------------------------------------------
+# ---- streams -------------------------------------------------------------------------
 
 
-def spoken_to(*argv, **streams):
-    """A finished process whose streams are these."""
+def process(*argv, **streams):
+    """A finished process with the given streams."""
     return subprocess.run(
         [sys.executable, "-m", "refmaml", *argv],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -54,9 +58,9 @@ def spoken_to(*argv, **streams):
 
 
 @needs_full
-def test_a_run_that_cannot_tell_how_far_it_is_goes_on():
+def test_a_run_that_cannot_print_its_progress_continues():
     with FULL.open("w") as full:
-        done = spoken_to(
+        done = process(
             "train", *LOUD, "--steps", "8", "--out", "run", stderr=full, stdout=subprocess.PIPE
         )
     assert done.returncode == 0 and left("run")[0] == 8 and "held-out tasks" in done.stdout
@@ -65,7 +69,7 @@ def test_a_run_that_cannot_tell_how_far_it_is_goes_on():
 @needs_full
 def test_a_result_that_cannot_be_shown_is_written_and_that_is_one_line():
     with FULL.open("w") as full:
-        done = spoken_to(
+        done = process(
             "train",
             *LOUD,
             "--quiet",
@@ -79,12 +83,13 @@ def test_a_result_that_cannot_be_shown_is_written_and_that_is_one_line():
     assert done.returncode == 2
     assert (
         done.stderr
-        == "refmaml: stdout: expected a place to read from or write to, got No space left on device\n"
+        == "refmaml: stdout: expected a place to read from or write to, got No space left on "
+        "device\n"
     )
     assert left("run")[0] == 3 and Path("run/result.json").exists()
 
 
-def test_a_second_ctrl_c_saves_too_where_the_reader_of_stderr_has_gone(monkeypatch):
+def test_a_second_ctrl_c_saves_too_where_stderr_is_a_broken_pipe(monkeypatch):
     """`refmaml train 2>&1 | tee log`: the first Ctrl-C ends tee."""
     save, write = checkpoint.save, os.write
 
@@ -104,20 +109,21 @@ def test_a_second_ctrl_c_saves_too_where_the_reader_of_stderr_has_gone(monkeypat
     assert run("--steps", "6") == 130 and left("run")[0] == 3
 
 
-# ---- the folder changes ------------------------------------------------------------------------------------------------------
+# ---- the folder changes --------------------------------------------------------------
 
 
 def test_a_folder_that_is_removed_meanwhile_is_one_line_and_is_not_made_again(capsys, monkeypatch):
     do_at(monkeypatch, 3, lambda: shutil.rmtree("run"))
     assert run("--steps", "6") == 2
     assert capsys.readouterr().err == (
-        "refmaml: run: expected the folder this run began in, got one that was removed, or that another process took\n"
+        "refmaml: run: expected the folder this run began in, got one that was removed, or "
+        "that another process took\n"
     )
     assert not os.path.exists("run")
 
 
 def test_a_folder_that_another_run_has_taken_is_left_as_it_is(capsys, monkeypatch):
-    """Somebody has removed the folder, and begun another run of that name."""
+    """The folder was removed, and another run of that name began."""
 
     def take():
         shutil.rmtree("run")
@@ -154,18 +160,18 @@ def test_a_run_that_diverges_where_its_curve_cannot_be_written_says_both(capsys,
     err = capsys.readouterr().err
     assert err.startswith("refmaml: meta-step 2: ") and err.count("\n") == 1
     assert (
-        "checkpoint.npz is as it was after step 0, run/curve.csv: expected a file that can be written, got a read-only file"
-        in err
+        "checkpoint.npz is as it was after step 0, run/curve.csv: expected a file that can "
+        "be written, got a read-only file" in err
     )
 
 
-def test_a_curve_that_goes_beyond_all_bounds_is_drawn_without_a_word():
+def test_a_curve_of_extreme_numbers_is_drawn_without_a_warning():
     rows = [Row(t, 1.0, 0.5, 10.0 ** (308 if t % 2 else -300), t) for t in range(1, 60)]
     plot.write_png("curve.png", rows)
     assert os.path.getsize("curve.png") > 0
 
 
-# ---- file systems -------------------------------------------------------------------------------------------------------------
+# ---- file systems --------------------------------------------------------------------
 
 
 def test_where_folders_cannot_be_synced_files_still_are(monkeypatch):
@@ -180,7 +186,7 @@ def test_where_folders_cannot_be_synced_files_still_are(monkeypatch):
     assert run("--steps", "2") == 0 and left("run")[0] == 2 and synced
 
 
-def test_a_disk_that_fails_while_a_folder_is_synced_is_still_told(monkeypatch):
+def test_an_error_of_the_disk_while_a_folder_is_synced_is_raised(monkeypatch):
     def broken(fd):
         raise OSError(errno.EIO, "Input/output error")
 
@@ -199,27 +205,28 @@ def test_a_pipe_without_a_reader_is_one_line_and_stays_a_pipe():
     assert stat.S_ISFIFO(os.stat("pipe").st_mode)
 
 
-# ---- a start that fails ---------------------------------------------------------------------------------------------------------
+# ---- a start that fails --------------------------------------------------------------
 
 
-def test_a_start_that_fails_is_not_in_the_way_of_the_next(capsys):
+def test_a_start_that_fails_does_not_block_the_next(capsys):
     assert run("--steps", "2", "--plot", "nowhere/a.png") == 2
     assert run("--steps", "2") == 0
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_somebodys_own_configuration_is_not_written_over(capsys):
+def test_another_configuration_file_is_not_overwritten(capsys):
     Path("run").mkdir()
     Path("run/config.json").write_text("{}")
     assert run("--steps", "2") == 2
     assert (
         capsys.readouterr().err
-        == "refmaml: --out: expected a folder that a run does not write over, got run with a config.json\n"
+        == "refmaml: --out: expected a folder in which a run overwrites nothing, got run "
+        "with a config.json\n"
     )
     assert os.listdir("run") == ["config.json"] and Path("run/config.json").read_text() == "{}"
 
 
-def test_what_to_type_to_go_on_can_be_typed(capsys, monkeypatch):
+def test_the_command_that_resumes_can_be_typed(capsys, monkeypatch):
     do_at(monkeypatch, 3, lambda: os.kill(os.getpid(), signal.SIGINT))
     assert run("--steps", "6", out="my run") == 130
     assert capsys.readouterr().err.endswith("to go on: refmaml train --resume --out 'my run'\n")

@@ -1,4 +1,6 @@
-"""A run without disk, or one that diverges: one line, and what was there before is there still."""
+"""A run whose disk is full, or that diverges, ends in one line; earlier files are still
+there.
+"""
 
 import errno
 import io
@@ -24,11 +26,11 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-# ---- no disk -------------------------------------------------------------------------------------------------------------
+# ---- no disk -------------------------------------------------------------------------
 
 
 class Full:
-    """A disk whose n-th write, or sync, fails, and all later ones."""
+    """A disk whose n-th write or sync fails, and all later ones too."""
 
     def __init__(self, monkeypatch, last, code):
         self.count, self.last, self.code = 0, last, code
@@ -79,7 +81,8 @@ def test_a_disk_that_fails_at_any_write_is_one_line_and_the_last_checkpoint_stay
 
 def test_a_limit_on_file_sizes_is_one_line_and_the_last_checkpoint_stays():
     code = (
-        "import resource, sys; from refmaml.cli import main\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "import resource, sys; from refmaml.cli import "
+        "main\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     run("--steps", "2")
@@ -95,7 +98,7 @@ def test_a_limit_on_file_sizes_is_one_line_and_the_last_checkpoint_stays():
     ]
 
 
-def test_a_save_on_the_way_that_fails_is_told_and_tried_again(capsys, monkeypatch):
+def test_a_periodic_save_that_fails_is_reported_and_tried_again(capsys, monkeypatch):
     run("--steps", "8", out="whole")
     save, calls = checkpoint.save, []
 
@@ -103,7 +106,8 @@ def test_a_save_on_the_way_that_fails_is_told_and_tried_again(capsys, monkeypatc
         calls.append(arguments[1].step)
         if len(calls) in (2, 3):
             raise DataError(
-                "run/checkpoint.npz: expected a file that can be written, got No space left on device"
+                "run/checkpoint.npz: expected a file that can be written, got No space left "
+                "on device"
             )
         save(*arguments)
 
@@ -121,8 +125,8 @@ def test_a_save_on_the_way_that_fails_is_told_and_tried_again(capsys, monkeypatc
 
 
 @pytest.fixture
-def nobody():
-    """No right to write where permissions forbid it, which root has."""
+def unprivileged():
+    """Without root's right to write where permissions forbid it."""
     if os.geteuid() == 0:
         os.seteuid(65534)
         yield
@@ -139,7 +143,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(capsys, folder, request):
         path.chmod(0o555)
     for up in (folder, *folder.parents[:2]):
         up.chmod(up.stat().st_mode | 0o055)
-    request.getfixturevalue("nobody")
+    request.getfixturevalue("unprivileged")
     capsys.readouterr()
     for argv in (
         ["--out", "locked"],
@@ -165,7 +169,7 @@ def test_a_read_only_checkpoint_is_not_replaced(capsys):
     assert left("run") == before
 
 
-def test_evaluate_asks_before_working_whether_its_result_can_be_written(capsys, folder):
+def test_evaluate_checks_before_the_work_that_its_result_can_be_written(capsys, folder):
     run("--steps", "1")
     (folder / "kept.json").write_text("kept")
     (folder / "kept.json").chmod(0o444)
@@ -178,12 +182,12 @@ def test_evaluate_asks_before_working_whether_its_result_can_be_written(capsys, 
         assert main(["evaluate", "run/checkpoint.npz", "--tasks", "5", "--json", place]) == 2
         out, err = capsys.readouterr()
         assert out == "" and err.startswith(
-            f"refmaml: {place}: expected a file that can be written, got {reason}"
+            f"refmaml: --json: expected a file that can be written, got {place}: {reason}"
         )
     assert (folder / "kept.json").read_text() == "kept"
 
 
-# ---- diverging -----------------------------------------------------------------------------------------------------------
+# ---- diverging -----------------------------------------------------------------------
 
 
 def test_a_diverging_run_names_step_task_and_layer_and_keeps_the_last_checkpoint(
@@ -202,7 +206,8 @@ def test_a_diverging_run_names_step_task_and_layer_and_keeps_the_last_checkpoint
     assert run("--steps", "9", "--chunk", "2") == 2
     out, err = capsys.readouterr()
     assert out == "" and err == (
-        "refmaml: meta-step 5: query set: the inputs: expected finite numbers, got 1 non-finite ones in task 2; "
+        "refmaml: meta-step 5: query set: the inputs: expected finite numbers, got 1 "
+        "non-finite ones in task 2; "
         "run/checkpoint.npz is as it was after step 0, the curve goes to step 4\n"
     )
     assert checkpoint.load("run/checkpoint.npz")[0].step == 0
@@ -251,6 +256,7 @@ def test_an_optimiser_whose_state_overflows_is_stopped_before_it_stands_still(ca
     recipe = replace(recipe, optimizer=Steep())
     with pytest.raises(
         NonFiniteError,
-        match=r"^meta-step 1: the update: expected finite v, got 1 non-finite ones, .* 5 \(0.bias\)",
+        match=r"^meta-step 1: the update: expected finite v, got 1 non-finite ones, .* 5 "
+        r"\(0.bias\)",
     ):
         advance(recipe, recipe.start(recipe.net.init(0)))

@@ -1,4 +1,6 @@
-"""Looking on: a picture that is always whole and costs little, and event files that TensorBoard can read."""
+"""Monitors: a picture that is always complete and cheap, and event files for
+TensorBoard.
+"""
 
 import math
 import struct
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from clock import Clock
 from PIL import Image
+from small_runs import SMALL
 
 from refmaml import errors
 from refmaml.cli import main
@@ -24,19 +27,6 @@ from refmaml.training.monitor import (
     Picture,
 )
 
-SMALL = [
-    "--data",
-    "sinusoid",
-    "--hidden",
-    "4",
-    "--tasks",
-    "3",
-    "--eval-tasks",
-    "5",
-    "--kernels",
-    "reference",
-    "--quiet",
-]
 needs_tensorboardx = pytest.mark.skipif(
     find_spec("tensorboardX") is None,
     reason="tensorboardX is not installed: pip install 'refmaml[tensorboard]'",
@@ -55,11 +45,14 @@ def progress(steps, **more):
     return Progress(np.zeros(2), {}, rows, steps)
 
 
-# ---- the picture -------------------------------------------------------------------------------------------
+# ---- the picture ---------------------------------------------------------------------
 
 
 def drawings(monkeypatch, clock, cost, step_time, total):
-    """The times at which a Picture is drawn, if drawing takes `cost` and meta-steps take `step_time` seconds, over `total`."""
+    """The times at which a Picture is drawn.
+
+    Drawing takes `cost` seconds, a meta-step `step_time`, and the run `total`.
+    """
     times = []
 
     def draw(path, rows, title, held_out=()):
@@ -99,7 +92,7 @@ def test_a_run_with_plot_draws_its_curve_at_once_and_at_the_end(folder):
     assert sorted(p.name for p in folder.iterdir()) == ["empty.png", "other", "run", "seen.png"]
 
 
-def test_a_picture_that_cannot_be_written_is_said_at_once_but_ends_no_run_later(folder, capsys):
+def test_a_picture_that_cannot_be_written_is_an_error_at_the_start_only(folder, capsys):
     assert (
         main(["train", *SMALL, "--steps", "3", "--out", "run", "--plot", "nowhere/seen.png"]) == 2
     )
@@ -113,13 +106,13 @@ def test_a_picture_that_cannot_be_written_is_said_at_once_but_ends_no_run_later(
     for _ in range(3):
         clock.now += 1000
         picture(progress(1))
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.endswith("; training continues without the picture\n")
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.endswith("; training continues without the picture\n")
     picture.conclude(progress(1), None)
     assert capsys.readouterr().err == ""
 
 
-def test_a_picture_that_is_lost_at_the_end_takes_no_result_with_it(folder, capsys, monkeypatch):
+def test_a_picture_that_fails_at_the_end_costs_no_result(folder, capsys, monkeypatch):
     write = monitor.write_png
 
     def lost(path, rows, title="", held_out=()):
@@ -144,11 +137,14 @@ def test_only_pngs_are_drawn(capsys):
     )
 
 
-# ---- event files -------------------------------------------------------------------------------------------
+# ---- event files ---------------------------------------------------------------------
 
 
 def events_in(folder):
-    """Every event of the files in a folder. TFRecord: length, its checksum, that many bytes, their checksum."""
+    """Every event of the files in a folder.
+
+    A TFRecord is a length, its checksum, that many bytes, and their checksum.
+    """
     from tensorboardX.proto.event_pb2 import Event
 
     found = []
@@ -218,7 +214,7 @@ def test_of_quick_steps_some_have_events_and_the_last_always(folder):
 
 
 @needs_tensorboardx
-def test_a_resumed_run_tells_tensorboard_which_steps_to_forget(capsys, monkeypatch):
+def test_a_resumed_run_marks_the_steps_that_tensorboard_drops(capsys, monkeypatch):
     second = time.time()
     monkeypatch.setattr(time, "time", lambda: second)  # both start in the same second
     assert main(["train", *SMALL, "--steps", "4", "--out", "run", "--tensorboard", "tb"]) == 0
@@ -237,7 +233,7 @@ def test_a_resumed_run_tells_tensorboard_which_steps_to_forget(capsys, monkeypat
     assert starts == [1, 5]
 
 
-def test_without_tensorboardx_it_says_what_to_install_before_anything_is_made(
+def test_without_tensorboardx_one_line_names_it_before_any_file_is_made(
     folder, capsys, monkeypatch
 ):
     monkeypatch.setattr(errors, "find_spec", lambda name: None)
@@ -267,7 +263,8 @@ def test_a_disk_that_fills_ends_the_events_and_not_the_run(folder, capsys):
         events.close()
         full.raw.close()  # what it holds back cannot be written
     assert capsys.readouterr().err == (
-        f"refmaml: {folder / 'tb'}: expected a folder that can be written, got No space left on device; "
+        f"refmaml: {folder / 'tb'}: expected a folder that can be written, got No space left "
+        "on device; "
         "training continues without events\n"
     )
 

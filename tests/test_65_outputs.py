@@ -1,4 +1,6 @@
-"""Outputs: through links, into streams, refused before the work, and never over an input."""
+"""Outputs: through links, into streams, refused before the work, and never over an
+input.
+"""
 
 import json
 import os
@@ -25,7 +27,7 @@ def error_line(capsys):
     return err
 
 
-# ---- links ---------------------------------------------------------------------------------
+# ---- links ---------------------------------------------------------------------------
 
 
 def test_a_symbolic_link_stays_and_its_target_is_written(folder):
@@ -74,7 +76,7 @@ def test_a_run_writes_through_the_links_in_its_folder(folder):
     assert (folder / "run" / "checkpoint.npz").is_symlink() and left("run")[0] == 2
 
 
-# ---- devices, pipes, descriptors -----------------------------------------------------------
+# ---- devices, pipes, descriptors -----------------------------------------------------
 
 
 def test_the_null_device_takes_bytes_and_is_still_a_device():
@@ -133,7 +135,7 @@ def test_stdout_as_a_file_name_prints_after_the_result(folder, how, name):
     assert Path("/dev/stdout").is_symlink()
 
 
-# ---- refused before the work ---------------------------------------------------------------
+# ---- refused before the work ---------------------------------------------------------
 
 
 def test_every_report_is_refused_before_the_work_where_it_cannot_be_written(capsys, monkeypatch):

@@ -1,4 +1,6 @@
-"""Sizes in a checkpoint's configuration are checked before anything of that size is allocated."""
+"""Sizes in a checkpoint's configuration are checked before anything of that size is
+allocated.
+"""
 
 import tracemalloc
 
@@ -18,7 +20,9 @@ ROOM = 64 << 20  # bytes
 
 
 def refused(capsys, change, *argv):
-    """The line that answers a small checkpoint with a changed configuration, and its peak."""
+    """The line that answers a small checkpoint with a changed configuration, and its
+    peak.
+    """
     now, config = checkpoint.load("run/checkpoint.npz")
     checkpoint.save("run/checkpoint.npz", now, config | change)
     capsys.readouterr()

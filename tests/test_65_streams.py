@@ -18,7 +18,7 @@ LOUD = SMALL[:-1]
 
 
 def shell(redirections, *argv, **environment):
-    """A finished `refmaml ARGV REDIRECTIONS`, run by a shell, which can close streams."""
+    """A finished `refmaml ARGV REDIRECTIONS` of a shell, which can close streams."""
     words = [sys.executable, "-m", "refmaml", *argv]
     return subprocess.run(
         ["sh", "-c", f'"$@" {redirections}', "sh", *words],

@@ -1,4 +1,4 @@
-"""The command line: what a run leaves, how it goes on, and the one line that answers what is wrong."""
+"""The command line: the files of a run, how it is resumed, and errors in one line."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ from refmaml.training import Progress, Row, Rows, advance, checkpoint, trainer
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-# ---- what a run leaves -------------------------------------------------------------------------------------
+# ---- what a run leaves ---------------------------------------------------------------
 
 
 def test_train_leaves_checkpoint_curve_picture_configuration_and_result(capsys):
@@ -74,12 +74,12 @@ def test_without_out_every_run_gets_a_folder_of_its_own():
     assert sorted(os.listdir("runs")) == ["sinusoid-maml", "sinusoid-maml-2"]
 
 
-def test_a_run_that_goes_on_takes_its_time_left_from_its_own_steps(monkeypatch, capsys):
+def test_a_resumed_run_estimates_its_time_from_its_own_steps(monkeypatch, capsys):
     monkeypatch.setattr(report.mpi, "shown_on_terminal", lambda: True)
     with report.progress(60_000, False, done=50_000) as show:
-        show.bar.start_t -= 10  # began ten seconds ago, and took a hundred steps
+        show.bar._time = lambda: show.bar.start_t + 10  # a hundred steps in ten seconds
         show(Progress(np.zeros(1), {}, Rows.of(np.ones((50_100, len(Row._fields)))), 50_100))
-        assert re.search(r"50100/60000 \[00:1\d<1[67]:\d\d, +(10\.0|9\.\d)", str(show.bar))
+        assert re.search(r"50100/60000 \[00:10<16:30, +10\.00step/s", str(show.bar))
     capsys.readouterr()
 
 
@@ -88,11 +88,11 @@ def test_away_from_a_terminal_progress_is_lines(capsys):
     assert capsys.readouterr().err.startswith("step 1/2, 0 s: loss ")
 
 
-def test_the_checkpoint_does_not_tell_where_the_data_lay(monkeypatch):
+def test_the_checkpoint_has_no_path_of_the_data(monkeypatch):
     assert "data_root" not in configuration("--data", "omniglot", "--data-root", "somewhere")
 
 
-# ---- going on ----------------------------------------------------------------------------------------------
+# ---- going on ------------------------------------------------------------------------
 
 
 def test_ten_steps_resumed_to_twenty_are_twenty_bit_for_bit():
@@ -102,7 +102,7 @@ def test_ten_steps_resumed_to_twenty_are_twenty_bit_for_bit():
     assert left_in("halves") == left_in("whole")
 
 
-def test_a_run_stopped_by_ctrl_c_says_how_to_go_on_and_does(capsys, monkeypatch):
+def test_a_run_stopped_by_ctrl_c_prints_the_command_that_resumes_it(capsys, monkeypatch):
     train("--steps", "6", "--out", "whole", "--schedule", "cosine")
 
     def stop(recipe, now):
@@ -114,10 +114,10 @@ def test_a_run_stopped_by_ctrl_c_says_how_to_go_on_and_does(capsys, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "advance", stop)
         assert train("--steps", "6", "--out", "halves", "--schedule", "cosine") == 130
-    said = capsys.readouterr().err
-    assert said == "refmaml: interrupted; saved; to go on: refmaml train --resume --out halves\n"
+    err = capsys.readouterr().err
+    assert err == "refmaml: interrupted; saved; to go on: refmaml train --resume --out halves\n"
     assert checkpoint.load("halves/checkpoint.npz")[0].step == 4
-    assert main(said.split("to go on: refmaml ")[1].split()) == 0
+    assert main(err.split("to go on: refmaml ")[1].split()) == 0
     assert left_in("halves") == left_in("whole")
 
 
@@ -198,7 +198,7 @@ def test_a_checkpoint_of_a_version_with_fewer_options_is_read_as_what_it_was():
     assert checkpoint.load("run/checkpoint.npz")[1] == config | {"steps": 2}
 
 
-def test_recomputed_activations_change_no_bit_of_a_run_and_may_be_asked_for_anew(capsys):
+def test_recomputed_activations_change_no_bit_of_a_run_and_may_be_chosen_again(capsys):
     more = ("--inner-steps", "3")
     train("--steps", "4", "--out", "stored", *more)
     train("--steps", "2", "--out", "again", *more, "--recompute")
@@ -212,11 +212,12 @@ def test_recomputed_activations_change_no_bit_of_a_run_and_may_be_asked_for_anew
     capsys.readouterr()
     assert (
         error_of(capsys, "train", "--out", "x", "--method", "reptile", "--recompute")
-        == "--recompute: expected --method maml or anil or meta-sgd or maml++ or cavia beside it, got --method reptile"
+        == "--recompute: expected --method maml or anil or meta-sgd or maml++ or cavia "
+        "beside it, got --method reptile"
     )
 
 
-# ---- as a program ------------------------------------------------------------------------------------------
+# ---- as a program --------------------------------------------------------------------
 
 
 def test_help_lists_every_command(capsys):
@@ -227,7 +228,7 @@ def test_help_lists_every_command(capsys):
     assert all(f"\n    {name} " in shown for name in ("verify", "train", "evaluate", "demo"))
 
 
-def test_a_reader_who_leaves_ends_the_program_quietly():
+def test_a_closed_pipe_behind_stdout_ends_the_program_quietly():
     reading, writing = os.pipe()
     os.close(reading)
     program = [sys.executable, "-m", "refmaml", "train", *SMALL, "--steps", "1", "--out", "run"]

@@ -1,4 +1,4 @@
-"""The options of the command line: what they make together, and the one line that answers what cannot be."""
+"""Options of the command line: the configuration they make, and their errors."""
 
 import json
 
@@ -28,14 +28,14 @@ def test_a_preset_is_what_its_table_says_and_options_override_it():
     assert overridden["lr"] == 0.5 and overridden["inner_lr"] == 0.4
 
 
-def test_a_configuration_file_gives_the_same_run_again_and_options_override_it(capsys):
+def test_a_configuration_file_repeats_a_run_and_options_override_it(capsys):
     train("--steps", "2", "--out", "first", "--lr", "0.002")
     assert main(["train", "--config", "first/config.json", "--out", "second", "--quiet"]) == 0
     assert left_in("first") == left_in("second")
     assert configuration("--config", "first/config.json", "--lr", "0.5")["lr"] == 0.5
 
 
-def test_a_configuration_file_is_held_against_the_checkpoint_on_resume(capsys):
+def test_a_configuration_file_is_compared_with_the_checkpoint_on_resume(capsys):
     train("--steps", "2", "--out", "run")
     train("--steps", "2", "--out", "other", "--lr", "0.002")
     capsys.readouterr()
@@ -106,7 +106,7 @@ def test_every_method_trains_whatever_the_data(method, data):
     assert np.isfinite(problem.make_evaluator(config, net, method, len(now.meta))(now.meta).mean)
 
 
-def test_support_sets_are_shuffled_for_reptile_unless_told_otherwise_and_for_no_other():
+def test_support_sets_are_shuffled_for_reptile_by_default_and_for_no_other():
     def labels(*argv):
         config = configuration("--method", *argv, "--data", *GLYPHS)
         return problem.sampler(problem.make_tasks(config, "train"), config, 4)(
@@ -175,7 +175,7 @@ def test_support_sets_are_shuffled_for_reptile_unless_told_otherwise_and_for_no_
         ),
     ],
 )
-def test_what_cannot_be_is_answered_with_one_line(capsys, folder, argv, message):
+def test_wrong_options_of_train_are_one_line(capsys, folder, argv, message):
     (folder / "file").touch()
     assert error_of(capsys, "train", "--data", "sinusoid", "--quiet", *REFERENCE, *argv).startswith(
         message
@@ -211,7 +211,7 @@ def test_what_cannot_be_is_answered_with_one_line(capsys, folder, argv, message)
         ([], "the following arguments are required: COMMAND"),
     ],
 )
-def test_other_commands_answer_with_one_line_too(capsys, argv, message):
+def test_wrong_arguments_of_other_commands_are_one_line(capsys, argv, message):
     assert message in error_of(
         capsys, *argv, *(["--quiet", *REFERENCE] if argv[:1] == ["train"] else [])
     )
@@ -223,7 +223,7 @@ def test_maml_plus_plus_cannot_take_other_steps_than_it_learned_rates_for(capsys
     )
 
 
-def test_an_output_that_cannot_be_written_is_said_before_training(capsys, folder):
+def test_an_output_that_cannot_be_written_is_an_error_before_training(capsys, folder):
     (folder / "run").mkdir()
     (folder / "run" / "config.json").mkdir()
     message = error_of(capsys, "train", *SMALL, "--steps", "1000000", "--out", "run")
@@ -234,7 +234,7 @@ def test_an_output_that_cannot_be_written_is_said_before_training(capsys, folder
     "name, value",
     [("lr", 10**400), ("k_shot", 10**30), ("hidden", [10**30]), ("inner_steps", 2**31)],
 )
-def test_a_number_in_a_file_that_no_run_could_have_is_one_line(capsys, folder, name, value):
+def test_a_number_in_a_file_that_is_too_large_is_one_line(capsys, folder, name, value):
     (folder / "theirs.json").write_text(json.dumps({"data": "sinusoid", name: value}))
     number = value[0] if isinstance(value, list) else value
     message = error_of(capsys, "train", "--config", "theirs.json", "--out", "run")

@@ -1,4 +1,6 @@
-"""`refmaml verify`: its table, its JSON and its exit status, right and wrong kernels."""
+"""`refmaml verify`: table, JSON and exit status, with right kernels and with a wrong
+one.
+"""
 
 import json
 
@@ -13,7 +15,7 @@ from refmaml.oracles.tolerance import Check
 
 @pytest.fixture
 def short_ladder(monkeypatch):
-    """Two sections of the ladder only: tests 20 to 42 run the others."""
+    """Only three sections of the ladder; tests 30 to 42 run the others."""
 
     def short(kernel_set, whole=True):
         yield "layers and losses", ladder.layers(kernel_set)
@@ -47,7 +49,7 @@ def test_verify_exits_with_1_and_names_the_pass_when_a_kernel_is_wrong(
     assert {line.rpartition("FAILED: ")[2] for line in failed} <= {"dx", "rdx"}
 
 
-def test_the_ladder_holds_another_kernel_set_against_the_reference():
+def test_the_ladder_compares_another_kernel_set_with_the_reference():
     right = kernels.reference()
 
     def wrong(y, x, w):
@@ -89,8 +91,8 @@ def test_against_reference_runs_rung_7_only(capsys, monkeypatch):
         lambda kernels, reference: iter([Check("7 kernels", "s", "y", "o", 0.0, 1.0)]),
     )
     assert main(["verify", "--against-reference"]) == 0
-    said = capsys.readouterr().out
-    assert "kernels: copy" in said and "1 passed" in said and "layers and losses" not in said
+    out = capsys.readouterr().out
+    assert "kernels: copy" in out and "1 passed" in out and "layers and losses" not in out
     monkeypatch.setattr("refmaml.cli.verify.kernel_set", lambda name: kernels.reference())
     assert main(["verify", "--against-reference"]) == 2
     assert (
@@ -99,7 +101,7 @@ def test_against_reference_runs_rung_7_only(capsys, monkeypatch):
     )
 
 
-def test_what_ends_verify_leaves_the_rows_made_so_far(monkeypatch, tmp_path):
+def test_an_interrupted_verify_leaves_its_rows_so_far(monkeypatch, tmp_path):
     """A section of `make gpu` is killed at its limit."""
     path = tmp_path / "rows.json"
 

@@ -1,4 +1,4 @@
-"""`refmaml bench`: refmaml alone, start-up costs, the record, the picture, the command."""
+"""`refmaml bench`: refmaml alone, start-up costs, record, picture, command."""
 
 import json
 import re

@@ -224,7 +224,7 @@ def test_batch_norm_frozen_on_queries_is_recognised_on_an_own_net():
 
     def frozen(layer_kernels):
         def forward(y, xh, s, x, gamma, beta, eps):
-            s[...] = 1 / np.sqrt(0.37 + eps)  # running statistics nobody knows
+            s[...] = 1 / np.sqrt(0.37 + eps)  # running statistics of another data set
             xh[...] = s[:, None, :, None] * (x - 0.21)
             y[...] = gamma[:, None, :, None] * xh + beta[:, None, :, None]
 

@@ -1,4 +1,6 @@
-"""Other libraries before the doctor: the table of docs/results.md is the committed run's, adapters run, a crash stays alone."""
+"""Other libraries before the doctor: the table of docs/results.md is the committed
+run's, adapters run, a crash stays alone.
+"""
 
 import json
 import subprocess
@@ -27,7 +29,7 @@ def percent(value):
     return f"{100 * value:.0f} %"
 
 
-# ---- what was committed ----------------------------------------------------------------------------------------------
+# ---- what was committed --------------------------------------------------------------
 
 
 def test_docs_results_has_every_line_of_the_table():
@@ -114,7 +116,7 @@ def test_what_is_said_of_learn2learn_s_own_tests_was_measured():
     )
 
 
-# ---- the table -------------------------------------------------------------------------------------------------------
+# ---- the table -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_a_cell_says_how_many_digits_are_right_or_how_far_off_it_is(result, expe
     assert cell(result) == expected
 
 
-# ---- running ---------------------------------------------------------------------------------------------------------
+# ---- running -------------------------------------------------------------------------
 
 
 @needs_torch

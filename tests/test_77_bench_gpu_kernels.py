@@ -1,4 +1,7 @@
-"""`refmaml bench --kernels cuda` without a GPU, kernels and roofs: arithmetic on a device whose times are given, planted errors."""
+"""`refmaml bench --kernels cuda` without a GPU: kernels and roofs.
+
+Rates are computed on a device with given times; errors are planted.
+"""
 
 import re
 from math import isclose
@@ -10,31 +13,29 @@ from cuda_shim.build import ABSENT, build, load
 from cuda_shim.device import ShimDevice
 from gpu_stand_in import LIMITS, SMALL, StandIn, named_cuda, right_kernels, wrong_by_a_thousandth
 
-import refmaml as rm
-from refmaml import kernels
-from refmaml.bench.gpu import cudnn_grouped, device, kernel_rows, roofs, rotation
+from refmaml.bench.gpu import device, kernel_rows, roofs, rotation
 from refmaml.bench.gpu.sanitizer_program import PLANTED
-from refmaml.bench.kernel_calls import examples, record_calls
 from refmaml.kernels.cuda_runtime.source import source
 
 needs_compiler = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
 
-# ---- the device's limits -----------------------------------------------------------------------------------------
+# ---- the device's limits ----
 
 
 @pytest.fixture(scope="module")
 def launched(tmp_path_factory):
-    """(kernel, dtype, grid, threads, arguments) of roofs.cu on the CPU, in three orders of threads."""
+    """A launch of roofs.cu on the CPU, by the shim, in three orders of threads.
+
+    Its arguments are (kernel, dtype, grid, threads, arguments).
+    """
     folder = tmp_path_factory.mktemp("roofs")
     libraries = {
         dtype: load(build("", {"roofs": device.ROOFS.read_text()}, dtype, folder))
         for dtype in ("float32", "float64")
     }
     shim = ShimDevice(libraries)
-    return lambda *launch: shim.launch(
-        "roofs", *launch, 0
-    )  # no shared memory beyond what kernels declare
+    return lambda *launch: shim.launch("roofs", *launch, 0)  # no dynamic shared memory
 
 
 @needs_compiler
@@ -50,7 +51,7 @@ def test_a_thread_does_as_many_multiply_adds_as_are_counted(launched, dtype):
 
 @needs_compiler
 @pytest.mark.parametrize("pieces", [1, 100, 4 * 32 * 3, 4 * 32 * 3 + 5])
-def test_a_copy_copies_everything_and_nothing_else(launched, pieces):
+def test_a_copy_copies_all_pieces_and_nothing_else(launched, pieces):
     x = np.random.default_rng(0).standard_normal(4 * pieces + 8).astype(np.float32)
     y = np.full_like(x, np.nan)
     launched(
@@ -98,7 +99,7 @@ def test_roofs_are_operations_and_bytes_over_the_time_measured(monkeypatch):
     )
 
 
-# ---- rotation ----------------------------------------------------------------------------------------------------
+# ---- rotation ----
 
 
 @pytest.mark.parametrize("size", [1, 1000, 4096, 10**6])
@@ -109,7 +110,7 @@ def test_sets_together_are_twice_the_cache_unless_they_are_too_many(size):
     )
 
 
-def test_a_run_is_one_launch_on_each_set_and_a_time_its_share():
+def test_a_run_is_one_launch_on_each_set_and_a_time_is_its_share():
     seen = []
     a = np.arange(512, dtype=np.float64)
     timing = rotation.time_rotating(
@@ -126,7 +127,7 @@ def test_a_run_is_one_launch_on_each_set_and_a_time_its_share():
     )
 
 
-# ---- kernels -----------------------------------------------------------------------------------------------------
+# ---- kernels ----
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,7 @@ def calls():
     return kernel_rows.recorded_calls(SMALL)
 
 
-def test_versions_are_those_the_kernels_text_defines():
+def test_versions_are_those_that_the_source_defines():
     for operation in ("conv2d", "linear"):
         defined = set(re.findall(rf"{operation}_backward_w_v(\d+)", source(operation)))
         assert (
@@ -199,7 +200,7 @@ def test_a_wrong_kernel_is_a_row_that_is_not_right(calls, name):
     assert not any(row.right for row in rows)
 
 
-def test_a_kernel_wrong_in_the_last_task_alone_is_not_right(calls):
+def test_a_kernel_that_is_wrong_only_in_the_last_task_is_not_right(calls):
     right = right_kernels()
 
     def wrong(y, *rest):
@@ -248,66 +249,3 @@ def test_grown_arrays_repeat_the_first_tasks():
     assert np.array_equal(
         kernel_rows.repeat_tasks(np, a, 5), a[[0, 1, 0, 1, 0]]
     ) and kernel_rows.repeat_tasks(np, a[:1], 5).shape == (1, 3)
-
-
-# ---- cuDNN -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.frameworks("torch")
-@pytest.mark.parametrize(
-    "layer",
-    [rm.Conv2d(2, 3, 3, padding=1), rm.Conv2d(2, 3, 3, stride=2, padding="same")],
-    ids=["even", "uneven"],
-)
-@pytest.mark.parametrize("kernel", cudnn_grouped.KERNELS)
-def test_the_library_is_asked_for_the_same_convolution(kernel, layer):
-    import torch
-
-    net = rm.Sequential(
-        [
-            rm.Conv2d(1, 2, 1),
-            layer,
-            rm.Flatten(),
-            rm.Linear(3 * layer.output_shape((2, 6, 6))[1] ** 2, 2),
-        ],
-        input_shape=(1, 6, 6),
-    )
-    call = next(
-        c
-        for c in record_calls("n", net, *examples(net, 2, 3), kernels.reference())
-        if c.kernel == kernel and cudnn_grouped.extents(c, 2).w[1] == 3
-    )
-    of, seat = cudnn_grouped.extents(call, 2), cudnn_grouped.ConvolutionService("cuDNN", "cpu")
-    x, w, dy, padding = seat.arrays(of)
-    value = seat.operation(kernel, of, padding, 2)(x, w, dy)
-    assert seat.error(value, kernel, of, (x, w, dy), padding) < 1e-6
-    assert seat.error(1.01 * value, kernel, of, (x, w, dy), padding) > 1e-3
-    T, N, C = of.x[:3]
-
-    def ours(a, channels):
-        return np.moveaxis(a.double().numpy().reshape(N, T, channels, *a.shape[2:]), 1, 0)
-
-    arrays = {
-        "x": ours(x, C),
-        "w": w.double().numpy().reshape(T, *of.w[1:]),
-        "y": ours(dy, of.y[2]),
-    }
-    borders = tuple((p, p) for p in padding)
-    out = np.empty_like(
-        arrays[{"conv2d_forward": "y", "conv2d_backward_x": "x", "conv2d_backward_w": "w"}[kernel]]
-    )
-    given = [
-        a
-        for name, a in arrays.items()
-        if a.shape != out.shape or name not in ("y" if kernel == "conv2d_forward" else kernel[-1])
-    ]
-    order = given if kernel != "conv2d_backward_x" else [arrays["y"], arrays["w"]]
-    kernels.reference().functions[kernel](out, *order[:2], of.stride, borders)
-    theirs = value.double().numpy()
-    theirs = (
-        theirs.reshape(out.shape)
-        if kernel == "conv2d_backward_w"
-        else np.moveaxis(theirs.reshape(N, T, *out.shape[2:]), 1, 0)
-    )
-    assert np.abs(theirs - out).max() < 1e-5 * np.abs(out).max()
-    assert torch.backends.cudnn.benchmark

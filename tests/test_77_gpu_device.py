@@ -1,6 +1,4 @@
-"""The bench's device as it is on a GPU, `Gpu` itself, on a stand-in for CuPy: arrays
-that are not NumPy's, streams, graphs, events.
-"""
+"""The bench's device `Gpu` on a stand-in for CuPy: arrays, streams, graphs, events."""
 
 import json
 from types import SimpleNamespace
@@ -35,7 +33,7 @@ ATTRIBUTES = {
 
 
 class Event:
-    """As cupy.cuda.Event."""
+    """Has the interface of cupy.cuda.Event."""
 
     def record(self, stream):
         self.on = stream
@@ -46,7 +44,7 @@ class Event:
 
 @pytest.fixture
 def gpu(cupy, monkeypatch):
-    """Gpu on the stand-in, with what else of CuPy it asks for."""
+    """Gpu on the stand-in, with the further names of CuPy that it needs."""
     cuda, names = cupy.cuda, list(ATTRIBUTES)
     cuda.Device = lambda: SimpleNamespace(id=0, synchronize=lambda: None)
     cuda.Event, cuda.get_elapsed_time = Event, lambda before, after: MILLISECONDS
@@ -76,28 +74,28 @@ def gpu(cupy, monkeypatch):
     return gpu
 
 
-def test_what_it_tells_of_itself_is_json(gpu):
-    about = json.loads(json.dumps(gpu.properties()))
+def test_its_properties_are_json(gpu):
+    found = json.loads(json.dumps(gpu.properties()))
     assert (
-        about["name"] == "stand-in"
-        and about["compute_capability"] == [9, 0]
-        and about["clock_khz"] == 10**6
+        found["name"] == "stand-in"
+        and found["compute_capability"] == [9, 0]
+        and found["clock_khz"] == 10**6
         and gpu.l2 == 4096
     )
 
 
-def test_its_attributes_have_names_of_cupy(monkeypatch):
+def test_its_attributes_exist_in_cupy(monkeypatch):
     monkeypatch.undo()
     real = pytest.importorskip("cupy")
     for name in ATTRIBUTES:
         assert hasattr(real.cuda.runtime, f"cudaDevAttr{name}"), name
 
 
-def test_before_a_run_is_timed_what_was_sent_on_another_stream_is_there(gpu, monkeypatch):
+def test_timing_synchronizes_with_transfers_on_other_streams(gpu, monkeypatch):
     order = []
-    monkeypatch.setattr(gpu, "synchronize", lambda: order.append("wait"))
+    monkeypatch.setattr(gpu, "synchronize", lambda: order.append("synchronize"))
     gpu.timings(lambda: order.append("run"), 1, graph=False)
-    assert order[0] == "wait" and set(order[1:]) == {"run"}
+    assert order[0] == "synchronize" and set(order[1:]) == {"run"}
 
 
 def test_a_run_is_captured_and_replayed_and_timed_by_events(gpu, cupy):
@@ -109,10 +107,8 @@ def test_a_run_is_captured_and_replayed_and_timed_by_events(gpu, cupy):
     )  # what is captured is not run
 
 
-def test_of_short_runs_several_go_between_two_events(gpu, cupy, monkeypatch):
-    """Starting a graph on an idle GPU takes some 10 us, which a timing of one run would
-    count.
-    """
+def test_several_short_runs_go_between_two_events(gpu, cupy, monkeypatch):
+    """An idle GPU needs some 10 us to start a graph: one run alone would count them."""
     a, start, each = cupy.zeros(4, np.float32), 1e-2, 5e-2  # milliseconds
     seen = [2 * device.WARM_UP_RUNS]
 
@@ -129,11 +125,11 @@ def test_a_run_that_cannot_be_captured_is_launched(gpu, cupy):
     a, seen = cupy.ones(4, np.float32), []
     times, graph = gpu.timings(lambda: seen.append(float(a.sum())), 3)
     assert not graph and len(times) == 3 and len(seen) == 3 + 1 + 2 * device.WARM_UP_RUNS
-    assert gpu.timings(lambda: None, 1)[1]  # and the stream is as it was
+    assert gpu.timings(lambda: None, 1)[1]  # the stream still works
 
 
 def first_of_each(calls):
-    """One call of each kernel: this is not the place to check them all."""
+    """One call of each kernel; other tests check all calls."""
     return list({call.kernel: (call, 2) for call, _ in reversed(calls)}.values())
 
 

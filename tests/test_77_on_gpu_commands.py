@@ -1,4 +1,4 @@
-"""The commands with --kernels cuda, on the stand-in for CuPy: what they leave, what they do without, what they say where they cannot."""
+"""The commands with --kernels cuda, on the stand-in for CuPy: results and errors."""
 
 import json
 import sys
@@ -15,31 +15,20 @@ from refmaml.training import checkpoint
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 SMALL_RUN = [
-    "--data",
-    "sinusoid",
-    "--hidden",
-    "3",
-    "--tasks",
-    "3",
-    "--k-shot",
-    "4",
-    "--k-query",
-    "4",
-    "--eval-tasks",
-    "4",
-    "--dtype",
-    "float64",
-    "--inner-steps",
-    "2",
-    "--quiet",
+    *("--data", "sinusoid", "--hidden", "3", "--tasks", "3", "--k-shot", "4"),
+    *("--k-query", "4", "--eval-tasks", "4", "--dtype", "float64"),
+    *("--inner-steps", "2", "--quiet"),
 ]
 
 
 @pytest.fixture
 def cuda(cupy, monkeypatch):
-    """--kernels cuda takes the plain products: tiles want more threads than the stand-in has at a time."""
-    whole = kernels.cuda
-    monkeypatch.setattr(kernels, "cuda", lambda: whole(version=1))
+    """--kernels cuda uses version 1 of the products.
+
+    The tiles of later versions need more threads than the stand-in runs at a time.
+    """
+    cuda_kernels = kernels.cuda
+    monkeypatch.setattr(kernels, "cuda", lambda: cuda_kernels(version=1))
     return cupy
 
 
@@ -47,7 +36,7 @@ def run(*words):
     return main([str(word) for word in words])
 
 
-def test_training_leaves_what_the_reference_leaves_and_goes_on_to_the_bit(cuda, tmp_path):
+def test_training_gives_the_results_of_the_reference_and_resumes_bit_for_bit(cuda, tmp_path):
     folders = {name: tmp_path / name for name in ("reference", "cuda", "stopped")}
     for name in ("reference", "cuda"):
         assert (
@@ -60,16 +49,16 @@ def test_training_leaves_what_the_reference_leaves_and_goes_on_to_the_bit(cuda, 
     )
     assert run("train", "--resume", "--steps", 4, "--quiet", "--out", folders["stopped"]) == 0
     saved = {name: checkpoint.load(folder / "checkpoint.npz") for name, folder in folders.items()}
-    exact, far, resumed = (saved[name][0] for name in ("reference", "cuda", "stopped"))
-    assert np.abs(far.meta - exact.meta).max() < 1e-12 and far.meta.dtype == exact.meta.dtype
-    assert np.array_equal(far.meta, resumed.meta) and all(
-        np.array_equal(far.state[n], resumed.state[n]) for n in exact.state
+    exact, on_gpu, resumed = (saved[name][0] for name in ("reference", "cuda", "stopped"))
+    assert np.abs(on_gpu.meta - exact.meta).max() < 1e-12 and on_gpu.meta.dtype == exact.meta.dtype
+    assert np.array_equal(on_gpu.meta, resumed.meta) and all(
+        np.array_equal(on_gpu.state[n], resumed.state[n]) for n in exact.state
     )
     configurations = [
         {k: v for k, v in saved[name][1].items() if k != "kernels"}
         for name in ("reference", "cuda")
     ]
-    assert configurations[0] == configurations[1] and list(far.state) == list(exact.state)
+    assert configurations[0] == configurations[1] and list(on_gpu.state) == list(exact.state)
     with (
         np.load(folders["reference"] / "checkpoint.npz") as a,
         np.load(folders["cuda"] / "checkpoint.npz") as b,
@@ -110,11 +99,13 @@ import refmaml as rm
 
 def right(problem, params, batch):
     theta = problem.net.flat(params)
-    return problem.net.named(problem.method.meta_gradient(problem.net, theta, rm.Batch(*batch)).grad)
+    found = problem.method.meta_gradient(problem.net, theta, rm.Batch(*batch))
+    return problem.net.named(found.grad)
 
 def wrong(problem, params, batch):
     first = rm.FirstOrderMAML(problem.method.inner_lr, problem.method.inner_steps)
-    return problem.net.named(first.meta_gradient(problem.net, problem.net.flat(params), rm.Batch(*batch)).grad)
+    theta = problem.net.flat(params)
+    return problem.net.named(first.meta_gradient(problem.net, theta, rm.Batch(*batch)).grad)
 """)
     check = (
         "--method",
@@ -137,7 +128,7 @@ def wrong(problem, params, batch):
     assert "first-order" in capsys.readouterr().out
 
 
-def test_the_doctor_hands_out_cupy_s_arrays_and_derivatives_of_the_gpu(cuda):
+def test_the_doctor_passes_cupy_arrays_and_derivatives_of_the_gpu(cuda):
     def gradient(problem, params, batch):
         x, y, xq, yq = batch
         assert all(isinstance(a, cuda.ndarray) for a in (*params.values(), x, xq))
@@ -165,7 +156,7 @@ def test_the_doctor_hands_out_cupy_s_arrays_and_derivatives_of_the_gpu(cuda):
     assert report.ok, report
 
 
-def test_the_doctor_judges_a_net_of_one_s_own_on_a_gpu(cuda):
+def test_the_doctor_judges_a_net_of_the_caller_on_a_gpu(cuda):
     net = rm.Sequential(
         [rm.Linear(3, 4), rm.Tanh(), rm.Linear(4, 2)], rm.CrossEntropy(), (3,), kernels.cuda()
     )
@@ -189,26 +180,26 @@ def test_the_doctor_judges_a_net_of_one_s_own_on_a_gpu(cuda):
 def test_verify_holds_every_kernel_and_method_of_the_gpu_against_the_reference(
     cuda, monkeypatch, capsys
 ):
-    """The section for --kernels cuda alone, on few cases: the ones before it are the reference's."""
+    """Only the section for --kernels cuda, on few cases."""
     monkeypatch.setattr(kernel_checks.cases, "LAYERS", kernel_checks.cases.LAYERS[5:7])
     monkeypatch.setattr(kernel_checks, "whole_net_checks", lambda k: [])
     monkeypatch.setattr(
         kernel_checks.cases, "methods", lambda: [(rm.MAML(0.1, 1), False), (rm.CAVIA(0.1, 1), True)]
     )
     monkeypatch.setattr(kernel_checks.cases, "methods_with", lambda gradient: [])
-    whole = ladder.ladder
+    all_sections = ladder.ladder
     monkeypatch.setattr(
         ladder,
         "ladder",
-        lambda k, w: [section for section in whole(k, w) if section[0] == "kernels: cuda"],
+        lambda k, w: [section for section in all_sections(k, w) if section[0] == "kernels: cuda"],
     )
     assert run("verify", "--kernels", "cuda") == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert (
-        said.count("replayed") == 6
-        and "CAVIA" in said
-        and "IMAML, solver = newton_cg [cuda, float32]" in said
-        and " 0 failed" in said
+        printed.count("replayed") == 6
+        and "CAVIA" in printed
+        and "IMAML, solver = newton_cg [cuda, float32]" in printed
+        and " 0 failed" in printed
     )
 
 
@@ -220,8 +211,10 @@ def test_without_numba_matplotlib_and_tqdm_it_trains_evaluates_and_says_which_pi
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     words = [word for word in SMALL_RUN if word != "--quiet"]
     assert run("train", *words, "--steps", 2, "--kernels", "cuda", "--out", tmp_path / "run") == 0
-    said = capsys.readouterr().err
-    assert "step 1/2" in said and "curve.png: matplotlib draws it, and is not installed" in said
+    printed = capsys.readouterr().err
+    assert (
+        "step 1/2" in printed and "curve.png: matplotlib draws it, and is not installed" in printed
+    )
     assert run("evaluate", tmp_path / "run" / "checkpoint.npz", "--tasks", 4) == 0
     assert (tmp_path / "run" / "result.json").exists() and not (
         tmp_path / "run" / "curve.png"
@@ -234,8 +227,10 @@ def test_too_little_memory_is_one_line_on_the_command_line(cuda, tmp_path, capsy
     assert (
         run("train", *SMALL_RUN, "--steps", 2, "--kernels", "cuda", "--out", tmp_path / "run") == 2
     )
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.startswith("refmaml: ") and "memory" in said, said
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and printed.startswith("refmaml: ") and "memory" in printed, (
+        printed
+    )
 
 
 @pytest.mark.parametrize(
@@ -260,13 +255,14 @@ def test_every_command_says_in_one_line_that_nvrtc_is_missing(
 
     def missing(**options):
         raise RuntimeError(
-            "CuPy failed to load libnvrtc.so.13: OSError: libnvrtc.so.13: cannot open shared object file\nmore"
+            "CuPy failed to load libnvrtc.so.13: OSError: libnvrtc.so.13: "
+            "cannot open shared object file\nmore"
         )
 
     monkeypatch.setattr(cuda, "RawModule", missing)
     assert run(*(word.format(out=out) for word in words), "--kernels", "cuda") == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.startswith(
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and printed.startswith(
         "refmaml: --kernels: the cuda kernels: expected a GPU, got CuPy failed to load"
     )
-    assert "pip install 'cupy-cuda13x[ctk]'" in said
+    assert "pip install 'cupy-cuda13x[ctk]'" in printed

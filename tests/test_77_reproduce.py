@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 tiny = pytest.fixture(tiny_table)
 
 
-def test_a_table_is_trained_judged_and_written(tiny, capsys):
+def test_a_table_is_trained_evaluated_and_written(tiny, capsys):
     assert (
         reproduce("--rows", "maml", "reptile", "imaml-hf", "--protocols", "equal", "as-published")
         == 0
@@ -50,10 +50,10 @@ def test_an_unfinished_cell_says_so_and_goes_on_to_the_bits_of_an_unbroken_run(
     with monkeypatch.context() as patch:
         patch.setattr(training, "train", interrupted_after(2))
         assert reproduce(*chosen, "--out", "broken") == 130
-    said = capsys.readouterr().err
+    err = capsys.readouterr().err
     assert (
-        "saved; to go on: refmaml reproduce omniglot --protocols as-published --columns 5w1s --rows reptile --out broken"
-        in said
+        "saved; to go on: refmaml reproduce omniglot --protocols as-published --columns 5w1s "
+        "--rows reptile --out broken" in err
     )
     reproduce(*chosen, "--out", "broken", "--budget", "0s")
     assert "unfinished: step 2 of 4" in capsys.readouterr().out
@@ -63,7 +63,7 @@ def test_an_unfinished_cell_says_so_and_goes_on_to_the_bits_of_an_unbroken_run(
     assert a.meta.tobytes() == b.meta.tobytes() and a.step == b.step == 4
 
 
-def test_the_table_lies_apart_from_the_runs_if_asked_with_thinned_curves(tiny, monkeypatch):
+def test_a_table_in_another_folder_has_thinned_curves(tiny, monkeypatch):
     monkeypatch.setattr(cells, "MAX_ROWS", 2)
     reproduce("--rows", "maml", "--protocols", "equal", "--table", "results")
     folder = tiny / "results/equal/5w1s/maml"
@@ -106,7 +106,7 @@ def test_without_matplotlib_there_is_a_table_without_its_picture(tiny, monkeypat
     assert not (tiny / "runs/omniglot/table.png").exists()
 
 
-def test_the_list_shows_how_far_each_cell_is_and_trains_nothing(tiny, capsys):
+def test_the_list_prints_the_state_of_each_cell_and_trains_nothing(tiny, capsys):
     reproduce("--rows", "maml", "--protocols", "equal")
     capsys.readouterr()
     assert (
@@ -124,7 +124,7 @@ def test_the_list_shows_how_far_each_cell_is_and_trains_nothing(tiny, capsys):
 @pytest.mark.parametrize(
     "text, value", [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("0.5m", 30), ("20s", 20)]
 )
-def test_a_budget_is_read_as_people_write_it(text, value):
+def test_a_budget_is_read_with_its_units(text, value):
     assert seconds(text) == value
 
 
@@ -141,7 +141,8 @@ def test_a_budget_is_read_as_people_write_it(text, value):
         ),
         (
             ["--data-root", "/dev"],
-            "/dev: expected Omniglot's images_background.zip or the folder images_background, got neither "
+            "/dev: expected Omniglot's images_background.zip or the folder "
+            "images_background, got neither "
             "(download=True fetches the archives)",
         ),
         ([], "--data-root: expected the folder that holds Omniglot, got nothing"),

@@ -1,4 +1,6 @@
-"""`refmaml reproduce omniglot`: damaged files, signals, changed configurations, divergence."""
+"""`refmaml reproduce omniglot`: damaged files, signals, changed configurations,
+divergence.
+"""
 
 import json
 import os
@@ -31,8 +33,8 @@ def test_a_damaged_result_is_one_line(tiny, capsys, content):
     assert reproduce("--rows", "maml", "--protocols", "equal") == 2
     err = capsys.readouterr().err
     assert (
-        err
-        == "refmaml: runs/omniglot/equal/5w1s/maml/result.json: expected a cell's result, got no JSON\n"
+        err == "refmaml: runs/omniglot/equal/5w1s/maml/result.json: expected a cell's result, "
+        "got no JSON\n"
     )
 
 
@@ -49,7 +51,7 @@ def test_a_result_of_another_command_in_a_cells_folder_is_one_line(tiny, capsys)
         err = capsys.readouterr().err
         assert (
             err.count("\n") == 1
-            and "result.json: expected a cell's result, got another (remove it, and" in err
+            and "result.json: expected a cell's result, got another (remove it to" in err
         )
     (folder / "result.json").unlink()
     assert reproduce("--rows", "maml", "--protocols", "equal") == 0
@@ -85,13 +87,14 @@ def test_a_signal_while_a_cell_is_judged_says_how_to_go_on(
             lambda *a, **k: os.kill(os.getpid(), signum) or make(*a, **k),
         )
         assert reproduce(*chosen, "--out", "my runs") == status
-    said = capsys.readouterr().err
-    assert said == (
-        "refmaml: interrupted; to go on: refmaml reproduce omniglot --protocols equal --columns 5w1s --rows maml "
+    err = capsys.readouterr().err
+    assert err == (
+        "refmaml: interrupted; to go on: refmaml reproduce omniglot --protocols equal "
+        "--columns 5w1s --rows maml "
         "--out 'my runs' --data-root . --quiet\n"
     )
     assert (
-        main(shlex.split(said.split("to go on: refmaml ")[1])) == 0
+        main(shlex.split(err.split("to go on: refmaml ")[1])) == 0
         and "**" in capsys.readouterr().out
     )
 
@@ -159,7 +162,7 @@ def test_a_cell_that_diverges_is_judged_as_far_as_it_came_and_does_not_keep_the_
     )
 
 
-def test_judging_takes_nothing_from_the_time_for_training(tiny, monkeypatch):
+def test_evaluation_takes_nothing_from_the_time_for_training(tiny, monkeypatch):
     clock, go_on, judge, given = Clock(), cells.resume, cells.evaluate_cell, []
 
     def trained(cell, minutes, *more):

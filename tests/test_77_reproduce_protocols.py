@@ -18,7 +18,7 @@ def every_cell():
 
 
 @pytest.mark.parametrize("protocol, row, column", every_cell())
-def test_every_cell_names_every_knob_and_builds_what_it_names(protocol, row, column):
+def test_every_cell_sets_every_option_and_can_be_built(protocol, row, column):
     config = protocols.configuration(protocol, row, column)
     assert config.keys() == options.settle({}).keys() and options.reread(config) == config
     method, net = problem.make_method(config), problem.make_net(config | {"kernels": "reference"})
@@ -26,7 +26,7 @@ def test_every_cell_names_every_knob_and_builds_what_it_names(protocol, row, col
     assert net.num_params == sum(a.size for a in net.named(net.init(0)).values())
 
 
-def test_the_published_knobs_are_those_of_the_published_code():
+def test_the_published_options_are_those_of_the_published_code():
     maml, reptile = (
         protocols.configuration("as-published", row, "5w1s") for row in ("maml", "reptile")
     )
@@ -61,8 +61,8 @@ def test_under_the_equal_protocol_net_split_query_size_and_time_are_the_same_for
         assert all(other == first for other in others)
 
 
-def test_what_is_committed_is_what_the_code_says():
-    """Each result beside the benchmarks was run with the configuration that its cell has today, but for how it was computed."""
+def test_committed_results_have_the_configurations_of_the_code():
+    """Each committed result has the configuration of its cell, without FREE options."""
     for path in sorted((ROOT / "benchmarks/omniglot").glob("*/*/*/config.json")):
         protocol, column, row = path.parts[-4:-1]
         saved, wanted = (

@@ -1,4 +1,6 @@
-"""Rung 6: the hand-written derivatives against PyTorch's and JAX's; where one is absent its tests say so."""
+"""Rung 6: the hand-written derivatives against PyTorch's and JAX's; where one is absent
+its tests say so.
+"""
 
 import subprocess
 import sys
@@ -12,9 +14,10 @@ import refmaml as rm
 from refmaml.autodiff import formulas, jax_autodiff, torch_autodiff
 from refmaml.layers import __all__ as layers_and_losses
 
-# Two programs that add the same float64 numbers in different orders. Roundings of 1e-16, grown by sums over
-# some hundred numbers and by three inner steps through batch-norm, make 1e-14 or so; the bound leaves a
-# thousand times that to other releases and processors. A term that is wrong or absent shows above 1e-3.
+# Two programs that add the same float64 numbers in different orders. Roundings of
+# 1e-16, grown by sums over some hundred numbers and by three inner steps through
+# batch-norm, make 1e-14 or so; the bound leaves a thousand times that to other releases
+# and processors. A term that is wrong or absent shows above 1e-3.
 AGREES, WRONG = 1e-11, 1e-3
 K, TASKS = 3, 3
 
@@ -51,7 +54,9 @@ def one_torch_thread():
 
 
 class Case(NamedTuple):
-    """A net, an inner step size at which its Hessian matters, and what adapts where only a part does."""
+    """A net, an inner step size at which its Hessian matters, and what adapts where
+    only a part does.
+    """
 
     net: rm.Sequential
     inner_lr: float
@@ -84,7 +89,9 @@ def tanh_mlp():
 
 
 def conditioned():
-    """Contexts in both of CAVIA's ways, a convolution that differs on every side, means that overlap."""
+    """Contexts in both of CAVIA's ways, a convolution that differs on every side, means
+    that overlap.
+    """
     net = rm.Sequential(
         [
             rm.Context(2),
@@ -127,7 +134,9 @@ def start(net):
 
 
 def data(net, examples, rng):
-    """Normal inputs, which come to lie on no kink, and targets of the kind that the loss takes."""
+    """Normal inputs, which come to lie on no kink, and targets of the kind that the
+    loss takes.
+    """
     x = rng.standard_normal((TASKS, examples, *net.input_shape))
     (D,) = net.output_shape(net.input_shape)
     if isinstance(net.loss_function, rm.MSE):

@@ -1,12 +1,14 @@
 """The package as a whole: what importing it loads, and what the wheel and the source
 distribution contain."""
 
+import os
 import re
 import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -33,9 +35,17 @@ def test_kernels_are_not_importable_under_the_name_of_their_folder():
 # ---- what is distributed -------------------------------------------------------------
 
 
+class Distributions(NamedTuple):
+    names: set
+    texts: dict
+    members: set
+    wheel: Path
+
+
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
-    """(names in the wheel, {name: text} of the .py files in it, names in the sdist)."""
+    """The names in the wheel, {name: text} of what people read in it, the names in the
+    source distribution; and the wheel itself."""
     folder = tmp_path_factory.mktemp("dist")
     source = copy_of_the_tree(folder / "source")
     build = (
@@ -51,7 +61,7 @@ def distributions(tmp_path_factory):
         texts = {n: archive.read(n).decode() for n in names if n.endswith((".py", ".md"))}
     with tarfile.open(sdist) as archive:
         members = {name.partition("/")[2] for name in archive.getnames()}
-    return names, texts, members
+    return Distributions(names, texts, members, wheel)
 
 
 def tracked():
@@ -80,7 +90,7 @@ def copy_of_the_tree(folder):
 
 
 def test_the_wheel_has_every_module_kernel_and_document(distributions):
-    names, _, _ = distributions
+    names = distributions.names
     for path in tracked():
         installed = re.sub(r"^(kernels|docs)/", r"refmaml/\1/", path)
         belongs = path.startswith(("refmaml/", "kernels/", "docs/")) and path != "refmaml/kernels"
@@ -91,7 +101,7 @@ def test_the_wheel_has_every_module_kernel_and_document(distributions):
 
 def test_every_document_that_an_installed_text_names_is_in_the_wheel(distributions):
     """`docs/golden.md` in a text is refmaml/docs/golden.md there."""
-    names, texts, _ = distributions
+    names, texts = distributions.names, distributions.texts
     named = {
         (place, name)
         for place, text in texts.items()
@@ -101,7 +111,7 @@ def test_every_document_that_an_installed_text_names_is_in_the_wheel(distributio
 
 
 def test_the_source_distribution_has_every_file_of_the_project(distributions):
-    _, _, members = distributions
+    members = distributions.members
     ignored = {".gitignore", "refmaml/kernels"}
     missing = (
         {name for name in tracked() if not name.startswith((".ci/", ".github/"))}
@@ -109,6 +119,31 @@ def test_the_source_distribution_has_every_file_of_the_project(distributions):
         - ignored
     )
     assert not missing, sorted(missing)[:10]
+
+
+def test_nothing_is_left_of_an_installation_that_compiled_its_kernels(distributions, tmp_path):
+    """No file is left that Python would import as an empty package."""
+    names = distributions.names
+    site = tmp_path / "site-packages"
+    with zipfile.ZipFile(distributions.wheel) as archive:
+        archive.extractall(site)
+    environment = {
+        **{k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"},
+        "PYTHONPATH": str(site),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    code = (
+        "import numpy as np, refmaml as rm; k = rm.kernels.cpu(); y = np.zeros((1, 2, 3, 4));"
+        "k.bias_forward(y, np.ones((1, 3))); assert y.all(); print(rm.__file__)"
+    )
+    run = [sys.executable, "-c", code]
+    out = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert out.stdout.startswith(str(site)), out.stdout + out.stderr
+    for name in names:
+        (site / name).unlink()
+    assert [path for path in site.rglob("*") if path.is_file()] == []
+    assert list((tmp_path / "cache").rglob("*.nbi"))
 
 
 def test_the_golden_command_names_a_document_that_exists():

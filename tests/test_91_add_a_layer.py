@@ -1,4 +1,6 @@
-"""docs/add_a_layer.md works: a new layer is one file and its name in the public list."""
+"""docs/add_a_layer.md works: a new layer is one file and its name in
+the public list.
+"""
 
 import json
 

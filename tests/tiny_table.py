@@ -1,4 +1,4 @@
-"""The Omniglot table in small, for tests: printed characters, four meta-steps a cell."""
+"""A small Omniglot table for tests: printed characters, four meta-steps a cell."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ TINY = {
 
 
 def tiny_table(tmp_path, monkeypatch):
-    """The table in small, on printed characters: four meta-steps a cell."""
+    """Replace the configurations of the table by small ones, in an empty folder."""
     real = protocols.configuration
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
@@ -33,7 +33,7 @@ def reproduce(*more):
 
 
 def interrupted_after(steps, train=training.train):
-    """Training that meets a Ctrl-C after so many meta-steps."""
+    """A `train` that is interrupted by Ctrl-C after so many meta-steps."""
 
     def impatient(recipe, now, **options):
         train(recipe, now, **(options | {"steps": steps}))

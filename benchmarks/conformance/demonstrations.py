@@ -1,13 +1,18 @@
-"""Three places where a library is silently wrong, each in a few lines of that library alone, beside what is right.
+"""Three places where a library is silently wrong, each in a few lines of that library
+alone, beside what is right.
 
     python benchmarks/conformance/demonstrations.py --out benchmarks/conformance
 
-fused norms  PyTorch's train-mode batch_norm and layer_norm: products with their Hessian are right in reverse over reverse and in forward
-             over reverse mode, wrong in reverse over forward and in forward over forward, and so is a third derivative
-jit and max  JAX: a maximum over stacked windows after batch-norm, differentiated through two inner steps under jit and vmap
+fused norms  PyTorch's train-mode batch_norm and layer_norm: products with their Hessian
+             are right in reverse over reverse and in forward over reverse mode, wrong
+             in reverse over forward and in forward over forward, and so is a third
+             derivative
+jit and max  JAX: a maximum over stacked windows after batch-norm, differentiated
+             through two inner steps under jit and vmap
 cg           betty: its conjugate gradients, and the same text with one word changed
 
-Writes demonstrations.json, with versions and machine. What is not installed is left out, with the reason.
+Writes demonstrations.json, with versions and machine. What is not installed is left
+out, with the reason.
 """
 
 import argparse
@@ -32,11 +37,13 @@ from refmaml.training.files import make_folder, write_json  # noqa: E402
 DRAWS = 20
 
 
-# ---- PyTorch: fused norms --------------------------------------------------------------------------------------------
+# ---- PyTorch: fused norms ------------------------------------------------------------
 
 
 def norms():
-    """{name: (the fused operation, the same in primitives)}, both of x (N, C, H, W), without scale and shift."""
+    """{name: (the fused operation, the same in primitives)}, both of x (N, C, H, W),
+    without scale and shift.
+    """
     from torch.nn import functional as F
 
     def primitive(axes):
@@ -58,7 +65,9 @@ def norms():
 
 
 def second_derivatives(f, x, u, v):
-    """{mode: H v, or u'Hv in forward over forward mode}, and T[v, v] of the third derivative, of a scalar function f."""
+    """{mode: H v, or u'Hv in forward over forward mode}, and T[v, v] of the third
+    derivative, of a scalar function f.
+    """
     from torch.func import grad, jvp, vjp
 
     def along(f, v):
@@ -74,7 +83,9 @@ def second_derivatives(f, x, u, v):
 
 
 def fused_norms():
-    """{norm: {mode: [least, median, largest] error over random draws}} of sum(c * tanh(norm(x))) in float64."""
+    """{norm: {mode: [least, median, largest] error over random draws}} of sum(c *
+    tanh(norm(x))) in float64.
+    """
     import torch
 
     found = {name: {} for name in norms()}
@@ -101,11 +112,13 @@ def fused_norms():
     }
 
 
-# ---- JAX: jit and max ------------------------------------------------------------------------------------------------
+# ---- JAX: jit and max ----------------------------------------------------------------
 
 
 def windows(x):
-    """The four entries of each 2 x 2 window of x (N, C, 5, 7), the last row and column left out: four arrays (N, C, 2, 3)."""
+    """The four entries of each 2 x 2 window of x (N, C, 5, 7), the last row and column
+    left out: four arrays (N, C, 2, 3).
+    """
     return [x[..., p:4:2, q:6:2] for p in range(2) for q in range(2)]
 
 
@@ -140,8 +153,9 @@ def poolings():
 
 
 def meta_gradient(pool, compiled):
-    """d/dP of the loss after two inner steps, five tasks side by side, (T, P) in float64: a linear layer, batch-norm in primitives, ReLU,
-    pooling, a head."""
+    """d/dP of the loss after two inner steps, five tasks side by side, (T, P) in
+    float64: a linear layer, batch-norm in primitives, ReLU, pooling, a head.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -180,7 +194,9 @@ def meta_gradient(pool, compiled):
 
 
 def jit_and_max():
-    """{how the maximum is written: {"eager", "jit"}: error against comparisons without jit}."""
+    """{how the maximum is written: {"eager", "jit"}: error against comparisons without
+    jit}.
+    """
     from refmaml.autodiff.jax_autodiff import float64
 
     with float64():
@@ -211,12 +227,14 @@ def without_fusion():
     return json.loads(done.stdout.splitlines()[-1])
 
 
-# ---- betty: conjugate gradients --------------------------------------------------------------------------------------
+# ---- betty: conjugate gradients ------------------------------------------------------
 
 
 def conjugate_gradients():
-    """{"as released", "with the new residual": error of iMAML's gradient on quadratics after as many iterations as there are parameters}:
-    `p_new` is made of r, where Hestenes and Stiefel have r_new."""
+    """{"as released", "with the new residual": error of iMAML's gradient on quadratics
+    after as many iterations as there are parameters}: `p_new` is made of r, where
+    Hestenes and Stiefel have r_new.
+    """
     import betty.hypergradient as hypergradient
     from adapters.betty_problems import implicit
 
@@ -247,7 +265,7 @@ def conjugate_gradients():
     return found
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------
 
 DEMONSTRATIONS = {
     "fused norms": ("torch", fused_norms),

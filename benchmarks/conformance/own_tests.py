@@ -52,7 +52,8 @@ import planted; planted.pytest_configure(None)
 from adapters.learn2learn_maml import LIBRARY
 from worker import METHODS
 import refmaml as rm
-print(rm.check_meta_gradient(LIBRARY.methods["MAML"], METHODS["MAML"], framework="torch", repeats=0).verdict)"""
+function, method = LIBRARY.methods["MAML"], METHODS["MAML"]
+print(rm.check_meta_gradient(function, method, framework="torch", repeats=0).verdict)"""
 
 
 def main(argv=None):

@@ -91,12 +91,14 @@ def markdown(record):
     head = [
         "# Libraries before the doctor",
         "",
-        "Digits that are right in float64 / float32, the worst parameter on the worst of four probes.",
+        "Digits that are right in float64 / float32, the worst parameter on the worst of four "
+        "probes.",
         "",
     ]
+    used = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
     foot = [
         "",
-        f"Versions: {', '.join(f'{name} {version}' for name, version in sorted(versions.items()))}. "
+        f"Versions: {used}. "
         f"{record['machine']['processor']}; `{record['command']}`, {record['seconds']:.0f} s.",
     ]
     return "\n".join([*head, *lines(record), "", *remarks(record), *foot, ""])

@@ -1,5 +1,6 @@
-"""One library in a process of its own: `python worker.py MODULE FILE` brings every method it has before the doctor, and writes what that
-said as JSON."""
+"""One library in a process of its own: `python worker.py MODULE FILE` brings every
+method it has before the doctor, and writes what that said as JSON.
+"""
 
 import json
 import sys
@@ -26,7 +27,9 @@ def base(name):
 
 
 def examine(library, name, seed=0):
-    """What the doctor says of one method: verdict, diagnosis, errors by precision and probe. Or, where it cannot be asked, the reason."""
+    """What the doctor says of one method: verdict, diagnosis, errors by precision and
+    probe. Or, where it cannot be asked, the reason.
+    """
     started = perf_counter()
     try:
         report = rm.check_meta_gradient(
@@ -46,7 +49,9 @@ def examine(library, name, seed=0):
 
 
 def main(module, path):
-    """Examine a library's methods one after the other; the file is written after each, so that a crash costs only what comes later."""
+    """Examine a library's methods one after the other; the file is written after each,
+    so that a crash costs only what comes later.
+    """
     warnings.simplefilter("ignore")  # what libraries say of their own age
     library = import_module(f"adapters.{module}").LIBRARY
     found = {

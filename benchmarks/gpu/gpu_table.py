@@ -1,7 +1,9 @@
-"""The table of docs/gpu.md from the committed benchmarks/gpu/gpu.json: the device, what ran on it, and what did not.
+"""The table of docs/gpu.md, made from the committed benchmarks/gpu/gpu.json.
 
-python benchmarks/gpu/gpu_table.py            prints it
-python benchmarks/gpu/gpu_table.py --write    writes it into docs/gpu.md, between its two marks
+It says what was run on which device, with which results, and what was not run.
+
+    python benchmarks/gpu/gpu_table.py          prints it
+    python benchmarks/gpu/gpu_table.py --write  writes it into docs/gpu.md
 """
 
 import json
@@ -15,12 +17,17 @@ BEGIN, END = (
     "<!-- end -->\n",
 )
 NEVER = "**not yet run on a GPU**"
-SHOWN = "max-pool, support"  # the net whose convolutions are shown, and their shape: 64 channels of 14 x 14
+# The net whose convolutions are shown, and their shape: 64 channels of 14 x 14.
+SHOWN = "max-pool, support"
 ON_14 = "x14x14"
 
 
 def text(record, sections):
-    """The whole part. record: what gpu.json holds, or None while there is none; sections: those of run.py."""
+    """The complete text.
+
+    record    the content of gpu.json, or None before it exists
+    sections  those of run.py
+    """
     found = (record or {"sections": {}})["sections"]
     lines = [
         device_line(found),
@@ -40,8 +47,8 @@ def text(record, sections):
 
 
 HEADS = {
-    "kernels": "Convolutions of 64 channels, 14 x 14, 5 images, 32 tasks, float32, each at its newest version; cuDNN's as a grouped "
-    "convolution, TF32 off:",
+    "kernels": "Convolutions of 64 channels, 14 x 14, 5 images, 32 tasks, float32, each at its "
+    "newest version; cuDNN's as a grouped convolution, TF32 off:",
     "refmaml alone": "Whole meta-gradients of refmaml, float32:",
     "beside other libraries": "Beside other libraries, by the wall "
     "clock, float32 without TF32 for all but the last column:",
@@ -49,24 +56,28 @@ HEADS = {
 
 
 def device_line(found):
-    """What it was run on."""
+    """The device, and the versions of the libraries."""
     if "device" not in found or not found["device"].get("found"):
         return f"Everything in this list needs a GPU and was {NEVER}; `make gpu` runs it all."
     about, versions = found["device"]["found"]["device"], found["device"]["found"]["versions"]
+    major, minor = about["cuda_runtime"] // 1000, about["cuda_runtime"] % 1000 // 10
+    libraries = (
+        f"driver {about.get('driver', 'unknown')}, CUDA {major}.{minor}, CuPy {about['cupy']}, "
+        f"PyTorch {versions.get('torch') or 'absent'}, JAX {versions.get('jax') or 'absent'}"
+    )
     codes = {entry["code"] for entry in found.values() if "code" in entry}
     return (
-        f"Run on one {about['name']} (driver {about.get('driver', 'unknown')}, CUDA {about['cuda_runtime'] // 1000}."
-        f"{about['cuda_runtime'] % 1000 // 10}, CuPy {about['cupy']}, PyTorch {versions.get('torch') or 'absent'}, "
-        f"JAX {versions.get('jax') or 'absent'}), by `make gpu`; every figure is in [gpu.json](../benchmarks/gpu/gpu.json)."
+        f"Run on one {about['name']} ({libraries}), by `make gpu`; "
+        "every figure is in [gpu.json](../benchmarks/gpu/gpu.json)."
         + (" The sections were run on more than one state of the code." if len(codes) > 1 else "")
     )
 
 
-# ---- a line for each section -------------------------------------------------------------------------------------
+# ---- a line for each section ----
 
 
 def verdict(name, entry):
-    """What became of a section, in words."""
+    """The outcome of a section in words."""
     if entry is None or entry["status"] == "not run":
         return NEVER
     words = DETAILS.get(name, lambda found: "")(entry["found"]) if entry["found"] else ""
@@ -85,7 +96,7 @@ def ladder(found):
 
 
 def share(row):
-    """Of its tolerance, that an error used; an error of null was infinite."""
+    """The fraction of its tolerance that an error used; null stands for infinity."""
     return (
         row["error"] / row["tolerance"]
         if row["error"] is not None and row["tolerance"]
@@ -103,7 +114,8 @@ def determinism(found):
     other = sum(bool(row["different"]) for row in found["kernels"]) + sum(
         len(row["digests"]) != 1 for row in found["gradients"]
     )
-    return f"{len(found['kernels'])} kernels, {len(found['gradients'])} meta-gradients, {other} with other bits"
+    counts = f"{len(found['kernels'])} kernels, {len(found['gradients'])} meta-gradients"
+    return f"{counts}, {other} with other bits"
 
 
 def graph(found):
@@ -134,17 +146,17 @@ DETAILS = {
 }
 
 
-# ---- tables ------------------------------------------------------------------------------------------------------
+# ---- tables ----
 
 
 def result(found, section, part):
-    """What a section of the bench measured of one part; nothing where it did not come to it."""
+    """What a section of the bench measured of one part; [] if nothing."""
     entry = found.get(section)
     return ((entry or {}).get("found") or {}).get(part, [])
 
 
 def kernels(found):
-    """Our newest version beside cuDNN, on one shape."""
+    """refmaml's newest version beside cuDNN, on one shape."""
     rows = [
         row
         for row in result(found, "bench-kernels", "kernels")
@@ -156,7 +168,7 @@ def kernels(found):
         and "x1x14" not in row["shape"]
     ]
     newest = {row["kernel"]: row for row in sorted(rows, key=lambda row: row["version"])}
-    theirs = {
+    cudnn = {
         row["kernel"]: row
         for row in result(found, "bench-kernels", "library")
         if row["net"] == SHOWN
@@ -171,14 +183,17 @@ def kernels(found):
         "|---|---|---|---|---|---|",
     ]
     for name, row in newest.items():
-        other = (
-            f"{1e6 * theirs[name]['timing']['seconds']['median']:.0f} us" if name in theirs else ""
-        )
+        library = us(cudnn[name]) if name in cudnn else ""
         lines.append(
-            f"| `{name}` | {row['version']} | {1e6 * row['timing']['seconds']['median']:.0f} us | {row['fraction']:.0%} | "
-            f"{row['of_library']:.0%} | {other} |"
+            f"| `{name}` | {row['version']} | {us(row)} | {row['fraction']:.0%} | "
+            f"{row['of_library']:.0%} | {library} |"
         )
     return lines
+
+
+def us(row):
+    """The median time of a row in microseconds."""
+    return f"{1e6 * row['timing']['seconds']['median']:.0f} us"
 
 
 def ms(seconds):
@@ -191,21 +206,22 @@ def ourselves(found):
     if not rows:
         return []
     lines = [
-        "| workload | launch by launch | graph | launching, of the graph's step | product / gradient | float64 off by |",
+        "| workload | launch by launch | graph | launching, of the graph's step "
+        "| product / gradient | float64 off by |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
         share = f"{row['launching']['graph']:.0%}" if row["launching"] else ""
         lines.append(
             f"| {row['workload']} | {ms(row['eager']['wall']['median'])} | "
-            f"{ms(row['graph']['wall']['median']) if row['graph'] else '-'} | {share} | {row['product_over_gradient']:.2f} | "
-            f"{row['exact']:.0e} |"
+            f"{ms(row['graph']['wall']['median']) if row['graph'] else '-'} | {share} | "
+            f"{row['product_over_gradient']:.2f} | {row['exact']:.0e} |"
         )
     return lines
 
 
 def meta(found):
-    """Refmaml beside the fastest peer."""
+    """refmaml beside the fastest peer."""
     parts = [
         part
         for name in found
@@ -216,7 +232,8 @@ def meta(found):
     if not parts:
         return []
     lines = [
-        "| | refmaml | the fastest of PyTorch and JAX | times as fast | of the float32 roof | fastest with TF32 |",
+        "| | refmaml | the fastest of PyTorch and JAX | times as fast "
+        "| of the float32 roof | fastest with TF32 |",
         "|---|---|---|---|---|---|",
     ]
     for part in parts:
@@ -234,29 +251,30 @@ def meta(found):
         )
         lines.append(
             f"| {part['title']}, {part['tasks']} tasks | {ms(mine)} | {by_name[peer]['title']}: "
-            f"{ms(by_name[peer]['seconds']['median'])} | {part['over_the_fastest_peer']:.1f} | {part['of_roof']:.0%} | "
+            f"{ms(by_name[peer]['seconds']['median'])} | {part['over_the_fastest_peer']:.1f} | "
+            f"{part['of_roof']:.0%} | "
             + (f"{rounded['title']}: {ms(rounded['seconds']['median'])} |" if rounded else "|")
         )
     return lines
 
 
-# ---- docs/gpu.md ------------------------------------------------------------------------------------------------
+# ---- docs/gpu.md ----
 
 
 def committed():
-    """What gpu.json holds; None while there is none."""
+    """The content of gpu.json; None before it exists."""
     return json.loads(RESULT.read_text()) if RESULT.exists() else None
 
 
 def between(page):
-    """(before, the part, after) of the text of docs/gpu.md."""
+    """(before, the table, after) of the text of docs/gpu.md."""
     before, _, rest = page.partition(BEGIN)
     part, _, after = rest.partition(END)
     return before + BEGIN, part, END + after
 
 
 def main(argv):
-    """Print the part, or write it."""
+    """Print the table, or write it into the page."""
     sys.path.insert(0, str(HERE))
     from run import SECTIONS
 

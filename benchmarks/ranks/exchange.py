@@ -1,11 +1,15 @@
-"""How may ranks add up the gradients of all tasks in task order? Three ways, timed, as JSON on stdout; run.py starts this.
+"""Three ways to sum the gradients of all tasks in task order over MPI ranks, timed.
+
+Prints JSON; run.py starts it.
 
     mpiexec -n R python -m mpi4py benchmarks/ranks/exchange.py TASKS NUMBERS REPEATS
 
-    travelling  the total goes from rank to rank and each adds its tasks: what refmaml does (refmaml/training/distributed.py)
-    slices      each rank adds up one part of the numbers of all tasks, which everybody sends it; then all parts go to all
-    gathered    all gradients go to all, and each adds them up for itself
-All leave the same bits, which is checked.
+    travelling  the total goes from rank to rank and each adds its tasks, as in
+                refmaml/training/distributed.py
+    slices      each rank receives one slice of the gradients of all tasks and sums it;
+                then all slices go to all ranks
+    gathered    all gradients go to all ranks, and each rank sums them
+The script checks that all three give the same bits.
 """
 
 import json
@@ -28,9 +32,7 @@ def slices(ranks, mine, tasks):
         [mine[:, low:high].ravel() for low, high in zip(ends, ends[1:], strict=False)]
     )
     width = ends[ranks.rank + 1] - ends[ranks.rank]
-    rows = np.empty(
-        (tasks, width), mine.dtype
-    )  # of consecutive tasks, rank after rank: in task order
+    rows = np.empty((tasks, width), mine.dtype)  # rank after rank, hence in task order
     ranks.comm.Alltoallv([sent, len(mine) * np.diff(ends)], [rows, counts * width])
     total = np.zeros(mine.shape[1], mine.dtype)
     ranks.comm.Allgatherv(added(rows), [total, np.diff(ends)])
@@ -44,7 +46,7 @@ def gathered(ranks, mine, tasks):
 
 
 def added(rows):
-    """One row after another."""
+    """The sum of the rows, one after the other."""
     total = np.zeros(rows.shape[1], rows.dtype)
     for row in rows:
         total += row
@@ -52,12 +54,12 @@ def added(rows):
 
 
 def cuts(count, parts):
-    """Where the parts of range(count) end, as Ranks.mine deals them."""
+    """The ends of the parts of range(count), as Ranks.my_tasks divides it."""
     return [count * part // parts for part in range(parts + 1)]
 
 
-def timed(ranks, way, mine, tasks, right, repeats):
-    """Seconds of each call, from when all are there until all are done."""
+def timed(ranks, way, mine, tasks, expected, repeats):
+    """Seconds of each call, between a barrier before it and one after it."""
     times = []
     for _ in range(repeats):
         ranks.comm.barrier()
@@ -65,7 +67,7 @@ def timed(ranks, way, mine, tasks, right, repeats):
         total = way(ranks, mine, tasks)
         ranks.comm.barrier()
         times.append(perf_counter() - started)
-        if total.tobytes() != right.tobytes():
+        if total.tobytes() != expected.tobytes():
             raise AssertionError(
                 f"{way.__name__}: expected the bits of the sum in task order, got others"
             )
@@ -75,11 +77,11 @@ def timed(ranks, way, mine, tasks, right, repeats):
 def main(tasks, numbers, repeats):
     ranks = Ranks(MPI.COMM_WORLD)
     rows = np.random.default_rng(0).standard_normal((tasks, numbers), np.float32)
-    mine, right = rows[ranks.my_tasks(tasks).start : ranks.my_tasks(tasks).stop], added(rows)
+    mine, expected = rows[ranks.my_tasks(tasks).start : ranks.my_tasks(tasks).stop], added(rows)
     times = {way.__name__: [] for way in (travelling, slices, gathered)}
-    for _ in range(3):  # by turns
+    for _ in range(3):  # in turns
         for way in (travelling, slices, gathered):
-            times[way.__name__] += timed(ranks, way, mine, tasks, right, repeats)
+            times[way.__name__] += timed(ranks, way, mine, tasks, expected, repeats)
     if ranks.rank == 0:
         print(json.dumps(times))
 

@@ -1,12 +1,12 @@
-"""How much faster are two ranks of one thread than one rank of one thread, and what
-does adding up their gradients cost?
+"""How much faster are two ranks than one, and what does summing their gradients cost?
 
     python benchmarks/ranks/run.py --out benchmarks/ranks
 
-One meta-step of the strided Omniglot net, 5-way 1-shot MAML on glyphs. Contestants take
-turns, each turn a process (or an mpiexec) of its own; parameters after each must have
-the same bits. Writes ranks.json. Nothing else should run on the machine meanwhile: a
-rank that waits for another does so in a spin. Needs pip install 'refmaml[mpi]'.
+One meta-step of the strided Omniglot net, 5-way 1-shot MAML on glyphs, with one thread
+a rank. The settings run in turns, each turn in a new process (or mpiexec); the
+parameters after each must have the same bits. Writes ranks.json. Nothing else should
+run on the machine meanwhile: a rank that waits for another one spins. Needs pip install
+'refmaml[mpi]'.
 """
 
 import argparse
@@ -24,17 +24,17 @@ from refmaml.errors import expect
 from refmaml.training.files import make_folder, write_json
 
 HERE = Path(__file__).parent
-CONTESTANTS = {
+SETTINGS = {
     "1 rank, 1 thread": (1, 1),
     "2 ranks, 1 thread each": (2, 1),
     "1 rank, 2 threads": (1, 2),
 }
 EXCHANGES = {"of 2 ranks": 2, "of 4 ranks": 4}
-NUMBERS = 112_000  # in the strided net, about
+NUMBERS = 112_000  # about as many as the strided net has
 
 
-def answer(ranks, script, *arguments):
-    """What a script printed as JSON, run on so many ranks."""
+def run_script(ranks, script, *arguments):
+    """The JSON that a script prints on that many ranks."""
     mpiexec = shutil.which(
         "mpiexec",
         path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
@@ -61,21 +61,19 @@ def answer(ranks, script, *arguments):
 
 
 def steps_of_all(tasks, steps, rounds):
-    """{implementation: seconds of its steps}, after checking that all came to the same
-    bits.
-    """
-    times, digests = {name: [] for name in CONTESTANTS}, set()
+    """{setting: seconds of its steps}; checks that all give the same bits."""
+    times, digests = {name: [] for name in SETTINGS}, set()
     for number in range(rounds):
-        for name, (ranks, threads) in CONTESTANTS.items():
-            said = answer(ranks, "worker.py", threads, tasks, steps)
-            times[name] += said["seconds"]
-            digests.add(said["sha256"])
+        for name, (ranks, threads) in SETTINGS.items():
+            result = run_script(ranks, "worker.py", threads, tasks, steps)
+            times[name] += result["seconds"]
+            digests.add(result["sha256"])
             print(
-                f"round {number + 1}: {name:<24} {1e3 * spread(said['seconds']).median:8.1f} ms",
+                f"round {number + 1}: {name:<24} {1e3 * spread(result['seconds']).median:8.1f} ms",
                 flush=True,
             )
     if len(digests) != 1:
-        raise SystemExit("expected the same parameters from every implementation, got others")
+        raise SystemExit("expected the same parameters in every setting, got others")
     return times
 
 
@@ -89,11 +87,13 @@ def main():
     out = make_folder(arguments.out)
     times = steps_of_all(arguments.tasks, arguments.steps, arguments.rounds)
     steps = {name: spread(seconds) for name, seconds in times.items()}
-    one, two = (steps[name].median for name in list(CONTESTANTS)[:2])
+    one, two = (steps[name].median for name in list(SETTINGS)[:2])
     adding = {
         name: {
             way: spread(seconds)
-            for way, seconds in answer(ranks, "exchange.py", arguments.tasks, NUMBERS, 30).items()
+            for way, seconds in run_script(
+                ranks, "exchange.py", arguments.tasks, NUMBERS, 30
+            ).items()
         }
         for name, ranks in EXCHANGES.items()
     }

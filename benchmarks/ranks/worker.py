@@ -1,4 +1,4 @@
-"""One implementation of run.py: seconds of each of some meta-steps of the strided Omniglot net on glyphs, as JSON on stdout.
+"""One setting of run.py: seconds of meta-steps of the strided net on glyphs, as JSON.
 
 python benchmarks/ranks/worker.py THREADS TASKS STEPS
 mpiexec -n 2 python -m mpi4py benchmarks/ranks/worker.py THREADS TASKS STEPS
@@ -12,7 +12,7 @@ from time import perf_counter
 from refmaml.cli import mpi, options, problem
 from refmaml.training import train
 
-WARM = 3  # steps before the clock starts
+WARM_UP = 3  # steps that are not timed
 
 
 def main(threads, tasks, steps):
@@ -23,9 +23,9 @@ def main(threads, tasks, steps):
         recipe = problem.make_recipe(
             config, net, method, problem.make_tasks(config, "train"), ranks
         )
-    now = train(recipe, recipe.start(net.init(config["seed"], config["dtype"])), steps=WARM)
+    now = train(recipe, recipe.start(net.init(config["seed"], config["dtype"])), steps=WARM_UP)
     times = [perf_counter()]
-    now = train(recipe, now, steps=WARM + steps, show=lambda now: times.append(perf_counter()))
+    now = train(recipe, now, steps=WARM_UP + steps, show=lambda now: times.append(perf_counter()))
     if ranks.rank == 0:
         print(
             json.dumps(

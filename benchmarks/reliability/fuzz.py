@@ -1,77 +1,44 @@
-"""Can a file make a loader fail in any way but its own? Good files are damaged at random and loaded, for minutes.
+"""Does a damaged file make a loader fail in any way but its own?
 
-    python benchmarks/reliability/fuzz.py [--seconds 600] [--loaders NAME ...] [--plant NAME] [--out benchmarks/reliability]
+    python benchmarks/reliability/fuzz.py [--seconds 600] [--loaders NAME ...]
+                                          [--plant NAME] [--out benchmarks/reliability]
 
-A loader may return, or raise DataError in one line. Anything else is an escape: another exception, a second passed, or 64 MB more memory
-than the file has. Damage is done to bytes (flips, cuts, pieces moved), to members of the zip, which is packed again with
-valid sums so that what lies behind them is reached, to the headers of arrays, and to manifests, which are sealed again. With atheris
-installed, a quarter of the time goes to its own mutations, guided by coverage. --plant weakens a loader, to see that this is noticed.
-Exit status 1 if anything escaped.
+Good files are damaged at random (damage.py) and loaded, for minutes. A loader may
+return, or raise DataError in one line. Anything else is an escape: another exception,
+more than a second, or 64 MB more memory than the size of the file. With atheris
+installed, a quarter of the time goes to its mutations, guided by coverage (guided.py).
+--plant weakens a loader, to show that escapes are noticed. Exit status 1 if anything
+escaped.
 """
 
 import argparse
 import hashlib
 import io
 import json
-import os
 import random
 import sys
 import tempfile
 import time
-import types
 import warnings
 import zipfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
+from damage import damaged
+from guided import guided
 
 from refmaml.bench.memory import reset_peak, resident
 from refmaml.errors import DataError
 from refmaml.golden import files as golden
-from refmaml.storage import npz, zips
+from refmaml.storage import npz
 from refmaml.tasks import cache, drawings
 from refmaml.training import Progress, Row, checkpoint
 
 SCHEMA, SECOND, ROOM = "refmaml-fuzz-1", 1.0, 64 << 20
-# What a header, a manifest or a name may hold that its reader has not thought of.
-WORDS = [
-    b"(",
-    b"[" * 300,
-    b"'" * 3,
-    b"\\x00",
-    b"-1",
-    b"(-2, -4)",
-    b"1099511627776",
-    b"(0, 9223372036854775807)",
-    b"True",
-    b"'|O'",
-    b"'>f8'",
-    b"'<U0'",
-    b"'V8'",
-    b"'<M8[s]'",
-    b"[('a', '<f8')]",
-    b"{'descr': '<f8', 'fortran_order': True, 'shape': (2, 3)}",
-    b"0x7f",
-    b"1e999",
-    b"NaN",
-    b"{}",
-    b"None",
-    b"9" * 5000,
-    b"../x",
-    b"\xff\xfe",
-    b"\xed\xa0\x80",
-    b"PK\x05\x06",
-    b"PK\x03\x04",
-    b"PK\x01\x02",
-    b"\x93NUMPY\x02\x00",
-    b"\x93NUMPY\x01\x00",
-    b"IHDR",
-    b"zTXt",
-]
 
 
-# ---- the loaders, each with good files and what becomes of a damaged one ----------------------------------------------
+# ---- the loaders, each with good files ----
 
 
 def checkpoint_files():
@@ -115,7 +82,10 @@ def omniglot_files():
 
 
 def load_golden(path):
-    """Beside a manifest that says what the good file holds, under the damaged one's sha256: who does harm writes both."""
+    """Load with the good file's manifest, but with the sha256 of the damaged file.
+
+    An attacker would write both.
+    """
     return golden.read_arrays(
         path,
         {
@@ -141,113 +111,18 @@ LOADERS = {
 }
 
 
-# ---- damage --------------------------------------------------------------------------------------------------------------
-
-
-def damaged_bytes(data, choose):
-    """A few bytes flipped, cut, put elsewhere, or a word put among them."""
-    data = bytearray(data)
-    for _ in range(choose.choice((1, 1, 2, 5))):
-        at, n = choose.randrange(len(data) + 1), choose.randint(1, 16)
-        how = choose.randrange(6)
-        if how == 0 and at < len(data):
-            data[at] ^= 1 << choose.randrange(8)
-        elif how == 1:
-            data[at : at + n] = choose.randbytes(n)
-        elif how == 2:
-            del data[at : at + choose.choice((n, len(data)))]
-        elif how == 3:
-            data[at:at] = data[:n]
-        elif how == 4:
-            data[at : at + n] = choose.choice((b"\xff", b"\0", b"\x7f")) * n
-        else:
-            word = choose.choice(WORDS)
-            data[at : at + choose.choice((0, len(word)))] = word
-    return bytes(data)
-
-
-def damaged_header(data, choose):
-    """A .npy whose header's text is other, its length right."""
-    if data[:6] != b"\x93NUMPY" or len(data) < 10:
-        return damaged_bytes(data, choose)
-    end = 10 + int.from_bytes(data[8:10], "little")
-    text = damaged_bytes(data[10:end].rstrip(), choose)
-    for old in (b"(6,)", b"'<f8'", b"False"):
-        if choose.random() < 0.3:
-            text = text.replace(old, choose.choice(WORDS))
-    text = text[:60_000] + b"\n"
-    return data[:8] + len(text).to_bytes(2, "little") + text + data[end:]
-
-
-def resealed(members, choose):
-    """A checkpoint whose manifest says something else, under a sha256 that holds."""
-    arrays = {
-        n.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(data)) for n, data in members
-    }
-    manifest = json.loads(arrays.pop("manifest").tobytes())
-    key = choose.choice(list(manifest))
-    manifest[key] = choose.choice(
-        [None, -1, 1e400, "", [], {}, [[]], "x" * 100, 2, 3, True, {"a": {"b": []}}, ["step"] * 5]
-    )
-    if choose.random() < 0.3:
-        arrays[choose.choice(list(arrays))] = np.zeros(
-            choose.choice([(), (2,), (0, 5), (2, 5)]), choose.choice(["<f4", "<f8", "<u1"])
-        )
-    manifest["sha256"] = npz.digest({k: v for k, v in manifest.items() if k != "sha256"}, arrays)
-    arrays["manifest"] = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
-    return [(f"{n}.npy", golden.npy(a)) for n, a in arrays.items()]
-
-
-def damaged(data, choose):
-    """A file's bytes after one kind of damage or another."""
-    if choose.random() < 0.35:
-        return damaged_bytes(data, choose)
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        members = [(name, archive.read(name)) for name in archive.namelist()]
-    how = choose.randrange(6)
-    at = choose.randrange(len(members))
-    name, content = members[at]
-    if how == 0:
-        members[at] = name, damaged_bytes(content, choose)
-    elif how in (1, 2):
-        members[at] = name, damaged_header(content, choose)
-    elif how == 3:
-        members[at] = (
-            damaged_bytes(name.encode(), choose).decode("latin-1")[:1000].replace("\0", "?") or "x",
-            content,
-        )
-    elif how == 4:
-        members.insert(
-            at,
-            (
-                choose.choice([name, f"{name}/", f"../{name}", f"/{name}"]),
-                bytes(choose.choice((0, 10, 1 << 20))),
-            ),
-        )
-    elif "manifest.npy" in dict(members):
-        members = resealed(members, choose)
-    stream = io.BytesIO()
-    packing = choose.choice(
-        [zipfile.ZIP_STORED] * 4 + [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
-    )
-    with zipfile.ZipFile(stream, "w", packing) as archive:
-        for name, content in members:
-            archive.writestr(name, content)
-    return stream.getvalue()
-
-
-# ---- watching ------------------------------------------------------------------------------------------------------------
+# ---- escapes ----
 
 
 def tried(load, path, size):
-    """(whether a file was loaded, None or what went wrong)."""
+    """(whether a file was loaded, None or a description of the escape)."""
     before, started, loaded = reset_peak(), time.process_time(), False
     try:
         loaded = load(path) is not None
     except DataError as error:
         if "\n" in str(error):
             return False, "a message of several lines"
-    except BaseException as error:  # whatever it is, it is what is looked for
+    except BaseException as error:  # any other exception is an escape
         return False, f"{type(error).__module__}.{type(error).__name__}"
     if time.process_time() - started > SECOND:
         return loaded, "more than a second"
@@ -256,9 +131,9 @@ def tried(load, path, size):
 
 def plant(name):
     """Weaken a loader as its author might have written it."""
-    if (
-        name == "catch"
-    ):  # what a loader catches, named one by one, as the documentation of NumPy and zipfile suggests
+    # Exceptions are caught one by one, as the documentation of NumPy and zipfile
+    # suggests.
+    if name == "catch":
 
         def load(path):
             try:
@@ -276,7 +151,8 @@ def plant(name):
                 raise DataError("refused") from error
 
         LOADERS["checkpoint"] = checkpoint_files, load
-    elif name == "memory":  # an archive unpacked before it is looked at
+    # An archive is unpacked before its sizes are checked.
+    elif name == "memory":
 
         def load(path):
             try:
@@ -290,7 +166,7 @@ def plant(name):
 
 
 def fuzz(loader, seconds, choose, folder, executions=None):
-    """{"executions", "loaded", "escapes": {what: [how often, sha256 of the first file]}} of a loader."""
+    """{"executions", "loaded", "escapes": {what: [count, sha256 of the first]}}."""
     make, load = LOADERS[loader]
     good = []
     for name, write in make():
@@ -300,102 +176,33 @@ def fuzz(loader, seconds, choose, folder, executions=None):
         assert tried(load, path, len(good[-1][1])) == (True, None), (
             f"{loader}: a good file is refused"
         )
-    found, end, count, whole = {}, time.monotonic() + seconds, 0, 0
+    found, end, count, loads = {}, time.monotonic() + seconds, 0, 0
     while time.monotonic() < end and (executions is None or count < executions):
         path, data = choose.choice(good)
         data = damaged(data, choose)
         path.write_bytes(data)
         loaded, what = tried(load, path, len(data))
-        count, whole = count + 1, whole + loaded
+        count, loads = count + 1, loads + loaded
         if what:
             found.setdefault(what, [0, hashlib.sha256(data).hexdigest()])[0] += 1
             (folder / f"escape-{loader}-{len(found)}").write_bytes(data)
-    return {"executions": count, "loaded": whole, "escapes": found}
-
-
-def guided(loader, seconds, folder):
-    """The same by atheris, guided by coverage, in a process of its own; None where it is not installed."""
-    from importlib.util import find_spec
-
-    if find_spec("atheris") is None:
-        return None
-    make, load = LOADERS[loader]
-    for number, (name, write) in enumerate(make()):
-        corpus = folder / "corpus"
-        corpus.mkdir(exist_ok=True)
-        write(folder / name)
-        (corpus / str(number)).write_bytes((folder / name).read_bytes())
-    path, child = folder / name, os.fork()
-    if child:
-        return {"status": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}
-    import atheris
-
-    def one(data):
-        path.write_bytes(data)
-        what = tried(load, path, len(data))[1]
-        if what:
-            raise RuntimeError(what)
-
-    for module in map(
-        sys.modules.get,
-        (
-            "zipfile",
-            "numpy.lib._format_impl",
-            "tokenize",
-            npz.__name__,
-            zips.__name__,
-            load.__module__,
-        ),
-    ):
-        for name, value in list(vars(module).items()) if module else ():
-            if (
-                isinstance(value, types.FunctionType)
-                and value.__module__ == module.__name__
-                and value is not load
-            ):
-                setattr(module, name, atheris.instrument_func(value))
-    atheris.Setup(
-        [
-            sys.argv[0],
-            str(folder / "corpus"),
-            f"-max_total_time={max(1, round(seconds))}",
-            "-verbosity=0",
-        ],
-        one,
-    )
-    atheris.Fuzz()
-    os._exit(0)
+    return {"executions": count, "loaded": loads, "escapes": found}
 
 
 def main(argv=None):
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--loaders", nargs="+", choices=tuple(LOADERS), default=list(LOADERS))
-    parser.add_argument("--plant", choices=("catch", "memory"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", help="a folder for fuzz.json")
-    options = parser.parse_args(argv)
-    warnings.simplefilter("ignore")
-    plant(options.plant)
-    share, found = options.seconds / len(options.loaders), {}
-    for loader in options.loaders:
-        with tempfile.TemporaryDirectory() as folder:
-            by_coverage = guided(loader, share / 4, Path(folder))
-            part = share if by_coverage is None else 3 * share / 4
-            found[loader] = fuzz(loader, part, random.Random(options.seed), Path(folder)) | {
-                "atheris": by_coverage
-            }
     from refmaml.environment import circumstances
     from refmaml.training.files import make_folder, write_json
 
-    command = (
-        f"python benchmarks/reliability/fuzz.py --seconds {options.seconds:g}"
-        + f" --plant {options.plant}" * bool(options.plant)
-    )
+    options = parse(argv)
+    warnings.simplefilter("ignore")
+    plant(options.plant)
+    share = options.seconds / len(options.loaders)
+    found = {loader: both(loader, share, options.seed) for loader in options.loaders}
+    command = f"python benchmarks/reliability/fuzz.py --seconds {options.seconds:g}"
     record = {
         "schema": SCHEMA,
-        "command": command,
+        "command": command + f" --plant {options.plant}" * bool(options.plant),
         "loaders": found,
         "executions": sum(f["executions"] for f in found.values()),
         "escapes": sum(n for f in found.values() for n, _ in f["escapes"].values()),
@@ -404,11 +211,29 @@ def main(argv=None):
     print(json.dumps(record, indent=2))
     if options.out:
         write_json(make_folder(options.out) / "fuzz.json", record)
-    return (
-        1
-        if record["escapes"] or any((f["atheris"] or {}).get("status") for f in found.values())
-        else 0
-    )
+    guided_escapes = any((f["atheris"] or {}).get("status") for f in found.values())
+    return int(bool(record["escapes"] or guided_escapes))
+
+
+def both(loader, seconds, seed):
+    """Guided by coverage for a quarter of the time, if possible, then at random."""
+    with tempfile.TemporaryDirectory() as folder:
+        make, load = LOADERS[loader]
+        by_coverage = guided(make, load, tried, seconds / 4, Path(folder))
+        left = seconds if by_coverage is None else 3 * seconds / 4
+        found = fuzz(loader, left, random.Random(seed), Path(folder))
+    return found | {"atheris": by_coverage}
+
+
+def parse(argv):
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--loaders", nargs="+", choices=tuple(LOADERS), default=list(LOADERS))
+    parser.add_argument("--plant", choices=("catch", "memory"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", help="a folder for fuzz.json")
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

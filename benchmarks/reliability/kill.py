@@ -1,16 +1,16 @@
-"""Does a run survive kill -9? Runs are killed at random moments, gone on with, and held
-against one that never was, bit for bit.
+"""Does a run survive kill -9?
 
     python benchmarks/reliability/kill.py [--kills 100] [--kernels reference|cpu]
-    [--naive] [--out benchmarks/reliability]
+                                          [--naive] [--out benchmarks/reliability]
 
-Half of the runs are killed from outside at a random time, while their checkpoint is
-read again and again; the others die of themselves just before, or in the middle of, a
-random one of their file operations, which a random time would seldom meet. What goes on
-has another chunk size and, with --kernels cpu, another number of threads. --naive saves
-as if nobody could ever be killed, and has to be found out (the file operations to die
-at are then its writes). Processes are forked, so that starting one takes no time. Exit
-status 1 if anything differs.
+Runs are killed at random moments, resumed, and compared bit for bit with a run that was
+not interrupted. Half of them are killed from outside at a random time, while their
+checkpoint is read repeatedly. The others kill themselves just before, or in the middle
+of, a random one of their file operations, which a random time would seldom hit. The
+resumed run has another chunk size and, with --kernels cpu, another number of threads.
+--naive writes the checkpoint in place, which the script must detect (the processes then
+die in its writes). Processes are forked, which starts them quickly. Exit status 1 if
+anything differs.
 """
 
 import argparse
@@ -35,80 +35,63 @@ from refmaml.training import Row, checkpoint
 
 SCHEMA = "refmaml-kill-1"
 RUN = [
-    "train",
-    "--data",
-    "sinusoid",
-    "--hidden",
-    "4",
-    "--tasks",
-    "3",
-    "--eval-tasks",
-    "4",
-    "--steps",
-    "40",
-    "--save-every",
-    "0.001",
-    "--quiet",
+    *("train", "--data", "sinusoid", "--hidden", "4", "--tasks", "3", "--eval-tasks", "4"),
+    *("--steps", "40", "--save-every", "0.001", "--quiet"),
 ]
-OPERATIONS = (
-    "open",
-    "fsync",
-    "replace",
-    "unlink",
-    "pwrite",
-    "ftruncate",
-)  # of os; and each write to a file
+# Functions of os. Each write to a file counts as well.
+OPERATIONS = ("open", "fsync", "replace", "unlink", "pwrite", "ftruncate")
 
 
-class Clock:
-    """Counts a process's file operations, and kills it at one of them."""
+class OperationCounter:
+    """Counts the file operations of a process, and kills it at number `fatal`."""
 
     def __init__(self, fatal=None):
         self.done, self.fatal = [], fatal
 
-    def tick(self, what, before_dying=lambda: None):
+    def count(self, what, before_dying=lambda: None):
         self.done.append(what)
         if len(self.done) == self.fatal:
             before_dying()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def wind(self):
-        """From now on, every file operation of this process counts."""
+    def install(self):
+        """Count every file operation of this process from now on."""
         for name in OPERATIONS:
             real = getattr(os, name)
             setattr(
                 os,
                 name,
-                lambda *a, real=real, name=name, **options: (self.tick(name), real(*a, **options))[
+                lambda *a, real=real, name=name, **options: (self.count(name), real(*a, **options))[
                     1
                 ],
             )
-        atomic.open = lambda path, mode: io.BufferedWriter(Torn(self, path, mode))
+        atomic.open = lambda path, mode: io.BufferedWriter(TornFile(self, path, mode))
 
 
-class Torn(io.FileIO):
+class TornFile(io.FileIO):
     """A file whose writer may die half way through a write."""
 
-    def __init__(self, clock, path, mode):
+    def __init__(self, counter, path, mode):
         super().__init__(path, mode)
-        self.clock, self.what = clock, "write" if mode == "xb" else "naive write"
+        self.counter, self.what = counter, "write" if mode == "xb" else "naive write"
 
     def write(self, data):
         data = memoryview(data)
-        self.clock.tick(self.what, lambda: super(Torn, self).write(data[: len(data) // 2]))
+        self.counter.count(self.what, lambda: super(TornFile, self).write(data[: len(data) // 2]))
         return super().write(data)
 
 
 @contextmanager
 def naive_write(path):
-    """How a checkpoint must not be written."""
+    """Write in place, as a checkpoint must not be written."""
     with atomic.open(path, "wb") as file:
         yield file
 
 
-def start(argv, clock=None, threads=None, naive=False):
-    """The number of a forked process that runs a command and writes, if it lives to,
-    how many file operations it took.
+def start(argv, counter=None, threads=None, naive=False):
+    """Fork a process that runs a command; returns its id.
+
+    If it lives to its end, it writes the list of its file operations to a file.
     """
     sys.stdout.flush()
     child = os.fork()
@@ -117,27 +100,28 @@ def start(argv, clock=None, threads=None, naive=False):
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.environ.update({"NUMBA_NUM_THREADS": str(threads)} if threads else {})
-        clock = clock or Clock()
-        clock.wind()
+        counter = counter or OperationCounter()
+        counter.install()
         if naive:
             checkpoint.durable_write = naive_write
         status = refmaml(argv)
-        Path(argv[argv.index("--out") + 1] + ".operations").write_text(json.dumps(clock.done))
+        Path(argv[argv.index("--out") + 1] + ".operations").write_text(json.dumps(counter.done))
         os._exit(status)
     finally:
         os._exit(70)
 
 
-def finish(child, how=0):
-    """How a process ended: its exit status, negative the signal that killed it; with
-    os.WNOHANG None where it goes on.
+def wait_for(child, options=0):
+    """The exit status of a process, or minus the signal that killed it.
+
+    With os.WNOHANG: None while it runs.
     """
-    ended, status = os.waitpid(child, how)
+    ended, status = os.waitpid(child, options)
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
-def visible(folder):
-    """What lies under the checkpoint's name: "none", "whole" or what is wrong with it."""
+def checkpoint_state(folder):
+    """The state of the checkpoint: "none", "whole", or what is wrong with it."""
     try:
         checkpoint.load(folder / "checkpoint.npz")
         return "whole"
@@ -145,20 +129,21 @@ def visible(folder):
         return "none" if str(error).endswith("no such file") else str(error).partition(": ")[2]
 
 
-def left(folder):
-    """All a run leaves but for its times: parameters, optimiser, curve, table,
-    configuration, result.
+def results(folder):
+    """All results of a run except times.
+
+    Parameters, optimiser, curve, table, configuration, result.
     """
     now, config = checkpoint.load(folder / "checkpoint.npz")
     with open(folder / "curve.csv", newline="") as file:
         table = [row[:-1] for row in csv.reader(file)]
     result = json.loads((folder / "result.json").read_text())
-    for moving in (
+    for configuration in (
         config,
         result.pop("configuration"),
         written := json.loads((folder / "config.json").read_text()),
     ):
-        moving.pop("chunk")
+        configuration.pop("chunk")
     return {
         "parameters": now.meta.tobytes(),
         "optimiser": {k: a.tobytes() for k, a in now.state.items()},
@@ -169,45 +154,30 @@ def left(folder):
     }
 
 
-def trial(folder, whole, choose, extent, options):
-    """One run killed and gone on with: what happened, as a dict, "wrong" what should
-    not have.
+def trial(folder, expected, choose, extent, options):
+    """One run, killed and resumed: a record of it; "wrong" lists what should not be.
+
+    expected  the results of the uninterrupted run
+    extent    (its seconds, numbers of the file operations to die at)
     """
     seconds, operations = extent
-    timed, wrong = choose.random() < 0.5, []
+    timed = choose.random() < 0.5
     run = [*RUN, "--kernels", options.kernels, "--out", str(folder)]
     threads = choose.choice((1, 2, 4)) if options.kernels == "cpu" else None
-    child = start(run, None if timed else Clock(choose.choice(operations)), threads, options.naive)
+    counter = None if timed else OperationCounter(choose.choice(operations))
+    child = start(run, counter, threads, options.naive)
     if timed:
-        end, status = time.monotonic() + choose.uniform(0, 1.1 * seconds), None
-        while time.monotonic() < end and status is None:
-            wrong += [state for state in [visible(folder)] if state not in ("none", "whole")]
-            status = finish(child, os.WNOHANG)
-            time.sleep(0.002)
-        if status is None:
-            os.kill(child, signal.SIGKILL)
-            status = finish(child)
+        status, wrong = kill_at_random_time(child, folder, choose.uniform(0, 1.1 * seconds))
     else:
-        status = finish(child)
+        status, wrong = wait_for(child), []
     wrong += [] if status in (0, -signal.SIGKILL) else [f"ended by itself with status {status}"]
-    found = visible(folder)
+    found = checkpoint_state(folder)
     wrong += [f"after the kill: {found}"] if found not in ("none", "whole") else []
     parts = len(list(folder.glob(".*.part"))) if folder.exists() else 0
-    again = [*run, "--chunk", str(choose.choice((1, 2, 3, 8)))]
-    status_again = finish(
-        start(
-            again + ["--resume"] * (found != "none"),
-            None,
-            choose.choice((1, 2, 4)) if threads else None,
-        )
-    )
-    if status_again:
-        wrong.append(f"going on ended with status {status_again}")
-    else:
-        wrong += [f"{what} differ" for what, value in left(folder).items() if value != whole[what]]
-        wrong += [
-            f"{path.name} left behind" for path in folder.iterdir() if path.name.startswith(".")
-        ]
+    resume = ["--resume"] * (found != "none")
+    resumed = [*run, "--chunk", str(choose.choice((1, 2, 3, 8))), *resume]
+    child = start(resumed, None, choose.choice((1, 2, 4)) if threads else None)
+    wrong += differences(folder, wait_for(child), expected)
     return {
         "timed": timed,
         "killed": status == -signal.SIGKILL,
@@ -217,22 +187,54 @@ def trial(folder, whole, choose, extent, options):
     }
 
 
+def kill_at_random_time(child, folder, seconds):
+    """(exit status, states of the checkpoint that should not be) of a process.
+
+    The checkpoint is read until that many seconds are over; then the process is killed.
+    """
+    end, status, wrong = time.monotonic() + seconds, None, []
+    while time.monotonic() < end and status is None:
+        wrong += [state for state in [checkpoint_state(folder)] if state not in ("none", "whole")]
+        status = wait_for(child, os.WNOHANG)
+        time.sleep(0.002)
+    if status is None:
+        os.kill(child, signal.SIGKILL)
+        status = wait_for(child)
+    return status, wrong
+
+
+def differences(folder, status, expected):
+    """How a resumed run differs from the uninterrupted one."""
+    if status:
+        return [f"going on ended with status {status}"]
+    found = results(folder)
+    hidden = [path.name for path in folder.iterdir() if path.name.startswith(".")]
+    return [f"{what} differ" for what, value in found.items() if value != expected[what]] + [
+        f"{name} left behind" for name in hidden
+    ]
+
+
 def campaign(options, folder):
-    """The unbroken run, then all the others; the record."""
+    """The uninterrupted run, then all trials; returns the record."""
     run = [*RUN, "--kernels", options.kernels, "--out"]
-    finish(start([*run, str(folder / "first")]))  # kernels are compiled, files are in memory
+    # The first run compiles kernels and brings files into memory.
+    wait_for(start([*run, str(folder / "first")]))
     started = time.monotonic()
-    if finish(start([*run, str(folder / "whole")], naive=options.naive)):
-        raise SystemExit("the unbroken run failed")
-    seconds, done = (
-        time.monotonic() - started,
-        json.loads((folder / "whole.operations").read_text()),
-    )
-    places = [i for i, what in enumerate(done, 1) if what == "naive write" or not options.naive]
-    whole, choose, trials = left(folder / "whole"), random.Random(options.seed), []
+    if wait_for(start([*run, str(folder / "whole")], naive=options.naive)):
+        raise SystemExit("the uninterrupted run failed")
+    seconds = time.monotonic() - started
+    done = json.loads((folder / "whole.operations").read_text())
+    fatal = [i for i, what in enumerate(done, 1) if what == "naive write" or not options.naive]
+    expected, choose, trials = results(folder / "whole"), random.Random(options.seed), []
     while sum(t["killed"] for t in trials) < options.kills:
-        trials.append(trial(folder / "run", whole, choose, (seconds, places), options))
+        trials.append(trial(folder / "run", expected, choose, (seconds, fatal), options))
         shutil.rmtree(folder / "run", ignore_errors=True)
+    unbroken = {"seconds": round(seconds, 3), "file_operations": len(done)}
+    return summary(trials) | {"unbroken_run": unbroken}
+
+
+def summary(trials):
+    """Counts over all trials."""
     killed = [t for t in trials if t["killed"]]
     return {
         "kills": len(killed),
@@ -244,14 +246,13 @@ def campaign(options, folder):
         "corrupt": sum(t["found"] == "corrupt" for t in trials),
         "wrong": sorted({line for t in trials for line in t["wrong"]}),
         "runs_with_something_wrong": sum(bool(t["wrong"]) for t in trials),
-        "unbroken_run": {"seconds": round(seconds, 3), "file_operations": len(done)},
     }
 
 
 def main(argv=None):
     """Returns the exit status."""
     import matplotlib.backends.backend_agg
-    import matplotlib.figure  # noqa: F401 (loaded once, for all that are forked)
+    import matplotlib.figure  # noqa: F401 (loaded once, before the forks)
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)

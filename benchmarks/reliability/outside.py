@@ -1,11 +1,14 @@
-"""How much of training's time is spent outside the engine: waiting for tasks, logging, saving, showing?
+"""How much of training's time is spent outside the engine?
 
-    python benchmarks/reliability/outside.py [--seconds 20] [--data-root DIR] [--kernels auto] [--out benchmarks/reliability]
+    python benchmarks/reliability/outside.py [--seconds 20] [--data-root DIR]
+        [--kernels auto] [--out benchmarks/reliability]
 
-Trains as `refmaml train` does, into a folder, with a checkpoint every `--save-every` seconds, for each of: sinusoid, glyphs, and with
---data-root the preset maml-omniglot-5w1s. The engine is a meta-step, gradient and update, from tasks that are there; all else of the
-loop's wall-clock time is outside. Each is measured twice: with the next step's tasks sampled in a thread, as always, and in line, for
-comparison.
+Outside is waiting for tasks, logging, saving and showing. The script trains as `refmaml
+train` does, into a folder, with a checkpoint every `--save-every` seconds, on sinusoid,
+glyphs and, with --data-root, the preset maml-omniglot-5w1s. The engine is a meta-step
+(gradient and update) from sampled tasks; the rest of the loop's wall-clock time is
+outside. Each is measured twice: with the next step's tasks sampled in a thread, as in
+`refmaml train`, and in line, for comparison.
 """
 
 import argparse
@@ -43,7 +46,10 @@ class Timed:
 
 @contextmanager
 def waits_timed(line):
-    """Within, a list to which each run adds the Timed function it gets its tasks from: sampled ahead or, in line, when their step comes."""
+    """A context with the list of the Timed samplers of the runs within it.
+
+    line  sample in the training loop, not ahead in a thread
+    """
     before, waits = trainer.prefetch, []
 
     @contextmanager
@@ -60,7 +66,7 @@ def waits_timed(line):
 
 
 def measure(config, where, seconds, save_every, folder, line):
-    """{"steps", "ms_per_step", "outside"}: one run."""
+    """{"steps", "ms_per_step", "outside"} of one run."""
     net, method = problem.make_net(config), problem.make_method(config)
     recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", **where))
     now = train(
@@ -72,7 +78,7 @@ def measure(config, where, seconds, save_every, folder, line):
     )
     started, first = time.perf_counter(), now.step
 
-    def see(now):
+    def show(now):
         kept.latest = now
 
     with sole_writer(folder), waits_timed(line) as waits:
@@ -80,7 +86,7 @@ def measure(config, where, seconds, save_every, folder, line):
             replace(recipe, meta_step=step),
             now,
             minutes=(now.seconds + seconds) / 60,
-            show=see,
+            show=show,
             save=kept.save,
             save_every=save_every,
         )
@@ -93,39 +99,20 @@ def measure(config, where, seconds, save_every, folder, line):
 
 
 def main(argv=None):
-    """Returns the exit status: 1 where a fraction is above GOAL."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=20, help="of training, for each figure")
-    parser.add_argument("--save-every", type=float, default=5)
-    parser.add_argument("--data-root")
-    parser.add_argument("--kernels", default="auto")
-    parser.add_argument("--only", nargs="+", choices=("sinusoid", "glyphs", "maml-omniglot-5w1s"))
-    parser.add_argument("--out", help="a folder for outside.json")
-    given = parser.parse_args(argv)
-    runs = {"sinusoid": ({"data": "sinusoid"}, {}), "glyphs": ({"data": "glyphs"}, {})}
-    if given.data_root:
-        runs["maml-omniglot-5w1s"] = (
-            {"preset": "maml-omniglot-5w1s"},
-            {"data_root": given.data_root},
-        )
-    found = {}
-    for name in given.only or runs:
-        settings, where = runs[name]
-        config = options.settle(settings | {"minutes": 1.0, "kernels": given.kernels})
-        with tempfile.TemporaryDirectory() as folder:
-            found[name] = {
-                how: measure(
-                    config, where, given.seconds, given.save_every, Path(folder), how == "in_line"
-                )
-                for how in ("ahead", "in_line")
-            }
+    """Returns the exit status: 1 if a fraction is above GOAL."""
     from refmaml.environment import circumstances
     from refmaml.training.files import make_folder, write_json
 
+    given = parse(argv)
+    runs = {"sinusoid": ({"data": "sinusoid"}, {}), "glyphs": ({"data": "glyphs"}, {})}
+    if given.data_root:
+        preset = {"preset": "maml-omniglot-5w1s"}
+        runs["maml-omniglot-5w1s"] = (preset, {"data_root": given.data_root})
+    found = {name: measure_both(*runs[name], given) for name in given.only or runs}
+    command = f"python benchmarks/reliability/outside.py --seconds {given.seconds:g}"
     record = {
         "schema": SCHEMA,
-        "command": f"python benchmarks/reliability/outside.py --seconds {given.seconds:g}"
-        + " --data-root DIR" * bool(given.data_root),
+        "command": command + " --data-root DIR" * bool(given.data_root),
         "goal": GOAL,
         "runs": found,
         **circumstances(),
@@ -134,6 +121,30 @@ def main(argv=None):
     if given.out:
         write_json(make_folder(given.out) / "outside.json", record)
     return int(any(run["ahead"]["outside"] > GOAL for run in found.values()))
+
+
+def measure_both(settings, where, given):
+    """{"ahead": ..., "in_line": ...}: tasks sampled in a thread, and in the loop."""
+    config = options.settle(settings | {"minutes": 1.0, "kernels": given.kernels})
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for how in ("ahead", "in_line"):
+            results[how] = measure(
+                config, where, given.seconds, given.save_every, Path(folder), how == "in_line"
+            )
+    return results
+
+
+def parse(argv):
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=20, help="of training, for each figure")
+    parser.add_argument("--save-every", type=float, default=5)
+    parser.add_argument("--data-root")
+    parser.add_argument("--kernels", default="auto")
+    parser.add_argument("--only", nargs="+", choices=("sinusoid", "glyphs", "maml-omniglot-5w1s"))
+    parser.add_argument("--out", help="a folder for outside.json")
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Batch normalisation on a CPU: the formulas are in reference.py.
 
-Arrays are (T, M, C): a row of channels for each of M = N L pixels. Threads take tasks. A
-sum over pixels is a row of C sums. The compiler adds many channels at once, and yet every
-channel adds its pixels in order. The sums are float64, because a thousand float32
+Arrays are (T, M, C): a row of channels for each of M = N L pixels. Threads take tasks.
+A sum over pixels is a row of C sums. The compiler adds many channels at once, and yet
+every channel adds its pixels in order. The sums are float64, because a thousand float32
 additions in a row lose a digit. Every pass reads its arrays once for the sums and once
 for the result.
 
@@ -10,9 +10,9 @@ The means of dxh = gamma dy need no pass of their own, because gamma is the same
 pixels: <dxh> = gamma <dy>, <dxh xh> = gamma <dy xh>.
 
 The mean of x may be many times its standard deviation. Rounding it would leave the same
-offset in every xh, and <xh rx> would multiply the offset by <rx>. So x is centred twice,
-as x - <x> - <x - <x>>; both passes over x are needed anyway. In the same way rx is
-measured from its first pixel in each channel, which differs from the mean by at most
+offset in every xh, and <xh rx> would multiply the offset by <rx>. So x is centred
+twice, as x - <x> - <x - <x>>; both passes over x are needed anyway. In the same way rx
+is measured from its first pixel in each channel, which differs from the mean by at most
 sqrt(M) standard deviations.
 """
 

@@ -2,8 +2,8 @@
 
 The kernels have not been run on a GPU yet; the tests run them on Numba's simulator.
 
-A thread for each (task, channel) reads the channel's M = N L numbers once for the means,
-in float64, and again for the results.
+A thread for each (task, channel) reads the channel's M = N L numbers once for the
+means, in float64, and again for the results.
 """
 
 import math

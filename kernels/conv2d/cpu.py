@@ -1,10 +1,10 @@
 """2-D convolution on a CPU: the formulas are in reference.py.
 
 Arrays are channels last: x (T, N, H, W, C), y (T, N, Ho, Wo, O). One loop computes all
-three products, `accumulate`: rows of c += (numbers of a) times (rows of b), with lists of
-offsets (gather_indices.py). Let w be the filters of one tap (p, q) of the kernel, and
-x[pixel], y[position] rows of channels. Over the positions that see a pixel through the
-tap,
+three products, `accumulate`: rows of c += (numbers of a) times (rows of b), with lists
+of offsets (gather_indices.py). Let w be the filters of one tap (p, q) of the kernel,
+and x[pixel], y[position] rows of channels. Over the positions that see a pixel through
+the tap,
 
     forward      y[position] += sum_c x[pixel, c] w[c]
     backward_x   dx[pixel]   += sum_o dy[position, o] w'[o]
@@ -60,7 +60,7 @@ __all__ = [
 ]
 
 
-# ---- filters: (O, C, taps) in w; rows in the products -----------------------------------
+# ---- filters: (O, C, taps) in w; rows in the products --------------------------------
 
 
 @inner()
@@ -110,7 +110,7 @@ def filter_rows(rows, w, what, O, C):
             order_backward(rows[t], w[t], O, C)
 
 
-# ---- products of all tasks ----------------------------------------------------------------
+# ---- products of all tasks -----------------------------------------------------------
 
 
 # fmt: off
@@ -138,7 +138,7 @@ def products_for_filters(dw, x, x2, dy, dy2, block):
 # fmt: on
 
 
-# ---- the kernels of a kernel set ------------------------------------------------------------
+# ---- the kernels of a kernel set -----------------------------------------------------
 
 
 def rows_from(w, what, dtype):
@@ -150,13 +150,17 @@ def rows_from(w, what, dtype):
 
 
 def block_for(what, x, y, w, stride, padding):
-    """The block of gather_indices. (Padding at the far ends follows from the extents.)"""
+    """The block of gather_indices. (Padding at the far ends follows
+    from the extents.)
+    """
     kernel, start = tuple(w.shape[3:]), (padding[0][0], padding[1][0])
     return gather_indices(what, *x.shape[1:], *y.shape[2:], kernel, tuple(stride), start)
 
 
 def pair(arrays):
-    """One or two arrays as two; the second is empty for each task if there is only one."""
+    """One or two arrays as two; the second is empty for each task if
+    there is only one.
+    """
     return [arrays[0], arrays[1] if len(arrays) > 1 else arrays[0][:, :0]]
 
 

@@ -6,16 +6,16 @@ number of convolutions as one array:
 
     n                 the images that the lists are for
     C H W O Ho Wo     the extents; a position is one of the Ho Wo outputs of an image
-    taps              how many lists of pairs (pixel, position) follow: one for each tap of
-                      the filter; a single one if there are few channels
+    taps              how many lists of pairs (pixel, position) follow: one for each tap
+                      of the filter; a single one if there are few channels
     Hp Wp top left    few channels: patches are taken from a copy of each image with a
                       border. Its height and width, and where the image begins in it.
                       Otherwise 0 0 0 0
-    covered           1 if the taps marked fresh write to every element of the result; 0 if
-                      the result must be set to 0 first
+    covered           1 if the taps marked fresh write to every element of the result; 0
+                      if the result must be set to 0 first
     what              FORWARD, BACKWARD_X or BACKWARD_W
-    K                 how many numbers are summed in one go: the channels, or a whole patch
-                      if there are few channels
+    K                 how many numbers are summed in one go: the channels, or a whole
+                      patch if there are few channels
 
     first   (taps + 1)    the pairs of tap k are first[k] .. first[k+1]
     fresh   (taps)        1 if no tap before this one writes to any of its targets
@@ -40,7 +40,9 @@ N_IMAGES, N_TAPS, COVERED, WHAT, SUMMED, HEADER = 0, 7, 12, 13, 14, 15
 
 @lru_cache(maxsize=512)
 def gather_indices(what, N, C, H, W, O, Ho, Wo, kernel, stride, start):
-    """The block of one of a convolution's three products; start: (top, left) padding."""
+    """The block of one of a convolution's three products; start: (top,
+    left) padding.
+    """
     n = min(N, max(1, round(POSITIONS / (Ho * Wo))))
     few = C < FEW and what != BACKWARD_X
     pixels, positions = pairs(n, C, H, W, O, Ho, Wo, kernel, stride, start)

@@ -2,9 +2,10 @@
 
 The kernels have not been run on a GPU yet; the tests run them on Numba's simulator.
 
-A device function computes one element of a product. A kernel calls it once, or twice for
-the two terms of an R-pass. Four numbers give the geometry: the stride sH, sW, and the
-padding at the top and the left. The padding at the far ends follows from the extents.
+A device function computes one element of a product. A kernel calls it once, or twice
+for the two terms of an R-pass. Four numbers give the geometry: the stride sH, sW, and
+the padding at the top and the left. The padding at the far ends follows from the
+extents.
 """
 
 from numba import cuda
@@ -23,8 +24,9 @@ __all__ = [
 
 @cuda.jit(device=True)
 def y_at(x, w, t, n, o, a, b, sH, sW, top, left):
-    """sum_{c,p,q} w[o,c,p,q] x[n,c, sH a + p - top, sW b + q - left] over the pixels in the
-    image."""
+    """sum_{c,p,q} w[o,c,p,q] x[n,c, sH a + p - top, sW b + q - left] over the pixels in
+    the image.
+    """
     C, H, W = x.shape[2:]
     total = 0.0
     for c in range(C):
@@ -60,8 +62,9 @@ def dx_at(dy, w, t, n, c, i, j, sH, sW, top, left):
 
 @cuda.jit(device=True)
 def dw_at(x, dy, t, o, c, p, q, sH, sW, top, left):
-    """sum_{n,a,b} dy[n,o,a,b] x[n,c, sH a + p - top, sW b + q - left], over the pixels in
-    the image."""
+    """sum_{n,a,b} dy[n,o,a,b] x[n,c, sH a + p - top, sW b + q - left], over the pixels
+    in the image.
+    """
     H, W = x.shape[3:]
     total = 0.0
     for n in range(x.shape[1]):
@@ -74,7 +77,9 @@ def dw_at(x, dy, t, o, c, p, q, sH, sW, top, left):
 
 
 def summed(at):
-    """The kernel out = at(a, b), plus at(a2, b2) if pairs is 2; a thread per element."""
+    """The kernel out = at(a, b), plus at(a2, b2) if pairs is 2; a
+    thread per element.
+    """
 
     @cuda.jit
     def kernel(out, a, b, a2, b2, pairs, sH, sW, top, left):
@@ -93,7 +98,9 @@ forward, backward_x, backward_w = summed(y_at), summed(dx_at), summed(dw_at)
 
 
 def product(kernel, out, first, second, stride, padding):
-    """out = the product of the pair `first`, plus that of `second` unless it is None."""
+    """out = the product of the pair `first`, plus that of `second`
+    unless it is None.
+    """
     for_each(
         kernel,
         out[:1].size,

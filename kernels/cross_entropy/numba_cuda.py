@@ -14,7 +14,9 @@ __all__ = ["cross_entropy_forward", "cross_entropy_backward", "cross_entropy_r_b
 
 @cuda.jit
 def forward(loss, p, z, labels, scale):
-    """p = softmax(z) and loss = scale sum_n -log p[n, label]: a thread for each task."""
+    """p = softmax(z) and loss = scale sum_n -log p[n, label]: a thread
+    for each task.
+    """
     t, i = cuda.blockIdx.y, cuda.grid(1)
     N, C = z.shape[1:]
     if i == 0:

@@ -9,7 +9,9 @@ from refmaml.kernels.kernel_set import KernelSet
 
 
 class DeviceKernelSet(KernelSet):
-    """A KernelSet of CuPy's arrays, with as few copies and waits as possible."""
+    """A KernelSet of CuPy's arrays: copies between host and GPU go in as few as
+    possible.
+    """
 
     on_device = True
 
@@ -27,7 +29,8 @@ class DeviceKernelSet(KernelSet):
         return out
 
     def sum_segments(self, a, starts):
-        """Sums (T, L) of the column segments of a (T, P) that begin at `starts`.
+        """Sums of the consecutive column segments of a (T, P) that begin at `starts`:
+        (T, L).
 
         CuPy's reduceat takes differences of running sums, in which digits cancel.
         """

@@ -2,13 +2,15 @@
 
 The products are sums of outer products (gemm_microkernel.py). Threads take tasks.
 
-    forward      y[n]  += sum_i x[n, i] w'[i]          w' = w transposed: rows i of O numbers
+    forward      y[n]  += sum_i x[n, i] w'[i]          w' = w transposed: rows i of O
+                 numbers
     backward_x   dx[n] += sum_o dy[n, o] w[o]
     backward_w   dw[o] += sum_n dy[n, o] x[n]
 
-Versions, and microseconds per task of forward and backward through a net 1-40-40-1, with
-10 examples, float32, one thread:
-  v1  reference.py: NumPy's matmul                              (not comparable: all tasks
+Versions, and microseconds per task of forward and backward through a net 1-40-40-1,
+with 10 examples, float32, one thread:
+  v1  reference.py: NumPy's matmul                              (not comparable: all
+      tasks
                                                                 in one call)
   v2  the convolution's kernel on images of one pixel           24
   v3  this: no lists of pixels, no reordered weights but w'     13
@@ -93,7 +95,7 @@ def task_backward_w(dw, x, x2, dy, dy2, block):
         accumulate((dw, dy2, x2, oI, o, zero, O, nO, nI, zero, N, I, N < 0))
 
 
-# ---- all tasks --------------------------------------------------------------------------------
+# ---- all tasks -----------------------------------------------------------------------
 
 
 @compiled("rows! rows rows rows rows offsets", grain=512)

@@ -2,8 +2,8 @@
 
 The kernels have not been run on a GPU yet; the tests run them on Numba's simulator.
 
-A device function computes one element of a product. A kernel calls it once, or twice for
-the two terms of an R-pass.
+A device function computes one element of a product. A kernel calls it once, or twice
+for the two terms of an R-pass.
 """
 
 from numba import cuda
@@ -48,7 +48,9 @@ def dw_at(x, dy, t, o, i):
 
 
 def summed(at):
-    """The kernel out = at(a, b), plus at(a2, b2) if pairs is 2; a thread per element."""
+    """The kernel out = at(a, b), plus at(a2, b2) if pairs is 2; a
+    thread per element.
+    """
 
     @cuda.jit
     def kernel(out, a, b, a2, b2, pairs):

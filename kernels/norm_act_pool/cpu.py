@@ -3,24 +3,27 @@
     xh = (x - <x>) s     u = gamma xh + beta     a = u where u > 0, slope u elsewhere
     y  = the maximum of a over a window
 
-for one task; r_passes.py has the derivatives of both passes along a direction. The three
-layers one after another (batch_norm/reference.py, activation/reference.py,
-pooling/reference.py) are the reference. Fusing them saves memory traffic: x becomes xh in
-place, u and a are never written, and the branch of the activation is read off y, which is
-positive where the winning u was. x and rx are centred as in batch_norm/cpu.py, so that
-a mean of many standard deviations costs no digits.
+for one task; r_passes.py has the derivatives of both passes along a direction. The
+three layers one after another (batch_norm/reference.py, activation/reference.py,
+pooling/reference.py) are the reference. Fusing them saves memory traffic: x becomes xh
+in place, u and a are never written, and the branch of the activation is read off y,
+which is positive where the winning u was. x and rx are centred as in batch_norm/cpu.py,
+so that a mean of many standard deviations costs no digits.
 
 Images are rows of channels: x and its derivatives N H W of them, y and its derivatives
 N Ho Wo. All arrays are flat. Windows do not overlap. slope is 0 for ReLU, 1 for no
-activation. `block` has the lists of windows.py. Sums over pixels are in float64, because
-a thousand float32 additions in a row lose a digit.
+activation. `block` has the lists of windows.py. Sums over pixels are in float64,
+because a thousand float32 additions in a row lose a digit.
 
-Versions, in nanoseconds for 16 numbers, forward / backward / r_forward / r_backward, for
-5 images of 14x14x64, float32, one thread:
+Versions, in nanoseconds for 16 numbers, forward / backward / r_forward / r_backward,
+for 5 images of 14x14x64, float32, one thread:
   v1  loops over pixels and channels in Numba (a row is 4 vectors, and
-      before each row the code tests whether arrays overlap)             14 / 16 / 17 / 56
-  v2  row formulas, four vectors of channels at a time                   10 / 11 / 12 / 21
-  v3  two vectors at a time, always masked: half the compilation         12 / 14 / 17 / 25
+      before each row the code tests whether arrays overlap)             14 / 16 / 17 /
+                                                                         56
+  v2  row formulas, four vectors of channels at a time                   10 / 11 / 12 /
+      21
+  v3  two vectors at a time, always masked: half the compilation         12 / 14 / 17 /
+      25
 """
 
 import numpy as np
@@ -55,7 +58,8 @@ def statistics(mean, offset, s, x, eps, block, N):
 def forward(y, winner, x, s, gamma, beta, eps, slope, block, N):
     """Fills y, s and winner, and turns x into xh.
 
-    winner: the tap that won each window; the first of equals; NaN wins over every number.
+    winner: the tap that won each window; the first of equals; NaN wins over every
+    number.
     """
     C, windows, taps, outside = block[1], block[3], block[4], block[5]
     _, of_windows, of_taps, of_outside = lists_of(block)

@@ -1,9 +1,9 @@
 """Batch-norm, activation and max-pooling as formulas for one channel of one pixel.
 
-cpu.py and r_passes.py call them in order. x, xh and their derivatives belong to a pixel,
-y and its derivatives to a window. `winner` is the tap (the position in the window) of the
-pixel that won; `tap` is the tap of the pixel at hand. There are three versions of most
-formulas:
+cpu.py and r_passes.py call them in order. x, xh and their derivatives belong to a
+pixel, y and its derivatives to a window. `winner` is the tap (the position in the
+window) of the pixel that won; `tap` is the tap of the pixel at hand. There are three
+versions of most formulas:
 
     ..._unpooled   no pooling: each pixel is a window and has won
     ..._pooled     the pixel at one tap of each window
@@ -12,7 +12,7 @@ formulas:
 
 from refmaml.kernels.numba_runtime.row_formulas import row_formula
 
-# ---- forward: xh = s (x - mean), y = the largest of leaky_relu(gamma xh + beta) -----------
+# ---- forward: xh = s (x - mean), y = the largest of leaky_relu(gamma xh + beta) ------
 
 
 def leaky_relu(u, slope):
@@ -55,7 +55,7 @@ def forward_outside(x, mean, offset, s):
 
 
 # ---- backward: du = dy where u > 0, slope dy elsewhere;
-#      dx = s gamma (du - <du> - xh <du xh>) ------------------------------------------------
+# dx = s gamma (du - <du> - xh <du xh>) ------------------------------------------------
 
 
 @row_formula("window: dy y", "number: slope", "sum: total")
@@ -90,7 +90,7 @@ def backward_outside(dx, xh, scale, mean, projection):
     return {"dx": scale * (mean * -1 - xh * projection)}
 
 
-# ---- r_forward: rxh = s (rx - <rx> - xh <rx xh>), ru = rgamma xh + gamma rxh + rbeta ------
+# ---- r_forward: rxh = s (rx - <rx> - xh <rx xh>), ru = rgamma xh + gamma rxh + rbeta
 
 
 @row_formula("pixel: rx xh", "channel: origin", "sum: total product")
@@ -134,7 +134,7 @@ def r_forward_outside(rx, xh, origin, mean, projection, s):
     return {"rx": s * (rx - origin - mean - xh * projection)}
 
 
-# ---- r_backward: the product rule on backward -----------------------------------------------
+# ---- r_backward: the product rule on backward ----------------------------------------
 
 
 @row_formula("window: rdy du y", "number: slope", "sum: total rtotal")

@@ -1,12 +1,12 @@
 """Batch-norm, activation and max-pooling in one pass in Numba CUDA.
 
-The formulas and the arguments are in reference.py. The kernels have not been run on a GPU
-yet; the tests run them on Numba's simulator.
+The formulas and the arguments are in reference.py. The kernels have not been run on a
+GPU yet; the tests run them on Numba's simulator.
 
-A thread for each (task, channel) reads the channel's pixels once for the sums, in float64,
-and again for the results. `mean` and `rmean` are stored in the precision of the arrays;
-where they may be many times the standard deviation, their rounding matters, so each
-kernel computes them again in float64.
+A thread for each (task, channel) reads the channel's pixels once for the sums, in
+float64, and again for the results. `mean` and `rmean` are stored in the precision of
+the arrays; where they may be many times the standard deviation, their rounding matters,
+so each kernel computes them again in float64.
 """
 
 import math

@@ -58,7 +58,8 @@ def r_backward_sums(total, rtotal, product, rproduct, rxh, du, rdy, y, winner, x
 @inner()
 def r_backward(rxh, rdgamma, rdbeta, du, rdy, y, winner, xh, s, rs, gamma, rgamma, slope, block,
                N):
-    """The product rule on `backward`. Fills rdgamma and rdbeta; rxh becomes rdx, rdy rdu.
+    """The product rule on `backward`. Fills rdgamma and rdbeta; rxh becomes rdx, rdy
+    rdu.
 
     du is what `backward` left in dy.
     """

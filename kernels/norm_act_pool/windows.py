@@ -20,8 +20,8 @@ import numpy as np
 
 from refmaml.kernels.numba_runtime.inline_jit import inner
 
-# About so many pixels are computed at a time, in whole images: their channels stay in the
-# second-level cache.
+# About so many pixels are computed at a time, in whole images: their channels stay in
+# the second-level cache.
 PIXELS = 256
 HEADER = 6
 
@@ -52,8 +52,9 @@ def lists_of(block):
 
 @inner()
 def image_groups(block, N):
-    """For the N images of a task, n at a time: (how many, where their pixels begin, where
-    their windows begin)."""
+    """For the N images of a task, n at a time: (how many, where their pixels begin,
+    where their windows begin).
+    """
     n, C, pixels, windows = block[0], block[1], block[2], block[3]
     for image in range(0, N, n):
         yield min(n, N - image), image * pixels * C, image * windows * C

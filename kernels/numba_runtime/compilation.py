@@ -17,6 +17,11 @@ from numba.core.serialize import dumps
 
 from refmaml.kernels.numba_runtime.progress import Progress
 
+# In an installation the cache is in the user's cache folder, not in the package's: an
+# uninstaller leaves files that it does not know, and Python imports what is left of a
+# package as an empty one. In a checkout the cache stays inside the checkout.
+IN_CHECKOUT = (Path(__file__).parents[3] / "setup.py").exists()
+
 # Modules of an operation's folder that the CPU kernels never call.
 NOT_COMPILED = ("__init__.py", "reference.py", "cuda.py", "numba_cuda.py")
 
@@ -80,6 +85,11 @@ class SafeCache(NullCache):
 
 class ChecksummedMachineCode(CompileResultCacheImpl):
     """Numba's cache entry with a checksum: Numba would run damaged machine code."""
+
+    _locator_classes = sorted(
+        CompileResultCacheImpl._locator_classes,
+        key=lambda locator: not IN_CHECKOUT and "InTree" in locator.__name__,
+    )
 
     def reduce(self, compile_result):
         payload = dumps(super().reduce(compile_result))

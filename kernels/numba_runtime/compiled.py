@@ -54,7 +54,9 @@ class Compiled:
         return run or self.compile(precision, parallel)
 
     def compile(self, precision, parallel):
-        """The function for one precision, its prange loops on several threads or one."""
+        """The function for one precision, its prange loops on several
+        threads or one.
+        """
         check_precision(precision)
         types = ", ".join(layout.type for layout in self.layouts).replace("F", precision.name)
         threads = "threads" if parallel else "thread"

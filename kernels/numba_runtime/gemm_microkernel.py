@@ -1,17 +1,19 @@
 """The one inner loop of all matrix products on the CPU: sums of outer products.
 
-    c[rows_c[r] + j]  +=  sum_{k0 <= k < k1}  a[rows_a[r] + steps_a[k]] * b[steps_b[k] + j]
+    c[rows_c[r] + j]  +=  sum_{k0 <= k < k1}  a[rows_a[r] + steps_a[k]] * b[steps_b[k] +
+                      j]
 
-for 0 <= j < width. a, b and c are flat arrays; the lists of offsets say where a row or a
-column begins. So a convolution needs no patch matrix: the offsets of the pixels that a
-tap of the filter sees are enough. The same loop is a matrix product and each of its two
-transposes.
+for 0 <= j < width. a, b and c are flat arrays; the lists of offsets say where a row or
+a column begins. So a convolution needs no patch matrix: the offsets of the pixels that
+a tap of the filter sees are enough. The same loop is a matrix product and each of its
+two transposes.
 
-A tile of c, 6 rows by 4 vectors, stays in registers for all k. Each step loads 4 vectors
-of b and 6 numbers of a, and does 24 vector multiply-adds. Numba cannot express this,
-because it keeps no array in registers, so the tile is written in LLVM's intermediate
-representation. Every element of c adds its terms in the order of k, whichever tile it
-is in: the bits depend neither on the number of threads nor on the size of the tiles.
+A tile of c, 6 rows by 4 vectors, stays in registers for all k. Each step loads 4
+vectors of b and 6 numbers of a, and does 24 vector multiply-adds. Numba cannot express
+this, because it keeps no array in registers, so the tile is written in LLVM's
+intermediate representation. Every element of c adds its terms in the order of k,
+whichever tile it is in: the bits depend neither on the number of threads nor on the
+size of the tiles.
 """
 
 from llvmlite import ir

@@ -13,7 +13,9 @@ import numpy as np
 
 
 def channels_last_in(memory):
-    """`empty` of a kernel set: arrays from a Memory, images with their channels last."""
+    """`empty` of a kernel set: arrays from a Memory, images with their
+    channels last.
+    """
 
     def empty(shape, dtype):
         if len(shape) < 4:

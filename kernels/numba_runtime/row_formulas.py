@@ -1,7 +1,7 @@
 """Formulas for every channel of every pixel, and sums over pixels, in one loop.
 
-    @row_formula("pixel: x", "window: y", "channel: mean s", "number: slope", "sum: total")
-    def formula(x, y, mean, s, slope):
+    @row_formula("pixel: x", "window: y", "channel: mean s", "number: slope", "sum:
+    total") def formula(x, y, mean, s, slope):
         return {"y": s * (x - mean), "total": x}
 
 reads x[pixels[k] + c] and y[windows[k] + c] for k < count and every channel c. It
@@ -33,7 +33,9 @@ class Lanes:
         self.builder, self.value = builder, value
 
     def operand(self, other):
-        """Another operand as a vector of this type; a Python number fills every lane."""
+        """Another operand as a vector of this type; a Python number
+        fills every lane.
+        """
         if isinstance(other, Lanes):
             return other.value
         return ir.Constant(self.value.type, [other] * self.value.type.count)
@@ -216,7 +218,9 @@ class BlockEmitter:
             self.vectors[name].store(value, p, mask)
 
     def step(self, formula, in_registers, pixels, windows, k, j, sums):
-        """One pixel: loads, the formula, stores. Returns the sums with its terms added."""
+        """One pixel: loads, the formula, stores. Returns the sums with
+        its terms added.
+        """
         builder, names, sums = self.builder, self.names, list(sums)
         rows = [builder.load(builder.gep(array, [k])) for array in (pixels, windows)]
         addresses = {

@@ -13,7 +13,8 @@ INTEGER = ir.IntType(64)  # the type of offsets and counts
 
 
 class Vectors:
-    """Loads, stores and multiply-adds on vectors of one array; masked where one is given.
+    """Loads, stores and multiply-adds on vectors of one array; masked where one is
+    given.
 
     lanes: elements of a vector. By default as many as fit; an int16 array that goes
     along with a floating-point array takes as many as that one.
@@ -88,7 +89,8 @@ def pointers(context, builder, signature, args, *positions):
 
 
 def loop(builder, k0, k1, start, step):
-    """sums = start; for k in k0 .. k1: sums = step(k, sums), with all sums in registers.
+    """sums = start; for k in k0 .. k1: sums = step(k, sums), with all sums in
+    registers.
 
     The body runs at least once. Returns the last sums.
     """

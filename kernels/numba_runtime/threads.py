@@ -82,7 +82,7 @@ def with_numba_threads(threads, run, args):
         set_num_threads(before)
 
 
-# ---- after a fork -----------------------------------------------------------------------
+# ---- after a fork --------------------------------------------------------------------
 
 lost_at_fork = threading.Event()  # set in a child whose parent had started Numba's threads
 

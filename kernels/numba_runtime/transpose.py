@@ -92,7 +92,8 @@ def transpose(target, rows_t, source, rows_s):
 def transpose_uncached(target, rows_t, source, rows_s):
     """The same for a source that is in no cache yet.
 
-    j is the inner loop: it reads a few rows from beginning to end, as memory is fastest.
+    j is the inner loop: it reads a few rows from beginning to end, as memory is
+    fastest.
     """
     size = VECTOR // target.itemsize
     for i in range(0, len(rows_s), size):

@@ -2,8 +2,8 @@
 
 The kernels have not been run on a GPU yet; the tests run them on Numba's simulator.
 
-A thread for each result. In the backward pass a thread computes one pixel of dx from the
-windows that contain it, so no two threads write to one address.
+A thread for each result. In the backward pass a thread computes one pixel of dx from
+the windows that contain it, so no two threads write to one address.
 """
 
 from numba import cuda

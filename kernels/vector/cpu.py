@@ -1,8 +1,8 @@
 """Arithmetic on flat vectors on a CPU: the formulas are in reference.py.
 
-Each number is read once and written once. Threads take blocks of the rows; for sums over
-rows they take columns, and for sums along a row, rows. Operations are in the order of
-the reference and none are fused, so the results have the reference's bits.
+Each number is read once and written once. Threads take blocks of the rows; for sums
+over rows they take columns, and for sums along a row, rows. Operations are in the order
+of the reference and none are fused, so the results have the reference's bits.
 """
 
 import numpy as np
@@ -26,8 +26,9 @@ __all__ = [
 SERIAL_BELOW = 1 << 16  # numbers; with fewer, one thread is faster
 BLOCK = 1 << 13  # numbers of a row that a thread computes at a time
 
-# ---- compiled functions, for blocks lo .. hi of all rows ------------------------------------
-# Arguments: the arrays they fill, the arrays they read (one row may serve all), numbers.
+# ---- compiled functions, for blocks lo .. hi of all rows -----------------------------
+# Arguments: the arrays they fill, the arrays they read (one row may serve all),
+# numbers.
 
 
 @inner()
@@ -102,7 +103,7 @@ def run(function, outputs, inputs, *numbers):
             a[...] = result
 
 
-# ---- the kernels ------------------------------------------------------------------------------
+# ---- the kernels ---------------------------------------------------------------------
 
 
 def vector_step(out, a, rates, b):

@@ -1,9 +1,10 @@
 """A whole net on a CPU, task by task: loss and gradient, Hessian products, inner loop.
 
-Layers that are kernels of their own send every array to memory and back, and cost a call
-each. Here a thread takes a task from the first operation to the last. What one operation
-writes, the next finds in the second-level cache, and a small net needs one call instead
-of calls that take longer than their arithmetic. The single kernels are the reference.
+Layers that are kernels of their own send every array to memory and back, and cost a
+call each. Here a thread takes a task from the first operation to the last. What one
+operation writes, the next finds in the second-level cache, and a small net needs one
+call instead of calls that take longer than their arithmetic. The single kernels are the
+reference.
 
 One compiled function, `run`, does everything; `what` selects the computation. Several
 functions would each compile what they share.

@@ -1,5 +1,5 @@
-"""Loss, gradient, and products with the Hessian and the Gauss-Newton matrix of one task:
-the passes with the loss between them.
+"""Loss, gradient, and products with the Hessian and the Gauss-Newton matrix of one
+task: the passes with the loss between them.
 
 All parameters, gradients and directions are in product order (filter_order.py); wt and
 vt are w and v with transposed filters.
@@ -112,7 +112,9 @@ def hessian_product(e, t, w, wt, v, vt, product, work, rwork, winners):
 
 @inner()
 def gauss_newton_product(e, t, w, wt, v, product, work, rwork, winners):
-    """Fills G v of task t: the backward pass from the tangent of the outputs' adjoint."""
+    """Fills G v of task t: the backward pass from the tangent of the
+    outputs' adjoint.
+    """
     r_outputs(e, t, w, v, work, rwork, winners)
     x, N = e.x[t], e.N
     backward((e.table, e.rtable, e.reals, e.lists, N, x, w, wt, product, work, rwork, winners))

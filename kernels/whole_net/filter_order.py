@@ -1,11 +1,11 @@
 """Parameter vectors in product order: the order in which the products read filters.
 
 A parameter vector holds the filters of a convolution as (O, C, taps). In product order
-they are rows (tap, c) of O numbers. Parameters, gradients and directions stay in product
-order while a task is computed: sums of them do not depend on the order, a product reads
-its filters where they are, and writes their gradient there. Only backward_x needs them
-transposed, as rows (tap, o) of C numbers. A matrix is a convolution with one tap. All
-other parameters keep their positions.
+they are rows (tap, c) of O numbers. Parameters, gradients and directions stay in
+product order while a task is computed: sums of them do not depend on the order, a
+product reads its filters where they are, and writes their gradient there. Only
+backward_x needs them transposed, as rows (tap, o) of C numbers. A matrix is a
+convolution with one tap. All other parameters keep their positions.
 """
 
 from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
@@ -15,7 +15,9 @@ from refmaml.kernels.whole_net import program as at
 
 @inlined()
 def orders_of(row, lists):
-    """(rows (tap, c), rows o, transposed rows o, rows c of a tap); program.py has them."""
+    """(rows (tap, c), rows o, transposed rows o, rows c of a tap);
+    program.py has them.
+    """
     start, O, C = row[at.LISTS + at.FILTER_ORDERS] + 1, row[at.O], row[at.C]
     taps = start + C * row[at.KH] * row[at.KW]
     return (
@@ -28,7 +30,9 @@ def orders_of(row, lists):
 
 @inlined()
 def extent(row):
-    """(begin, end) of a product's filters in a parameter vector; the size of one tap."""
+    """(begin, end) of a product's filters in a parameter vector; the
+    size of one tap.
+    """
     size = row[at.O] * row[at.C]
     return row[at.WEIGHT], row[at.WEIGHT] + size * row[at.KH] * row[at.KW], size
 

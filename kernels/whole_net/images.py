@@ -6,12 +6,14 @@ from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
 from refmaml.kernels.pooling import cpu as pooling
 from refmaml.kernels.whole_net import program as at
 
-# ---- where values are ---------------------------------------------------------------------
+# ---- where values are ----------------------------------------------------------------
 
 
 @inlined()
 def input_of(row, start, x, work, N):
-    """The input of an operation, its adjoint or its tangent; x, the net's input, if ABSENT."""
+    """The input of an operation, its adjoint or its tangent; x, the net's input, if
+    ABSENT.
+    """
     return x if start < 0 else work[start : start + N * row[at.C] * row[at.H] * row[at.W]]
 
 
@@ -47,7 +49,7 @@ def channel_gradients(grad, start, row):
     return np.empty(row[at.C], grad.dtype) if start < 0 else grad[start : start + row[at.C]]
 
 
-# ---- operations without parameters ----------------------------------------------------------
+# ---- operations without parameters ---------------------------------------------------
 
 
 @inner()

@@ -1,7 +1,7 @@
 """The four passes through a net for one task: forward, backward, r_forward, r_backward.
 
-They are those of Sequential in network.py, over a table of operations (program.py). What
-an operation computes is in the operation's own folder.
+They are those of Sequential in network.py, over a table of operations (program.py).
+What an operation computes is in the operation's own folder.
 
     x             the input of the net
     w, v, grad    parameters, a direction, a gradient; flat, in product order

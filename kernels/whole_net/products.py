@@ -52,7 +52,9 @@ def backward_x(row, lists, N, dx, dy, dy2, w, w2):
 
 @inner()
 def backward_w(row, lists, N, grad, x, x2, dy, dy2):
-    """dw = product_dw(x, dy), plus product_dw(x2, dy2) unless x2 is empty; db from dy2."""
+    """dw = product_dw(x, dy), plus product_dw(x2, dy2) unless x2 is
+    empty; db from dy2.
+    """
     block, dw = list_of(row, lists, BACKWARD_W), filters_of(row, grad)
     if row[at.KIND] == at.MATRIX:
         linear.task_backward_w(dw, dy, dy2[:0] if len(x2) == 0 else dy2, x, x2, block)
@@ -63,7 +65,9 @@ def backward_w(row, lists, N, grad, x, x2, dy, dy2):
 
 @inlined()
 def bias_gradient(row, grad, dy):
-    """db = sum dy; exactly 0 if a batch-norm follows, which subtracts the bias again."""
+    """db = sum dy; exactly 0 if a batch-norm follows, which subtracts
+    the bias again.
+    """
     if row[at.BIAS] >= 0:
         O = row[at.O]
         db = grad[row[at.BIAS] : row[at.BIAS] + O]

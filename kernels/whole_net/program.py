@@ -38,7 +38,7 @@ CONVOLUTION, MATRIX, NORM_ACT_POOL, ACTIVATE, MAX_POOL, AVERAGE, FLATTEN = range
 
 # The columns of the table.
 #   KIND          an index into KINDS
-#   X Y DX DY     where in `work` input, output and their adjoints begin; X is ABSENT for
+# X Y DX DY     where in `work` input, output and their adjoints begin; X is ABSENT for
 #                 the first operation, whose input is the input of the net
 #   C .. WO       extents of input (C, H, W) and output (O, Ho, Wo)
 #   WEIGHT BIAS   where the parameters begin (of a batch-norm: gamma and beta)
@@ -47,7 +47,7 @@ CONVOLUTION, MATRIX, NORM_ACT_POOL, ACTIVATE, MAX_POOL, AVERAGE, FLATTEN = range
 #   WINNERS       where the winners of max-pooling begin
 #   BIAS_CANCELS  1 if a batch-norm follows, which subtracts the bias again
 #   FUNCTION      the function of an Activate
-#   LISTS         where the offset lists begin in `lists`: one of windows; or of a product
+# LISTS         where the offset lists begin in `lists`: one of windows; or of a product
 #                 FORWARD, BACKWARD_X and BACKWARD_W, then FILTER_ORDERS
 # fmt: off
 (KIND, X, Y, DX, DY, C, H, W, O, HO, WO, WEIGHT, BIAS, KH, KW, SH, SW, S, WINNERS,
@@ -157,12 +157,16 @@ def extents(op):
 
 
 def whole_lines(size):
-    """`size` rounded up so that the next array begins at a cache line, in float32 too."""
+    """`size` rounded up so that the next array begins at a cache line,
+    in float32 too.
+    """
     return -(-size // 16) * 16
 
 
 def plan_memory(table, operations, N, lean):
-    """Gives every value and adjoint an offset. Returns how many numbers that is in all."""
+    """Gives every value and adjoint an offset. Returns how many numbers
+    that is in all.
+    """
     end = 0
     for i, (row, op) in enumerate(zip(table, operations, strict=True)):
         size = N * row[O] * row[HO] * row[WO]

@@ -73,7 +73,7 @@ class WholeNet:
         self.empty, self.threads, self.serial_below = memory.empty, threads, SERIAL_BELOW
         self.programs, self.real_numbers = {}, {}
 
-    # ---- called by a net ------------------------------------------------------------------
+    # ---- called by a net -------------------------------------------------------------
 
     def primal(self, w, x, y, scale, keep):
         """Outputs, losses and gradients of all tasks; w (T or 1, P), x (T, N, ...)."""
@@ -102,7 +102,8 @@ class WholeNet:
         return grad
 
     def unrolled(self, w, rates, support, query, order, slots):
-        """Query outputs, losses and lam_0 of all tasks, of `order` 1 or 2 (inner_loop.py).
+        """Query outputs, losses and lam_0 of all tasks, of `order` 1 or 2
+        (inner_loop.py).
 
         w (T or 1, P); rates: A_k (P,) of every step; support, query: (x, y, scale);
         slots: of how many steps a thread keeps the passes at a time.
@@ -125,7 +126,7 @@ class WholeNet:
         self.on_tasks(T, 3 * steps * support.program.macs + query.program.macs, run)
         return Outcome(*out, None)
 
-    # ---- how it runs ------------------------------------------------------------------------
+    # ---- how it runs -----------------------------------------------------------------
 
     # fmt: off
     def call(self, dtype, lo, hi, what, examples, w, v=None, query=None, steps=0, order=0, out=(),
@@ -215,7 +216,9 @@ def divided(empty, dtype, *shapes):
 
 
 def dense(a, dtype):
-    """`a` contiguous and writable. Numba gives read-only arrays (JAX's) another type."""
+    """`a` contiguous and writable. Numba gives read-only arrays (JAX's)
+    another type.
+    """
     return np.require(a, dtype, "CW")
 
 

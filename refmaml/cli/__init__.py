@@ -1,4 +1,6 @@
-"""The command line `refmaml`: verify, train, evaluate, reproduce, demo, bench, doctor, golden."""
+"""The command line `refmaml`: verify, train, evaluate, reproduce, demo, bench, doctor,
+golden.
+"""
 
 from refmaml.cli.main import main
 

@@ -62,8 +62,8 @@ def make_mlp(config, images, loss, kernels):
 def with_context(net, config):
     """The net with CAVIA's context.
 
-    In conv4 the context scales the channels of the third block; an mlp has it as further
-    inputs.
+    In conv4 the context scales the channels of the third block; an mlp has it as
+    further inputs.
     """
     layers, size = list(net.layers), config["context"]
     if config["net"] == "conv4":

@@ -1,4 +1,6 @@
-"""`refmaml demo`: trains four methods from one start; each then adapts to unseen scripts."""
+"""`refmaml demo`: trains four methods from one start; each then adapts to unseen
+scripts.
+"""
 
 import os
 from contextlib import ExitStack, contextmanager
@@ -7,8 +9,8 @@ from typing import Any, NamedTuple
 from refmaml.cli import options
 from refmaml.cli.run_folder import lock_folder, new_folder, refuse_overwriting
 
-# The configuration of all methods, small enough for a minute on two cores. Compiling other
-# kernels than the reference would take half of that.
+# The configuration of all methods, small enough for a minute on two cores. Compiling
+# other kernels than the reference would take half of that.
 COMMON = {
     "data": "glyphs",
     "n_way": 5,
@@ -128,7 +130,9 @@ def configuration(key, given):
 
 
 def compete(given, quiet):
-    """An Outcome for each contestant, each in a process; as many at once as there are cores."""
+    """An Outcome for each contestant, each in a process; as many at once as there are
+    cores.
+    """
     from multiprocessing import get_context
 
     from refmaml.cli import report
@@ -146,7 +150,9 @@ def compete(given, quiet):
 
 @contextmanager
 def one_thread_each():
-    """A block in which new processes use one thread each, as there is one for each core."""
+    """A block in which new processes use one thread each, as there is one for each
+    core.
+    """
     names = [f"{library}_NUM_THREADS" for library in ("OPENBLAS", "OMP", "MKL", "NUMBA")]
     added = [name for name in names if name not in os.environ]
     os.environ.update(dict.fromkeys(added, "1"))
@@ -173,7 +179,9 @@ def initialise_worker(lock):
 
 
 def run_contestant(key, config, quiet, place):
-    """Train with one configuration; adapt to held-out tasks as MAML does, for every method."""
+    """Train with one configuration; adapt to held-out tasks as MAML does, for every
+    method.
+    """
     from refmaml.cli import problem, report
     from refmaml.training import train
 
@@ -203,7 +211,8 @@ def table(outcomes):
         f"each net adapted by the same {COMMON['inner_steps']} step:"
     )
     lines = [
-        f"  {o.title:<{width}}  {100 * o.evaluation.mean:5.1f} +- {100 * o.evaluation.interval:3.1f} %"
+        f"  {o.title:<{width}}  {100 * o.evaluation.mean:5.1f} "
+        f"+- {100 * o.evaluation.interval:3.1f} %"
         f"  after {len(o.rows):3d} meta-steps"
         for o in outcomes
     ]

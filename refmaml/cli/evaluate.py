@@ -7,8 +7,8 @@ from refmaml.cli.outputs import check_outputs
 from refmaml.errors import expect
 from refmaml.methods.table import BY_NAME
 
-# Options that may differ from training. Any method can adapt what another has trained; the
-# options excluded here decide the size of the meta-parameters.
+# Options that may differ from training. Any method can adapt what another has trained;
+# the options excluded here decide the size of the meta-parameters.
 CHANGEABLE = (
     "data",
     "k_shot",
@@ -102,7 +102,9 @@ def prepare(ranks, path, given):
 
 
 def converted(net, method, meta, name):
-    """The meta-parameters of `method`, begun from the net's parameters in those of another."""
+    """The meta-parameters of `method`, begun from the net's parameters in those of
+    another.
+    """
     expect(not BY_NAME[name].context, "--method", "one that needs no context in the net", name)
     return method.init(net, meta[: net.num_params])  # all methods' begin with the net's
 

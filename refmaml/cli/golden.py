@@ -1,4 +1,5 @@
-"""`refmaml golden`: writes golden vectors for implementations in other languages, or checks them.
+"""`refmaml golden`: writes golden vectors for implementations in other languages, or
+checks them.
 
 Golden vectors are inputs, intermediates and meta-gradients.
 """
@@ -45,7 +46,9 @@ def write(folder):
 
 
 def verify(folder):
-    """Print a line for each array that differs, and a summary; 1 if one differs, else 0."""
+    """Print a line for each array that differs, and a summary; 1 if one differs, else
+    0.
+    """
     from refmaml.golden.check import check
 
     rows = list(check(folder))

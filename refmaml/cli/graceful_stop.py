@@ -1,4 +1,6 @@
-"""Ctrl-C, SIGTERM and a closing terminal end a command at a point where nothing is lost."""
+"""Ctrl-C, SIGTERM and a closing terminal end a command at a point where nothing is
+lost.
+"""
 
 import os
 import signal

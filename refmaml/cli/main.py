@@ -1,4 +1,4 @@
-"""`refmaml COMMAND ...`: runs one command; errors become one line and an exit status."""
+"""`refmaml COMMAND ...`: runs a command; errors become one line and an exit status."""
 
 import argparse
 import os
@@ -35,7 +35,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(argv):
-    """The parser of the command that argv begins with; of all commands if it names none."""
+    """The parser of the command that argv begins with; of all commands if it names
+    none.
+    """
     top = Parser(
         prog="refmaml", description="A hand-written reference for gradient-based meta-learning."
     )
@@ -101,7 +103,7 @@ def run_command(argv, ranks):
 
 @contextmanager
 def quiet_kernels(quiet):
-    """A block in which this process and its workers compile kernels without messages."""
+    """A block in which this process and its workers compile without messages."""
     before = os.environ.get(QUIET)
     if quiet:
         os.environ[QUIET] = "1"
@@ -115,7 +117,9 @@ def quiet_kernels(quiet):
 
 
 def io_failure(ranks, error):
-    """Print an OSError that no other message covers (a full disk behind stdout); the status."""
+    """Print an OSError that no other message covers (a full disk behind stdout); the
+    status.
+    """
     print_error(
         ranks,
         f"{error.filename or 'stdout'}: expected a place to read from or write to, "
@@ -138,7 +142,9 @@ def out_of_memory(error):
 
 
 def print_error(ranks, text):
-    """Print a line to stderr: rank 0 where all ranks have the error, else the rank that has it."""
+    """Print a line to stderr: rank 0 where all ranks have the error, else the rank that
+    has it.
+    """
     if ranks.all_stop:
         log(f"refmaml: {text}")
     else:
@@ -148,6 +154,8 @@ def print_error(ranks, text):
 
 
 def as_option(message):
-    """An error about an argument, with the option's name: "inner_lr: ..." -> "--inner-lr: ..."."""
+    """An error about an argument, with the option's name: "inner_lr: ..." ->
+    "--inner-lr: ...".
+    """
     name, colon, rest = message.partition(":")
     return f"{flag(name)}{colon}{rest}" if name in KINDS else message

@@ -1,7 +1,7 @@
 """How this process was started: alone, or as an MPI rank.
 
-Ranks are started by `mpiexec -n R python -m mpi4py -m refmaml ...`. `python -m mpi4py` ends
-all ranks when one raises an exception; without it the others would wait for ever.
+Ranks are started by `mpiexec -n R python -m mpi4py -m refmaml ...`. `python -m mpi4py`
+ends all ranks when one raises an exception; without it the others would wait for ever.
 """
 
 import os
@@ -20,7 +20,8 @@ from refmaml.errors import ArgumentError, expect
 from refmaml.log import is_terminal
 from refmaml.training.distributed import SINGLE_PROCESS, Ranks
 
-# Environment variables of mpiexec (MPICH, Open MPI) and srun: (number of ranks, this rank).
+# Environment variables of mpiexec (MPICH, Open MPI) and srun: (number of ranks, this
+# rank).
 SIZE, RANK = 0, 1
 ENVIRONMENT = (
     ("PMI_SIZE", "PMI_RANK"),
@@ -34,8 +35,8 @@ USAGE = "mpiexec -n R python -m mpi4py -m refmaml ..."
 def detect_ranks():
     """SINGLE_PROCESS, or the Ranks of which this process is one.
 
-    mpi4py is imported only under `python -m mpi4py`. Raises ArgumentError where the launcher
-    and mpi4py do not fit together.
+    mpi4py is imported only under `python -m mpi4py`. Raises ArgumentError where the
+    launcher and mpi4py do not fit together.
     """
     size = env_int(SIZE)
     if "mpi4py.run" not in sys.modules:
@@ -68,7 +69,10 @@ def env_int(which):
 
 @contextmanager
 def silence_other_ranks(ranks):
-    """A block in which only rank 0 prints. Exceptions that leave the block are shown."""
+    """A block in which only rank 0 prints.
+
+    Exceptions that leave the block are shown.
+    """
     with ExitStack() as stack:
         if ranks.rank > 0:
             null = stack.enter_context(open(os.devnull, "w", errors="backslashreplace"))
@@ -103,13 +107,16 @@ def watched_ranks(ranks):
 
 
 def send_normal_end(connection):
-    """Tell the watchdog that this rank ends by itself. The watchdog may have ended already."""
+    """Tell the watchdog that this rank ends by itself.
+
+    The watchdog may have ended already.
+    """
     with suppress(OSError):
         connection.sendall(rank_watchdog.NORMAL_END)
 
 
 def start_watchdog(count):
-    """The address of a new watchdog for `count` ranks; None where none can be started."""
+    """The address of a new watchdog for `count` ranks; None where none can start."""
     folder = mkdtemp(prefix="refmaml-")
     address = os.path.join(folder, "watchdog")
     try:
@@ -131,7 +138,9 @@ def start_watchdog(count):
 
 
 def shown_on_terminal(processes=Path("/proc")):
-    """Whether stderr is shown on a terminal: this process's, or mpiexec's, which forwards it."""
+    """Whether stderr is shown on a terminal: this process's, or mpiexec's, which
+    forwards it.
+    """
     if is_terminal(sys.stderr) or env_int(SIZE) < 2:
         return is_terminal(sys.stderr)
     parent, target = os.getppid(), ""
@@ -174,10 +183,11 @@ def launch_command(ranks):
 
 
 def assign_resources(ranks, kernels, threads=None):
-    """Select this rank's GPU if `kernels` run on one; return the threads of the cpu kernels.
+    """Select this rank's GPU if `kernels` run on one; return the threads of the cpu
+    kernels.
 
-    threads  as given by the user; None: as many as Numba is set to (NUMBA_NUM_THREADS too),
-             or, of several ranks, each an equal share of the cores
+    threads  as given by the user; None: as many as Numba is set to (NUMBA_NUM_THREADS
+             too), or, of several ranks, each an equal share of the cores
     """
     with ranks.shared_errors():
         if ranks.size > 1 and kernels.endswith("cuda"):
@@ -188,7 +198,9 @@ def assign_resources(ranks, kernels, threads=None):
 
 
 def threads_per_rank(ranks, cores):
-    """A rank's share of `cores`, among the ranks of its machine that may use the same cores."""
+    """A rank's share of `cores`, among the ranks of its machine that may use the same
+    cores.
+    """
     sharing = sum(other == cores for other in ranks.local.allgather(cores))
     return max(1, len(cores) // sharing)
 

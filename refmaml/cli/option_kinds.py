@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 class Kind(NamedTuple):
     """How a value is read, from the command line's text or a checkpoint's JSON.
 
-    read      value -> value; raises ValueError or TypeError for a wrong one, OverflowError
-              for a number that is too large
+    read      value -> value; raises ValueError or TypeError for a wrong one,
+              OverflowError for a number that is too large
     expected  what the value must be, for error messages
     nargs     as argparse's; 0 marks a switch --name / --no-name
     """

@@ -1,4 +1,5 @@
-"""All options of train, evaluate and the other commands: kinds, help texts, and dependencies.
+"""All options of train, evaluate and the other commands: kinds, help texts, and
+dependencies.
 
 Options that belong to one method come from the methods' table.
 """
@@ -17,8 +18,8 @@ from refmaml.cli.option_kinds import (
 )
 from refmaml.methods.table import TABLE
 
-# The most inner steps. A file with a larger number is refused before anything is allocated
-# for each step.
+# The most inner steps. A file with a larger number is refused before anything is
+# allocated for each step.
 MAX_STEPS = 10**6
 
 OMNIGLOT_ONLY = (
@@ -55,7 +56,8 @@ METHOD_OPTIONS = {
     for name, option in entry.options.items()
 }
 
-# What a checkpoint stores, in groups as --help shows them: {group: {option: (kind, help)}}.
+# What a checkpoint stores, in groups as --help shows them: {group: {option: (kind,
+# help)}}.
 SAVED = {
     "tasks": {
         "data": (choice(tuple(presets.BY_DATA)), "the source of tasks"),

@@ -1,4 +1,6 @@
-"""Options of the command line: registered, read, checked, and settled into a configuration."""
+"""Options of the command line: registered, read, checked, and settled into a
+configuration.
+"""
 
 from refmaml.cli import presets
 from refmaml.cli.option_table import KINDS, REQUIRES, SAVED
@@ -73,9 +75,9 @@ def typed(arguments):
 def settle(given):
     """The configuration: a value for each option in SAVED.
 
-    Values come from the tables of presets.py, a file that --config names, and the options
-    given; later ones override earlier ones. Raises ArgumentError, and DataError for a file
-    that is no configuration.
+    Values come from the tables of presets.py, a file that --config names, and the
+    options given; later ones override earlier ones. Raises ArgumentError, and DataError
+    for a file that is no configuration.
     """
     given = with_files(given)
     data = given.get("data", presets.DEFAULTS["data"])

@@ -13,8 +13,8 @@ def check_outputs(outputs, inputs=None):
     outputs  {option: path or None}; a path that is None is left out
     inputs   {name: path or None}: files that the command reads
 
-    An output must be a file that can be written (or a device or a pipe), must not be one
-    of the inputs, and must not be another output.
+    An output must be a file that can be written (or a device or a pipe), must not be
+    one of the inputs, and must not be another output.
     """
     from refmaml.training.files import check_writable
 

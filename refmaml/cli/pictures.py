@@ -14,7 +14,7 @@ COLORS = {
 
 
 def comparison(path, outcomes):
-    """Bars of held-out accuracy with 95 % intervals, and learning curves beside them."""
+    """Bars of held-out accuracy with 95 % intervals, and learning curves."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
@@ -43,7 +43,9 @@ def comparison(path, outcomes):
 
 
 def contact_sheet(path, batch):
-    """A batch's first task: a row for each class, support images left, query images right."""
+    """A batch's first task: a row for each class, support images left, query images
+    right.
+    """
     from matplotlib.figure import Figure
 
     sets = ((batch.x_support, batch.y_support), (batch.x_query, batch.y_query))
@@ -68,7 +70,9 @@ def contact_sheet(path, batch):
 
 
 def by_class(x, y):
-    """Images (N, 1, H, W) with labels (N,), equally many of each: (classes, examples, H, W)."""
+    """Images (N, 1, H, W) with labels (N,), equally many of each: (classes, examples,
+    H, W).
+    """
     return np.stack([x[y == label, 0] for label in np.unique(y)])
 
 

@@ -1,7 +1,7 @@
 """Default values of options: plain data.
 
-Later tables override earlier ones: DEFAULTS, BY_DATA, BY_NET, BY_METHOD, PRESETS, and then
-the command line. BY_METHOD is part of the methods' table.
+Later tables override earlier ones: DEFAULTS, BY_DATA, BY_NET, BY_METHOD, PRESETS, and
+then the command line. BY_METHOD is part of the methods' table.
 """
 
 from refmaml.methods.table import TABLE
@@ -100,8 +100,8 @@ BY_NET = {
 BY_METHOD = {entry.name: entry.defaults for entry in TABLE}
 
 PRESETS = {
-    # finn/maml, main.py: --update_batch_size=1 --update_lr=0.4 --num_updates=1 --meta_batch_size=32;
-    # the paper tests with 3 steps
+    # finn/maml, main.py: --update_batch_size=1 --update_lr=0.4 --num_updates=1
+    # --meta_batch_size=32; the paper tests with 3 steps
     "maml-omniglot-5w1s": {
         "data": "omniglot",
         "resample": "lanczos",

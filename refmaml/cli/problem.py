@@ -1,4 +1,6 @@
-"""From a configuration to what it names: tasks, method, outer optimiser, recipe, evaluation."""
+"""From a configuration to what it names: tasks, method, outer optimiser, recipe,
+evaluation.
+"""
 
 from dataclasses import fields, replace
 
@@ -31,7 +33,8 @@ __all__ = [
 ]
 
 METHODS = {entry.name: entry.cls for entry in TABLE}
-# {option: the field of a method's dataclass that it sets}, for methods that have the field.
+# {option: the field of a method's dataclass that it sets}, for methods that have the
+# field.
 FIELDS = {
     **{name: name for name in ("inner_lr", "inner_steps", "adapts", "frozen", "recompute")},
     **{
@@ -56,7 +59,8 @@ OMNIGLOT_OPTIONS = (
 def make_method(config, given=()):
     """The method of a configuration.
 
-    given  options of this call; one that the method has no field for raises ArgumentError
+    given  options of this call; one that the method has no field for raises
+           ArgumentError
     """
     # Some of FIELDS belong to a call only and are missing in a configuration.
     config = {**dict.fromkeys(FIELDS), **config, **dict(given)}
@@ -234,7 +238,9 @@ def check_sizes(config, tasks, now=None, path=None):
 
 
 def check_vectors(progress, fresh, path):
-    """Raise ArgumentError unless a checkpoint's vectors are like those of a fresh start."""
+    """Raise ArgumentError unless a checkpoint's vectors are like those of a fresh
+    start.
+    """
 
     def vectors(p):
         state = ", ".join(sorted(p.state)) or "none"

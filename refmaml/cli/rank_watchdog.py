@@ -1,14 +1,15 @@
-"""A small process on each machine that outlives its ranks, to report which one was killed.
+"""A small process on each machine that outlives its ranks, to report which one was
+killed.
 
-A rank that is killed cannot report anything, and mpiexec kills all others within a tenth of
-a second. So each rank holds a connection to the watchdog as long as it lives, and sends
-NORMAL_END before it ends by itself, for whatever reason; it reports that reason itself. A
-connection that breaks without NORMAL_END belonged to a rank that was killed or crashed: the
-operating system closes it in any case.
+A rank that is killed cannot report anything, and mpiexec kills all others within a
+tenth of a second. So each rank holds a connection to the watchdog as long as it lives,
+and sends NORMAL_END before it ends by itself, for whatever reason; it reports that
+reason itself. A connection that breaks without NORMAL_END belonged to a rank that was
+killed or crashed: the operating system closes it in any case.
 
 Which rank ended first must not depend on when the watchdog gets processor time. Linux's
-epoll queues connections in the order in which they become ready, so the first in the queue
-is the cause, and the others are its consequences.
+epoll queues connections in the order in which they become ready, so the first in the
+queue is the cause, and the others are its consequences.
 
 Run as a script, this file is the watchdog. It needs only the standard library.
 """
@@ -41,7 +42,7 @@ def accept_ranks(server, count):
 
 
 class FirstReady:
-    """The first of some connections that becomes readable, however late it is called."""
+    """The first connection that becomes readable, however late it is called."""
 
     def __init__(self, connections):
         self.by_descriptor = {connection.fileno(): connection for connection in connections}
@@ -51,7 +52,8 @@ class FirstReady:
 
     def __call__(self):
         """Wait, and return the connection."""
-        # One event at a time: the first in the queue. (select.poll returns all, unordered.)
+        # One event at a time: the first in the queue. (select.poll returns all,
+        # unordered.)
         limit = {"maxevents": 1} if hasattr(select, "epoll") else {}
         return self.by_descriptor[self.poll.poll(**limit)[0][0]]
 

@@ -1,4 +1,6 @@
-"""Progress messages of a command, and the record of versions and machine in its results."""
+"""Progress messages of a command, and the record of versions and machine in its
+results.
+"""
 
 import time
 from contextlib import contextmanager
@@ -35,7 +37,8 @@ class PeriodicFile:
 
 @contextmanager
 def progress(steps, quiet, title="", place=0, done=0):
-    """A function to call with each Progress: a bar on a terminal, else a line now and then.
+    """A function to call with each Progress: a bar on a terminal, else a line now and
+    then.
 
     steps         the total; None: unknown
     quiet         show nothing
@@ -57,7 +60,9 @@ def progress(steps, quiet, title="", place=0, done=0):
 
 
 class Bar:
-    """A bar that is drawn at most ten times a second: a step may take less than a drawing."""
+    """A bar that is drawn at most ten times a second: a step may take less than a
+    drawing.
+    """
 
     def __init__(self, bar):
         self.bar, self.now, self.last = bar, None, None

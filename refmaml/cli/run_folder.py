@@ -1,4 +1,6 @@
-"""The folder of a training run: one process writes to it, and every file in it is complete."""
+"""The folder of a training run: one process writes to it, and every file in it is
+complete.
+"""
 
 import os
 from pathlib import Path
@@ -14,7 +16,8 @@ CONFIG, RESULT = "config.json", "result.json"
 class RunFolder:
     """The files of a run at `path`: checkpoint, curve, configuration, picture, result.
 
-    saved_step  the step of the checkpoint there; None before this process read or wrote one
+    saved_step  the step of the checkpoint there; None before this process read or wrote
+                one
     latest      the newest Progress, saved or not
     """
 
@@ -117,7 +120,9 @@ def new_folder(out, name):
 
 
 def refuse_finished(folder):
-    """Raise ArgumentError where the folder has a run, or a file that a run would overwrite."""
+    """Raise ArgumentError where the folder has a run, or a file that a run would
+    overwrite.
+    """
     expect(
         not os.path.exists(folder / CHECKPOINT),
         "--out",
@@ -128,7 +133,9 @@ def refuse_finished(folder):
 
 
 def refuse_overwriting(folder, names, writer):
-    """Raise ArgumentError where the folder has one of the files that `writer` would overwrite."""
+    """Raise ArgumentError where the folder has one of the files that `writer` would
+    overwrite.
+    """
     existing = [name for name in names if os.path.isfile(folder / name)]
     expect(
         not existing,

@@ -1,8 +1,9 @@
-"""Sizes that a configuration asks for, checked before anything of that size is allocated.
+"""Sizes that a configuration asks for, checked before anything of that size is
+allocated.
 
-A checkpoint of a few kilobytes can state any sizes in its configuration. So the number of
-parameters is compared with the arrays of the file first, and nothing larger than these is
-allocated until then.
+A checkpoint of a few kilobytes can state any sizes in its configuration. So the number
+of parameters is compared with the arrays of the file first, and nothing larger than
+these is allocated until then.
 """
 
 import os
@@ -16,7 +17,8 @@ from refmaml.errors import expect
 
 
 def check_vector_sizes(method, net, now, path):
-    """Raise ArgumentError unless `method` on `net` has as many meta-parameters as `now`.
+    """Raise ArgumentError unless `method` on `net` has as many meta-parameters as
+    `now`.
 
     net   its structure is enough: no array of its size has been allocated
     now   the Progress that was read from the file `path`

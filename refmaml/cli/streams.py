@@ -8,9 +8,10 @@ from contextlib import suppress
 def prepare_streams():
     """Open missing standard streams on the null device; let them escape odd characters.
 
-    A file that is opened while descriptor 1 or 2 is closed gets that number, and messages
-    would be written into it. A character that a stream's encoding lacks (ASCII, or a file
-    name that is no UTF-8) is written as a backslash escape instead of raising an error.
+    A file that is opened while descriptor 1 or 2 is closed gets that number, and
+    messages would be written into it. A character that a stream's encoding lacks
+    (ASCII, or a file name that is no UTF-8) is written as a backslash escape instead of
+    raising an error.
     """
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         _open_descriptor(fd)

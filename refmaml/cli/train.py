@@ -1,4 +1,6 @@
-"""`refmaml train`: meta-train a net; leave its checkpoint, learning curve and held-out result."""
+"""`refmaml train`: meta-train a net; leave its checkpoint, learning curve and held-out
+result.
+"""
 
 import os
 import shlex
@@ -20,7 +22,8 @@ from refmaml.cli.run_folder import (
 )
 from refmaml.errors import ArgumentError, NonFiniteError, expect
 
-# Options that --resume may change: how long to train, and nothing that changes the steps.
+# Options that --resume may change: how long to train, and nothing that changes the
+# steps.
 CHANGEABLE = ("steps", "minutes", "chunk", *options.SAVED["evaluation"])
 RUN_OPTIONS = (
     "out",
@@ -92,8 +95,8 @@ def run(arguments):
 def prepare(ranks, given, config, now):
     """(Recipe, the Progress at step 0, a function meta-parameters -> Evaluation).
 
-    now  the Progress of a checkpoint, whose size is checked before anything is allocated;
-         None for a new run
+    now  the Progress of a checkpoint, whose size is checked before anything is
+         allocated; None for a new run
     """
     from refmaml.cli import problem
     from refmaml.training.monitor import require_tensorboardx
@@ -116,7 +119,7 @@ def prepare(ranks, given, config, now):
 
 
 def open_run(given, stack):
-    """(Progress, configuration, folder) of the run to resume, locked for this process."""
+    """(Progress, configuration, folder) of the run to resume, which is locked."""
     expect(
         "out" in given, "--out", "the folder of the run to go on with, beside --resume", "nothing"
     )
@@ -160,7 +163,8 @@ def create_folder(path, given, config, now, resume, stack):
 
 
 def open_monitors(folder, now, given, stack):
-    """The monitors of --plot and --tensorboard, open until the ExitStack `stack` closes.
+    """The monitors of --plot and --tensorboard, open until the ExitStack `stack`
+    closes.
 
     Raises ArgumentError, DataError.
     """
@@ -178,51 +182,19 @@ def open_monitors(folder, now, given, stack):
     return monitors
 
 
-def train_then(
-    folder,
-    recipe,
-    now,
-    then,
-    command,
-    *,
-    minutes,
-    quiet=False,
-    title="",
-    monitors=(),
-    save_every=60.0,
-):
-    """Train from `now` to the run's end, or `minutes` in all; return then(meta-parameters).
+def train_then(folder, recipe, now, then, command, *, minutes, quiet=False, **options):
+    """Train from `now` to the run's end, or `minutes` in all; return then(meta).
 
     command  the command that resumes the run; printed when a signal stops it
+    options  of `train_in_folder`
     Raises NonFiniteError, which names the files that are left, where training diverges.
     """
-    from refmaml.cli import report
     from refmaml.cli.graceful_stop import stop_on_signal
-    from refmaml.training import train
 
-    steps, ranks = folder.config["steps"], recipe.ranks
+    quiet = quiet or recipe.ranks.rank > 0
     with stop_on_signal():
         try:
-            with (
-                report.progress(steps, quiet or ranks.rank > 0, title, done=now.step) as show,
-                ranks.deferred_signals(),
-            ):
-
-                def update(now):
-                    folder.latest = now
-                    for monitor in (show, *monitors):
-                        monitor(now)
-
-                train(
-                    recipe,
-                    now,
-                    steps=steps,
-                    minutes=minutes,
-                    show=update,
-                    save=folder.save,
-                    save_every=save_every,
-                    on_save_error=folder.report_save_error,
-                )
+            train_in_folder(folder, recipe, now, minutes, quiet, **options)
             folder.draw_curve()
             return then(folder.latest.meta)
         except NonFiniteError as error:
@@ -230,6 +202,38 @@ def train_then(
         except KeyboardInterrupt as stop:
             stop.args = (f"saved; to go on: {command}",)
             raise
+
+
+def train_in_folder(folder, recipe, now, minutes, quiet, title="", monitors=(), save_every=60.0):
+    """Train, show the progress and save into a RunFolder.
+
+    title     of the progress bar
+    monitors  called with each Progress
+    """
+    from refmaml.cli import report
+    from refmaml.training import train
+
+    steps = folder.config["steps"]
+    with (
+        report.progress(steps, quiet, title, done=now.step) as show,
+        recipe.ranks.deferred_signals(),
+    ):
+
+        def update(now):
+            folder.latest = now
+            for monitor in (show, *monitors):
+                monitor(now)
+
+        train(
+            recipe,
+            now,
+            steps=steps,
+            minutes=minutes,
+            show=update,
+            save=folder.save,
+            save_every=save_every,
+            on_save_error=folder.report_save_error,
+        )
 
 
 def resume_command(folder, ranks, given):

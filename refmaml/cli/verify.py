@@ -1,4 +1,6 @@
-"""`refmaml verify`: checks all derivatives; prints errors beside the tolerances of theory."""
+"""`refmaml verify`: checks all derivatives; prints errors beside the tolerances of
+theory.
+"""
 
 import json
 from pathlib import Path
@@ -25,8 +27,8 @@ def add(subparsers):
         "verify",
         help="check every derivative of every layer, loss, net and method",
         description="Climbs the derivative ladder: every layer, loss, net and method "
-        "against loops, the "
-        "complex step, closed forms and dense algebra. Exit status 1 if any check fails.",
+        "against loops, the complex step, closed forms and dense algebra. Exit status 1 if "
+        "any check fails.",
     )
     command.add_argument(
         "--kernels", choices=NAMES, default="auto", help="the kernel set to verify"
@@ -122,7 +124,7 @@ def print_checks(checks):
 
 
 def print_subjects(checks):
-    """Print a line for each layer or loss: the error of each pass, and their tolerance."""
+    """Print a line for each layer or loss: the error of each pass, the tolerance."""
     print(f"  {'':<74} {'y':>7} {'dx':>7} {'dw':>7} {'ry':>7} {'rdx':>7} {'rdw':>7} {'within':>8}")
     column = {"loss": "y", "dz": "dx", "rdz": "rdx"}
     for subject in dict.fromkeys(c.subject for c in checks):

@@ -38,7 +38,7 @@ def text(report):
     """The report for a terminal."""
     lines = [headline(report)]
     lines += [f"  fix: {report.fix}"] if report.fix else []
-    lines += [f"  cannot be told from: {tie}" for tie in report.ties]
+    lines += [f"  cannot be distinguished from: {tie}" for tie in report.ties]
     lines += [f"  where: {finding}" for finding in report.findings]
     lines += ["", *case_lines(report.results)]
     worst = worst_result(report)
@@ -85,7 +85,7 @@ def markdown(report):
     """A markdown page."""
     lines = [f"### {MARKS[report.verdict]} {headline(report)}", ""]
     lines += [f"- fix: {report.fix}"] if report.fix else []
-    lines += [f"- cannot be told from: {tie}" for tie in report.ties]
+    lines += [f"- cannot be distinguished from: {tie}" for tie in report.ties]
     lines += [f"- where: {finding}" for finding in report.findings]
     lines += [f"- note: {remark}" for remark in report.remarks]
     lines += ["", *case_table(report.results)]

@@ -5,8 +5,8 @@ from dataclasses import replace
 from refmaml.errors import OutOfMemoryError
 from refmaml.execution.one_kernel import as_one_kernel
 
-# How many numbers are held at once, unless two tasks need more; and how many vectors (P,)
-# of one task are alive at a time.
+# How many numbers are held at once, unless two tasks need more; and how many vectors
+# (P,) of one task are alive at a time.
 MEMORY, VECTORS = 3 << 23, 8
 ADVICE = "(recompute=True, fewer inner steps, a smaller net or float32 need less)"
 
@@ -29,10 +29,10 @@ def tasks_at_once(method, net, batch):
 
 
 def in_chunks(kernels, count, chunk, work):
-    """work(start, stop) over 0 .. count, at most `chunk` at a time: the last chunk size.
+    """work(start, stop) over 0 .. count, `chunk` at a time: the last chunk size.
 
-    Where the GPU's memory ends, the chunk halves and its work is done again; work that ran
-    out of memory must have left nothing behind.
+    Where the GPU's memory ends, the chunk halves and its work is done again; work that
+    ran out of memory must have left nothing behind.
     Raises OutOfMemoryError where not even one fits.
     """
     start = 0
@@ -47,7 +47,7 @@ def in_chunks(kernels, count, chunk, work):
 
 
 def with_fewer_tasks(kernels, run, work, tasks):
-    """(run(work), the work that fitted): work.chunk halves wherever the GPU's memory ends."""
+    """(run(work), the work that fitted): work.chunk halves where memory ends."""
     result = []
 
     def attempt(work):
@@ -60,7 +60,10 @@ def with_fewer_tasks(kernels, run, work, tasks):
 
 
 def halved(kernels, count, error):
-    """Half of `count` tasks, after the GPU ran out of memory. Raises OutOfMemoryError for 1."""
+    """Half of `count` tasks, after the GPU ran out of memory.
+
+    Raises OutOfMemoryError for 1.
+    """
     if count == 1:
         raise OutOfMemoryError(
             f"the GPU's memory: expected room for one task, got {error} {ADVICE}"
@@ -70,7 +73,10 @@ def halved(kernels, count, error):
 
 
 def out_of_memory(kernels, work, *arguments):
-    """None, or the GPU's message when its memory ran out; by then it holds no work's array."""
+    """Run the work: None, or the GPU's message where its memory ran out.
+
+    By then no array of the work is on the GPU.
+    """
     try:
         work(*arguments)
     except kernels.out_of_memory as error:

@@ -1,10 +1,12 @@
-"""Work on a GPU whose numbers are checked once, at its end: every look at one is a wait.
+"""Work on a GPU whose numbers are checked once, at its end.
+
+The host waits whenever it reads a number of the GPU, so it reads once.
 
 work(net, *arrays) -> (vectors, figures): a list of arrays that stay on the GPU, and
 {name: small array} for the host. The work calls `net.require` as it goes. On a GPU that
-stores a flag, which comes back with the figures. Only where a flag says that numbers were
-not finite, the work runs a second time with immediate checks, which name the first layer,
-step and task.
+stores a flag, which comes back with the figures. Only where a flag says that numbers
+were not finite, the work runs a second time with immediate checks, which name the first
+layer, step and task.
 """
 
 from refmaml.errors import NonFiniteError
@@ -14,8 +16,9 @@ FLAG = "finite "  # the prefix of a flag's name among the figures
 
 
 def run_deferred(net, work, *arrays):
-    """(vectors, figures) of the work; figures as NumPy's, from a GPU in one copy with one wait.
+    """(vectors, figures) of the work; figures as NumPy's.
 
+    From a GPU they come in one copy, for which the host waits once.
     Raises NonFiniteError.
     """
     if not net.kernels.on_device:
@@ -45,7 +48,7 @@ def raise_deferred(net, work, arrays, figures):
 
 
 class Recorded:
-    """run_deferred(net, work, ...) as a CUDA graph, for arrays of the shapes of `inputs`.
+    """run_deferred(net, work, ...) as a CUDA graph, for arrays shaped as `inputs`.
 
     Which operations the work runs must depend on shapes alone, not on numbers.
     """

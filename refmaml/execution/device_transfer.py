@@ -1,4 +1,4 @@
-"""NumPy arrays to a GPU, a net's vectors and tasks in one copy, and the checks on the way.
+"""NumPy arrays to a GPU: vectors and tasks in one copy, and the checks on the way.
 
 Where the kernels compute on NumPy's arrays there is nothing to do. The way back is
 KernelSet.match_input.
@@ -11,8 +11,9 @@ from refmaml.execution.chunks import first_line
 
 
 def to_device(net, vectors, *sets):
-    """(vectors, sets (x, y)) as arrays of the net's kernels; arrays of a GPU stay as they are.
+    """(vectors, sets (x, y)) as arrays of the net's kernels.
 
+    Arrays that are on the GPU stay as they are.
     Raises ArgumentError, OutOfMemoryError.
     """
     if not net.kernels.on_device:
@@ -29,11 +30,13 @@ def to_device(net, vectors, *sets):
 
 
 def checked(net, *sets, device_labels=True):
-    """The sets (x, y) as a GPU's kernels take them, labels as int64. Raises ArgumentError.
+    """The sets (x, y) as a GPU's kernels take them, labels as int64.
 
-    device_labels  also check the range of labels that are on the GPU already, all in one
-                   copy, for which the host waits; a kernel makes NaN of a label that names
-                   no output
+    Raises ArgumentError.
+
+    device_labels  also check the range of labels that are on the GPU already, all in
+                   one copy, for which the host waits; a kernel makes NaN of a label
+                   that names no output
     """
     for x, y in sets:
         net.check_set(x, y, values=False)

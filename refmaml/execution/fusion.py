@@ -55,7 +55,7 @@ def single(net, i, shape):
     return make(layer, shape, offsets(net, i, "weight", "bias")), 1
 
 
-# ---- the operation of one layer, from its input shape and parameters' offsets ----------
+# ---- the operation of one layer, from its input shape and parameters' offsets --------
 
 
 def refuse(layer, shape, places):
@@ -102,7 +102,7 @@ OPERATION_OF = {
 }
 
 
-# ---- a batch-norm with the layers behind it --------------------------------------------
+# ---- a batch-norm with the layers behind it ------------------------------------------
 
 
 def fused(net, i, shape):

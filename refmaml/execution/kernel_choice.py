@@ -1,4 +1,4 @@
-"""Kernel sets by their name, and one remark where the slow ones compute something large."""
+"""Kernel sets by their name, and one remark where slow ones have much to compute."""
 
 from importlib.util import find_spec
 from math import prod
@@ -32,18 +32,19 @@ def by_name(kernels):
 
 
 def expect_real(kernels, **arrays):
-    """Raise ArgumentError for complex numbers where the kernels are compiled for real ones."""
+    """Raise ArgumentError for complex numbers if the kernels take only real ones."""
     for name, a in arrays.items():
         expect(
             kernels.name not in COMPILED or a.dtype.kind != "c",
             name,
-            f"real numbers, as the {kernels.name} kernels take no others (the reference kernels do)",
+            f"real numbers, as the {kernels.name} kernels take no others "
+            "(the reference kernels do)",
             lambda a=a: f"dtype {a.dtype}",
         )
 
 
 def mention_faster_kernels(net, work, arrays):
-    """Print REMARK once for each kernel set, where the reference kernels will take seconds."""
+    """Print REMARK where the reference kernels will take seconds, once for each set."""
     if net.kernels.name != "reference" or not isinstance(work, MeanOverTasks):
         return
     steps = getattr(work.method, "inner_steps", 1)

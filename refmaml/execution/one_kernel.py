@@ -18,7 +18,7 @@ ORDERS = {MAML.task_gradients: 2, FirstOrderMAML.task_gradients: 1}  # of the de
 
 @dataclass(frozen=True)
 class KernelPrimal:
-    """A pass that a whole-net kernel computed: as Primal, but `kept` belongs to the kernel.
+    """A pass that a whole-net kernel computed: as Primal, but the kernel owns `kept`.
 
     gradient_is_finite  (T,) bools, which the kernel found on the way
     """
@@ -42,8 +42,9 @@ def as_one_kernel(method):
 class OneKernel:
     """(net, meta, batch, trace) -> TaskGradients, by one kernel for each task.
 
-    Step by step instead where every step is to be traced, where the net has no such kernel,
-    or where numbers overflowed: the loop over steps then names the first step and layer.
+    Step by step instead where every step is to be traced, where the net has no such
+    kernel, or where numbers overflowed: the loop over steps then names the first step
+    and layer.
     """
 
     method: Any

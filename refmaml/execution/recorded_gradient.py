@@ -1,4 +1,4 @@
-"""A method's meta-gradient as a CUDA graph: recorded once, replayed for other numbers."""
+"""A method's meta-gradient as a CUDA graph: recorded once, then replayed."""
 
 from refmaml.errors import NonFiniteError, expect
 from refmaml.execution.deferred_checks import Recorded
@@ -13,9 +13,9 @@ class RecordedGradient:
         out = recorded(meta, batch)
 
     net is on the CUDA kernels; of meta and batch (NumPy's arrays or CuPy's) shapes and
-    dtypes count. A NumPy batch is sent in one copy; losses, accuracies and the finiteness
-    flags come back in one; grad is an array of meta's kind. Labels that are on the GPU
-    already are checked only where the loss then is not finite.
+    dtypes count. A NumPy batch is sent in one copy; losses, accuracies and the
+    finiteness flags come back in one; grad is an array of meta's kind. Labels that are
+    on the GPU already are checked only where the loss then is not finite.
     Raises ArgumentError for a method whose operations depend on numbers (iMAML with
     newton_cg or inner_tol), and as meta_gradient does.
     """

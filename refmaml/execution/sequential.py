@@ -25,9 +25,10 @@ class Sequential(Network):
     kernels      a kernel set of refmaml.kernels, or its name: "auto", "cpu", "cuda",
                  "numba_cuda", "reference" (the default)
 
-    On a GPU all of the work stays there. NumPy's arrays are sent there, and what depends on
-    a NumPy w, theta or v is returned as one; a pass (Primal) holds arrays of the GPU. Labels
-    are checked on the way there, and not a second time: reading them would be a wait.
+    On a GPU all of the work stays there. NumPy's arrays are sent there, and what
+    depends on a NumPy w, theta or v is returned as one; a pass (Primal) holds arrays of
+    the GPU. Labels are checked on the way there, and not a second time: reading them
+    would be a wait.
     Raises ArgumentError where layers, loss or shapes do not fit each other.
     """
 
@@ -39,15 +40,15 @@ class Sequential(Network):
 
     @property
     def early_stop(self):
-        """On a GPU a loop that looks at its numbers waits in each step: it runs to its end."""
+        """False on a GPU, where a loop that reads its numbers waits at each step."""
         return not self.kernels.on_device
 
-    # ---- how work runs ---------------------------------------------------------------------
+    # ---- how work runs ---------------------------------------------------------------
 
     def run(self, work, *arrays):
         """(vectors, figures) of work(net, *arrays): vectors of the kind of arrays[0].
 
-        A mean over tasks goes some tasks at a time, and as one kernel where there is one.
+        A mean over tasks goes some tasks at a time, and as one kernel if it exists.
         """
         if isinstance(work, MeanOverTasks):
             work = self.scheduled(work, Batch(*arrays[1:]))
@@ -63,7 +64,7 @@ class Sequential(Network):
         return [self.match_input(a, arrays[0]) for a in vectors], figures
 
     def scheduled(self, work, batch):
-        """The work with a number of tasks at a time, and one kernel in the method's place."""
+        """The work with its number of tasks at a time, as one kernel if it exists."""
         chunk = work.chunk or tasks_at_once(work.method, self, batch)
         one_kernel = as_one_kernel(work.method) if self.kernels.whole_net else None
         return replace(work, chunk=chunk, task_gradients=one_kernel or work.task_gradients)
@@ -75,13 +76,13 @@ class Sequential(Network):
         return self.kernels.match_input(a, like)
 
     def with_deferred_checks(self):
-        """This net for one call: `require` stores its flags in `deferred`, without a wait."""
+        """This net for one call; its `require` stores flags in `deferred`."""
         net = copy_of(self)
         net.deferred = []
         return net
 
     def require(self, ok, refuse):
-        """Call refuse(), which raises, unless ok; or store ok, where checks are deferred."""
+        """Call refuse(), which raises, unless ok; or store ok for a deferred check."""
         if self.deferred is not None:
             self.deferred.append(ok)
         else:
@@ -96,7 +97,7 @@ class Sequential(Network):
         return xp.isfinite(primal.loss).all() & xp.isfinite(known).all()
 
     def adapt_mask(self, adapts, frozen=()):
-        """(P,) of bools as an array of the kernels; computed and sent once for each choice."""
+        """(P,) of bools as an array of the kernels; computed once for each choice."""
         key = tuple(adapts), tuple(frozen)
         if key not in self.masks:
             (self.masks[key],) = self.kernels.to_device(super().adapt_mask(adapts, frozen))
@@ -108,10 +109,10 @@ class Sequential(Network):
         expect_real(self.kernels, w=w, x=x)
 
     def check_set(self, x, y, values=True):
-        """See Network; on a GPU labels are checked before they are sent, see device_transfer."""
+        """See Network; device_transfer checks labels before they go to a GPU."""
         super().check_set(x, y, values and not self.kernels.on_device)
 
-    # ---- passes and products ---------------------------------------------------------------
+    # ---- passes and products ---------------------------------------------------------
 
     def loss(self, w, x, y):
         """L(w; x, y) for each task, (T,), as NumPy's where w is."""
@@ -154,13 +155,13 @@ class Sequential(Network):
             return primal.kernel.product(primal.kept, v, gauss_newton=True)
         return super().real_gauss_newton_product(primal, v)
 
-    # ---- the whole net as one kernel -------------------------------------------------------
+    # ---- the whole net as one kernel -------------------------------------------------
 
     def whole_net(self, shape, dtype):
         """The net on inputs of `shape` as one kernel, or None where there is none.
 
-        There is none where the kernel set has none, for complex numbers, and for a net with a
-        layer that fusion.py has no operation for.
+        There is none where the kernel set has none, for complex numbers, and for a net
+        with a layer that fusion.py has no operation for.
         """
         if self.kernels.whole_net is None or dtype.kind == "c":
             return None
@@ -175,12 +176,13 @@ class Sequential(Network):
         return KernelPrimal(kernel, out.kept, out.z, out.loss, accuracy, out.grad, out.finite)
 
     def unrolled(self, phi, rates, batch, order=2, recompute=False):
-        """The inner loop from phi (1 or T, P) with step sizes A_k (P,), and its adjoint.
+        """The inner loop from phi (1 or T, P) with step sizes A_k (P,); its adjoint.
 
-        One kernel computes both. Returns a pass on the query set with lam_0 for its gradient,
-        or lam_K for order 1. None where there is no such kernel, or where numbers overflowed.
+        One kernel computes both. Returns a pass on the query set with lam_0 for its
+        gradient, or lam_K for order 1. None where there is no such kernel, or where
+        numbers overflowed.
 
-        recompute  compute the pass of each step again in the adjoint instead of keeping it
+        recompute  compute the pass of each step again in the adjoint; do not keep it
         """
         shape = batch.x_support.shape[2:]
         kernel = self.whole_net(shape, np.result_type(phi.dtype, batch.x_support.dtype))
@@ -195,12 +197,13 @@ class Sequential(Network):
         after = self.kernel_primal(kernel, after, batch.y_query)
         return after if self.finite(after) else None
 
-    # ---- curvature as operators ------------------------------------------------------------
+    # ---- curvature as operators ------------------------------------------------------
 
     def hessian(self, theta, x, y):
         """The Hessian at theta (P,) of the mean loss over the tasks of x, y.
 
-        A scipy LinearOperator: H @ v, scipy.sparse.linalg.eigsh(H), without ever forming H.
+        A scipy LinearOperator: H @ v, scipy.sparse.linalg.eigsh(H), without ever
+        forming H.
 
         >>> import numpy as np, refmaml as rm
         >>> net = rm.Sequential([rm.Linear(1, 1, bias=False)], rm.MSE())
@@ -214,7 +217,7 @@ class Sequential(Network):
         return CurvatureOperator(self, self.hvp, theta, x, y)
 
     def gauss_newton(self, theta, x, y):
-        """The Gauss-Newton matrix at theta (P,) of the mean loss, a scipy LinearOperator."""
+        """The Gauss-Newton matrix at theta (P,) of the mean loss: a LinearOperator."""
         from refmaml.operators import CurvatureOperator
 
         return CurvatureOperator(self, self.gauss_newton_product, theta, x, y)

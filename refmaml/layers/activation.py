@@ -4,6 +4,7 @@ y = f(x), dx = f'(x) dy, ry = f'(x) rx, rdx = f'(x) rdy + f''(x) rx dy.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from refmaml.layers.layer import Layer
 
 class Activation(Layer):
     """The four passes of a layer y = f(x); a subclass has f as `function`."""
+
+    function: Any
 
     def forward(self, k, w, x):
         y = k.empty(x.shape, x.dtype)

@@ -40,6 +40,12 @@ class Bilinear(Layer):
 
     bias: bool
     weight_init: Callable
+    product: Callable
+    product_dx: Callable
+    product_dw: Callable
+    r_product: Callable
+    r_product_dx: Callable
+    r_product_dw: Callable
 
     def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         shape = self.shapes()["weight"]

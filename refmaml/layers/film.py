@@ -85,7 +85,9 @@ class FiLM(Layer):
         return both[:, : self.num_features], both[:, self.num_features :]
 
     def modulation(self, k, weight, context):
-        """weight @ context (1 or T, 2 C); a context that tasks share gets a row for each."""
+        """weight @ context (1 or T, 2 C); a context that tasks share gets a row for
+        each.
+        """
         T = max(len(weight), len(context))
         both = k.empty((T, 1, 2 * self.num_features), np.result_type(weight.dtype, context.dtype))
         k.linear_forward(both, k.xp.broadcast_to(context[:, None], (T, 1, self.size)), weight)

@@ -3,6 +3,7 @@
 A maximum is linear where the place of the largest value does not change.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -29,6 +30,8 @@ class Winners(NamedTuple):
 class Pooling(Layer):
     """The base of all pooling layers: both backward passes are the transposed map."""
 
+    transpose: Callable
+
     def backward(self, k, dw, w, saved, dy, need_dx=True):
         return self.transpose(k, saved, dy)
 
@@ -38,6 +41,8 @@ class Pooling(Layer):
 
 class Averaging(Pooling):
     """Pooling by `average`, which a subclass has; it is linear."""
+
+    average: Callable
 
     def forward(self, k, w, x):
         return self.average(k, x), x.shape

@@ -1,14 +1,20 @@
 """Adaptation as a method offers it to a caller."""
 
+import numpy as np
 
-def adapt(method, net, meta, x, y):
-    """Adapted parameters phi (T, P) for tasks with support sets x (T, N, ...), y (T, N, ...).
+from refmaml.layers.layer import Array
+from refmaml.methods.meta_gradient import Method
+from refmaml.model import Net
+
+
+def adapt(method: Method, net: Net, meta: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Adapted parameters phi (T, P) for support sets x (T, N, ...), y (T, N, ...).
 
     meta (M,), as method.init made it; phi is an array of meta's kind.
     Raises ArgumentError, and NonFiniteError naming step, task and layer.
     """
 
-    def work(net, meta, x, y):
+    def work(net: Net, meta: Array, x: Array, y: Array) -> tuple[list, dict]:
         return [method.adapted(net, meta, x, y)], {}
 
     (phi,), _ = net.run(work, meta, x, y)

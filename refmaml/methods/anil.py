@@ -1,4 +1,4 @@
-"""ANIL: MAML whose inner loop moves the head only; the body is meta-learned through it."""
+"""ANIL: MAML whose inner loop moves the head only; the meta-gradient moves the body."""
 
 from dataclasses import dataclass
 

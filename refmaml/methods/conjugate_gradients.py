@@ -14,17 +14,20 @@ Remarks on the loop in `iterate`, where it differs from the textbook:
    all iterations: the same x, and the last residuals once more.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from refmaml.errors import expect
 from refmaml.kernels.reference_set import reference
+from refmaml.layers.layer import Array
 from refmaml.methods.fields import is_integer
 
 STATUSES = np.array(["converged", "maxiter", "negative_curvature", "breakdown", "nonfinite"])
 CONVERGED, MAXITER, NEGATIVE_CURVATURE, BREAKDOWN, NONFINITE = range(len(STATUSES))
 REFERENCE = reference()
+Product = Callable[[Array], Array]  # v (T, P) to A v, row by row
 
 
 class Solution(NamedTuple):
@@ -34,8 +37,8 @@ class Solution(NamedTuple):
     converged            |r| <= tol |b|
     maxiter              not yet, and no iteration left
     negative_curvature   p' A p < 0 (remark 2); x is the last iterate before it
-    breakdown            p' A p = 0 with r not yet small (remark 3); x is the last iterate
-    nonfinite            NaN or infinity in b, in a product or in their squares (remark 4)
+    breakdown            p' A p = 0 with r not yet small (remark 3); x as above
+    nonfinite            NaN or infinity in b, a product or their squares (remark 4)
     """
 
     x: np.ndarray
@@ -44,22 +47,25 @@ class Solution(NamedTuple):
     iterations: np.ndarray
 
 
-def dot(kernels, a, b):
+def dot(kernels: Any, a: Array, b: Array) -> Array:
     """Row by row <a, b>, (T,)."""
     out = kernels.empty((len(a), 1), np.result_type(a.dtype, b.dtype))
     kernels.vector_dot(out, a, b)
     return out[:, 0]
 
 
-def quotient(xp, a, b, where):
-    """a / b at `where`, 0 elsewhere. An overflow gives infinity; the caller detects it."""
+def quotient(xp: Any, a: Array, b: Array, where: Array) -> Array:
+    """a / b at `where`, 0 elsewhere. Overflow gives infinity; the caller detects it."""
     with np.errstate(all="ignore"):
         return xp.where(where, a / xp.where(where, b, b.dtype.type(1)), b.dtype.type(0))
 
 
-def conjugate_gradients(product, b, maxiter, tol=1e-10, kernels=REFERENCE):
-    """Solve A x = b for each row of b (T, P), with product(v) = A v row by row: a Solution.
+def conjugate_gradients(
+    product: Product, b: np.ndarray, maxiter: int, tol: float = 1e-10, kernels: Any = REFERENCE
+) -> Solution:
+    """Solve A x = b for each row of b (T, P); product(v) is A v row by row.
 
+    Returns a Solution.
     x_0 = 0, r_0 = p_0 = b;  a_k = |r_k|^2 / p_k'A p_k,  x_{k+1} = x_k + a_k p_k,
     r_{k+1} = r_k - a_k A p_k,  p_{k+1} = r_{k+1} + (|r_{k+1}|^2 / |r_k|^2) p_k.
     Source: Hestenes & Stiefel 1952, eq. 3:1a-f.
@@ -70,7 +76,8 @@ def conjugate_gradients(product, b, maxiter, tol=1e-10, kernels=REFERENCE):
 
     >>> import numpy as np, refmaml as rm
     >>> A = np.array([[4.0, 1.0], [1.0, 3.0]])
-    >>> solution = rm.conjugate_gradients(lambda v: v @ A, np.array([[1.0, 2.0]]), maxiter=2)
+    >>> b = np.array([[1.0, 2.0]])
+    >>> solution = rm.conjugate_gradients(lambda v: v @ A, b, maxiter=2)
     >>> solution.x.round(6), solution.status
     (array([[0.090909, 0.636364]]), array(['converged'], dtype='<U18'))
     """
@@ -80,8 +87,10 @@ def conjugate_gradients(product, b, maxiter, tol=1e-10, kernels=REFERENCE):
     return solution._replace(status=STATUSES[kernels.to_host(solution.status)])
 
 
-def iterate(product, b, maxiter, tol, kernels, early_stop=True):
-    """The Solution, with each status as its place in STATUSES; all arrays of b's kind."""
+def iterate(
+    product: Product, b: Array, maxiter: int, tol: float, kernels: Any, early_stop: bool = True
+) -> Solution:
+    """The Solution, each status as its place in STATUSES; all arrays of b's kind."""
     xp, move = kernels.xp, kernels.vector_move
     x, r, p = xp.zeros(b.shape, b.dtype), b.copy(), b.copy()
     rr = dot(kernels, r, r)
@@ -112,6 +121,6 @@ def iterate(product, b, maxiter, tol, kernels, early_stop=True):
     return Solution(x, rows, status, iterations)
 
 
-def mark_stopped(xp, status, where, reason):
+def mark_stopped(xp: Any, status: Array, where: Array, reason: int) -> Array:
     """`status` with `reason` for the systems that were still running, at `where`."""
     return xp.where((status == MAXITER) & where, np.int8(reason), status)

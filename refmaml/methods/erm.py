@@ -1,10 +1,13 @@
-"""ERM: no adaptation; the mean query loss of all tasks at theta itself (joint training)."""
+"""ERM, joint training: no adaptation, the mean query loss of all tasks at theta."""
 
 from dataclasses import dataclass
 
+from refmaml.batch import Batch
+from refmaml.layers.layer import Array
 from refmaml.methods.adapt import adapt
 from refmaml.methods.inner_loop_adjoint import query_pass
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
+from refmaml.model import Net
 
 
 @dataclass(frozen=True)
@@ -18,15 +21,15 @@ class ERM:
     meta_gradient = meta_gradient
     adapt = adapt
 
-    def init(self, net, theta):
+    def init(self, net: Net, theta: Array) -> Array:
         """The meta-parameters (P,): theta itself."""
         return theta
 
-    def adapted(self, net, theta, x, y):
+    def adapted(self, net: Net, theta: Array, x: Array, y: Array) -> Array:
         """theta for every task, (T, P)."""
         return net.kernels.xp.broadcast_to(theta, (len(x), len(theta)))
 
-    def task_gradients(self, net, theta, batch, trace):
+    def task_gradients(self, net: Net, theta: Array, batch: Batch, trace: bool) -> TaskGradients:
         """grad g(theta) for each task, (T, P)."""
         query = query_pass(net, theta[None], batch)
         kept = {"phi": [theta[None]]} if trace else {}

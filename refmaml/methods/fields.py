@@ -1,4 +1,6 @@
-"""Checks of the fields that methods share. NumPy's numbers are taken wherever Python's are."""
+"""Checks of the fields that methods share. NumPy's numbers count as Python's do."""
+
+from typing import Any
 
 from refmaml.arguments import is_bool, is_integer, is_number
 from refmaml.errors import expect
@@ -13,19 +15,19 @@ __all__ = [
 ]
 
 
-def check_positive(**values):
+def check_positive(**values: Any) -> None:
     """Raise ArgumentError naming the first value that is not a finite number > 0."""
     for name, value in values.items():
         expect(is_number(value) and value > 0, name, "a finite number > 0", repr(value))
 
 
-def check_tolerances(**values):
+def check_tolerances(**values: Any) -> None:
     """Raise ArgumentError naming the first value that is not a finite number >= 0."""
     for name, value in values.items():
         expect(is_number(value) and value >= 0, name, "a finite number >= 0", repr(value))
 
 
-def check_steps(**values):
+def check_steps(**values: Any) -> None:
     """Raise ArgumentError naming the first value that is not an integer >= 1."""
     wanted = "an integer >= 1 (ERM is the method without adaptation)"
     for name, value in values.items():

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+from refmaml.batch import Batch
+from refmaml.layers.layer import Array
 from refmaml.methods.inner_loop import InnerLoop
 from refmaml.methods.inner_loop_adjoint import Adjoint, collect_trace, descend, query_pass
 from refmaml.methods.meta_gradient import TaskGradients
+from refmaml.model import Net
 
 
 @dataclass(frozen=True)
@@ -14,10 +17,11 @@ class FirstOrderMAML(InnerLoop):
 
     inner_lr (alpha), inner_steps (K), adapts, frozen: see InnerLoop.
     Raises ArgumentError, NonFiniteError.
-    Source: Finn, Abbeel, Levine 2017, section 5.2; Nichol, Achiam, Schulman 2018, section 4.
+    Source: Finn, Abbeel, Levine 2017, section 5.2; Nichol, Achiam, Schulman 2018,
+    section 4.
     """
 
-    def task_gradients(self, net, theta, batch, trace):
+    def task_gradients(self, net: Net, theta: Array, batch: Batch, trace: bool) -> TaskGradients:
         """grad g(phi_K) for each task, (T, P)."""
         phi, rates = self.start(net, theta)
         keep = "phis" if trace else "last"

@@ -1,22 +1,27 @@
 """iMAML: the meta-gradient at the solution of a proximal inner problem.
 
-The implicit function theorem gives it. phi* solves grad f(phi) + lambda (phi - theta) = 0.
-Differentiate in theta:  (H_f + lambda I) dphi*/dtheta = lambda I,  hence
-dM/dtheta = (dphi*/dtheta)' grad g = (I + H_f/lambda)^-1 grad g,  and H_f is symmetric.
+The implicit function theorem gives it: phi* solves
+grad f(phi) + lambda (phi - theta) = 0. Differentiate in theta:
+(H_f + lambda I) dphi*/dtheta = lambda I,  hence, as H_f is symmetric,
+dM/dtheta = (dphi*/dtheta)' grad g = (I + H_f/lambda)^-1 grad g.
 """
 
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, NoReturn
 
 import numpy as np
 
+from refmaml.batch import Batch
 from refmaml.errors import NonFiniteError, expect
+from refmaml.layers.layer import Array
 from refmaml.methods.adapt import adapt
-from refmaml.methods.conjugate_gradients import NONFINITE, STATUSES, iterate, quotient
+from refmaml.methods.conjugate_gradients import NONFINITE, STATUSES, Solution, iterate, quotient
 from refmaml.methods.fields import check_positive, check_steps, check_tolerances
 from refmaml.methods.inner_loop_adjoint import query_pass, step, step_sizes
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
-from refmaml.methods.proximal import gradient_descent, newton_cg
+from refmaml.methods.proximal import Solved, gradient_descent, newton_cg
+from refmaml.model import Net
 
 SOLVERS = {"gradient_descent": gradient_descent, "newton_cg": newton_cg}
 INNER = "inner_not_converged"
@@ -29,21 +34,24 @@ class IMAML:
     dM/dtheta = u with (I + H_f(phi*)/lambda) u = grad g(phi*).
 
     Where only some parameters a adapt (b do not): (I + H_aa/lambda) u_a = grad_a g, and
-    dM/dtheta_b = grad_b g - H_ba u_a / lambda. Beyond the inner solve the cost is one pass on
-    the query set, a Hessian-vector product for each CG iteration, and one more for H_ba u_a.
+    dM/dtheta_b = grad_b g - H_ba u_a / lambda. Beyond the inner solve the cost is one
+    pass on the query set, a Hessian-vector product for each CG iteration, and one more
+    for H_ba u_a.
 
     regularization  lambda > 0
     inner_steps     steps of the inner solver at most
-    inner_tol       ends it earlier in a task, at |grad F| <= inner_tol |lambda (phi - theta)|
+    inner_tol       ends it earlier in a task, at
+                    |grad F| <= inner_tol |lambda (phi - theta)|
     inner_lr        step size of solver="gradient_descent" (the paper's iMAML-GD)
-    solver          or "newton_cg" (the paper's Hessian-free row: cg_steps CG iterations a
-                    step, then a line search)
+    solver          or "newton_cg" (the paper's Hessian-free row: cg_steps CG iterations
+                    a step, then a line search)
     cg_steps        iterations of the outer solve at most; cg_tol its relative residual
     adapts, frozen  which parameters adapt
 
     report, for each task: "cg_status"; "cg_residual" |b - A u| / |b|; "inner_residual"
-    |grad F| / |lambda (phi - theta)|; and "status", that of the whole answer: cg_status, or
-    "inner_not_converged" where inner_residual exceeds max(inner_tol, 0.1).
+    |grad F| / |lambda (phi - theta)|; and "status", that of the whole answer:
+    cg_status, or "inner_not_converged" where inner_residual exceeds
+    max(inner_tol, 0.1).
     trace: phi, query gradient, u, CG residuals.
     Raises ArgumentError, NonFiniteError.
     Source: Rajeswaran, Finn, Kakade, Levine 2019, eq. 3-7 and Algorithms 1-2.
@@ -64,41 +72,41 @@ class IMAML:
     meta_gradient = meta_gradient
     adapt = adapt
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_positive(regularization=self.regularization, inner_lr=self.inner_lr)
         check_tolerances(inner_tol=self.inner_tol, cg_tol=self.cg_tol)
         check_steps(inner_steps=self.inner_steps, cg_steps=self.cg_steps)
         expect(self.solver in SOLVERS, "solver", f"one of {', '.join(SOLVERS)}", repr(self.solver))
 
     @property
-    def data_independent(self):
-        """Whether the operations that run depend on shapes alone: no solver that may stop."""
+    def data_independent(self) -> bool:
+        """Whether the operations depend on shapes alone: no solver stops early."""
         return self.solver == "gradient_descent" and self.inner_tol == 0
 
-    def init(self, net, theta):
+    def init(self, net: Net, theta: Array) -> Array:
         """The meta-parameters (P,): theta itself."""
         return theta
 
-    def mask(self, net, theta):
+    def mask(self, net: Net, theta: Array) -> Array:
         """1 where a parameter adapts, 0 elsewhere, (P,)."""
         return step_sizes(net, 1, self.adapts, self.frozen, theta.dtype)
 
-    def solve(self, net, theta, x, y):
-        """phi* (T, P), the primal pass there, and each task's relative residual (T,)."""
+    def solve(self, net: Net, theta: Array, x: Array, y: Array) -> Solved:
+        """phi* (T, P), the pass at phi*, and each task's relative residual (T,)."""
         solver, mask = SOLVERS[self.solver], self.mask(net, theta)
         return solver(net, theta[None], x, y, self.regularization, mask, self, "support set")
 
-    def adapted(self, net, theta, x, y):
+    def adapted(self, net: Net, theta: Array, x: Array, y: Array) -> Array:
         """phi* (T, P) for tasks with support sets x (T, N, ...), y (T, N, ...)."""
         return self.solve(net, theta, x, y)[0]
 
-    def task_gradients(self, net, theta, batch, trace):
+    def task_gradients(self, net: Net, theta: Array, batch: Batch, trace: bool) -> TaskGradients:
         """dM_t/dtheta for each task, (T, P)."""
         mask, strength = self.mask(net, theta), self.regularization
         phi, support, inner_residual = self.solve(net, theta, batch.x_support, batch.y_support)
         query, A = query_pass(net, phi, batch), -mask / strength
 
-        def product(v):  # (I + H_aa / lambda) v
+        def product(v: Array) -> Array:  # (I + H_aa / lambda) v
             return step(net, v, A, net.hvp(support, v))
 
         b = mask * query.grad
@@ -113,7 +121,7 @@ class IMAML:
         kept = self.trace(theta, phi, query, cg) if trace else {}
         return TaskGradients(query.loss, query.accuracy, gradient, kept, report)
 
-    def report(self, xp, cg, inner_residual):
+    def report(self, xp: Any, cg: Solution, inner_residual: Array) -> dict[str, Array]:
         """{name: (T,)}: see the class."""
         far_off = ~(inner_residual <= max(self.inner_tol, INNER_TOL))
         residual = quotient(xp, cg.residuals[-1], cg.residuals[0], cg.residuals[0] > 0)
@@ -124,15 +132,15 @@ class IMAML:
             "status": xp.where(far_off, np.int8(len(STATUSES)), cg.status),
         }
 
-    def trace(self, theta, phi, query, cg):
+    def trace(self, theta: Array, phi: Array, query: Any, cg: Solution) -> dict[str, list]:
         """{name: list of arrays (T or 1, P) or (T, 1)}: see the class."""
         residuals = [row[:, None] for row in cg.residuals]
         kept = {"phi": [theta[None], phi], "query_grad": [query.grad], "u": [cg.x]}
         return {**kept, "cg_residuals": residuals}
 
 
-def refuse_solve(overflowed):
-    """Raise NonFiniteError for the first system (T,) whose solve left the finite numbers."""
+def refuse_solve(overflowed: Array) -> NoReturn:
+    """Raise NonFiniteError for the first system (T,) whose solve overflowed."""
     raise NonFiniteError(
         "conjugate gradients on (I + H/lambda) u = grad g: expected finite numbers, "
         "got an overflow in a product or a square",

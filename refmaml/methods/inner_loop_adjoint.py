@@ -13,19 +13,25 @@ Sources: Finn et al. 2017 (MAML), eq. 1; Rajeswaran et al. 2019, section 2.1; th
 recursion with Hessian-vector products: MixFlow-MG, Kemaev et al. 2025.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from refmaml.batch import Batch
+from refmaml.layers.layer import Array
+from refmaml.model import Net
 
-def step_sizes(net, inner_lr, adapts, frozen, dtype):
-    """A (P,): inner_lr on the parameters that `adapts` selects and `frozen` does not, else 0."""
+
+def step_sizes(net: Net, inner_lr: float, adapts: tuple, frozen: tuple, dtype: Any) -> Array:
+    """A (P,): inner_lr on the parameters in `adapts` and not in `frozen`, else 0."""
     return net.kernels.xp.full(net.num_params, inner_lr, dtype) * net.adapt_mask(adapts, frozen)
 
 
-def descend(net, phi, rates, x, y, keep="passes"):
-    """The inner loop from phi (1 or T, P): phi_0 .. phi_K, and the pass at phi_0 .. phi_{K-1}.
+def descend(
+    net: Net, phi: Array, rates: list[Array], x: Array, y: Array, keep: str = "passes"
+) -> tuple[list[Array], Sequence]:
+    """The inner loop from phi (1 or T, P): phi_0 .. phi_K, and the passes before phi_K.
 
     rates  [A_0, ..., A_{K-1}], each (P,)
     keep   what stays in memory, and so how memory grows with K:
@@ -43,14 +49,14 @@ def descend(net, phi, rates, x, y, keep="passes"):
     return phis, Recomputed(net, phis[:-1], x, y) if keep == "phis" else primals
 
 
-def step(net, a, A, b):
+def step(net: Net, a: Array, A: Array, b: Array) -> Array:
     """a - A * b, a row for each task; A (P,)."""
     out = net.kernels.empty(b.shape, np.result_type(a.dtype, A.dtype, b.dtype))
     net.kernels.vector_step(out, a, A[None], b)
     return out
 
 
-def scaled(net, A, b):
+def scaled(net: Net, A: Array, b: Array) -> Array:
     """A * b, a row for each task; A (P,)."""
     out = net.kernels.empty(b.shape, np.result_type(A.dtype, b.dtype))
     net.kernels.vector_scale(out, A[None], b)
@@ -58,19 +64,19 @@ def scaled(net, A, b):
 
 
 class Recomputed(Sequence):
-    """The passes at phis, each recomputed bit-identically when it is read; not cached."""
+    """The passes at phis; reading one recomputes it bit-identically; no cache."""
 
-    def __init__(self, net, phis, x, y):
+    def __init__(self, net: Net, phis: list[Array], x: Array, y: Array) -> None:
         self.net, self.phis, self.x, self.y = net, phis, x, y
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.phis)
 
-    def __getitem__(self, k):
+    def __getitem__(self, k: Any) -> Any:
         return self.net.primal(self.phis[k], self.x, self.y)
 
 
-def query_pass(net, phi, batch):
+def query_pass(net: Net, phi: Array, batch: Batch) -> Any:
     """Loss g(phi), accuracy and gradient on the query sets, at phi (1 or T, P)."""
     primal = net.primal(phi, batch.x_query, batch.y_query, keep=False)
     net.require_finite(primal, phi, batch.x_query, "query set")
@@ -90,14 +96,19 @@ class Adjoint(NamedTuple):
     rates: list
 
 
-def adjoint(net, primals, rates, lam, injected=None, of_rates=None, keep=False):
+def adjoint(
+    net: Net, primals: Sequence, rates: list[Array], lam: Array, injected: list | None = None,
+    of_rates: Callable[[Array], Array] | None = None, keep: bool = False,
+) -> Adjoint:  # fmt: skip
     """lam_K = lam down to lam_0.
 
-    injected   injected[k], where given, is added to lam_k: the gradient of a loss at phi_k
+    injected   injected[k], where given, is added to lam_k: a loss's gradient at phi_k
     of_rates   a function of dM/dA_k (T, P) whose values are collected; None: nothing is
     keep       keep lam_1 .. lam_K and the products too
     """
-    lams, products, rate_gradients = [lam], [], []
+    lams: list[Array] = [lam]
+    products: list[Array] = []
+    rate_gradients: list[Array] = []
     one = net.kernels.constant(lam.shape[1:], 1, lam.dtype)
     for k in range(len(primals) - 1, -1, -1):
         primal = primals[k]
@@ -112,8 +123,10 @@ def adjoint(net, primals, rates, lam, injected=None, of_rates=None, keep=False):
     return Adjoint(lams[::-1], products[::-1], rate_gradients[::-1])
 
 
-def collect_trace(trace, phis, support, back):
-    """What trace=True keeps: phi_k, grad f(phi_k), lam_k and H_f(phi_k) (A_k lam_{k+1})."""
+def collect_trace(
+    trace: bool, phis: list[Array], support: Sequence, back: Adjoint
+) -> dict[str, list]:
+    """With trace: phi_k, grad f(phi_k), lam_k and H_f(phi_k) (A_k lam_{k+1})."""
     if not trace:
         return {}
     inner_grad = [primal.grad for primal in support]

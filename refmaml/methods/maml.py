@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+from refmaml.batch import Batch
+from refmaml.layers.layer import Array
 from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query_pass
 from refmaml.methods.meta_gradient import TaskGradients
+from refmaml.model import Net
 
 
 @dataclass(frozen=True)
@@ -12,8 +15,9 @@ class MAML(DifferentiatedLoop):
     """phi_{k+1} = phi_k - alpha grad f(phi_k), phi_0 = theta;  M = g(phi_K);
     dM/dtheta = (I - alpha H_f(phi_0)) ... (I - alpha H_f(phi_{K-1})) grad g(phi_K).
 
-    inner_lr (alpha), inner_steps (K), adapts, frozen, recompute: see inner_loop.py. MAML's
-    Omniglot code uses alpha = 0.4 on a loss summed over K shots: CrossEntropy("sum/K").
+    inner_lr (alpha), inner_steps (K), adapts, frozen, recompute: see inner_loop.py.
+    MAML's Omniglot code uses alpha = 0.4 on a loss summed over K shots:
+    CrossEntropy("sum/K").
     Raises ArgumentError, NonFiniteError.
     Source: Finn, Abbeel, Levine 2017, eq. 1 and Algorithm 1.
 
@@ -22,12 +26,12 @@ class MAML(DifferentiatedLoop):
     >>> import numpy as np, refmaml as rm
     >>> A, c = np.array([[[2.0]]]), np.array([[3.0]])
     >>> batch = rm.Batch(A, c, A, c)
-    >>> out = rm.MAML(inner_lr=0.1, inner_steps=2).meta_gradient(rm.Quadratic(1), np.zeros(1), batch)
-    >>> out.grad
+    >>> method, net = rm.MAML(inner_lr=0.1, inner_steps=2), rm.Quadratic(1)
+    >>> method.meta_gradient(net, np.zeros(1), batch).grad
     array([-2.4576])
     """
 
-    def task_gradients(self, net, theta, batch, trace):
+    def task_gradients(self, net: Net, theta: Array, batch: Batch, trace: bool) -> TaskGradients:
         """dM_t/dtheta = lam_0 for each task, (T, P)."""
         phi, rates = self.start(net, theta)
         phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)

@@ -1,12 +1,15 @@
-"""MAML++: a learned step size for every layer and inner step, a query loss after each step."""
+"""MAML++: learned step sizes of each layer and step, a query loss after each step."""
 
 from dataclasses import dataclass
 
+from refmaml.batch import Batch
 from refmaml.errors import expect
+from refmaml.layers.layer import Array
 from refmaml.methods.fields import is_number
 from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query_pass
 from refmaml.methods.meta_gradient import TaskGradients
+from refmaml.model import Net
 
 
 @dataclass(frozen=True)
@@ -22,15 +25,15 @@ class MAMLPlusPlus(DifferentiatedLoop):
                   (0, ..., 0, 1) is where it ends: MAML's loss
     A "layer" is a named array, as in the authors' code.
     Meta-parameters (P + L K,): [theta, alpha_{1,0} .. alpha_{L,0}, alpha_{1,1} ..].
-    Not included: batch-norm statistics and biases for each inner step (the paper's BNRS,
-    BNWB). Raises ArgumentError, NonFiniteError.
+    Not included: batch-norm statistics and biases for each inner step (the paper's
+    BNRS, BNWB). Raises ArgumentError, NonFiniteError.
     Source: Antoniou, Edwards, Storkey 2019, section 4 (MSL, LSLR).
     """
 
     inner_steps: int = 5
     loss_weights: tuple | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         v = self.loss_weights
         expect(
@@ -40,26 +43,26 @@ class MAMLPlusPlus(DifferentiatedLoop):
             repr(v),
         )
 
-    def init(self, net, theta):
+    def init(self, net: Net, theta: Array) -> Array:
         """[theta, alpha], alpha step by step."""
 
-        def work(net, theta):
+        def work(net: Net, theta: Array) -> tuple[list, dict]:
             count = self.inner_steps * len(net.blocks)
             alpha = net.kernels.xp.full(count, self.inner_lr, theta.dtype)
             return [net.kernels.concatenate([theta, alpha])], {}
 
         return net.run(work, theta)[0][0]
 
-    def unpack(self, net, meta):
+    def unpack(self, net: Net, meta: Array) -> tuple[Array, Array]:
         """(theta (P,), alpha (K, L)), two views; the same for a gradient."""
         return meta[: net.num_params], meta[net.num_params :].reshape(self.inner_steps, -1)
 
-    def start(self, net, meta):
-        """theta (1, P), and for each step every layer's alpha spread over its parameters."""
+    def start(self, net: Net, meta: Array) -> tuple[Array, list[Array]]:
+        """theta (1, P), and for each step the alphas spread over the parameters."""
         theta, alpha = self.unpack(net, meta)
         return theta[None], [self.adapting(net, meta) * spread(net, row) for row in alpha]
 
-    def task_gradients(self, net, meta, batch, trace):
+    def task_gradients(self, net: Net, meta: Array, batch: Batch, trace: bool) -> TaskGradients:
         """[dM_t/dtheta, dM_t/dalpha] for each task, (T, P + L K).
 
         loss is M, accuracy that after the last step.
@@ -80,7 +83,7 @@ class MAMLPlusPlus(DifferentiatedLoop):
         return TaskGradients(loss, query[-1].accuracy, gradient, kept)
 
 
-def spread(net, row):
+def spread(net: Net, row: Array) -> Array:
     """A number for each layer, row (L,), repeated over the layer's parameters: (P,)."""
     parts = [
         net.kernels.xp.broadcast_to(row[l : l + 1], (part.stop - part.start,))

@@ -1,13 +1,16 @@
 """The mean over tasks of a method's task gradients."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from refmaml.arrays import described
 from refmaml.batch import Batch
 from refmaml.errors import NonFiniteError, expect
+from refmaml.layers.layer import Array
+from refmaml.model import Net
 from refmaml.nonfinite import refuse_vector
 
 
@@ -23,7 +26,7 @@ class TaskGradients:
 
     loss: np.ndarray
     accuracy: np.ndarray | None
-    grad: np.ndarray
+    grad: Array
     trace: dict = field(default_factory=dict)
     report: dict = field(default_factory=dict)
 
@@ -32,6 +35,19 @@ class TaskGradients:
         """{name: (T,)}: loss, accuracy (not in a regression) and the report."""
         accuracy = {} if self.accuracy is None else {"accuracy": self.accuracy}
         return {"loss": self.loss, **accuracy, **self.report}
+
+
+class Method(Protocol):
+    """The functions of a method that `meta_gradient` and `adapt` call."""
+
+    def init(self, net: Net, theta: Array, /) -> Array:
+        """The meta-parameters (M,)."""
+
+    def adapted(self, net: Net, meta: Array, x: Array, y: Array, /) -> Array:
+        """The adapted parameters (T, P)."""
+
+    def task_gradients(self, net: Net, meta: Array, batch: Batch, trace: bool, /) -> TaskGradients:
+        """dM_t/dmeta of each task, with its loss and accuracy."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +69,15 @@ class MetaGradient:
     trace: dict
 
 
-def meta_gradient(method, net, meta, batch, *, chunk=None, trace=False):
+def meta_gradient(
+    method: Method,
+    net: Net,
+    meta: np.ndarray,
+    batch: Batch,
+    *,
+    chunk: int | None = None,
+    trace: bool = False,
+) -> MetaGradient:
     """dM/dmeta of M = (1/T) sum_t M_t(meta): the mean over the batch's tasks.
 
     meta    (M,), as method.init made it: theta, then whatever else the method learns
@@ -73,20 +97,22 @@ def meta_gradient(method, net, meta, batch, *, chunk=None, trace=False):
 
 @dataclass(frozen=True)
 class MeanOverTasks:
-    """work(net, meta, x_support, y_support, x_query, y_query) -> ([grad, trace], figures).
+    """work(net, meta, x_support, y_support, x_query, y_query).
+
+    It returns ([grad], figures), or ([grad, trace], figures) with trace.
 
     task_gradients  method.task_gradients, or a function with the same result
     """
 
-    method: Any
-    task_gradients: Any
+    method: Method
+    task_gradients: Callable[..., TaskGradients]
     chunk: int | None = None
     trace: bool = False
 
-    def __call__(self, net, meta, *arrays):
+    def __call__(self, net: Net, meta: Array, *arrays: Array) -> tuple[list, dict[str, Array]]:
         total = net.kernels.xp.zeros(meta.shape, meta.dtype)
 
-        def add(grad):  # total += the rows of grad, one after another
+        def add(grad: Array) -> None:  # total += the rows of grad, one after another
             net.kernels.vector_add_rows(total[None], grad)
             ok = net.kernels.xp.isfinite(total).all()
             net.require(ok, lambda: refuse_overflow(net, total, grad))
@@ -94,7 +120,9 @@ class MeanOverTasks:
         trace, figures = self.over_tasks(net, meta, Batch(*arrays), add)
         return [total / len(arrays[0]), *trace], figures
 
-    def over_tasks(self, net, meta, batch, use):
+    def over_tasks(
+        self, net: Net, meta: Array, batch: Batch, use: Callable[[Array], None]
+    ) -> tuple[list, dict[str, Array]]:
         """use(grad (t, M)), `chunk` tasks at a time: ([trace] or [], figures)."""
         T, chunk, parts = len(batch), self.chunk or len(batch), []
         net.require(net.kernels.xp.isfinite(meta).all(), lambda: refuse_meta(net, meta))
@@ -110,7 +138,7 @@ class MeanOverTasks:
         return trace, joined_figures(net.kernels, parts)
 
 
-def joined_figures(kernels, parts):
+def joined_figures(kernels: Any, parts: list[TaskGradients]) -> dict[str, Array]:
     """{name: (T,)} of the figures of some tasks each."""
     if len(parts) == 1:
         return parts[0].figures
@@ -118,10 +146,10 @@ def joined_figures(kernels, parts):
     return {name: kernels.concatenate([p.figures[name] for p in parts]) for name in names}
 
 
-def joined_traces(kernels, parts):
+def joined_traces(kernels: Any, parts: list[TaskGradients]) -> dict[str, list]:
     """{name: [(T, P) for each step]} of the traces of some tasks each."""
 
-    def all_rows(a, part):
+    def all_rows(a: Array, part: TaskGradients) -> Array:
         return kernels.xp.broadcast_to(a, (len(part.loss), *a.shape[1:]))
 
     return {
@@ -133,8 +161,13 @@ def joined_traces(kernels, parts):
     }
 
 
-def finalize(method, grad, figures, trace=None):
-    """The MetaGradient of grad (M,) and figures; numbers that stand for a status get its label."""
+def finalize(
+    method: Any, grad: Array, figures: dict[str, Array], trace: dict | None = None
+) -> MetaGradient:
+    """The MetaGradient of grad (M,) and figures.
+
+    A number that stands for a status is replaced by the label of the status.
+    """
     figures = dict(figures)
     losses, accuracies = figures.pop("loss"), figures.pop("accuracy", None)
     labels = getattr(method, "status_labels", {})
@@ -143,7 +176,7 @@ def finalize(method, grad, figures, trace=None):
     return MetaGradient(losses.mean(), accuracy, grad, losses, accuracies, report, trace or {})
 
 
-def check_meta(method, net, meta, batch, chunk):
+def check_meta(method: Method, net: Net, meta: Array, batch: Batch, chunk: int | None) -> Batch:
     """The batch in meta's precision.
 
     Raises ArgumentError unless meta has the length that the method gives it, batch is a
@@ -166,8 +199,8 @@ def check_meta(method, net, meta, batch, chunk):
     return batch.astype(meta.real.dtype)
 
 
-def refuse_meta(net, meta):
-    """Raise NonFiniteError for meta-parameters that are not finite, naming the first."""
+def refuse_meta(net: Net, meta: Array) -> NoReturn:
+    """Raise NonFiniteError, naming the first meta-parameter that is not finite."""
     meta = net.kernels.to_host(meta)
     place = int((~np.isfinite(meta)).argmax())
     name = net.name_of(place) if place < net.num_params else ""
@@ -176,12 +209,16 @@ def refuse_meta(net, meta):
     )
 
 
-def refuse_overflow(net, total, grads=None):
-    """Raise NonFiniteError for gradients (T, M) or their sum (M,), naming the first task."""
-    total = net.kernels.to_host(total)
-    bad = np.zeros(0, bool)
+def refuse_overflow(net: Net, total: Array, grads: Array | None = None) -> None:
+    """Raise NonFiniteError for gradients (T, M) or their sum (M,).
+
+    The error names the first task whose gradient is not finite.
+    """
+    vector, task = net.kernels.to_host(total), None  # None: each is finite, their sum is not
     if grads is not None:
-        grads = net.kernels.to_host(grads)
-        bad = ~np.isfinite(grads).all(axis=1)
-    task = int(bad.argmax()) if bad.any() else None  # None: each is finite, their sum is not
-    refuse_vector(net, "meta-gradient", total if task is None else grads[task], task=task)
+        rows = net.kernels.to_host(grads)
+        bad = ~np.isfinite(rows).all(axis=1)
+        if bad.any():
+            task = int(bad.argmax())
+            vector = rows[task]
+    refuse_vector(net, "meta-gradient", vector, task=task)

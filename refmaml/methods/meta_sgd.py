@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+from refmaml.batch import Batch
+from refmaml.layers.layer import Array
 from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query_pass
 from refmaml.methods.meta_gradient import TaskGradients
+from refmaml.model import Net
 
 
 @dataclass(frozen=True)
@@ -12,31 +15,31 @@ class MetaSGD(DifferentiatedLoop):
     """phi_{k+1} = phi_k - A * grad f(phi_k), A (P,) learned, the same in every step;
     dM/dtheta = lam_0,  dM/dA = sum_k -grad f(phi_k) * lam_{k+1}.
 
-    inner_lr is the start of A where a parameter adapts; elsewhere A starts, and stays, at 0.
-    adapts, frozen, recompute: see inner_loop.py. The paper takes one step.
+    inner_lr is the start of A where a parameter adapts; elsewhere A starts, and stays,
+    at 0. adapts, frozen, recompute: see inner_loop.py. The paper takes one step.
     Meta-parameters (2 P,): [theta, A]. Raises ArgumentError, NonFiniteError.
     Source: Li, Zhou, Chen, Li 2017, eq. 4 and Algorithm 1.
     """
 
-    def init(self, net, theta):
+    def init(self, net: Net, theta: Array) -> Array:
         """[theta, A]."""
 
-        def work(net, theta):
+        def work(net: Net, theta: Array) -> tuple[list, dict]:
             A = self.adapting(net, theta) * theta.dtype.type(self.inner_lr)
             return [net.kernels.concatenate([theta, A])], {}
 
         return net.run(work, theta)[0][0]
 
-    def unpack(self, net, meta):
+    def unpack(self, net: Net, meta: Array) -> tuple[Array, Array]:
         """(theta, A), two views; the same for a gradient."""
         return meta[: net.num_params], meta[net.num_params :]
 
-    def start(self, net, meta):
+    def start(self, net: Net, meta: Array) -> tuple[Array, list[Array]]:
         """theta (1, P), and A for every step."""
         theta, A = self.unpack(net, meta)
         return theta[None], [A] * self.inner_steps
 
-    def task_gradients(self, net, meta, batch, trace):
+    def task_gradients(self, net: Net, meta: Array, batch: Batch, trace: bool) -> TaskGradients:
         """[dM_t/dtheta, dM_t/dA] for each task, (T, 2 P)."""
         phi, rates = self.start(net, meta)
         mask = self.adapting(net, meta)

@@ -1,28 +1,37 @@
 """The inner problem of iMAML, argmin_phi F(phi) = f(phi) + (lambda/2) |phi - theta|^2.
 
-Two solvers. Both move only the parameters that adapt (`mask`, 1 or 0 for each), start from
-theta, and return phi (T, P), the pass there, and the relative residual
+Two solvers. Both move only the parameters that adapt (`mask`, 1 or 0 for each), start
+from theta, and return phi (T, P), the pass there, and the relative residual
 |grad F| / |lambda (phi - theta)| of every task: 0 at a stationary point, 1 where the
-proximal term has no effect yet. They hold one pass at a time, so memory does not grow with
-their steps.
+proximal term has no effect yet. They hold one pass at a time, so memory does not grow
+with their steps.
 """
+
+from typing import Any
 
 import numpy as np
 
+from refmaml.layers.layer import Array
 from refmaml.methods.conjugate_gradients import dot, iterate, quotient
 from refmaml.methods.inner_loop_adjoint import scaled, step
+from refmaml.model import Net
 
 ARMIJO, HALVINGS = 1e-4, 30  # sufficient decrease; halvings of s before a task stands still
 CG_TOL = 1e-10  # relative residual at which a Newton direction is exact enough
+Solved = tuple[Array, Any, Array]  # phi, the pass at phi, the relative residual
 
 
-def objective_gradient(primal, phi, theta, strength, mask):
+def objective_gradient(
+    primal: Any, phi: Array, theta: Array, strength: float, mask: Array
+) -> Array:
     """grad F = grad f + lambda (phi - theta), on the parameters that adapt."""
     return mask * (primal.grad + strength * (phi - theta))
 
 
-def relative_residual(kernels, gradient, phi, theta, strength):
-    """|grad F| / |lambda (phi - theta)|; 0 / 0 counts as 0, anything else / 0 as infinite."""
+def relative_residual(
+    kernels: Any, gradient: Array, phi: Array, theta: Array, strength: float
+) -> Array:
+    """|grad F| / |lambda (phi - theta)|; 0 / 0 counts as 0, a / 0 as infinite."""
     xp = kernels.xp
     scale = strength * xp.sqrt(dot(kernels, phi - theta, phi - theta))
     size = xp.sqrt(dot(kernels, gradient, gradient))
@@ -31,22 +40,28 @@ def relative_residual(kernels, gradient, phi, theta, strength):
     return xp.where((scale > 0) | ~(size > 0), ratio, infinite)
 
 
-def solved(residual, k, method):
+def solved(residual: Array, k: int, method: Any) -> Array:
     """Which tasks stand still from inner step k on; theta itself is not a solution."""
     return (residual <= method.inner_tol) & (k > 0)
 
 
-def proximal_step(net, phi, A, grad, theta, strength):
+def proximal_step(
+    net: Net, phi: Array, A: Array, grad: Array, theta: Array, strength: float
+) -> Array:
     """phi - A (grad f + lambda (phi - theta))."""
     out = net.kernels.empty(grad.shape, grad.dtype)
     net.kernels.vector_proximal_step(out, phi, A[None], grad, theta, strength)
     return out
 
 
-def gradient_descent(net, theta, x, y, strength, mask, method, stage):
+def gradient_descent(
+    net: Net, theta: Array, x: Array, y: Array,
+    strength: float, mask: Array, method: Any, stage: str,
+) -> Solved:  # fmt: skip
     """phi <- phi - alpha grad F(phi), inner_steps times.
 
-    With inner_tol > 0 a task ends earlier, at |grad F| <= inner_tol |lambda (phi - theta)|.
+    With inner_tol > 0 a task ends earlier, at
+    |grad F| <= inner_tol |lambda (phi - theta)|.
     """
     phi, A, with_tol = theta, method.inner_lr * mask, method.inner_tol > 0
     for k in range(method.inner_steps + 1):
@@ -63,13 +78,18 @@ def gradient_descent(net, theta, x, y, strength, mask, method, stage):
         del primal
         after = proximal_step(net, phi, A, grad, theta, strength)
         phi = net.kernels.xp.where(ended[:, None], phi, after) if with_tol else after
+    raise AssertionError("the last step returns")
 
 
-def newton_cg(net, theta, x, y, strength, mask, method, stage):
-    """Hessian-free: d by a few CG iterations on (H_f + lambda I) d = -grad F, phi <- phi + s d.
+def newton_cg(
+    net: Net, theta: Array, x: Array, y: Array,
+    strength: float, mask: Array, method: Any, stage: str,
+) -> Solved:  # fmt: skip
+    """Hessian-free: phi <- phi + s d, where a few CG iterations give d.
 
-    Where CG meets negative curvature at once, d is the negative gradient; s halves until F
-    falls by ARMIJO s <grad F, d>.
+    They solve (H_f + lambda I) d = -grad F.
+    Where CG meets negative curvature at once, d is the negative gradient; s halves
+    until F falls by ARMIJO s <grad F, d>.
     """
     phi = net.kernels.xp.repeat(theta, len(x), axis=0)
     for k in range(method.inner_steps + 1):
@@ -85,26 +105,35 @@ def newton_cg(net, theta, x, y, strength, mask, method, stage):
         del primal
         after = backtrack(net, loss, phi, direction, gradient, theta, x, y, strength)
         phi = net.kernels.xp.where(ended[:, None], phi, after) if method.inner_tol > 0 else after
+    raise AssertionError("the last step returns")
 
 
-def newton_direction(net, primal, gradient, strength, mask, cg_steps):
-    """d with (H_f + lambda I) d = -grad F, by truncated CG; -grad F where CG took no step."""
+def newton_direction(
+    net: Net, primal: Any, gradient: Array, strength: float, mask: Array, cg_steps: int
+) -> Array:
+    """d with (H_f + lambda I) d = -grad F, by truncated CG.
+
+    It is -grad F where CG took no step.
+    """
     A = -strength * mask
 
-    def product(v):  # H_aa v + lambda v, of a v that is 0 where nothing adapts
+    def product(v: Array) -> Array:  # H_aa v + lambda v, of a v that is 0 where nothing adapts
         return step(net, scaled(net, mask, net.hvp(primal, v)), A, v)
 
     solution = iterate(product, -gradient, cg_steps, CG_TOL, net.kernels, net.early_stop)
     return net.kernels.xp.where((solution.iterations > 0)[:, None], solution.x, -gradient)
 
 
-def backtrack(net, loss, phi, direction, gradient, theta, x, y, strength):
-    """phi + s d with the largest s = 1, 1/2, 1/4, ... that lowers F enough in each task.
+def backtrack(
+    net: Net, loss: Array, phi: Array, direction: Array, gradient: Array,
+    theta: Array, x: Array, y: Array, strength: float,
+) -> Array:  # fmt: skip
+    """phi + s d, in each task with the largest s = 1, 1/2, ... that lowers F enough.
 
-    s = 0 where none does. F's decrease is a difference of losses plus the exact change of the
-    proximal term. Within the loss's own rounding a step that does not raise F is accepted:
-    near the solution no smaller decrease can be seen. Each halving computes only the tasks
-    whose s is still too long.
+    s = 0 where none does. F's decrease is a difference of losses plus the exact change
+    of the proximal term. Within the loss's own rounding a step that does not raise F is
+    accepted: near the solution no smaller decrease can be seen. Each halving computes
+    only the tasks whose s is still too long.
     """
     k, T = net.kernels, len(phi)
     slope, pull, square = (dot(k, a, direction) for a in (gradient, phi - theta, direction))
@@ -122,10 +151,11 @@ def backtrack(net, loss, phi, direction, gradient, theta, x, y, strength):
             break
         s[left] /= 2
     s[left] = 0
-    return moved(net, phi, *k.arrays(s), direction)
+    (s_,) = k.arrays(s)
+    return moved(net, phi, s_, direction)
 
 
-def moved(net, phi, s, direction):
+def moved(net: Net, phi: Array, s: Array, direction: Array) -> Array:
     """phi + s d, s (T, 1)."""
     out = net.kernels.empty(phi.shape, phi.dtype)
     net.kernels.vector_move(out, phi, s, direction)

@@ -1,14 +1,18 @@
-"""Reptile: move towards the end of a few ordinary training steps; no second derivatives."""
+"""Reptile: move to the end of a few ordinary training steps; no second derivatives."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from refmaml.batch import Batch
 from refmaml.errors import expect
+from refmaml.layers.layer import Array
 from refmaml.methods.fields import check_positive, check_steps, is_number
 from refmaml.methods.inner_loop import InnerLoop
 from refmaml.methods.inner_loop_adjoint import query_pass, step
 from refmaml.methods.meta_gradient import TaskGradients
+from refmaml.model import Net
 
 MOMENTS = ("fresh", "carried")
 
@@ -25,17 +29,17 @@ class Reptile(InnerLoop):
                   v <- beta2 v + (1 - beta2) g^2,  n <- beta2 n + (1 - beta2),
                   phi <- phi - alpha g / (sqrt(v / n) + eps);
                   from n = 0 on, n is Adam's usual 1 - beta2^k
-    moment        where v and n start in a task: "fresh" at 0, or "carried" from the tasks
-                  before, as in the authors' code. They are then meta-parameters,
-                  meta = (theta, v, n), moved like theta towards their mean over tasks, by an
-                  outer SGD with lr <= 1. (The authors run tasks one after another and hand v
-                  on; here the tasks of a meta-step all start from the same v.)
+    moment        where v and n start in a task: "fresh" at 0, or "carried" from the
+                  tasks before, as in the authors' code. They are then meta-parameters,
+                  meta = (theta, v, n), moved like theta towards their mean over tasks,
+                  by an outer SGD with lr <= 1. (The authors run tasks one after another
+                  and hand v on; here the tasks of a meta-step all start from one v.)
     inner_batch   examples in a mini-batch; None: the whole support set each step
     beta2, eps    of Adam
-    order_seed    seed of the order in which mini-batches go through the support set. All
-                  tasks use the same order, so each task's examples should be shuffled
-                  (FewShot.sample's support_order="shuffled"): class by class, the same labels
-                  come last in every task, and theta leans towards them
+    order_seed    seed of the order in which mini-batches go through the support set.
+                  All tasks use the same order, so each task's examples should be
+                  shuffled (FewShot.sample's support_order="shuffled"): class by class,
+                  the same labels come last in every task, and theta leans towards them
     Raises ArgumentError, NonFiniteError.
     Source: Nichol, Achiam, Schulman 2018, Algorithms 1 and 2, section 6.2 for Adam.
     """
@@ -48,7 +52,7 @@ class Reptile(InnerLoop):
     eps: float = 1e-8
     order_seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(eps=self.eps)
         check_steps(inner_batch=1 if self.inner_batch is None else self.inner_batch)
@@ -63,10 +67,10 @@ class Reptile(InnerLoop):
         )
         expect(is_number(beta2) and 0 <= beta2 < 1, "beta2", "a number in [0, 1)", repr(beta2))
 
-    def mini_batches(self, examples):
+    def mini_batches(self, examples: int) -> list[np.ndarray]:
         """The places in the support set that each inner step sees.
 
-        The places are shuffled and dealt out; when they are used up, they are shuffled again.
+        The places are shuffled, dealt out, and shuffled again when all are used.
         """
         size = self.inner_batch or examples
         wanted = f"at most the {examples} examples of a support set"
@@ -78,25 +82,27 @@ class Reptile(InnerLoop):
             deck = np.concatenate([deck, rng.permutation(examples)])
         return [deck[k * size : (k + 1) * size] for k in range(self.inner_steps)]
 
-    def places(self, net, examples):
-        """`mini_batches` as arrays of the net's kernel set: the same in every meta-step."""
+    def places(self, net: Net, examples: int) -> list:
+        """`mini_batches` as arrays of the net's kernels: the same in all meta-steps."""
         if self.inner_batch is None:
             return [slice(None)] * self.inner_steps
         key = "mini-batches", examples, self.inner_batch, self.inner_steps, self.order_seed
         return net.kernels.cached(key, lambda: net.kernels.arrays(*self.mini_batches(examples)))
 
-    def init(self, net, theta):
-        """The meta-parameters: theta (P,), or (theta, v, n) (2P + 1,) where they are carried."""
+    def init(self, net: Net, theta: Array) -> Array:
+        """The meta-parameters: theta (P,), or (theta, v, n) (2P + 1,) if carried."""
         if self.moment == "fresh":
             return theta
 
-        def work(net, theta):
+        def work(net: Net, theta: Array) -> tuple[list, dict]:
             return [net.kernels.concatenate([theta, 0 * theta, 0 * theta[:1]])], {}
 
         return net.run(work, theta)[0][0]
 
-    def descend(self, net, meta, x, y, trace=False):
-        """phi_0 .. phi_K, each (1 or T, P), or phi_K alone without trace; v (T, P); n (1, 1)."""
+    def descend(
+        self, net: Net, meta: Array, x: Array, y: Array, trace: bool = False
+    ) -> tuple[list[Array], Array, Any]:
+        """phi_0 .. phi_K (1 or T, P), without trace phi_K; v (T, P); n (1, 1)."""
         P = net.num_params
         phi, rates = self.start(net, meta[:P])
         carried = self.moment == "carried"
@@ -114,7 +120,9 @@ class Reptile(InnerLoop):
             phis = [*(phis if trace else []), phi]
         return phis, v, n
 
-    def adam_step(self, net, phi, A, g, v, n):
+    def adam_step(
+        self, net: Net, phi: Array, A: Array, g: Array, v: Array, n: Any
+    ) -> tuple[Array, Array]:
         """The next phi and v, (T, P) each."""
         k = net.kernels
         kind = np.result_type(phi.dtype, A.dtype, g.dtype, v.dtype)
@@ -123,12 +131,12 @@ class Reptile(InnerLoop):
         k.vector_adam_step(after, moment, phi, A[None], g, v, n, self.beta2, self.eps)
         return after, moment
 
-    def adapted(self, net, meta, x, y):
+    def adapted(self, net: Net, meta: Array, x: Array, y: Array) -> Array:
         """phi_K (T, P)."""
         return self.descend(net, meta, x, y)[0][-1]
 
-    def task_gradients(self, net, meta, batch, trace):
-        """meta - what each task ends at, (T, M); the query set measures loss and accuracy."""
+    def task_gradients(self, net: Net, meta: Array, batch: Batch, trace: bool) -> TaskGradients:
+        """meta minus where each task ends, (T, M); query loss and accuracy."""
         phis, v, n = self.descend(net, meta, batch.x_support, batch.y_support, trace)
         query, end = query_pass(net, phis[-1], batch), phis[-1]
         if self.moment == "carried":

@@ -214,8 +214,8 @@ TABLE = (
         golden=(
             GoldenCase("reptile-3", ALL_NETS, THREE_STEPS),
             GoldenCase("reptile-minibatch-3", NETS_WITH_EXAMPLES, THREE_STEPS | {"inner_batch": 2}),
-            # Not where a bias comes before batch-norm: its gradient is 0 but for rounding,
-            # and Adam's g / sqrt(v) would make a full step of that.
+            # Not where a bias comes before batch-norm: its gradient is 0 but for
+            # rounding, and Adam's g / sqrt(v) would make a full step of that.
             GoldenCase(
                 "reptile-adam-3",
                 NETS_WITHOUT_DEAD_BIASES,
@@ -274,8 +274,8 @@ TABLE = (
 BY_NAME = {entry.name: entry for entry in TABLE}
 
 
-def entry_of(method):
-    """The Entry of a method: of its own class, or of the nearest base class; else None."""
+def entry_of(method: object) -> Entry | None:
+    """The Entry of a method's class or of its nearest base class; else None."""
     by_class = {entry.cls: entry for entry in TABLE}
     found = (by_class[cls] for cls in type(method).__mro__ if cls in by_class)
     return next(found, None)

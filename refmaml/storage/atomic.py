@@ -1,4 +1,5 @@
-"""Atomic writes of files and folders, and the removal of parts that killed processes left.
+"""Atomic writes of files and folders, and the removal of parts that killed processes
+left.
 
 Until it is complete, a file is a hidden part beside its place,
 .NAME.<32 hex digits>.part, which its writer keeps locked (flock). The kernel drops a
@@ -23,16 +24,17 @@ _PART = re.compile(r"\.(.+)\.[0-9a-f]{32}\.part", re.DOTALL)
 
 @contextmanager
 def atomic_write(path, durable=False):
-    """A binary file that takes its place at `path` when the block ends without an exception.
+    """A binary file that takes its place at `path` when the block ends without an
+    exception.
 
     path     a pathlib.Path; a symbolic link stays, and what it points to is replaced
     durable  the file and its folder's entry are on disk when the block has ended
 
     Until then it is a hidden part beside its place, with a name that no other process
-    uses; after an exception it is removed. Parts of this file that killed processes left
-    are removed first. Into a device or a pipe the bytes are written when the block ends.
-    Raises OSError where the folder cannot be written, or a read-only file is at `path`
-    (a rename would replace it all the same).
+    uses; after an exception it is removed. Parts of this file that killed processes
+    left are removed first. Into a device or a pipe the bytes are written when the block
+    ends. Raises OSError where the folder cannot be written, or a read-only file is at
+    `path` (a rename would replace it all the same).
     """
     path, is_stream = destination(path)
     if is_stream:
@@ -120,7 +122,7 @@ def _new_part(path):
 
 
 def _new_part_folder(path):
-    """A new folder that is a part of `path`, and the descriptor that keeps it locked."""
+    """A new folder that is a part of `path`, and its locked descriptor."""
     while True:
         part = _part_path(path)
         part.mkdir(parents=True)

@@ -37,8 +37,8 @@ def sole_writer(folder):
     """A block in which this process alone writes to `folder`, an existing pathlib.Path.
 
     The lock is on a file in the folder, which is removed when the block ends. The lock
-    file that a killed process left is taken over. Raises DataError where another process
-    has the lock, naming that process.
+    file that a killed process left is taken over. Raises DataError where another
+    process has the lock, naming that process.
     """
     path = folder / NAME
     try:
@@ -92,7 +92,10 @@ def _locked_descriptor(path):
 
 @cache
 def _signature(pid):
-    """The content of a lock file. Cached: the machine's name may change during a run."""
+    """The content of a lock file.
+
+    Cached: the machine's name may change during a run.
+    """
     return f"process {pid} on {os.uname().nodename}".encode()
 
 

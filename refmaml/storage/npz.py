@@ -27,8 +27,8 @@ def read_members(path, member, limit, kinds, most=None):
     limit   the most bytes that the file may have
     kinds   the dtype kinds an array may have, as "fu"
     most    {name: the most bytes that its member may have}, for small members
-    Arrays are in C order and little-endian. Raises OSError; ValueError where one of these
-    rules is broken; any exception for damaged bytes.
+    Arrays are in C order and little-endian. Raises OSError; ValueError where one of
+    these rules is broken; any exception for damaged bytes.
     """
     size = os.stat(path).st_size
     require(size <= limit, f"{size} bytes, where {limit} is the limit")
@@ -74,7 +74,7 @@ def check_header(archive, member, kinds):
 
 
 def read_array(archive, member):
-    """The array of a member whose header has been checked, read without a second copy."""
+    """The array of a member with a checked header, read without a second copy."""
     with archive.open(member) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
 

@@ -1,11 +1,11 @@
 """Opening untrusted files and zip archives.
 
 Python's zipfile reads an archive's whole table of contents and makes an object of each
-entry. It unpacks bzip2 and LZMA without bounds. Before 3.11.8 and 3.12.2 it lets members
-overlap, so that a small file holds the same bytes many times. This module limits the size
-of the table, accepts stored and deflated members only (zipfile unpacks these no further
-than requested), requires that members together are no larger than the file, and opens
-regular files only: reading a pipe could wait for ever.
+entry. It unpacks bzip2 and LZMA without bounds. Before 3.11.8 and 3.12.2 it lets
+members overlap, so that a small file holds the same bytes many times. This module
+limits the size of the table, accepts stored and deflated members only (zipfile unpacks
+these no further than requested), requires that members together are no larger than the
+file, and opens regular files only: reading a pipe could wait for ever.
 """
 
 import io
@@ -38,7 +38,10 @@ def open_regular(path):
 
 
 def read_small(path, limit):
-    """The bytes of a regular file that has at most `limit`. Raises OSError, ValueError."""
+    """The bytes of a regular file that has at most `limit`.
+
+    Raises OSError, ValueError.
+    """
     with io.BufferedReader(open_regular(path)) as file:
         data = file.read(limit + 1)
     require(len(data) <= limit, f"more than {limit} bytes")
@@ -75,7 +78,7 @@ def open_zip(path, table, most=None):
 
 
 class _Bounded(io.BufferedReader):
-    """A reader that refuses to read more than `most` bytes at once, where that is set."""
+    """A reader that refuses to read more than `most` bytes at once, if set."""
 
     most = None
 

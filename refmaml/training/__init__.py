@@ -1,4 +1,6 @@
-"""Training: outer optimisers, the loop, held-out evaluation, checkpoints, learning curves."""
+"""Training: outer optimisers, the loop, held-out evaluation, checkpoints, learning
+curves.
+"""
 
 from refmaml.training.evaluation import Evaluation, evaluate, evaluate_each_way
 from refmaml.training.optimizers import OPTIMIZERS, SCHEDULES, SGD, Adam, Schedule

@@ -6,10 +6,11 @@ An uncompressed .npz with the members
     curve.npy           (steps, columns), float64
     manifest.npy        a JSON text as bytes:
                         {"schema", "step", "config", "columns", "random", "sha256"}
-"columns" names the curve's columns. "random" names the source of random numbers: counters,
-so that `step` is their whole state. "sha256" is over the other entries of the manifest and
-each array's name, dtype, shape and bytes. Files of schema 1, without "columns" and "random",
-are read too. Reading allocates no more than the file's size, and executes nothing.
+"columns" names the curve's columns. "random" names the source of random numbers:
+counters, so that `step` is their whole state. "sha256" is over the other entries of the
+manifest and each array's name, dtype, shape and bytes. Files of schema 1, without
+"columns" and "random", are read too. Reading allocates no more than the file's size,
+and executes nothing.
 """
 
 import io
@@ -42,7 +43,8 @@ def save(path, progress, config, as_numpy=np.asarray):
     """Write `progress` and `config` (any JSON value) to `path`, whose folder exists.
 
     as_numpy  converts one of the progress's arrays to a NumPy array
-    After any failure, power cuts included, the old file is still there. Raises DataError.
+    After any failure, power cuts included, the old file is still there. Raises
+    DataError.
     """
     arrays = {
         "meta": as_numpy(progress.meta),
@@ -63,7 +65,8 @@ def save(path, progress, config, as_numpy=np.asarray):
             f"{path}: expected a run that fits into {LIMIT} bytes, "
             f"its configuration into {MANIFEST_LIMIT}, got a larger one"
         )
-    # A zip is not written front to back: in memory first, so that the disk gets one stream.
+    # A zip is not written front to back: in memory first, so that the disk gets one
+    # stream.
     memory = io.BytesIO()
     np.savez(memory, manifest=text, **arrays)
     with durable_write(path) as file:
@@ -83,7 +86,10 @@ def load(path):
 
 
 def parse(arrays):
-    """(Progress, config) from the members of a file. Raises ValueError where they are wrong."""
+    """(Progress, config) from the members of a file.
+
+    Raises ValueError where they are wrong.
+    """
     names = set(arrays)
     require({"meta", "curve", "manifest"} <= names, f"only the members {', '.join(sorted(names))}")
     manifest = json.loads(arrays.pop("manifest").tobytes())

@@ -11,10 +11,11 @@ from refmaml.training.rows import Row, Rows
 
 
 def write_csv(path, rows):
-    """Write one line for each Row, numbers in the shortest form that reads back exactly.
+    """Write one line for each Row, numbers in the shortest form that reads back
+    exactly.
 
-    A missing accuracy is an empty cell. The column cg_residual is left out where no row has
-    one. Raises DataError where `path` cannot be written.
+    A missing accuracy is an empty cell. The column cg_residual is left out where no row
+    has one. Raises DataError where `path` cannot be written.
     """
     text, names = io.StringIO(newline=""), Row._fields
     if np.isnan(as_rows(rows).column("cg_residual")).all():

@@ -1,15 +1,17 @@
-"""The tasks of a meta-step, computed by one process or by several MPI ranks, to the same bits.
+"""The tasks of a meta-step, computed by one process or by several MPI ranks, to the
+same bits.
 
-A sum of floating-point numbers depends on its order. So no rank adds up its own gradients
-first, as an allreduce would. Rank r has the r-th block of consecutive tasks. The total
-travels from rank to rank, and each rank adds the gradients of its tasks one by one:
+A sum of floating-point numbers depends on its order. So no rank adds up its own
+gradients first, as an allreduce would. Rank r has the r-th block of consecutive tasks.
+The total travels from rank to rank, and each rank adds the gradients of its tasks one
+by one:
 
     total = (((0 + g_0) + g_1) + ...) + g_{T-1}
 
-in task order, whichever rank computed a task. Each rank sends P numbers to the next, and
-the last one broadcasts P numbers; gathering all gradients would send T P numbers to every
-rank (`benchmarks/ranks` measures both). The T P additions are sequential, as on one rank;
-each of those numbers took 10^3 or more operations to compute.
+in task order, whichever rank computed a task. Each rank sends P numbers to the next,
+and the last one broadcasts P numbers; gathering all gradients would send T P numbers to
+every rank (`benchmarks/ranks` measures both). The T P additions are sequential, as on
+one rank; each of those numbers took 10^3 or more operations to compute.
 """
 
 from contextlib import contextmanager, nullcontext
@@ -23,7 +25,9 @@ from refmaml.methods.meta_gradient import MeanOverTasks, check_meta, finalize, r
 
 
 class RowsOfTasks(MeanOverTasks):
-    """As MeanOverTasks, but returns the gradients of the tasks, a list of arrays (t, M)."""
+    """As MeanOverTasks, but returns the gradients of the tasks, a list of arrays (t,
+    M).
+    """
 
     def __call__(self, net, meta, *arrays):
         gradients = []
@@ -47,7 +51,7 @@ class SingleProcess:
     rank, size, all_stop = 0, 1, True
 
     def my_tasks(self, tasks):
-        """The range of those task numbers, of 0 .. tasks - 1, that this rank computes."""
+        """The range of task numbers, of 0 .. tasks - 1, of this rank."""
         return range(tasks)
 
     def meta_gradient(self, method, net, meta, batch, chunk):
@@ -67,12 +71,15 @@ class SingleProcess:
         return [make()]
 
     def from_rank_0(self, make):
-        """make() of rank 0, on every rank. A RefmamlError there is raised on all ranks."""
+        """make() of rank 0, on every rank.
+
+        A RefmamlError there is raised on all ranks.
+        """
         return make()
 
     def shared_errors(self):
-        """A block without communication. Where some ranks raise a RefmamlError in it, all
-        ranks raise the first of these errors at its end.
+        """A block without communication. Where some ranks raise a RefmamlError in it,
+        all ranks raise the first of these errors at its end.
         """
         return nullcontext()
 
@@ -84,7 +91,9 @@ class SingleProcess:
         return nullcontext()
 
     def identical_work(self):
-        """A block in which all ranks compute the same: an error of one is an error of all."""
+        """A block in which all ranks compute the same: an error of one is an error of
+        all.
+        """
         return nullcontext()
 
     def deferred_signals(self):
@@ -127,7 +136,10 @@ class Ranks:
         return range(tasks * self.rank // self.size, tasks * (self.rank + 1) // self.size)
 
     def meta_gradient(self, method, net, meta, batch, chunk):
-        """See SingleProcess. A rank keeps the gradients of its own tasks until its turn."""
+        """See SingleProcess.
+
+        A rank keeps the gradients of its own tasks until its turn.
+        """
         gradients, kernels = [], net.kernels
 
         def my_gradients():
@@ -152,7 +164,7 @@ class Ranks:
         return finalize(method, grad, small)
 
     def sum_in_task_order(self, total, gradients):
-        """total (P,) plus all gradients, NumPy's (t, P), of rank 0, then of rank 1, ..."""
+        """total (P,) plus all gradients (t, P) of rank 0, then of rank 1, ..."""
         if self.rank > 0:
             self.comm.Recv(total, source=self.rank - 1)
         for rows in gradients:
@@ -193,7 +205,8 @@ class Ranks:
     def raise_first(self, errors):
         """Raise the first error of [that of rank 0 or None, ...].
 
-        The rank's number is added unless all ranks have the same error, or it names a task.
+        The rank's number is added unless all ranks have the same error, or it names a
+        task.
         """
         failed = [rank for rank, error in enumerate(errors) if error is not None]
         if failed:
@@ -248,7 +261,7 @@ def interrupt(signum):
 
 
 def call_or_error(make):
-    """(make(), None), or (None, the RefmamlError or KeyboardInterrupt that it raised)."""
+    """(make(), None), or (None, the RefmamlError or KeyboardInterrupt raised)."""
     try:
         return make(), None
     except (RefmamlError, KeyboardInterrupt) as error:

@@ -1,4 +1,6 @@
-"""How well meta-parameters adapt to held-out tasks: the mean over tasks and its interval."""
+"""How well meta-parameters adapt to held-out tasks: the mean over tasks and its
+interval.
+"""
 
 from dataclasses import dataclass
 from math import sqrt
@@ -12,8 +14,8 @@ from refmaml.execution.deferred_checks import run_deferred
 from refmaml.execution.device_transfer import to_device
 from refmaml.training.distributed import SINGLE_PROCESS
 
-# Held-out tasks come from a step that no training reaches, so that tasks of a regression,
-# which has no split into training and test classes, are new too.
+# Held-out tasks come from a step that no training reaches, so that tasks of a
+# regression, which has no split into training and test classes, are new too.
 HELD_OUT_STEP = 2**64 - 1
 
 
@@ -34,7 +36,7 @@ class Evaluation:
 
     @property
     def interval(self):
-        """The half-width 1.96 s / sqrt(T) of the 95 % confidence interval over tasks."""
+        """The half-width 1.96 s / sqrt(T) of the 95 % interval over tasks."""
         return 1.96 * float(self.values.std(ddof=1)) / sqrt(len(self.values))
 
     def __str__(self):
@@ -46,9 +48,10 @@ class Evaluation:
 def outputs(net, phi, batch, transductive):
     """Outputs z (T, M, D) for the query sets, at each task's own parameters phi (T, P).
 
-    transductive  True: the query examples of a task go through the net together, so that
-                  a batch-norm uses the statistics of all (MAML). False: each goes alone,
-                  after the whole support set (Nichol, Achiam, Schulman 2018, section 6.1)
+    transductive  True: the query examples of a task go through the net together, so
+                  that a batch-norm uses the statistics of all (MAML). False: each goes
+                  alone, after the whole support set (Nichol, Achiam, Schulman 2018,
+                  section 6.1)
     """
     w = net.parameters.views(phi)
     if transductive:
@@ -61,7 +64,8 @@ def outputs(net, phi, batch, transductive):
 
 
 def query_metric(net, phi, batch, transductive):
-    """("accuracy", (T,)) or, for regression, ("loss", (T,)) of the query sets at phi (T, P).
+    """("accuracy", (T,)) or, for regression, ("loss", (T,)) of the query sets at phi
+    (T, P).
 
     The values stay on the kernels' device.
     """
@@ -92,7 +96,8 @@ def evaluate(
     meta          (M,), NumPy's, or the GPU's where the net computes there
     sample        range of task numbers -> Batch
     chunk         tasks in memory at once; fewer where the GPU's memory requires it
-    transductive  whether a batch-norm sees a task's query examples together; see `outputs`
+    transductive  whether a batch-norm sees a task's query examples together; see
+                  `outputs`
     show          called with the number of tasks that this rank has done so far
     ranks         the processes that share the tasks; Ctrl-C on one stops all
     Returns an Evaluation. Its values do not depend on `chunk` or on `ranks`.
@@ -144,7 +149,9 @@ def evaluate_each_way(
 
 
 def measurement(net, method, meta, ways):
-    """Batch -> {"accuracy 0" or "loss 0": (t,), ...}: one entry for each value in `ways`."""
+    """Batch -> {"accuracy 0" or "loss 0": (t,), ...}: one entry for each value in
+    `ways`.
+    """
     (here,) = net.kernels.to_device(meta)
 
     def work(net, meta, *arrays):

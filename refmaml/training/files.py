@@ -1,4 +1,6 @@
-"""Durable files and folders, and the DataErrors of those that cannot be written or read."""
+"""Durable files and folders, and the DataErrors of those that cannot be written or
+read.
+"""
 
 import json
 import os
@@ -27,7 +29,10 @@ def durable_write(path):
 
 
 def write_json(path, value):
-    """Write `value` as indented JSON. Raises DataError where `path` cannot be written."""
+    """Write `value` as indented JSON.
+
+    Raises DataError where `path` cannot be written.
+    """
     with durable_write(path) as file:
         file.write((json.dumps(value, indent=2) + "\n").encode())
 
@@ -62,7 +67,8 @@ def make_folder(path, new=False):
             raise NotADirectoryError(20, "something that is no folder")
         clear_parts(path)
     except OSError as error:
-        # Not a parent folder that is a link to nowhere: that raises FileExistsError too.
+        # Not a parent folder that is a link to nowhere: that raises FileExistsError
+        # too.
         if new and isinstance(error, FileExistsError) and os.path.lexists(path):
             raise
         raise unwritable(path, "folder", error) from error
@@ -70,7 +76,9 @@ def make_folder(path, new=False):
 
 
 def check_writable(path):
-    """Raise OSError unless a file can be written at `path`; a file there stays as it is."""
+    """Raise OSError unless a file can be written at `path`; a file there stays as it
+    is.
+    """
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(21, "a folder")

@@ -1,8 +1,9 @@
 """One meta-step: the meta-gradient, the update, and the few numbers that are shown.
 
-On a GPU all of it happens there. A step's tasks are copied over at once, with the numbers
-of the optimiser that change from step to step. Losses, accuracies, the gradient's norm and
-the finiteness checks come back in one copy. From the second step on it is one CUDA graph.
+On a GPU all of it happens there. A step's tasks are copied over at once, with the
+numbers of the optimiser that change from step to step. Losses, accuracies, the
+gradient's norm and the finiteness checks come back in one copy. From the second step on
+it is one CUDA graph.
 """
 
 from dataclasses import dataclass, replace
@@ -82,10 +83,11 @@ def updated(net, optimizer, factors, meta, grad, state):
 class MetaStep:
     """step(recipe, now) -> Step, for one recipe.
 
-    On a GPU the first step launches kernel by kernel: it compiles the kernels and finds out
-    how many tasks fit at once. The second is recorded as a CUDA graph, if the method's
-    launches do not depend on its results (method.data_independent) and the memory suffices.
-    Later steps replay the graph as long as their tasks have the same shapes.
+    On a GPU the first step launches kernel by kernel: it compiles the kernels and finds
+    out how many tasks fit at once. The second is recorded as a CUDA graph, if the
+    method's launches do not depend on its results (method.data_independent) and the
+    memory suffices. Later steps replay the graph as long as their tasks have the same
+    shapes.
     """
 
     def __init__(self):
@@ -152,7 +154,9 @@ def meta_step(recipe, now):
 
 
 def distributed_meta_step(recipe, now):
-    """One Step of which each rank computes some tasks; every rank makes the same update."""
+    """One Step of which each rank computes some tasks; every rank makes the same
+    update.
+    """
     net, optimizer, kernels = recipe.net, recipe.optimizer, recipe.net.kernels
     out = recipe.ranks.meta_gradient(
         recipe.method, net, now.meta, recipe.sample(now.step), recipe.chunk

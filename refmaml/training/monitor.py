@@ -1,7 +1,7 @@
 """Monitors of a run: a picture that is redrawn, and event files for TensorBoard.
 
-The training process calls a monitor with each Progress. This module bounds how much of its
-time that takes.
+The training process calls a monitor with each Progress. This module bounds how much of
+its time that takes.
 """
 
 import time
@@ -30,7 +30,8 @@ class Picture:
     """The learning curve as a PNG at `path`, drawn at once and then repeatedly.
 
     The file is complete at any time. Raises DataError where it cannot be written at the
-    beginning. A later failure is reported once, and training continues without the picture.
+    beginning. A later failure is reported once, and training continues without the
+    picture.
     """
 
     def __init__(self, path, title, now, clock=time.monotonic):
@@ -48,7 +49,7 @@ class Picture:
         self.due = max(self.due, done + max(INTERVAL, pause))
 
     def draw(self, now, consequence, held_out=()):
-        """Draw the curve; on failure report it with its consequence, and stop drawing."""
+        """Draw the curve. A failure is reported with its consequence, and is final."""
         try:
             write_png(self.path, now.rows, self.title, held_out)
         except DataError as error:
@@ -64,13 +65,13 @@ class Picture:
 class Events:
     """Event files for TensorBoard in `folder`.
 
-    Tags: query/loss, query/accuracy, gradient/norm, gradient/cg_residual, and at the end
-    held-out/... . When a run is resumed, TensorBoard drops the steps after `now` that an
-    earlier process wrote.
+    Tags: query/loss, query/accuracy, gradient/norm, gradient/cg_residual, and at the
+    end held-out/... . When a run is resumed, TensorBoard drops the steps after `now`
+    that an earlier process wrote.
 
     Raises ArgumentError without tensorboardX, and DataError where the files cannot be
-    written at the beginning. A later failure (a full disk) is reported once, and training
-    continues without events.
+    written at the beginning. A later failure (a full disk) is reported once, and
+    training continues without events.
     """
 
     def __init__(self, folder, now, clock=time.monotonic):
@@ -79,11 +80,12 @@ class Events:
         from tensorboardX.proto.event_pb2 import SessionLog
 
         self.folder, self.clock, self.due, self.pending = folder, clock, -inf, now
-        # tensorboardX names files by the second: without a suffix it would overwrite one.
+        # tensorboardX names files by the second: without a suffix it would overwrite
+        # one.
         suffix = f".{time.time_ns()}"
         try:
-            # Not tensorboardX's SummaryWriter: a full disk ends its thread silently, and
-            # later events then wait for that thread for ever.
+            # Not tensorboardX's SummaryWriter: a full disk ends its thread silently,
+            # and later events then wait for that thread for ever.
             self.writer = EventsWriter(str(make_folder(folder) / "events"), suffix)
             self.writer.write_event(
                 event(now.step + 1, session_log=SessionLog(status=SessionLog.START))
@@ -105,7 +107,9 @@ class Events:
         self.add({tag: getattr(row, name) for name, tag in TAGS.items()}, now.step)
 
     def add(self, values, step):
-        """Write one event with {tag: value} without NaN values; on disk within INTERVAL."""
+        """Write one event with {tag: value} without NaN values; on disk within
+        INTERVAL.
+        """
         from tensorboardX.proto.summary_pb2 import Summary
 
         finite = [

@@ -3,10 +3,10 @@
     state        = optimizer.init(meta)                        {name: array like meta}
     meta, state  = optimizer.update(meta, grad, state, t, lr)  update t = 1, 2, ...
 
-`update` is step(meta, grad, state, factors(t, lr)). Only the factors change with t, so that
-`step` can be part of a CUDA graph. Factors are numbers, or arrays (1,) of the same library
-as the vectors, whose module is xp. All functions return new arrays: an interrupted update
-has changed nothing.
+`update` is step(meta, grad, state, factors(t, lr)). Only the factors change with t, so
+that `step` can be part of a CUDA graph. Factors are numbers, or arrays (1,) of the same
+library as the vectors, whose module is xp. All functions return new arrays: an
+interrupted update has changed nothing.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,10 @@ from refmaml.errors import expect
 
 @dataclass(frozen=True)
 class SGD:
-    """theta_t = theta_{t-1} - lr g_t. On Reptile's "gradient" lr is the paper's step size epsilon."""
+    """theta_t = theta_{t-1} - lr g_t.
+
+    On Reptile's "gradient" lr is the paper's step size epsilon.
+    """
 
     def init(self, meta):
         """{}: SGD has no state."""

@@ -82,7 +82,9 @@ def apply_style(axes, xlabel, ylabel):
 
 
 def can_draw(path):
-    """Whether matplotlib is installed; if not, a line on stderr names the missing picture."""
+    """Whether matplotlib is installed; if not, a line on stderr names the missing
+    picture.
+    """
     installed = find_spec("matplotlib") is not None
     if not installed:
         log_line(f"refmaml: no {path}: matplotlib draws it, and is not installed")
@@ -135,7 +137,7 @@ def write_png(path, rows, title="", held_out=()):
 
 
 def draw_panel(axes, name, steps, values, held_out):
-    """One panel of `write_png`: a field of Row, and the evaluations that measured it."""
+    """One panel of `write_png`: a field of Row, and its evaluations."""
     from matplotlib.ticker import PercentFormatter
 
     label, color, log = PANELS[name]

@@ -2,22 +2,24 @@
 
 from contextlib import contextmanager
 
-# Waking a thread for each step would cost more than sampling a small step's tasks. So it
-# samples 1, 2, 4, ... steps at once, at most MAX_STEPS steps or MAX_BYTES bytes.
+# Waking a thread for each step would cost more than sampling a small step's tasks. So
+# it samples 1, 2, 4, ... steps at once, at most MAX_STEPS steps or MAX_BYTES bytes.
 MAX_STEPS, MAX_BYTES = 16, 8 << 20
 
 
 @contextmanager
 def prefetch(sample, steps=None):
-    """A block in which the function it yields returns what `sample` (step -> Batch) does.
+    """A block in which the function it yields returns what `sample` (step -> Batch)
+    does.
 
     After each call, a thread samples the steps that follow.
 
     steps  the number of steps, beyond which nothing is sampled; None: unknown
 
-    A step's tasks come from counters, so that neither the thread nor the time of sampling
-    changes a bit of them. What `sample` raises in the thread is raised when its step is
-    requested. What was sampled and never requested is dropped, with its exceptions.
+    A step's tasks come from counters, so that neither the thread nor the time of
+    sampling changes a bit of them. What `sample` raises in the thread is raised when
+    its step is requested. What was sampled and never requested is dropped, with its
+    exceptions.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -47,7 +49,7 @@ def prefetch(sample, steps=None):
 
 
 def sample_steps(sample, steps):
-    """{step: (batch, None)} up to the first step that raises, which has (None, error)."""
+    """{step: (batch, None)} up to a step that raises, which has (None, error)."""
     found = {}
     for step in steps:
         try:

@@ -30,8 +30,8 @@ class Row(NamedTuple):
 class Rows(Sequence):
     """A sequence of Rows. A slice is again Rows, a view without a copy.
 
-    table  (n, len(Row._fields)) float64. A million steps take 40 MB; as Row objects they
-           would take about 250 MB
+    table  (n, len(Row._fields)) float64. A million steps take 40 MB; as Row objects
+           they would take about 250 MB
     """
 
     def __init__(self, rows=()):

@@ -22,14 +22,15 @@ MIN_SAVE_PAUSE = 19
 class Recipe:
     """What stays the same from step to step.
 
-    sample     step -> Batch. Tasks come from counters, so that a step's tasks do not depend
-               on earlier steps. With several ranks: the tasks of this rank, or None
+    sample     step -> Batch. Tasks come from counters, so that a step's tasks do not
+               depend on earlier steps. With several ranks: the tasks of this rank, or
+               None
     optimizer  one of refmaml.training.optimizers
     schedule   its learning rate: step -> lr
     chunk      tasks in memory at once; None: as many as meta_gradient takes
     ranks      the processes that share the tasks
-    meta_step  (recipe, Progress) -> Step, see meta_step.py. On a GPU `train` replaces the
-               default by a MetaStep, which replays a CUDA graph
+    meta_step  (recipe, Progress) -> Step, see meta_step.py. On a GPU `train` replaces
+               the default by a MetaStep, which replays a CUDA graph
     """
 
     net: Any
@@ -49,7 +50,8 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Progress:
-    """What changes from step to step: all that a later process needs to continue bit for bit.
+    """What changes from step to step: all that a later process needs to continue bit
+    for bit.
 
     meta   (M,)
     state  the optimiser's, {name: array (M,)}
@@ -73,8 +75,15 @@ class Progress:
 
     @property
     def rows(self):
-        """The curve up to this step. Steps of one run share one table, which may hold more."""
+        """The curve up to this step.
+
+        Steps of one run share one table, which may hold more.
+        """
         return self.curve[: self.step]
+
+
+def no_op(now):
+    """The callback that does nothing."""
 
 
 def advance(recipe, now):
@@ -95,8 +104,16 @@ def advance(recipe, now):
     return Progress(after.meta, after.state, curve, t)
 
 
+def check_limits(steps, minutes):
+    """Raise ArgumentError unless `steps` or `minutes` is given."""
+    limited = steps is not None or minutes is not None
+    expect(limited, "steps", "a number of steps, or of minutes", "neither")
+
+
 def finished(now, steps, minutes):
-    """Whether `steps` were taken or `minutes` were spent since training began; None: no limit."""
+    """Whether `steps` were taken or `minutes` were spent since training began; None: no
+    limit.
+    """
     return (steps is not None and now.step >= steps) or (
         minutes is not None and now.seconds >= 60 * minutes
     )
@@ -108,38 +125,35 @@ def train(
     *,
     steps=None,
     minutes=None,
-    show=None,
-    save=None,
+    show=no_op,
+    save=no_op,
     save_every=60.0,
     on_save_error=None,
 ):
-    """Meta-steps from `now` until `steps` were taken or `minutes` spent, earlier runs included.
+    """Meta-steps from `now` to `steps` or `minutes` in all, earlier runs included.
 
     show           called with each new Progress
-    save           called with a Progress every `save_every` seconds (less often where a save
-                   takes long, see MIN_SAVE_PAUSE), at the end, and before a Ctrl-C is
-                   raised as KeyboardInterrupt
-    on_save_error  called with the DataError of a periodic save that failed; training goes
-                   on. Without it, and at the end, the error is raised
+    save           called with a Progress every `save_every` seconds (less often where a
+                   save takes long, see MIN_SAVE_PAUSE), at the end, and before a Ctrl-C
+                   raises KeyboardInterrupt
+    on_save_error  called with the DataError of a periodic save that failed; training
+                   goes on. Without it, and at the end, the error is raised
 
-    A thread samples the tasks of the next steps while this one computes. Returns the last
-    Progress. Raises ArgumentError, NonFiniteError (naming step, task and layer; without a
-    save), DataError.
+    Returns the last Progress. Raises ArgumentError, DataError, and NonFiniteError
+    (naming step, task and layer; nothing is saved then).
     """
-    limited = steps is not None or minutes is not None
-    expect(limited, "steps", "a number of steps, or of minutes", "neither")
+    check_limits(steps, minutes)
     kernels, given_on_host = recipe.net.kernels, isinstance(now.meta, np.ndarray)
-    save, show = save or no_op, show or no_op
     if kernels.on_device:  # meta and the optimiser's state stay on the GPU during training
         recipe, now, save = on_device(recipe, now, save)
     try:
         with prefetch(recipe.sample, steps) as sample:
-            recipe, due = replace(recipe, sample=sample), time.monotonic() + save_every
+            recipe = replace(recipe, sample=sample)
+            saver = PeriodicSave(save, save_every, on_save_error)
             while recipe.ranks.should_continue(not finished(now, steps, minutes)):
                 now = advance(recipe, now)
                 show(now)
-                if time.monotonic() >= due:
-                    due = periodic_save(save, now, save_every, on_save_error)
+                saver(now)
         save(now)
     except KeyboardInterrupt:
         save(now)
@@ -148,7 +162,9 @@ def train(
 
 
 def on_device(recipe, now, save):
-    """Recipe, Progress and save of a run on a GPU: `save` gets a Progress with NumPy's arrays."""
+    """Recipe, Progress and save of a run on a GPU: `save` gets a Progress with NumPy's
+    arrays.
+    """
     kernels = recipe.net.kernels
     if recipe.ranks.size == 1 and recipe.meta_step is meta_step:
         recipe = replace(recipe, meta_step=MetaStep())
@@ -159,18 +175,22 @@ def on_device(recipe, now, save):
     )
 
 
-def periodic_save(save, now, save_every, on_save_error):
-    """Save, or report the error; returns the time of the next save."""
-    started = time.monotonic()
-    try:
-        save(now)
-    except DataError as error:
-        if on_save_error is None:
-            raise
-        on_save_error(error)
-    done = time.monotonic()
-    return done + max(save_every, MIN_SAVE_PAUSE * (done - started))
+class PeriodicSave:
+    """saver(now): saves when it is due; on_save_error gets a DataError, if given."""
 
+    def __init__(self, save, save_every, on_save_error):
+        self.save, self.save_every, self.on_save_error = save, save_every, on_save_error
+        self.due = time.monotonic() + save_every
 
-def no_op(now):
-    """The callback that does nothing."""
+    def __call__(self, now):
+        started = time.monotonic()
+        if started < self.due:
+            return
+        try:
+            self.save(now)
+        except DataError as error:
+            if self.on_save_error is None:
+                raise
+            self.on_save_error(error)
+        done = time.monotonic()
+        self.due = done + max(self.save_every, MIN_SAVE_PAUSE * (done - started))

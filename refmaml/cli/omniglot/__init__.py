@@ -1,1 +1,3 @@
-"""The Omniglot table: published results, their protocols, and the code that runs them again."""
+"""The Omniglot table: published results, their protocols, and the code that runs them
+again.
+"""

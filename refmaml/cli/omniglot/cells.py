@@ -79,13 +79,13 @@ class Cell(NamedTuple):
         if not os.path.exists(path):
             return None
         now, saved = checkpoint.load(path)
-        other = [name for name in differing(saved, self) if name not in options.SAVED["evaluation"]]
-        expect(
-            not other,
-            "--out",
-            f"in {path} the protocol's {other and options.flag(other[0])} {other and self.configuration[other[0]]}",
-            other and options.reread(saved)[other[0]],
-        )
+        for name in differing(saved, self):
+            expect(
+                name in options.SAVED["evaluation"],
+                "--out",
+                f"in {path} the protocol's {options.flag(name)} {self.configuration[name]}",
+                options.reread(saved)[name],
+            )
         return now
 
     def result(self):
@@ -97,8 +97,8 @@ class Cell(NamedTuple):
 def read_result(path):
     """The result that `evaluate_cell` wrote.
 
-    Raises DataError for any other file, such as the result of `refmaml train --resume` in a
-    cell's folder.
+    Raises DataError for any other file, such as the result of `refmaml train --resume`
+    in a cell's folder.
     """
     result = files.read_json(path, WRITTEN)
     if not isinstance(result, dict) or not set(result) >= NAMES:
@@ -120,7 +120,8 @@ def is_finished(config, now):
 
 
 def resume(cell, minutes, place, command, quiet=False):
-    """Train the cell for at most `minutes` more, from its checkpoint; returns the Progress.
+    """Train the cell for at most `minutes` more, from its checkpoint; returns the
+    Progress.
 
     place    data_root and download
     command  the command that resumes the work, printed when a signal stops it
@@ -150,10 +151,11 @@ def resume(cell, minutes, place, command, quiet=False):
 
 
 def evaluate_cell(cell, now, place):
-    """Accuracy on held-out characters, for each of WAYS; written beside the run, and returned.
+    """Accuracy on held-out characters, for each of WAYS; written beside the run, and
+    returned.
 
-    An unfinished run is evaluated on at most MAX_TASKS_UNFINISHED tasks. A result that was
-    computed at this step with this configuration is not computed again.
+    An unfinished run is evaluated on at most MAX_TASKS_UNFINISHED tasks. A result that
+    was computed at this step with this configuration is not computed again.
     """
     config, known = cell.configuration, cell.result()
     end = is_finished(config, now)
@@ -169,7 +171,7 @@ def evaluate_cell(cell, now, place):
     started = time.perf_counter()
     method, net = problem.make_method(config), problem.make_net(config)
     evaluator = problem.make_evaluators(config, net, method, len(now.meta), WAYS.values(), **place)
-    evaluations = evaluator(now.meta)
+    evaluations = dict(zip(WAYS, evaluator(now.meta), strict=True))
     result = {
         "protocol": cell.protocol,
         "row": cell.row,
@@ -180,8 +182,7 @@ def evaluate_cell(cell, now, place):
         "tasks": config["eval_tasks"],
         "judged_in": round(time.perf_counter() - started, 1),
         "evaluations": {
-            way: {"accuracy": e.mean, "interval": e.interval}
-            for way, e in zip(WAYS, evaluations, strict=True)
+            way: {"accuracy": e.mean, "interval": e.interval} for way, e in evaluations.items()
         },
         "configuration": cell.configuration,
         **report.circumstances(),
@@ -205,7 +206,9 @@ def publish(cell, now, result, table):
 
 
 def thinned(rows):
-    """At most MAX_ROWS rows: means over equally many steps, with the last step and time of each."""
+    """At most MAX_ROWS rows: means over equally many steps, with the last step and time
+    of each.
+    """
     width = max(1, -(-len(rows) // MAX_ROWS))
     parts = [rows[start : start + width] for start in range(0, len(rows), width)]
     means = [

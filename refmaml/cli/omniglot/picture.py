@@ -1,6 +1,7 @@
 """The Omniglot table as a picture.
 
-A panel for each protocol and kind of task; measured and published accuracies side by side.
+A panel for each protocol and kind of task; measured and published accuracies side by
+side.
 """
 
 from refmaml.cli.omniglot.protocols import COLUMNS, PROTOCOLS, PUBLISHED, ROWS
@@ -11,7 +12,10 @@ SHIFT = 0.2  # of the points of one method, up and down
 
 
 def write_picture(path, results):
-    """Draw results of cells.evaluate_cell. Raises DataError where `path` cannot be written."""
+    """Draw results of cells.evaluate_cell.
+
+    Raises DataError where `path` cannot be written.
+    """
     if not can_draw(path):
         return
     from matplotlib.figure import Figure
@@ -39,7 +43,7 @@ def write_picture(path, results):
 
 
 def panel(axes, protocol, column, known):
-    """Accuracy in per cent, with 95 % intervals; an unfinished run has a hollow marker."""
+    """Accuracy in per cent, with 95 % intervals; hollow for an unfinished run."""
     rows = [(place, row, known.get((protocol, column, row))) for place, row in enumerate(ROWS)]
     ways = {
         "transductive": (MEASURED, -SHIFT, "query examples together"),

@@ -1,25 +1,25 @@
 """Every cell of the Omniglot table as a configuration: plain data, with sources.
 
-"as-published" gives each method the settings of its own code, undocumented ones too; "equal"
-gives all methods one net, one split, one query size and the same time. Later tables override
-earlier ones: COMMON, the protocol's own, its row, its column, its cell.
+"as-published" gives each method the settings of its own code, undocumented ones too;
+"equal" gives all methods one net, one split, one query size and the same time. Later
+tables override earlier ones: COMMON, the protocol's own, its row, its column, its cell.
 
 Differences from the published protocols:
 - A split depended on the order of files on its authors' disk: the sizes are theirs, the
   characters are not.
-- The code of MAML and iMAML trains on 200 000 tasks drawn in advance; here every task is
-  new. Rotations are quarter turns, drawn per class and task.
-- Reptile's code passes the second moment of its inner Adam from task to task; here all tasks
-  of a meta-step start from the same moment (methods/reptile.py). Its images are black on
-  white, not inverted.
-- The rows of iMAML follow its paper. Its released code has no proximal term in the inner
-  loop; it solves (2 I + H / (lambda + 10)) u = g, which is half of first-order MAML to four
-  digits; it draws another split for the evaluation, so that three of four test characters
-  were trained on; and it lacks the Hessian-free row. The paper does not state the number of
-  Newton steps: three here.
-Sources: finn/maml main.py, maml.py, data_generator.py; openai/supervised-reptile README,
-reptile.py; aravindr93/imaml_dev examples/README, learner_model.py; Rajeswaran et al. 2019,
-table 2 and appendix; Nichol et al. 2018, tables 2 and 3.
+- The code of MAML and iMAML trains on 200 000 tasks drawn in advance; here every task
+  is new. Rotations are quarter turns, drawn per class and task.
+- Reptile's code passes the second moment of its inner Adam from task to task; here all
+  tasks of a meta-step start from the same moment (methods/reptile.py). Its images are
+  black on white, not inverted.
+- The rows of iMAML follow its paper. Its released code has no proximal term in the
+  inner loop; it solves (2 I + H / (lambda + 10)) u = g, which is half of first-order
+  MAML to four digits; it draws another split for the evaluation, so that three of four
+  test characters were trained on; and it lacks the Hessian-free row. The paper does not
+  state the number of Newton steps: three here.
+Sources: finn/maml main.py, maml.py, data_generator.py; openai/supervised-reptile
+README, reptile.py; aravindr93/imaml_dev examples/README, learner_model.py; Rajeswaran
+et al. 2019, table 2 and appendix; Nichol et al. 2018, tables 2 and 3.
 """
 
 from typing import NamedTuple
@@ -117,10 +117,10 @@ SHAPES = {
     "20w5s": {"n_way": 20, "k_shot": 5, "k_query": 5},
 }
 
-# --metatrain_iterations=60000 --meta_batch_size=32 --update_batch_size=1 --update_lr=0.4
-# --num_updates=1; first-order: --stop_grad=True.
-# The inner step is alpha on the *sum* of cross-entropies over K. Batch-norm has no scale, and
-# its shift does not adapt.
+# --metatrain_iterations=60000 --meta_batch_size=32 --update_batch_size=1
+# --update_lr=0.4 --num_updates=1; first-order: --stop_grad=True. The inner step is
+# alpha on the *sum* of cross-entropies over K. Batch-norm has no scale, and its shift
+# does not adapt.
 FINN = {
     "invert": True,
     "split_seed": 1,
@@ -142,8 +142,8 @@ FINN = {
 FINN_20_WAY = {"tasks": 16, "inner_lr": 0.1, "inner_steps": 5, "eval_steps": 5}
 
 # --inner-batch 10 --inner-iters 5 --meta-step 1 --meta-batch 5 --meta-iters 100000
-# --eval-batch 5 --eval-iters 50 --learning-rate 0.001 --meta-step-final 0 --train-shots 10;
-# in training, a rotated character is another class; in testing, nothing is rotated.
+# --eval-batch 5 --eval-iters 50 --learning-rate 0.001 --meta-step-final 0 --train-shots
+# 10; in training, a rotated character is another class; in testing, nothing is rotated.
 NICHOL = {
     "method": "reptile",
     "invert": False,
@@ -175,7 +175,8 @@ NICHOL = {
     "eval_batch": 5,
     "eval_tasks": 10000,
 }
-# --classes 20 --inner-batch 20 --inner-iters 10 --meta-iters 200000 --eval-batch 10 --learning-rate 0.0005
+# --classes 20 --inner-batch 20 --inner-iters 10 --meta-iters 200000 --eval-batch 10
+# --learning-rate 0.0005
 NICHOL_20_WAY = {
     "inner_batch": 20,
     "inner_steps": 10,
@@ -232,7 +233,8 @@ ONE_STEP = {"inner_lr": 0.5, "inner_steps": 1, "eval_steps": 3}
 OWN = {
     "maml": {"method": "maml", **ONE_STEP},
     "fomaml": {"method": "fomaml", **ONE_STEP},
-    # As many steps as 20 minutes allow on two shared cores: its step size reaches 0 in time.
+    # As many steps as 20 minutes allow on two shared cores: its step size reaches 0 in
+    # time.
     "reptile": {
         name: NICHOL[name]
         for name in (
@@ -253,8 +255,8 @@ OWN = {
         )
     }
     | {"steps": 14000},
-    # A third of its published step size, with which the inner loop would diverge on this net
-    # (benchmarks/omniglot/README.md).
+    # A third of its published step size, with which the inner loop would diverge on
+    # this net (benchmarks/omniglot/README.md).
     "imaml": {name: RAJESWARAN[name] for name in (*IMPLICIT, "inner_solver", "inner_steps")}
     | {"inner_lr": 0.03},
     "imaml-hf": {name: RAJESWARAN[name] for name in IMPLICIT} | HESSIAN_FREE,

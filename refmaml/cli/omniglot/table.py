@@ -1,4 +1,4 @@
-"""The Omniglot table as markdown: measured and published results, runs, configurations."""
+"""The Omniglot table as markdown: results, runs, configurations."""
 
 from refmaml.cli import options
 from refmaml.cli.omniglot import protocols
@@ -47,7 +47,7 @@ def section(protocol, known):
 
 
 def entry(result):
-    """ "98.21 ± 0.44 (96.9 one at a time)"; with its progress if the run is unfinished."""
+    """ "98.21 ± 0.44 (96.9 one at a time)"; with the progress of an unfinished run."""
     if result is None:
         return "not run yet"
     together, alone = (result["evaluations"][way] for way in ("transductive", "one at a time"))

@@ -53,5 +53,5 @@ def no_mixed_term(case):
 
 def unwanted_second_order():
     """A second-order term in a first-order method."""
-    name = "second-order, where first-order was asked for"
+    name = "second-order, where first-order is meant"
     return [Mistake("1", name, {"curvature": 1.0}, fix("detach the inner gradients"), True)]
