@@ -58,7 +58,7 @@ HEADS = {
 def device_line(found):
     """The device, and the versions of the libraries."""
     if "device" not in found or not found["device"].get("found"):
-        return f"Everything in this list needs a GPU and was {NEVER}; `make gpu` runs it all."
+        return f"This list needs a GPU and was {NEVER}. `make gpu` runs all of it."
     about, versions = found["device"]["found"]["device"], found["device"]["found"]["versions"]
     major, minor = about["cuda_runtime"] // 1000, about["cuda_runtime"] % 1000 // 10
     libraries = (
