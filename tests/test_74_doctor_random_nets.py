@@ -2,6 +2,7 @@
 mistake gets its name."""
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from random_nets import drawing, methods, nets
@@ -40,6 +41,7 @@ def verdict(case, gradient, seed, **options):
     return rm.check_meta_gradient(fn, case.method, net=case.net, repeats=0, seed=seed, **options)
 
 
+@pytest.mark.slow
 @drawing(25)
 @given(st.data(), SEEDS)
 def test_other_kernels_are_never_called_wrong(data, seed):
@@ -80,6 +82,7 @@ def test_an_answer_is_not_called_right_to_float32_where_float32_is_ill_condition
     )
 
 
+@pytest.mark.slow
 @drawing(15)
 @given(
     nets(), SEEDS, st.integers(1, 3), st.sampled_from([0.01, 0.1]), st.sampled_from(sorted(NAMES))

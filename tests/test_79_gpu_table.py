@@ -126,6 +126,6 @@ def test_without_a_result_everything_is_listed_as_never_run(table, run):
     )
 
 
-def test_the_page_has_the_table_of_the_committed_result(table, run):
+def test_docs_gpu_has_the_table_of_the_committed_result(table, run):
     _, text, after = table.between((ROOT / "docs" / "gpu.md").read_text())
     assert after and text == table.text(table.committed(), run.SECTIONS)

@@ -8,8 +8,8 @@ It says what was run on which device, with which results, and what was not run.
 
 import json
 import sys
-from textwrap import fill
 from pathlib import Path
+from textwrap import fill
 
 HERE = Path(__file__).resolve().parent
 PAGE, RESULT = HERE.parent.parent / "docs" / "gpu.md", HERE / "gpu.json"
@@ -64,7 +64,7 @@ HEADS = {
 def device_line(found):
     """The device, and the versions of the libraries."""
     if "device" not in found or not found["device"].get("found"):
-        return f"Everything in this list needs a GPU and was {NEVER}; `make gpu` runs it all."
+        return f"This list needs a GPU and was {NEVER}. `make gpu` runs all of it."
     about, versions = found["device"]["found"]["device"], found["device"]["found"]["versions"]
     major, minor = about["cuda_runtime"] // 1000, about["cuda_runtime"] % 1000 // 10
     libraries = (
