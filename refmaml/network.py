@@ -7,7 +7,6 @@ does: see layers/ for the four passes that each layer writes out.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from math import prod
@@ -22,27 +21,7 @@ from refmaml.layers.layer import Array, Arrays
 from refmaml.layers.losses import CrossEntropy
 from refmaml.model import Model
 from refmaml.parameters import Parameters
-
-
-@dataclass(frozen=True)
-class Primal:
-    """One forward and backward pass at w, kept so that R-passes need not repeat it.
-
-    loss (T,), accuracy (T,) or None, grad (T, P), outputs z (T, N, D).
-    saved       what the forward pass of each layer saved
-    dys         the adjoint dy of each layer's output
-    loss_saved  what the loss saved
-    The last three are None where `primal` was called with keep=False.
-    """
-
-    w: list
-    outputs: np.ndarray
-    loss: np.ndarray
-    accuracy: np.ndarray | None
-    grad: np.ndarray
-    saved: Any
-    dys: Any
-    loss_saved: Any
+from refmaml.primal import Primal
 
 
 class Network(Model):

@@ -25,7 +25,7 @@ ORDER = (
     ("errors", "version", "environment", "log", "progress", "interrupts", "nonfinite", "documents"),
     ("arguments", "batch", "arrays", "storage"),
     ("layers", "update_rules"),
-    ("parameters", "model"),
+    ("parameters", "model", "primal"),
     ("network", "quadratic", "operators"),
     ("methods",),
     ("execution",),
