@@ -92,7 +92,7 @@ def test_a_cache_that_cannot_be_read_is_ignored(cache, monkeypatch):
 
 def test_without_a_folder_for_the_cache_functions_are_compiled(monkeypatch):
     """A read-only installation and a read-only home: Numba finds no folder."""
-    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    monkeypatch.setattr(compilation.ChecksummedMachineCode, "_locator_classes", [])
     assert [compiled_triple() for _ in range(2)] == [False, False]
 
 

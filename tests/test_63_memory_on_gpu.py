@@ -138,7 +138,7 @@ def test_the_checks_of_verify_pass_on_the_gpu_s_arrays_and_refuse_a_wrong_kernel
         rows = kernel_checks.layer_kernel_checks(
             cases.LAYERS[5], k, reference, np.float32, shared=True
         )
-        rows += whole_net_checks.chain_check(
+        rows += whole_net_checks.whole_net_check(
             "mlp", whole_net_checks.nets()["two-layer linear"], k, np.float64, shared=False
         )
         rows.append(kernel_checks.method_kernel_check(METHODS[0], net, theta, batch, k, np.float64))

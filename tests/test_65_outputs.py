@@ -201,7 +201,7 @@ def test_a_report_of_the_doctor_that_cannot_be_completed_leaves_the_old_one(caps
 
     monkeypatch.setattr(atomic, "_new_part", full)
     with pytest.raises(DataError, match="--json: expected .* got keep.json: No space left"):
-        doctor.write("keep.json", lambda: "{}", "--json")
+        doctor.write("keep.json", "{}", "--json")
     assert Path("keep.json").read_text() == "kept" and os.listdir(".") == ["keep.json"]
 
 

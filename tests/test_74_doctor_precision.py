@@ -142,10 +142,14 @@ def far_from_0():
     return net, theta, cases.tasks_for(net, rng)
 
 
-@pytest.mark.parametrize("draw", [certain_probabilities, far_from_0])
-def test_digits_lost_by_cancellation_are_no_mistake(draw):
-    """The complex step loses other digits than refmaml's passes do."""
+@pytest.mark.parametrize("draw,loses", [(certain_probabilities, True), (far_from_0, False)])
+def test_digits_lost_by_cancellation_are_no_mistake(draw, loses):
+    """The complex step loses other digits than refmaml's passes do.
+
+    Batch-norm loses none far from 0, as it centres its values twice.
+    """
     net, theta, batch = draw()
     case = Case("drawn", net, method := rm.MAML(0.01, 1), theta, batch, own=True)
     off = np.abs(case.truth - truth_by_steps(method, net, theta, batch))
-    assert (off <= case.allowed).all() and off.max() > 1e-10 * np.abs(case.truth).max()
+    assert (off <= case.allowed).all()
+    assert (off.max() > 1e-10 * np.abs(case.truth).max()) == loses

@@ -125,7 +125,7 @@ def test_a_wrong_kernel_fails_the_ladder_of_the_section(tmp_path, monkeypatch, k
 
     # The whole ladder takes minutes.
     monkeypatch.setattr(cases, "LAYERS", cases.LAYERS[:2])
-    monkeypatch.setattr(kernel_checks, "chain_checks", lambda k: [])
+    monkeypatch.setattr(kernel_checks, "whole_net_checks", lambda k: [])
     made = wrong_by_a_thousandth(kernel) if kernel else named_cuda(right_kernels())
     monkeypatch.setattr("refmaml.cli.verify.kernel_set", lambda name: made)
     monkeypatch.setattr(

@@ -6,7 +6,6 @@ mistake is a field changed.
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -266,7 +265,9 @@ def assembled(case, loop, lam, direct, of_rates):
         of_vector = method.adapting(net, case.theta) * sum(of_rates)
         return np.concatenate([lam, of_vector], axis=1)
     full = (of_rates + [np.zeros_like(lam)] * method.inner_steps)[: method.inner_steps]
-    return np.concatenate([lam, *map(partial(method.per_layer, net), full)], axis=1)
+    mask, starts = method.adapting(net, lam), [part.start for part in net.blocks]
+    sums = [net.kernels.sum_segments(mask * dA, starts) for dA in full]
+    return np.concatenate([lam, *sums], axis=1)
 
 
 def displacement_rows(case, loop, run):
