@@ -50,10 +50,10 @@ def wrong_gradients(method, net):
 
 def last_step_only(method):
     """The gradient through the last inner step only: the steps before are constants."""
-    first_steps = replace(method, inner_steps=method.inner_steps - 1)
-    one_step = replace(method, inner_steps=1)
 
     def gradient(net, meta, batch):
+        first_steps = replace(method, inner_steps=method.inner_steps - 1)
+        one_step = replace(method, inner_steps=1)
         phi = first_steps.adapt(net, meta, batch.x_support, batch.y_support)
         tasks = range(len(batch))
         return np.mean(
