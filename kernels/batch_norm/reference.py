@@ -58,10 +58,9 @@ def batch_norm_backward(dx, dgamma, dbeta, dy, xh, s, gamma):
 
 def batch_norm_r_forward(ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
     """Fills ry, rxh and rs along (rx, rgamma, rbeta)."""
-    rx = rx - mean(rx)  # <xh> = 0 but for rounding, which a large <rx> would multiply
     slope = mean(xh * rx)  # <xh rx>
     rs[...] = -s * s * slope[:, 0, :, 0]
-    rxh[...] = per_channel(s) * (rx - xh * slope)
+    rxh[...] = per_channel(s) * (rx - mean(rx) - xh * slope)
     ry[...] = per_channel(rgamma) * xh + per_channel(gamma) * rxh + per_channel(rbeta)
 
 
