@@ -45,7 +45,7 @@ LIBRARIES = {
 
 
 def environment(folder):
-    """One thread for everybody; compiled code of JAX is found again when a function
+    """One thread for every library; compiled code of JAX is found again when a function
     comes back.
     """
     cache = {
