@@ -38,6 +38,13 @@ class Batch:
         for name in ("x", "y"):
             check_fit(name, *(getattr(self, f"{name}_{part}") for part in ("support", "query")))
 
+    @classmethod
+    def unchecked(cls, *arrays: Any) -> "Batch":
+        """The batch of four arrays that were in a checked one, or are made of such."""
+        batch = object.__new__(cls)
+        vars(batch).update(zip(cls.__dataclass_fields__, arrays, strict=True))
+        return batch
+
     @property
     def named(self) -> ItemsView[str, np.ndarray]:
         """The arrays by name."""
@@ -84,7 +91,7 @@ class Batch:
 
         arrays = [cast(a) for a in self.arrays]
         unchanged = all(a is b for a, b in zip(arrays, self.arrays, strict=True))
-        return self if unchanged else Batch(*arrays)
+        return self if unchanged else Batch.unchecked(*arrays)
 
 
 def check_kind(name: str, a: Any) -> None:

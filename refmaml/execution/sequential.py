@@ -51,7 +51,7 @@ class Sequential(Network):
         A mean over tasks goes some tasks at a time, and as one kernel if it exists.
         """
         if isinstance(work, MeanOverTasks):
-            work = self.scheduled(work, Batch(*arrays[1:]))
+            work = self.scheduled(work, Batch.unchecked(*arrays[1:]))
         if not self.kernels.on_device:
             mention_faster_kernels(self, work, arrays)
             with np.errstate(all="ignore"):

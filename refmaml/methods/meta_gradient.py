@@ -117,7 +117,7 @@ class MeanOverTasks:
             ok = net.kernels.xp.isfinite(total).all()
             net.require(ok, lambda: refuse_overflow(net, total, grad))
 
-        trace, figures = self.over_tasks(net, meta, Batch(*arrays), add)
+        trace, figures = self.over_tasks(net, meta, Batch.unchecked(*arrays), add)
         return [total / len(arrays[0]), *trace], figures
 
     def over_tasks(

@@ -37,7 +37,7 @@ class RowsOfTasks(MeanOverTasks):
             net.require(ok, lambda: refuse_overflow(net, grad[0], grad))
             gradients.append(grad)
 
-        _, figures = self.over_tasks(net, meta, Batch(*arrays), keep)
+        _, figures = self.over_tasks(net, meta, Batch.unchecked(*arrays), keep)
         return gradients, figures
 
 

@@ -155,7 +155,7 @@ def measurement(net, method, meta, ways):
     (here,) = net.kernels.to_device(meta)
 
     def work(net, meta, *arrays):
-        batch = Batch(*arrays)
+        batch = Batch.unchecked(*arrays)
         phi = method.adapted(net, meta, batch.x_support, batch.y_support)
         metrics = [query_metric(net, phi, batch, transductive) for transductive in ways]
         return [], {f"{quantity} {i}": values for i, (quantity, values) in enumerate(metrics)}
