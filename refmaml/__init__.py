@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from refmaml import kernels
 from refmaml.batch import Batch
-from refmaml.errors import ArgumentError, DataError, NonFiniteError, RefmamlError
+from refmaml.errors import (
+    ArgumentError,
+    DataError,
+    NonFiniteError,
+    NotDifferentiableError,
+    RefmamlError,
+)
 from refmaml.execution import Sequential
 from refmaml.layers import *  # noqa: F403 (its __all__ is the list of layers and losses)
 from refmaml.layers import __all__ as _layers
@@ -24,6 +30,8 @@ from refmaml.models import conv4, mlp, two_layer_linear
 from refmaml.quadratic import Quadratic
 from refmaml.tasks import *  # noqa: F403 (its __all__ is the list of task distributions)
 from refmaml.tasks import __all__ as _tasks
+from refmaml.update_rules import *  # noqa: F403 (its __all__ is the list of update rules)
+from refmaml.update_rules import __all__ as _rules
 from refmaml.version import __version__
 
 if TYPE_CHECKING:  # for type checkers and editors; see __getattr__
@@ -41,10 +49,12 @@ __all__ = [
     "RefmamlError",
     "ArgumentError",
     "NonFiniteError",
+    "NotDifferentiableError",
     "DataError",
     *_layers,
     *_methods,
     *_tasks,
+    *_rules,
     "check_meta_gradient",
 ]
 

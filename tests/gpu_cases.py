@@ -3,7 +3,7 @@
 import refmaml as rm
 from refmaml.execution import Sequential
 from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, FiLM, Flatten, Linear, MaxPool2d, ReLU
-from refmaml.methods.proximal import HALVINGS
+from refmaml.methods.newton_cg import HALVINGS
 from refmaml.oracles import cases
 from refmaml.oracles.meta_objectives import fixed_rates
 

@@ -35,7 +35,14 @@ class KernelPrimal:
 def as_one_kernel(method):
     """method.task_gradients as one kernel where that exists, else None."""
     order = ORDERS.get(type(method).task_gradients)
-    return None if order is None else OneKernel(method, order)
+    if order is None or not is_plain(method):
+        return None
+    return OneKernel(method, order)
+
+
+def is_plain(loop):
+    """Whether an inner loop is plain gradient descent on the whole support set."""
+    return loop.rule.plain and loop.anchor == 0 and loop.inner_batch is None
 
 
 @dataclass(frozen=True)

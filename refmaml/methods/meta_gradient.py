@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -12,6 +13,8 @@ from refmaml.errors import NonFiniteError, expect
 from refmaml.layers.layer import Array
 from refmaml.model import Net
 from refmaml.nonfinite import refuse_vector
+
+HYPER = "dM/d"  # begins the names of hypergradients among the figures
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class MetaGradient:
     task_losses, task_accuracies  (T,) each
     report   what the method says of its own work, (T,) each: iMAML's "cg_status", ...
     trace    with trace=True every intermediate: lists over inner steps of arrays (T, P)
+    hyper    with hyper=True {name: number or (n,)}: d loss / d hyperparameter
     """
 
     loss: float
@@ -67,6 +71,7 @@ class MetaGradient:
     task_accuracies: np.ndarray | None
     report: dict
     trace: dict
+    hyper: dict = field(default_factory=dict)
 
 
 def meta_gradient(
@@ -77,6 +82,7 @@ def meta_gradient(
     *,
     chunk: int | None = None,
     trace: bool = False,
+    hyper: bool = False,
 ) -> MetaGradient:
     """dM/dmeta of M = (1/T) sum_t M_t(meta): the mean over the batch's tasks.
 
@@ -84,6 +90,8 @@ def meta_gradient(
     batch   T tasks with support and query sets
     chunk   how many tasks are in memory at once; None: as many as fit
     trace   keep every intermediate in `trace` of the result
+    hyper   differentiate in the hyperparameters too: `hyper` of the result has d loss /
+            d of the step size, of the update rule's fields, or of iMAML's strength
 
     Gradients are added in task order, so the bits do not depend on `chunk`.
     Raises ArgumentError for shapes that do not fit, NonFiniteError where numbers
@@ -91,6 +99,8 @@ def meta_gradient(
     """
     batch = check_meta(method, net, meta, batch, chunk)
     work = MeanOverTasks(method, method.task_gradients, chunk, trace)
+    if hyper:  # loaded where it is used: few calls need it
+        work = import_module("refmaml.methods.hypergradients").with_hypergradients(work)
     (grad, *traces), figures = net.run(work, meta, *batch.arrays)
     return finalize(method, grad, figures, traces[0] if trace else {})
 
@@ -170,10 +180,14 @@ def finalize(
     """
     figures = dict(figures)
     losses, accuracies = figures.pop("loss"), figures.pop("accuracy", None)
+    names = [name for name in figures if name.startswith(HYPER)]
+    hyper = {name.removeprefix(HYPER): figures.pop(name).mean(axis=0) for name in names}
     labels = getattr(method, "status_labels", {})
     report = {name: labels[name][a] if name in labels else a for name, a in figures.items()}
     accuracy = None if accuracies is None else accuracies.mean()
-    return MetaGradient(losses.mean(), accuracy, grad, losses, accuracies, report, trace or {})
+    return MetaGradient(
+        losses.mean(), accuracy, grad, losses, accuracies, report, trace or {}, hyper
+    )
 
 
 def check_meta(method: Method, net: Net, meta: Array, batch: Batch, chunk: int | None) -> Batch:

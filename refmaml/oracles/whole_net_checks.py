@@ -22,6 +22,7 @@ from refmaml.layers import (
     Softplus,
     Tanh,
 )
+from refmaml.methods.inner_loop import InnerLoop
 from refmaml.methods.inner_loop_adjoint import adjoint, descend, query_pass
 from refmaml.models import conv4, mlp, two_layer_linear
 from refmaml.oracles import cases
@@ -31,6 +32,7 @@ from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
 
 TASKS, EXAMPLES, STEPS, RATE = 3, 7, 2, 0.02
+LOOP = InnerLoop(RATE, STEPS)  # plain gradient descent on the whole support set
 CLEAR = 100  # roundings; a choice that is further away than this does not flip
 
 
@@ -106,10 +108,8 @@ def draw(net, dtype, shared, rng):
         else rng.standard_normal((TASKS, EXAMPLES, outputs)).astype(dtype)
     )
     batch = tasks_of(x.astype(float), y)
-    phis, _ = descend(
-        net, w.astype(float), rates_for(net, float), batch.x_support, batch.y_support, keep="phis"
-    )
-    margin = min(net_margin(net, phi, x.astype(float)) for phi in phis)
+    path = descend(net, LOOP, w.astype(float), rates_for(net, float), *batch.sets[0], keep="phis")
+    margin = min(net_margin(net, phi, x.astype(float)) for phi in path.phis)
     return w, x, y, rng.standard_normal((TASKS, net.num_params)).astype(dtype), margin
 
 
@@ -146,9 +146,10 @@ def loop_gradient(net, w, batch, order, recompute=False):
     after = net.unrolled(w, rates, batch, order, recompute)
     if after:
         return after.loss, after.grad
-    phis, support = descend(net, w, rates, batch.x_support, batch.y_support)
-    after = query_pass(net, phis[-1], batch)
-    return after.loss, after.grad if order == 1 else adjoint(net, support, rates, after.grad).lam[0]
+    path = descend(net, LOOP, w, rates, *batch.sets[0])
+    after = query_pass(net, path.phis[-1], batch)
+    lam = after.grad if order == 1 else adjoint(net, LOOP, path, rates, after.grad).lam[0]
+    return after.loss, lam
 
 
 def quantities(net, w, x, y, v):
