@@ -5,7 +5,7 @@ import pytest
 import torch_implementations
 from implementations import IMAML, MAML
 from jax_implementations import JAX
-from torch_implementations import TORCH
+from torch_wrong_implementations import TORCH
 from wrong_implementations_table import IMPLEMENTATIONS
 
 import refmaml as rm
@@ -115,6 +115,7 @@ def test_the_implementations_share_no_code_with_the_doctor():
         "wrong_implementations_stages.py",
         "wrong_implementations_table.py",
         "torch_implementations.py",
+        "torch_wrong_implementations.py",
         "jax_implementations.py",
     ):
         with open(f"{torch_implementations.__file__.rpartition('/')[0]}/{module}") as file:

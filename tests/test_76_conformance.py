@@ -1,6 +1,4 @@
-"""Other libraries before the doctor: the table of docs/results.md is the committed
-run's, adapters run, a crash stays alone.
-"""
+"""Other libraries checked by the doctor: the committed results, adapters, crashes."""
 
 import json
 import subprocess
@@ -140,7 +138,7 @@ def test_what_is_said_of_learn2learn_s_own_tests_was_measured():
         ({"verdict": "wrong", "errors": {"float64": {"a": 140.0}}}, "**wrong**, 140 times off"),
     ],
 )
-def test_a_cell_says_how_many_digits_are_right_or_how_far_off_it_is(result, expected):
+def test_a_cell_has_the_number_of_correct_digits_or_the_error(result, expected):
     from table import cell
 
     assert cell(result) == expected
@@ -175,7 +173,7 @@ def test_an_adapter_with_its_graph_cut_would_be_called_wrong():
     assert report.verdict == "wrong" and "first-order" in report.diagnosis
 
 
-def test_a_library_that_crashes_leaves_what_it_had_done_and_takes_nobody_along(
+def test_a_library_that_crashes_loses_no_earlier_result_and_no_other_library(
     tmp_path, monkeypatch, capsys
 ):
     import run

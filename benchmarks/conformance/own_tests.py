@@ -1,11 +1,11 @@
-"""What learn2learn's own tests of its algorithms let through: they are run with a wrong
-Hessian planted in its path, and so is the doctor.
+"""Which planted mistakes do learn2learn's own tests find?
 
-    pip download --no-deps --no-build-isolation --no-binary :all: learn2learn==0.2.0 &&
-    tar xf learn2learn-0.2.0.tar.gz python benchmarks/conformance/own_tests.py
-    learn2learn-0.2.0 --out benchmarks/conformance
+    pip download --no-deps --no-build-isolation --no-binary :all: learn2learn==0.2.0
+    tar xf learn2learn-0.2.0.tar.gz
+    python benchmarks/conformance/own_tests.py learn2learn-0.2.0 --out DIR
 
-Its source distribution holds its tests; it must be installed as well, see
+A wrong Hessian is planted in learn2learn's path; then its tests of its algorithms run,
+and the doctor. Its source distribution has the tests; it must be installed as well, see
 benchmarks/README.md. Writes own_tests.json.
 """
 
@@ -28,7 +28,7 @@ PLANTED = {"nothing": 1, "the inner gradient detached": 0, "H doubled": 2, "H's 
 
 
 def run(factor, arguments, folder):
-    """The end of what a new Python says, with a factor planted."""
+    """The last line that a new Python process prints, with a factor planted."""
     path = os.pathsep.join(sys.path[:2])
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -52,8 +52,8 @@ import planted; planted.pytest_configure(None)
 from adapters.learn2learn_maml import LIBRARY
 from worker import METHODS
 import refmaml as rm
-function, method = LIBRARY.methods["MAML"], METHODS["MAML"]
-print(rm.check_meta_gradient(function, method, framework="torch", repeats=0).verdict)"""
+method = LIBRARY.methods["MAML"]
+print(rm.check_meta_gradient(method, METHODS["MAML"], framework="torch", repeats=0).verdict)"""
 
 
 def main(argv=None):

@@ -18,9 +18,7 @@ def descend(problem, params, x, y, stop=False):
 
 
 def over_tasks(one_task, params, batch):
-    """The mean of one_task(params, x_support, y_support, x_query, y_query) over tasks
-    side by side, compiled.
-    """
+    """The mean over tasks of one_task(params, *task), by vmap, compiled."""
     rows = jax.jit(jax.vmap(one_task, (None, 0, 0, 0, 0)))(params, *batch)
     return {name: g.mean(axis=0) for name, g in rows.items()}
 
@@ -44,8 +42,9 @@ def reptile(problem, params, batch):
 
 
 def imaml(problem, params, batch):
-    """The proximal problem by gradient descent, then jax.scipy's conjugate gradients
-    with products by jvp of grad.
+    """Gradient descent on the proximal problem, then jax.scipy's conjugate gradients.
+
+    Hessian-vector products are by jvp of grad.
     """
     method = problem.method
 

@@ -1,6 +1,4 @@
-"""PyTorch as most MAML code has it: a loop over inner steps, torch.autograd.grad with
-create_graph.
-"""
+"""PyTorch as most MAML code uses it: torch.autograd.grad with create_graph."""
 
 import torch
 
@@ -40,8 +38,9 @@ def reptile(problem, params, x, y, x_query, y_query):
 
 @by_task
 def imaml(problem, params, x, y, x_query, y_query):
-    """Gradient descent on the proximal problem, then conjugate gradients on (I + H /
-    lambda) u = grad g with products by autograd.
+    """Gradient descent on the proximal problem, then conjugate gradients.
+
+    They solve (I + H / lambda) u = grad g with Hessian-vector products by autograd.
     """
     strength, phi = problem.method.regularization, leaves(params)
     names = adapted(problem)
