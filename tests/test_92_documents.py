@@ -13,7 +13,10 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/*.md", "examples/*.md", "refmaml/layers/*.md")
+    for pattern in (
+        *("*.md", "docs/*.md", "examples/*.md", "refmaml/layers/*.md"),
+        *("benchmarks/README.md", "benchmarks/omniglot/README.md"),
+    )
     for path in ROOT.glob(pattern)
 )
 

@@ -80,7 +80,7 @@ def markdown(record):
         k: v for library in record["libraries"] for k, v in library["versions"].items()
     } | record["versions"]
     head = [
-        "# Libraries before the doctor",
+        "# Libraries, checked by the doctor",
         "",
         "Digits that are right in float64 / float32, "
         "the worst parameter on the worst of four probes.",
