@@ -8,15 +8,8 @@ import sys
 
 import numpy as np
 from fused_layers import errors, unfused
-from kernel_passes import (
-    REFERENCE,
-    draws,
-    far_from_zero,
-    loss_passes,
-    vectors_passes,
-    worst,
-    worst_dot,
-)
+from kernel_passes import REFERENCE, draws, far_from_zero, loss_passes, worst
+from vector_passes import vectors_passes, worst_dot
 
 from refmaml import kernels
 from refmaml.execution.fused_layers import NormActPool

@@ -16,7 +16,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from fused_layers import SMALL, unfused
-from kernel_passes import dots, draws, loss_passes, passes, vectors_passes
+from kernel_passes import draws, loss_passes, passes
+from vector_passes import dots, vectors_passes
 
 import refmaml as rm
 from refmaml.kernels import discovery, factories

@@ -8,29 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from small_training import bits, recipe, start, waves
 
-from refmaml import MAML, Batch, Sinusoids
-from refmaml.models import mlp
-from refmaml.training import Adam, Recipe, Row, Schedule, train, trainer
+from refmaml import Batch
+from refmaml.training import train, trainer
 from refmaml.training.prefetch import MAX_BYTES, MAX_STEPS, prefetch
-
-
-def recipe(sample, chunk=2):
-    return Recipe(mlp((1, 5, 1), "tanh"), MAML(0.01), Adam(), Schedule(1e-2), sample, chunk)
-
-
-def start(r):
-    return r.start(r.net.init(0))
-
-
-def waves(step):
-    return Sinusoids().sample(3, seed=1, step=step)
-
-
-def bits(now):
-    return now.meta.tobytes(), [
-        now.rows.column(name).tobytes() for name in Row._fields if name != "seconds"
-    ]
 
 
 def test_sampling_ahead_changes_no_bit(monkeypatch):

@@ -1,6 +1,4 @@
-"""Ranks that mpiexec starts: the same bits, one rank that prints, an orderly end after
-any failure.
-"""
+"""Ranks that mpiexec starts: equal bits, output of one rank, an end after failures."""
 
 import os
 import pty
@@ -14,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from command_line import SINUSOIDS
 
 from refmaml.training import checkpoint
 
@@ -28,20 +27,8 @@ pytestmark = [
     pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec: pip install 'refmaml[mpi]'"),
 ]
 
-# Other kernels would be compiled first. Three tasks give two ranks one and two, and
-# leave one of four ranks without a task.
-SMALL = [
-    "--data",
-    "sinusoid",
-    "--hidden",
-    "4",
-    "--tasks",
-    "3",
-    "--eval-tasks",
-    "7",
-    "--kernels",
-    "reference",
-]
+# Three tasks: two ranks have one and two, and one of four ranks has none.
+SMALL = [*SINUSOIDS, "--eval-tasks", "7"]
 LONG = [*SMALL, "--steps", "1000000", "--save-every", "0.2"]
 LIMIT = 600  # seconds; only ranks that wait for each other for ever take as long
 ROOT = Path(__file__).parent.parent

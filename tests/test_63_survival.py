@@ -9,23 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_runs import ROOT, SMALL, left, python, run
+from command_line import SMALL
+from small_runs import ROOT, left, python, run
 
 from refmaml.cli import main, run_folder
 from refmaml.errors import DataError
 from refmaml.storage.locks import is_ours, sole_writer
 from refmaml.training import advance, checkpoint, trainer
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def reliability(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks" / "reliability")
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def harness(*arguments):

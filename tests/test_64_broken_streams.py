@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_runs import ROOT, SMALL, left, run
+from command_line import SMALL
+from small_runs import ROOT, left, run
 
 from refmaml.cli import main
 from refmaml.errors import DataError
@@ -22,15 +23,11 @@ from refmaml.storage import atomic
 from refmaml.storage.locks import sole_writer
 from refmaml.training import Row, advance, checkpoint, files, plot, trainer
 
+pytestmark = pytest.mark.usefixtures("folder")
+
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
 LOUD = SMALL[:-1]
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def do_at(monkeypatch, step, act):

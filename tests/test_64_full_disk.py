@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import SMALL, left, python, run
+from command_line import SMALL
+from small_runs import left, python, run
 
 from refmaml import MAML, Sinusoids
 from refmaml.cli import main
@@ -19,11 +20,7 @@ from refmaml.models import mlp
 from refmaml.storage import atomic
 from refmaml.training import SGD, Recipe, Schedule, advance, checkpoint, trainer
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 # ---- no disk -------------------------------------------------------------------------

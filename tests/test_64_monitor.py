@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clock import Clock
+from command_line import SMALL
 from PIL import Image
-from small_runs import SMALL
 
 from refmaml import errors
 from refmaml.cli import main
@@ -27,17 +27,13 @@ from refmaml.training.monitor import (
     Picture,
 )
 
+pytestmark = pytest.mark.usefixtures("folder")
+
 needs_tensorboardx = pytest.mark.skipif(
     find_spec("tensorboardX") is None,
     reason="tensorboardX is not installed: pip install 'refmaml[tensorboard]'",
 )
 RESULT = Evaluation("accuracy", np.array([0.5, 1.0]))
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def progress(steps, **more):
