@@ -25,16 +25,18 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from jit_and_max import jit_and_max
+from output import add_out
+
+from refmaml.autodiff.formulas import why_not
+from refmaml.environment import circumstances
+from refmaml.oracles.tolerance import relative_error
+from refmaml.training.files import make_folder, write_json
+
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
-
-from jit_and_max import jit_and_max  # noqa: E402 (after the path is set)
-
-from refmaml.autodiff.formulas import why_not  # noqa: E402
-from refmaml.environment import circumstances  # noqa: E402 (after the path is set)
-from refmaml.oracles.tolerance import relative_error  # noqa: E402
-from refmaml.training.files import make_folder, write_json  # noqa: E402
-
 DRAWS = 20
 
 
@@ -196,12 +198,7 @@ def versions():
 def main(argv=None):
     """Measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--out",
-        default="runs/conformance",
-        metavar="DIR",
-        help="where to write (default runs/conformance)",
-    )
+    add_out(parser)
     out = make_folder(parser.parse_args(argv).out)
     about = circumstances()
     about["versions"] |= versions()

@@ -48,14 +48,8 @@ def poolings():
     }
 
 
-def meta_gradient(pool, compiled):
-    """(T, P): gradients of the loss after two inner steps, five tasks at once, float64.
-
-    The net: a linear layer, batch-norm in primitives, ReLU, pooling, a head.
-    """
-    import jax
-    import jax.numpy as jnp
-
+def random_tasks():
+    """Parameters of the net, and the images of five tasks of eleven examples."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((5, 11, 2, 5, 7))
     params = {
@@ -64,14 +58,26 @@ def meta_gradient(pool, compiled):
         "beta": 0.1 * rng.standard_normal(3),
         "head": 0.3 * rng.standard_normal((7, 18)),
     }
+    return params, x
 
-    def batch_norm(x, gamma, beta):
-        mean = x.mean(axis=(0, 2, 3), keepdims=True)
-        centred = x - mean
-        variance = (centred * centred).mean(axis=(0, 2, 3), keepdims=True)
-        return centred * (variance + 1e-3) ** -0.5 * gamma.reshape(-1, 1, 1) + beta.reshape(
-            -1, 1, 1
-        )
+
+def batch_norm(x, gamma, beta):
+    """Batch-norm of x (N, C, H, W) in primitives."""
+    centred = x - x.mean(axis=(0, 2, 3), keepdims=True)
+    variance = (centred * centred).mean(axis=(0, 2, 3), keepdims=True)
+    scale, shift = gamma.reshape(-1, 1, 1), beta.reshape(-1, 1, 1)
+    return centred * (variance + 1e-3) ** -0.5 * scale + shift
+
+
+def meta_gradient(pool, compiled):
+    """(T, P): gradients of the loss after two inner steps, five tasks at once, float64.
+
+    The net: a linear layer, batch-norm in primitives, ReLU, pooling, a head.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    params, x = random_tasks()
 
     def loss(p, x):
         z = batch_norm(jnp.einsum("nihw,oi->nohw", x, p["w"]), p["gamma"], p["beta"])

@@ -17,12 +17,15 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from output import add_out
+
+from refmaml.environment import circumstances
+from refmaml.training.files import make_folder, write_json
+
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
-
-from refmaml.environment import circumstances  # noqa: E402 (after the path is set)
-from refmaml.training.files import make_folder, write_json  # noqa: E402
-
 TESTS = [f"tests/unit/algorithms/{name}_test.py" for name in ("maml", "metasgd", "gbml")]
 PLANTED = {"nothing": 1, "the inner gradient detached": 0, "H doubled": 2, "H's sign flipped": -1}
 
@@ -60,12 +63,7 @@ def main(argv=None):
     """Measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("source", help="learn2learn's source distribution, unpacked")
-    parser.add_argument(
-        "--out",
-        default="runs/conformance",
-        metavar="DIR",
-        help="where to write (default runs/conformance)",
-    )
+    add_out(parser)
     arguments = parser.parse_args(argv)
     out, found = make_folder(arguments.out), {}
     for name, factor in PLANTED.items():

@@ -19,15 +19,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from output import add_out
+from table import markdown
+
+from refmaml.environment import circumstances
+from refmaml.errors import RefmamlError, expect
+from refmaml.training.files import durable_write, make_folder, write_json
+
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
-
-from table import markdown  # noqa: E402 (after the path is set)
-
-from refmaml.environment import circumstances  # noqa: E402
-from refmaml.errors import RefmamlError, expect  # noqa: E402
-from refmaml.training.files import durable_write, make_folder, write_json  # noqa: E402
-
 SCHEMA, LIMIT = 1, 1200  # seconds a library may take
 # name in the table: (module of adapters, what must be importable)
 LIBRARIES = {
@@ -125,12 +127,7 @@ def parse(argv):
         metavar="LIB",
         help=f"some of {', '.join(LIBRARIES)}",
     )
-    parser.add_argument(
-        "--out",
-        default="runs/conformance",
-        metavar="DIR",
-        help="where to write (default runs/conformance)",
-    )
+    add_out(parser)
     arguments = parser.parse_args(argv)
     for name in arguments.only:
         expect(name in LIBRARIES, "--only", f"some of {', '.join(LIBRARIES)}", name)
