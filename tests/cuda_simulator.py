@@ -77,8 +77,10 @@ def watched(kernel_set, wrong):
 
 
 def compare(k, chosen):
-    """{what: its largest error as a fraction of its tolerance}: the layers in `chosen`,
-    losses, vectors, and batch-norm on inputs far from 0."""
+    """{what: its largest error as a fraction of its tolerance}.
+
+    Of the layers in `chosen`, losses, vectors, and batch-norm on inputs far from 0.
+    """
     fractions = {}
     for case in chosen:
         for dtype, tasks, shared in ((np.float64, 2, False), (np.float32, 2, True)):

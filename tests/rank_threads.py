@@ -1,5 +1,6 @@
-"""Ranks as threads of one process, with the methods of mpi4py's communicator: for tests
-without MPI.
+"""Ranks as threads of one process, for tests without MPI.
+
+They have the methods of mpi4py's communicator.
 """
 
 import queue

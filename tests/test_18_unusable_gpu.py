@@ -1,6 +1,4 @@
-"""Without a usable GPU the error is one line: no CuPy, no GPU, or an
-unfitting driver.
-"""
+"""Without CuPy, a GPU or a matching driver, the error is one line."""
 
 import re
 import sys

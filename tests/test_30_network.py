@@ -1,6 +1,4 @@
-"""Whole nets: gradients, products, flat and named parameters, and what
-a net refuses.
-"""
+"""Whole nets: gradients, products, parameters flat and by name, refused arguments."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,4 @@
-"""The cache and the download: a file is complete or absent, and a bad
-one is not used.
-"""
+"""The cache and the download: files are complete or absent; bad ones are not used."""
 
 import hashlib
 import os

@@ -25,9 +25,7 @@ def few_shot(**options):
 
 
 def read(x):
-    """Quarter turns, class and example of each picture (..., 1, 4, 4), from its
-    corners.
-    """
+    """Quarter turns, class and example of images (..., 1, 4, 4), from their corners."""
     pictures = np.rint(x[..., 0, :, :] * 255).astype(int)
     turns = np.argmax([pictures[..., i, j] for i, j in ((0, 0), (3, 0), (3, 3), (0, 3))], axis=0)
     upright = np.empty_like(pictures)

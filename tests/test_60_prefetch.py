@@ -3,7 +3,6 @@
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -41,9 +40,7 @@ def test_a_thread_samples_each_later_step_once_and_none_beyond_the_end():
 
 
 def test_the_next_steps_tasks_are_sampled_while_a_step_computes():
-    """While a step computes, the thread samples the next one's tasks: a wait for them
-    ends.
-    """
+    """The wait for the next step's tasks ends before this step does."""
     begun = [threading.Event() for _ in range(60)]
 
     def sample(step):
@@ -138,11 +135,10 @@ class SlowMethod:
         return self.method.task_gradients(*arguments)
 
 
-def test_the_time_outside_the_engine_is_smaller_where_a_thread_samples(monkeypatch, tmp_path):
-    """benchmarks/reliability/outside.py, with a sampler that takes half of the engine's
-    time.
-    """
-    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks" / "reliability")
+def test_the_time_outside_the_engine_is_smaller_where_a_thread_samples(
+    reliability, monkeypatch, tmp_path
+):
+    """outside.py with a sampler that takes half of the engine's time."""
     import outside
 
     from refmaml.cli import options

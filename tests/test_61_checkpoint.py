@@ -1,6 +1,4 @@
-"""Checkpoints: complete or absent, exact, and refused where anything about them is
-wrong.
-"""
+"""Checkpoints: complete or absent, exact, and refused if any part is wrong."""
 
 import io
 import os
@@ -49,8 +47,9 @@ def path(tmp_path):
 
 
 def refusal(path, data=None):
-    """The one line that `load` refuses a file with, optionally after writing `data`
-    there.
+    """The message with which `load` refuses a file: one line.
+
+    data  bytes that are written to the file first
     """
     if data is not None:
         path.write_bytes(data)

@@ -1,5 +1,6 @@
-"""Malicious files: each is refused in one line, within a second and 64 MB of its size,
-without loss.
+"""Malicious files are refused in one line, and nothing is lost.
+
+Within a second, and with at most 64 MB more memory than the size of the file.
 """
 
 import io

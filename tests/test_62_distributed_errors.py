@@ -51,27 +51,27 @@ def test_a_nan_on_one_rank_stops_all_with_the_error_of_one_process(size):
         ] * size
 
 
-def fail(ranks, those, text="file: no"):
-    if ranks.rank in those:
+def fail(ranks, failing, text="file: no"):
+    if ranks.rank in failing:
         raise DataError(text)
     return ranks.rank
 
 
 def test_an_error_of_some_is_an_error_of_all_and_one_of_all_has_no_rank():
-    def sharing(ranks, those):
+    def sharing(ranks, failing):
         with ranks.shared_errors():
-            fail(ranks, those)
+            fail(ranks, failing)
         return "continued"
 
-    def gathering(ranks, those):
-        return ranks.gather(lambda: fail(ranks, those))
+    def gathering(ranks, failing):
+        return ranks.gather(lambda: fail(ranks, failing))
 
     for run in (sharing, gathering):
-        for those, text in (((1, 2), "file: no (rank 1 of 3)"), ((0, 1, 2), "file: no")):
-            found = on_ranks(3, partial(run, those=those))
+        for failing, text in (((1, 2), "file: no (rank 1 of 3)"), ((0, 1, 2), "file: no")):
+            found = on_ranks(3, partial(run, failing=failing))
             assert [(type(e), str(e)) for e in found] == [(DataError, text)] * 3
-    assert on_ranks(3, partial(sharing, those=())) == ["continued"] * 3
-    assert on_ranks(3, partial(gathering, those=())) == [[0, 1, 2]] * 3
+    assert on_ranks(3, partial(sharing, failing=())) == ["continued"] * 3
+    assert on_ranks(3, partial(gathering, failing=())) == [[0, 1, 2]] * 3
 
 
 def test_an_unexpected_exception_is_not_shared():
@@ -121,8 +121,8 @@ def test_ctrl_c_on_any_rank_stops_all_after_the_same_step():
 def test_minutes_are_those_of_the_first_rank():
     def run(ranks):
         return [
-            ranks.should_continue(wish)
-            for wish in ((True, False) if ranks.rank == 0 else (False, True))
+            ranks.should_continue(own_answer)
+            for own_answer in ((True, False) if ranks.rank == 0 else (False, True))
         ]
 
     assert on_ranks(2, run) == [[True, False]] * 2

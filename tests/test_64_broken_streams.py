@@ -1,7 +1,6 @@
-"""A run whose messages cannot be written, or whose folder disappears, continues or ends
-in one line.
+"""Broken output streams and deleted run folders: the run continues or ends in one line.
 
-Files that were complete before are still there.
+Files that were complete before still exist.
 """
 
 import errno

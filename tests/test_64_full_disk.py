@@ -1,6 +1,4 @@
-"""A run whose disk is full, or that diverges, ends in one line; earlier files are still
-there.
-"""
+"""A run that fills the disk, or diverges, ends in one line; earlier files remain."""
 
 import errno
 import io

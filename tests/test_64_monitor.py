@@ -1,6 +1,4 @@
-"""Monitors: a picture that is always complete and cheap, and event files for
-TensorBoard.
-"""
+"""Monitors: a picture that is always complete, and event files for TensorBoard."""
 
 import math
 import struct

@@ -1,5 +1,6 @@
-"""Outputs: through links, into streams, refused before the work, and never over an
-input.
+"""Outputs go through links and into streams, and never overwrite an input.
+
+A wrong output is refused before the work.
 """
 
 import json

@@ -1,6 +1,4 @@
-"""`refmaml verify`: table, JSON and exit status, with right kernels and with a wrong
-one.
-"""
+"""`refmaml verify`: table, JSON and exit status, with right and wrong kernels."""
 
 import json
 

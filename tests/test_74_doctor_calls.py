@@ -1,5 +1,7 @@
-"""Calls that depend on each other: noise, state, values kept from the first call,
-growing memory. None of the verdicts depends on a clock."""
+"""Calls that depend on each other: noise, state, cached values, growing memory.
+
+No verdict depends on a clock.
+"""
 
 import os
 import subprocess

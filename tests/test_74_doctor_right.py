@@ -1,5 +1,7 @@
-"""Right meta-gradients of every method in every framework are called right, and errors
-of a millionth are not."""
+"""Right meta-gradients of each method in each framework are called right.
+
+Errors of a millionth are called wrong.
+"""
 
 import numpy as np
 import pytest

@@ -1,6 +1,4 @@
-"""`refmaml reproduce omniglot`: damaged files, signals, changed configurations,
-divergence.
-"""
+"""`refmaml reproduce omniglot`: bad files, signals, changed settings, divergence."""
 
 import json
 import os

@@ -1,6 +1,4 @@
-"""docs/add_a_layer.md works: a new layer is one file and its name in
-the public list.
-"""
+"""docs/add_a_layer.md works: a new layer is one file and a name in the public list."""
 
 import pytest
 from follow_document import copy_sources, follow, printed_json

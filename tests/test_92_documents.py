@@ -1,5 +1,7 @@
-"""The documents: the README is short and runs, links lead somewhere, figures are those
-of the committed results, prose is at most 88 columns wide."""
+"""The documents: length of the README, links, figures, width of prose.
+
+The figures are those of the committed results.
+"""
 
 import json
 import re
@@ -47,8 +49,10 @@ def test_the_readme_has_at_least_two_pictures_and_each_has_a_description():
 
 
 def test_the_readme_keeps_its_order():
-    """One sentence; the commands; the example; the demo's picture; the doctor; the
-    formulas and the table of methods; the picture of speed; links."""
+    """One sentence, commands, example, the demo's picture, the doctor's output.
+
+    Then formulas and table of methods, the picture of speed, and links.
+    """
     text = README.read_text()
     parts = (
         "without autodiff",

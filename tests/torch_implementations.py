@@ -93,8 +93,10 @@ def torch_reptile(problem, params, batch):
 
 
 def torch_imaml(problem, params, batch, sign=1.0, outer=1.0):
-    """Gradient descent on the proximal problem, CG with Hessian-vector products by
-    autograd."""
+    """Gradient descent on the proximal problem, then CG.
+
+    Hessian-vector products are by autograd.
+    """
     import torch
 
     m, names = problem.method, list(params)

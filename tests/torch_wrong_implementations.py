@@ -64,8 +64,10 @@ def normed(batch_norm, everywhere=True):
 
 
 def kept_statistics(problem, params, batch):
-    """momentum=1, then evaluation mode: query points are normalised with the statistics
-    of the last support batch."""
+    """momentum=1, then evaluation mode.
+
+    Query points are normalised with the statistics of the last support batch.
+    """
     kept = {}
 
     def seen(layer, w, x):
@@ -89,8 +91,10 @@ def kept_statistics(problem, params, batch):
 
 
 def data_update(problem, params, batch):
-    """phi.data -= alpha g: the graph from theta to phi is cut, and phi is theta itself,
-    changed in place."""
+    """phi.data -= alpha g, in place.
+
+    The graph from theta to phi is cut.
+    """
     import torch
 
     start = leaves(params)
