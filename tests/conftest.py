@@ -38,8 +38,8 @@ def cuda(device):
     return kernels.cuda(device)
 
 
-# Threads of a team and of a block on the stand-in: a fiber costs a hundred times what a
-# number costs.
+# Threads of a team and of a block on the stand-in. Few, because a thread is a fiber
+# here, which takes a hundred times as long as a number.
 SMALL = 32
 
 

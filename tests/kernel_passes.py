@@ -28,24 +28,24 @@ TINY = [
     cases.LayerCase(MaxPool2d(1), (1, 1, 1)),
 ]
 # For kernels in blocks of threads: products whose extents all end inside a tile, and
-# others that fill more than one tile. The dw of the second has rows of 72 numbers,
-# which are read four at a time, and an odd number of elements from task to task, so
-# that not all tasks begin at a multiple of 16 bytes.
+# products that fill more than one tile. The dw of the second has rows of 72 numbers,
+# which kernels read four at a time. Its tasks are an odd number of elements apart, so
+# not all tasks begin at a multiple of 16 bytes.
 TILES = [
     cases.LayerCase(Conv2d(3, 70, 3, stride=2, padding=1), (3, 9, 8)),
     cases.LayerCase(Conv2d(8, 5, 3, bias=False), (8, 6, 7)),
     cases.LayerCase(Linear(90, 70), (90,)),
 ]
-# Sums so long that a few tiles are divided among several blocks. A stride larger than
-# the window, so that some pixels are in no window. As many taps as a dw by positions
-# may have. So many positions that they are divided into parts.
+# In this order: sums so long that several blocks share a tile; a stride larger than the
+# window, so that some pixels are in no window; the largest number of taps that a dw by
+# positions may have; so many positions that they are divided into parts.
 DEEP = [
     cases.LayerCase(Conv2d(20, 6, 3, padding=1), (20, 8, 8)),
     cases.LayerCase(Conv2d(2, 3, (2, 3), stride=(3, 2)), (2, 8, 9)),
     cases.LayerCase(Conv2d(4, 5, 2), (4, 6, 7)),
     cases.LayerCase(Conv2d(1, 6, 3, padding=1), (1, 33, 32)),
 ]
-# More sums and results than one round of a team computes, and than one block.
+# More sums and results than a team or a block computes in one round.
 ROUNDS = [
     cases.LayerCase(BatchNorm2d(2), (2, 9, 8)),
     cases.LayerCase(ReLU(), (3, 9, 8)),

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from refmaml.training.distributed import Ranks
 
-PATIENCE = 600  # seconds; only a rank that waits for ever waits as long
+PATIENCE = 600  # seconds; only a deadlock takes as long
 
 
 class SharedState:

@@ -163,7 +163,7 @@ def test_with_an_exchanged_kernel_a_net_runs_kernel_by_kernel():
     assert not np.allclose(other.primal(w, x, y).outputs, net.primal(w, x, y).outputs)
 
 
-def test_layers_and_orders_that_one_kernel_cannot_run_go_layer_by_layer():
+def test_layers_and_orders_that_one_kernel_cannot_run_are_run_layer_by_layer():
     context = cases.conv_net(context=True)
     assert plan(context, context.input_shape) is None
     twice = rm.Sequential(
@@ -186,7 +186,7 @@ def test_layers_and_orders_that_one_kernel_cannot_run_go_layer_by_layer():
     assert error <= tolerance(float, net_terms(twice, 5))
 
 
-def test_a_window_of_more_pixels_than_a_winner_can_count_goes_layer_by_layer():
+def test_a_window_of_more_pixels_than_a_winner_can_count_is_run_layer_by_layer():
     def operations(window):
         return [
             op.Convolution(1, 200, 200, 2, 200, 200, (1, 1), (1, 1), (0, 0), 0),

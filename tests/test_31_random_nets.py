@@ -20,12 +20,9 @@ from refmaml.oracles.tolerance import tolerance
 
 REFERENCE, CPU = kernels.reference(), kernels.cpu()
 SEEDS, PRECISIONS = st.integers(0, 2**32 - 1), st.sampled_from([np.float32, np.float64])
-SINGLE, TRIALS, LEEWAY = (
-    np.finfo(np.float32).eps,
-    3,
-    30,
-)  # of some 2,400 nets one used a third of the leeway
-NOTHING = 1e-9  # results that are smaller are nothing but what rounding left of 0
+# Of some 2,400 nets one used a third of the leeway.
+SINGLE, TRIALS, LEEWAY = np.finfo(np.float32).eps, 3, 30
+NOTHING = 1e-9  # smaller results are 0 up to rounding
 
 
 def noise(f, rng, inputs):

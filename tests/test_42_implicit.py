@@ -157,9 +157,7 @@ def test_newton_cg_runs_passes_at_arrays_of_its_own(monkeypatch):
     assert len(written) == 3 and all(written)
 
 
-def test_the_search_of_a_task_does_not_depend_on_the_others_and_goes_on_for_those_that_need_it(
-    monkeypatch,
-):
+def test_the_search_of_a_task_depends_on_no_other_task_and_continues_as_long_as_needed(monkeypatch):
     net, rng = cases.conv_net(), np.random.default_rng(1)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=4)
     method, loss, sizes = rm.IMAML(0.5, inner_steps=3, solver="newton_cg", cg_steps=3), net.loss, []
@@ -170,7 +168,7 @@ def test_the_search_of_a_task_does_not_depend_on_the_others_and_goes_on_for_thos
         alone = method.adapted(net, theta, batch.x_support[t : t + 1], batch.y_support[t : t + 1])
         assert (
             relative_error(alone, together[t : t + 1]) <= 1e-12
-        )  # a step more or less would be seen in the first digits
+        )  # one step more or less changes the first digits
 
 
 @pytest.mark.parametrize(

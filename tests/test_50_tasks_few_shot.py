@@ -211,7 +211,7 @@ def test_the_table_itself_is_never_written_to():
     assert np.array_equal(data.images, table())
 
 
-def test_its_printed_form_says_what_it_is():
+def test_its_repr_describes_it():
     assert (
         repr(few_shot())
         == "FewShot(7 classes, 6 examples of 4 x 4, rotations='per_task', invert=False)"

@@ -160,5 +160,5 @@ def test_the_time_outside_the_engine_is_smaller_where_a_thread_samples(
     ahead, in_line = (
         outside.measure(config, {}, 1.5, 60, tmp_path, line)["outside"] for line in (False, True)
     )
-    # Only the first step's tasks are sampled in line; without the thread, all are.
+    # With the thread, only the first step's tasks are sampled in line.
     assert 0 < ahead < 0.05 and abs(in_line - 0.01 / 0.03) <= 1e-3

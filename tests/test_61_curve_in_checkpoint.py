@@ -24,7 +24,7 @@ def test_rows_are_a_sequence_of_rows():
         and len(rows) == 199
         and rows.column("loss").tolist() == [row.loss for row in expected]
     )
-    rows.put(Row(100, 0.0, 0.0, 0.0, 0.0))  # a step taken again is the last one
+    rows.put(Row(100, 0.0, 0.0, 0.0, 0.0))  # a step that is repeated is the last one
     assert (
         len(rows) == 100
         and rows[98] == expected[98]
@@ -56,7 +56,7 @@ def kept(tmp_path):
     return tmp_path / "c.npz", now
 
 
-def test_a_checkpoint_of_the_first_schema_goes_on_to_the_same_bits(kept):
+def test_a_checkpoint_of_the_first_schema_is_resumed_to_the_same_bits(kept):
     path, now = kept
 
     def first(manifest, members):

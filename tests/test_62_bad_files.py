@@ -41,7 +41,7 @@ def answered(path, read):
     folder, began, before = sorted(os.listdir(path.parent)), process_time(), reset_peak()
     with pytest.raises(DataError) as caught:
         read(path)
-    used = 0 if before is None else resident("VmHWM") - before  # None: this system does not say
+    used = 0 if before is None else resident("VmHWM") - before  # None: not available on this system
     line = str(caught.value)
     assert process_time() - began < SECOND and used < ROOM + (
         path.stat().st_size if path.is_file() else 0

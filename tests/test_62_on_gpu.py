@@ -92,7 +92,7 @@ def test_the_chunk_changes_no_bit(cupy, on_cupy):
     assert all(np.array_equal(grads[0], g) for g in grads)
 
 
-def test_a_look_too_many_is_noticed(cupy, on_cupy):
+def test_one_read_too_many_is_found(cupy, on_cupy):
     """Planted error: a kernel that reads one of its numbers on the host."""
 
     def linear_forward(y, x, w):

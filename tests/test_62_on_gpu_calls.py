@@ -17,7 +17,7 @@ from refmaml.oracles.tolerance import relative_error
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
 
-def test_adaptation_losses_and_products_come_back_as_they_came(cupy, on_cupy):
+def test_adaptation_losses_and_products_return_the_caller_s_type_of_array(cupy, on_cupy):
     method = rm.MAML(**STEPS)
     net, theta, batch = case(method)
     gpu_net, (x, y), rng = net.with_kernels(on_cupy), batch.sets[0], np.random.default_rng(0)
@@ -155,7 +155,7 @@ def test_a_replayed_gradient_has_the_bits_of_the_launched_one(cupy, on_cupy, met
         )
 
 
-def test_a_replay_looks_at_labels_on_the_gpu_only_where_the_loss_is_not_finite(cupy, on_cupy):
+def test_a_replay_reads_labels_on_the_gpu_only_if_the_loss_is_not_finite(cupy, on_cupy):
     method = rm.MAML(**STEPS)
     net, theta, batch = case(method)
     recorded = RecordedGradient(method, net.with_kernels(on_cupy), theta, batch)
@@ -183,7 +183,7 @@ def test_a_replay_looks_at_labels_on_the_gpu_only_where_the_loss_is_not_finite(c
             )
 
 
-def test_methods_that_go_on_by_what_they_find_are_not_recorded(cupy, on_cupy):
+def test_methods_whose_control_flow_depends_on_data_are_not_recorded(cupy, on_cupy):
     for method in METHODS:
         if not method.data_independent:
             net, meta, batch = case(method)

@@ -59,7 +59,7 @@ def test_without_batch_norm_transduction_makes_no_difference():
     together, alone = (
         evaluate(net, rm.MAML(0.01), theta, sample, 6, transductive=t).values for t in (True, False)
     )
-    assert np.allclose(together, alone, rtol=1e-14, atol=0)  # a few additions, in whatever order
+    assert np.allclose(together, alone, rtol=1e-14, atol=0)  # a few additions, in any order
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7])

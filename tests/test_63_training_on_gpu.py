@@ -42,7 +42,7 @@ def test_evaluation_takes_a_copy_over_and_one_back_for_each_chunk(cupy, on_cupy)
     )
 
 
-def test_a_step_of_one_s_own_is_taken_on_a_gpu_too(on_cupy):
+def test_a_custom_meta_step_is_used_on_a_gpu_too(on_cupy):
     plain, steps, calls = recipe(on_cupy), MetaStep(), []
 
     def watched(recipe, now):

@@ -150,7 +150,7 @@ def test_a_lock_that_cannot_be_removed_does_not_hide_what_went_wrong(folder, mon
         raise DataError("what went wrong")
 
 
-def test_a_run_that_diverges_where_its_curve_cannot_be_written_says_both(capsys, monkeypatch):
+def test_a_run_that_diverges_and_cannot_write_its_curve_reports_both(capsys, monkeypatch):
     do_at(monkeypatch, 1, lambda: os.chmod("run/curve.csv", 0o444))
     assert run("--steps", "50", "--optimizer", "sgd", "--lr", "1e30") == 2
     err = capsys.readouterr().err

@@ -250,12 +250,12 @@ def test_a_disk_that_fills_ends_the_events_and_not_the_run(folder, capsys):
         records = events.writer._py_recordio_writer
         records._writer.close()
         records._writer = full
-        for step in range(1, 51):  # more than wait in any queue
+        for step in range(1, 51):  # more than any queue holds
             clock.now += INTERVAL
             events(progress(step))
         events.conclude(progress(50), RESULT)
         events.close()
-        full.raw.close()  # what it holds back cannot be written
+        full.raw.close()  # the buffered events cannot be written
     assert capsys.readouterr().err == (
         f"refmaml: {folder / 'tb'}: expected a folder that can be written, got No space left "
         "on device; "

@@ -15,10 +15,9 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="peak memory is read from Linux's /proc"
 )
 PLANTED = 50e6  # bytes
-# Linux sums what threads hold only now and then, and freed memory given back to the
-# system returns page by page: seen to differ by up to 1.7 MB from run to run. The
-# mistakes to be noticed (memory that is over, or held twice, or not seen at all) are 45
-# MB and more.
+# Linux adds up the memory of threads at intervals, and freed memory returns to the
+# system page by page: runs differed by up to 1.7 MB. The mistakes that must be found
+# (memory that is freed, counted twice, or not counted at all) are 45 MB and more.
 SLACK = 3e6
 SMALL = {"inner_steps": 2, "tasks": 4, "shots": 1, "image": 28, "channels": 4, "cg_steps": 2}
 

@@ -44,7 +44,7 @@ def test_the_committed_table_is_that_of_the_committed_run():
     assert (FOLDER / "conformance.md").read_text() == markdown(committed("conformance.json"))
 
 
-def test_every_library_has_an_adapter_a_version_and_a_word_on_every_method():
+def test_every_library_has_an_adapter_a_version_and_a_verdict_on_every_method():
     import run
     from table import METHODS
 
@@ -97,7 +97,7 @@ def test_the_sentences_of_docs_results_on_the_demonstrations_hold():
         )
 
 
-def test_what_is_said_of_learn2learn_s_own_tests_was_measured():
+def test_the_results_of_learn2learn_s_own_tests_are_those_of_the_committed_run():
     page, planted = (
         (ROOT / "docs" / "results.md").read_text(),
         committed("own_tests.json")["planted"],

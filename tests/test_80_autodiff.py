@@ -12,10 +12,10 @@ import refmaml as rm
 from refmaml.autodiff import formulas, jax_autodiff, torch_autodiff
 from refmaml.layers import __all__ as layers_and_losses
 
-# Two programs that add the same float64 numbers in different orders. Roundings of
-# 1e-16, grown by sums over some hundred numbers and by three inner steps through
-# batch-norm, make 1e-14 or so; the bound leaves a thousand times that to other releases
-# and processors. A term that is wrong or absent shows above 1e-3.
+# Two programs add the same float64 numbers in different orders. Roundings of 1e-16 grow
+# to about 1e-14 in sums over some hundred numbers and in three inner steps through
+# batch-norm. The bound is a thousand times larger, for other releases and processors. A
+# wrong or absent term causes an error above 1e-3.
 AGREES, WRONG = 1e-11, 1e-3
 K, TASKS = 3, 3
 
@@ -111,9 +111,7 @@ def two_layer_linear():
 
 
 NETS = (strided_conv4, max_pool_conv, tanh_mlp, conditioned, two_layer_linear)
-CASES = {
-    make.__name__: make() for make in NETS
-}  # made once: JAX compiles for every net it has not seen
+CASES = {make.__name__: make() for make in NETS}  # made once: JAX compiles for each new net
 
 
 @pytest.fixture(params=CASES)
@@ -264,7 +262,7 @@ def test_jax_is_left_in_the_precision_it_was_in():
 
 @pytest.mark.parametrize("module", ORACLES)
 def test_an_absent_framework_is_a_reason_and_no_error(monkeypatch, module):
-    # Python's own mark for "must not be imported".
+    # Python's own mark of a module that must not be imported.
     monkeypatch.setitem(sys.modules, module, None)
     missing = {"torch": torch_autodiff.missing, "jax": jax_autodiff.missing}[module]
     assert missing().startswith(f"{module} cannot be imported")

@@ -70,7 +70,7 @@ def test_the_readme_keeps_its_order():
     assert -1 not in places and places == sorted(places), dict(zip(parts, places, strict=True))
 
 
-def test_the_readme_s_example_prints_what_the_readme_says(capsys):
+def test_the_readme_s_example_prints_the_readme_s_output(capsys):
     pattern = r"```python\n(.*?)```\s*```text\n(.*?)```"
     code, printed = re.search(pattern, README.read_text(), re.S).groups()
     exec(compile(code, "README.md", "exec"), {})
@@ -220,7 +220,7 @@ def test_the_omniglot_table_is_that_of_the_committed_results(row):
     assert line in table_of_results(), line
 
 
-def test_what_is_said_of_two_hours_is_committed(results):
+def test_the_result_after_two_hours_is_committed(results):
     result = committed("omniglot/at-two-hours.json")
     assert f"{percent(result)} % (step {result['steps']:,})" in results
 

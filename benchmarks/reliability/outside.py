@@ -69,9 +69,8 @@ def measure(config, where, seconds, save_every, folder, line):
     """{"steps", "ms_per_step", "outside"} of one run."""
     net, method = problem.make_net(config), problem.make_method(config)
     recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", **where))
-    now = train(
-        recipe, recipe.start(net.init(config["seed"], config["dtype"])), steps=3
-    )  # compiled and warm
+    # Three steps compile the kernels and fill the caches.
+    now = train(recipe, recipe.start(net.init(config["seed"], config["dtype"])), steps=3)
     step, kept = (
         Timed(MetaStep() if net.kernels.on_device else recipe.meta_step),
         RunFolder(folder, config),
