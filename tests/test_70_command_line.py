@@ -121,7 +121,7 @@ def test_a_run_stopped_by_ctrl_c_prints_the_command_that_resumes_it(capsys, monk
     assert left_in("halves") == left_in("whole")
 
 
-def test_the_same_command_with_resume_added_goes_on():
+def test_the_same_command_with_resume_continues_the_run():
     train("--steps", "2", "--out", "run")
     assert train("--steps", "3", "--out", "run", "--resume") == 0
     assert checkpoint.load("run/checkpoint.npz")[0].step == 3

@@ -203,7 +203,7 @@ def test_verify_holds_every_kernel_and_method_of_the_gpu_against_the_reference(
     )
 
 
-def test_without_numba_matplotlib_and_tqdm_it_trains_evaluates_and_says_which_picture_is_missing(
+def test_without_numba_matplotlib_and_tqdm_it_trains_evaluates_and_names_the_missing_picture(
     cuda, tmp_path, monkeypatch, capsys
 ):
     for name in ("numba", "matplotlib", "tqdm"):
@@ -244,7 +244,7 @@ def test_too_little_memory_is_one_line_on_the_command_line(cuda, tmp_path, capsy
     ],
     ids=lambda w: w[0],
 )
-def test_every_command_says_in_one_line_that_nvrtc_is_missing(
+def test_every_command_reports_a_missing_nvrtc_in_one_line(
     cuda, tmp_path, monkeypatch, capsys, words
 ):
     out = tmp_path / "run"

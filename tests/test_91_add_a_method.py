@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from follow_document import copy_sources, follow, python
+from follow_document import copy_sources, follow, printed_json, python
 
 DOCUMENT = "docs/add_a_method.md"
 
@@ -40,15 +40,8 @@ def sources(tmp_path_factory):
     return folder
 
 
-def rows_of(folder):
-    """The rows of the new method on rung 4."""
-    done = python(folder, "-W", "error", "-c", LADDER)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def test_the_new_method_passes_the_complex_step(sources):
-    assert rows_of(sources) == [
+    assert printed_json(sources, LADDER) == [
         ["ScalarRate, K = 2", "complex step", True],
         ["ScalarRate, K = 2, frozen BatchNorm2d", "complex step", True],
     ]
@@ -59,7 +52,7 @@ def test_an_error_in_the_new_method_is_found(sources):
     right = path.read_text()
     try:
         path.write_text(right.replace("sum(back.rates)", "back.rates[-1]"))
-        assert not any(passed for *_, passed in rows_of(sources))
+        assert not any(passed for *_, passed in printed_json(sources, LADDER))
     finally:
         path.write_text(right)
 
