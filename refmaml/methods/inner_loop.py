@@ -91,7 +91,7 @@ class InnerLoop:
         pulled = grad + self.anchor * (phi - start) if self.anchor else grad
         return self.on_adapting(net, pulled)
 
-    def mini_batches(self, net: Net, x: Array, y: Array) -> list[tuple[Array, Array]]:
+    def support_sets(self, net: Net, x: Array, y: Array) -> list[tuple[Array, Array]]:
         """The support examples (x, y) of each step."""
         return [(x[:, places], y[:, places]) for places in self.places(net, x.shape[1])]
 
@@ -100,9 +100,9 @@ class InnerLoop:
         if self.inner_batch is None:
             return [slice(None)] * self.inner_steps
         key = "mini-batches", examples, self.inner_batch, self.inner_steps, self.order_seed
-        return net.kernels.cached(key, lambda: net.kernels.arrays(*self.order(examples)))
+        return net.kernels.cached(key, lambda: net.kernels.arrays(*self.mini_batches(examples)))
 
-    def order(self, examples: int) -> list[np.ndarray]:
+    def mini_batches(self, examples: int) -> list[np.ndarray]:
         """The places that each step sees.
 
         They are shuffled, dealt out, and shuffled again when all are used.

@@ -53,7 +53,7 @@ def descend(
            "phis"     the vectors phi_k; a pass is computed again when it is read
            "last"     phi_K alone, and no passes: memory does not grow with K
     """
-    rule, sets = loop.rule, loop.mini_batches(net, x, y)
+    rule, sets = loop.rule, loop.support_sets(net, x, y)
     state = rule.init(phi)
     phis, states, primals = [phi], [state], []
     for k, A in enumerate(rates):

@@ -80,7 +80,7 @@ class Reptile(InnerLoop):
             path = descend(net, self, phi, rates, x, y, "phis" if trace else "last")
             return path.phis if trace else path.phis[-1:], v, n
         phis = [phi]
-        for k, (A, (x_k, y_k)) in enumerate(zip(rates, self.mini_batches(net, x, y), strict=True)):
+        for k, (A, (x_k, y_k)) in enumerate(zip(rates, self.support_sets(net, x, y), strict=True)):
             primal = net.primal(phis[-1], x_k, y_k, keep=False)
             net.require_finite(primal, phis[-1], x_k, f"support set, inner step {k}")
             n = self.beta2 * n + (1 - self.beta2) if carried else 1 - self.beta2 ** (k + 1)

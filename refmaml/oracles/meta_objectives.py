@@ -201,7 +201,7 @@ def reptile_end(net, method, meta, task):
     P, carried = net.num_params, method.moment == "carried"
     phi, v = meta[:P].copy(), meta[P : 2 * P].copy() if carried else np.zeros(P)
     steps_before = np.log1p(-meta[-1]) / np.log(method.beta2) if carried else 0.0
-    for k, chosen in enumerate(method.order(task.x_support.shape[1])):
+    for k, chosen in enumerate(method.mini_batches(task.x_support.shape[1])):
         g = net.gradient(phi[None], task.x_support[:, chosen], task.y_support[:, chosen])[0]
         if method.optimizer == "adam":  # Kingma & Ba 2015, Algorithm 1, with beta1 = 0
             v = method.beta2 * v + (1 - method.beta2) * g**2
