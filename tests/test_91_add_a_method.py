@@ -47,6 +47,7 @@ def test_the_new_method_passes_the_complex_step(sources):
     ]
 
 
+@pytest.mark.slow
 def test_an_error_in_the_new_method_is_found(sources):
     path = sources / "refmaml/methods/scalar_rate.py"
     right = path.read_text()
