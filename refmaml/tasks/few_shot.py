@@ -93,10 +93,7 @@ class FewShot:
         classes, turns, examples, order = self._draw(
             tasks, n_way, k_shot + k_query, places, seed, step
         )
-        pictures = self.images[classes[:, :, None], examples]  # (T, n_way, k_shot + k_query, H, W)
-        for quarters in (1, 2, 3):
-            turned = turns == quarters
-            pictures[turned] = np.rot90(pictures[turned], quarters, axes=(-2, -1))
+        pictures = self._turned(classes, turns, examples)
         x, y = self._inputs(pictures[:, :, :k_shot], dtype), _labels(len(tasks), n_way, k_shot)
         if support_order == "shuffled":
             each = np.arange(len(tasks))[:, None]
@@ -142,6 +139,17 @@ class FewShot:
             keys.argsort(axis=-1)[..., :examples],
             order,
         )  # the order of random keys: a shuffle
+
+    def _turned(self, classes, turns, examples):
+        """The pictures of a sample, uint8 (T, n_way, k_shot + k_query, H, W).
+
+        All pictures of a class are turned by its quarter turns.
+        """
+        pictures = self.images[classes[:, :, None], examples]
+        for quarters in (1, 2, 3):
+            turned = turns == quarters
+            pictures[turned] = np.rot90(pictures[turned], quarters, axes=(-2, -1))
+        return pictures
 
     def _inputs(self, pictures, dtype):
         """uint8 (T, n_way, k, H, W) -> (T, n_way * k, 1, H, W) in [0, 1]."""
