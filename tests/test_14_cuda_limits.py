@@ -207,11 +207,11 @@ def test_the_fused_mean_of_inputs_far_from_zero_is_rounded_once(request, name):
 
 
 def with_overflow(dtype):
-    """x (1, 3, 3, 4): one channel whose variance overflows, one with NaN, one of noise.
+    """x (1, 5, 3, 7): one channel whose variance overflows, one with NaN, one of noise.
 
     The mean of the first is not exact, so the square of its error overflows, too.
     """
-    x = np.random.default_rng(0).standard_normal((1, 3, 3, 4)).astype(dtype)
+    x = np.random.default_rng(0).standard_normal((1, 5, 3, 7)).astype(dtype)
     x[:, :, 0] *= np.finfo(dtype).max / 100
     x[:, :, 0] = np.abs(x[:, :, 0])
     x[0, 1, 1, 2] = np.nan
@@ -230,8 +230,8 @@ def test_a_variance_that_overflows_is_infinite_as_in_the_reference(cuda, dtype):
         found.append((y, s))
     (y, s), (cuda_y, cuda_s) = found
     assert s[0, 0] == 0 and np.isnan(s[0, 1]) and (y[:, :, 0] == 1).all()
-    np.testing.assert_allclose(cuda_s, s, rtol=tolerance(dtype, 12), atol=0)
-    np.testing.assert_allclose(cuda_y, y, rtol=0, atol=10 * tolerance(dtype, 12))
+    np.testing.assert_allclose(cuda_s, s, rtol=tolerance(dtype, 35), atol=0)
+    np.testing.assert_allclose(cuda_y, y, rtol=0, atol=10 * tolerance(dtype, 35))
 
 
 @shim
