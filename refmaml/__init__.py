@@ -21,6 +21,7 @@ from refmaml.errors import (
     NotDifferentiableError,
     RefmamlError,
 )
+from refmaml.evaluation_mode import evaluation_mode
 from refmaml.execution import Sequential
 from refmaml.layers import *  # noqa: F403 (its __all__ is the list of layers and losses)
 from refmaml.layers import __all__ as _layers
@@ -47,6 +48,7 @@ __all__ = [
     "conv4",
     "mlp",
     "two_layer_linear",
+    "evaluation_mode",
     "RefmamlError",
     "ArgumentError",
     "NonFiniteError",
