@@ -26,6 +26,7 @@ from refmaml.layers.batch_norm import BatchNorm2d
 from refmaml.layers.bilinear import Conv2d, Linear
 from refmaml.layers.context import Context
 from refmaml.layers.film import FiLM
+from refmaml.layers.group_norm import GroupNorm, InstanceNorm2d, LayerNorm
 from refmaml.layers.losses import MSE, CrossEntropy
 from refmaml.layers.pooling import AvgPool2d, MaxPool2d, SpatialMean
 from refmaml.layers.reshape import Flatten
@@ -46,4 +47,7 @@ __all__ = [
     "FiLM",
     "CrossEntropy",
     "MSE",
+    "GroupNorm",
+    "LayerNorm",
+    "InstanceNorm2d",
 ]
