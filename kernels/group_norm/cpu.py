@@ -6,9 +6,9 @@ in which the compiler adds many channels at once; then the sums of the channels 
 group are added. The sums are float64, because a thousand float32 additions in a row
 lose a digit.
 
-Both x and rx are centred before they are used, and x twice; batch_norm/cpu.py and
-reference.py say why. An example is small and stays in the cache, so each pass reads it
-as often as its formula is easiest to read.
+Both x and rx are centred before they are used, and twice; reference.py says why. An
+example is small and stays in the cache, so each pass reads it as often as its formula
+is easiest to read.
 """
 
 import numpy as np
@@ -151,8 +151,9 @@ def group_norm_r_forward(ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
             by_position(rgamma, t, C, rx),
             by_position(rbeta, t, C, rx),
         )
-        total, product = np.zeros(C), np.zeros(C)
-        mean, slope, scale = np.empty(C, rx.dtype), np.empty(C, rx.dtype), np.empty(C, rx.dtype)
+        total, rest, product = np.zeros(C), np.zeros(C), np.zeros(C)
+        mean, offset, slope = np.empty(C, rx.dtype), np.empty(C, rx.dtype), np.empty(C, rx.dtype)
+        scale = np.empty(C, rx.dtype)
         for n in range(N):
             for l in range(L):
                 for c in range(C):
@@ -160,7 +161,10 @@ def group_norm_r_forward(ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
             add_channels(mean, total, G, L)
             for l in range(L):
                 for c in range(C):
-                    product[c] += (rx[t, n, l, c] - mean[c]) * xh[t, n, l, c]
+                    centred = rx[t, n, l, c] - mean[c]
+                    rest[c] += centred
+                    product[c] += centred * xh[t, n, l, c]
+            add_channels(offset, rest, G, L)
             add_channels(slope, product, G, L)
             row_of(s[t, n], G, scale)
             for i in range(G):
@@ -168,7 +172,7 @@ def group_norm_r_forward(ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
             for l in range(L):
                 a = l % A
                 for c in range(C):
-                    centred = rx[t, n, l, c] - mean[c]
+                    centred = rx[t, n, l, c] - mean[c] - offset[c]
                     tangent = scale[c] * (centred - xh[t, n, l, c] * slope[c])
                     rxh[t, n, l, c] = tangent
                     ry[t, n, l, c] = rg[a, c] * xh[t, n, l, c] + g[a, c] * tangent + rb[a, c]

@@ -90,15 +90,20 @@ extern "C" __global__ void group_norm_r_forward(OUTPUT(real, ry), OUTPUT(real, r
 {
     Group at = this_group(G, M);
     const real *rx_g = OF_TASK(rx) + at.first, *xh_g = OF_TASK(xh) + at.first;
-    real total = 0, product = 0;
+    real total = 0, rest = 0, product = 0;
     for (int e = threadIdx.x; e < M; e += TEAM) total += rx_g[e];
     real mean = team_sum(total) / M;
-    for (int e = threadIdx.x; e < M; e += TEAM) product += xh_g[e] * (rx_g[e] - mean);
+    for (int e = threadIdx.x; e < M; e += TEAM) {
+        real centred = rx_g[e] - mean;
+        rest += centred;
+        product += xh_g[e] * centred;
+    }
+    rest = team_sum(rest) / M;
     real slope = team_sum(product) / M, s_g = OF_TASK(s)[blockIdx.x];
     if (threadIdx.x == 0) OF_TASK(rs)[blockIdx.x] = -s_g * s_g * slope;
     for (int e = threadIdx.x; e < M; e += TEAM) {
         int i = at.first + e, p = (at.inside + e) / sharing;
-        real rxh_i = s_g * ((rx_g[e] - mean) - xh_g[e] * slope);
+        real rxh_i = s_g * ((rx_g[e] - mean) - rest - xh_g[e] * slope);
         OF_TASK(rxh)[i] = rxh_i;
         OF_TASK(ry)[i] = OF_TASK(rgamma)[p] * xh_g[e] + OF_TASK(gamma)[p] * rxh_i +
                          OF_TASK(rbeta)[p];

@@ -35,6 +35,14 @@ def mean(a, G):
     return means.repeat(C // G, axis=2)[..., None]
 
 
+def twice_centred(a, G):
+    """a - <a>. <a> is rounded relative to its own size, which may be many times the
+    standard deviation; the mean of the difference corrects it.
+    """
+    centred = a - mean(a, G)
+    return centred - mean(centred, G)
+
+
 def per_channel(s, C):
     """(T, N, G) -> (T, N, C, 1): each channel has the number of its group."""
     return s.repeat(C // s.shape[2], axis=2)[..., None]
@@ -54,12 +62,10 @@ def per_parameter(a, gamma):
 def group_norm_forward(y, xh, s, x, gamma, beta, eps):
     """Fills y, the normalised input xh, and s = 1 / sqrt(var + eps).
 
-    The variance is that of centred values. They are centred twice: <x> is rounded
-    relative to its own size, which may be many times the standard deviation.
+    The variance is that of centred values.
     """
     G, C = s.shape[2], x.shape[2]
-    centred = x - mean(x, G)
-    centred = centred - mean(centred, G)
+    centred = twice_centred(x, G)
     s[...] = 1 / np.sqrt(per_group(mean(centred * centred, G), G) + eps)
     xh[...] = per_channel(s, C) * centred
     y[...] = gamma[:, None] * xh + beta[:, None]
@@ -77,11 +83,11 @@ def group_norm_backward(dx, dgamma, dbeta, dy, xh, s, gamma):
 def group_norm_r_forward(ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
     """Fills ry, rxh and rs along (rx, rgamma, rbeta).
 
-    rx is centred before it is multiplied by xh: <rx> may be many times the deviations,
-    and would multiply the rounding of <xh>.
+    rx is centred twice, as x is, and before it is multiplied by xh: <rx> may be many
+    times the deviations, and would multiply the rounding of <xh>.
     """
     G, C = s.shape[2], rx.shape[2]
-    centred = rx - mean(rx, G)
+    centred = twice_centred(rx, G)
     slope = mean(xh * centred, G)  # <xh rx>
     rs[...] = -s * s * per_group(slope, G)
     rxh[...] = per_channel(s, C) * (centred - xh * slope)
