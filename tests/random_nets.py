@@ -8,6 +8,7 @@ equal numbers, as after a ReLU and another layer.
 """
 
 import os
+from math import prod
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -65,6 +66,23 @@ def batch_norms(draw, shape):
 
 
 @st.composite
+def norms(draw, shape):
+    """Any norm. Two or three numbers in a group are almost their signs, whatever they
+    are, and their derivatives almost 0: a group has four or more.
+    """
+    C, numbers = shape[0], prod(shape)
+    groups = [G for G in range(1, C + 1) if C % G == 0 and numbers // G >= 4]
+    eps, affine = draw(st.sampled_from([1e-5, 1e-3, 0.1])), draw(st.booleans())
+    kinds = [batch_norms(shape)]
+    if groups:
+        kinds.append(st.just(rm.GroupNorm(draw(st.sampled_from(groups)), C, eps, affine)))
+        kinds.append(st.just(rm.LayerNorm(shape, eps, affine, draw(st.booleans()))))
+    if C in groups and len(shape) == 3:
+        kinds.append(st.just(rm.InstanceNorm2d(C, eps, affine)))
+    return draw(st.one_of(kinds))
+
+
+@st.composite
 def poolings(draw, shape, kinds=(rm.MaxPool2d, rm.AvgPool2d)):
     _, H, W = shape
     window = draw(st.tuples(st.integers(1, min(H, 3)), st.integers(1, min(W, 3))))
@@ -88,18 +106,14 @@ def layer_cases(draw):
         return LayerCase(
             draw(
                 st.one_of(
-                    batch_norms(shape),
-                    SMOOTH,
-                    PIECEWISE,
-                    st.just(Context(2)),
-                    st.just(FiLM(shape[0], 2)),
+                    norms(shape), SMOOTH, PIECEWISE, st.just(Context(2)), st.just(FiLM(shape[0], 2))
                 )
             ),
             shape,
         )
     layer = {
         "conv": convolutions(shape),
-        "norm": batch_norms(shape),
+        "norm": norms(shape),
         "pool": poolings(shape),
         "act": SMOOTH | PIECEWISE,
         "film": st.sampled_from([FiLM(shape[0], 3), Context(2), SpatialMean(), rm.Flatten()]),
@@ -148,7 +162,7 @@ def nets(draw, context=False):
         )
         for kind in draw(st.lists(st.sampled_from(["norm", "act", "pool", "film"]), unique=True)):
             if kind == "norm":
-                grown.add(draw(batch_norms(grown.shape)))
+                grown.add(draw(norms(grown.shape)))
             if kind == "act":
                 grown.add(draw(SMOOTH | PIECEWISE))
             if kind == "pool" and images:

@@ -126,6 +126,7 @@ def test_layers_and_losses_can_be_copied_and_pickled():
         rm.BatchNorm2d(3, gamma=False), rm.ReLU(), rm.LeakyReLU(0.2), rm.Tanh(), rm.Softplus(),
         rm.MaxPool2d(2), rm.AvgPool2d((2, 3)), rm.SpatialMean(), rm.Flatten(), rm.Context(2),
         rm.FiLM(3, 2), rm.CrossEntropy("sum"), rm.MSE("sum/K", 0.5),
+        rm.GroupNorm(2, 4), rm.LayerNorm((3, 2), bias=False), rm.InstanceNorm2d(3, affine=True),
     ]  # fmt: skip
     assert {type(a).__name__ for a in every} == set(rm.layers.__all__)
     for a in every:

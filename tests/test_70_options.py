@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 def test_every_option_of_a_configuration_has_a_kind_a_default_and_a_help_text():
     saved = {name: entry for group in options.SAVED.values() for name, entry in group.items()}
     assert saved.keys() == presets.DEFAULTS.keys() and all(text for _, text in saved.values())
-    tables = [presets.BY_DATA, presets.BY_NET, presets.BY_METHOD, presets.PRESETS]
+    tables = [presets.BY_DATA, presets.BY_NET, presets.BY_NORM, presets.BY_METHOD, presets.PRESETS]
     for values in [presets.DEFAULTS] + [values for table in tables for values in table.values()]:
         for name, value in values.items():
             assert value is None or options.read(name, value) == value
@@ -134,6 +134,8 @@ def test_support_sets_are_shuffled_for_reptile_by_default_and_for_no_other():
         (["--preset", "x"], "--preset: expected one of maml-omniglot-5w1s, got 'x'"),
         (["--hidden", "4", "0"], "--hidden: expected integers >= 1, got ['4', '0']"),
         (["--channels", "4"], "--channels: expected --net conv4 beside it, got --net mlp"),
+        (["--norm", "group"], "--norm: expected --net conv4 beside it, got --net mlp"),
+        (["--bn-gamma"], "--bn-gamma: expected --net conv4 beside it, got --net mlp"),
         (
             ["--n-way", "4"],
             "--n-way: expected --data glyphs or omniglot beside it, got --data sinusoid",

@@ -79,6 +79,19 @@ def film(f, layer, w, x):
     return gamma * x + beta
 
 
+def group_norm(f, layer, w, x, groups):
+    y = standardize(x.reshape(len(x), groups, -1), (2,), layer.eps).reshape(*x.shape[:2], -1)
+    y = y * w["weight"].reshape(-1, 1) + w["bias"].reshape(-1, 1) if layer.affine else y
+    return y.reshape(x.shape)
+
+
+def layer_norm(f, layer, w, x):
+    axes = tuple(range(x.ndim - len(layer.normalized_shape), x.ndim))
+    y = standardize(x, axes, layer.eps)
+    y = y * w["weight"] if "weight" in w else y
+    return y + w["bias"] if "bias" in w else y
+
+
 FORWARD = {
     layers.Conv2d: conv2d,
     layers.Linear: linear,
@@ -94,6 +107,9 @@ FORWARD = {
     layers.Flatten: lambda f, layer, w, x: x.reshape(len(x), -1),
     layers.Context: context,
     layers.FiLM: film,
+    layers.GroupNorm: lambda f, layer, w, x: group_norm(f, layer, w, x, layer.num_groups),
+    layers.InstanceNorm2d: lambda f, layer, w, x: group_norm(f, layer, w, x, layer.num_features),
+    layers.LayerNorm: layer_norm,
 }
 
 

@@ -11,7 +11,8 @@ from refmaml.execution import Sequential
 from refmaml.layers import MSE, Context, CrossEntropy, FiLM, Flatten
 from refmaml.methods.table import BY_NAME
 
-CONV4_OPTIONS = ("downsample", "padding", "head", "bn_gamma", "bn_eps", "weight_gain")
+CONV4_OPTIONS = ("downsample", "padding", "head", "bn_gamma", "bn_eps", "weight_gain", "norm")
+CONV4_NORMS = ("BatchNorm2d", "GroupNorm", "LayerNorm")
 
 
 def make_net(config, threads=None):
@@ -67,7 +68,7 @@ def with_context(net, config):
     """
     layers, size = list(net.layers), config["context"]
     if config["net"] == "conv4":
-        norms = [i for i, layer in enumerate(layers) if type(layer).__name__ == "BatchNorm2d"]
+        norms = [i for i, layer in enumerate(layers) if type(layer).__name__ in CONV4_NORMS]
         layers.insert(norms[2] + 1, FiLM(config["channels"], size))
         return Sequential(layers, net.loss_function, net.input_shape, net.kernels)
     expect(

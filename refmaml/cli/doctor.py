@@ -33,6 +33,7 @@ NET = (
     "downsample",
     "head",
     "bn_gamma",
+    "norm",
     "hidden",
     "dim",
     "rank",

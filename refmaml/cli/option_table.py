@@ -32,15 +32,18 @@ OMNIGLOT_ONLY = (
     "train_classes",
     "validation_classes",
 )
-CONV4_ONLY = ("channels", "downsample", "padding", "head", "bn_gamma", "bn_eps", "weight_gain")
+CONV4_ONLY = ("channels", "downsample", "padding", "head", "weight_gain", "norm")
+BATCH_NORM_ONLY = ("bn_gamma", "bn_eps")
 IMAGES_ONLY = ("n_way", "support_order", "rotations", "eval_rotations", "split")
 
-# Options that need a value of another: {option: (the other option, its values)}.
+# Options that need a value of another: {option: (the other option, its values)}. The
+# other option may itself need a value of a third.
 REQUIRES = {
     **{name: ("data", presets.IMAGES) for name in IMAGES_ONLY},
     **{name: ("data", ("omniglot",)) for name in OMNIGLOT_ONLY},
     **{name: ("data", ("linear",)) for name in ("dim", "rank")},
     **{name: ("net", ("conv4",)) for name in CONV4_ONLY},
+    **{name: ("norm", ("batch",)) for name in BATCH_NORM_ONLY},
     "threads": ("kernels", ("auto", "cpu")),
     "hidden": ("net", ("mlp",)),
     **{
@@ -112,6 +115,7 @@ SAVED = {
         "bn_gamma": (switch(), "conv4: batch-norm with a scale"),
         "bn_eps": (positive(), "conv4: batch-norm's epsilon"),
         "weight_gain": (positive(), "conv4: a factor on the Xavier start of the weights"),
+        "norm": (choice(tuple(presets.BY_NORM)), "conv4: batch-, group- or layer-norm"),
         "hidden": (several(count(1), "integers >= 1"), "mlp: sizes of the hidden layers"),
         "loss_scale": (
             choice(("mean", "sum", "sum/K")),

@@ -1,7 +1,7 @@
 """Default values of options: plain data.
 
-Later tables override earlier ones: DEFAULTS, BY_DATA, BY_NET, BY_METHOD, PRESETS, and
-then the command line. BY_METHOD is part of the methods' table.
+Later tables override earlier ones: DEFAULTS, BY_DATA, BY_NET, BY_NORM (conv4 only),
+BY_METHOD, PRESETS, and then the command line. BY_METHOD is part of the methods' table.
 """
 
 from refmaml.methods.table import TABLE
@@ -44,6 +44,7 @@ DEFAULTS = {
     "bn_gamma": False,
     "bn_eps": 1e-3,
     "weight_gain": 1.0,
+    "norm": "batch",
     "hidden": [40, 40],
     "context": 5,
     "loss_scale": "sum/K",
@@ -96,6 +97,9 @@ BY_NET = {
     "mlp": {},
     "two_layer_linear": {},
 }
+
+# The parameters of conv4's norm do not adapt.
+BY_NORM = {"batch": {}, "group": {"frozen": ["GroupNorm"]}, "layer": {"frozen": ["LayerNorm"]}}
 
 BY_METHOD = {entry.name: entry.defaults for entry in TABLE}
 

@@ -27,6 +27,7 @@ from refmaml.layers.bilinear import Conv2d, Linear
 from refmaml.layers.context import Context
 from refmaml.layers.eval_batch_norm import EvalBatchNorm2d
 from refmaml.layers.film import FiLM
+from refmaml.layers.group_norm import GroupNorm, InstanceNorm2d, LayerNorm
 from refmaml.layers.losses import MSE, CrossEntropy
 from refmaml.layers.pooling import AvgPool2d, MaxPool2d, SpatialMean
 from refmaml.layers.reshape import Flatten
@@ -48,4 +49,7 @@ __all__ = [
     "EvalBatchNorm2d",
     "CrossEntropy",
     "MSE",
+    "GroupNorm",
+    "LayerNorm",
+    "InstanceNorm2d",
 ]

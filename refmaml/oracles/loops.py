@@ -80,6 +80,30 @@ def average(values):
     return sum(values) / len(values)
 
 
+def normalised(layer, values):
+    """(v - mean) / sqrt(variance + eps) of each v in an array, over all of them."""
+    mean = average(list(values.ravel()))
+    variance = average([(v - mean) ** 2 for v in values.ravel()])
+    return (values - mean) / sqrt(variance + layer.eps)
+
+
+def group_norm(layer, w, x, groups):
+    """One example (C, ...): each group of channels by itself."""
+    size = len(x) // groups
+    y = np.concatenate([normalised(layer, x[i : i + size]) for i in range(0, len(x), size)])
+    for c in range(len(x) if w else 0):
+        y[c] = w["weight"][c] * y[c] + w["bias"][c]
+    return y
+
+
+def layer_norm(layer, w, x):
+    """One example: the last dimensions at each place of the others."""
+    y, before = np.zeros(x.shape), x.shape[: x.ndim - len(layer.normalized_shape)]
+    for place in np.ndindex(before):
+        y[place] = w.get("weight", 1) * normalised(layer, x[place]) + w.get("bias", 0)
+    return y
+
+
 SCALARS = {
     "ReLU": lambda layer, x: x if x > 0 else 0.0,
     "LeakyReLU": lambda layer, x: x if x > 0 else layer.negative_slope * x,
@@ -98,6 +122,9 @@ EXAMPLES = {
     "Context": lambda layer, w, x: np.array(
         list(x) + [c if x.ndim == 1 else np.full(x.shape[1:], c) for c in w["context"]]
     ),
+    "GroupNorm": lambda layer, w, x: group_norm(layer, w, x, layer.num_groups),
+    "InstanceNorm2d": lambda layer, w, x: group_norm(layer, w, x, len(x)),
+    "LayerNorm": layer_norm,
 }
 
 
