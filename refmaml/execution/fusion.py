@@ -134,13 +134,16 @@ def fused_layers(sequence, kernels):
 
     Where the set has norm_act_pool kernels, a NormActPool replaces each batch-norm and
     does the work of an activation and a max-pooling behind it; an Identity replaces
-    these.
+    these. Inside a Residual as well.
     """
     sequence = tuple(sequence)
     if "norm_act_pool_forward" not in kernels.functions:
         return sequence
     out = list(sequence)
     for i, layer in enumerate(sequence):
+        if isinstance(layer, layers.Residual):
+            parts = {name: fused_layers(part, kernels) for name, part in layer.parts.items()}
+            out[i] = layers.Residual(**parts)
         if isinstance(layer, layers.BatchNorm2d):
             slope, window, count = fusion(sequence, i)
             if prod(window) > MAX_WINDOW:

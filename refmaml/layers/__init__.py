@@ -29,6 +29,7 @@ from refmaml.layers.film import FiLM
 from refmaml.layers.losses import MSE, CrossEntropy
 from refmaml.layers.pooling import AvgPool2d, MaxPool2d, SpatialMean
 from refmaml.layers.reshape import Flatten
+from refmaml.layers.residual import Residual
 
 __all__ = [
     "Conv2d",
@@ -46,4 +47,5 @@ __all__ = [
     "FiLM",
     "CrossEntropy",
     "MSE",
+    "Residual",
 ]

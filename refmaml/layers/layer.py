@@ -1,5 +1,6 @@
 """What a layer is: names and shapes of its parameters, and four passes."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -60,3 +61,25 @@ class Layer:
     ) -> Array | None:  # fmt: skip
         """rdx = R{dx}; fills rdw = R{dw}."""
         raise NotImplementedError
+
+
+# ---- layers that consist of layers: their `parts` are {name: layers} -----------------
+
+
+def with_inner(layers: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Pairs (name, layer): ("3", Residual(...)), ("3.branch.0", Conv2d(...)), ..."""
+    for i, layer in enumerate(layers):
+        yield f"{prefix}{i}", layer
+        for part, inner in getattr(layer, "parts", {}).items():
+            yield from with_inner(inner, f"{prefix}{i}.{part}.")
+
+
+def outputs(
+    k: Any, layers: Iterable[Any], w: list[Arrays], x: Array, prefix: str = ""
+) -> Iterator[tuple[str, Any, Array]]:
+    """(name, layer, its outputs) in a forward pass; layers inside a layer before it."""
+    for i, (layer, wl) in enumerate(zip(layers, w, strict=True)):
+        for part, inner in getattr(layer, "parts", {}).items():
+            yield from outputs(k, inner, layer.of_part(part, wl), x, f"{prefix}{i}.{part}.")
+        x, _ = layer.forward(k, wl, x)
+        yield f"{prefix}{i}", layer, x

@@ -95,7 +95,7 @@ def layer_checks(case, kernels, seed=0, shared=False):
     on the pass below it.
     """
     probe = LayerProbe(case, kernels, seed, shared)
-    margin = kinks.layer_margin(case.layer, probe.x)
+    margin = kinks.layer_margin(case.layer, probe.x, w=probe.w, kernels=kernels)
     repeated = {name: np.broadcast_to(a, (probe.T, *a.shape[1:])) for name, a in probe.w.items()}
 
     def row(rung, quantity, oracle, value, reference):

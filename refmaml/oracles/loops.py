@@ -10,6 +10,8 @@ from math import exp, log, sqrt, tanh
 
 import numpy as np
 
+from refmaml.layers.walk import all_layers
+
 
 def windows(layer, x):
     """Window size, output size, (i, j, row, column) of each window, padded image.
@@ -116,14 +118,28 @@ def batch_norm(layer, w, x):
     return y
 
 
+def residual(layer, w, x):
+    """Inputs (T, N, ...) of all tasks: the sum of two sequences of layers."""
+    terms = []
+    for part, inner in layer.parts.items():
+        term = x
+        for inner_layer, wl in zip(inner, layer.of_part(part, w), strict=True):
+            term = forward(inner_layer, wl, term)
+        terms.append(term)
+    return terms[0] + terms[1]
+
+
 def known(layer):
-    """Whether this module has a formula for a layer's class."""
-    return type(layer).__name__ in (*SCALARS, *EXAMPLES, "BatchNorm2d")
+    """Whether this module has a formula for a layer's class, and for all inside it."""
+    formulas = (*SCALARS, *EXAMPLES, "BatchNorm2d", "Residual")
+    return all(type(inner).__name__ in formulas for inner in all_layers([layer]))
 
 
 def forward(layer, w, x):
     """y (T, N, ...) of a layer from w (dict of (T, ...)) and x (T, N, ...)."""
     kind = type(layer).__name__
+    if kind == "Residual":
+        return residual(layer, w, x)
     tasks = []
     for t in range(len(x)):
         wt = {name: a[t] for name, a in w.items()}
