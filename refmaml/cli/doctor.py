@@ -34,6 +34,7 @@ NET = (
     "head",
     "bn_gamma",
     "hidden",
+    "width",
     "dim",
     "rank",
     "context",

@@ -43,6 +43,7 @@ REQUIRES = {
     **{name: ("net", ("conv4",)) for name in CONV4_ONLY},
     "threads": ("kernels", ("auto", "cpu")),
     "hidden": ("net", ("mlp",)),
+    "width": ("net", ("resnet12",)),
     **{
         name: ("method", (entry.name,))
         for entry in TABLE
@@ -113,6 +114,7 @@ SAVED = {
         "bn_eps": (positive(), "conv4: batch-norm's epsilon"),
         "weight_gain": (positive(), "conv4: a factor on the Xavier start of the weights"),
         "hidden": (several(count(1), "integers >= 1"), "mlp: sizes of the hidden layers"),
+        "width": (count(1), "resnet12: channels of the first block; each next has twice as many"),
         "loss_scale": (
             choice(("mean", "sum", "sum/K")),
             "the factor of the loss's sum: 1/N, 1 or 1/K",

@@ -45,6 +45,7 @@ DEFAULTS = {
     "bn_eps": 1e-3,
     "weight_gain": 1.0,
     "hidden": [40, 40],
+    "width": 64,
     "context": 5,
     "loss_scale": "sum/K",
     "tasks": 32,
@@ -95,6 +96,7 @@ BY_NET = {
     "conv4": {"frozen": ["BatchNorm2d"], "context": 100},  # as in MAML's own code
     "mlp": {},
     "two_layer_linear": {},
+    "resnet12": {},
 }
 
 BY_METHOD = {entry.name: entry.defaults for entry in TABLE}
