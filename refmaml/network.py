@@ -15,7 +15,7 @@ import numpy as np
 from refmaml.arrays import complex_product, direction, expect_array
 from refmaml.errors import expect
 from refmaml.kernels.reference_set import reference
-from refmaml.layers.layer import Array, Arrays, outputs
+from refmaml.layers.layer import Array, Arrays
 from refmaml.layers.losses import CrossEntropy
 from refmaml.model import Model
 from refmaml.parameters import Parameters
@@ -215,8 +215,10 @@ class Network(Model):
         return product
 
     def layer_outputs(self, w: Array, x: Array) -> Iterator[tuple[str, Any, Array]]:
-        """(name, layer, its outputs) in a forward pass at w (T, P); see `outputs`."""
-        return outputs(self.kernels, self.layers, self.parameters.views(w), x)
+        """(name, layer, its outputs) in a forward pass at w (T, P)."""
+        for i, (layer, wl) in enumerate(zip(self.layers, self.parameters.views(w), strict=True)):
+            x, _ = layer.forward(self.kernels, wl, x)
+            yield f"{i}", layer, x
 
     # ---- loss, gradient and products -------------------------------------------------
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from refmaml import layers
 from refmaml.errors import expect
+from refmaml.layers.extents import pair
 from refmaml.layers.walk import all_layers
 from refmaml.methods.inner_loop_adjoint import step_sizes
 
@@ -18,7 +19,8 @@ from refmaml.methods.inner_loop_adjoint import step_sizes
 class Framework(NamedTuple):
     """A framework's NumPy-like namespace xp, and its windows over images (N, C, H, W).
 
-    conv2d(x, w, stride, padding), padding ((top, bottom), (left, right))
+    conv2d(x, w, stride, padding, dilation, groups)
+        padding ((top, bottom), (left, right)); dilation (dH, dW)
     max_pool2d(x, window, stride), avg_pool2d(x, window, stride)
     """
 
@@ -38,7 +40,8 @@ def linear(f, layer, w, x):
 
 def conv2d(f, layer, w, x):
     _, stride, padding, _ = layer.geometry(tuple(x.shape[2:]))
-    y = f.conv2d(x, w["weight"], stride, padding)
+    dilation = pair(layer.dilation, "dilation")
+    y = f.conv2d(x, w["weight"], stride, padding, dilation, layer.groups)
     return y + w["bias"].reshape(-1, 1, 1) if layer.bias else y
 
 

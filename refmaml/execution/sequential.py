@@ -12,7 +12,7 @@ from refmaml.execution.device_transfer import pass_to_device, to_device
 from refmaml.execution.fusion import fused_layers, plan
 from refmaml.execution.kernel_choice import by_name, expect_real, mention_faster_kernels
 from refmaml.execution.one_kernel import KernelPrimal, as_one_kernel
-from refmaml.layers.walk import walk
+from refmaml.layers.walk import outputs, walk
 from refmaml.methods.meta_gradient import MeanOverTasks
 from refmaml.network import Network
 
@@ -112,6 +112,10 @@ class Sequential(Network):
         if shape not in self.output_sizes:
             self.output_sizes[shape] = sum(prod(v.after) for v in walk(self.layers, shape))
         return examples * self.output_sizes[shape]
+
+    def layer_outputs(self, w, x):
+        """(name, layer, its outputs) in a forward pass; of layers inside layers too."""
+        return outputs(self.kernels, self.layers, self.parameters.views(w), x)
 
     def check(self, w, x, y):
         """See Network; complex numbers are for the reference kernels."""

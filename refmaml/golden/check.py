@@ -113,13 +113,24 @@ def describe_layers(layers, shape):
     for layer in layers:
         parts = getattr(layer, "parts", {})
         given = {} if parts else asdict(layer)
-        given = {name: value for name, value in given.items() if name != "weight_init"}
+        given = {name: value for name, value in given.items() if name not in omitted(given)}
         if isinstance(layer, Conv2d):
             given["padding"] = layer.geometry(shape[1:])[2]
         given |= {part: describe_layers(inner, shape) for part, inner in parts.items()}
         shape = layer.output_shape(shape)
-        described.append(json_value({"layer": type(layer).__name__, **given, "output_shape": shape}))
+        described.append(
+            json_value({"layer": type(layer).__name__, **given, "output_shape": shape})
+        )
     return described
+
+
+def omitted(given):
+    """The fields of a layer that its description leaves out.
+
+    Dilation and groups of 1 are among them: files written before these fields existed
+    have descriptions without them.
+    """
+    return {"weight_init"} | {name for name in ("dilation", "groups") if given.get(name) == 1}
 
 
 def json_value(value):

@@ -72,14 +72,3 @@ def with_inner(layers: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, A
         yield f"{prefix}{i}", layer
         for part, inner in getattr(layer, "parts", {}).items():
             yield from with_inner(inner, f"{prefix}{i}.{part}.")
-
-
-def outputs(
-    k: Any, layers: Iterable[Any], w: list[Arrays], x: Array, prefix: str = ""
-) -> Iterator[tuple[str, Any, Array]]:
-    """(name, layer, its outputs) in a forward pass; layers inside a layer before it."""
-    for i, (layer, wl) in enumerate(zip(layers, w, strict=True)):
-        for part, inner in getattr(layer, "parts", {}).items():
-            yield from outputs(k, inner, layer.of_part(part, wl), x, f"{prefix}{i}.{part}.")
-        x, _ = layer.forward(k, wl, x)
-        yield f"{prefix}{i}", layer, x

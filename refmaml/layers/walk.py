@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from refmaml.layers.layer import with_inner
+from refmaml.layers.layer import Array, Arrays, with_inner
 
 
 class Visit(NamedTuple):
@@ -33,3 +33,14 @@ def walk(layers: Iterable[Any], shape: tuple, prefix: str = "") -> Iterator[Visi
         after = tuple(layer.output_shape(shape))
         yield Visit(f"{prefix}{i}", layer, tuple(shape), after)
         shape = after
+
+
+def outputs(
+    k: Any, layers: Iterable[Any], w: list[Arrays], x: Array, prefix: str = ""
+) -> Iterator[tuple[str, Any, Array]]:
+    """(name, layer, its outputs) in a forward pass; layers inside a layer before it."""
+    for i, (layer, wl) in enumerate(zip(layers, w, strict=True)):
+        for part, inner in getattr(layer, "parts", {}).items():
+            yield from outputs(k, inner, layer.of_part(part, wl), x, f"{prefix}{i}.{part}.")
+        x, _ = layer.forward(k, wl, x)
+        yield f"{prefix}{i}", layer, x

@@ -139,7 +139,16 @@ def accepts(layer, shape):
     return True
 
 
-LAYERS = [case for cls in layer_classes() for case in cases_of(cls)]
+DILATED_AND_GROUPED = [
+    LayerCase(Conv2d(2, 3, 3, dilation=2, padding=2), (2, 5, 6)),
+    LayerCase(
+        Conv2d(1, 2, (2, 3), stride=(1, 2), padding=((0, 1), (2, 0)), dilation=(3, 2)), (1, 6, 7)
+    ),
+    LayerCase(Conv2d(9, 9, 2, dilation=(1, 2)), (9, 4, 4)),
+    LayerCase(Conv2d(4, 6, 3, stride=2, padding="same", dilation=2, groups=2), (4, 7, 6)),
+    LayerCase(Conv2d(3, 3, (3, 2), groups=3, bias=False), (3, 4, 4)),
+]
+LAYERS = [case for cls in layer_classes() for case in cases_of(cls)] + DILATED_AND_GROUPED
 
 
 def elementwise_layers():

@@ -35,12 +35,15 @@ def windows(layer, x):
 
 
 def conv2d(layer, w, x):
-    """One image (C, H, W) under filters (O, C, kH, kW)."""
+    """One image (C, H, W) under filters (O, C / groups, kH, kW)."""
     (kH, kW), (Ho, Wo), places, padded = windows(layer, x)
+    dH, dW = layer.dilation if isinstance(layer.dilation, tuple) else (layer.dilation,) * 2
+    C, O = len(x) // layer.groups, layer.out_channels // layer.groups  # of a group
     y = np.zeros((layer.out_channels, Ho, Wo))
     for o, (i, j, row, column) in product(range(layer.out_channels), places):
-        for c, p, q in product(range(len(x)), range(kH), range(kW)):
-            y[o, i, j] += w["weight"][o, c, p, q] * padded[c, row + p, column + q]
+        for c, p, q in product(range(C), range(kH), range(kW)):
+            pixel = padded[o // O * C + c, row + dH * p, column + dW * q]
+            y[o, i, j] += w["weight"][o, c, p, q] * pixel
         y[o, i, j] += w["bias"][o] if layer.bias else 0
     return y
 
