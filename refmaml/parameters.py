@@ -99,7 +99,8 @@ class Parameters:
 
         A pattern is a parameter's name with wildcards ("0.weight", "*.bias"), a layer's
         class ("BatchNorm2d"; inside another layer too), "head" (the last layer that has
-        parameters), "body" (all others) or "context". Raises ArgumentError for a pattern that selects nothing.
+        parameters), "body" (all others) or "context". Raises ArgumentError for a
+        pattern that selects nothing.
         """
         known = isinstance(patterns, (tuple, list)) and all(isinstance(p, str) for p in patterns)
         expect(known, "patterns", "a tuple of names or wildcards", lambda: repr(patterns))

@@ -1,38 +1,23 @@
-"""Residual: shapes, names, passes, nets and methods, and what walks over its layers."""
+"""Residual: its parameters, its four passes, and nets and methods with it."""
 
 import copy
 import pickle
 
 import numpy as np
 import pytest
+from residual_nets import block, residual_net
 from test_80_autodiff import batch_for, error, oracle, start  # noqa: F401 (a fixture)
 
 import refmaml as rm
 from refmaml import kernels
-from refmaml.bench import flops
-from refmaml.execution.fusion import fused_layers
-from refmaml.golden.check import describe_net
-from refmaml.golden.passes import passes
 from refmaml.layers import Residual, sequence
-from refmaml.oracles import cases, kinks, meta_objectives
+from refmaml.oracles import cases, meta_objectives
 from refmaml.oracles.layer_checks import layer_checks
 from refmaml.oracles.method_checks import meta_gradient_check
 from refmaml.oracles.net_checks import network_checks
 
 K = kernels.reference()
 RESIDUALS = [case for case in cases.LAYERS if isinstance(case.layer, Residual)]
-
-
-def block(C, O, **shortcut):
-    branch = [rm.Conv2d(C, O, 3, padding=1), rm.BatchNorm2d(O), rm.LeakyReLU(0.1)]
-    return Residual(branch, [rm.Conv2d(C, O, 1, bias=False), rm.BatchNorm2d(O)])
-
-
-def residual_net(kernel_set=None, first=()):
-    """Two blocks, one of them inside another one, with a layer behind each."""
-    nested = Residual([Residual([rm.Conv2d(3, 3, 3, padding=1), rm.Tanh()]), rm.BatchNorm2d(3)])
-    layers = [*first, block(2, 3), rm.LeakyReLU(0.1), rm.MaxPool2d(2), nested, rm.SpatialMean()]
-    return rm.Sequential([*layers, rm.Linear(3, 3)], rm.CrossEntropy(), (2, 6, 5), kernel_set)
 
 
 NAMES = [
@@ -298,80 +283,3 @@ def test_a_planted_error_is_caught(name, monkeypatch):
     assert all(c.passed for c in layer_checks(case, K))
     ERRORS[name](case.layer, monkeypatch)
     assert any(not c.passed for c in layer_checks(case, K))
-
-
-# ---- walks over the layers of a net --------------------------------------------------
-
-
-def test_an_error_names_the_layer_inside():
-    net = residual_net()
-    theta = net.init(0, np.float64)
-    theta[net.parameters.slices["3.branch.0.branch.0.bias"]] = np.inf
-    batch = cases.tasks_for(net, np.random.default_rng(0))
-    with pytest.raises(rm.NonFiniteError, match=r"\(3\.branch\.0\.branch\.0\.bias\)"):
-        rm.MAML(0.1).meta_gradient(net, theta, batch)
-    theta = net.init(0, np.float64)
-    theta[net.parameters.slices["0.shortcut.0.weight"]] = 1e308
-    with pytest.raises(rm.NonFiniteError, match=r"layer 0\.shortcut\.0 \(Conv2d\).* in task 0"):
-        rm.MAML(0.1).meta_gradient(net, theta, batch)
-
-
-def test_a_kink_inside_is_found():
-    net = rm.Sequential([Residual([rm.Linear(2, 2, bias=False), rm.ReLU()]), rm.Linear(2, 2)])
-    w, x = np.ones((1, net.num_params)), np.array([[[1.0, -1.0], [2.0, 1.0]]])
-    assert kinks.net_margin(net, w, x) == 0  # 1 - 1 = 0 in front of the ReLU
-    assert kinks.net_margin(net, w, x + [0.5, 0]) > 0.1
-
-
-def test_outputs_inside_count_as_memory():
-    net, flat = residual_net(), rm.Sequential([rm.Linear(2, 3), rm.Linear(3, 4)])
-    assert flat.activations((5, 2)) == 5 * 7
-    images, pooled = 3 * 6 * 5, 3 * 3 * 2
-    # block: three in the branch, two in the shortcut, the sum; the activation; pooling
-    assert net.activations((1, 2, 6, 5)) == 7 * images + pooled + 5 * pooled + 3 + 3
-
-
-def test_operations_inside_are_counted():
-    net = residual_net()
-    big, small = 2 * 30 * 3 * 2, 2 * 6 * 3 * 3  # multiply-adds of one tap, times 2
-    conv, shortcut, inner, head = 9 * big, big, 9 * small, 18
-    assert flops.products(net, (2, 6, 5)) == [conv, shortcut, inner, head]
-    assert flops.gradient(net) == 2 * (conv + shortcut) + 3 * (inner + head)
-
-
-def test_golden_passes_and_descriptions_know_a_residual():
-    net, rng = residual_net(), np.random.default_rng(0)
-    theta, batch = cases.start(net, rng), cases.tasks_for(net, rng)
-    v = rng.standard_normal(net.num_params)
-    found = passes(net, theta, v, batch.x_support, batch.y_support)
-    assert {f"{a}.{i}" for a in ("y", "dy", "ry", "rdy") for i in range(6)} <= set(found)
-    described = describe_net(net)["layers"][0]
-    assert described["layer"] == "Residual" and described["output_shape"] == [3, 6, 5]
-    assert described["branch"][0]["padding"] == [[1, 1], [1, 1]]
-    assert [layer["layer"] for layer in described["shortcut"]] == ["Conv2d", "BatchNorm2d"]
-
-
-def test_layers_inside_are_fused_where_the_kernels_can():
-    fusing = kernels.reference().functions | {"norm_act_pool_forward": None}
-    chosen = kernels.KernelSet("fusing", fusing)
-    (fused, *_) = fused_layers(residual_net().layers, chosen)
-    kinds = {part: [type(a).__name__ for a in inner] for part, inner in fused.parts.items()}
-    assert kinds["branch"] == ["Conv2d", "NormActPool", "Identity"]
-    assert kinds["shortcut"] == ["Conv2d", "NormActPool"]
-
-
-def gradient_by(method, net):
-    """A function (params, batch) for the doctor: the meta-gradient of a method."""
-
-    def function(params, batch):
-        own = rm.Batch(batch.x_support, batch.y_support, batch.x_query, batch.y_query)
-        return net.named(method.meta_gradient(net, net.flat(params), own).grad)
-
-    return function
-
-
-def test_the_doctor_takes_a_net_with_a_residual():
-    net, maml = residual_net(), rm.MAML(0.1, 2)
-    assert rm.check_meta_gradient(gradient_by(maml, net), maml, net=net, repeats=0).ok
-    wrong = gradient_by(rm.FirstOrderMAML(0.1, 2), net)
-    assert not rm.check_meta_gradient(wrong, maml, net=net, repeats=0).ok

@@ -103,7 +103,8 @@ def product_dw(launch, stride, padding, dw, xs, dys):
 # ---- dilation and groups -------------------------------------------------------------
 #
 # The kernels know neither. A dilated filter is a larger filter with zeros between its
-# taps; groups are tasks (groups.py). Both cost copies, and dilation multiplies by zeros.
+# taps; groups are tasks (groups.py). Both cost copies, and dilation multiplies by
+# zeros.
 
 
 def spread(xp, w, dilation):

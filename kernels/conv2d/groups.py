@@ -11,7 +11,7 @@ images in the order that the kernels take.
 
 
 def groups(images, filters):
-    """G, from the C input channels of a convolution and filters (T, O, C / G, kH, kW)."""
+    """G, from images of the C input channels and filters (T, O, C / G, kH, kW)."""
     return images.shape[2] // filters.shape[2]
 
 

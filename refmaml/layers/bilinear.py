@@ -180,9 +180,9 @@ def conv_geometry(kernel_size, stride, padding, dilation, extents):
 
 @dataclass(frozen=True)
 class Conv2d(Bilinear):
-    """y[t,n,o] = sum_{c,p,q} w[t,o,c,p,q] xpad[t,n,c, sH i + dH p, sW j + dW q] + b[t,o].
+    """y[t,n,o,i,j] = sum_{c,p,q} w[t,o,c,p,q] xpad[t,n,c,h,v] + b[t,o].
 
-    y[t,n,o] stands for its entry (i, j).
+    (h, v) = (sH i + dH p, sW j + dW q), with the stride s and the dilation d.
     Parameters, with O = out_channels, C = in_channels and G = groups: weight
     (O, C/G, kH, kW); bias (O,).
     kernel_size, stride  an integer, or a pair for rows and columns
@@ -221,7 +221,7 @@ class Conv2d(Bilinear):
         return conv_geometry(*map(as_tuples, given))
 
     def windows(self, extents):
-        """What the kernels need of it: (stride, padding), and a dilation other than 1."""
+        """What kernels take of it: (stride, padding), and a dilation other than 1."""
         dilation = pair(self.dilation, "dilation")
         return *self.geometry(extents)[1:3], *([] if dilation == (1, 1) else [dilation])
 

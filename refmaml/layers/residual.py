@@ -14,6 +14,7 @@ Each term runs the same pass of its layers (sequence.py).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class Saved:
         self.dys: dict[str, list] = {}
 
     def has_adjoints(self, dy: Array, need_dx: bool) -> bool:
-        """Whether the stored adjoints are those of this dy, down to the input if needed."""
+        """Whether adjoints are stored that belong to this dy."""
         return self.dy is dy and self.need_dx >= need_dx
 
 
@@ -81,7 +82,7 @@ class Residual(Layer):
                 isinstance(layers, tuple | list) and all(map(is_layer, layers)),
                 name,
                 "a list of layers, such as [Linear(3, 3), ReLU()]",
-                lambda layers=layers: repr(layers),
+                partial(repr, layers),
             )
         expect(len(self.branch) > 0, "branch", "at least one layer", "none")
         set_fields(self, branch=tuple(self.branch), shortcut=tuple(self.shortcut))

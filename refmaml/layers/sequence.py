@@ -17,11 +17,11 @@ from refmaml.layers.layer import Array
 
 
 class NoTangent:
-    """In place of what r_forward saves, for a layer whose input and output have none."""
+    """It replaces what r_forward saves, where input and output have no tangent."""
 
 
 def first_with_parameters(layers) -> int:
-    """The index of the first layer with parameters; the number of layers if none has any."""
+    """The index of the first layer with parameters; len(layers) if none has any."""
     return next((i for i, layer in enumerate(layers) if layer.shapes()), len(layers))
 
 
