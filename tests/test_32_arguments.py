@@ -52,7 +52,7 @@ SIZES = [
     (lambda size: rm.FiLM(2, size), "size"),
     (lambda size: rm.Conv2d(3, 3, 3, dilation=size), "dilation"),
     (lambda size: rm.Conv2d(3, 3, 3, dilation=(1, size)), "dilation"),
-    (lambda size: rm.Conv2d(3, 3, 3, groups=size), "groups"),
+    (lambda size: rm.Conv2d(28, 56, 3, groups=size), "groups"),
     (lambda size: rm.resnet12(size), "width"),
     (lambda size: rm.resnet12(image=(1, size, 28)), "image"),
     (lambda size: rm.conv4(channels=size), "channels"),
