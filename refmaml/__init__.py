@@ -27,7 +27,7 @@ from refmaml.layers import *  # noqa: F403 (its __all__ is the list of layers an
 from refmaml.layers import __all__ as _layers
 from refmaml.methods import *  # noqa: F403 (its __all__ is made from the table of methods)
 from refmaml.methods import __all__ as _methods
-from refmaml.models import conv4, mlp, two_layer_linear
+from refmaml.models import conv4, mlp, resnet12, two_layer_linear
 from refmaml.quadratic import Quadratic
 from refmaml.tasks import *  # noqa: F403 (its __all__ is the list of task distributions)
 from refmaml.tasks import __all__ as _tasks
@@ -49,6 +49,7 @@ __all__ = [
     "mlp",
     "two_layer_linear",
     "evaluation_mode",
+    "resnet12",
     "RefmamlError",
     "ArgumentError",
     "NonFiniteError",

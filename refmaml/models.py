@@ -18,9 +18,11 @@ from refmaml.layers import (
     Flatten,
     GroupNorm,
     LayerNorm,
+    LeakyReLU,
     Linear,
     MaxPool2d,
     ReLU,
+    Residual,
     SpatialMean,
     Tanh,
 )
@@ -90,6 +92,11 @@ def check_conv4(n_way: Any, image: Any, downsample: Any, padding: Any, head: Any
     ):
         expected = " or ".join(map(repr, choices))
         expect(isinstance(value, str) and value in choices, name, expected, repr(value))
+    return check_task(n_way, image)
+
+
+def check_task(n_way: Any, image: Any) -> tuple:
+    """The image as a tuple of integers. Raises ArgumentError."""
     expect(is_integer(n_way) and n_way >= 2, "n_way", "at least 2 classes", repr(n_way))
     expect(
         isinstance(image, tuple | list) and len(image) == 3,
@@ -145,6 +152,50 @@ def classifier(
     features = shape_after([*layers, to_vectors], image)
     init = standard_normal if head == "mean" else xavier
     return [to_vectors, Linear(features[0], n_way, weight_init=init)]
+
+
+def resnet12(
+    width: int = 64,
+    n_way: int = 5,
+    image: Sequence[int] = (3, 84, 84),
+    loss: Any = None,
+    kernels: Any = None,
+) -> Sequential:
+    """The ResNet-12 of few-shot learning: four residual blocks, then a linear head.
+
+    A block is three 3x3 convolutions without bias, each with a batch-norm, with leaky
+    ReLUs (slope 0.1) between them; plus a shortcut, a 1x1 convolution with a
+    batch-norm; a leaky ReLU after the sum; and a 2x2 max-pooling. The blocks have
+    width, 2 width, 4 width and 8 width channels. The head takes the mean over
+    positions.
+
+    The widths are those of TADAM (64, 128, 256, 512 for width 64). The blocks are those
+    of MetaOptNet's code, which has 64, 160, 320 and 640 channels and adds DropBlock:
+    there is none here. Weights start as Xavier's.
+
+    image  the shape (C, H, W) of an input, at least 16 x 16
+    loss   CrossEntropy("mean") unless given; kernels: see Sequential
+    Raises ArgumentError for other arguments, or images too small for the windows.
+    Source: Oreshkin et al. 2018 (TADAM); Lee et al. 2019 (MetaOptNet).
+    """
+    image, width = check_task(n_way, image), check_integer("width", width)
+    layers: list[Layer] = []
+    inputs = image[0]
+    for outputs in (width, 2 * width, 4 * width, 8 * width):
+        layers += [residual_block(inputs, outputs), LeakyReLU(0.1), MaxPool2d(2)]
+        inputs = outputs
+    layers += [SpatialMean(), Linear(inputs, n_way)]
+    return Sequential(layers, CrossEntropy() if loss is None else loss, image, kernels)
+
+
+def residual_block(inputs: int, outputs: int) -> Residual:
+    """The branch and the shortcut of a block of resnet12."""
+    branch: list[Layer] = []
+    for channels in (inputs, outputs, outputs):
+        convolution = Conv2d(channels, outputs, 3, padding=1, bias=False)
+        branch += [convolution, BatchNorm2d(outputs), LeakyReLU(0.1)]
+    shortcut = [Conv2d(inputs, outputs, 1, bias=False), BatchNorm2d(outputs)]
+    return Residual(branch[:-1], shortcut)
 
 
 def mlp(

@@ -8,8 +8,6 @@ does: see layers/ for the four passes that each layer writes out.
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import accumulate
-from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -65,7 +63,6 @@ class Network(Model):
         self.first = min(self.parameters.layer_of.values())  # no layer before needs a derivative
         self.passes = self.layers  # a subclass may compute several layers at once
         self.output_shapes: dict[tuple, tuple] = {}  # cached: input shape -> output shape
-        self.output_sizes: dict[tuple, int] = {}
         self.input_shape = None if input_shape is None else tuple(input_shape)
         if self.input_shape is not None:
             self.output_shape(self.input_shape)
@@ -142,14 +139,6 @@ class Network(Model):
             self.output_shapes[shape] = out
         return self.output_shapes[shape]
 
-    def activations(self, shape: tuple) -> int:
-        """How many numbers the layers put out for inputs of `shape` (examples, ...)."""
-        examples, shape = shape[0], tuple(shape[1:])
-        if shape not in self.output_sizes:
-            outputs = accumulate(self.layers, lambda s, layer: layer.output_shape(s), initial=shape)
-            self.output_sizes[shape] = sum(map(prod, outputs)) - prod(shape)
-        return examples * self.output_sizes[shape]
-
     def check(self, w: Array, x: Array, y: Array) -> None:
         """Raise ArgumentError unless parameters, inputs, targets and net fit."""
         P, T = self.num_params, len(x)
@@ -225,11 +214,11 @@ class Network(Model):
             )  # fmt: skip
         return product
 
-    def layer_outputs(self, w: Array, x: Array) -> Iterator[tuple[Any, Array]]:
-        """Pairs (layer, its outputs) of a forward pass at w (T, P)."""
-        for layer, wl in zip(self.layers, self.parameters.views(w), strict=True):
+    def layer_outputs(self, w: Array, x: Array) -> Iterator[tuple[str, Any, Array]]:
+        """(name, layer, its outputs) in a forward pass at w (T, P)."""
+        for i, (layer, wl) in enumerate(zip(self.layers, self.parameters.views(w), strict=True)):
             x, _ = layer.forward(self.kernels, wl, x)
-            yield layer, x
+            yield f"{i}", layer, x
 
     # ---- loss, gradient and products -------------------------------------------------
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from refmaml.arrays import described
 from refmaml.errors import expect
-from refmaml.layers.layer import Array, Arrays
+from refmaml.layers.layer import Array, Arrays, with_inner
 
 TORCH_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -98,8 +98,9 @@ class Parameters:
         """(P,) of bools, read-only: the parameters that a tuple of patterns selects.
 
         A pattern is a parameter's name with wildcards ("0.weight", "*.bias"), a layer's
-        class ("BatchNorm2d"), "head" (the last layer that has parameters), "body" (all
-        others) or "context". Raises ArgumentError for a pattern that selects nothing.
+        class ("BatchNorm2d"; inside another layer too), "head" (the last layer that has
+        parameters), "body" (all others) or "context". Raises ArgumentError for a
+        pattern that selects nothing.
         """
         known = isinstance(patterns, (tuple, list)) and all(isinstance(p, str) for p in patterns)
         expect(known, "patterns", "a tuple of names or wildcards", lambda: repr(patterns))
@@ -127,9 +128,12 @@ class Parameters:
         if pattern in ("head", "body"):
             return (layer == head) == (pattern == "head")
         return (
-            pattern == type(self.layers[layer]).__name__
-            or fnmatchcase(full, pattern)
-            or full.partition(".")[2] == pattern == "context"
+            fnmatchcase(full, pattern)
+            or full.rpartition(".")[2] == pattern == "context"
+            or any(
+                pattern == type(inner).__name__ and full.startswith(f"{name}.")
+                for name, inner in with_inner(self.layers)
+            )
         )
 
     def init(self, rng: np.random.Generator, dtype: Any) -> np.ndarray:

@@ -35,6 +35,11 @@ SIZES = [
     (rm.Context, "size"),
     (lambda size: rm.FiLM(size, 2), "num_features"),
     (lambda size: rm.FiLM(2, size), "size"),
+    (lambda size: rm.Conv2d(3, 3, 3, dilation=size), "dilation"),
+    (lambda size: rm.Conv2d(3, 3, 3, dilation=(1, size)), "dilation"),
+    (lambda size: rm.Conv2d(28, 56, 3, groups=size), "groups"),
+    (lambda size: rm.resnet12(size), "width"),
+    (lambda size: rm.resnet12(image=(1, size, 28)), "image"),
     (lambda size: rm.conv4(channels=size), "channels"),
     (lambda size: rm.conv4(image=(1, size, 28)), "image"),
     (lambda size: rm.mlp((3, size, 1)), "sizes"),
@@ -127,6 +132,7 @@ def test_layers_and_losses_can_be_copied_and_pickled():
         rm.MaxPool2d(2), rm.AvgPool2d((2, 3)), rm.SpatialMean(), rm.Flatten(), rm.Context(2),
         rm.FiLM(3, 2), rm.CrossEntropy("sum"), rm.MSE("sum/K", 0.5),
         rm.GroupNorm(2, 4), rm.LayerNorm((3, 2), bias=False), rm.InstanceNorm2d(3, affine=True),
+        rm.Residual([rm.Linear(3, 3), rm.ReLU()], [rm.Linear(3, 3, bias=False)]),
     ]  # fmt: skip
     assert {type(a).__name__ for a in every} == set(rm.layers.__all__)
     for a in every:

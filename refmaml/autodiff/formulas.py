@@ -11,13 +11,16 @@ import numpy as np
 
 from refmaml import layers
 from refmaml.errors import expect
+from refmaml.layers.extents import pair
+from refmaml.layers.walk import all_layers
 from refmaml.methods.inner_loop_adjoint import step_sizes
 
 
 class Framework(NamedTuple):
     """A framework's NumPy-like namespace xp, and its windows over images (N, C, H, W).
 
-    conv2d(x, w, stride, padding), padding ((top, bottom), (left, right))
+    conv2d(x, w, stride, padding, dilation, groups)
+        padding ((top, bottom), (left, right)); dilation (dH, dW)
     max_pool2d(x, window, stride), avg_pool2d(x, window, stride)
     """
 
@@ -37,7 +40,8 @@ def linear(f, layer, w, x):
 
 def conv2d(f, layer, w, x):
     _, stride, padding, _ = layer.geometry(tuple(x.shape[2:]))
-    y = f.conv2d(x, w["weight"], stride, padding)
+    dilation = pair(layer.dilation, "dilation")
+    y = f.conv2d(x, w["weight"], stride, padding, dilation, layer.groups)
     return y + w["bias"].reshape(-1, 1, 1) if layer.bias else y
 
 
@@ -140,10 +144,26 @@ def named_loss(f, net, parameters, x, y, forward, losses):
 
     forward, losses  {class of layer or loss: its formula}
     """
-    for i, layer in enumerate(net.layers):
-        w = {name: parameters[f"{i}.{name}"] for name in layer.shapes()}
-        x = forward[type(layer)](f, layer, w, x)
-    return losses[type(net.loss_function)](f, net.loss_function, x, y)
+    z = outputs(f, net.layers, parameters, x, forward)
+    return losses[type(net.loss_function)](f, net.loss_function, z, y)
+
+
+def outputs(f, sequence, parameters, x, forward, prefix=""):
+    """The outputs of layers in a row. prefix: in front of "0.weight" in parameters.
+
+    A Residual is the sum of its two parts; so it needs no formula in `forward`.
+    """
+    for i, layer in enumerate(sequence):
+        if isinstance(layer, layers.Residual):
+            branch, shortcut = (
+                outputs(f, part, parameters, x, forward, f"{prefix}{i}.{name}.")
+                for name, part in layer.parts.items()
+            )
+            x = branch + shortcut
+        else:
+            w = {name: parameters[f"{prefix}{i}.{name}"] for name in layer.shapes()}
+            x = forward[type(layer)](f, layer, w, x)
+    return x
 
 
 # ---- arguments of both oracles ----
@@ -155,7 +175,9 @@ def mean_over_tasks(net, task_vector, *arrays):
     arrays  (T, N, ...); they are converted to float64 or int64
     Raises ArgumentError for a layer or loss that has no formula here.
     """
-    for item, known in [*((layer, FORWARD) for layer in net.layers), (net.loss_function, LOSSES)]:
+    known_layers = {**FORWARD, layers.Residual: outputs}
+    given = [(layer, known_layers) for layer in all_layers(net.layers)]
+    for item, known in [*given, (net.loss_function, LOSSES)]:
         names = ", ".join(c.__name__ for c in known)
         expect(
             type(item) in known,

@@ -17,6 +17,7 @@ from functools import partial, reduce
 from refmaml import layers
 from refmaml.autodiff import formulas
 from refmaml.autodiff.jax_autodiff import framework
+from refmaml.layers.extents import pair
 
 
 def make_loss(net, convolution):
@@ -43,14 +44,20 @@ def channels_last(x):
 
 
 def conv2d(f, layer, w, x):
-    """The matrix of patches (N Ho Wo, kH kW C) times the filters (kH kW C, O)."""
+    """The matrix of patches (N Ho Wo, kH kW C) times the filters (kH kW C, O).
+
+    With groups: XLA's own convolution.
+    """
+    if layer.groups > 1:
+        return library_conv2d(f, layer, w, x)
+    dH, dW = pair(layer.dilation, "dilation")
     (kH, kW), (sH, sW), padding, (Ho, Wo) = layer.geometry(tuple(x.shape[1:3]))
     x = f.xp.pad(x, ((0, 0), *padding, (0, 0)))
     patches = f.xp.concatenate(
         [
             x[:, p : p + sH * (Ho - 1) + 1 : sH, q : q + sW * (Wo - 1) + 1 : sW]
-            for p in range(kH)
-            for q in range(kW)
+            for p in range(0, dH * kH, dH)
+            for q in range(0, dW * kW, dW)
         ],
         -1,
     )
@@ -65,7 +72,13 @@ def library_conv2d(f, layer, w, x):
 
     _, stride, padding, _ = layer.geometry(tuple(x.shape[1:3]))
     y = lax.conv_general_dilated(
-        x, w["weight"], stride, padding, dimension_numbers=("NHWC", "OIHW", "NHWC")
+        x,
+        w["weight"],
+        stride,
+        padding,
+        rhs_dilation=pair(layer.dilation, "dilation"),
+        dimension_numbers=("NHWC", "OIHW", "NHWC"),
+        feature_group_count=layer.groups,
     )
     return with_bias(layer, w, y)
 

@@ -36,6 +36,9 @@ def net_structure(config, kernels):
         net = models.conv4(
             config["n_way"], config["channels"], loss=loss, kernels=kernels, **settings
         )
+    elif chosen == "resnet12":
+        expect(images, "--net", "mlp or two_layer_linear", f"resnet12 with --data {config['data']}")
+        net = models.resnet12(config["width"], config["n_way"], (1, 28, 28), loss, kernels)
     elif chosen == "mlp":
         net = make_mlp(config, images, loss, kernels)
     else:

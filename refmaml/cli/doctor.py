@@ -35,6 +35,7 @@ NET = (
     "bn_gamma",
     "norm",
     "hidden",
+    "width",
     "dim",
     "rank",
     "context",

@@ -46,6 +46,7 @@ REQUIRES = {
     **{name: ("norm", ("batch",)) for name in BATCH_NORM_ONLY},
     "threads": ("kernels", ("auto", "cpu")),
     "hidden": ("net", ("mlp",)),
+    "width": ("net", ("resnet12",)),
     **{
         name: ("method", (entry.name,))
         for entry in TABLE
@@ -117,6 +118,7 @@ SAVED = {
         "weight_gain": (positive(), "conv4: a factor on the Xavier start of the weights"),
         "norm": (choice(tuple(presets.BY_NORM)), "conv4: batch-, group- or layer-norm"),
         "hidden": (several(count(1), "integers >= 1"), "mlp: sizes of the hidden layers"),
+        "width": (count(1), "resnet12: channels of the first block; each next has twice as many"),
         "loss_scale": (
             choice(("mean", "sum", "sum/K")),
             "the factor of the loss's sum: 1/N, 1 or 1/K",

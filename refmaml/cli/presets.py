@@ -46,6 +46,7 @@ DEFAULTS = {
     "weight_gain": 1.0,
     "norm": "batch",
     "hidden": [40, 40],
+    "width": 64,
     "context": 5,
     "loss_scale": "sum/K",
     "tasks": 32,
@@ -96,6 +97,7 @@ BY_NET = {
     "conv4": {"frozen": ["BatchNorm2d"], "context": 100},  # as in MAML's own code
     "mlp": {},
     "two_layer_linear": {},
+    "resnet12": {},
 }
 
 # The parameters of conv4's norm do not adapt.

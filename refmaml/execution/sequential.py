@@ -1,6 +1,7 @@
 """Sequential: a Network on any kernel set, wherever its arrays are."""
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from refmaml.execution.device_transfer import pass_to_device, to_device
 from refmaml.execution.fusion import fused_layers, plan
 from refmaml.execution.kernel_choice import by_name, expect_real, mention_faster_kernels
 from refmaml.execution.one_kernel import KernelPrimal, as_one_kernel
+from refmaml.layers.walk import outputs, walk
 from refmaml.methods.meta_gradient import MeanOverTasks
 from refmaml.network import Network
 
@@ -36,6 +38,7 @@ class Sequential(Network):
         super().__init__(layers, loss, input_shape, by_name(kernels))
         self.passes = fused_layers(self.layers, self.kernels)
         self.whole_nets, self.masks = {}, {}  # cached, by shape and by choice of parameters
+        self.output_sizes = {}  # cached, by shape
         self.deferred = None
 
     @property
@@ -103,6 +106,17 @@ class Sequential(Network):
         if key not in self.masks:
             (self.masks[key],) = self.kernels.to_device(super().adapt_mask(adapts, frozen))
         return self.masks[key]
+
+    def activations(self, shape):
+        """How many numbers all layers put out for inputs of `shape` (examples, ...)."""
+        examples, shape = shape[0], tuple(shape[1:])
+        if shape not in self.output_sizes:
+            self.output_sizes[shape] = sum(prod(v.after) for v in walk(self.layers, shape))
+        return examples * self.output_sizes[shape]
+
+    def layer_outputs(self, w, x):
+        """(name, layer, its outputs) in a forward pass; of layers inside layers too."""
+        return outputs(self.kernels, self.layers, self.parameters.views(w), x)
 
     def check(self, w, x, y):
         """See Network; complex numbers are for the reference kernels."""

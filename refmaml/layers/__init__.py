@@ -31,6 +31,7 @@ from refmaml.layers.group_norm import GroupNorm, InstanceNorm2d, LayerNorm
 from refmaml.layers.losses import MSE, CrossEntropy
 from refmaml.layers.pooling import AvgPool2d, MaxPool2d, SpatialMean
 from refmaml.layers.reshape import Flatten
+from refmaml.layers.residual import Residual
 
 __all__ = [
     "Conv2d",
@@ -52,4 +53,5 @@ __all__ = [
     "GroupNorm",
     "LayerNorm",
     "InstanceNorm2d",
+    "Residual",
 ]

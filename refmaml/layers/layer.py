@@ -1,5 +1,6 @@
 """What a layer is: names and shapes of its parameters, and four passes."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -60,3 +61,14 @@ class Layer:
     ) -> Array | None:  # fmt: skip
         """rdx = R{dx}; fills rdw = R{dw}."""
         raise NotImplementedError
+
+
+# ---- layers that consist of layers: their `parts` are {name: layers} -----------------
+
+
+def with_inner(layers: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Pairs (name, layer): ("3", Residual(...)), ("3.branch.0", Conv2d(...)), ..."""
+    for i, layer in enumerate(layers):
+        yield f"{prefix}{i}", layer
+        for part, inner in getattr(layer, "parts", {}).items():
+            yield from with_inner(inner, f"{prefix}{i}.{part}.")

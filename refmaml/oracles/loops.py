@@ -10,6 +10,8 @@ from math import exp, log, sqrt, tanh
 
 import numpy as np
 
+from refmaml.layers.walk import all_layers
+
 
 def windows(layer, x):
     """Window size, output size, (i, j, row, column) of each window, padded image.
@@ -33,12 +35,15 @@ def windows(layer, x):
 
 
 def conv2d(layer, w, x):
-    """One image (C, H, W) under filters (O, C, kH, kW)."""
+    """One image (C, H, W) under filters (O, C / groups, kH, kW)."""
     (kH, kW), (Ho, Wo), places, padded = windows(layer, x)
+    dH, dW = layer.dilation if isinstance(layer.dilation, tuple) else (layer.dilation,) * 2
+    C, O = len(x) // layer.groups, layer.out_channels // layer.groups  # of a group
     y = np.zeros((layer.out_channels, Ho, Wo))
     for o, (i, j, row, column) in product(range(layer.out_channels), places):
-        for c, p, q in product(range(len(x)), range(kH), range(kW)):
-            y[o, i, j] += w["weight"][o, c, p, q] * padded[c, row + p, column + q]
+        for c, p, q in product(range(C), range(kH), range(kW)):
+            pixel = padded[o // O * C + c, row + dH * p, column + dW * q]
+            y[o, i, j] += w["weight"][o, c, p, q] * pixel
         y[o, i, j] += w["bias"][o] if layer.bias else 0
     return y
 
@@ -143,14 +148,28 @@ def batch_norm(layer, w, x):
     return y
 
 
+def residual(layer, w, x):
+    """Inputs (T, N, ...) of all tasks: the sum of two sequences of layers."""
+    terms = []
+    for part, inner in layer.parts.items():
+        term = x
+        for inner_layer, wl in zip(inner, layer.of_part(part, w), strict=True):
+            term = forward(inner_layer, wl, term)
+        terms.append(term)
+    return terms[0] + terms[1]
+
+
 def known(layer):
-    """Whether this module has a formula for a layer's class."""
-    return type(layer).__name__ in (*SCALARS, *EXAMPLES, "BatchNorm2d")
+    """Whether this module has a formula for a layer's class, and for all inside it."""
+    formulas = (*SCALARS, *EXAMPLES, "BatchNorm2d", "Residual")
+    return all(type(inner).__name__ in formulas for inner in all_layers([layer]))
 
 
 def forward(layer, w, x):
     """y (T, N, ...) of a layer from w (dict of (T, ...)) and x (T, N, ...)."""
     kind = type(layer).__name__
+    if kind == "Residual":
+        return residual(layer, w, x)
     tasks = []
     for t in range(len(x)):
         wt = {name: a[t] for name, a in w.items()}
