@@ -5,20 +5,21 @@ At a kink the one-sided derivatives differ, and a check of derivatives has no me
 
 import numpy as np
 
-from refmaml.layers import LeakyReLU, MaxPool2d, ReLU
+from refmaml.layers import ELU, LeakyReLU, MaxPool2d, ReLU
 
 
 def layer_margin(layer, x, dead=False):
     """The smallest relative change of an input that could flip a choice of this layer.
 
-    ReLU: min |x| / max |x|. Max-pooling: the smallest gap between the two largest
-    values of a window, over max |x|. Smooth layers: infinite. 0 if all inputs are 0.
+    ReLU and ELU: min |x| / max |x|. Max-pooling: the smallest gap between the two
+    largest values of a window, over max |x|. Smooth layers: infinite. 0 if all inputs
+    are 0.
 
     dead=True: x is the output of a ReLU, and windows of zeros are left out. All their
     values are equal, but the ReLU passes no derivative back to any of them.
     """
     least = np.inf
-    if isinstance(layer, (ReLU, LeakyReLU)):
+    if isinstance(layer, (ReLU, LeakyReLU, ELU)):
         least = np.abs(x).min()
     if isinstance(layer, MaxPool2d) and np.prod(layer.geometry()[0]) > 1:
         (kH, kW), (sH, sW) = layer.geometry()

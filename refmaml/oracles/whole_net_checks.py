@@ -9,6 +9,8 @@ from refmaml.batch import Batch
 from refmaml.execution import Sequential
 from refmaml.execution.device_transfer import to_device
 from refmaml.layers import (
+    ELU,
+    GELU,
     MSE,
     AvgPool2d,
     BatchNorm2d,
@@ -19,6 +21,8 @@ from refmaml.layers import (
     Linear,
     MaxPool2d,
     ReLU,
+    Sigmoid,
+    SiLU,
     Softplus,
     Tanh,
 )
@@ -74,6 +78,24 @@ def nets():
             MSE("sum"),
             (2, 9, 9),
         ),
+        "every other activation": Sequential(
+            [
+                Conv2d(2, 5, 3),
+                GELU(),
+                Conv2d(5, 4, 2),
+                SiLU(),
+                Flatten(),
+                Linear(16, 7),
+                ELU(0.7),
+                Linear(7, 6),
+                GELU("tanh"),
+                Linear(6, 5),
+                Sigmoid(),
+                Linear(5, 3),
+            ],
+            CrossEntropy(),
+            (2, 5, 5),
+        ),
         "flattened first": Sequential(
             [
                 Flatten(),
@@ -100,11 +122,8 @@ def draw(net, dtype, shared, rng):
     outputs, T = net.output_shape(net.input_shape)[0], 1 if shared else TASKS
     w = np.stack([cases.start(net, rng) for _ in range(T)]).astype(dtype)
     x = rng.standard_normal((TASKS, EXAMPLES, *net.input_shape)).astype(dtype)
-    y = (
-        rng.integers(0, outputs, (TASKS, EXAMPLES))
-        if isinstance(net.loss_function, CrossEntropy)
-        else rng.standard_normal((TASKS, EXAMPLES, outputs)).astype(dtype)
-    )
+    y = cases.random_targets(net.loss_function, rng, (TASKS, EXAMPLES, outputs))
+    y = y.astype(dtype) if y.dtype.kind == "f" else y
     batch = tasks_of(x.astype(float), y)
     phis, _ = descend(
         net, w.astype(float), rates_for(net, float), batch.x_support, batch.y_support, keep="phis"
