@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refmaml import layers
+from refmaml.autodiff import activation_formulas, loss_formulas
 from refmaml.errors import expect
 from refmaml.methods.inner_loop_adjoint import step_sizes
 
@@ -19,12 +20,15 @@ class Framework(NamedTuple):
 
     conv2d(x, w, stride, padding), padding ((top, bottom), (left, right))
     max_pool2d(x, window, stride), avg_pool2d(x, window, stride)
+    erf(x), constant(numbers, like): an array with the precision and the place of `like`
     """
 
     xp: Any
     conv2d: Any
     max_pool2d: Any
     avg_pool2d: Any
+    erf: Any
+    constant: Any
 
 
 # ---- formulas: framework f, a layer, parameters w, one task's input x (N, ...) ----
@@ -82,6 +86,7 @@ FORWARD = {
     layers.Flatten: lambda f, layer, w, x: x.reshape(len(x), -1),
     layers.Context: context,
     layers.FiLM: film,
+    **activation_formulas.FORWARD,
 }
 
 
@@ -99,7 +104,7 @@ def squared_error(f, loss, z, targets):
     return loss.factor * scale * ((z - targets) ** 2).sum()
 
 
-LOSSES = {layers.CrossEntropy: cross_entropy, layers.MSE: squared_error}
+LOSSES = {layers.CrossEntropy: cross_entropy, layers.MSE: squared_error, **loss_formulas.LOSSES}
 
 
 def task_loss(f, net, phi, x, y):

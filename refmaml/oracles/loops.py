@@ -75,6 +75,17 @@ def film(layer, w, x):
     return y
 
 
+def softmax(layer, w, x):
+    """One input, or the logarithm for LogSoftmax: line by line along the dimension."""
+    logarithm = type(layer).__name__ == "LogSoftmax"
+
+    def of_line(line):
+        p = [exp(v) / sum(exp(u) for u in line) for v in line]
+        return [log(v) for v in p] if logarithm else p
+
+    return np.apply_along_axis(of_line, layer.dim - 1 if layer.dim > 0 else layer.dim, x)
+
+
 def average(values):
     """The mean of a list of numbers."""
     return sum(values) / len(values)
@@ -109,6 +120,8 @@ EXAMPLES = {
     "Context": lambda layer, w, x: np.array(
         list(x) + [c if x.ndim == 1 else np.full(x.shape[1:], c) for c in w["context"]]
     ),
+    "Softmax": softmax,
+    "LogSoftmax": softmax,
 }
 
 
