@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from refmaml.arguments import check_positive_number, is_number, set_fields
 from refmaml.errors import expect
 from refmaml.layers.logistic import sigmoid, softplus
@@ -62,7 +64,9 @@ class BCEWithLogits(ElementwiseLoss):
         )
 
     def terms(self, k, z, targets):
-        xp = k.xp
+        xp, t = k.xp, targets.real
+        # Targets that were not checked make NaN where they are outside.
+        targets = xp.where((t >= 0) & (t <= 1), targets, np.nan)
         positive, negative = targets * self.positive_weight(k, targets.dtype), 1 - targets
         s, opposite = sigmoid(xp, z), sigmoid(xp, -z)
         loss = negative * softplus(xp, z) + positive * softplus(xp, -z)

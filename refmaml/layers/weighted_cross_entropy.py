@@ -59,13 +59,14 @@ class WeightedCrossEntropy(CrossEntropy):
         expect_length("weight", self.weight, output_shape[0])
 
     def target_weights(self, k, labels, C, dtype):
-        """scale q (T, N, C)."""
+        """scale q (T, N, C); NaN for a label that names no class."""
         N, e = labels.shape[1], self.label_smoothing
         w = vector(k, (1.0,) * C if self.weight is None else self.weight, dtype)
-        onehot = (labels[..., None] == k.xp.arange(C)) * w
-        q = (1 - e) * onehot + (e / C) * w
+        match = (labels[..., None] == k.xp.arange(C)).astype(dtype)
+        match = match / match.sum(axis=-1, keepdims=True)  # by 1; 0 / 0 for such a label
+        q = w * ((1 - e) * match + e / C)
         if self.reduction == "mean" and self.weight is not None:
-            return q / onehot.sum(axis=(1, 2))[:, None, None]
+            return q / (w * match).sum(axis=(1, 2))[:, None, None]
         return self.scale(N, C) * q
 
     def forward(self, k, z, labels):
