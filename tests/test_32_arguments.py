@@ -142,6 +142,16 @@ def test_layers_and_losses_can_be_copied_and_pickled():
         rm.MaxPool2d(2), rm.AvgPool2d((2, 3)), rm.SpatialMean(), rm.Flatten(), rm.Context(2),
         rm.FiLM(3, 2), rm.CrossEntropy("sum"), rm.MSE("sum/K", 0.5),
     ]  # fmt: skip
+    every += [
+        rm.Sigmoid(),
+        rm.SiLU(),
+        rm.GELU("tanh"),
+        rm.ELU(0.5),
+        rm.Softmax(),
+        rm.LogSoftmax(-1),
+    ]
+    every += [rm.Dropout(0.3, 4), rm.BCEWithLogits("sum", 2), rm.Huber(delta=0.5)]
+    every += [rm.GaussianNLL(full=True), rm.WeightedCrossEntropy("sum", 0.1, (1, 2))]
     assert {type(a).__name__ for a in every} == set(rm.layers.__all__)
     for a in every:
         assert copy.copy(a) == copy.deepcopy(a) == pickle.loads(pickle.dumps(a)) == a
