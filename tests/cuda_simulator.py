@@ -21,6 +21,8 @@ from kernel_passes import (
 from refmaml import kernels
 from refmaml.execution.fused_layers import NormActPool
 from refmaml.layers import (
+    ELU,
+    GELU,
     AvgPool2d,
     BatchNorm2d,
     Context,
@@ -31,6 +33,8 @@ from refmaml.layers import (
     Linear,
     MaxPool2d,
     ReLU,
+    Sigmoid,
+    SiLU,
     Softplus,
     Tanh,
 )
@@ -53,6 +57,11 @@ CASES = [
     LayerCase(AvgPool2d((3, 2), stride=(1, 2)), (1, 4, 4)),
     LayerCase(FiLM(2, 1), (2,)),
     LayerCase(Context(1), (2,)),
+    LayerCase(Sigmoid(), (3,)),
+    LayerCase(SiLU(), (3,)),
+    LayerCase(GELU(), (3,)),
+    LayerCase(GELU("tanh"), (3,)),
+    LayerCase(ELU(0.3), (3,)),
 ]
 FUSED_CASES = [
     LayerCase(NormActPool(BatchNorm2d(2), 0.0, (2, 2)), (2, 3, 2)),
