@@ -292,3 +292,11 @@ def test_copies_and_pickles_are_equal():
     twin = pickle.loads(pickle.dumps(NET))
     grads = [METHOD.meta_gradient(n, THETA, BATCH).grad for n in (NET, twin, copy.deepcopy(NET))]
     assert np.array_equal(grads[0], grads[1]) and np.array_equal(grads[0], grads[2])
+
+
+def test_a_max_pooling_of_dropped_pixels_is_no_kink():
+    layers = [rm.Conv2d(1, 4, 1), rm.Dropout(0.7), rm.MaxPool2d(2), rm.Flatten(), rm.Linear(16, 3)]
+    net = rm.Sequential(layers, rm.CrossEntropy(), (1, 4, 4))
+    theta, batch, margin = cases.method_case(net, [0.3] * 2)
+    assert margin > cases.NET_MARGIN
+    assert method_checks.meta_gradient_check(METHOD, net, theta, batch).error <= PRECISE

@@ -5,7 +5,7 @@ At a kink the one-sided derivatives differ, and a check of derivatives has no me
 
 import numpy as np
 
-from refmaml.layers import ELU, LeakyReLU, MaxPool2d, ReLU
+from refmaml.layers import ELU, Dropout, LeakyReLU, MaxPool2d, ReLU
 
 
 def layer_margin(layer, x, dead=False):
@@ -15,8 +15,8 @@ def layer_margin(layer, x, dead=False):
     largest values of a window, over max |x|. Smooth layers: infinite. 0 if all inputs
     are 0.
 
-    dead=True: x is the output of a ReLU, and windows of zeros are left out. All their
-    values are equal, but the ReLU passes no derivative back to any of them.
+    dead=True: x is the output of a ReLU or a Dropout, and windows of zeros are left
+    out. All their values are equal, but no derivative goes back to any of them.
     """
     least = np.inf
     if isinstance(layer, (ReLU, LeakyReLU, ELU)):
@@ -36,7 +36,7 @@ def net_margin(net, w, x):
     """The smallest margin of all layers in a pass at w (1 or T, P) on x (T, N, ...)."""
     margin, before = np.inf, None
     for layer, wl in zip(net.layers, net.parameters.views(w), strict=True):
-        margin = min(margin, layer_margin(layer, x, dead=isinstance(before, ReLU)))
+        margin = min(margin, layer_margin(layer, x, dead=isinstance(before, ReLU | Dropout)))
         x, _ = layer.forward(net.kernels, wl, x)
         before = layer
     return margin
