@@ -14,6 +14,8 @@ from vector_passes import vectors_passes, worst_dot
 from refmaml import kernels
 from refmaml.execution.fused_layers import NormActPool
 from refmaml.layers import (
+    ELU,
+    GELU,
     AvgPool2d,
     BatchNorm2d,
     Context,
@@ -27,6 +29,8 @@ from refmaml.layers import (
     Linear,
     MaxPool2d,
     ReLU,
+    Sigmoid,
+    SiLU,
     Softplus,
     Tanh,
 )
@@ -52,6 +56,11 @@ CASES = [
     LayerCase(GroupNorm(2, 4), (4, 2, 1)),
     LayerCase(LayerNorm((2, 2, 1)), (2, 2, 1)),
     LayerCase(InstanceNorm2d(1), (1, 2, 2)),
+    LayerCase(Sigmoid(), (3,)),
+    LayerCase(SiLU(), (3,)),
+    LayerCase(GELU(), (3,)),
+    LayerCase(GELU("tanh"), (3,)),
+    LayerCase(ELU(0.3), (3,)),
 ]
 FUSED_CASES = [
     LayerCase(NormActPool(BatchNorm2d(2), 0.0, (2, 2)), (2, 3, 2)),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import refmaml as rm
 from refmaml.layers import Context, FiLM, SpatialMean
+from refmaml.layers.dropout import reseeded
 from refmaml.oracles.cases import LayerCase, elementwise_layers
 
 MORE = int(os.environ.get("DRAWN", "1"))
@@ -22,9 +23,15 @@ MORE = int(os.environ.get("DRAWN", "1"))
 SMOOTH = st.sampled_from(
     [layer for layer in elementwise_layers() if not isinstance(layer, rm.ReLU)]
 )
+SMOOTH |= st.sampled_from(
+    [rm.GELU(), rm.GELU("tanh"), rm.ELU(0.5), rm.Softmax(), rm.LogSoftmax(), rm.Dropout(0.2)]
+)
 PIECEWISE = st.sampled_from([rm.ReLU(), rm.LeakyReLU(0.2), rm.LeakyReLU(0.01)])
 LOSSES = st.builds(rm.CrossEntropy, st.sampled_from(["mean", "sum", "sum/K"])) | st.builds(
     rm.MSE, st.sampled_from(["mean", "sum", "sum/K"]), st.sampled_from([1.0, 0.5])
+)
+LOSSES |= st.sampled_from(
+    [rm.BCEWithLogits(), rm.Huber("sum/K"), rm.WeightedCrossEntropy("mean", 0.1)]
 )
 
 
@@ -134,12 +141,15 @@ class Grown:
     def pools(self):
         """The poolings that may follow.
 
-        After a ReLU, or after overlapping windows, a max-pooling would meet equal
-        numbers.
+        After a ReLU, overlapping windows or a softmax over one channel, a max-pooling
+        would meet equal numbers.
         """
-        equal = any(
-            isinstance(layer, rm.ReLU | rm.MaxPool2d) for layer in self.layers[:-1]
-        ) or isinstance(self.layers[-1], rm.MaxPool2d)
+        zeros, ones = rm.ReLU | rm.MaxPool2d | rm.Dropout, rm.Softmax | rm.LogSoftmax
+        equal = (
+            any(isinstance(layer, zeros) for layer in self.layers[:-1])
+            or any(isinstance(layer, ones) for layer in self.layers)
+            or isinstance(self.layers[-1], rm.MaxPool2d)
+        )
         return (rm.AvgPool2d,) if equal else (rm.MaxPool2d, rm.AvgPool2d)
 
 
@@ -174,7 +184,7 @@ def nets(draw, context=False):
     if context and not any(isinstance(layer, FiLM) for layer in grown.layers):
         grown.add(Context(2))
     grown.add(rm.Linear(grown.shape[0], draw(st.integers(2, 4)), draw(st.booleans())))
-    return rm.Sequential(grown.layers, draw(LOSSES), grown.input_shape)
+    return rm.Sequential(reseeded(grown.layers, 0), draw(LOSSES), grown.input_shape)
 
 
 @st.composite

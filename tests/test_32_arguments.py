@@ -134,6 +134,16 @@ def test_layers_and_losses_can_be_copied_and_pickled():
         rm.GroupNorm(2, 4), rm.LayerNorm((3, 2), bias=False), rm.InstanceNorm2d(3, affine=True),
         rm.Residual([rm.Linear(3, 3), rm.ReLU()], [rm.Linear(3, 3, bias=False)]),
     ]  # fmt: skip
+    every += [
+        rm.Sigmoid(),
+        rm.SiLU(),
+        rm.GELU("tanh"),
+        rm.ELU(0.5),
+        rm.Softmax(),
+        rm.LogSoftmax(-1),
+    ]
+    every += [rm.Dropout(0.3, 4), rm.BCEWithLogits("sum", 2), rm.Huber(delta=0.5)]
+    every += [rm.GaussianNLL(full=True), rm.WeightedCrossEntropy("sum", 0.1, (1, 2))]
     assert {type(a).__name__ for a in every} == set(rm.layers.__all__)
     for a in every:
         assert copy.copy(a) == copy.deepcopy(a) == pickle.loads(pickle.dumps(a)) == a

@@ -61,7 +61,7 @@ class NormActPool(NamedTuple):
 class Activate(NamedTuple):
     """An elementwise function of `size` numbers.
 
-    function: LEAKY (with a slope), TANH or SOFTPLUS of activation/functions.py.
+    function: a number of activation/functions.py; slope: LEAKY's slope or ELU's alpha.
     """
 
     size: int

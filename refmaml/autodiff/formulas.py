@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refmaml import layers
+from refmaml.autodiff import activation_formulas, loss_formulas
 from refmaml.errors import expect
 from refmaml.layers.extents import pair
 from refmaml.layers.walk import all_layers
@@ -22,12 +23,15 @@ class Framework(NamedTuple):
     conv2d(x, w, stride, padding, dilation, groups)
         padding ((top, bottom), (left, right)); dilation (dH, dW)
     max_pool2d(x, window, stride), avg_pool2d(x, window, stride)
+    erf(x), constant(numbers, like): an array with the precision and the place of `like`
     """
 
     xp: Any
     conv2d: Any
     max_pool2d: Any
     avg_pool2d: Any
+    erf: Any
+    constant: Any
 
 
 # ---- formulas: framework f, a layer, parameters w, one task's input x (N, ...) ----
@@ -114,6 +118,7 @@ FORWARD = {
     layers.GroupNorm: lambda f, layer, w, x: group_norm(f, layer, w, x, layer.num_groups),
     layers.InstanceNorm2d: lambda f, layer, w, x: group_norm(f, layer, w, x, layer.num_features),
     layers.LayerNorm: layer_norm,
+    **activation_formulas.FORWARD,
 }
 
 
@@ -131,7 +136,7 @@ def squared_error(f, loss, z, targets):
     return loss.factor * scale * ((z - targets) ** 2).sum()
 
 
-LOSSES = {layers.CrossEntropy: cross_entropy, layers.MSE: squared_error}
+LOSSES = {layers.CrossEntropy: cross_entropy, layers.MSE: squared_error, **loss_formulas.LOSSES}
 
 
 def task_loss(f, net, phi, x, y):

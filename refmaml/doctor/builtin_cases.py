@@ -29,6 +29,7 @@ from refmaml.layers import (
     ReLU,
     Tanh,
 )
+from refmaml.oracles.cases import random_targets
 from refmaml.tasks.orthonormal import random_orthonormal
 
 PRIMES = (3, 5, 7, 11, 13)
@@ -147,9 +148,7 @@ def normal_inputs(net, T, N, rng):
     """Standard normal inputs (T, N, ...), and targets that the loss takes."""
     (D,) = net.output_shape(net.input_shape)
     x = rng.standard_normal((T, N, *net.input_shape))
-    if isinstance(net.loss_function, CrossEntropy):
-        return x, rng.integers(0, D, (T, N))
-    return x, rng.standard_normal((T, N, D))
+    return x, random_targets(net.loss_function, rng, (T, N, D))
 
 
 def spectral_inputs(net, T, N, rng):

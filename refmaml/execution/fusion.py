@@ -103,6 +103,7 @@ OPERATION_OF = {
     layers.AvgPool2d: windows(op.Average),
     layers.SpatialMean: windows(op.Average),
     **dict.fromkeys((layers.ReLU, layers.LeakyReLU, layers.Tanh, layers.Softplus), activation),
+    **dict.fromkeys((layers.Sigmoid, layers.SiLU, layers.GELU, layers.ELU), activation),
 }
 
 

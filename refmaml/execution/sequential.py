@@ -12,6 +12,7 @@ from refmaml.execution.device_transfer import pass_to_device, to_device
 from refmaml.execution.fusion import fused_layers, plan
 from refmaml.execution.kernel_choice import by_name, expect_real, mention_faster_kernels
 from refmaml.execution.one_kernel import KernelPrimal, as_one_kernel
+from refmaml.layers.dropout import evaluated, expect_own_seeds, reseeded
 from refmaml.layers.walk import outputs, walk
 from refmaml.methods.meta_gradient import MeanOverTasks
 from refmaml.network import Network
@@ -36,10 +37,27 @@ class Sequential(Network):
 
     def __init__(self, layers, loss=None, input_shape=None, kernels=None):
         super().__init__(layers, loss, input_shape, by_name(kernels))
+        expect_own_seeds(self.layers)
         self.passes = fused_layers(self.layers, self.kernels)
         self.whole_nets, self.masks = {}, {}  # cached, by shape and by choice of parameters
         self.output_sizes = {}  # cached, by shape
         self.deferred = None
+
+    def evaluation(self):
+        """The net for evaluation: without dropout; the same parameters."""
+        return self.with_layers(evaluated(self.layers))
+
+    def with_dropout_seed(self, seed):
+        """The net with other masks in each Dropout, all from one seed.
+
+        A seed for each meta-step: net.with_dropout_seed(step). Raises ArgumentError
+        unless it is an integer in [0, 2^64).
+        """
+        return self.with_layers(reseeded(self.layers, seed))
+
+    def with_layers(self, layers):
+        """A net of other layers with the same loss, input shape and kernels."""
+        return type(self)(layers, self.loss_function, self.input_shape, self.kernels)
 
     @property
     def early_stop(self):

@@ -39,6 +39,7 @@ class CrossEntropy:
 
     Targets are integer labels (T, N) in [0, C).
     reduction  the scale: "mean" 1 / N, "sum" 1, "sum/K" C / N
+    Label smoothing and class weights are fields of WeightedCrossEntropy.
     Raises ArgumentError for another reduction.
     """
 

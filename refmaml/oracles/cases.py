@@ -31,6 +31,7 @@ from refmaml.oracles.layer_cases import (
     elementwise_layers,
     layer_inputs,
     loss_inputs,
+    random_targets,
 )
 from refmaml.oracles.meta_objectives import inner_loop
 
@@ -45,6 +46,7 @@ __all__ = [
     "elementwise_layers",
     "layer_inputs",
     "loss_inputs",
+    "random_targets",
 ]
 
 # The least distance from a kink along a whole inner loop. Two correct trajectories
@@ -130,7 +132,7 @@ def nets_without_weights_first():
 
 
 def tasks_for(net, rng, tasks=2, support=6, query=9):
-    """A batch of random tasks with labels, or with real targets for squared error.
+    """A batch of random tasks with targets of the kind that the net's loss takes.
 
     All extents differ, so that using one in place of another is an error that shows.
     """
@@ -138,9 +140,7 @@ def tasks_for(net, rng, tasks=2, support=6, query=9):
 
     def draw(examples):
         x = rng.standard_normal((tasks, examples, *net.input_shape))
-        if isinstance(net.loss_function, CrossEntropy):
-            return x, rng.integers(0, outputs, (tasks, examples))
-        return x, rng.standard_normal((tasks, examples, outputs))
+        return x, random_targets(net.loss_function, rng, (tasks, examples, outputs))
 
     return Batch(*draw(support), *draw(query))
 

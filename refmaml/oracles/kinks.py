@@ -5,17 +5,18 @@ At a kink the one-sided derivatives differ, and a check of derivatives has no me
 
 import numpy as np
 
-from refmaml.layers import LeakyReLU, MaxPool2d, ReLU
+from refmaml.layers import ELU, Dropout, LeakyReLU, MaxPool2d, ReLU
 
 
 def layer_margin(layer, x, dead=False, w=None, kernels=None):
     """The smallest relative change of an input that could flip a choice of this layer.
 
-    ReLU: min |x| / max |x|. Max-pooling: the smallest gap between the two largest
-    values of a window, over max |x|. Smooth layers: infinite. 0 if all inputs are 0.
+    ReLU and ELU: min |x| / max |x|. Max-pooling: the smallest gap between the two
+    largest values of a window, over max |x|. Smooth layers: infinite. 0 if all inputs
+    are 0.
 
-    dead=True: x is the output of a ReLU, and windows of zeros are left out. All their
-    values are equal, but the ReLU passes no derivative back to any of them.
+    dead=True: x is the output of a ReLU or a Dropout, and windows of zeros are left
+    out. All their values are equal, but no derivative goes back to any of them.
 
     w, kernels  the parameters and the kernels of a layer that consists of layers
     """
@@ -25,7 +26,7 @@ def layer_margin(layer, x, dead=False, w=None, kernels=None):
             for part, inner in parts.items()
         )
     least = np.inf
-    if isinstance(layer, (ReLU, LeakyReLU)):
+    if isinstance(layer, (ReLU, LeakyReLU, ELU)):
         least = np.abs(x).min()
     if isinstance(layer, MaxPool2d) and np.prod(layer.geometry()[0]) > 1:
         (kH, kW), (sH, sW) = layer.geometry()
@@ -49,5 +50,5 @@ def sequence_margin(layers, w, x, kernels, dead=False):
     for layer, wl in zip(layers, w, strict=True):
         margin = min(margin, layer_margin(layer, x, dead, wl, kernels))
         x, _ = layer.forward(kernels, wl, x)
-        dead = isinstance(layer, ReLU)
+        dead = isinstance(layer, ReLU | Dropout)
     return margin

@@ -22,11 +22,14 @@ from refmaml.layers import (
     MSE,
     AvgPool2d,
     BatchNorm2d,
+    BCEWithLogits,
     Context,
     Conv2d,
     CrossEntropy,
     FiLM,
     Flatten,
+    GaussianNLL,
+    Huber,
     LeakyReLU,
     Linear,
     MaxPool2d,
@@ -34,6 +37,7 @@ from refmaml.layers import (
     Softplus,
     SpatialMean,
     Tanh,
+    WeightedCrossEntropy,
 )
 from refmaml.oracles.kinks import layer_margin
 
@@ -102,6 +106,14 @@ LOSSES = [
     *(CrossEntropy(r) for r in ("mean", "sum", "sum/K")),
     *(MSE(r) for r in ("mean", "sum", "sum/K")),
     MSE(factor=0.5),
+    *(BCEWithLogits(r) for r in ("mean", "sum", "sum/K")),
+    BCEWithLogits(pos_weight=(0.5, 1.0, 2.0, 3.0)),
+    *(Huber(r) for r in ("mean", "sum", "sum/K")),
+    Huber(delta=0.4),
+    *(GaussianNLL(r) for r in ("mean", "sum", "sum/K")),
+    GaussianNLL(full=True),
+    *(WeightedCrossEntropy(r, 0.1, (0.5, 1.0, 0.0, 3.0)) for r in ("mean", "sum", "sum/K")),
+    WeightedCrossEntropy(label_smoothing=0.2),
 ]
 
 
@@ -181,8 +193,19 @@ def layer_inputs(case, rng, dtype=np.float64):
 
 
 def loss_inputs(loss, rng, classes=4):
-    """(z, targets) for a loss: outputs (T, N, D), and labels or real targets."""
+    """(z, targets) for a loss: outputs (T, N, D) and random targets."""
     z = rng.standard_normal((TASKS, EXAMPLES, classes))
+    return z, random_targets(loss, rng, z.shape)
+
+
+def random_targets(loss, rng, shape):
+    """Targets of a loss for outputs of `shape` (T, N, D).
+
+    A loss whose targets are neither labels nor real numbers of the outputs' shape has a
+    function random_targets(rng, shape).
+    """
+    if hasattr(loss, "random_targets"):
+        return loss.random_targets(rng, shape)
     if isinstance(loss, CrossEntropy):
-        return z, rng.integers(0, classes, (TASKS, EXAMPLES))
-    return z, rng.standard_normal(z.shape)
+        return rng.integers(0, shape[2], shape[:2])
+    return rng.standard_normal(shape)

@@ -6,7 +6,7 @@ outputs depend on that task alone.
 """
 
 from itertools import product
-from math import exp, log, sqrt, tanh
+from math import erf, exp, log, pi, sqrt, tanh
 
 import numpy as np
 
@@ -80,6 +80,17 @@ def film(layer, w, x):
     return y
 
 
+def softmax(layer, w, x):
+    """One input, or the logarithm for LogSoftmax: line by line along the dimension."""
+    logarithm = type(layer).__name__ == "LogSoftmax"
+
+    def of_line(line):
+        p = [exp(v) / sum(exp(u) for u in line) for v in line]
+        return [log(v) for v in p] if logarithm else p
+
+    return np.apply_along_axis(of_line, layer.dim - 1 if layer.dim > 0 else layer.dim, x)
+
+
 def average(values):
     """The mean of a list of numbers."""
     return sum(values) / len(values)
@@ -109,11 +120,22 @@ def layer_norm(layer, w, x):
     return y
 
 
+def gelu(layer, x):
+    """One number: x times the normal distribution function, or its approximation."""
+    if layer.approximate == "tanh":
+        return x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))
+    return x / 2 * (1 + erf(x / sqrt(2)))
+
+
 SCALARS = {
     "ReLU": lambda layer, x: x if x > 0 else 0.0,
     "LeakyReLU": lambda layer, x: x if x > 0 else layer.negative_slope * x,
     "Tanh": lambda layer, x: tanh(x),
     "Softplus": lambda layer, x: log(1 + exp(x)),
+    "Sigmoid": lambda layer, x: 1 / (1 + exp(-x)),
+    "SiLU": lambda layer, x: x / (1 + exp(-x)),
+    "GELU": gelu,
+    "ELU": lambda layer, x: x if x > 0 else layer.alpha * (exp(x) - 1),
 }
 
 EXAMPLES = {
@@ -130,6 +152,8 @@ EXAMPLES = {
     "GroupNorm": lambda layer, w, x: group_norm(layer, w, x, layer.num_groups),
     "InstanceNorm2d": lambda layer, w, x: group_norm(layer, w, x, len(x)),
     "LayerNorm": layer_norm,
+    "Softmax": softmax,
+    "LogSoftmax": softmax,
 }
 
 
@@ -217,6 +241,74 @@ def squared_error(loss, z, targets):
     )
 
 
+def scaled_sum(loss, targets, term):
+    """(T,): the scaled sum of term(t, n, d) over examples and real targets."""
+    T, N, D = targets.shape
+    scale = {"mean": 1 / (N * D), "sum": 1, "sum/K": 1 / N}[loss.reduction]
+    return np.array(
+        [scale * sum(term(t, n, d) for n in range(N) for d in range(D)) for t in range(T)]
+    )
+
+
+def binary_cross_entropy(loss, z, targets):
+    """(T,): -p t log s - (1 - t) log(1 - s) with s = sigmoid(z)."""
+
+    def term(*place):
+        s, t, p = 1 / (1 + exp(-z[place])), targets[place], loss.pos_weight
+        p = 1 if p is None else p[place[2]] if isinstance(p, tuple) else p
+        return -p * t * log(s) - (1 - t) * log(1 - s)
+
+    return scaled_sum(loss, targets, term)
+
+
+def huber(loss, z, targets):
+    """(T,): half squares up to delta, straight lines beyond."""
+
+    def term(*place):
+        e = abs(z[place] - targets[place])
+        return e**2 / 2 if e <= loss.delta else loss.delta * (e - loss.delta / 2)
+
+    return scaled_sum(loss, targets, term)
+
+
+def gaussian(loss, z, targets):
+    """(T,): -log of the normal density, with log(2 pi) / 2 only where it is full."""
+    D = targets.shape[2]
+
+    def term(t, n, d):
+        mean, variance = z[t, n, d], exp(z[t, n, D + d])
+        e = targets[t, n, d] - mean
+        return (log(variance) + e**2 / variance + (log(2 * pi) if loss.full else 0)) / 2
+
+    return scaled_sum(loss, targets, term)
+
+
+def weighted_cross_entropy(loss, z, labels):
+    """(T,): (1 - e) w_y (-log p_y) + e / C sum_c w_c (-log p_c), scaled."""
+    T, N, C = z.shape
+    e, w = loss.label_smoothing, loss.weight or [1] * C
+    losses = []
+    for t in range(T):
+        total = 0
+        for n in range(N):
+            log_p = [v - log(sum(exp(u) for u in z[t, n])) for v in z[t, n]]
+            y = labels[t, n]
+            total -= (1 - e) * w[y] * log_p[y] + e / C * sum(w[c] * log_p[c] for c in range(C))
+        over = {"mean": sum(w[y] for y in labels[t]), "sum": 1, "sum/K": N / C}
+        losses.append(total / over[loss.reduction])
+    return np.array(losses)
+
+
+LOSSES = {
+    "CrossEntropy": cross_entropy,
+    "MSE": squared_error,
+    "BCEWithLogits": binary_cross_entropy,
+    "Huber": huber,
+    "GaussianNLL": gaussian,
+    "WeightedCrossEntropy": weighted_cross_entropy,
+}
+
+
 def loss_forward(loss, z, y):
-    """(T,) of either loss."""
-    return (cross_entropy if type(loss).__name__ == "CrossEntropy" else squared_error)(loss, z, y)
+    """(T,) of a loss."""
+    return LOSSES[type(loss).__name__](loss, z, y)
