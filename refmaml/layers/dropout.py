@@ -1,13 +1,13 @@
 """Dropout whose mask is a pure function of its key."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import ceil, prod
 from typing import Any
 
 from refmaml.arguments import check_integer, is_number, set_fields
 from refmaml.errors import expect
-from refmaml.layers.layer import Layer
+from refmaml.layers.layer import Layer, with_inner
 from refmaml.layers.random_bits import SIGNIFICANT, key_of, uniform_words
 
 
@@ -92,8 +92,8 @@ class Dropout(Layer):
 
 
 def evaluated(layers: Iterable[Any]) -> list:
-    """The layers; those with a function `evaluation` as that returns them."""
-    return [layer.evaluation() if hasattr(layer, "evaluation") else layer for layer in layers]
+    """The layers without dropout; also those inside a layer."""
+    return changed(layers, lambda layer: layer.evaluation())
 
 
 def reseeded(layers: Iterable[Any], seed: int) -> list:
@@ -102,7 +102,20 @@ def reseeded(layers: Iterable[Any], seed: int) -> list:
     Raises ArgumentError unless seed is an integer in [0, 2^64).
     """
     seeds = seeds_from(Dropout(seed=seed).seed)
-    return [layer.with_seed(seeds) if hasattr(layer, "with_seed") else layer for layer in layers]
+    return changed(layers, lambda layer: layer.with_seed(seeds))
+
+
+def changed(layers: Iterable[Any], change: Callable[[Dropout], Any]) -> list:
+    """The layers, each Dropout in them as `change` returns it."""
+    out = []
+    for layer in layers:
+        parts = getattr(layer, "parts", {})
+        if isinstance(layer, Dropout):
+            layer = change(layer)
+        elif parts:
+            layer = type(layer)(**{name: changed(inner, change) for name, inner in parts.items()})
+        out.append(layer)
+    return out
 
 
 def seeds_from(seed: int) -> Iterator[int]:
@@ -115,8 +128,8 @@ def seeds_from(seed: int) -> Iterator[int]:
 
 def expect_own_seeds(layers: Iterable[Any]) -> None:
     """Raise ArgumentError where two Dropouts have one seed: their masks would agree."""
-    owners: dict[int, int] = {}
-    for i, layer in enumerate(layers):
+    owners: dict[int, str] = {}
+    for i, layer in with_inner(layers):
         if isinstance(layer, Dropout) and layer.p > 0:
             first = owners.setdefault(layer.seed, i)
             expect(
