@@ -22,6 +22,7 @@ from refmaml.methods import *  # noqa: F403 (its __all__ is the list of methods)
 from refmaml.methods import __all__ as _methods
 from refmaml.models import conv4, mlp, two_layer_linear
 from refmaml.quadratic import Quadratic
+from refmaml.ragged import RaggedBatch
 from refmaml.tasks import *  # noqa: F403 (its __all__ is the list of task distributions)
 from refmaml.tasks import __all__ as _tasks
 from refmaml.version import __version__
@@ -46,6 +47,7 @@ __all__ = [
     *_methods,
     *_tasks,
     "check_meta_gradient",
+    "RaggedBatch",
 ]
 
 
