@@ -29,7 +29,9 @@ class RowsOfTasks(MeanOverTasks):
             gradients.append(grad)
 
         trace, figures = self.over_tasks(net, meta, Batch.unchecked(*arrays), keep)
-        return [net.kernels.concatenate(gradients), *trace], figures
+        one_chunk = len(gradients) == 1
+        rows = gradients[0] if one_chunk else net.kernels.concatenate(gradients)
+        return [rows, *trace], figures
 
 
 def run_in_groups(net, work, first, *arrays):

@@ -60,5 +60,5 @@ class RecordedGradient:
             self.arrays(meta, batch)  # a label out of range is the better error
             raise
         grad = self.net.kernels.match_input(grad, meta)
-        weights = None if batch.weights is None else self.net.kernels.to_host(batch.weights)
-        return finalize(self.method, grad, figures, weights=weights)
+        weights = self.net.kernels.to_host_batched(batch.all_arrays[4:])  # one array or none
+        return finalize(self.method, grad, figures, None, *weights)

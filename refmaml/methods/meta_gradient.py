@@ -94,8 +94,8 @@ def meta_gradient(
     batch = check_meta(method, net, meta, batch, chunk)
     work = MeanOverTasks(method, method.task_gradients, chunk, trace)
     (grad, *traces), figures = net.run(work, meta, *batch.all_arrays)
-    weights = None if batch.weights is None else net.kernels.to_host(batch.weights)
-    return finalize(method, grad, figures, traces[0] if trace else {}, weights)
+    weights = net.kernels.to_host_batched(batch.all_arrays[4:])  # one array or none
+    return finalize(method, grad, figures, traces[0] if trace else {}, *weights)
 
 
 @dataclass(frozen=True)

@@ -132,8 +132,8 @@ class Ranks:
             work = RowsOfTasks(method, method.task_gradients, chunk)
             rows, small = net.run(work, meta, *checked_batch.all_arrays)
             gradients.extend(map(kernels.to_host, rows))
-            weights = checked_batch.weights
-            return [small if weights is None else {**small, "weights": kernels.to_host(weights)}]
+            weights = kernels.to_host_batched(checked_batch.all_arrays[4:])  # one array or none
+            return [{**small, **{"weights": w for w in weights}}]
 
         by_rank = self.gather(my_gradients, 0 if batch is None else len(batch))
         parts = [part for parts in by_rank for part in parts]
