@@ -133,7 +133,7 @@ class Ranks:
             rows, small = net.run(work, meta, *checked_batch.all_arrays)
             gradients.extend(map(kernels.to_host, rows))
             weights = kernels.to_host_batched(checked_batch.all_arrays[4:])  # one array or none
-            return [{**small, **{"weights": w for w in weights}}]
+            return [small | dict(zip(["weights"], weights, strict=False))]
 
         by_rank = self.gather(my_gradients, 0 if batch is None else len(batch))
         parts = [part for parts in by_rank for part in parts]
