@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -326,6 +328,23 @@ def test_the_doctor_refuses_what_it_would_ignore(batch):
     net = rm.mlp((3, 4, 2), activation="tanh")
     with pytest.raises(ArgumentError, match="^batch: expected"):
         rm.check_meta_gradient(lambda params, batch: params, rm.MAML(0.1), net=net, batch=batch)
+
+
+def test_the_guide_to_ones_own_tasks_runs_as_written(tmp_path, monkeypatch):
+    from PIL import Image
+
+    for name in ("ant", "bee", "cat", "dog", "elk"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (40, 30), (20 * i, 0, 0)).save(
+                tmp_path / "pictures" / name / f"{i}.png"
+            )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    guide = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 3
+    exec("\n".join(blocks), {})
 
 
 @pytest.mark.frameworks("torch")
