@@ -47,9 +47,8 @@ TITLES = {
 }
 
 # The cost of a step or a CG iteration does not depend on step sizes, as long as numbers
-# stay finite and no solve ends early. For that, I + H/lambda must be positive definite,
-# and on noise the curvature H of this net grows with its channels. Hence lambda grows,
-# too.
+# stay finite and no solve ends early. For that, I + H/lambda must be positive definite.
+# On noise the curvature H of this net grows with its channels, so lambda grows, too.
 METHODS = {
     "MAML, stored": lambda p: rm.MAML(0.01, p["inner_steps"]),
     "MAML, recomputed": lambda p: rm.MAML(0.01, p["inner_steps"], recompute=True),
@@ -203,10 +202,10 @@ def main(argv=None):
     base, sweeps = (QUICK_BASE, QUICK) if arguments.quick else (BASE, SWEEPS)
     out, started = make_folder(arguments.out), perf_counter()
     found = measure_all(base, sweeps, arguments.kernels)
-    took = {"took_seconds": round(perf_counter() - started, 1)}
+    duration = {"took_seconds": round(perf_counter() - started, 1)}
     settings = {"base": base, **NET, "kernels": arguments.kernels}
     units = {"seconds": TIME, "peak_mb": MEMORY, "exponents": EXPONENT}
-    record = {**units, **settings, **took, **circumstances(), "sweeps": found}
+    record = {**units, **settings, **duration, **circumstances(), "sweeps": found}
     write_json(out / "cost_growth.json", record)
     title = f"one {WAYS}-way meta-gradient: from {describe(base)} on, one quantity grows at a time"
     draw(out / "cost_growth.png", found, title, TITLES)

@@ -67,10 +67,10 @@ def lean(labels, predicted, n_way):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+")
-    parser.add_argument("--data-root", metavar="DIR")
-    parser.add_argument("--tasks", metavar="N", type=int, default=1000)
-    parser.add_argument("--out", metavar="FILE", type=Path, required=True)
+    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="folders of runs")
+    parser.add_argument("--data-root", metavar="DIR", help="the folder that holds Omniglot")
+    parser.add_argument("--tasks", metavar="N", type=int, default=1000, help="held-out tasks")
+    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="the result")
     arguments = parser.parse_args()
     found = []
     for run in arguments.runs:

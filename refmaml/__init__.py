@@ -14,21 +14,30 @@ from typing import TYPE_CHECKING, Any
 
 from refmaml import kernels
 from refmaml.batch import Batch
-from refmaml.errors import ArgumentError, DataError, NonFiniteError, RefmamlError
+from refmaml.errors import (
+    ArgumentError,
+    DataError,
+    NonFiniteError,
+    NotDifferentiableError,
+    RefmamlError,
+)
 from refmaml.execution import Sequential
 from refmaml.layers import *  # noqa: F403 (its __all__ is the list of layers and losses)
 from refmaml.layers import __all__ as _layers
-from refmaml.methods import *  # noqa: F403 (its __all__ is the list of methods)
+from refmaml.methods import *  # noqa: F403 (its __all__ is made from the table of methods)
 from refmaml.methods import __all__ as _methods
 from refmaml.models import conv4, mlp, two_layer_linear
 from refmaml.quadratic import Quadratic
 from refmaml.ragged import RaggedBatch
 from refmaml.tasks import *  # noqa: F403 (its __all__ is the list of task distributions)
 from refmaml.tasks import __all__ as _tasks
+from refmaml.update_rules import *  # noqa: F403 (its __all__ is the list of update rules)
+from refmaml.update_rules import __all__ as _rules
 from refmaml.version import __version__
 
-if TYPE_CHECKING:  # for type checkers and editors; see __getattr__
-    from refmaml.doctor import check_meta_gradient
+if TYPE_CHECKING:  # what type checkers and editors cannot find by running the code
+    from refmaml.doctor import check_meta_gradient  # see __getattr__
+    from refmaml.methods.table import *  # noqa: F403 (methods.__all__ is computed)
 
 __all__ = [
     "__version__",
@@ -42,10 +51,12 @@ __all__ = [
     "RefmamlError",
     "ArgumentError",
     "NonFiniteError",
+    "NotDifferentiableError",
     "DataError",
     *_layers,
     *_methods,
     *_tasks,
+    *_rules,
     "check_meta_gradient",
     "RaggedBatch",
 ]

@@ -33,6 +33,10 @@ class NonFiniteError(RefmamlError, FloatingPointError):
         return NonFiniteError(self.text, None if self.task is None else start + self.task)
 
 
+class NotDifferentiableError(RefmamlError, ArithmeticError):
+    """A derivative was asked for at a point where it does not exist."""
+
+
 class OutOfMemoryError(RefmamlError, MemoryError):
     """The GPU's memory is too small for one task."""
 

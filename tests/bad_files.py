@@ -106,7 +106,7 @@ def one_in_the_other(members=130, size=1 << 20):
     )
 
 
-# Bytes of an .npz that no reader of arrays may take: {what: bytes}.
+# Bytes of an .npz that every reader of arrays must refuse: {what: bytes}.
 ARRAYS = {
     "empty": b"",
     "text": b"hello",
@@ -159,7 +159,7 @@ ARRAYS = {
     "complex": packed([("meta.npy", npy(np.zeros(2, complex)))]),
 }
 
-# Archives that are no Omniglot: {what: bytes}.
+# Archives that are not Omniglot: {what: bytes}.
 TEXT_BOMB = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(30 << 20), 9))
 ARCHIVES = {
     "a picture of 30,000 x 30,000 pixels": packed(drawn(png(30_000, 30_000, 1000))),

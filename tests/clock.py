@@ -1,5 +1,6 @@
-"""A clock for tests of durations: seconds pass only in `sleep`, whatever else the
-machine does.
+"""A clock for tests of durations.
+
+Its seconds pass only in `sleep`, however busy the machine is.
 """
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the command line share."""
+"""Shared by tests of the command line: small runs, their errors and their files."""
 
 import argparse
 import csv
@@ -8,18 +8,8 @@ from refmaml.training import checkpoint
 
 # Other kernels would have to be compiled first.
 REFERENCE = ["--kernels", "reference"]
-SMALL = [
-    "--data",
-    "sinusoid",
-    "--hidden",
-    "4",
-    "--tasks",
-    "3",
-    "--eval-tasks",
-    "5",
-    *REFERENCE,
-    "--quiet",
-]
+SINUSOIDS = ["--data", "sinusoid", "--hidden", "4", "--tasks", "3", *REFERENCE]
+SMALL = [*SINUSOIDS, "--eval-tasks", "5", "--quiet"]
 
 
 def train(*more):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -37,8 +38,8 @@ def cuda(device):
     return kernels.cuda(device)
 
 
-# Threads of a team and of a block on the stand-in: a fiber costs a hundred times what a
-# number costs.
+# Threads of a team and of a block on the stand-in. Few, because a thread is a fiber
+# here, which takes a hundred times as long as a number.
 SMALL = 32
 
 
@@ -56,8 +57,10 @@ def quick_libraries(libraries):
 
 @pytest.fixture
 def cupy(quick_libraries, monkeypatch):
-    """A stand-in for the module cupy, imported as cupy during the test. Its teams are
-    small, so only the plain products (version=1) fit."""
+    """A stand-in for the module cupy, imported as cupy during the test.
+
+    Its teams are small, so only the plain products (version=1) fit.
+    """
     import sys
 
     from cuda_shim.device import ShimDevice
@@ -105,10 +108,19 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def reliability(monkeypatch):
+    """The scripts of benchmarks/reliability can be imported during the test."""
+    root = Path(__file__).parent.parent
+    monkeypatch.syspath_prepend(root / "benchmarks" / "reliability")
+
+
 def pytest_configure(config):
-    """Signals get the handlers of a terminal. A shell lets its background jobs ignore
-    Ctrl-C, nohup lets them ignore that the terminal closes, and a run that finds a
-    signal ignored leaves it so."""
+    """Give signals the handlers that they have in a terminal.
+
+    A shell starts its background jobs with Ctrl-C ignored, and nohup starts a program
+    with SIGHUP ignored. A run keeps a signal ignored that was ignored at its start.
+    """
     for signum in SIGNALS:
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(
@@ -128,10 +140,10 @@ def pytest_runtest_setup(item):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
-    """With REFMAML_NO_SKIPS=1 a skipped test fails: no run loses a test in silence.
+    """With REFMAML_NO_SKIPS=1 a skipped test fails, so that no test is lost silently.
 
-    Two kinds may be skipped: tests that need a GPU, and tests of the Omniglot files
-    where REFMAML_DATA does not name their folder.
+    Two kinds of tests may be skipped: those that need a GPU, and those of the Omniglot
+    files if REFMAML_DATA does not name their folder.
     """
     report = yield
     if os.environ.get("REFMAML_NO_SKIPS") and report.skipped and not hasattr(report, "wasxfail"):

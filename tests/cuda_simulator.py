@@ -8,15 +8,8 @@ import sys
 
 import numpy as np
 from fused_layers import errors, unfused
-from kernel_passes import (
-    REFERENCE,
-    draws,
-    far_from_zero,
-    loss_passes,
-    vectors_passes,
-    worst,
-    worst_dot,
-)
+from kernel_passes import REFERENCE, draws, far_from_zero, loss_passes, worst
+from vector_passes import vectors_passes, worst_dot
 
 from refmaml import kernels
 from refmaml.execution.fused_layers import NormActPool
@@ -84,8 +77,10 @@ def watched(kernel_set, wrong):
 
 
 def compare(k, chosen):
-    """{what: its largest error as a fraction of its tolerance}: the layers in `chosen`,
-    losses, vectors, and batch-norm on inputs far from 0."""
+    """{what: its largest error as a fraction of its tolerance}.
+
+    Of the layers in `chosen`, losses, vectors, and batch-norm on inputs far from 0.
+    """
     fractions = {}
     for case in chosen:
         for dtype, tasks, shared in ((np.float64, 2, False), (np.float32, 2, True)):

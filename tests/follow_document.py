@@ -5,6 +5,7 @@ adds lines to an existing file: imports behind the file's imports, all else at t
 of the list or tuple that the caller names.
 """
 
+import json
 import os
 import re
 import shutil
@@ -76,3 +77,10 @@ def python(folder, *arguments, cwd=None):
         capture_output=True,
         text=True,
     )
+
+
+def printed_json(folder, code):
+    """What a script prints as JSON on the copy of the sources; warnings are errors."""
+    done = python(folder, "-W", "error", "-c", code)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -39,15 +39,15 @@ class Unfused:
 
     layer: NormActPool
 
-    def chain(self):
-        bend = (
+    def replaced_layers(self):
+        activation = (
             []
             if self.layer.slope == 1
             else [LeakyReLU(self.layer.slope) if self.layer.slope else ReLU()]
         )
         return [
             self.layer.norm,
-            *bend,
+            *activation,
             *([] if self.layer.window == (1, 1) else [MaxPool2d(self.layer.window)]),
         ]
 
@@ -56,14 +56,14 @@ class Unfused:
 
     def forward(self, k, w, x):
         kept = []
-        for layer in self.chain():
+        for layer in self.replaced_layers():
             x, saved = layer.forward(REFERENCE, w, x)
             kept.append(saved)
         return x, kept
 
     def backward(self, k, dw, w, kept, dy):
         dys = []
-        for layer, saved in zip(reversed(self.chain()), reversed(kept), strict=True):
+        for layer, saved in zip(reversed(self.replaced_layers()), reversed(kept), strict=True):
             dys.append(dy)
             dy = layer.backward(REFERENCE, dw, w, saved, dy)
         kept.append(dys[::-1])
@@ -71,14 +71,14 @@ class Unfused:
 
     def r_forward(self, k, w, rw, kept, rx):
         rkept = []
-        for layer, saved in zip(self.chain(), kept, strict=False):
+        for layer, saved in zip(self.replaced_layers(), kept, strict=False):
             rx, rsaved = layer.r_forward(REFERENCE, w, rw, saved, rx)
             rkept.append(rsaved)
         return rx, rkept
 
     def r_backward(self, k, rdw, w, rw, kept, rkept, dy, rdy):
         *saved, dys = kept
-        for layer, *of in list(zip(self.chain(), saved, rkept, dys, strict=True))[::-1]:
+        for layer, *of in list(zip(self.replaced_layers(), saved, rkept, dys, strict=True))[::-1]:
             rdy = layer.r_backward(REFERENCE, rdw, w, rw, *of, rdy)
         return rdy
 

@@ -3,7 +3,7 @@
 import refmaml as rm
 from refmaml.execution import Sequential
 from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, FiLM, Flatten, Linear, MaxPool2d, ReLU
-from refmaml.methods.proximal import HALVINGS
+from refmaml.methods.newton_cg import HALVINGS
 from refmaml.oracles import cases
 from refmaml.oracles.meta_objectives import fixed_rates
 
@@ -72,11 +72,10 @@ def counted(cupy):
     return seen
 
 
-def looks(method):
-    """(reads, sends): how often a method may wait for a number, and send one, in its
-    loop.
+def reads_and_sends(method):
+    """(reads, sends): how many numbers a method may read and send in its loop, at most.
 
-    Only the line searches of iMAML's Newton steps do: these are the most.
+    Only the line searches of iMAML's Newton steps read or send any.
     """
     searches = method.inner_steps if getattr(method, "solver", None) == "newton_cg" else 0
     return searches * HALVINGS, searches * (HALVINGS + 1)

@@ -1,7 +1,4 @@
-"""Right meta-gradients of every method, written by hand in NumPy on named arrays.
-
-They share nothing with refmaml.doctor.
-"""
+"""Right meta-gradients of every method, by hand in NumPy, independent of the doctor."""
 
 import numpy as np
 
@@ -170,8 +167,10 @@ def proximal(problem, params, x, y, strength, prox=True):
 
 
 def cg(product, b, iterations, old=False, c=1.0):
-    """Conjugate gradients; old: directions from the old residual; c: steps 1 / c too
-    long.
+    """Conjugate gradients.
+
+    old  directions from the old residual
+    c    steps are longer by 1 / c
     """
     x, r, p = times(0, b), b, b
     for _ in range(iterations):
@@ -185,8 +184,11 @@ def cg(product, b, iterations, old=False, c=1.0):
 
 
 def imaml(problem, params, batch, inner=1.0, prox=True, system=None, solve=None):
-    """system(v, Hv, lambda): the matrix times v; inner: a factor on lambda in the inner
-    problem; solve(product, b, method).
+    """iMAML.
+
+    inner   a factor on lambda in the inner problem
+    system  (v, Hv, lambda) -> the matrix times v
+    solve   (product, b) -> the solution
     """
     lam, rows = problem.method.regularization, []
     system = system or (lambda v, Hv, lam: plus(1 / lam, Hv, v))

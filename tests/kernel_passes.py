@@ -1,5 +1,7 @@
-"""Everything that a kernel set computes for a layer, a loss or flat vectors, on random
-inputs: what the tests of fast kernels share."""
+"""What a kernel set computes for a layer or a loss on random inputs.
+
+The tests of fast kernels share it.
+"""
 
 import numpy as np
 
@@ -26,24 +28,24 @@ TINY = [
     cases.LayerCase(MaxPool2d(1), (1, 1, 1)),
 ]
 # For kernels in blocks of threads: products whose extents all end inside a tile, and
-# others that fill more than one tile. The dw of the second has rows of 72 numbers,
-# which are read four at a time, and an odd number of elements from task to task, so
-# that not all tasks begin at a multiple of 16 bytes.
+# products that fill more than one tile. The dw of the second has rows of 72 numbers,
+# which kernels read four at a time. Its tasks are an odd number of elements apart, so
+# not all tasks begin at a multiple of 16 bytes.
 TILES = [
     cases.LayerCase(Conv2d(3, 70, 3, stride=2, padding=1), (3, 9, 8)),
     cases.LayerCase(Conv2d(8, 5, 3, bias=False), (8, 6, 7)),
     cases.LayerCase(Linear(90, 70), (90,)),
 ]
-# Sums so long that a few tiles are divided among several blocks. A stride larger than
-# the window, so that some pixels are in no window. As many taps as a dw by positions
-# may have. So many positions that they are divided into parts.
+# In this order: sums so long that several blocks share a tile; a stride larger than the
+# window, so that some pixels are in no window; the largest number of taps that a dw by
+# positions may have; so many positions that they are divided into parts.
 DEEP = [
     cases.LayerCase(Conv2d(20, 6, 3, padding=1), (20, 8, 8)),
     cases.LayerCase(Conv2d(2, 3, (2, 3), stride=(3, 2)), (2, 8, 9)),
     cases.LayerCase(Conv2d(4, 5, 2), (4, 6, 7)),
     cases.LayerCase(Conv2d(1, 6, 3, padding=1), (1, 33, 32)),
 ]
-# More sums and results than one round of a team computes, and than one block.
+# More sums and results than a team or a block computes in one round.
 ROUNDS = [
     cases.LayerCase(BatchNorm2d(2), (2, 9, 8)),
     cases.LayerCase(ReLU(), (3, 9, 8)),
@@ -86,9 +88,7 @@ def draws(case, tasks, shared, dtype):
 
 
 def gradients(case, tasks, dtype):
-    """Gradients full of NaN, as views of a matrix (T, P): with gaps
-    between the tasks.
-    """
+    """Gradients full of NaN, as views of a matrix (T, P), with gaps between tasks."""
     sizes = {name: int(np.prod(shape)) for name, shape in case.layer.shapes().items()}
     matrix, out, start = np.full((tasks, sum(sizes.values()) + 1), np.nan, dtype), {}, 0
     for name, size in sizes.items():
@@ -110,9 +110,7 @@ def passes(case, k, w, rw, x, rx, dy, rdy):
 
 
 def worst(case, candidate, *inputs):
-    """(the largest error of a kernel set as a fraction of its
-    tolerance, the quantity).
-    """
+    """(the largest error of a kernel set / its tolerance, the quantity)."""
     w, _, x, _, dy, _ = inputs
     limit = tolerance(x.dtype, max(x[0].size, dy[0].size, *(a[0].size for a in w.values()), 1))
     truth, values = (passes(case, k, *inputs) for k in (REFERENCE, candidate))
@@ -149,87 +147,8 @@ def loss_passes(loss, k, dtype):
     return value, loss.backward(poisoned(k), saved), loss.r_backward(poisoned(k), saved, rz)
 
 
-def vectors_passes(k, dtype, tasks=3, P=70_001):
-    """The results of the kernels on flat vectors, with a row per task
-    and a shared row.
-    """
-    rng = np.random.default_rng(0)
-    a, b, rates = (rng.standard_normal((tasks, P)).astype(dtype) for _ in range(3))
-    out = {}
-    for name, a_, rates_ in (("own", a, rates), ("shared", a[:1], rates[:1])):
-        stepped, scaled, total = k.empty(b.shape, dtype), k.empty(b.shape, dtype), rates[:1].copy()
-        k.vector_step(stepped, a_, rates_, b)
-        k.vector_scale(scaled, rates_, b)
-        k.vector_add_rows(total, b)
-        s = np.array([[0.3], [0], [-2]], dtype)
-        moved, pulled = k.empty(b.shape, dtype), k.empty(b.shape, dtype)
-        k.vector_move(moved, a_, s, np.where(s == 0, np.inf, b).astype(dtype))
-        k.vector_proximal_step(pulled, b, rates_, rates, a_, 0.7)
-        moved_b, moved_a = b.copy(), b.copy()
-        k.vector_move(moved_b, a_, s, moved_b)
-        k.vector_move(moved_a, moved_a, s, a)
-        out |= {
-            f"{name} move": moved,
-            f"{name} move in b": moved_b,
-            f"{name} move in a": moved_a,
-            f"{name} proximal": pulled,
-        }
-        in_place = b.copy()
-        k.vector_step(in_place, a_, rates_, in_place)
-        adapted, moment, seen = (
-            k.empty(b.shape, dtype),
-            k.empty(b.shape, dtype),
-            np.full((1, 1), 0.3, dtype),
-        )
-        k.vector_adam_step(adapted, moment, a_, rates_, b, rates_ * rates_, seen, 0.9, 1e-3)
-        second, in_moment = k.empty(b.shape, dtype), b * b
-        k.vector_adam_step(second, in_moment, a_, rates_, b, in_moment, seen, 0.9, 1e-3)
-        out |= {
-            f"{name} adam": adapted,
-            f"{name} moment": moment,
-            f"{name} adam in place": second,
-            f"{name} moment in place": in_moment,
-        }
-        out |= {
-            f"{name} step": stepped,
-            f"{name} scale": scaled,
-            f"{name} sum": total,
-            f"{name} in place": in_place,
-        }
-    return out
-
-
-def dots(k, dtype, tasks=3, P=70_001):
-    """Sums over rows, with a row per task and a shared row.
-
-    {name: (values, exact values, the size that rounding is relative to)}
-    """
-    rng = np.random.default_rng(1)
-    a, b = (rng.standard_normal((tasks, P)).astype(dtype) for _ in range(2))
-    out = {}
-    for name, a_ in (("own", a), ("shared", a[:1])):
-        k.vector_dot(total := k.empty((tasks, 1), dtype), a_, b)
-        terms = a_.astype(np.longdouble) * b
-        out[name] = total[:, 0], terms.sum(axis=1), np.sqrt((terms**2).sum(axis=1))
-    return out
-
-
-def worst_dot(k, dtype, **sizes):
-    """The largest error of a sum over a row, as a fraction of its tolerance.
-
-    Rounding affects P terms and P partial sums.
-    """
-    P = sizes.get("P", 70_001)
-    return max(
-        float((abs(value - exact) / size).max())
-        for value, exact, size in dots(k, dtype, **sizes).values()
-    ) / tolerance(dtype, P)
-
-
 def same_bits_from_any_order_of_memory(kernel_set):
-    """Asserts that arrays in Fortran order, with gaps, or read-only give the same bits
-    as contiguous ones.
-    """
+    """Asserts that Fortran-ordered, strided and read-only arrays give the same bits."""
     case = cases.LAYERS[3]
     inputs = draws(case, 3, False, np.float64)
     unusual = [
@@ -243,3 +162,16 @@ def same_bits_from_any_order_of_memory(kernel_set):
             a.flags.writeable = False
     usual, other = passes(case, kernel_set, *inputs), passes(case, kernel_set, *unusual)
     assert all(np.array_equal(usual[name], other[name]) for name in usual)
+
+
+def nonfinite_where_the_reference_is(candidate, layer):
+    """Asserts that NaN and infinity appear in the same entries as in the reference."""
+    values = np.array([np.nan, np.inf, -np.inf, -1e4, 1e4, 0.0, -0.0, 1.0])
+    x = values.repeat(8).reshape(2, 1, 2, 4, 4).swapaxes(0, 3).copy()
+    with np.errstate(all="ignore"):
+        y = layer.forward(REFERENCE, {}, x)[0]
+        case = cases.LayerCase(layer, x.shape[2:])
+        truth, found = (passes(case, k, {}, {}, x, x, y, y) for k in (REFERENCE, candidate))
+    for name in truth:
+        assert np.array_equal(np.isnan(truth[name]), np.isnan(found[name])), name
+        assert np.array_equal(np.isinf(truth[name]), np.isinf(found[name])), name

@@ -1,5 +1,6 @@
-"""Ranks as threads of one process, with the methods of mpi4py's communicator: for tests
-without MPI.
+"""Ranks as threads of one process, for tests without MPI.
+
+They have the methods of mpi4py's communicator.
 """
 
 import queue
@@ -8,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from refmaml.training.distributed import Ranks
 
-PATIENCE = 600  # seconds; only a rank that waits for ever waits as long
+PATIENCE = 600  # seconds; only a deadlock takes as long
 
 
 class SharedState:

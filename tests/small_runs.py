@@ -6,27 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from refmaml.cli import main
+from command_line import train
+
 from refmaml.training import checkpoint
 
 ROOT = Path(__file__).parent.parent
-SMALL = [
-    "--data",
-    "sinusoid",
-    "--hidden",
-    "4",
-    "--tasks",
-    "3",
-    "--eval-tasks",
-    "5",
-    "--kernels",
-    "reference",
-    "--quiet",
-]
 
 
 def run(*more, out="run"):
-    return main(["train", *SMALL, "--out", out, *more])
+    return train("--out", out, *more)
 
 
 def left(out):

@@ -1,6 +1,4 @@
-"""The layout: imports run one way, the mathematics has no machinery, NumPy runs the
-core.
-"""
+"""The layout: one order of imports, pure mathematics, a core that needs only NumPy."""
 
 import ast
 import io
@@ -52,9 +50,7 @@ def area(module):
 
 
 def imported_modules(path):
-    """The modules of this package that a file imports, at its top or
-    inside a function.
-    """
+    """The modules of this package that a file imports, also inside functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names if a.name.split(".")[0] == "refmaml")

@@ -127,7 +127,7 @@ def test_on_a_gpu_a_kernel_of_a_missing_operation_is_refused_in_one_line(add_ope
 # ---- copies, pickles, other processes ------------------------------------------------
 
 
-def test_a_copy_of_a_set_is_the_set_as_nothing_but_its_caches_changes():
+def test_a_copy_of_a_set_is_the_set_itself_because_only_its_caches_change():
     k = kernels.cpu(threads=1)
     assert copy.copy(k) is k and copy.deepcopy([k])[0] is k
 

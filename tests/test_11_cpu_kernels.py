@@ -15,13 +15,17 @@ from kernel_passes import (
     PRECISIONS,
     REFERENCE,
     TINY,
-    dots,
     draws,
     loss_passes,
-    passes,
+    nonfinite_where_the_reference_is,
     same_bits_from_any_order_of_memory,
-    vectors_passes,
     worst,
+)
+from vector_passes import (
+    P_LARGE,
+    dots,
+    same_bits_of_a_sum_beside_other_rows,
+    vectors_passes,
     worst_dot,
 )
 
@@ -53,8 +57,9 @@ def test_every_pass_of_every_loss_agrees_with_the_reference(loss, dtype):
 
 
 def test_in_float32_the_cpu_kernels_are_as_accurate_as_the_reference_on_a_net_of_real_size():
-    """Adding a thousand float32 numbers in order would pass the tests above and yet
-    lose a digit.
+    """A sum of a thousand float32 numbers in order would pass the tests above.
+
+    But it would lose a digit.
     """
     net = rm.conv4(5, channels=16, loss=rm.CrossEntropy("sum/K"), kernels=kernels.reference())
     method, data, ratios = rm.MAML(0.4, 1, frozen=("BatchNorm2d",)), rm.Glyphs("train"), []
@@ -120,13 +125,8 @@ def test_a_sum_over_a_row_has_the_same_bits_however_many_rows_and_threads_there_
     for k in (REFERENCE, CPU, kernels.cpu(threads=3)):
         for name, (value, *_) in dots(k, dtype).items():
             assert np.array_equal(value, dots(REFERENCE, dtype)[name][0]), name
-    rng = np.random.default_rng(0)
-    a, b = (rng.standard_normal((3, 70_001)).astype(dtype) for _ in range(2))
     for k in (REFERENCE, CPU):
-        k.vector_dot(together := np.empty((3, 1), dtype), a, b)
-        for t in range(3):
-            k.vector_dot(alone := np.empty((1, 1), dtype), a[t : t + 1], b[t : t + 1])
-            assert alone[0] == together[t]
+        same_bits_of_a_sum_beside_other_rows(k, dtype, P_LARGE)
 
 
 @pytest.mark.parametrize(
@@ -155,30 +155,8 @@ def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught(kernel):
 @pytest.mark.parametrize(
     "layer", [ReLU(), LeakyReLU(0.2), Tanh(), Softplus(), MaxPool2d(2)], ids=str
 )
-def test_nan_and_infinity_go_where_they_go_in_the_reference(layer):
-    x = (
-        np.array([np.nan, np.inf, -np.inf, -1e4, 1e4, 0.0, -0.0, 1.0])
-        .repeat(8)
-        .reshape(2, 1, 2, 4, 4)
-        .swapaxes(0, 3)
-        .copy()
-    )
-    with np.errstate(all="ignore"):
-        results = [
-            passes(
-                cases.LayerCase(layer, x.shape[2:]),
-                k,
-                {},
-                {},
-                x,
-                x,
-                *(2 * [layer.forward(REFERENCE, {}, x)[0]]),
-            )
-            for k in (REFERENCE, CPU)
-        ]
-    for name in results[0]:
-        assert np.array_equal(*(np.isnan(r[name]) for r in results)), name
-        assert np.array_equal(*(np.isinf(r[name]) for r in results)), name
+def test_nan_and_infinity_appear_where_they_do_in_the_reference(layer):
+    nonfinite_where_the_reference_is(CPU, layer)
 
 
 def test_the_winner_of_a_window_of_forty_thousand_pixels_is_found():

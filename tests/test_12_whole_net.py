@@ -1,5 +1,7 @@
-"""Whole nets as one kernel: against the reference kernels, and against themselves with
-other threads, other chunks and reused memory."""
+"""Whole nets as one kernel, against the reference kernels.
+
+Threads, chunks and reused memory change no bit.
+"""
 
 import gc
 from functools import partial
@@ -28,10 +30,8 @@ CPU = kernels.cpu(threads=1)
 NETS = nets()
 
 
-def with_chain(made):
-    """The cpu kernels, with `made` (operations, loss) -> whole net instead of their
-    own.
-    """
+def cpu_with_whole_net(made):
+    """The cpu kernels with another function `made`: (operations, loss) -> whole net."""
     return kernels.KernelSet("cpu", CPU.functions, empty=CPU.empty, whole_net=made)
 
 
@@ -47,8 +47,9 @@ def test_every_net_agrees_with_the_reference_kernels(name, dtype):
 
 
 def changed(kind, **fields):
-    """A planted error: every operation of a kind with changed fields,
-    old value -> new.
+    """A planted error: new fields of all operations of a kind.
+
+    fields  {name: function(old value) -> new value}
     """
 
     def plant(operation):
@@ -99,7 +100,7 @@ def test_a_planted_error_is_caught(error):
     def planted(operations, loss, **rest):
         return whole_net([plant(o) for o in operations], loss, **rest)
 
-    wrong = with_chain(partial(planted, memory=Memory(), threads=1))
+    wrong = cpu_with_whole_net(partial(planted, memory=Memory(), threads=1))
     assert not all(
         check.passed for check in whole_net_check(name, NETS[name], wrong, np.float64, False)
     )
@@ -129,7 +130,7 @@ class LossOfTheSupportSet(WholeNet):
     "kind", [FirstOrder, LastStepOnly, FirstRateThroughout, LossOfTheSupportSet]
 )
 def test_an_error_planted_in_the_inner_loop_is_caught(kind):
-    wrong = with_chain(lambda operations, loss: kind(operations, loss, Memory(), 1))
+    wrong = cpu_with_whole_net(lambda operations, loss: kind(operations, loss, Memory(), 1))
     bad = [
         check.quantity
         for check in whole_net_check("mlp", NETS["mlp"], wrong, np.float64, True)
@@ -162,7 +163,7 @@ def test_with_an_exchanged_kernel_a_net_runs_kernel_by_kernel():
     assert not np.allclose(other.primal(w, x, y).outputs, net.primal(w, x, y).outputs)
 
 
-def test_layers_and_orders_that_one_kernel_cannot_run_go_layer_by_layer():
+def test_layers_and_orders_that_one_kernel_cannot_run_are_run_layer_by_layer():
     context = cases.conv_net(context=True)
     assert plan(context, context.input_shape) is None
     twice = rm.Sequential(
@@ -185,7 +186,7 @@ def test_layers_and_orders_that_one_kernel_cannot_run_go_layer_by_layer():
     assert error <= tolerance(float, net_terms(twice, 5))
 
 
-def test_a_window_of_more_pixels_than_a_winner_can_count_goes_layer_by_layer():
+def test_a_window_of_more_pixels_than_a_winner_can_count_is_run_layer_by_layer():
     def operations(window):
         return [
             op.Convolution(1, 200, 200, 2, 200, 200, (1, 1), (1, 1), (0, 0), 0),

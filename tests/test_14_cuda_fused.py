@@ -111,47 +111,32 @@ def test_whole_nets_agree_with_the_reference_in_loss_gradient_and_hessian_vector
     assert not {"batch_norm_forward", "max_pool2d_forward"} & launched
 
 
+# (a layer, the kind of layer that fusion puts in its place)
+LAYERS_AND_FUSED_KINDS = [
+    (BatchNorm2d(2), NormActPool),
+    (ReLU(), Identity),
+    (MaxPool2d(2), Identity),
+    (Conv2d(2, 3, 1), Conv2d),
+    (BatchNorm2d(3, gamma=False), NormActPool),
+    (Tanh(), Tanh),
+    (BatchNorm2d(3), NormActPool),
+    (MaxPool2d(2, stride=1), MaxPool2d),  # not fused: overlapping windows
+    (BatchNorm2d(3), NormActPool),
+    (LeakyReLU(-0.5), LeakyReLU),  # not fused: a slope below 0
+    (BatchNorm2d(3), NormActPool),
+    (MaxPool2d((8, 16)), MaxPool2d),  # not fused: a window of 128 pixels
+    (Flatten(), Flatten),
+    (Linear(3, 2), Linear),
+]
+
+
 def test_fusion_keeps_the_positions_of_layers_and_the_names_of_parameters(cuda):
-    net = Sequential(
-        [
-            BatchNorm2d(2),
-            ReLU(),
-            MaxPool2d(2),
-            Conv2d(2, 3, 1),
-            BatchNorm2d(3, gamma=False),
-            Tanh(),
-            BatchNorm2d(3),
-            MaxPool2d(2, stride=1),
-            BatchNorm2d(3),
-            LeakyReLU(-0.5),
-            BatchNorm2d(3),
-            MaxPool2d((8, 16)),
-            Flatten(),
-            Linear(3, 2),
-        ],
-        input_shape=(2, 20, 36),
-    )
+    layers, kinds = zip(*LAYERS_AND_FUSED_KINDS, strict=True)
+    net = Sequential(list(layers), input_shape=(2, 20, 36))
     out = fused(net, cuda)
-    assert out.shapes == net.shapes and out.output_shape((2, 20, 36)) == net.output_shape(
-        (2, 20, 36)
-    )
-    kinds = [type(layer) for layer in out.layers]
-    assert kinds == [
-        NormActPool,
-        Identity,
-        Identity,
-        Conv2d,
-        NormActPool,
-        Tanh,
-        NormActPool,
-        MaxPool2d,
-        NormActPool,
-        LeakyReLU,
-        NormActPool,
-        MaxPool2d,
-        Flatten,
-        Linear,
-    ]  # not fused: overlapping windows, a slope below 0, a window of 128 pixels
+    assert out.shapes == net.shapes
+    assert out.output_shape((2, 20, 36)) == net.output_shape((2, 20, 36))
+    assert tuple(type(layer) for layer in out.layers) == kinds
     assert out.layers[0] == NormActPool(BatchNorm2d(2), 0, (2, 2))
     assert fused_layers(net.layers, REFERENCE) == net.layers  # a kernel set without such kernels
 

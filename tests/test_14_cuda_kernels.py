@@ -17,12 +17,12 @@ from kernel_passes import (
     draws,
     gradients,
     loss_passes,
+    nonfinite_where_the_reference_is,
     passes,
     same_bits_from_any_order_of_memory,
-    vectors_passes,
     worst,
-    worst_dot,
 )
+from vector_passes import same_bits_of_a_sum_beside_other_rows, vectors_passes, worst_dot
 
 from refmaml import kernels
 from refmaml.kernels.cuda_runtime.launcher import VERSIONS, Launcher, parts_of
@@ -87,12 +87,7 @@ def test_a_sum_over_a_row_is_exact_to_rounding_and_its_bits_do_not_depend_on_oth
     cuda, dtype, P
 ):
     assert worst_dot(cuda, dtype, P=P) <= 1
-    rng = np.random.default_rng(0)
-    a, b = (rng.standard_normal((3, P)).astype(dtype) for _ in range(2))
-    cuda.vector_dot(together := cuda.empty((3, 1), dtype), a, b)
-    for t in range(3):
-        cuda.vector_dot(alone := cuda.empty((1, 1), dtype), a[t : t + 1], b[t : t + 1])
-        assert alone[0] == together[t]
+    same_bits_of_a_sum_beside_other_rows(cuda, dtype, P)
 
 
 def test_every_kernel_of_every_file_was_run_in_both_precisions(device):
@@ -114,29 +109,7 @@ def test_a_whole_second_order_meta_gradient_agrees_with_the_reference(cuda, dtyp
     "layer", [ReLU(), LeakyReLU(0.2), Tanh(), Softplus(), MaxPool2d(2)], ids=str
 )
 def test_nan_and_infinity_appear_where_they_do_in_the_reference(cuda, layer):
-    x = (
-        np.array([np.nan, np.inf, -np.inf, -1e4, 1e4, 0.0, -0.0, 1.0])
-        .repeat(8)
-        .reshape(2, 1, 2, 4, 4)
-        .swapaxes(0, 3)
-        .copy()
-    )
-    with np.errstate(all="ignore"):
-        results = [
-            passes(
-                cases.LayerCase(layer, x.shape[2:]),
-                k,
-                {},
-                {},
-                x,
-                x,
-                *(2 * [layer.forward(REFERENCE, {}, x)[0]]),
-            )
-            for k in (REFERENCE, cuda)
-        ]
-    for name in results[0]:
-        assert np.array_equal(*(np.isnan(r[name]) for r in results)), name
-        assert np.array_equal(*(np.isinf(r[name]) for r in results)), name
+    nonfinite_where_the_reference_is(cuda, layer)
 
 
 def test_arrays_in_any_order_of_memory_and_read_only_give_the_same_bits(cuda):

@@ -16,7 +16,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from fused_layers import SMALL, unfused
-from kernel_passes import dots, draws, loss_passes, passes, vectors_passes
+from kernel_passes import draws, loss_passes, passes
+from vector_passes import dots, vectors_passes
 
 import refmaml as rm
 from refmaml.kernels import discovery, factories
@@ -62,8 +63,9 @@ def test_a_kernel_that_is_wrong_by_a_thousandth_is_caught_on_the_simulator():
 
 @pytest.mark.slow
 def test_every_kernel_compiles_for_a_gpu(monkeypatch):
-    """The simulator runs Python without types. Here types are inferred, and NVVM makes
-    PTX of each kernel; nothing is launched.
+    """Types are inferred and NVVM compiles each kernel to PTX; nothing is launched.
+
+    The simulator runs Python without types, so it finds no error of this kind.
     """
     from numba import cuda, typeof
     from numba.cuda.cudadrv import nvvm
@@ -91,7 +93,14 @@ def test_every_kernel_compiles_for_a_gpu(monkeypatch):
         monkeypatch.setattr(
             import_module(f"refmaml.kernels.{operation}.numba_cuda"), "for_each", compile_only
         )
-    k = rm.kernels.KernelSet("numba_cuda", discovery.collect("numba_cuda", discovery.folders())[0])
+    run_every_kernel(
+        rm.kernels.KernelSet("numba_cuda", discovery.collect("numba_cuda", discovery.folders())[0])
+    )
+    assert len(compiled) > 25 and all(".entry" in ptx for ptx in compiled.values())
+
+
+def run_every_kernel(k):
+    """Call each kernel of a set at least once, in float32."""
     for case in cases.LAYERS:
         passes(case, k, *draws(case, 1, False, np.float32))
     for case in SMALL[:1]:
@@ -100,7 +109,6 @@ def test_every_kernel_compiles_for_a_gpu(monkeypatch):
         loss_passes(loss, k, np.float32)
     vectors_passes(k, np.float32, P=3)
     dots(k, np.float32, P=3)
-    assert len(compiled) > 25 and all(".entry" in ptx for ptx in compiled.values())
 
 
 def test_without_a_gpu_or_numba_the_error_is_one_line(monkeypatch):

@@ -6,17 +6,8 @@ Without a GPU these tests are skipped, with the reason. They have not run on one
 import numpy as np
 import pytest
 from fused_layers import LARGE, SMALL, errors
-from kernel_passes import (
-    CUDA_CASES,
-    PRECISIONS,
-    REFERENCE,
-    draws,
-    loss_passes,
-    passes,
-    vectors_passes,
-    worst,
-    worst_dot,
-)
+from kernel_passes import CUDA_CASES, PRECISIONS, REFERENCE, draws, loss_passes, passes, worst
+from vector_passes import vectors_passes, worst_dot
 
 from refmaml import kernels
 from refmaml.kernels.cuda_runtime.launcher import VERSIONS

@@ -51,23 +51,25 @@ def test_small_arrays_are_fetched_in_one_copy_with_their_dtypes(cupy):
 
 def test_arrays_of_the_gpu_are_not_sent_again(cupy):
     k, a = kernels.cuda(), np.ones(3)
-    (there,) = k.to_device(a)
+    (on_gpu,) = k.to_device(a)
     cupy.gpu.counts.clear()
-    same, other = k.to_device(there, 2 * a)
+    same, other = k.to_device(on_gpu, 2 * a)
     assert (
-        same is there
+        same is on_gpu
         and cupy.gpu.counts["to the GPU"] == 1
         and np.array_equal(k.to_host(other), 2 * a)
     )
-    assert isinstance(k.match_input(there, a), np.ndarray) and k.match_input(there, there) is there
+    assert (
+        isinstance(k.match_input(on_gpu, a), np.ndarray) and k.match_input(on_gpu, on_gpu) is on_gpu
+    )
 
 
 def test_many_arrays_are_concatenated_without_a_table_of_addresses(cupy):
     k = kernels.cuda()
     parts = [np.full((2, i + 1), i, np.float32) for i in range(11)]
-    there = k.to_device(*parts)
+    on_gpu = k.to_device(*parts)
     cupy.gpu.counts.clear()
-    joined = k.concatenate(there, axis=1)
+    joined = k.concatenate(on_gpu, axis=1)
     assert "to the GPU" not in cupy.gpu.counts and np.array_equal(
         k.to_host(joined), np.concatenate(parts, 1)
     )
@@ -92,16 +94,16 @@ def expected(a, b):
 def test_a_graph_replays_on_other_contents_and_changes_no_other_memory(cupy):
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((2, 4, 3)), rng.standard_normal((2, 4, 5))
-    (there,) = send(cupy, [b[0]])
-    graph, earlier = Graph(cupy, squares, [a[0], there]), []
+    (on_gpu,) = send(cupy, [b[0]])
+    graph, earlier = Graph(cupy, squares, [a[0], on_gpu]), []
     assert cupy.gpu.counts["malloc while capturing"] == 0
     other_arrays = [
         (cupy.full(shape, 3, np.float64), 3) for shape in ((4, 3), (4, 1), (4, 5), (5,), (), (4, 3))
     ]
     for i in (1, 0, 1):
-        (there,) = send(cupy, [b[i]])
+        (on_gpu,) = send(cupy, [b[i]])
         cupy.gpu.counts.clear()
-        kept, small = graph(a[i], there)
+        kept, small = graph(a[i], on_gpu)
         assert (
             cupy.gpu.counts["to the GPU"]
             == cupy.gpu.counts["to the host"]

@@ -1,6 +1,4 @@
-"""The stand-in for CuPy, on which the engine is tested without a GPU, must notice
-misuse.
-"""
+"""The stand-in for CuPy must detect misuse: it tests the engine without a GPU."""
 
 import numpy as np
 import pytest

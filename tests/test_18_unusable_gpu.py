@@ -1,6 +1,4 @@
-"""Without a usable GPU the error is one line: no CuPy, no GPU, or an
-unfitting driver.
-"""
+"""Without CuPy, a GPU or a matching driver, the error is one line."""
 
 import re
 import sys
@@ -135,7 +133,7 @@ def test_a_gpu_that_computes_wrongly_is_refused(cupy, monkeypatch):
         kernels.cuda()
 
 
-def test_a_cupy_that_does_not_import_says_why_in_one_line(monkeypatch):
+def test_the_error_for_a_cupy_that_does_not_import_is_one_line_with_the_reason(monkeypatch):
     class Broken:
         def find_spec(self, name, path=None, target=None):
             if name == "cupy":

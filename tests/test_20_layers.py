@@ -143,7 +143,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("make,message", REFUSED, ids=[m for _, m in REFUSED])
-def test_a_bad_argument_gets_one_line_with_its_name_what_was_expected_and_what_came(make, message):
+def test_the_error_for_a_bad_argument_is_one_line_with_name_expected_and_got(make, message):
     with pytest.raises(rm.ArgumentError) as error:
         make()
     assert message in str(error.value) and "\n" not in str(error.value)

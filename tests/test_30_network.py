@@ -1,6 +1,4 @@
-"""Whole nets: gradients, products, flat and named parameters, and what
-a net refuses.
-"""
+"""Whole nets: gradients, products, parameters flat and by name, refused arguments."""
 
 import numpy as np
 import pytest
@@ -120,7 +118,7 @@ def test_names_and_shapes_are_those_of_a_torch_sequential():
     assert net.num_params == sum(int(np.prod(s)) for s in net.shapes.values())
 
 
-def test_flat_and_named_parameters_are_views_of_one_memory_and_come_back_unchanged():
+def test_flat_and_named_parameters_share_memory_and_convert_back_unchanged():
     net = cases.conv_net(True)
     theta = net.init(0)
     named = net.named(theta)

@@ -20,20 +20,16 @@ from refmaml.oracles.tolerance import tolerance
 
 REFERENCE, CPU = kernels.reference(), kernels.cpu()
 SEEDS, PRECISIONS = st.integers(0, 2**32 - 1), st.sampled_from([np.float32, np.float64])
-SINGLE, TRIALS, LEEWAY = (
-    np.finfo(np.float32).eps,
-    3,
-    30,
-)  # of some 2,400 nets one used a third of the leeway
-NOTHING = 1e-9  # results that are smaller are nothing but what rounding left of 0
+# Of some 2,400 nets one used a third of the leeway.
+SINGLE, TRIALS, LEEWAY = np.finfo(np.float32).eps, 3, 30
+NOTHING = 1e-9  # smaller results are 0 up to rounding
 
 
 def noise(f, rng, inputs):
-    """{quantity: the largest change by roundings of the inputs to float32}, of some
-    trials.
+    """{quantity: the largest change by roundings of the inputs to float32}.
 
-    A small net may be steep, or its result may cancel to nearly 0. Tolerances relative
-    to the result do not cover that.
+    The maximum over TRIALS. A small net may be steep, or its result may cancel to
+    nearly 0; tolerances relative to the result do not cover these cases.
     """
     moved = []
     for _ in range(TRIALS):
@@ -49,10 +45,9 @@ def noise(f, rng, inputs):
 
 
 def apart(found, exact, moved, dtype, terms):
-    """{quantity: the error of `found` as a fraction of what rounding in `dtype` may
-    cause}.
+    """{quantity: the error of `found` / the largest error that rounding may cause}.
 
-    noise: the result of the function above, for float32.
+    moved  what `noise` returns, for float32
     """
     assume(all(np.abs(a).max() > NOTHING for a in exact.values()))
     eps = np.finfo(dtype).eps

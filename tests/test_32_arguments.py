@@ -1,12 +1,11 @@
-"""Arguments of layers, nets, batches and operators: what is taken, what is refused in
-one line.
-"""
+"""Arguments of layers and nets: valid ones, and those that raise a one-line error."""
 
 import copy
 import pickle
 
 import numpy as np
 import pytest
+from refusals import refused
 
 import refmaml as rm
 from refmaml import kernels
@@ -16,20 +15,6 @@ RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((2, 5, 3)), RNG.standard_normal((2, 5, 2))
 NET = rm.mlp((3, 4, 2), activation="tanh")
 THETA = NET.init(0, np.float64)
-P = NET.num_params
-VECTOR = RNG.standard_normal(P)
-
-
-def refused(make, argument):
-    """The message of the ArgumentError of make(): one line that begins with the
-    argument.
-    """
-    with pytest.raises(rm.ArgumentError) as error:
-        make()
-    message = str(error.value)
-    assert message.startswith(f"{argument}: expected ") and "\n" not in message
-    assert ", got " in message
-    return message
 
 
 # ---- layers --------------------------------------------------------------------------
@@ -193,128 +178,3 @@ NAMED = [
 @pytest.mark.parametrize("make,argument", NAMED, ids=range(len(NAMED)))
 def test_named_parameters_are_checked(make, argument):
     refused(make, argument)
-
-
-# ---- batches -------------------------------------------------------------------------
-
-
-class Tensor:
-    """A framework's tensor as rm.Batch sees it: a shape, and a dtype that is not
-    NumPy's.
-    """
-
-    shape, ndim, dtype = (2, 5, 3), 3, "torch.float32"
-
-    def __len__(self):
-        return 2
-
-    def detach(self):
-        return self
-
-
-class JaxArray(Tensor):
-    """As above, with a dtype of NumPy's."""
-
-    dtype, detach = np.dtype(np.float32), property()
-
-
-WRONG = {
-    "tensor": (Tensor(), ".numpy()"),
-    "JAX": (JaxArray(), "np.asarray(...)"),
-    "list": (X.tolist(), "np.asarray(...)"),
-    "masked": (np.ma.array(X), "without a mask"),
-    "object": (X.astype(object), "dtype object"),
-    "bool": (X > 0, "dtype bool"),
-    "strings": (X.astype(str), "dtype <U"),
-    "None": (None, "NoneType"),
-    "a vector": (X[0, 0], "shape (3,)"),
-    "no task": (X[:0], "shape (0, 5, 3)"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-@pytest.mark.parametrize("place", range(4))
-def test_a_batch_takes_numpys_arrays_alone(name, place):
-    arrays = [X, Y, X, Y]
-    wrong, words = WRONG[name]
-    arrays[place] = wrong
-    assert words in refused(lambda: rm.Batch(*arrays), list(vars(rm.Batch(X, Y, X, Y)))[place])
-
-
-@pytest.mark.frameworks("torch")
-def test_a_batch_of_torchs_tensors_says_what_to_do():
-    import torch
-
-    assert ".numpy()" in refused(lambda: rm.Batch(torch.zeros(2, 5, 3), Y, X, Y), "x_support")
-    rm.Batch(torch.zeros(2, 5, 3).numpy(), Y, X, Y)
-
-
-def test_support_and_query_sets_fit_each_other():
-    refused(lambda: rm.Batch(X, Y, X[..., None], Y), "x_query")
-    refused(lambda: rm.Batch(X, Y, X[:, :, :2], Y), "x_query")
-    refused(lambda: rm.Batch(X, Y, X, Y[:, :, 0]), "y_query")
-    refused(lambda: rm.Batch(X, Y, X, Y[:, :, :1]), "y_query")
-    assert len(rm.Batch(X[:, :1], Y[:, :1], X, Y)) == 2  # other numbers of examples
-
-
-def test_batches_are_equal_when_their_arrays_are_and_can_be_copied_and_pickled():
-    batch = rm.Batch(X, Y, X, Y)
-    for twin in (batch, copy.copy(batch), copy.deepcopy(batch), pickle.loads(pickle.dumps(batch))):
-        assert twin == batch
-    assert batch != rm.Batch(X, Y, X + 1, Y) and batch != batch[:1] and batch != 3
-    assert batch != batch.astype(np.float32)
-    with pytest.raises(TypeError, match="unhashable"):
-        hash(batch)
-    refused(lambda: batch.astype(int), "dtype")
-
-
-# ---- curvature operators -------------------------------------------------------------
-
-OPERATORS = [NET.hessian, NET.gauss_newton, NET.with_kernels(kernels.cpu()).hessian]
-
-
-@pytest.mark.parametrize("operator", OPERATORS)
-def test_an_operator_owns_what_it_depends_on(operator):
-    theta, x, y = THETA.copy(), X.copy(), Y.copy()
-    H = operator(theta, x, y)
-    before = H @ VECTOR
-    for a in (theta, x, y):
-        a += 1
-    assert np.array_equal(H @ VECTOR, before)
-
-
-@pytest.mark.parametrize("operator", OPERATORS)
-def test_an_operator_multiplies_complex_vectors_part_by_part(operator):
-    H = operator(THETA, X, Y)
-    v = VECTOR + 1j * VECTOR[::-1]
-    wanted = H @ VECTOR + 1j * (H @ VECTOR[::-1])
-    for A in (H, H.T, H.H):
-        assert (A @ v).dtype == complex and np.array_equal(A @ v, wanted)
-        assert np.array_equal((A @ v[:, None])[:, 0], wanted)
-    assert np.array_equal(
-        H @ VECTOR.astype(np.float32), H @ VECTOR.astype(np.float32).astype(float)
-    )
-
-
-def test_a_complex_hessian_has_its_transpose_and_its_adjoint():
-    H = NET.hessian(THETA + 1e-2j * VECTOR, X, Y)
-    A, v = H @ np.eye(P), VECTOR + 1j * VECTOR[::-1]
-    near = dict(rtol=1e-12, atol=1e-12 * abs(A).max())  # sums of 26 terms in float64
-    np.testing.assert_allclose(H.T @ v, A.T @ v, **near)
-    np.testing.assert_allclose(H.H @ v, A.conj().T @ v, **near)
-
-
-def test_an_operator_refuses_what_it_cannot_multiply():
-    H = NET.hessian(THETA, X, Y)
-    masked = np.ma.array(VECTOR, mask=VECTOR > 0)
-    for v in (masked, VECTOR[1:], VECTOR[None], np.zeros((P, 2, 2)), VECTOR.astype(object),
-              VECTOR > 0, [1.0, 2.0]):  # fmt: skip
-        for call in (H.__matmul__, H.dot, H.T.dot):
-            refused(lambda v=v, call=call: call(v), "v")
-    refused(lambda: H.matvec(masked), "v")
-    refused(lambda: H.matmat(np.zeros((P + 1, 2))), "v")
-    assert (H @ VECTOR.tolist()).shape == (P,)
-    refused(lambda: NET.hessian(THETA.tolist(), X, Y), "theta")
-    refused(lambda: NET.hessian(np.ma.array(THETA), X, Y), "theta")
-    refused(lambda: NET.hessian(THETA, X.tolist(), Y), "x")
-    refused(lambda: NET.gauss_newton(THETA, X, Y.tolist()), "y")

@@ -183,11 +183,13 @@ def test_numbers_of_numpy_are_taken_wherever_python_s_are(case):
 def test_the_status_of_imaml_is_that_of_the_whole_answer(case):
     net, theta, x, y = case
     batch = rm.Batch(x, y, x, y)
-    far = rm.IMAML(100.0, cg_steps=50).meta_gradient(net, theta, batch).report
-    assert (far["cg_status"] == "converged").all() and (far["inner_residual"] > 0.1).all()
-    assert (far["status"] == "inner_not_converged").all()
-    near = rm.IMAML(100.0, inner_lr=0.009, inner_steps=100, cg_steps=50)
-    assert (near.meta_gradient(net, theta, batch).report["status"] == "converged").all()
+    unconverged = rm.IMAML(100.0, cg_steps=50).meta_gradient(net, theta, batch).report
+    assert (unconverged["cg_status"] == "converged").all() and (
+        unconverged["inner_residual"] > 0.1
+    ).all()
+    assert (unconverged["status"] == "inner_not_converged").all()
+    converged = rm.IMAML(100.0, inner_lr=0.009, inner_steps=100, cg_steps=50)
+    assert (converged.meta_gradient(net, theta, batch).report["status"] == "converged").all()
 
 
 def test_a_kernel_set_can_be_named():
@@ -207,5 +209,5 @@ def test_a_large_net_on_the_reference_kernels_mentions_the_others_once(case, cap
     monkeypatch.setattr(kernel_choice, "LARGE", 2 * 4 * 12 * (8 + 8 + 4) - 1)
     for _ in range(2):
         rm.MAML(0.1, 2).meta_gradient(net, theta, batch)
-    said = [kernel_choice.REMARK] if net.kernels.name == "reference" else []
-    assert capsys.readouterr().err.splitlines() == said
+    remarks = [kernel_choice.REMARK] if net.kernels.name == "reference" else []
+    assert capsys.readouterr().err.splitlines() == remarks

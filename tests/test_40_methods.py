@@ -1,11 +1,13 @@
 """Rung 4: every meta-gradient against the complex step through the inner loop."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 import refmaml as rm
 from refmaml.methods import table
-from refmaml.oracles import cases, meta_objectives, method_checks, wrong_gradients
+from refmaml.oracles import cases, complex_step, meta_objectives, method_checks, wrong_gradients
 
 PROMISE = 1e-12  # what the README promises of every meta-gradient in float64
 METHODS = cases.methods()
@@ -77,8 +79,6 @@ def test_cavia_differentiates_through_its_context_and_the_context_really_moves()
         )
         return net.loss(phis[-1], batch.x_query, batch.y_query).mean()
 
-    from refmaml.oracles import complex_step
-
     zeroed = np.where(context, 0, theta)
     v = context * np.random.default_rng(0).standard_normal(len(theta))
     assert (
@@ -95,6 +95,25 @@ def test_reptile_is_its_definition_stepped_by_hand(method):
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=3)
     check = method_checks.displacement_check(method, net, theta, batch)
     assert check.passed and check.error < PROMISE, check
+
+
+def test_a_carried_moment_that_starts_at_zero_again_is_noticed():
+    class Forgetful(rm.Reptile):
+        def descend(self, net, meta, x, y, trace=False):
+            return super().descend(
+                net,
+                np.concatenate([meta[: net.num_params], 0 * meta[net.num_params :]]),
+                x,
+                y,
+                trace,
+            )
+
+    net, rng = cases.smooth_net(), np.random.default_rng(0)
+    theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=3)
+    check = method_checks.displacement_check(
+        Forgetful(0.01, 5, optimizer="adam", moment="carried"), net, theta, batch
+    )
+    assert not check.passed and check.error > 1e-3
 
 
 def test_mini_batches_use_every_example_once_before_one_is_repeated():
@@ -137,8 +156,6 @@ def test_memory_chunks_and_repeated_runs_do_not_change_a_bit():
 
 
 def test_memory_does_not_grow_with_the_number_of_tasks():
-    import tracemalloc
-
     net, rng = cases.conv_net(), np.random.default_rng(0)
     theta, peaks = cases.start(net, rng), []
     for tasks in (8, 64):
@@ -177,127 +194,3 @@ def test_losses_and_accuracies_are_those_of_the_adapted_parameters():
         and out.loss == out.task_losses.mean()
     )
     assert out.accuracy == (z.argmax(-1) == batch.y_query).mean()
-
-
-NET = cases.conv_net()
-THETA, BATCH, _ = cases.method_case(NET, [])
-REFUSED = [
-    (
-        lambda: rm.MAML(0.1, 0),
-        "inner_steps: expected an integer >= 1 (ERM is the method without adaptation), got 0",
-    ),
-    (lambda: rm.MAML(-0.1), "inner_lr: expected a finite number > 0, got -0.1"),
-    (lambda: rm.MAML(float("nan")), "inner_lr: expected a finite number > 0, got nan"),
-    (
-        lambda: rm.Reptile(0.1, optimizer="rmsprop"),
-        "optimizer: expected 'sgd' or 'adam', got 'rmsprop'",
-    ),
-    (
-        lambda: rm.Reptile(0.1, inner_batch=100).meta_gradient(NET, THETA, BATCH),
-        "inner_batch: expected at most the 6 examples",
-    ),
-    (lambda: rm.IMAML(0), "regularization: expected a finite number > 0, got 0"),
-    (
-        lambda: rm.IMAML(1.0, solver="lbfgs"),
-        "solver: expected one of gradient_descent, newton_cg, got 'lbfgs'",
-    ),
-    (
-        lambda: rm.MAMLPlusPlus(0.1, 3, loss_weights=(1,)),
-        "loss_weights: expected 3 finite numbers, one for each inner step",
-    ),
-    (
-        lambda: rm.MAML(0.1).meta_gradient(NET, THETA[1:], BATCH),
-        "theta: expected an array of shape (219,), got ndarray of shape (218,)",
-    ),
-    (
-        lambda: rm.MetaSGD(0.1).meta_gradient(NET, THETA, BATCH),
-        "meta: expected an array of shape (438,), got ndarray of shape (219,)",
-    ),
-    (
-        lambda: rm.MAML(0.1).meta_gradient(NET, list(THETA), BATCH),
-        "theta: expected an array of shape (219,), got list",
-    ),
-    (
-        lambda: rm.MAML(0.1, frozen=("BatchNorm",)).meta_gradient(NET, THETA, BATCH),
-        "patterns: expected a name, wildcard or layer class",
-    ),
-    (
-        lambda: rm.CAVIA(0.1).meta_gradient(NET, THETA, BATCH),
-        "patterns: expected a name, wildcard or layer class",
-    ),
-    (
-        lambda: rm.MAML(0.1).meta_gradient(NET, THETA, BATCH, chunk=0),
-        "chunk: expected an integer >= 1, or None, got 0",
-    ),
-    (lambda: BATCH[:0], "x_support: expected at least one task"),
-    (
-        lambda: rm.Batch(BATCH.x_support, BATCH.y_support, BATCH.x_query[:1], BATCH.y_query),
-        "x_query: expected 2 tasks as in x_support",
-    ),
-]
-
-
-@pytest.mark.parametrize("make,message", REFUSED, ids=[m for _, m in REFUSED])
-def test_a_bad_argument_is_refused_in_one_line(make, message):
-    with pytest.raises(rm.ArgumentError) as error:
-        make()
-    assert message in str(error.value) and "\n" not in str(error.value)
-
-
-def poisoned(batch, name, task, value):
-    arrays = {f: getattr(batch, f).copy() for f in ("x_support", "y_support", "x_query", "y_query")}
-    arrays[name][task].flat[0] = value
-    return rm.Batch(**arrays)
-
-
-@pytest.mark.parametrize(
-    "make,message",
-    [
-        (
-            lambda: rm.MAML(0.1, 2).meta_gradient(
-                NET, np.where(np.arange(219) == 40, np.nan, THETA), BATCH
-            ),
-            "theta: expected finite numbers, got nan at entry 40 (1.weight)",
-        ),
-        (
-            lambda: rm.MAML(0.1, 2).meta_gradient(
-                NET, THETA, poisoned(BATCH, "x_support", 1, np.inf)
-            ),
-            "support set, inner step 0: the inputs: expected finite numbers, got 1 "
-            "non-finite ones in task 1",
-        ),
-        (
-            lambda: rm.MAML(0.1, 2).meta_gradient(
-                NET, THETA, poisoned(BATCH, "x_query", 0, np.nan)
-            ),
-            "query set: the inputs: expected finite numbers, got 1 non-finite ones in task 0",
-        ),
-        (
-            lambda: rm.MAML(1e200, 3).meta_gradient(NET, THETA, BATCH),
-            "support set, inner step 1: the outputs of layer",
-        ),
-    ],
-)
-def test_non_finite_numbers_are_traced_to_the_first_place_they_appear(make, message):
-    with pytest.raises(rm.NonFiniteError) as error:
-        make()
-    assert message in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_carried_moment_that_starts_at_zero_again_is_noticed():
-    class Forgetful(rm.Reptile):
-        def descend(self, net, meta, x, y, trace=False):
-            return super().descend(
-                net,
-                np.concatenate([meta[: net.num_params], 0 * meta[net.num_params :]]),
-                x,
-                y,
-                trace,
-            )
-
-    net, rng = cases.smooth_net(), np.random.default_rng(0)
-    theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=3)
-    check = method_checks.displacement_check(
-        Forgetful(0.01, 5, optimizer="adam", moment="carried"), net, theta, batch
-    )
-    assert not check.passed and check.error > 1e-3

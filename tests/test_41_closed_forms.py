@@ -25,7 +25,7 @@ def test_the_implicit_jacobian_in_one_dimension_is_one_over_one_plus_curvature_o
         ) <= tolerance(float, 1)
 
 
-def test_maml_with_a_tiny_step_size_goes_over_into_erm_and_imaml_with_a_huge_lambda_too():
+def test_maml_with_a_tiny_step_size_and_imaml_with_a_huge_lambda_approach_erm():
     net, batch = rm.Quadratic(5), rm.Quadratics(5).sample(tasks=4, seed=0)
     theta = net.init(0)
     erm = rm.ERM().meta_gradient(net, theta, batch).grad

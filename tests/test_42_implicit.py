@@ -1,6 +1,4 @@
-"""iMAML: dense oracles, the complex step through a converged solve, and
-what it costs.
-"""
+"""iMAML: dense oracles, the complex step through a converged solve, and its cost."""
 
 import numpy as np
 import pytest
@@ -144,9 +142,7 @@ def test_float32_inputs_give_float32_results():
 
 
 def test_newton_cg_runs_passes_at_arrays_of_its_own(monkeypatch):
-    """theta broadcast over tasks is read-only, and compiled kernels
-    copy such arrays.
-    """
+    """Compiled kernels copy read-only arrays, such as theta broadcast over tasks."""
     net, rng = cases.smooth_net(), np.random.default_rng(0)
     theta, batch, primal = cases.start(net, rng), cases.tasks_for(net, rng), net.primal
     written = []
@@ -161,9 +157,7 @@ def test_newton_cg_runs_passes_at_arrays_of_its_own(monkeypatch):
     assert len(written) == 3 and all(written)
 
 
-def test_the_search_of_a_task_does_not_depend_on_the_others_and_goes_on_for_those_that_need_it(
-    monkeypatch,
-):
+def test_the_search_of_a_task_depends_on_no_other_task_and_continues_as_long_as_needed(monkeypatch):
     net, rng = cases.conv_net(), np.random.default_rng(1)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng, tasks=4)
     method, loss, sizes = rm.IMAML(0.5, inner_steps=3, solver="newton_cg", cg_steps=3), net.loss, []
@@ -174,7 +168,7 @@ def test_the_search_of_a_task_does_not_depend_on_the_others_and_goes_on_for_thos
         alone = method.adapted(net, theta, batch.x_support[t : t + 1], batch.y_support[t : t + 1])
         assert (
             relative_error(alone, together[t : t + 1]) <= 1e-12
-        )  # a step more or less would be seen in the first digits
+        )  # one step more or less changes the first digits
 
 
 @pytest.mark.parametrize(
@@ -199,12 +193,12 @@ def test_where_a_task_stops_early_does_not_depend_on_the_others(method):
             tasks.y_support,
         )
 
-    some = [method.meta_gradient(net, theta, batch, chunk=chunk) for chunk in (1, len(batch))]
+    results = [method.meta_gradient(net, theta, batch, chunk=chunk) for chunk in (1, len(batch))]
     assert (
-        np.array_equal(some[0].grad, some[1].grad)
-        and (some[0].report["inner_residual"] <= 1e-2).all()
+        np.array_equal(results[0].grad, results[1].grad)
+        and (results[0].report["inner_residual"] <= 1e-2).all()
     )
-    assert np.array_equal(some[0].report["inner_residual"], some[1].report["inner_residual"])
+    assert np.array_equal(results[0].report["inner_residual"], results[1].report["inner_residual"])
     assert np.array_equal(
         np.concatenate([stopped(batch[t : t + 1]) for t in range(len(batch))]), stopped(batch)
     )

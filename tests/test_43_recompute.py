@@ -1,6 +1,4 @@
-"""Recomputed activations: the same bits, one more pass a step, memory
-independent of K.
-"""
+"""Recomputed activations: equal bits, one more pass a step, memory independent of K."""
 
 import tracemalloc
 from dataclasses import replace

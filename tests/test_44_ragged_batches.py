@@ -97,6 +97,18 @@ def test_a_trace_over_chunks_of_tasks_that_end_at_different_steps():
             assert np.array_equal(np.broadcast_to(a, b.shape), b), name
 
 
+@pytest.mark.parametrize("method", [rm.MAML((0.3, 0.2), 2, rule=rm.SGD(momentum=0.9))])
+def test_hypergradients_are_means_over_tasks_of_any_size(method):
+    net, arrays = context_net(), lists()
+    theta = net.init(0, float)
+    out = method.meta_gradient(net, theta, rm.Batch(*arrays, WEIGHTS), hyper=True)
+    singles = [method.meta_gradient(net, theta, alone(arrays, t), hyper=True).hyper for t in TASKS]
+    assert out.hyper and not out.trace
+    for name, value in out.hyper.items():
+        rows = np.array([w * one[name] for w, one in zip(WEIGHTS, singles, strict=True)])
+        assert np.allclose(value, rows.mean(axis=0), rtol=1e-13, atol=0), name
+
+
 def test_losses_and_gradients_of_lists_have_the_bits_of_each_task_alone():
     net, (x, y, _, _) = context_net("cpu"), lists()
     theta = net.init(0, float)

@@ -40,6 +40,25 @@ def test_the_gradient_is_the_complex_steps_derivative_of_the_weighted_loss():
     assert abs(slope - step) <= 1e-12 * abs(step)
 
 
+@pytest.mark.parametrize(
+    "method",
+    [rm.MAML(0.3, 2), rm.MAML((0.3, 0.2), 2, rule=rm.SGD(momentum=0.9)), rm.IMAML(2.0, 3)],
+    ids=["MAML", "momentum", "IMAML"],
+)
+def test_hypergradients_are_those_of_the_weighted_loss(method):
+    net, batch = context_net(), whole(5, WEIGHTS)
+    theta = net.init(0, float)
+    out = method.meta_gradient(net, theta, batch, hyper=True)
+    singles = [
+        method.meta_gradient(net, theta, rm.Batch(*batch[t : t + 1].arrays), hyper=True).hyper
+        for t in range(5)
+    ]
+    assert out.hyper
+    for name, value in out.hyper.items():
+        rows = np.array([w * one[name] for w, one in zip(WEIGHTS, singles, strict=True)])
+        assert np.allclose(value, rows.mean(axis=0), rtol=1e-13, atol=0), name
+
+
 @pytest.mark.parametrize("kernels", ["reference", "cpu"])
 def test_weights_of_one_leave_all_bits_and_chunks_change_none(kernels):
     net, method = context_net(kernels), rm.MAML(0.3, 2)

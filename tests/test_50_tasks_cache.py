@@ -1,6 +1,4 @@
-"""The cache and the download: a file is complete or absent, and a bad
-one is not used.
-"""
+"""The cache and the download: files are complete or absent; bad ones are not used."""
 
 import hashlib
 import os
@@ -94,7 +92,7 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch):
     ask(Build())
 
 
-def test_the_cache_is_where_the_xdg_specification_says(monkeypatch, tmp_path):
+def test_the_cache_follows_the_xdg_specification(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "refmaml"
     for ignored in ("", "relative/path"):
         monkeypatch.setenv("XDG_CACHE_HOME", ignored)

@@ -25,9 +25,7 @@ def few_shot(**options):
 
 
 def read(x):
-    """Quarter turns, class and example of each picture (..., 1, 4, 4), from its
-    corners.
-    """
+    """Quarter turns, class and example of images (..., 1, 4, 4), from their corners."""
     pictures = np.rint(x[..., 0, :, :] * 255).astype(int)
     turns = np.argmax([pictures[..., i, j] for i, j in ((0, 0), (3, 0), (3, 3), (0, 3))], axis=0)
     upright = np.empty_like(pictures)
@@ -213,7 +211,7 @@ def test_the_table_itself_is_never_written_to():
     assert np.array_equal(data.images, table())
 
 
-def test_its_printed_form_says_what_it_is():
+def test_its_repr_describes_it():
     assert (
         repr(few_shot())
         == "FewShot(7 classes, 6 examples of 4 x 4, rotations='per_task', invert=False)"

@@ -1,6 +1,4 @@
-"""Glyphs: enough classes, no two alike, nothing cut off, neither too
-easy nor too hard.
-"""
+"""Glyphs: the number of classes, distinct and complete images, the difficulty."""
 
 import unicodedata
 

@@ -3,34 +3,15 @@
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from small_training import bits, recipe, start, waves
 
-from refmaml import MAML, Batch, Sinusoids
-from refmaml.models import mlp
-from refmaml.training import Adam, Recipe, Row, Schedule, train, trainer
+from refmaml import Batch
+from refmaml.training import train, trainer
 from refmaml.training.prefetch import MAX_BYTES, MAX_STEPS, prefetch
-
-
-def recipe(sample, chunk=2):
-    return Recipe(mlp((1, 5, 1), "tanh"), MAML(0.01), Adam(), Schedule(1e-2), sample, chunk)
-
-
-def start(r):
-    return r.start(r.net.init(0))
-
-
-def waves(step):
-    return Sinusoids().sample(3, seed=1, step=step)
-
-
-def bits(now):
-    return now.meta.tobytes(), [
-        now.rows.column(name).tobytes() for name in Row._fields if name != "seconds"
-    ]
 
 
 def test_sampling_ahead_changes_no_bit(monkeypatch):
@@ -59,9 +40,7 @@ def test_a_thread_samples_each_later_step_once_and_none_beyond_the_end():
 
 
 def test_the_next_steps_tasks_are_sampled_while_a_step_computes():
-    """While a step computes, the thread samples the next one's tasks: a wait for them
-    ends.
-    """
+    """The wait for the next step's tasks ends before this step does."""
     begun = [threading.Event() for _ in range(60)]
 
     def sample(step):
@@ -156,11 +135,10 @@ class SlowMethod:
         return self.method.task_gradients(*arguments)
 
 
-def test_the_time_outside_the_engine_is_smaller_where_a_thread_samples(monkeypatch, tmp_path):
-    """benchmarks/reliability/outside.py, with a sampler that takes half of the engine's
-    time.
-    """
-    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks" / "reliability")
+def test_the_time_outside_the_engine_is_smaller_where_a_thread_samples(
+    reliability, monkeypatch, tmp_path
+):
+    """outside.py with a sampler that takes half of the engine's time."""
     import outside
 
     from refmaml.cli import options
@@ -182,5 +160,5 @@ def test_the_time_outside_the_engine_is_smaller_where_a_thread_samples(monkeypat
     ahead, in_line = (
         outside.measure(config, {}, 1.5, 60, tmp_path, line)["outside"] for line in (False, True)
     )
-    # Only the first step's tasks are sampled in line; without the thread, all are.
+    # With the thread, only the first step's tasks are sampled in line.
     assert 0 < ahead < 0.05 and abs(in_line - 0.01 / 0.03) <= 1e-3

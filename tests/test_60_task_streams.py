@@ -1,6 +1,4 @@
-"""A step's tasks: the same in whatever pieces they are sampled, and with any NumPy
-version.
-"""
+"""The tasks of a step do not depend on chunks or on the version of NumPy."""
 
 import hashlib
 
@@ -41,8 +39,9 @@ def test_task_i_of_a_step_is_the_same_in_whatever_pieces_the_step_is_sampled(nam
 
 
 def test_the_first_thousand_episodes_are_those_of_every_machine_and_version():
-    """NumPy promises its streams for one version only. If they change, older
-    checkpoints cannot be resumed to the same bits.
+    """NumPy guarantees its random streams for one version only.
+
+    If they change, older checkpoints cannot be resumed to the same bits.
     """
     seen = hashlib.sha256()
     for step in range(250):

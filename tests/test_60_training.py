@@ -148,7 +148,7 @@ def test_training_without_an_end_is_refused():
 
 
 def test_a_checkpoint_is_saved_every_so_often_and_at_the_end(monkeypatch):
-    monkeypatch.setattr(trainer, "MIN_SAVE_PAUSE", 0)  # however long a save takes
+    monkeypatch.setattr(trainer, "MIN_SAVE_PAUSE", 0)  # independent of how long a save takes
     recipe, saved = sinusoid_recipe(), []
     train(recipe, start(recipe), steps=3, save=lambda now: saved.append(now.step), save_every=0)
     assert saved == [1, 2, 3, 3]

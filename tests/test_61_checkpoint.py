@@ -1,6 +1,4 @@
-"""Checkpoints: complete or absent, exact, and refused where anything about them is
-wrong.
-"""
+"""Checkpoints: complete or absent, exact, and refused if any part is wrong."""
 
 import io
 import os
@@ -49,8 +47,9 @@ def path(tmp_path):
 
 
 def refusal(path, data=None):
-    """The one line that `load` refuses a file with, optionally after writing `data`
-    there.
+    """The message with which `load` refuses a file: one line.
+
+    data  bytes that are written to the file first
     """
     if data is not None:
         path.write_bytes(data)
@@ -81,7 +80,7 @@ def members(path):
         return [(name, archive.read(name)) for name in archive.namelist()]
 
 
-def test_a_checkpoint_comes_back_bit_for_bit(path):
+def test_a_checkpoint_is_loaded_bit_for_bit(path):
     now, config = load(path)
     assert contents(now) == contents(progress()) and config == CONFIG
     assert (
@@ -89,7 +88,7 @@ def test_a_checkpoint_comes_back_bit_for_bit(path):
     )
 
 
-def test_an_optimiser_without_state_and_a_run_without_steps_come_back_too(tmp_path):
+def test_an_optimiser_without_state_and_a_run_without_steps_are_loaded_as_saved(tmp_path):
     save(tmp_path / "c.npz", Progress(np.ones(2), {}), {})
     now, config = load(tmp_path / "c.npz")
     assert (now.step, now.state, now.rows, now.meta.tolist(), config) == (0, {}, [], [1.0, 1.0], {})
@@ -116,7 +115,7 @@ def test_any_single_corrupt_byte_is_refused_or_changes_nothing(path):
             now, config = load(path)
         except DataError:
             refused += 1
-        else:  # a time stamp in the zip, say
+        else:  # for example a time stamp in the zip
             assert contents(now) == contents(progress()) and config == CONFIG, place
     assert refused > 0.7 * len(whole)
 
@@ -287,7 +286,7 @@ def test_clearing_litter_spares_other_files_and_what_a_living_process_writes(tmp
     for name in (litter, ".checkpoint.npz.1f.part", ".notes.part", "checkpoint.npz"):
         (tmp_path / name).touch()
     with durable_write(tmp_path / "curve.csv"):
-        make_folder(tmp_path)  # the part of curve.csv is locked by its writer
+        make_folder(tmp_path)  # the temporary file of curve.csv is locked by its writer
     assert sorted(os.listdir(tmp_path)) == [
         ".checkpoint.npz.1f.part",
         ".notes.part",

@@ -2,29 +2,10 @@
 
 import numpy as np
 import pytest
+from small_training import bits, recipe, start, waves
 
-from refmaml import MAML, Sinusoids
-from refmaml.models import mlp
-from refmaml.training import Adam, Recipe, Row, Rows, Schedule, train, trainer
+from refmaml.training import Row, Rows, train, trainer
 from refmaml.training import checkpoint as file_format
-
-
-def recipe(sample, chunk=2):
-    return Recipe(mlp((1, 5, 1), "tanh"), MAML(0.01), Adam(), Schedule(1e-2), sample, chunk)
-
-
-def start(r):
-    return r.start(r.net.init(0))
-
-
-def waves(step):
-    return Sinusoids().sample(3, seed=1, step=step)
-
-
-def bits(now):
-    return now.meta.tobytes(), [
-        now.rows.column(name).tobytes() for name in Row._fields if name != "seconds"
-    ]
 
 
 def test_rows_are_a_sequence_of_rows():
@@ -43,7 +24,7 @@ def test_rows_are_a_sequence_of_rows():
         and len(rows) == 199
         and rows.column("loss").tolist() == [row.loss for row in expected]
     )
-    rows.put(Row(100, 0.0, 0.0, 0.0, 0.0))  # a step taken again is the last one
+    rows.put(Row(100, 0.0, 0.0, 0.0, 0.0))  # a step that is repeated is the last one
     assert (
         len(rows) == 100
         and rows[98] == expected[98]
@@ -75,7 +56,7 @@ def kept(tmp_path):
     return tmp_path / "c.npz", now
 
 
-def test_a_checkpoint_of_the_first_schema_goes_on_to_the_same_bits(kept):
+def test_a_checkpoint_of_the_first_schema_is_resumed_to_the_same_bits(kept):
     path, now = kept
 
     def first(manifest, members):

@@ -1,5 +1,6 @@
-"""Malicious files: each is refused in one line, within a second and 64 MB of its size,
-without loss.
+"""Malicious files are refused in one line, and nothing is lost.
+
+Within a second, and with at most 64 MB more memory than the size of the file.
 """
 
 import io
@@ -40,7 +41,7 @@ def answered(path, read):
     folder, began, before = sorted(os.listdir(path.parent)), process_time(), reset_peak()
     with pytest.raises(DataError) as caught:
         read(path)
-    used = 0 if before is None else resident("VmHWM") - before  # None: this system does not say
+    used = 0 if before is None else resident("VmHWM") - before  # None: not available on this system
     line = str(caught.value)
     assert process_time() - began < SECOND and used < ROOM + (
         path.stat().st_size if path.is_file() else 0

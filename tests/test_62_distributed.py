@@ -65,7 +65,7 @@ def test_sums_in_another_order_than_that_of_tasks_are_noticed(planted):
     alone = gradient_of(SINGLE_PROCESS, METHODS[0])
     wrong = on_ranks(2, lambda ranks: gradient_of(ranks, METHODS[0]), planted)
     assert all(bits(out) != bits(alone) for out in wrong)
-    # and by nothing but rounding: TASKS sums of float32 numbers
+    # only by rounding: TASKS sums of float32 numbers
     assert all(
         np.abs(out.grad - alone.grad).max()
         <= TASKS * np.finfo(np.float32).eps * np.abs(alone.grad).max()
@@ -74,7 +74,7 @@ def test_sums_in_another_order_than_that_of_tasks_are_noticed(planted):
 
 
 @pytest.mark.parametrize("size", [2, 6])
-def test_training_goes_on_with_the_same_bits_on_another_number_of_ranks(size):
+def test_training_is_resumed_with_the_same_bits_on_another_number_of_ranks(size):
     whole = trained(SINGLE_PROCESS, 12)
     halves = on_ranks(3, lambda ranks: trained(ranks, 6))
     assert all(state(now) == state(trained(SINGLE_PROCESS, 6)) for now in halves)

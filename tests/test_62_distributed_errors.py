@@ -4,6 +4,7 @@ Ranks are threads here.
 """
 
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
@@ -50,24 +51,27 @@ def test_a_nan_on_one_rank_stops_all_with_the_error_of_one_process(size):
         ] * size
 
 
-def fail(ranks, those, text="file: no"):
-    if ranks.rank in those:
+def fail(ranks, failing, text="file: no"):
+    if ranks.rank in failing:
         raise DataError(text)
     return ranks.rank
 
 
 def test_an_error_of_some_is_an_error_of_all_and_one_of_all_has_no_rank():
-    def together(ranks):
+    def sharing(ranks, failing):
         with ranks.shared_errors():
-            fail(ranks, those)
-        return "went on"
+            fail(ranks, failing)
+        return "continued"
 
-    for those, text in (((1, 2), "file: no (rank 1 of 3)"), ((0, 1, 2), "file: no")):
-        for run in (together, lambda ranks: ranks.gather(lambda: fail(ranks, those))):  # noqa: B023 (called at once)
-            assert [(type(e), str(e)) for e in on_ranks(3, run)] == [(DataError, text)] * 3
-    those = ()
-    assert on_ranks(3, together) == ["went on"] * 3
-    assert on_ranks(3, lambda ranks: ranks.gather(lambda: fail(ranks, ()))) == [[0, 1, 2]] * 3
+    def gathering(ranks, failing):
+        return ranks.gather(lambda: fail(ranks, failing))
+
+    for run in (sharing, gathering):
+        for failing, text in (((1, 2), "file: no (rank 1 of 3)"), ((0, 1, 2), "file: no")):
+            found = on_ranks(3, partial(run, failing=failing))
+            assert [(type(e), str(e)) for e in found] == [(DataError, text)] * 3
+    assert on_ranks(3, partial(sharing, failing=())) == ["continued"] * 3
+    assert on_ranks(3, partial(gathering, failing=())) == [[0, 1, 2]] * 3
 
 
 def test_an_unexpected_exception_is_not_shared():
@@ -85,7 +89,8 @@ def test_the_result_of_rank_0_or_its_error_reaches_all_ranks():
     ] == ["file: no"] * 2
 
 
-def test_the_first_rank_goes_before_the_others_even_if_it_fails():
+@pytest.mark.parametrize("failing", [(), (0,)])
+def test_the_first_rank_goes_before_the_others_even_if_it_fails(failing):
     order = []
 
     def run(ranks):
@@ -93,10 +98,8 @@ def test_the_first_rank_goes_before_the_others_even_if_it_fails():
             order.append(ranks.rank)
             fail(ranks, failing)
 
-    for failing in ((), (0,)):  # noqa: B007 (used in run)
-        order.clear()
-        on_ranks(4, run)
-        assert order[0] == 0 and sorted(order) == [0, 1, 2, 3]
+    on_ranks(4, run)
+    assert order[0] == 0 and sorted(order) == [0, 1, 2, 3]
 
 
 def test_ctrl_c_on_any_rank_stops_all_after_the_same_step():
@@ -118,8 +121,8 @@ def test_ctrl_c_on_any_rank_stops_all_after_the_same_step():
 def test_minutes_are_those_of_the_first_rank():
     def run(ranks):
         return [
-            ranks.should_continue(wish)
-            for wish in ((True, False) if ranks.rank == 0 else (False, True))
+            ranks.should_continue(own_answer)
+            for own_answer in ((True, False) if ranks.rank == 0 else (False, True))
         ]
 
     assert on_ranks(2, run) == [[True, False]] * 2

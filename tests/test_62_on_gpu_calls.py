@@ -1,5 +1,6 @@
-"""Calls beside meta-gradients, and recorded graphs, on arrays of a GPU; on the stand-in
-for CuPy.
+"""Adaptation, operators and recorded graphs on arrays of a GPU.
+
+On the stand-in for CuPy.
 """
 
 from dataclasses import replace
@@ -16,13 +17,13 @@ from refmaml.oracles.tolerance import relative_error
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
 
-def test_adaptation_losses_and_products_come_back_as_they_came(cupy, on_cupy):
+def test_adaptation_losses_and_products_return_the_caller_s_type_of_array(cupy, on_cupy):
     method = rm.MAML(**STEPS)
     net, theta, batch = case(method)
-    far, (x, y), rng = net.with_kernels(on_cupy), batch.sets[0], np.random.default_rng(0)
+    gpu_net, (x, y), rng = net.with_kernels(on_cupy), batch.sets[0], np.random.default_rng(0)
     v = rng.standard_normal((len(x), net.num_params))
     w = np.repeat(theta[None], len(x), axis=0)
-    there, there_w, there_v, there_x, there_y = on_cupy.to_device(theta, w, v, x, y)
+    gpu_theta, gpu_w, gpu_v, gpu_x, gpu_y = on_cupy.to_device(theta, w, v, x, y)
     calls = {
         "adapt": lambda net, theta, w, v, x, y: method.adapt(net, theta, x, y),
         "loss": lambda net, theta, w, v, x, y: net.loss(w, x, y),
@@ -31,14 +32,18 @@ def test_adaptation_losses_and_products_come_back_as_they_came(cupy, on_cupy):
         "G v": lambda net, theta, w, v, x, y: net.gauss_newton_product(net.primal(w, x, y), v),
     }
     for name, call in calls.items():
-        exact, here = call(net, theta, w, v, x, y), call(far, theta, w, v, x, y)
-        on_gpu = call(far, there, there_w, there_v, there_x, there_y)
-        assert type(here) is np.ndarray and isinstance(on_gpu, cupy.ndarray), name
-        assert np.array_equal(here, on_gpu.get()) and relative_error(here, exact) <= 1e-13, name
+        exact, from_numpy = call(net, theta, w, v, x, y), call(gpu_net, theta, w, v, x, y)
+        from_gpu = call(gpu_net, gpu_theta, gpu_w, gpu_v, gpu_x, gpu_y)
+        assert type(from_numpy) is np.ndarray and isinstance(from_gpu, cupy.ndarray), name
+        assert (
+            np.array_equal(from_numpy, from_gpu.get())
+            and relative_error(from_numpy, exact) <= 1e-13
+        ), name
     for operator in ("hessian", "gauss_newton"):
         H = getattr(net, operator)(theta, x, y)
-        for start in (theta, there):  # a scipy operator's vectors are NumPy's, wherever theta is
-            assert relative_error(getattr(far, operator)(start, x, y) @ v[0], H @ v[0]) <= 1e-13
+        # An operator of SciPy multiplies NumPy's vectors, wherever theta is.
+        for start in (theta, gpu_theta):
+            assert relative_error(getattr(gpu_net, operator)(start, x, y) @ v[0], H @ v[0]) <= 1e-13
 
 
 def test_every_solver_adapts_as_the_reference_does(cupy, on_cupy):
@@ -56,14 +61,14 @@ def test_every_solver_adapts_as_the_reference_does(cupy, on_cupy):
 def test_labels_beyond_the_outputs_are_refused_before_a_kernel_reads_there(cupy, on_cupy):
     method = rm.MAML(**STEPS)
     net, theta, batch = case(method)
-    far, bad = net.with_kernels(on_cupy), batch.y_query.copy()
+    gpu_net, bad = net.with_kernels(on_cupy), batch.y_query.copy()
     bad[1, 0] = 3
     for query in (bad, cupy.asarray(bad)):
         wrong = rm.Batch(batch.x_support, batch.y_support, batch.x_query, query)
         for call in (
-            lambda wrong=wrong: method.meta_gradient(far, theta, wrong),
-            lambda wrong=wrong: RecordedGradient(method, far, theta, wrong),
-            lambda wrong=wrong: far.loss(theta[None], wrong.x_query, wrong.y_query),
+            lambda wrong=wrong: method.meta_gradient(gpu_net, theta, wrong),
+            lambda wrong=wrong: RecordedGradient(method, gpu_net, theta, wrong),
+            lambda wrong=wrong: gpu_net.loss(theta[None], wrong.x_query, wrong.y_query),
         ):
             with pytest.raises(
                 rm.ArgumentError, match=r"^y: expected labels in 0..2, got a label 3$"
@@ -103,24 +108,21 @@ def non_finite_cases():
 
 @pytest.mark.parametrize("where", ["theta", "inputs", "weights"])
 def test_what_is_not_finite_is_named_as_the_reference_names_it(cupy, on_cupy, where):
-    net, trouble = non_finite_cases()
-    meta, batch = trouble[where]
+    net, non_finite = non_finite_cases()
+    meta, batch = non_finite[where]
     method = replace(METHODS[0], adapts=("5.*",)) if where == "weights" else METHODS[0]
     errors = []
-    far = net.with_kernels(on_cupy)
+    gpu_net = net.with_kernels(on_cupy)
     for act in (
         lambda: method.meta_gradient(net, meta, batch, chunk=1),
-        lambda: method.meta_gradient(far, meta, batch, chunk=1),
-        lambda: RecordedGradient(method, far, np.zeros(len(meta)), batch, chunk=1)(meta, batch),
+        lambda: method.meta_gradient(gpu_net, meta, batch, chunk=1),
+        lambda: RecordedGradient(method, gpu_net, np.zeros(len(meta)), batch, chunk=1)(meta, batch),
     ):
         try:
             act()
             errors.append("nothing")
         except rm.NonFiniteError as error:
-            text = str(error)
-            if where == "weights":  # a variance that overflows is inf here and NaN there, so
-                text = text.partition("outputs of layer")[0]  # another layer may be the first
-            errors.append(text)
+            errors.append(str(error))
     assert len(set(errors)) == 1, errors
     assert errors[0] != "nothing" or where == "weights"
 
@@ -128,18 +130,18 @@ def test_what_is_not_finite_is_named_as_the_reference_names_it(cupy, on_cupy, wh
 @pytest.mark.parametrize("method", [m for m in METHODS if m.data_independent], ids=name_of)
 def test_a_replayed_gradient_has_the_bits_of_the_launched_one(cupy, on_cupy, method):
     net, meta, batch = case(method)
-    far, (_, other, tasks) = net.with_kernels(on_cupy), case(method, seed=1)
-    recorded = RecordedGradient(method, far, meta, batch, chunk=1)
+    gpu_net, (_, other, tasks) = net.with_kernels(on_cupy), case(method, seed=1)
+    recorded = RecordedGradient(method, gpu_net, meta, batch, chunk=1)
     assert cupy.gpu.counts["malloc while capturing"] == 0
-    (there,) = on_cupy.to_device(meta)
-    for at, some in ((other, tasks), (there, batch), (other, tasks)):
+    (gpu_meta,) = on_cupy.to_device(meta)
+    for at, given in ((other, tasks), (gpu_meta, batch), (other, tasks)):
         counted(cupy)
-        out = recorded(at, some)
+        out = recorded(at, given)
         assert counted(cupy) == {"to the GPU": 1, "to the host": 1 + isinstance(at, np.ndarray)}
-        eager = method.meta_gradient(far, at, some)
+        eager = method.meta_gradient(gpu_net, at, given)
         assert np.array_equal(
-            on_cupy.to_host(out.grad) if at is there else out.grad,
-            on_cupy.to_host(eager.grad) if at is there else eager.grad,
+            on_cupy.to_host(out.grad) if at is gpu_meta else out.grad,
+            on_cupy.to_host(eager.grad) if at is gpu_meta else eager.grad,
         )
         assert (
             out.loss == eager.loss
@@ -148,17 +150,17 @@ def test_a_replayed_gradient_has_the_bits_of_the_launched_one(cupy, on_cupy, met
         )
 
 
-def test_a_replay_looks_at_labels_on_the_gpu_only_where_the_loss_is_not_finite(cupy, on_cupy):
+def test_a_replay_reads_labels_on_the_gpu_only_if_the_loss_is_not_finite(cupy, on_cupy):
     method = rm.MAML(**STEPS)
     net, theta, batch = case(method)
     recorded = RecordedGradient(method, net.with_kernels(on_cupy), theta, batch)
-    there = rm.Batch(*on_cupy.to_device(*(a for pair in batch.sets for a in pair)))
+    gpu_batch = rm.Batch(*on_cupy.to_device(*(a for pair in batch.sets for a in pair)))
     counted(cupy)
-    recorded(theta, there)
+    recorded(theta, gpu_batch)
     assert counted(cupy) == {
         "to the GPU": 1,
         "to the host": 2,
-    }  # theta over; the gradient and the small arrays back
+    }  # theta; the gradient and the small arrays
     for bad in (3, -1):
         labels = batch.y_query.copy()
         labels[1, 0] = bad
@@ -167,11 +169,16 @@ def test_a_replay_looks_at_labels_on_the_gpu_only_where_the_loss_is_not_finite(c
         ):
             recorded(
                 theta,
-                rm.Batch(there.x_support, there.y_support, there.x_query, cupy.asarray(labels)),
+                rm.Batch(
+                    gpu_batch.x_support,
+                    gpu_batch.y_support,
+                    gpu_batch.x_query,
+                    cupy.asarray(labels),
+                ),
             )
 
 
-def test_methods_that_go_on_by_what_they_find_are_not_recorded(cupy, on_cupy):
+def test_methods_whose_control_flow_depends_on_data_are_not_recorded(cupy, on_cupy):
     for method in METHODS:
         if not method.data_independent:
             net, meta, batch = case(method)

@@ -32,8 +32,9 @@ def test_one_at_a_time_is_each_query_example_alone_behind_the_support_set():
 
 
 def test_one_at_a_time_no_query_example_sees_another():
-    """Other images in half of the query set change the other half only if they go
-    together.
+    """Half of the query set is changed: the other half must not change.
+
+    In one batch it does change.
     """
     net, theta, batch = tiny(), tiny().init(0, np.float64), glyphs(4)(range(2))
     phi = FREEZING.adapt(net, theta, batch.x_support, batch.y_support)
@@ -58,7 +59,7 @@ def test_without_batch_norm_transduction_makes_no_difference():
     together, alone = (
         evaluate(net, rm.MAML(0.01), theta, sample, 6, transductive=t).values for t in (True, False)
     )
-    assert np.allclose(together, alone, rtol=1e-14, atol=0)  # a few additions, in whatever order
+    assert np.allclose(together, alone, rtol=1e-14, atol=0)  # a few additions, in any order
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7])

@@ -10,16 +10,7 @@ from small_runs import ROOT
 
 from refmaml.errors import DataError
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def reliability(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks" / "reliability")
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,5 +1,6 @@
-"""Too little memory on a GPU, and the checks of `verify` there; on the stand-in for
-CuPy.
+"""Too little memory on a GPU, and the checks of `verify` there.
+
+On the stand-in for CuPy.
 """
 
 from dataclasses import dataclass
@@ -51,9 +52,9 @@ def test_with_too_little_memory_fewer_tasks_are_taken_at_once_and_the_bits_are_t
     cupy, on_cupy
 ):
     net, theta, batch = many()
-    far, method, sizes = net.with_kernels(on_cupy), METHODS[0], []
-    enough = method.meta_gradient(far, theta, batch)
-    whole = needed(cupy, lambda: method.meta_gradient(far, theta, batch))
+    gpu_net, method, sizes = net.with_kernels(on_cupy), METHODS[0], []
+    enough = method.meta_gradient(gpu_net, theta, batch)
+    whole = needed(cupy, lambda: method.meta_gradient(gpu_net, theta, batch))
 
     @dataclass(frozen=True)
     class Noting(rm.MAML):
@@ -62,7 +63,7 @@ def test_with_too_little_memory_fewer_tasks_are_taken_at_once_and_the_bits_are_t
             return super().task_gradients(net, theta, batch, trace)
 
     cupy.gpu.limit = whole * 2 // 5
-    out = Noting(**STEPS).meta_gradient(far, theta, batch)
+    out = Noting(**STEPS).meta_gradient(gpu_net, theta, batch)
     assert np.array_equal(out.grad, enough.grad) and np.array_equal(
         out.task_losses, enough.task_losses
     )
@@ -90,18 +91,18 @@ def test_where_not_one_task_fits_it_is_one_clear_line(cupy, on_cupy):
 
 def test_evaluation_with_too_little_memory_gives_the_same_values(cupy, on_cupy):
     net, theta, batch = many()
-    far = net.with_kernels(on_cupy)
+    gpu_net = net.with_kernels(on_cupy)
 
     def held_out(tasks):
         return batch[tasks.start : tasks.stop]
 
-    values = evaluate(far, METHODS[0], theta, held_out, 8, chunk=8).values
+    values = evaluate(gpu_net, METHODS[0], theta, held_out, 8, chunk=8).values
     done = []
     cupy.gpu.limit = (
-        needed(cupy, lambda: evaluate(far, METHODS[0], theta, held_out, 8, chunk=8)) * 2 // 3
+        needed(cupy, lambda: evaluate(gpu_net, METHODS[0], theta, held_out, 8, chunk=8)) * 2 // 3
     )
     assert np.array_equal(
-        evaluate(far, METHODS[0], theta, held_out, 8, chunk=8, show=done.append).values, values
+        evaluate(gpu_net, METHODS[0], theta, held_out, 8, chunk=8, show=done.append).values, values
     ) and done == [4, 8]
 
 

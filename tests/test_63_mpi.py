@@ -1,6 +1,4 @@
-"""Ranks that mpiexec starts: the same bits, one rank that prints, an orderly end after
-any failure.
-"""
+"""Ranks that mpiexec starts: equal bits, output of one rank, an end after failures."""
 
 import os
 import pty
@@ -14,10 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from command_line import SINUSOIDS
 
 from refmaml.training import checkpoint
 
-# The mpiexec beside this Python (from the mpich wheel), else another one.
+# The mpiexec beside this Python (from the mpich wheel), or else one on the PATH.
 MPIEXEC = shutil.which(
     "mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 )
@@ -28,29 +27,17 @@ pytestmark = [
     pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec: pip install 'refmaml[mpi]'"),
 ]
 
-# Other kernels would be compiled first. Three tasks give two ranks one and two, and
-# leave one of four ranks without a task.
-SMALL = [
-    "--data",
-    "sinusoid",
-    "--hidden",
-    "4",
-    "--tasks",
-    "3",
-    "--eval-tasks",
-    "7",
-    "--kernels",
-    "reference",
-]
+# Three tasks: two ranks have one and two, and one of four ranks has none.
+SMALL = [*SINUSOIDS, "--eval-tasks", "7"]
 LONG = [*SMALL, "--steps", "1000000", "--save-every", "0.2"]
-LIMIT = 600  # seconds; only ranks that wait for each other for ever take as long
+LIMIT = 600  # seconds; only a deadlock takes as long
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # this refmaml, whatever is installed
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # this refmaml, not an installed one
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
     return tmp_path

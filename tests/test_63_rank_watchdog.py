@@ -36,9 +36,7 @@ def test_the_rank_that_was_killed_first_is_named_alone(ranks, order):
 
 
 @pytest.mark.parametrize("rank", range(3))
-def test_nothing_is_reported_where_a_rank_ended_by_itself_before_the_others_were_killed(
-    ranks, rank
-):
+def test_nothing_is_reported_if_a_rank_ended_before_the_others_were_killed(ranks, rank):
     ends, names = ranks
     first_ready = FirstReady(names)
     ends[rank].sendall(NORMAL_END)

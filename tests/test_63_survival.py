@@ -9,23 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_runs import ROOT, SMALL, left, python, run
+from command_line import SMALL
+from small_runs import ROOT, left, python, run
 
 from refmaml.cli import main, run_folder
 from refmaml.errors import DataError
 from refmaml.storage.locks import is_ours, sole_writer
 from refmaml.training import advance, checkpoint, trainer
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def reliability(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks" / "reliability")
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def harness(*arguments):
@@ -37,7 +29,7 @@ def harness(*arguments):
     return done.returncode, json.loads(done.stdout)
 
 
-def test_runs_killed_at_random_go_on_to_the_same_bits():
+def test_runs_killed_at_random_are_resumed_to_the_same_bits():
     status, record = harness("--kills", "6")
     assert (
         status == 0
@@ -169,7 +161,7 @@ def test_ctrl_c_during_a_save_on_the_way_saves_again(monkeypatch):
     monkeypatch.setattr(checkpoint, "durable_write", interrupted)
     monkeypatch.setattr(
         trainer, "MIN_SAVE_PAUSE", 0
-    )  # saves after every step, however long one takes
+    )  # saves after every step, independent of its duration
     assert run("--steps", "50", "--save-every", "1e-9") == 130
     step = checkpoint.load("run/checkpoint.npz")[0].step
     assert len(writes) == 4 and step == len(left("run")[3]) - 1 > 0
@@ -236,7 +228,7 @@ def test_runs_without_a_folder_started_together_get_one_each(monkeypatch):
     exists = Path.exists
     monkeypatch.setattr(
         Path, "exists", lambda path: False if path.parent.name == "runs" else exists(path)
-    )  # as if both looked at once
+    )  # as if both checked at the same time
     for _ in range(3):
         taken.append(make(None, "sinusoid-maml").name)
     assert taken == ["sinusoid-maml", "sinusoid-maml-2", "sinusoid-maml-3"]

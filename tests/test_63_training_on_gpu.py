@@ -1,5 +1,6 @@
-"""Evaluation and training on arrays of a GPU, on the stand-in for CuPy, as in
-test_62_on_gpu.
+"""Evaluation and training on arrays of a GPU.
+
+On the stand-in for CuPy, as in test_62_on_gpu.py.
 """
 
 from dataclasses import dataclass, replace
@@ -7,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from cuda_shim.build import ABSENT
-from gpu_cases import IMPLICIT, METHODS, STEPS, counted, looks, name_of
+from gpu_cases import IMPLICIT, METHODS, STEPS, counted, name_of, reads_and_sends
 from gpu_recipes import recipe, theta_of
 
 import refmaml as rm
@@ -21,23 +22,27 @@ pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
 
 def test_evaluation_takes_a_copy_over_and_one_back_for_each_chunk(cupy, on_cupy):
-    method, near, far = METHODS[0], mlp((1, 3, 1), "tanh"), mlp((1, 3, 1), "tanh", kernels=on_cupy)
-    theta = near.init(0, np.float64)
+    method, cpu_net, gpu_net = (
+        METHODS[0],
+        mlp((1, 3, 1), "tanh"),
+        mlp((1, 3, 1), "tanh", kernels=on_cupy),
+    )
+    theta = cpu_net.init(0, np.float64)
 
     def held_out(tasks):
         return rm.Sinusoids().sample(tasks, 4, 5, seed=0, step=9, dtype=np.float64)
 
-    exact = evaluate(near, method, theta, held_out, 5, chunk=2)
-    evaluate(far, method, theta, held_out, 2)
+    exact = evaluate(cpu_net, method, theta, held_out, 5, chunk=2)
+    evaluate(gpu_net, method, theta, held_out, 2)
     counted(cupy)
-    result = evaluate(far, method, on_cupy.to_device(theta)[0], held_out, 5, chunk=2)
+    result = evaluate(gpu_net, method, on_cupy.to_device(theta)[0], held_out, 5, chunk=2)
     assert counted(cupy) == {"to the GPU": 4, "to the host": 3}  # theta, and three chunks
     assert (
         result.quantity == exact.quantity and relative_error(result.values, exact.values) <= 1e-13
     )
 
 
-def test_a_step_of_one_s_own_is_taken_on_a_gpu_too(on_cupy):
+def test_a_custom_meta_step_is_used_on_a_gpu_too(on_cupy):
     plain, steps, calls = recipe(on_cupy), MetaStep(), []
 
     def watched(recipe, now):
@@ -59,16 +64,19 @@ def test_a_step_of_one_s_own_is_taken_on_a_gpu_too(on_cupy):
 def test_training_is_a_copy_over_and_one_back_a_step_and_agrees_with_the_reference(
     cupy, on_cupy, method, optimizer
 ):
-    seen, near, far = (
+    seen, on_cpu, on_gpu = (
         [],
         recipe(kernels.reference(), method, optimizer),
         recipe(on_cupy, method, optimizer),
     )
-    start = far.start(theta_of(far))
+    start = on_gpu.start(theta_of(on_gpu))
     counted(cupy)
-    exact = train(near, near.start(theta_of(near)), steps=5)
+    exact = train(on_cpu, on_cpu.start(theta_of(on_cpu)), steps=5)
     now = train(
-        far, start, steps=5, show=lambda now: seen.append((counted(cupy), cupy.gpu.counts["graph"]))
+        on_gpu,
+        start,
+        steps=5,
+        show=lambda now: seen.append((counted(cupy), cupy.gpu.counts["graph"])),
     )
     assert type(now.meta) is np.ndarray
     for row, right in zip(now.rows, exact.rows, strict=True):
@@ -77,7 +85,7 @@ def test_training_is_a_copy_over_and_one_back_a_step_and_agrees_with_the_referen
             and abs(row.grad_norm - right.grad_norm) <= 1e-12 * right.grad_norm
         )
     assert relative_error(now.meta, exact.meta) <= 1e-12
-    looked = 2 * looks(method)[0]  # in each of two chunks
+    looked = 2 * reads_and_sends(method)[0]  # in each of two chunks
     assert all(
         s["to the GPU"] == 1 and 1 <= s["to the host"] <= 1 + looked and "wait" not in s
         for s, _ in seen[2:]

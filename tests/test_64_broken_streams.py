@@ -1,7 +1,6 @@
-"""A run whose messages cannot be written, or whose folder disappears, continues or ends
-in one line.
+"""Broken output streams and deleted run folders: the run continues or ends in one line.
 
-Files that were complete before are still there.
+Files that were complete before still exist.
 """
 
 import errno
@@ -14,7 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_runs import ROOT, SMALL, left, run
+from command_line import SMALL
+from small_runs import ROOT, left, run
 
 from refmaml.cli import main
 from refmaml.errors import DataError
@@ -22,15 +22,11 @@ from refmaml.storage import atomic
 from refmaml.storage.locks import sole_writer
 from refmaml.training import Row, advance, checkpoint, files, plot, trainer
 
+pytestmark = pytest.mark.usefixtures("folder")
+
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
 LOUD = SMALL[:-1]
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def do_at(monkeypatch, step, act):
@@ -154,7 +150,7 @@ def test_a_lock_that_cannot_be_removed_does_not_hide_what_went_wrong(folder, mon
         raise DataError("what went wrong")
 
 
-def test_a_run_that_diverges_where_its_curve_cannot_be_written_says_both(capsys, monkeypatch):
+def test_a_run_that_diverges_and_cannot_write_its_curve_reports_both(capsys, monkeypatch):
     do_at(monkeypatch, 1, lambda: os.chmod("run/curve.csv", 0o444))
     assert run("--steps", "50", "--optimizer", "sgd", "--lr", "1e30") == 2
     err = capsys.readouterr().err

@@ -1,6 +1,4 @@
-"""A run whose disk is full, or that diverges, ends in one line; earlier files are still
-there.
-"""
+"""A run that fills the disk, or diverges, ends in one line; earlier files remain."""
 
 import errno
 import io
@@ -10,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import SMALL, left, python, run
+from command_line import SMALL
+from small_runs import left, python, run
 
 from refmaml import MAML, Sinusoids
 from refmaml.cli import main
@@ -19,11 +18,7 @@ from refmaml.models import mlp
 from refmaml.storage import atomic
 from refmaml.training import SGD, Recipe, Schedule, advance, checkpoint, trainer
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 # ---- no disk -------------------------------------------------------------------------
@@ -114,7 +109,7 @@ def test_a_periodic_save_that_fails_is_reported_and_tried_again(capsys, monkeypa
     capsys.readouterr()
     monkeypatch.setattr(
         trainer, "MIN_SAVE_PAUSE", 0
-    )  # saves after every step, however long one takes
+    )  # saves after every step, independent of its duration
     monkeypatch.setattr(checkpoint, "save", sometimes)
     assert run("--steps", "8", "--save-every", "1e-9") == 0
     err = capsys.readouterr().err.splitlines()
@@ -235,7 +230,7 @@ def test_an_overflow_in_a_layer_names_it_whatever_the_chunk(capsys, monkeypatch,
     )
 
 
-def test_an_optimiser_whose_state_overflows_is_stopped_before_it_stands_still(capsys):
+def test_a_run_stops_as_soon_as_the_optimiser_s_state_overflows(capsys):
     class Steep:
         def init(self, meta):
             return {"v": np.zeros_like(meta)}

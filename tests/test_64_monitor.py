@@ -1,6 +1,4 @@
-"""Monitors: a picture that is always complete and cheap, and event files for
-TensorBoard.
-"""
+"""Monitors: a picture that is always complete, and event files for TensorBoard."""
 
 import math
 import struct
@@ -11,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clock import Clock
+from command_line import SMALL
 from PIL import Image
-from small_runs import SMALL
 
 from refmaml import errors
 from refmaml.cli import main
@@ -27,17 +25,13 @@ from refmaml.training.monitor import (
     Picture,
 )
 
+pytestmark = pytest.mark.usefixtures("folder")
+
 needs_tensorboardx = pytest.mark.skipif(
     find_spec("tensorboardX") is None,
     reason="tensorboardX is not installed: pip install 'refmaml[tensorboard]'",
 )
 RESULT = Evaluation("accuracy", np.array([0.5, 1.0]))
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def progress(steps, **more):
@@ -256,12 +250,12 @@ def test_a_disk_that_fills_ends_the_events_and_not_the_run(folder, capsys):
         records = events.writer._py_recordio_writer
         records._writer.close()
         records._writer = full
-        for step in range(1, 51):  # more than wait in any queue
+        for step in range(1, 51):  # more than any queue holds
             clock.now += INTERVAL
             events(progress(step))
         events.conclude(progress(50), RESULT)
         events.close()
-        full.raw.close()  # what it holds back cannot be written
+        full.raw.close()  # the buffered events cannot be written
     assert capsys.readouterr().err == (
         f"refmaml: {folder / 'tb'}: expected a folder that can be written, got No space left "
         "on device; "

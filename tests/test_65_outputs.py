@@ -1,5 +1,6 @@
-"""Outputs: through links, into streams, refused before the work, and never over an
-input.
+"""Outputs go through links and into streams, and never overwrite an input.
+
+A wrong output is refused before the work.
 """
 
 import json
@@ -9,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_runs import ROOT, SMALL, left, run
+from command_line import SMALL
+from small_runs import ROOT, left, run
 
 from refmaml.cli import demo, main, verify
 from refmaml.errors import DataError

@@ -1,6 +1,4 @@
-"""Sizes in a checkpoint's configuration are checked before anything of that size is
-allocated.
-"""
+"""Sizes in a checkpoint's configuration are checked before memory is allocated."""
 
 import tracemalloc
 
@@ -20,8 +18,9 @@ ROOM = 64 << 20  # bytes
 
 
 def refused(capsys, change, *argv):
-    """The line that answers a small checkpoint with a changed configuration, and its
-    peak.
+    """The error about a small checkpoint with a changed configuration.
+
+    It must be one line, with a peak of memory below ROOM.
     """
     now, config = checkpoint.load("run/checkpoint.npz")
     checkpoint.save("run/checkpoint.npz", now, config | change)

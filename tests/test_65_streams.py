@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_runs import ROOT, SMALL, left, run
+from command_line import SMALL
+from small_runs import ROOT, left, run
 
 from refmaml.cli import main
 from refmaml.cli import train as train_command

@@ -121,7 +121,7 @@ def test_a_run_stopped_by_ctrl_c_prints_the_command_that_resumes_it(capsys, monk
     assert left_in("halves") == left_in("whole")
 
 
-def test_the_same_command_with_resume_added_goes_on():
+def test_the_same_command_with_resume_continues_the_run():
     train("--steps", "2", "--out", "run")
     assert train("--steps", "3", "--out", "run", "--resume") == 0
     assert checkpoint.load("run/checkpoint.npz")[0].step == 3
@@ -150,6 +150,18 @@ def test_a_finished_run_is_not_overwritten(capsys):
         message == "--out: expected a folder without a checkpoint, or --resume beside it, got run"
     )
     assert left_in("run") == before
+
+
+def test_a_kernel_that_the_set_lacks_is_one_line_and_status_2(capsys, monkeypatch):
+    functions = rm.kernels.reference().functions
+    linear = tuple(name for name in functions if name.startswith("linear_"))
+    others = {name: f for name, f in functions.items() if name not in linear}
+    partial = rm.kernels.KernelSet("partial", others, missing={"linear": linear})
+    monkeypatch.setattr(rm.kernels, "reference", lambda: partial)
+    assert error_of(capsys, "train", *SMALL, "--steps", "1", "--out", "run") == (
+        "--kernels: expected a set with the kernel linear_forward, got 'partial', "
+        "which lacks the operation linear; take refmaml.kernels.cpu()"
+    )
 
 
 def test_a_checkpoint_whose_parameters_are_another_nets_is_refused(capsys):

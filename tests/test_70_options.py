@@ -21,7 +21,7 @@ def test_every_option_of_a_configuration_has_a_kind_a_default_and_a_help_text():
             assert value is None or options.read(name, value) == value
 
 
-def test_a_preset_is_what_its_table_says_and_options_override_it():
+def test_a_preset_has_the_values_of_its_table_and_options_override_them():
     preset = presets.PRESETS["maml-omniglot-5w1s"]
     assert preset.items() <= configuration("--preset", "maml-omniglot-5w1s").items()
     overridden = configuration("--lr", "0.5", "--preset", "maml-omniglot-5w1s")

@@ -1,6 +1,4 @@
-"""`refmaml verify`: table, JSON and exit status, with right kernels and with a wrong
-one.
-"""
+"""`refmaml verify`: table, JSON and exit status, with right and wrong kernels."""
 
 import json
 
@@ -66,7 +64,8 @@ def test_the_ladder_compares_another_kernel_set_with_the_reference():
     assert not any("MaxPool2d" in c.subject for c in failed)
 
 
-def test_a_kernel_that_raises_costs_its_own_rows_and_says_why():
+@pytest.mark.slow
+def test_a_kernel_that_raises_fails_its_own_rows_with_the_reason():
     right = kernels.reference()
 
     def broken(*arguments):

@@ -113,7 +113,7 @@ def test_bad_input_is_one_line(options, message, capsys):
     assert out == "" and err == f"refmaml: {message}\n"
 
 
-def test_without_threadpoolctl_the_command_says_so(monkeypatch, capsys):
+def test_without_threadpoolctl_the_command_reports_it(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)  # Python then raises ImportError
     assert main(["bench"]) == 2
     assert capsys.readouterr().err.startswith("refmaml: threadpoolctl: expected it to be installed")

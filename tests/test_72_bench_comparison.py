@@ -56,7 +56,7 @@ def test_the_first_of_many_timings_of_a_turn_is_dropped(clock):
     assert timing.turn(lambda: clock.sleep(next(delays)), 1.0) == [2**-4] * 12
     assert (
         timing.turn(lambda: clock.sleep(0.5), 1.0) == [0.5] * 2
-    )  # of few timings, none is dropped
+    )  # with few timings, none is dropped
 
 
 # ---- agreement ----

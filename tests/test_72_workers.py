@@ -15,7 +15,7 @@ TINY = TABLE["tiny"]
 PATIENCE = 120  # seconds in which a process starts and ends on a machine with other work
 
 
-def test_a_worker_reports_an_error_and_goes_on():
+def test_a_worker_reports_an_error_and_continues():
     with Worker("refmaml", "reference") as worker:
         with pytest.raises(WorkerError, match="refmaml: TypeError"):
             worker.call("prepare", TINY, {"no": "such setting"})

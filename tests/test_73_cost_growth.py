@@ -1,6 +1,4 @@
-"""The benchmark of how cost grows: that its clock of memory notices what it should, and
-that it leaves what it says.
-"""
+"""benchmarks/cost_growth.py: its measure of memory, and the files it writes."""
 
 import json
 import sys
@@ -17,10 +15,9 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="peak memory is read from Linux's /proc"
 )
 PLANTED = 50e6  # bytes
-# Linux sums what threads hold only now and then, and freed memory given back to the
-# system returns page by page: seen to differ by up to 1.7 MB from run to run. The
-# mistakes to be noticed (memory that is over, or held twice, or not seen at all) are 45
-# MB and more.
+# Linux adds up the memory of threads at intervals, and freed memory returns to the
+# system page by page: runs differed by up to 1.7 MB. The mistakes that must be found
+# (memory that is freed, counted twice, or not counted at all) are 45 MB and more.
 SLACK = 3e6
 SMALL = {"inner_steps": 2, "tasks": 4, "shots": 1, "image": 28, "channels": 4, "cg_steps": 2}
 
@@ -33,9 +30,10 @@ def growth(monkeypatch):
     return cost_growth
 
 
-def alone(run, *args):
-    """run(*args) in a process of its own, as the benchmark measures: what threads of
-    other tests free meanwhile would count too.
+def in_new_process(run, *args):
+    """run(*args) in a new process, as in the benchmark.
+
+    Memory that threads of other tests free meanwhile would count as well.
     """
     with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
         return fresh.submit(run, *args).result()
@@ -50,7 +48,7 @@ def many_small_ones():
 
 
 def one_after_the_other(parts=10):
-    """As much in all, but never more than one part of it at once."""
+    """As much memory in all, but never more than one part of it at once."""
     for _ in range(parts):
         np.ones(int(PLANTED / parts), np.uint8)
 
@@ -58,7 +56,7 @@ def one_after_the_other(parts=10):
 def second_peak(make):
     from refmaml.bench.memory import peak_memory
 
-    peak_memory(make)  # a peak that is over, and memory that was freed, change nothing
+    peak_memory(make)  # an earlier peak and freed memory must not change the result
     return peak_memory(make)
 
 
@@ -66,19 +64,19 @@ def second_peak(make):
     "make,low,high",
     [(one_array, 1.0, 1.0), (many_small_ones, 1.0, 1.25), (one_after_the_other, 0.1, 0.1)],
 )
-def test_peak_memory_is_what_was_held_at_once(growth, make, low, high):
-    assert low * PLANTED - SLACK <= alone(second_peak, make) <= high * PLANTED + SLACK
+def test_peak_memory_is_the_largest_amount_at_once(growth, make, low, high):
+    assert low * PLANTED - SLACK <= in_new_process(second_peak, make) <= high * PLANTED + SLACK
 
 
-class Hoarder(rm.MAML):
+class NeedsMemory(rm.MAML):
     def task_gradients(self, net, *args):
-        hoard = one_array()
-        return super().task_gradients(net, *args) if hoard.all() else None
+        extra = one_array()
+        return super().task_gradients(net, *args) if extra.all() else None
 
 
-class HoarderForLater(rm.MAML):
+class KeepsMemory(rm.MAML):
     def task_gradients(self, net, *args):
-        net.hoard = getattr(net, "hoard", None) or [one_array()]
+        net.extra = getattr(net, "extra", None) or [one_array()]
         return super().task_gradients(net, *args)
 
 
@@ -89,16 +87,16 @@ def measured_of(kind):
     return cost_growth.measure("MAML, stored", SMALL, "reference")
 
 
-@pytest.mark.parametrize("kind", [Hoarder, HoarderForLater])
-def test_fifty_megabytes_hidden_in_a_method_or_kept_with_its_net_are_noticed(growth, kind):
-    honest, hoarding = alone(measured_of, rm.MAML), alone(measured_of, kind)
+@pytest.mark.parametrize("kind", [NeedsMemory, KeepsMemory])
+def test_fifty_megabytes_in_a_method_or_kept_with_its_net_are_measured(growth, kind):
+    honest, wasteful = in_new_process(measured_of, rm.MAML), in_new_process(measured_of, kind)
     assert (
         honest["peak_mb"] < 10
-        and abs((hoarding["peak_mb"] - honest["peak_mb"]) * 1e6 - PLANTED) < SLACK
+        and abs((wasteful["peak_mb"] - honest["peak_mb"]) * 1e6 - PLANTED) < SLACK
     )
 
 
-def test_a_solve_that_ends_early_is_no_measurement_of_all_its_iterations(growth, monkeypatch):
+def test_a_solve_that_ends_early_is_refused(growth, monkeypatch):
     monkeypatch.setitem(
         growth.METHODS, "iMAML", lambda p: rm.IMAML(100.0, 2, 0.01, cg_steps=5, cg_tol=1.0)
     )
@@ -116,7 +114,7 @@ def test_exponents_are_those_of_powers(growth, power):
     )
 
 
-def test_a_quick_run_leaves_its_figures_with_all_they_depend_on(growth, tmp_path):
+def test_a_quick_run_writes_its_results_with_their_settings(growth, tmp_path):
     growth.main(["--quick", "--kernels", "reference", "--out", str(tmp_path)])
     result = json.loads((tmp_path / "cost_growth.json").read_text())
     assert (tmp_path / "cost_growth.png").read_bytes().startswith(b"\x89PNG")

@@ -1,6 +1,4 @@
-"""The benchmark of iMAML's inner step: that it tells a step that is too long from one
-that is not, at the start and at a run's end.
-"""
+"""benchmarks/imaml_steps.py: it shows inner steps that are too long."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""The benchmark of how far a trained start leans to some labels: its counting, and that
-it leaves what it says.
-"""
+"""benchmarks/label_lean.py: its counts, and the file it writes."""
 
 import json
 import sys
@@ -12,6 +10,12 @@ from command_line import REFERENCE
 
 from refmaml.cli import main
 
+RUN = [
+    *("--data", "glyphs", "--method", "reptile", "--channels", "2", "--n-way", "3"),
+    *("--k-query", "2", "--steps", "2", "--train-shots", "2", "--inner-batch", "3"),
+    *("--eval-tasks", "12", "--quiet", *REFERENCE),
+]
+
 
 @pytest.fixture
 def label_lean(monkeypatch):
@@ -21,7 +25,7 @@ def label_lean(monkeypatch):
     return label_lean
 
 
-def test_labels_given_too_often_are_counted_as_given_and_as_right_or_wrong(label_lean):
+def test_predictions_of_each_label_are_counted_as_made_and_as_right_or_wrong(label_lean):
     labels = np.tile([0, 1, 2], (4, 1))
     given = labels.copy()
     given[:2, 0] = 2  # half of label 0's examples go to label 2
@@ -32,37 +36,11 @@ def test_labels_given_too_often_are_counted_as_given_and_as_right_or_wrong(label
     }
 
 
-def test_a_run_is_judged_both_ways_with_the_accuracies_of_evaluate(
+def test_a_run_is_evaluated_both_ways_with_the_accuracies_of_evaluate(
     label_lean, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    main(
-        [
-            "train",
-            "--out",
-            "run",
-            "--data",
-            "glyphs",
-            "--method",
-            "reptile",
-            "--channels",
-            "2",
-            "--n-way",
-            "3",
-            "--k-query",
-            "2",
-            "--steps",
-            "2",
-            "--train-shots",
-            "2",
-            "--inner-batch",
-            "3",
-            "--eval-tasks",
-            "12",
-            "--quiet",
-            *REFERENCE,
-        ]
-    )
+    main(["train", "--out", "run", *RUN])
     accuracy = json.loads(Path("run/result.json").read_text())["accuracy"]
     monkeypatch.setattr(
         sys, "argv", ["label_lean.py", "run", "--tasks", "12", "--out", "lean.json"]
@@ -70,9 +48,8 @@ def test_a_run_is_judged_both_ways_with_the_accuracies_of_evaluate(
     label_lean.main()
     assert "one at a time" in capsys.readouterr().out
     (found,) = json.loads(Path("lean.json").read_text())["runs"]
-    assert found["transductive"]["accuracy"] == pytest.approx(
-        accuracy, abs=1e-12
-    )  # the same tasks, added up in another order
+    # The same tasks, summed in another order.
+    assert found["transductive"]["accuracy"] == pytest.approx(accuracy, abs=1e-12)
     assert found["support_order"] == "shuffled" and found["steps"] == 2
     for way in label_lean.WAYS:
         assert np.mean(found[way]["accuracy by label"]) == pytest.approx(

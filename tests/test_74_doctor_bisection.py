@@ -1,5 +1,7 @@
-"""Mistakes that are not in the dictionary are called wrong, get no name, and are
-located: the first stage and tensor that disagree."""
+"""Mistakes that the dictionary does not have are wrong, unnamed, and located.
+
+The location is the first stage and tensor that disagree.
+"""
 
 import numpy as np
 import pytest

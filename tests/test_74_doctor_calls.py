@@ -1,5 +1,7 @@
-"""Calls that depend on each other: noise, state, values kept from the first call,
-growing memory. None of the verdicts depends on a clock."""
+"""Calls that depend on each other: noise, state, cached values, growing memory.
+
+No verdict depends on a clock.
+"""
 
 import os
 import subprocess
@@ -87,7 +89,7 @@ def test_compiled_kernels_that_fill_their_caches_are_no_leak():
     assert done.stdout == "()\n", done.stdout + done.stderr
 
 
-def test_growth_must_go_on_through_the_confirming_calls():
+def test_growth_must_continue_through_the_confirming_calls():
     """Memory that grows in the first twenty calls, as a cache does, is no leak."""
     made = []
     for stops_at, expected in ((20, None), (1000, (1000, "bytes"))):

@@ -1,15 +1,19 @@
-"""Every mistake of the dictionary, planted in NumPy, PyTorch and JAX code, gets its
-name and no other."""
+"""Each mistake of the dictionary, planted in NumPy, PyTorch and JAX, gets its name.
+
+It gets no other name.
+"""
 
 import pytest
 import torch_implementations
 from implementations import IMAML, MAML
 from jax_implementations import JAX
-from torch_implementations import TORCH
+from torch_wrong_implementations import TORCH
 from wrong_implementations_table import IMPLEMENTATIONS
 
 import refmaml as rm
 from refmaml.doctor.dictionary import dictionary
+
+pytestmark = pytest.mark.slow
 
 
 def examined(implementation, **options):
@@ -85,8 +89,10 @@ def test_the_fix_is_for_the_user_s_framework(torch):
 
 
 def test_mistakes_with_the_same_gradient_are_listed():
-    """A gradient of 0 in iMAML has three possible reasons; with one inner step, a
-    factor has one."""
+    """A gradient of 0 in iMAML has three possible reasons.
+
+    With one inner step, a factor has one.
+    """
     anchor = examined(IMPLEMENTATIONS["imaml anchor"], precision="float64")
     assert len(anchor.ties) == 2 and any("CG ran for no iteration" in tie for tie in anchor.ties)
     single = rm.check_meta_gradient(
@@ -115,6 +121,7 @@ def test_the_implementations_share_no_code_with_the_doctor():
         "wrong_implementations_stages.py",
         "wrong_implementations_table.py",
         "torch_implementations.py",
+        "torch_wrong_implementations.py",
         "jax_implementations.py",
     ):
         with open(f"{torch_implementations.__file__.rpartition('/')[0]}/{module}") as file:

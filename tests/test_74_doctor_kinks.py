@@ -101,8 +101,10 @@ def test_a_name_found_near_a_kink_is_not_searched_for_twice(monkeypatch):
 
 
 def test_a_known_mistake_is_named_even_where_a_kink_lies_on_the_data():
-    """A blank image makes ties everywhere, and the margin is 0; a first-order gradient
-    is still wrong."""
+    """A blank image makes ties in all units: the margin is 0.
+
+    A first-order gradient is still wrong.
+    """
     net = rm.Sequential([rm.Linear(3, 4), rm.ReLU(), rm.Linear(4, 2)], rm.MSE(), (3,))
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 6, 3))

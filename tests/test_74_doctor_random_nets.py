@@ -1,5 +1,7 @@
-"""The doctor on nets that Hypothesis draws: a right gradient is never wrong, and a
-mistake gets its name."""
+"""The doctor on nets that Hypothesis draws.
+
+A right gradient is never called wrong, and a mistake gets its name.
+"""
 
 import numpy as np
 import pytest

@@ -105,7 +105,7 @@ def test_importing_refmaml_does_not_import_the_doctor():
 
 
 @pytest.mark.frameworks("torch")
-def test_the_readme_s_example_prints_what_the_readme_says(tmp_path, capsys, monkeypatch):
+def test_the_readme_s_example_prints_the_readme_s_output(tmp_path, capsys, monkeypatch):
     """Digit for digit, except for rounding errors, which differ between machines."""
     section = (ROOT / "README.md").read_text().partition("## The doctor")[2]
     code, rest = section.partition("```python\n")[2].split("```\n", 1)

@@ -1,11 +1,14 @@
-"""Right meta-gradients of every method in every framework are called right, and errors
-of a millionth are not."""
+"""Right meta-gradients of each method in each framework are called right.
+
+Errors of a millionth are called wrong.
+"""
 
 import numpy as np
 import pytest
 from implementations import MAML, MAMLPP, RIGHT, average, maml, maml_plus_plus, one_task, tasks
 from jax_implementations import JAX_RIGHT
-from torch_implementations import TORCH_RIGHT, norm_loss, torch_maml, torch_norm
+from torch_implementations import TORCH_RIGHT, torch_maml
+from torch_wrong_implementations import norm_loss, torch_norm
 from wrong_implementations import inner_scale, step_sizes
 
 import refmaml as rm

@@ -124,7 +124,7 @@ DAMAGE = {
         lambda f: flip_a_bit(f / FILE, bit_of_array(f / FILE, "lam")),
         "CRC",
     ),
-    "one bit flipped, as one who fixes the zip's own sums would leave it": (
+    "one bit flipped, with the zip's own checksums corrected": (
         lambda f: rewrite(f, FILE, lambda a: a | {"lam": np.nextafter(a["lam"], 1)}, restate=False),
         "array lam of sha256",
     ),

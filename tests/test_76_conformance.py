@@ -1,6 +1,4 @@
-"""Other libraries before the doctor: the table of docs/results.md is the committed
-run's, adapters run, a crash stays alone.
-"""
+"""Other libraries checked by the doctor: the committed results, adapters, crashes."""
 
 import json
 import subprocess
@@ -46,7 +44,7 @@ def test_the_committed_table_is_that_of_the_committed_run():
     assert (FOLDER / "conformance.md").read_text() == markdown(committed("conformance.json"))
 
 
-def test_every_library_has_an_adapter_a_version_and_a_word_on_every_method():
+def test_every_library_has_an_adapter_a_version_and_a_verdict_on_every_method():
     import run
     from table import METHODS
 
@@ -99,7 +97,7 @@ def test_the_sentences_of_docs_results_on_the_demonstrations_hold():
         )
 
 
-def test_what_is_said_of_learn2learn_s_own_tests_was_measured():
+def test_the_results_of_learn2learn_s_own_tests_are_those_of_the_committed_run():
     page, planted = (
         (ROOT / "docs" / "results.md").read_text(),
         committed("own_tests.json")["planted"],
@@ -140,7 +138,7 @@ def test_what_is_said_of_learn2learn_s_own_tests_was_measured():
         ({"verdict": "wrong", "errors": {"float64": {"a": 140.0}}}, "**wrong**, 140 times off"),
     ],
 )
-def test_a_cell_says_how_many_digits_are_right_or_how_far_off_it_is(result, expected):
+def test_a_cell_has_the_number_of_correct_digits_or_the_error(result, expected):
     from table import cell
 
     assert cell(result) == expected
@@ -175,7 +173,7 @@ def test_an_adapter_with_its_graph_cut_would_be_called_wrong():
     assert report.verdict == "wrong" and "first-order" in report.diagnosis
 
 
-def test_a_library_that_crashes_leaves_what_it_had_done_and_takes_nobody_along(
+def test_a_library_that_crashes_loses_no_earlier_result_and_no_other_library(
     tmp_path, monkeypatch, capsys
 ):
     import run

@@ -116,7 +116,7 @@ def test_the_limit_of_refmaml_itself_is_1e_12(reference):
 
 
 @pytest.mark.parametrize("method", ["gradient", "prepare", "turn", "peak"])
-def test_a_failure_refuses_one_implementation_and_the_others_go_on(reference, method):
+def test_a_failure_refuses_one_implementation_and_the_others_continue(reference, method):
     found = compared(
         **{
             "torch-compile-cuda": {method: WorkerError("torch-compile-cuda: no compiler")},

@@ -220,7 +220,7 @@ def test_a_kernel_that_is_wrong_only_in_the_last_task_is_not_right(calls):
     )
 
 
-def test_a_kernel_that_fails_is_a_row_and_the_others_go_on(calls):
+def test_a_kernel_that_fails_is_a_row_and_the_others_continue(calls):
     def broken(*arguments):
         raise RuntimeError("CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES\nmore")
 

@@ -107,7 +107,7 @@ def test_a_run_is_captured_and_replayed_and_timed_by_events(gpu, cupy):
     )  # what is captured is not run
 
 
-def test_several_short_runs_go_between_two_events(gpu, cupy, monkeypatch):
+def test_several_short_runs_are_timed_between_two_events(gpu, cupy, monkeypatch):
     """An idle GPU needs some 10 us to start a graph: one run alone would count them."""
     a, start, each = cupy.zeros(4, np.float32), 1e-2, 5e-2  # milliseconds
     seen = [2 * device.WARM_UP_RUNS]
@@ -162,6 +162,7 @@ def test_limits_on_arrays_of_a_gpu(gpu, monkeypatch):
     assert set(roofs.roofs(gpu)) == set(LIMITS)
 
 
+@pytest.mark.slow
 def test_the_small_program_on_arrays_of_a_gpu(gpu, capsys):
     sanitizer_program.run_everything(gpu, sanitizer_program.small_nets())
     assert "kernels ran" in capsys.readouterr().out

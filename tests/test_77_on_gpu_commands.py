@@ -92,6 +92,7 @@ def test_evaluation_gives_what_the_reference_gives(cuda, tmp_path):
     assert abs(results[0] - results[1]) < 1e-12
 
 
+@pytest.mark.slow
 def test_the_doctor_judges_what_the_gpu_computes(cuda, tmp_path, capsys):
     (tmp_path / "mine.py").write_text("""
 import numpy as np
@@ -177,6 +178,7 @@ def test_the_doctor_judges_a_net_of_the_caller_on_a_gpu(cuda):
         )
 
 
+@pytest.mark.slow
 def test_verify_holds_every_kernel_and_method_of_the_gpu_against_the_reference(
     cuda, monkeypatch, capsys
 ):
@@ -203,7 +205,7 @@ def test_verify_holds_every_kernel_and_method_of_the_gpu_against_the_reference(
     )
 
 
-def test_without_numba_matplotlib_and_tqdm_it_trains_evaluates_and_says_which_picture_is_missing(
+def test_without_numba_matplotlib_and_tqdm_it_trains_evaluates_and_names_the_missing_picture(
     cuda, tmp_path, monkeypatch, capsys
 ):
     for name in ("numba", "matplotlib", "tqdm"):
@@ -244,7 +246,7 @@ def test_too_little_memory_is_one_line_on_the_command_line(cuda, tmp_path, capsy
     ],
     ids=lambda w: w[0],
 )
-def test_every_command_says_in_one_line_that_nvrtc_is_missing(
+def test_every_command_reports_a_missing_nvrtc_in_one_line(
     cuda, tmp_path, monkeypatch, capsys, words
 ):
     out = tmp_path / "run"

@@ -13,6 +13,8 @@ from refmaml.cli.omniglot import cells
 from refmaml.cli.reproduce import seconds
 from refmaml.training import checkpoint, plot
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 tiny = pytest.fixture(tiny_table)
@@ -42,7 +44,7 @@ def test_a_table_is_trained_evaluated_and_written(tiny, capsys):
     assert (tiny / "runs/omniglot/table.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_unfinished_cell_says_so_and_goes_on_to_the_bits_of_an_unbroken_run(
+def test_an_unfinished_cell_is_marked_and_resumed_to_the_bits_of_an_uninterrupted_run(
     tiny, capsys, monkeypatch
 ):
     chosen = ("--rows", "reptile", "--protocols", "as-published")
@@ -92,9 +94,7 @@ def test_a_table_beside_the_runs_leaves_their_whole_curves(tiny, monkeypatch, ta
 
 
 def test_without_matplotlib_there_is_a_table_without_its_picture(tiny, monkeypatch, capsys):
-    reproduce(
-        "--rows", "maml", "--protocols", "equal"
-    )  # draws the characters, which matplotlib does
+    reproduce("--rows", "maml", "--protocols", "equal")  # matplotlib draws the characters
     monkeypatch.setattr(plot, "find_spec", lambda name: None)
     (tiny / "runs/omniglot/table.png").unlink()
     capsys.readouterr()

@@ -1,6 +1,4 @@
-"""`refmaml reproduce omniglot`: damaged files, signals, changed configurations,
-divergence.
-"""
+"""`refmaml reproduce omniglot`: bad files, signals, changed settings, divergence."""
 
 import json
 import os
@@ -19,6 +17,8 @@ from refmaml.cli import main, problem
 from refmaml.cli.omniglot import cells, protocols
 from refmaml.errors import NonFiniteError
 from refmaml.training import checkpoint
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 
@@ -76,7 +76,7 @@ def test_a_checkpoint_that_another_net_left_is_not_gone_on_with(tiny, capsys):
 
 
 @pytest.mark.parametrize("signum, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_while_a_cell_is_judged_says_how_to_go_on(
+def test_a_signal_during_evaluation_prints_how_to_continue(
     tiny, capsys, monkeypatch, signum, status
 ):
     make, chosen = problem.make_evaluators, ("--rows", "maml", "--protocols", "equal")
@@ -125,7 +125,7 @@ def test_a_cell_whose_settings_of_judging_changed_is_judged_again(tiny, monkeypa
     assert result["configuration"]["eval_steps"] == 3 and result["steps"] == 4
 
 
-def test_a_cell_that_diverges_is_judged_as_far_as_it_came_and_does_not_keep_the_others(
+def test_a_cell_that_diverges_is_evaluated_at_its_last_step_and_does_not_stop_the_others(
     tiny, capsys, monkeypatch
 ):
     before, judged = protocols.configuration, cells.evaluate_cell

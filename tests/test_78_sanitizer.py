@@ -103,17 +103,17 @@ def test_hanging_tools_do_not_exceed_the_limit_of_all(tmp_path, tool, monkeypatc
     monkeypatch.setattr(sanitizer, "perf_counter", clock)
     monkeypatch.setattr(sanitizer, "run_limited", hang)
     assert sanitizer.main(path, program=PROGRAM, seconds=3) == result_file.NOT_AVAILABLE
-    assert clock.now == 3 + 1 + 1  # the first tool takes all, the others a second each
+    assert clock.now == 3 + 1 + 1  # the first tool takes the whole time, the others a second each
     assert all("no end within its limit" in row["reason"] for row in read(path)["tools"])
 
 
-def test_without_compute_sanitizer_the_result_says_so(tmp_path, monkeypatch):
+def test_without_compute_sanitizer_the_result_reports_it(tmp_path, monkeypatch):
     monkeypatch.setattr(sanitizer, "find_sanitizer", lambda: None)
     assert sanitizer.main(tmp_path / "found.json") == result_file.NOT_AVAILABLE
     assert read(tmp_path / "found.json")["reason"] == "compute-sanitizer is not installed"
 
 
-def test_a_program_that_fails_by_itself_is_a_failure_of_the_section(tmp_path, tool):
+def test_a_program_that_raises_is_a_failure_of_the_section(tmp_path, tool):
     tool()
     assert (
         sanitizer.main(

@@ -171,7 +171,7 @@ def test_results_of_another_device_are_not_mixed(tmp_path, run):
         run.main(["--out", str(out), "--quiet", "--only", "good"], device(), SECTIONS)
 
 
-def test_without_a_gpu_one_line_says_so_and_nothing_is_written(tmp_path, run, capsys):
+def test_without_a_gpu_one_line_reports_it_and_nothing_is_written(tmp_path, run, capsys):
     out = tmp_path / "gpu.json"
     assert run.main(["--out", str(out)], device("no GPU", 2), SECTIONS) == 2
     printed = capsys.readouterr()

@@ -1,6 +1,4 @@
-"""Rung 6: the hand-written derivatives against PyTorch's and JAX's; where one is absent
-its tests say so.
-"""
+"""Rung 6: the hand-written derivatives against those of PyTorch and JAX."""
 
 import subprocess
 import sys
@@ -14,10 +12,10 @@ import refmaml as rm
 from refmaml.autodiff import formulas, jax_autodiff, torch_autodiff
 from refmaml.layers import __all__ as layers_and_losses
 
-# Two programs that add the same float64 numbers in different orders. Roundings of
-# 1e-16, grown by sums over some hundred numbers and by three inner steps through
-# batch-norm, make 1e-14 or so; the bound leaves a thousand times that to other releases
-# and processors. A term that is wrong or absent shows above 1e-3.
+# Two programs add the same float64 numbers in different orders. Roundings of 1e-16 grow
+# to about 1e-14 in sums over some hundred numbers and in three inner steps through
+# batch-norm. The bound is a thousand times larger, for other releases and processors. A
+# wrong or absent term causes an error above 1e-3.
 AGREES, WRONG = 1e-11, 1e-3
 K, TASKS = 3, 3
 
@@ -44,7 +42,7 @@ def oracle(request):
 
 @contextmanager
 def one_torch_thread():
-    """On nets as small as these PyTorch's threads do little but wait for each other."""
+    """On nets this small, PyTorch's threads mostly wait for each other."""
     import torch
 
     before = torch.get_num_threads()
@@ -54,9 +52,7 @@ def one_torch_thread():
 
 
 class Case(NamedTuple):
-    """A net, an inner step size at which its Hessian matters, and what adapts where
-    only a part does.
-    """
+    """A net, a step size at which its Hessian matters, and a part that adapts."""
 
     net: rm.Sequential
     inner_lr: float
@@ -89,9 +85,7 @@ def tanh_mlp():
 
 
 def conditioned():
-    """Contexts in both of CAVIA's ways, a convolution that differs on every side, means
-    that overlap.
-    """
+    """Both contexts of CAVIA, an asymmetric convolution, overlapping means."""
     net = rm.Sequential(
         [
             rm.Context(2),
@@ -117,9 +111,7 @@ def two_layer_linear():
 
 
 NETS = (strided_conv4, max_pool_conv, tanh_mlp, conditioned, two_layer_linear)
-CASES = {
-    make.__name__: make() for make in NETS
-}  # made once: JAX compiles for every net it has not seen
+CASES = {make.__name__: make() for make in NETS}  # made once: JAX compiles for each new net
 
 
 @pytest.fixture(params=CASES)
@@ -134,9 +126,7 @@ def start(net):
 
 
 def data(net, examples, rng):
-    """Normal inputs, which come to lie on no kink, and targets of the kind that the
-    loss takes.
-    """
+    """Normal inputs, none of them on a kink, and targets for the loss."""
     x = rng.standard_normal((TASKS, examples, *net.input_shape))
     (D,) = net.output_shape(net.input_shape)
     if isinstance(net.loss_function, rm.MSE):
@@ -236,7 +226,7 @@ def test_a_float32_start_is_taken_to_float64(oracle):
 
 def test_a_layer_without_a_formula_is_named(oracle):
     class Cube(rm.Tanh):
-        """A layer that the oracle has never heard of."""
+        """A layer without a formula."""
 
     net = rm.Sequential([rm.Linear(2, 2), Cube()], rm.MSE(), (2,))
     with pytest.raises(rm.ArgumentError, match="Cube"):
@@ -272,7 +262,8 @@ def test_jax_is_left_in_the_precision_it_was_in():
 
 @pytest.mark.parametrize("module", ORACLES)
 def test_an_absent_framework_is_a_reason_and_no_error(monkeypatch, module):
-    monkeypatch.setitem(sys.modules, module, None)  # Python's own mark for "must not be imported"
+    # Python's own mark of a module that must not be imported.
+    monkeypatch.setitem(sys.modules, module, None)
     missing = {"torch": torch_autodiff.missing, "jax": jax_autodiff.missing}[module]
     assert missing().startswith(f"{module} cannot be imported")
 

@@ -1,5 +1,4 @@
-"""The package as a whole: what importing it loads, and what the wheel and the source
-distribution contain."""
+"""The package as a whole: what its import loads, and what its distributions contain."""
 
 import os
 import re
@@ -44,8 +43,13 @@ class Distributions(NamedTuple):
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
-    """The names in the wheel, {name: text} of what people read in it, the names in the
-    source distribution; and the wheel itself."""
+    """The contents of a wheel and of a source distribution, as Distributions.
+
+    names    of the files in the wheel
+    texts    {name: text} of its code and documents
+    members  the names of the files in the source distribution
+    wheel    the path of the wheel
+    """
     folder = tmp_path_factory.mktemp("dist")
     source = copy_of_the_tree(folder / "source")
     build = (
@@ -121,6 +125,7 @@ def test_the_source_distribution_has_every_file_of_the_project(distributions):
     assert not missing, sorted(missing)[:10]
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_an_installation_that_compiled_its_kernels(distributions, tmp_path):
     """No file is left that Python would import as an empty package."""
     names = distributions.names

@@ -1,11 +1,7 @@
-"""docs/add_a_layer.md works: a new layer is one file and its name in
-the public list.
-"""
-
-import json
+"""docs/add_a_layer.md works: a new layer is one file and a name in the public list."""
 
 import pytest
-from follow_document import copy_sources, follow, python
+from follow_document import copy_sources, follow, printed_json
 
 DOCUMENT = "docs/add_a_layer.md"
 
@@ -52,15 +48,8 @@ def sources(tmp_path_factory):
     return folder
 
 
-def result(folder, code):
-    """What a script prints as JSON."""
-    done = python(folder, "-W", "error", "-c", code)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def test_the_new_layer_passes_the_complex_step_in_all_four_passes(sources):
-    rows = result(sources, ON_THE_REFERENCE)
+    rows = printed_json(sources, ON_THE_REFERENCE)
     quantities = [(quantity, oracle) for quantity, oracle, _ in rows]
     assert quantities == 2 * [
         ("y", "task by task"),
@@ -76,13 +65,14 @@ def test_an_error_in_the_new_layer_is_found(sources):
     right = path.read_text()
     try:
         path.write_text(right.replace("2 * dt + x * ddt", "2 * dt - x * ddt"))
-        rows = result(sources, ON_THE_REFERENCE)
+        rows = printed_json(sources, ON_THE_REFERENCE)
     finally:
         path.write_text(right)
     assert {quantity for quantity, _, passed in rows if not passed} == {"rdx"}
 
 
+@pytest.mark.slow
 def test_the_new_layer_runs_on_the_cpu_kernels_layer_by_layer(sources):
-    as_one_kernel, rows = result(sources, ON_THE_CPU_KERNELS)
+    as_one_kernel, rows = printed_json(sources, ON_THE_CPU_KERNELS)
     assert not as_one_kernel
     assert len(rows) == 2 * 2 * 4 + 1 and all(passed for _, passed in rows)

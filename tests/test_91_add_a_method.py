@@ -3,7 +3,9 @@
 import json
 
 import pytest
-from follow_document import copy_sources, follow, python
+from follow_document import copy_sources, follow, printed_json, python
+
+import refmaml as rm
 
 DOCUMENT = "docs/add_a_method.md"
 
@@ -20,6 +22,16 @@ from refmaml.oracles import ladder
 ladder.planted = lambda *arguments: []
 rows = list(ladder.methods(kernels.reference()))
 print(json.dumps([[c.subject, c.oracle, c.passed] for c in rows]))
+"""
+
+PUBLIC = """
+import json
+import refmaml as rm
+from refmaml import methods
+from refmaml.methods import table
+
+cls = table.BY_NAME["scalar-rate"].cls
+print(json.dumps([rm.ScalarRate is cls, methods.ScalarRate is cls, rm.__all__]))
 """
 
 TRAIN = [
@@ -40,26 +52,27 @@ def sources(tmp_path_factory):
     return folder
 
 
-def rows_of(folder):
-    """The rows of the new method on rung 4."""
-    done = python(folder, "-W", "error", "-c", LADDER)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def test_the_new_method_is_a_public_name(sources):
+    in_refmaml, in_methods, names = printed_json(sources, PUBLIC)
+    assert in_refmaml and in_methods
+    assert names[names.index("IMAML") + 1] == "ScalarRate"
+    assert [name for name in names if name != "ScalarRate"] == rm.__all__
 
 
 def test_the_new_method_passes_the_complex_step(sources):
-    assert rows_of(sources) == [
+    assert printed_json(sources, LADDER) == [
         ["ScalarRate, K = 2", "complex step", True],
         ["ScalarRate, K = 2, frozen BatchNorm2d", "complex step", True],
     ]
 
 
+@pytest.mark.slow
 def test_an_error_in_the_new_method_is_found(sources):
     path = sources / "refmaml/methods/scalar_rate.py"
     right = path.read_text()
     try:
         path.write_text(right.replace("sum(back.rates)", "back.rates[-1]"))
-        assert not any(passed for *_, passed in rows_of(sources))
+        assert not any(passed for *_, passed in printed_json(sources, LADDER))
     finally:
         path.write_text(right)
 

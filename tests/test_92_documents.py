@@ -1,5 +1,7 @@
-"""The documents: the README is short and runs, links lead somewhere, figures are those
-of the committed results, prose is at most 88 columns wide."""
+"""The documents: length of the README, links, figures, width of prose.
+
+The figures are those of the committed results.
+"""
 
 import json
 import re
@@ -13,7 +15,10 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/*.md", "examples/*.md", "refmaml/layers/*.md")
+    for pattern in (
+        *("*.md", "docs/*.md", "examples/*.md", "refmaml/layers/*.md"),
+        *("benchmarks/README.md", "benchmarks/omniglot/README.md"),
+    )
     for path in ROOT.glob(pattern)
 )
 
@@ -44,8 +49,10 @@ def test_the_readme_has_at_least_two_pictures_and_each_has_a_description():
 
 
 def test_the_readme_keeps_its_order():
-    """One sentence; the commands; the example; the demo's picture; the doctor; the
-    formulas and the table of methods; the picture of speed; links."""
+    """One sentence, commands, example, the demo's picture, the doctor's output.
+
+    Then formulas and table of methods, the picture of speed, and links.
+    """
     text = README.read_text()
     parts = (
         "without autodiff",
@@ -63,7 +70,7 @@ def test_the_readme_keeps_its_order():
     assert -1 not in places and places == sorted(places), dict(zip(parts, places, strict=True))
 
 
-def test_the_readme_s_example_prints_what_the_readme_says(capsys):
+def test_the_readme_s_example_prints_the_readme_s_output(capsys):
     pattern = r"```python\n(.*?)```\s*```text\n(.*?)```"
     code, printed = re.search(pattern, README.read_text(), re.S).groups()
     exec(compile(code, "README.md", "exec"), {})
@@ -213,7 +220,7 @@ def test_the_omniglot_table_is_that_of_the_committed_results(row):
     assert line in table_of_results(), line
 
 
-def test_what_is_said_of_two_hours_is_committed(results):
+def test_the_result_after_two_hours_is_committed(results):
     result = committed("omniglot/at-two-hours.json")
     assert f"{percent(result)} % (step {result['steps']:,})" in results
 

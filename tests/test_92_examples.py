@@ -42,12 +42,12 @@ def run(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(PRINTED) - {NEEDS_TORCH}))
-def test_an_example_prints_what_the_page_says(name):
+def test_an_example_prints_the_page_s_output(name):
     assert run(name) == PRINTED[name]
 
 
 @pytest.mark.frameworks("torch")
-def test_the_example_in_pytorch_prints_what_the_page_says():
+def test_the_example_in_pytorch_prints_the_page_s_output():
     """To the digit, but for one error of rounding, which depends on the machine."""
 
     def digits(text):

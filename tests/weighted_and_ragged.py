@@ -18,6 +18,8 @@ METHODS = [
     rm.IMAML(2.0, 3, cg_steps=30, cg_tol=1e-4),
     rm.IMAML(2.0, 3, solver="newton_cg", inner_tol=1e-3),
     rm.ERM(),
+    rm.MAML(0.05, 3, rule=rm.Adam()),
+    rm.FirstOrderMAML(0.1, 2, rule=rm.SGD(momentum=0.9)),
 ]
 SIZES = [(4, 6), (9, 3), (5, 5), (4, 6), (9, 3)]  # support and query examples of each task
 WEIGHTS = np.array([1.0, -0.5, 2.0, 0.25, 3.0])

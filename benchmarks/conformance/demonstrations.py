@@ -1,5 +1,4 @@
-"""Three places where a library is silently wrong, each in a few lines of that library
-alone, beside what is right.
+"""Three cases in which a library is silently wrong, each in a few lines of its code.
 
     python benchmarks/conformance/demonstrations.py --out benchmarks/conformance
 
@@ -26,14 +25,18 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from jit_and_max import jit_and_max
+from output import add_out
+
+from refmaml.autodiff.formulas import why_not
+from refmaml.environment import circumstances
+from refmaml.oracles.tolerance import relative_error
+from refmaml.training.files import make_folder, write_json
+
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
-
-from refmaml.autodiff.formulas import why_not  # noqa: E402
-from refmaml.environment import circumstances  # noqa: E402 (after the path is set)
-from refmaml.oracles.tolerance import relative_error  # noqa: E402
-from refmaml.training.files import make_folder, write_json  # noqa: E402
-
 DRAWS = 20
 
 
@@ -41,9 +44,7 @@ DRAWS = 20
 
 
 def norms():
-    """{name: (the fused operation, the same in primitives)}, both of x (N, C, H, W),
-    without scale and shift.
-    """
+    """{name: (fused, in primitives)}: norms of x (N, C, H, W) without parameters."""
     from torch.nn import functional as F
 
     def primitive(axes):
@@ -65,8 +66,9 @@ def norms():
 
 
 def second_derivatives(f, x, u, v):
-    """{mode: H v, or u'Hv in forward over forward mode}, and T[v, v] of the third
-    derivative, of a scalar function f.
+    """{mode: derivative} of a scalar function f.
+
+    H v; u'Hv in forward over forward mode; T[v, v] for the third derivative.
     """
     from torch.func import grad, jvp, vjp
 
@@ -83,8 +85,9 @@ def second_derivatives(f, x, u, v):
 
 
 def fused_norms():
-    """{norm: {mode: [least, median, largest] error over random draws}} of sum(c *
-    tanh(norm(x))) in float64.
+    """{norm: {mode: [least, median, largest] error over random draws}} in float64.
+
+    The function is sum(c * tanh(norm(x))).
     """
     import torch
 
@@ -112,111 +115,16 @@ def fused_norms():
     }
 
 
-# ---- JAX: jit and max ----------------------------------------------------------------
-
-
-def windows(x):
-    """The four entries of each 2 x 2 window of x (N, C, 5, 7), the last row and column
-    left out: four arrays (N, C, 2, 3).
-    """
-    return [x[..., p:4:2, q:6:2] for p in range(2) for q in range(2)]
-
-
-def poolings():
-    """{how a maximum over windows is written: function}."""
-    import jax.numpy as jnp
-    from jax import lax
-
-    def by_comparison(x):
-        best, *others = windows(x)
-        for other in others:
-            best = jnp.where(other > best, other, best)
-        return best
-
-    def by_maximum(x):
-        best, *others = windows(x)
-        for other in others:
-            best = jnp.maximum(best, other)
-        return best
-
-    return {
-        "where(b > a, b, a)": by_comparison,
-        "jnp.maximum": by_maximum,
-        "stack(...).max(axis=0)": lambda x: jnp.stack(windows(x)).max(axis=0),
-        "stack(...).max(axis=0) behind lax.optimization_barrier": lambda x: jnp.stack(
-            windows(lax.optimization_barrier(x))
-        ).max(axis=0),
-        "lax.reduce_window": lambda x: lax.reduce_window(
-            x, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID"
-        ),
-    }
-
-
-def meta_gradient(pool, compiled):
-    """d/dP of the loss after two inner steps, five tasks side by side, (T, P) in
-    float64: a linear layer, batch-norm in primitives, ReLU, pooling, a head.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((5, 11, 2, 5, 7))
-    params = {
-        "w": 0.5 * rng.standard_normal((3, 2)),
-        "gamma": rng.standard_normal(3) + 1,
-        "beta": 0.1 * rng.standard_normal(3),
-        "head": 0.3 * rng.standard_normal((7, 18)),
-    }
-
-    def batch_norm(x, gamma, beta):
-        mean = x.mean(axis=(0, 2, 3), keepdims=True)
-        centred = x - mean
-        variance = (centred * centred).mean(axis=(0, 2, 3), keepdims=True)
-        return centred * (variance + 1e-3) ** -0.5 * gamma.reshape(-1, 1, 1) + beta.reshape(
-            -1, 1, 1
-        )
-
-    def loss(p, x):
-        z = batch_norm(jnp.einsum("nihw,oi->nohw", x, p["w"]), p["gamma"], p["beta"])
-        return (
-            jnp.tanh(pool(jnp.where(z > 0, z, 0.0)).reshape(len(x), -1) @ p["head"].T) ** 2
-        ).mean()
-
-    def after(p, x):
-        for _ in range(2):
-            g = jax.grad(loss)(p, x)
-            p = {name: p[name] - 0.5 * g[name] for name in p}
-        return loss(p, x)
-
-    function = jax.vmap(jax.grad(after), (None, 0))
-    rows = (jax.jit(function) if compiled else function)(params, x)
-    return np.concatenate([np.asarray(a).reshape(5, -1) for a in rows.values()], axis=1)
-
-
-def jit_and_max():
-    """{how the maximum is written: {"eager", "jit"}: error against comparisons without
-    jit}.
-    """
-    from refmaml.autodiff.jax_autodiff import float64
-
-    with float64():
-        truth = meta_gradient(poolings()["where(b > a, b, a)"], compiled=False)
-        return {
-            name: {
-                "eager": relative_error(meta_gradient(pool, False), truth),
-                "jit": relative_error(meta_gradient(pool, True), truth),
-            }
-            for name, pool in poolings().items()
-        }
+# ---- JAX: jit and max ----
 
 
 def without_fusion():
-    """The same in a process whose XLA fuses nothing."""
+    """jit_and_max in a process in which XLA's fusion is off."""
     flags = {
         "XLA_FLAGS": "--xla_disable_hlo_passes=fusion,cpu-fusion,cpu-instruction-fusion",
         "JAX_PLATFORMS": "cpu",
     }
-    code = "import json, demonstrations; print(json.dumps(demonstrations.jit_and_max()))"
+    code = "import json; from jit_and_max import jit_and_max; print(json.dumps(jit_and_max()))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | flags | {"PYTHONPATH": str(HERE)},
@@ -231,9 +139,10 @@ def without_fusion():
 
 
 def conjugate_gradients():
-    """{"as released", "with the new residual": error of iMAML's gradient on quadratics
-    after as many iterations as there are parameters}: `p_new` is made of r, where
-    Hestenes and Stiefel have r_new.
+    """{"as released": error, "with the new residual": error} of iMAML's gradient.
+
+    On quadratics, after as many iterations as there are parameters. betty computes
+    `p_new` from r; Hestenes and Stiefel compute it from r_new.
     """
     import betty.hypergradient as hypergradient
     from adapters.betty_problems import implicit
@@ -289,12 +198,7 @@ def versions():
 def main(argv=None):
     """Measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--out",
-        default="runs/conformance",
-        metavar="DIR",
-        help="where to write (default runs/conformance)",
-    )
+    add_out(parser)
     out = make_folder(parser.parse_args(argv).out)
     about = circumstances()
     about["versions"] |= versions()

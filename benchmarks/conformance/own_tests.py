@@ -1,11 +1,11 @@
-"""What learn2learn's own tests of its algorithms let through: they are run with a wrong
-Hessian planted in its path, and so is the doctor.
+"""Which planted mistakes do learn2learn's own tests find?
 
-    pip download --no-deps --no-build-isolation --no-binary :all: learn2learn==0.2.0 &&
-    tar xf learn2learn-0.2.0.tar.gz python benchmarks/conformance/own_tests.py
-    learn2learn-0.2.0 --out benchmarks/conformance
+    pip download --no-deps --no-build-isolation --no-binary :all: learn2learn==0.2.0
+    tar xf learn2learn-0.2.0.tar.gz
+    python benchmarks/conformance/own_tests.py learn2learn-0.2.0 --out DIR
 
-Its source distribution holds its tests; it must be installed as well, see
+A wrong Hessian is planted in learn2learn's path; then its tests of its algorithms run,
+and the doctor. Its source distribution has the tests; it must be installed as well, see
 benchmarks/README.md. Writes own_tests.json.
 """
 
@@ -17,18 +17,21 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from output import add_out
+
+from refmaml.environment import circumstances
+from refmaml.training.files import make_folder, write_json
+
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
-
-from refmaml.environment import circumstances  # noqa: E402 (after the path is set)
-from refmaml.training.files import make_folder, write_json  # noqa: E402
-
 TESTS = [f"tests/unit/algorithms/{name}_test.py" for name in ("maml", "metasgd", "gbml")]
 PLANTED = {"nothing": 1, "the inner gradient detached": 0, "H doubled": 2, "H's sign flipped": -1}
 
 
 def run(factor, arguments, folder):
-    """The end of what a new Python says, with a factor planted."""
+    """The last line that a new Python process prints, with a factor planted."""
     path = os.pathsep.join(sys.path[:2])
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -52,20 +55,15 @@ import planted; planted.pytest_configure(None)
 from adapters.learn2learn_maml import LIBRARY
 from worker import METHODS
 import refmaml as rm
-function, method = LIBRARY.methods["MAML"], METHODS["MAML"]
-print(rm.check_meta_gradient(function, method, framework="torch", repeats=0).verdict)"""
+method = LIBRARY.methods["MAML"]
+print(rm.check_meta_gradient(method, METHODS["MAML"], framework="torch", repeats=0).verdict)"""
 
 
 def main(argv=None):
     """Measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("source", help="learn2learn's source distribution, unpacked")
-    parser.add_argument(
-        "--out",
-        default="runs/conformance",
-        metavar="DIR",
-        help="where to write (default runs/conformance)",
-    )
+    add_out(parser)
     arguments = parser.parse_args(argv)
     out, found = make_folder(arguments.out), {}
     for name, factor in PLANTED.items():

@@ -1,9 +1,9 @@
-"""A pytest plugin that plants a wrong Hessian in learn2learn's own path: its gradients
-keep their values, their derivatives become c times themselves.
+"""A pytest plugin that plants a wrong Hessian in learn2learn's own path.
 
-    PLANTED=c python -m pytest -p planted ...        c = 0: detached; 2: H doubled; -1:
-                                                     H's sign flipped; 1: nothing
-                                                     planted
+    PLANTED=c python -m pytest -p planted ...
+
+Inner gradients keep their values; their derivatives are multiplied by c. c = 0:
+detached; 2: H doubled; -1: H's sign flipped; 1: nothing planted.
 """
 
 import os

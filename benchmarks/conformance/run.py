@@ -1,5 +1,4 @@
-"""What do libraries get right? Each one that is installed, every method it offers,
-before the doctor.
+"""Which libraries are right? The doctor checks every method of each installed one.
 
     python benchmarks/conformance/run.py --out benchmarks/conformance
 
@@ -20,15 +19,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from output import add_out
+from table import markdown
+
+from refmaml.environment import circumstances
+from refmaml.errors import RefmamlError, expect
+from refmaml.training.files import durable_write, make_folder, write_json
+
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
-
-from table import markdown  # noqa: E402 (after the path is set)
-
-from refmaml.environment import circumstances  # noqa: E402
-from refmaml.errors import RefmamlError, expect  # noqa: E402
-from refmaml.training.files import durable_write, make_folder, write_json  # noqa: E402
-
 SCHEMA, LIMIT = 1, 1200  # seconds a library may take
 # name in the table: (module of adapters, what must be importable)
 LIBRARIES = {
@@ -45,9 +46,7 @@ LIBRARIES = {
 
 
 def environment(folder):
-    """One thread for every library; compiled code of JAX is found again when a function
-    comes back.
-    """
+    """One thread for each library; JAX caches compiled code on disk."""
     cache = {
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(Path(folder) / "jax"),
@@ -58,8 +57,9 @@ def environment(folder):
 
 
 def examine(name, folder):
-    """What a library's worker found before it ended, {"name", "versions", "methods"},
-    with "failed": why it ended early, where it did.
+    """The result of a library's worker: {"name", "versions", "methods"}.
+
+    "failed" is added if it ended early, with the reason.
     """
     module, _ = LIBRARIES[name]
     path = Path(folder) / f"{name}.json"
@@ -71,8 +71,8 @@ def examine(name, folder):
             text=True,
             timeout=LIMIT,
         )
-        said = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
-        reason = None if done.returncode == 0 else f"exit status {done.returncode}: {said}"
+        last_line = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        reason = None if done.returncode == 0 else f"exit status {done.returncode}: {last_line}"
     except subprocess.TimeoutExpired:
         reason = f"not done after {LIMIT} seconds"
     found = (
@@ -84,35 +84,10 @@ def examine(name, folder):
 
 
 def main(argv=None):
-    """Examine, write, print the table; returns 0 whatever the verdicts are, as they are
-    the result.
-    """
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        default=list(LIBRARIES),
-        metavar="LIB",
-        help=f"some of {', '.join(LIBRARIES)}",
-    )
-    parser.add_argument(
-        "--out",
-        default="runs/conformance",
-        metavar="DIR",
-        help="where to write (default runs/conformance)",
-    )
-    arguments = parser.parse_args(argv)
-    for name in arguments.only:
-        expect(name in LIBRARIES, "--only", f"some of {', '.join(LIBRARIES)}", name)
-    out, started, found, absent = make_folder(arguments.out), perf_counter(), [], {}
-    with TemporaryDirectory() as folder:
-        for name in arguments.only:
-            needed = LIBRARIES[name][1]
-            if find_spec(needed) is None:
-                absent[name] = f"{needed} is not installed"
-                continue
-            print(f"{name} ...", file=sys.stderr, flush=True)
-            found.append(examine(name, folder))
+    """Examine, write, print the table; returns 0: the verdicts are the result."""
+    arguments = parse(argv)
+    out, started = make_folder(arguments.out), perf_counter()
+    found, absent = examine_all(arguments.only)
     record = {
         "schema": SCHEMA,
         "command": "python benchmarks/conformance/run.py",
@@ -126,6 +101,37 @@ def main(argv=None):
         file.write(markdown(record).encode())
     print(markdown(record))
     return 0
+
+
+def examine_all(names):
+    """([the result of each library], {absent library: why})."""
+    found, absent = [], {}
+    with TemporaryDirectory() as folder:
+        for name in names:
+            needed = LIBRARIES[name][1]
+            if find_spec(needed) is None:
+                absent[name] = f"{needed} is not installed"
+                continue
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            found.append(examine(name, folder))
+    return found, absent
+
+
+def parse(argv):
+    """The command line. Raises ArgumentError for an unknown library."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=list(LIBRARIES),
+        metavar="LIB",
+        help=f"some of {', '.join(LIBRARIES)}",
+    )
+    add_out(parser)
+    arguments = parser.parse_args(argv)
+    for name in arguments.only:
+        expect(name in LIBRARIES, "--only", f"some of {', '.join(LIBRARIES)}", name)
+    return arguments
 
 
 if __name__ == "__main__":

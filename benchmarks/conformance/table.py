@@ -1,6 +1,4 @@
-"""conformance.json as a table: a row for each library, a column for each method, digits
-that are right in float64 and float32.
-"""
+"""conformance.json as a table of correct digits: libraries times methods."""
 
 from math import inf, log10
 
@@ -8,17 +6,16 @@ METHODS = ("MAML", "first-order MAML", "ANIL", "Meta-SGD", "Reptile", "iMAML")
 
 
 def digits(errors):
-    """How many digits the worst parameter on the worst probe has right: floor(-log10 of
-    its relative error).
+    """Correct digits of the worst parameter on the worst probe.
+
+    floor(-log10 of its relative error)
     """
     worst = max(errors.values(), default=inf)
     return 16 if worst == 0 else max(0, int(-log10(worst))) if worst < 1 else 0
 
 
 def cell(result):
-    """ "15 / 6" where float64 and float32 are right; how far off a wrong one is; -
-    where there is none.
-    """
+    """The digits "15 / 6" in float64 / float32; the error if wrong; - if absent."""
     if result is None or result["verdict"] == "absent":
         return "-"
     if result["verdict"] == "failed":
@@ -36,16 +33,12 @@ def cell(result):
 
 
 def rows(record):
-    """[[library with its version, a cell for each method], ...]; variants of a method
-    are rows of their own.
-    """
+    """[[library, a cell for each method], ...]; variants have their own rows."""
     out = []
     for library in record["libraries"]:
         version = next(iter(library["versions"].values()), "?")
-        plain = {name: result for name, result in library["methods"].items() if " (" not in name}
-        out.append(
-            [f"{library['name']} {version}", *(cell(plain.get(method)) for method in METHODS)]
-        )
+        own = {name: result for name, result in library["methods"].items() if " (" not in name}
+        out.append([f"{library['name']} {version}", *(cell(own.get(method)) for method in METHODS)])
         for name, result in library["methods"].items():
             if " (" in name:
                 method, _, what = name.partition(" (")
@@ -68,9 +61,7 @@ def lines(record):
 
 
 def remarks(record):
-    """A line for each verdict that is not "right", each method a library does not have,
-    each library that is not there.
-    """
+    """A line for each wrong verdict, each absent method and each absent library."""
     out = []
     for library in record["libraries"]:
         for name, result in library["methods"].items():
@@ -84,15 +75,15 @@ def remarks(record):
 
 
 def markdown(record):
-    """conformance.md: the table, and what is behind its cells."""
+    """The text of conformance.md."""
     versions = {
         k: v for library in record["libraries"] for k, v in library["versions"].items()
     } | record["versions"]
     head = [
-        "# Libraries before the doctor",
+        "# Libraries, checked by the doctor",
         "",
-        "Digits that are right in float64 / float32, the worst parameter on the worst of four "
-        "probes.",
+        "Digits that are right in float64 / float32, "
+        "the worst parameter on the worst of four probes.",
         "",
     ]
     used = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))

@@ -1,5 +1,8 @@
-"""One library in a process of its own: `python worker.py MODULE FILE` brings every
-method it has before the doctor, and writes what that said as JSON.
+"""One library in its own process: the doctor checks all its methods.
+
+    python worker.py MODULE FILE
+
+Writes the verdicts as JSON.
 """
 
 import json
@@ -10,7 +13,8 @@ from time import perf_counter
 
 import refmaml as rm
 
-STEPS = {"inner_lr": 0.1, "inner_steps": 3}  # the doctor sets step sizes so that curvature shows
+# The doctor sets step sizes so that curvature shows.
+STEPS = {"inner_lr": 0.1, "inner_steps": 3}
 METHODS = {
     "MAML": rm.MAML(**STEPS),
     "first-order MAML": rm.FirstOrderMAML(**STEPS),
@@ -27,8 +31,9 @@ def base(name):
 
 
 def examine(library, name, seed=0):
-    """What the doctor says of one method: verdict, diagnosis, errors by precision and
-    probe. Or, where it cannot be asked, the reason.
+    """The doctor's verdict and diagnosis on a method, errors by precision and probe.
+
+    If the check raises an error, the verdict is "failed" and its text the diagnosis.
     """
     started = perf_counter()
     try:
@@ -49,10 +54,11 @@ def examine(library, name, seed=0):
 
 
 def main(module, path):
-    """Examine a library's methods one after the other; the file is written after each,
-    so that a crash costs only what comes later.
+    """Examine a library's methods; the file is written after each.
+
+    So a crash loses only the methods after it.
     """
-    warnings.simplefilter("ignore")  # what libraries say of their own age
+    warnings.simplefilter("ignore")  # deprecation warnings of libraries
     library = import_module(f"adapters.{module}").LIBRARY
     found = {
         "name": library.name,

@@ -19,16 +19,16 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from refmaml.bench.gpu.sections import FAILED, TIMED_OUT, Section, run_section, run_sections  # noqa: E402 (after the path)
-from refmaml.bench.workloads import DEFAULT, TABLE  # noqa: E402
-from refmaml.cli.bench_arguments import positive  # noqa: E402
-from refmaml.environment import circumstances  # noqa: E402
-from refmaml.errors import DataError, RefmamlError, expect  # noqa: E402
-from refmaml.training.files import make_folder, write_json  # noqa: E402
+from refmaml.bench.gpu.sections import FAILED, TIMED_OUT, Section, run_section, run_sections
+from refmaml.bench.workloads import DEFAULT, TABLE
+from refmaml.cli.bench_arguments import positive
+from refmaml.environment import circumstances
+from refmaml.errors import DataError, RefmamlError, expect
+from refmaml.training.files import make_folder, write_json
 
+ROOT = Path(__file__).resolve().parents[2]
 SCHEMA, OUT, NO_GPU = 1, ROOT / "benchmarks" / "gpu" / "gpu.json", 2
 
 

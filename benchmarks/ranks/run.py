@@ -79,10 +79,10 @@ def steps_of_all(tasks, steps, rounds):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--out", default="runs/ranks", metavar="DIR")
-    p.add_argument("--tasks", type=int, default=32)
-    p.add_argument("--steps", type=int, default=30, help="in a turn")
-    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--out", default="runs/ranks", metavar="DIR", help="a folder for ranks.json")
+    p.add_argument("--tasks", type=int, default=32, help="tasks of a meta-step")
+    p.add_argument("--steps", type=int, default=30, help="meta-steps of a turn")
+    p.add_argument("--rounds", type=int, default=5, help="turns of each setting")
     arguments = p.parse_args()
     out = make_folder(arguments.out)
     times = steps_of_all(arguments.tasks, arguments.steps, arguments.rounds)

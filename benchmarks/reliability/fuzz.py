@@ -228,10 +228,16 @@ def both(loader, seconds, seed):
 def parse(argv):
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--loaders", nargs="+", choices=tuple(LOADERS), default=list(LOADERS))
-    parser.add_argument("--plant", choices=("catch", "memory"))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=600, help="for all loaders together")
+    parser.add_argument(
+        "--loaders",
+        nargs="+",
+        choices=tuple(LOADERS),
+        default=list(LOADERS),
+        help="the loaders to test (default: all)",
+    )
+    parser.add_argument("--plant", choices=("catch", "memory"), help="weaken the checkpoint loader")
+    parser.add_argument("--seed", type=int, default=0, help="of the random damage")
     parser.add_argument("--out", help="a folder for fuzz.json")
     return parser.parse_args(argv)
 

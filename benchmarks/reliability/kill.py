@@ -57,15 +57,17 @@ class OperationCounter:
     def install(self):
         """Count every file operation of this process from now on."""
         for name in OPERATIONS:
-            real = getattr(os, name)
-            setattr(
-                os,
-                name,
-                lambda *a, real=real, name=name, **options: (self.count(name), real(*a, **options))[
-                    1
-                ],
-            )
+            setattr(os, name, self.counted(name, getattr(os, name)))
         atomic.open = lambda path, mode: io.BufferedWriter(TornFile(self, path, mode))
+
+    def counted(self, name, function):
+        """A function that counts as a file operation."""
+
+        def call(*arguments, **options):
+            self.count(name)
+            return function(*arguments, **options)
+
+        return call
 
 
 class TornFile(io.FileIO):
@@ -254,15 +256,7 @@ def main(argv=None):
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401 (loaded once, before the forks)
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--kernels", choices=("reference", "cpu"), default="reference")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--naive", action="store_true")
-    parser.add_argument(
-        "--out", default=None, help="a folder for kill.json (default: print it only)"
-    )
-    options = parser.parse_args(argv)
+    options = parse(argv)
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         record = campaign(options, Path(folder))
@@ -284,6 +278,17 @@ def main(argv=None):
     if options.out:
         write_json(make_folder(options.out) / "kill.json", record)
     return 1 if record["runs_with_something_wrong"] else 0
+
+
+def parse(argv):
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=100, help="the number of killed runs")
+    parser.add_argument("--kernels", choices=("reference", "cpu"), default="reference")
+    parser.add_argument("--seed", type=int, default=0, help="of the random kills")
+    parser.add_argument("--naive", action="store_true", help="write the checkpoint in place")
+    parser.add_argument("--out", help="a folder for kill.json (default: print it only)")
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

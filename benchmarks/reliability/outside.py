@@ -69,9 +69,8 @@ def measure(config, where, seconds, save_every, folder, line):
     """{"steps", "ms_per_step", "outside"} of one run."""
     net, method = problem.make_net(config), problem.make_method(config)
     recipe = problem.make_recipe(config, net, method, problem.make_tasks(config, "train", **where))
-    now = train(
-        recipe, recipe.start(net.init(config["seed"], config["dtype"])), steps=3
-    )  # compiled and warm
+    # Three steps compile the kernels and fill the caches.
+    now = train(recipe, recipe.start(net.init(config["seed"], config["dtype"])), steps=3)
     step, kept = (
         Timed(MetaStep() if net.kernels.on_device else recipe.meta_step),
         RunFolder(folder, config),
@@ -139,10 +138,15 @@ def parse(argv):
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20, help="of training, for each figure")
-    parser.add_argument("--save-every", type=float, default=5)
-    parser.add_argument("--data-root")
-    parser.add_argument("--kernels", default="auto")
-    parser.add_argument("--only", nargs="+", choices=("sinusoid", "glyphs", "maml-omniglot-5w1s"))
+    parser.add_argument("--save-every", type=float, default=5, help="seconds between checkpoints")
+    parser.add_argument("--data-root", help="the folder that holds Omniglot")
+    parser.add_argument("--kernels", default="auto", help="the kernel set")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=("sinusoid", "glyphs", "maml-omniglot-5w1s"),
+        help="the runs to measure (default: all)",
+    )
     parser.add_argument("--out", help="a folder for outside.json")
     return parser.parse_args(argv)
 

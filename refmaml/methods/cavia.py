@@ -33,9 +33,9 @@ class CAVIA(DifferentiatedLoop):
     def task_gradients(self, net: Net, theta: Array, batch: Batch, trace: bool) -> TaskGradients:
         """dM_t/dtheta for each task, (T, P), 0 on the context."""
         phi, rates = self.start(net, theta)
-        phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)
-        query = query_pass(net, phis[-1], batch)
-        back = adjoint(net, support, rates, query.grad, keep=trace)
+        path = descend(net, self, phi, rates, batch.x_support, batch.y_support, self.kept)
+        query = query_pass(net, path.phis[-1], batch)
+        back = adjoint(net, self, path, rates, query.grad, keep=trace)
         gradient = back.lam[0] * (1 - self.adapting(net, theta))
-        kept = collect_trace(trace, phis, support, back)
+        kept = collect_trace(trace, path, back)
         return TaskGradients(query.loss, query.accuracy, gradient, kept)

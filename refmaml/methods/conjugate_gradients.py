@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from refmaml.arguments import is_integer
 from refmaml.errors import expect
 from refmaml.kernels.reference_set import reference
 from refmaml.layers.layer import Array
-from refmaml.methods.fields import is_integer
 
 STATUSES = np.array(["converged", "maxiter", "negative_curvature", "breakdown", "nonfinite"])
 CONVERGED, MAXITER, NEGATIVE_CURVATURE, BREAKDOWN, NONFINITE = range(len(STATUSES))

@@ -15,7 +15,8 @@ class FirstOrderMAML(InnerLoop):
     """phi_{k+1} = phi_k - alpha grad f(phi_k), phi_0 = theta;
     "dM/dtheta" = grad g(phi_K), as if dphi_K/dtheta were I.
 
-    inner_lr (alpha), inner_steps (K), adapts, frozen: see InnerLoop.
+    inner_lr (alpha), inner_steps (K), adapts, frozen, rule, anchor, inner_batch: see
+    InnerLoop.
     Raises ArgumentError, NonFiniteError.
     Source: Finn, Abbeel, Levine 2017, section 5.2; Nichol, Achiam, Schulman 2018,
     section 4.
@@ -25,7 +26,7 @@ class FirstOrderMAML(InnerLoop):
         """grad g(phi_K) for each task, (T, P)."""
         phi, rates = self.start(net, theta)
         keep = "phis" if trace else "last"
-        phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, keep)
-        query = query_pass(net, phis[-1], batch)
-        kept = collect_trace(trace, phis, support, Adjoint([query.grad], [], []))
+        path = descend(net, self, phi, rates, batch.x_support, batch.y_support, keep)
+        query = query_pass(net, path.phis[-1], batch)
+        kept = collect_trace(trace, path, Adjoint([query.grad], [], []))
         return TaskGradients(query.loss, query.accuracy, query.grad, kept)

@@ -6,7 +6,8 @@ grad f(phi) + lambda (phi - theta) = 0. Differentiate in theta:
 dM/dtheta = (dphi*/dtheta)' grad g = (I + H_f/lambda)^-1 grad g.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -20,10 +21,11 @@ from refmaml.methods.conjugate_gradients import NONFINITE, STATUSES, Solution, i
 from refmaml.methods.fields import check_positive, check_steps, check_tolerances
 from refmaml.methods.inner_loop_adjoint import query_pass, step, step_sizes
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
-from refmaml.methods.proximal import Solved, gradient_descent, newton_cg
+from refmaml.methods.proximal import Solved
 from refmaml.model import Net
+from refmaml.update_rules.rule import UpdateRule
 
-SOLVERS = {"gradient_descent": gradient_descent, "newton_cg": newton_cg}
+SOLVERS = ("gradient_descent", "newton_cg")  # each a function in the module of its name
 INNER = "inner_not_converged"
 INNER_TOL = 0.1  # of the inner residual: the implicit gradient is off by about as much
 
@@ -47,6 +49,7 @@ class IMAML:
                     a step, then a line search)
     cg_steps        iterations of the outer solve at most; cg_tol its relative residual
     adapts, frozen  which parameters adapt
+    rule            the update rule of solver="gradient_descent" on grad F
 
     report, for each task: "cg_status"; "cg_residual" |b - A u| / |b|; "inner_residual"
     |grad F| / |lambda (phi - theta)|; and "status", that of the whole answer:
@@ -66,6 +69,7 @@ class IMAML:
     cg_tol: float = 1e-10
     adapts: tuple = ("*",)
     frozen: tuple = ()
+    rule: UpdateRule = field(default_factory=UpdateRule, kw_only=True)
     status_labels = MappingProxyType(
         {"cg_status": STATUSES, "status": np.array([*STATUSES, INNER])}
     )
@@ -76,6 +80,9 @@ class IMAML:
         check_positive(regularization=self.regularization, inner_lr=self.inner_lr)
         check_tolerances(inner_tol=self.inner_tol, cg_tol=self.cg_tol)
         check_steps(inner_steps=self.inner_steps, cg_steps=self.cg_steps)
+        used = isinstance(self.rule, UpdateRule) and (self.rule.plain or self.solver != "newton_cg")
+        wanted = "an update rule, and none beside solver='newton_cg'"
+        expect(used, "rule", wanted, lambda: repr(self.rule))
         expect(self.solver in SOLVERS, "solver", f"one of {', '.join(SOLVERS)}", repr(self.solver))
 
     @property
@@ -93,7 +100,8 @@ class IMAML:
 
     def solve(self, net: Net, theta: Array, x: Array, y: Array) -> Solved:
         """phi* (T, P), the pass at phi*, and each task's relative residual (T,)."""
-        solver, mask = SOLVERS[self.solver], self.mask(net, theta)
+        solver = getattr(import_module(f"refmaml.methods.{self.solver}"), self.solver)
+        mask = self.mask(net, theta)
         return solver(net, theta[None], x, y, self.regularization, mask, self, "support set")
 
     def adapted(self, net: Net, theta: Array, x: Array, y: Array) -> Array:

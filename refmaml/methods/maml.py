@@ -15,7 +15,8 @@ class MAML(DifferentiatedLoop):
     """phi_{k+1} = phi_k - alpha grad f(phi_k), phi_0 = theta;  M = g(phi_K);
     dM/dtheta = (I - alpha H_f(phi_0)) ... (I - alpha H_f(phi_{K-1})) grad g(phi_K).
 
-    inner_lr (alpha), inner_steps (K), adapts, frozen, recompute: see inner_loop.py.
+    inner_lr (alpha), inner_steps (K), adapts, frozen, rule, anchor, inner_batch,
+    recompute: see inner_loop.py.
     MAML's Omniglot code uses alpha = 0.4 on a loss summed over K shots:
     CrossEntropy("sum/K").
     Raises ArgumentError, NonFiniteError.
@@ -34,8 +35,8 @@ class MAML(DifferentiatedLoop):
     def task_gradients(self, net: Net, theta: Array, batch: Batch, trace: bool) -> TaskGradients:
         """dM_t/dtheta = lam_0 for each task, (T, P)."""
         phi, rates = self.start(net, theta)
-        phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)
-        query = query_pass(net, phis[-1], batch)
-        back = adjoint(net, support, rates, query.grad, keep=trace)
-        kept = collect_trace(trace, phis, support, back)
+        path = descend(net, self, phi, rates, batch.x_support, batch.y_support, self.kept)
+        query = query_pass(net, path.phis[-1], batch)
+        back = adjoint(net, self, path, rates, query.grad, keep=trace)
+        kept = collect_trace(trace, path, back)
         return TaskGradients(query.loss, query.accuracy, back.lam[0], kept)

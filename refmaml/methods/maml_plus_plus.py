@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from refmaml.arguments import is_number
 from refmaml.batch import Batch
 from refmaml.errors import expect
 from refmaml.layers.layer import Array
-from refmaml.methods.fields import is_number
 from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query_pass
 from refmaml.methods.meta_gradient import TaskGradients
@@ -70,16 +70,18 @@ class MAMLPlusPlus(DifferentiatedLoop):
         phi, rates = self.start(net, meta)
         v = self.loss_weights or (1 / self.inner_steps,) * self.inner_steps
         mask, starts = self.adapting(net, meta), [part.start for part in net.blocks]
-        phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)
-        query = [query_pass(net, phi, batch) for phi in phis[1:]]
+        path = descend(net, self, phi, rates, batch.x_support, batch.y_support, self.kept)
+        query = [query_pass(net, phi, batch) for phi in path.phis[1:]]
         injected = [None, *(v_k * g.grad for v_k, g in zip(v[:-1], query[:-1], strict=True))]
-        back = adjoint(
-            net, support, rates, v[-1] * query[-1].grad, injected,
-            of_rates=lambda dA: net.kernels.sum_segments(mask * dA, starts), keep=trace,
-        )  # fmt: skip
+
+        def layer_sums(dA: Array) -> Array:
+            return net.kernels.sum_segments(mask * dA, starts)
+
+        last = v[-1] * query[-1].grad
+        back = adjoint(net, self, path, rates, last, injected, layer_sums, keep=trace)
         loss = sum(v_k * g.loss for v_k, g in zip(v, query, strict=True))
         gradient = net.kernels.concatenate([back.lam[0], *back.rates], axis=1)
-        kept = collect_trace(trace, phis, support, back)
+        kept = collect_trace(trace, path, back)
         return TaskGradients(loss, query[-1].accuracy, gradient, kept)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -12,6 +13,8 @@ from refmaml.errors import NonFiniteError, expect
 from refmaml.layers.layer import Array
 from refmaml.model import Net
 from refmaml.nonfinite import refuse_vector
+
+HYPER = "dM/d"  # begins the names of hypergradients among the figures
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,11 @@ class Method(Protocol):
 class MetaGradient:
     """loss, accuracy (None in a regression): means over tasks after adaptation.
 
-    grad (M,): d loss / d meta. Weights of the batch are in loss and grad alone.
+    grad (M,): d loss / d meta. Weights of the batch are in loss, grad and hyper alone.
     task_losses, task_accuracies  (T,) each
     report   what the method says of its own work, (T,) each: iMAML's "cg_status", ...
     trace    with trace=True every intermediate: lists over inner steps of arrays (T, P)
+    hyper    with hyper=True {name: number or (n,)}: d loss / d hyperparameter
     """
 
     loss: float
@@ -67,6 +71,7 @@ class MetaGradient:
     task_accuracies: np.ndarray | None
     report: dict
     trace: dict
+    hyper: dict = field(default_factory=dict)
 
 
 def meta_gradient(
@@ -77,6 +82,7 @@ def meta_gradient(
     *,
     chunk: int | None = None,
     trace: bool = False,
+    hyper: bool = False,
 ) -> MetaGradient:
     """dM/dmeta of M = (1/T) sum_t M_t(meta): the mean over the batch's tasks.
 
@@ -86,6 +92,8 @@ def meta_gradient(
     batch   T tasks with support and query sets
     chunk   how many tasks are in memory at once; None: as many as fit
     trace   keep every intermediate in `trace` of the result
+    hyper   differentiate in the hyperparameters too: `hyper` of the result has d loss /
+            d of the step size, of the update rule's fields, or of iMAML's strength
 
     Gradients are added in task order, so the bits do not depend on `chunk`.
     Raises ArgumentError for shapes that do not fit, NonFiniteError where numbers
@@ -93,6 +101,8 @@ def meta_gradient(
     """
     batch = check_meta(method, net, meta, batch, chunk)
     work = MeanOverTasks(method, method.task_gradients, chunk, trace)
+    if hyper:  # loaded where it is used: few calls need it
+        work = import_module("refmaml.methods.hypergradients").with_hypergradients(work)
     (grad, *traces), figures = net.run(work, meta, *batch.all_arrays)
     weights = net.kernels.to_host_batched(batch.all_arrays[4:])  # one array or none
     return finalize(method, grad, figures, traces[0] if trace else {}, *weights)
@@ -176,13 +186,20 @@ def finalize(
 
     A number that stands for a status is replaced by the label of the status.
     """
+
+    def mean(a: Array) -> Array:  # of w_t a_t over tasks
+        return (a if weights is None else (weights * a.T).T).mean(axis=0)
+
     figures = dict(figures)
     losses, accuracies = figures.pop("loss"), figures.pop("accuracy", None)
+    names = [name for name in figures if name.startswith(HYPER)]
+    hyper = {name.removeprefix(HYPER): mean(figures.pop(name)) for name in names}
     labels = getattr(method, "status_labels", {})
     report = {name: labels[name][a] if name in labels else a for name, a in figures.items()}
     accuracy = None if accuracies is None else accuracies.mean()
-    loss = (losses if weights is None else weights * losses).mean()
-    return MetaGradient(loss, accuracy, grad, losses, accuracies, report, trace or {})
+    return MetaGradient(
+        mean(losses), accuracy, grad, losses, accuracies, report, trace or {}, hyper
+    )
 
 
 def check_meta(method: Method, net: Net, meta: Array, batch: Batch, chunk: int | None) -> Batch:

@@ -43,9 +43,11 @@ class MetaSGD(DifferentiatedLoop):
         """[dM_t/dtheta, dM_t/dA] for each task, (T, 2 P)."""
         phi, rates = self.start(net, meta)
         mask = self.adapting(net, meta)
-        phis, support = descend(net, phi, rates, batch.x_support, batch.y_support, self.kept)
-        query = query_pass(net, phis[-1], batch)
-        back = adjoint(net, support, rates, query.grad, of_rates=lambda dA: mask * dA, keep=trace)
+        path = descend(net, self, phi, rates, batch.x_support, batch.y_support, self.kept)
+        query = query_pass(net, path.phis[-1], batch)
+        back = adjoint(
+            net, self, path, rates, query.grad, of_rates=lambda dA: mask * dA, keep=trace
+        )
         gradient = net.kernels.concatenate([back.lam[0], sum(back.rates)], axis=1)
-        kept = collect_trace(trace, phis, support, back)
+        kept = collect_trace(trace, path, back)
         return TaskGradients(query.loss, query.accuracy, gradient, kept)

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from refmaml.arguments import is_number
 from refmaml.batch import Batch
 from refmaml.errors import expect
 from refmaml.layers.layer import Array
-from refmaml.methods.fields import check_positive, check_steps, is_number
+from refmaml.methods.fields import check_positive
 from refmaml.methods.inner_loop import InnerLoop
-from refmaml.methods.inner_loop_adjoint import query_pass, step
+from refmaml.methods.inner_loop_adjoint import descend, query_pass
 from refmaml.methods.meta_gradient import TaskGradients
 from refmaml.model import Net
 
@@ -24,7 +25,8 @@ class Reptile(InnerLoop):
     theta <- theta - epsilon mean_t (theta - phi_K) is the paper's
     theta <- theta + epsilon mean_t (phi_K - theta).
 
-    inner_lr (alpha), inner_steps (K), adapts, frozen: see InnerLoop
+    inner_lr (alpha), inner_steps (K), adapts, frozen, rule, anchor, inner_batch,
+    order_seed: see InnerLoop
     optimizer     "sgd", or "adam" with beta1 = 0 as in the paper:
                   v <- beta2 v + (1 - beta2) g^2,  n <- beta2 n + (1 - beta2),
                   phi <- phi - alpha g / (sqrt(v / n) + eps);
@@ -34,12 +36,7 @@ class Reptile(InnerLoop):
                   meta = (theta, v, n), moved like theta towards their mean over tasks,
                   by an outer SGD with lr <= 1. (The authors run tasks one after another
                   and hand v on; here the tasks of a meta-step all start from one v.)
-    inner_batch   examples in a mini-batch; None: the whole support set each step
     beta2, eps    of Adam
-    order_seed    seed of the order in which mini-batches go through the support set.
-                  All tasks use the same order, so each task's examples should be
-                  shuffled (FewShot.sample's support_order="shuffled"): class by class,
-                  the same labels come last in every task, and theta leans towards them
     Raises ArgumentError, NonFiniteError.
     Source: Nichol, Achiam, Schulman 2018, Algorithms 1 and 2, section 6.2 for Adam.
     """
@@ -47,47 +44,20 @@ class Reptile(InnerLoop):
     inner_steps: int = 5
     optimizer: str = "sgd"
     moment: str = "fresh"
-    inner_batch: int | None = None
     beta2: float = 0.999
     eps: float = 1e-8
-    order_seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(eps=self.eps)
-        check_steps(inner_batch=1 if self.inner_batch is None else self.inner_batch)
         optimizer, moment, beta2 = self.optimizer, self.moment, self.beta2
         expect(optimizer in ("sgd", "adam"), "optimizer", "'sgd' or 'adam'", repr(optimizer))
         expect(moment in MOMENTS, "moment", f"one of {', '.join(MOMENTS)}", repr(moment))
-        expect(
-            moment == "fresh" or optimizer == "adam",
-            "moment",
-            "'fresh' beside optimizer='sgd', which has none",
-            repr(moment),
-        )
+        known, wanted = moment == "fresh" or optimizer == "adam", "'fresh' beside optimizer='sgd'"
+        expect(known, "moment", wanted, repr(moment))
+        alone = optimizer == "sgd" or (self.rule.plain and self.anchor == 0)
+        expect(alone, "rule", "no rule and no anchor beside optimizer='adam'", repr(self.rule))
         expect(is_number(beta2) and 0 <= beta2 < 1, "beta2", "a number in [0, 1)", repr(beta2))
-
-    def mini_batches(self, examples: int) -> list[np.ndarray]:
-        """The places in the support set that each inner step sees.
-
-        The places are shuffled, dealt out, and shuffled again when all are used.
-        """
-        size = self.inner_batch or examples
-        wanted = f"at most the {examples} examples of a support set"
-        expect(size <= examples, "inner_batch", wanted, repr(size))
-        if size == examples:
-            return [np.arange(examples)] * self.inner_steps
-        rng, deck = np.random.default_rng(self.order_seed), np.empty(0, int)
-        while len(deck) < self.inner_steps * size:
-            deck = np.concatenate([deck, rng.permutation(examples)])
-        return [deck[k * size : (k + 1) * size] for k in range(self.inner_steps)]
-
-    def places(self, net: Net, examples: int) -> list:
-        """`mini_batches` as arrays of the net's kernels: the same in all meta-steps."""
-        if self.inner_batch is None:
-            return [slice(None)] * self.inner_steps
-        key = "mini-batches", examples, self.inner_batch, self.inner_steps, self.order_seed
-        return net.kernels.cached(key, lambda: net.kernels.arrays(*self.mini_batches(examples)))
 
     def init(self, net: Net, theta: Array) -> Array:
         """The meta-parameters: theta (P,), or (theta, v, n) (2P + 1,) if carried."""
@@ -103,20 +73,18 @@ class Reptile(InnerLoop):
         self, net: Net, meta: Array, x: Array, y: Array, trace: bool = False
     ) -> tuple[list[Array], Array, Any]:
         """phi_0 .. phi_K (1 or T, P), without trace phi_K; v (T, P); n (1, 1)."""
-        P = net.num_params
+        P, carried = net.num_params, self.moment == "carried"
         phi, rates = self.start(net, meta[:P])
-        carried = self.moment == "carried"
-        v, n = (meta[None, P : 2 * P], meta[None, 2 * P :]) if carried else (0 * meta[None, :P], 0)
+        v, n = (meta[None, P : 2 * P], meta[None, 2 * P :]) if carried else (0 * phi, 0)
+        if self.optimizer == "sgd":
+            path = descend(net, self, phi, rates, x, y, "phis" if trace else "last")
+            return path.phis if trace else path.phis[-1:], v, n
         phis = [phi]
-        for k, (A, places) in enumerate(zip(rates, self.places(net, x.shape[1]), strict=True)):
-            primal = net.primal(phis[-1], x[:, places], y[:, places], keep=False)
-            net.require_finite(primal, phis[-1], x[:, places], f"support set, inner step {k}")
-            if self.optimizer == "adam":
-                beta2 = self.beta2
-                n = beta2 * n + (1 - beta2) if carried else 1 - beta2 ** (k + 1)
-                phi, v = self.adam_step(net, phis[-1], A, primal.grad, v, n)
-            else:
-                phi = step(net, phis[-1], A, primal.grad)
+        for k, (A, (x_k, y_k)) in enumerate(zip(rates, self.support_sets(net, x, y), strict=True)):
+            primal = net.primal(phis[-1], x_k, y_k, keep=False)
+            net.require_finite(primal, phis[-1], x_k, f"support set, inner step {k}")
+            n = self.beta2 * n + (1 - self.beta2) if carried else 1 - self.beta2 ** (k + 1)
+            phi, v = self.adam_step(net, phis[-1], A, primal.grad, v, n)
             phis = [*(phis if trace else []), phi]
         return phis, v, n
 

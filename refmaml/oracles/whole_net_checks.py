@@ -22,6 +22,7 @@ from refmaml.layers import (
     Softplus,
     Tanh,
 )
+from refmaml.methods.inner_loop import InnerLoop
 from refmaml.methods.inner_loop_adjoint import adjoint, descend, query_pass
 from refmaml.models import conv4, mlp, two_layer_linear
 from refmaml.oracles import cases
@@ -31,6 +32,7 @@ from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
 
 TASKS, EXAMPLES, STEPS, RATE = 3, 7, 2, 0.02
+LOOP = InnerLoop(RATE, STEPS)  # plain gradient descent on the whole support set
 CLEAR = 100  # roundings; a choice that is further away than this does not flip
 
 
@@ -46,50 +48,56 @@ def nets():
         "max-pool conv4": conv4(
             3, channels=5, image=(1, 16, 19), downsample="max_pool", head="flatten"
         ),
-        "wide, leaky, odd windows": Sequential(
-            [
-                Conv2d(3, 18, 3, padding=1),
-                BatchNorm2d(18),
-                LeakyReLU(0.2),
-                MaxPool2d((2, 3)),
-                Conv2d(18, 10, (2, 3), stride=(1, 2), padding=((0, 1), (2, 0))),
-                BatchNorm2d(10, gamma=False, beta=False),
-                AvgPool2d(2, stride=1),
-                Flatten(),
-                Linear(20, 4),
-            ],
-            CrossEntropy("sum/K"),
-            (3, 7, 14),
-        ),
-        "smooth, overlapping windows": Sequential(
-            [
-                Conv2d(2, 9, 3),
-                Softplus(),
-                MaxPool2d(3, stride=2),
-                Conv2d(9, 4, 2),
-                Tanh(),
-                Flatten(),
-                Linear(16, 3, bias=False),
-            ],
-            MSE("sum"),
-            (2, 9, 9),
-        ),
-        "flattened first": Sequential(
-            [
-                Flatten(),
-                Linear(12, 8),
-                BatchNorm2d(8),
-                ReLU(),
-                Linear(8, 33),
-                LeakyReLU(0.1),
-                Linear(33, 3),
-            ],
-            CrossEntropy("sum"),
-            (3, 2, 2),
-        ),
+        "wide, leaky, odd windows": odd_windows(),
+        "smooth, overlapping windows": overlapping_windows(),
+        "flattened first": flattened_first(),
         "mlp": mlp((3, 40, 7, 2)),
         "two-layer linear": two_layer_linear(6, 2),
     }
+
+
+def odd_windows():
+    """More channels than a SIMD vector; oblong kernels, strides and windows."""
+    layers = [
+        Conv2d(3, 18, 3, padding=1),
+        BatchNorm2d(18),
+        LeakyReLU(0.2),
+        MaxPool2d((2, 3)),
+        Conv2d(18, 10, (2, 3), stride=(1, 2), padding=((0, 1), (2, 0))),
+        BatchNorm2d(10, gamma=False, beta=False),
+        AvgPool2d(2, stride=1),
+        Flatten(),
+        Linear(20, 4),
+    ]
+    return Sequential(layers, CrossEntropy("sum/K"), (3, 7, 14))
+
+
+def overlapping_windows():
+    """Smooth activations, and windows of maxima that share pixels."""
+    layers = [
+        Conv2d(2, 9, 3),
+        Softplus(),
+        MaxPool2d(3, stride=2),
+        Conv2d(9, 4, 2),
+        Tanh(),
+        Flatten(),
+        Linear(16, 3, bias=False),
+    ]
+    return Sequential(layers, MSE("sum"), (2, 9, 9))
+
+
+def flattened_first():
+    """Images that are vectors from the start, and batch-norm of vectors."""
+    layers = [
+        Flatten(),
+        Linear(12, 8),
+        BatchNorm2d(8),
+        ReLU(),
+        Linear(8, 33),
+        LeakyReLU(0.1),
+        Linear(33, 3),
+    ]
+    return Sequential(layers, CrossEntropy("sum"), (3, 2, 2))
 
 
 def draw(net, dtype, shared, rng):
@@ -106,10 +114,8 @@ def draw(net, dtype, shared, rng):
         else rng.standard_normal((TASKS, EXAMPLES, outputs)).astype(dtype)
     )
     batch = tasks_of(x.astype(float), y)
-    phis, _ = descend(
-        net, w.astype(float), rates_for(net, float), batch.x_support, batch.y_support, keep="phis"
-    )
-    margin = min(net_margin(net, phi, x.astype(float)) for phi in phis)
+    path = descend(net, LOOP, w.astype(float), rates_for(net, float), *batch.sets[0], keep="phis")
+    margin = min(net_margin(net, phi, x.astype(float)) for phi in path.phis)
     return w, x, y, rng.standard_normal((TASKS, net.num_params)).astype(dtype), margin
 
 
@@ -146,9 +152,10 @@ def loop_gradient(net, w, batch, order, recompute=False):
     after = net.unrolled(w, rates, batch, order, recompute)
     if after:
         return after.loss, after.grad
-    phis, support = descend(net, w, rates, batch.x_support, batch.y_support)
-    after = query_pass(net, phis[-1], batch)
-    return after.loss, after.grad if order == 1 else adjoint(net, support, rates, after.grad).lam[0]
+    path = descend(net, LOOP, w, rates, *batch.sets[0])
+    after = query_pass(net, path.phis[-1], batch)
+    lam = after.grad if order == 1 else adjoint(net, LOOP, path, rates, after.grad).lam[0]
+    return after.loss, lam
 
 
 def quantities(net, w, x, y, v):

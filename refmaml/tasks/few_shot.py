@@ -93,20 +93,13 @@ class FewShot:
         expect_real_dtype(dtype)
         expect_choice("support_order", support_order, SUPPORT_ORDERS)
         places = n_way * k_shot if support_order == "shuffled" else 0
-        classes, turns, examples, order = self._draw(
-            tasks, n_way, k_shot + k_query, places, seed, step
-        )
-        pictures = self._pictures(classes, examples)
-        for quarters in (1, 2, 3):
-            turned = turns == quarters
-            pictures[turned] = np.rot90(pictures[turned], quarters, axes=(-2, -1))
+        drawn, order = self._draw(tasks, n_way, k_shot + k_query, places, seed, step)
+        pictures = self._pictures(*drawn)
         x, y = self._inputs(pictures[:, :, :k_shot], dtype), _labels(len(tasks), n_way, k_shot)
         if support_order == "shuffled":
-            each = np.arange(len(tasks))[:, None]
-            x, y = x[each, order], y[each, order]
-        return Batch(
-            x, y, self._inputs(pictures[:, :, k_shot:], dtype), _labels(len(tasks), n_way, k_query)
-        )
+            x, y = _reordered(order, x, y)
+        query = self._inputs(pictures[:, :, k_shot:], dtype)
+        return Batch(x, y, query, _labels(len(tasks), n_way, k_query))
 
     def _expect_enough(self, n_way, k_shot, k_query):
         for name, value in (("n_way", n_way), ("k_shot", k_shot), ("k_query", k_query)):
@@ -121,18 +114,16 @@ class FewShot:
             k_shot + k_query,
         )
 
-    def _pictures(self, classes, examples):
-        """The pictures (T, n_way, examples, H, W) of classes and their examples.
-
-        A further axis of channels may be in front of H.
-        """
+    def _examples(self, classes, examples):
+        """The pictures of examples (T, n_way, examples) of classes (T, n_way)."""
         return self.images[classes[:, :, None], examples]
 
     def _draw(self, tasks, n_way, examples, places, seed, step):
         """What a sample consists of.
 
-        Classes (T, n_way), quarter turns (T, n_way), examples of each class
-        (T, n_way, examples), and an order of `places` places (T, places).
+        (classes, turns, examples): classes (T, n_way), quarter turns (T, n_way) and
+        examples of each class (T, n_way, examples); and an order of `places` places
+        (T, places).
         """
         most = self.counts.max()
         classes = np.empty((len(tasks), n_way), np.int64)
@@ -144,18 +135,21 @@ class FewShot:
             keys[t] = rng.random(keys.shape[1:])
             if self.rotations == "per_task":
                 turns[t] = rng.integers(4, size=n_way)
-            order[t] = rng.permutation(
-                places
-            )  # the last, so that it changes nothing else of a task
+            # the last, so that it changes nothing else of a task
+            order[t] = rng.permutation(places)
         if self.rotations == "as_classes":
             turns, classes = np.divmod(classes, len(self.names))
         keys[np.arange(most) >= self.counts[classes][..., None]] = 1  # no example: after all others
-        return (
-            classes,
-            turns,
-            keys.argsort(axis=-1)[..., :examples],
-            order,
-        )  # the order of random keys: a shuffle
+        shuffled = keys.argsort(axis=-1)  # the order of random keys
+        return (classes, turns, shuffled[..., :examples]), order
+
+    def _pictures(self, classes, turns, examples):
+        """uint8 (T, n_way, k_shot + k_query, (C,) H, W), each class turned."""
+        pictures = self._examples(classes, examples)
+        for quarters in (1, 2, 3):
+            turned = turns == quarters
+            pictures[turned] = np.rot90(pictures[turned], quarters, axes=(-2, -1))
+        return pictures
 
     def _inputs(self, pictures, dtype):
         """uint8 (T, n_way, k, (C,) H, W) -> (T, n_way * k, C or 1, H, W) in [0, 1]."""
@@ -167,3 +161,9 @@ class FewShot:
 
 def _labels(tasks, n_way, k):
     return np.tile(np.repeat(np.arange(n_way, dtype=np.int64), k), (tasks, 1))
+
+
+def _reordered(order, *arrays):
+    """Arrays (T, N, ...) with the examples of each task in its order (T, N)."""
+    each = np.arange(len(order))[:, None]
+    return [a[each, order] for a in arrays]

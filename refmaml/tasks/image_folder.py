@@ -94,7 +94,7 @@ class ImageFolder(FewShot):
             f"{width}, rotations={self.rotations!r}, invert={self.invert})"
         )
 
-    def _pictures(self, classes, examples):
+    def _examples(self, classes, examples):
         return self.images[self.firsts[classes][:, :, None] + examples]
 
 

@@ -71,7 +71,7 @@ def build(common, sources, dtype, folder, sanitize=False, once=False):
     if not library.exists():
         unit, made = (
             library.with_name(f"{name}_{os.getpid()}.{kind}") for kind in ("cu", "so")
-        )  # named by process, as another may build the same library
+        )  # one name per process: another one may build the same library
         unit.write_text(text)
         done = subprocess.run(
             ["g++", *options, "-o", str(made), str(unit)], capture_output=True, text=True

@@ -8,7 +8,8 @@ import sys
 
 import numpy as np
 from fused_layers import SMALL, unfused
-from kernel_passes import PRECISIONS, TINY, dots, draws, loss_passes, passes, vectors_passes
+from kernel_passes import PRECISIONS, TINY, draws, loss_passes, passes
+from vector_passes import dots, vectors_passes
 
 from cuda_shim.build import build, load
 from cuda_shim.device import SCHEDULES, ShimDevice

@@ -1,5 +1,4 @@
-"""One module for each library, each with its LIBRARY: how the library itself would be
-asked for each method's meta-gradient.
+"""One module for each library, with its LIBRARY: the library's own meta-gradients.
 
 A function is what the doctor examines: fn(problem, params, batch) -> {name: gradient},
 the mean over tasks. The library's own public calls do all differentiation; what is ours

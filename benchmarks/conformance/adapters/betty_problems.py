@@ -1,5 +1,6 @@
-"""betty: a lower and an upper problem run by its Engine, with the best-response
-Jacobian its configuration names.
+"""betty: a lower and an upper problem run by its Engine.
+
+Its configuration chooses the best-response Jacobian.
 
 The lower problem starts from the upper one's parameters, solves the proximal problem by
 SGD, and betty differentiates; the upper problem's optimiser step takes the gradient it
@@ -17,7 +18,7 @@ from adapters.library import Library
 from adapters.torch_common import Probe, by_task
 
 STEPS = 150
-logging.disable(logging.INFO)  # a page for every problem
+logging.disable(logging.INFO)  # otherwise it prints a page for each problem
 
 
 class Upper(ImplicitProblem):
@@ -67,10 +68,11 @@ class Steps(IterativeProblem):
 
 
 def run(problem, params, task, lower, config, first_order):
-    """The gradient betty hands to the upper problem's optimiser after
-    config.unroll_steps steps of the lower one.
+    """The gradient that betty passes to the upper problem's optimiser.
 
-    first_order  betty's word for whether the lower problem's steps are left out of the
+    It runs config.unroll_steps steps of the lower problem before that.
+
+    first_order  betty's option: whether the lower problem's steps are left out of the
                  graph, and its Jacobian approximated instead
     """
     theta, phi = Probe(problem, params), Probe(problem, params)

@@ -26,8 +26,9 @@ def maml(problem, params, x, y, x_query, y_query):
 
 @by_task
 def first_order(problem, params, x, y, x_query, y_query):
-    """With track_higher_grads=False the graph back to theta is cut (its issue 129), so
-    the gradient is taken at the adapted parameters.
+    """The gradient at the adapted parameters.
+
+    track_higher_grads=False cuts the graph back to theta (its issue 129).
     """
     module = Probe(problem, params)
     with inner(problem, module, x, y, track_higher_grads=False) as (functional, optimizer):

@@ -7,6 +7,7 @@ from adapters.library import Library, rates, weights
 
 
 def descend(problem, params, x, y, stop=False):
+    """phi_K after K steps of gradient descent."""
     phi, alpha = weights(problem, params), rates(problem, params)
     for _ in range(problem.method.inner_steps):
         g = jax.grad(problem.loss)(phi, x, y)
@@ -18,14 +19,17 @@ def descend(problem, params, x, y, stop=False):
 
 
 def over_tasks(one_task, params, batch):
-    """The mean of one_task(params, x_support, y_support, x_query, y_query) over tasks
-    side by side, compiled.
-    """
+    """The mean over tasks of one_task(params, *task), by vmap, compiled."""
     rows = jax.jit(jax.vmap(one_task, (None, 0, 0, 0, 0)))(params, *batch)
     return {name: g.mean(axis=0) for name, g in rows.items()}
 
 
-def unrolled(stop):
+def unrolled(descend, stop):
+    """MAML by any `descend(problem, params, x, y, stop)`.
+
+    stop  stop the gradient of each inner gradient: first-order MAML
+    """
+
     def fn(problem, params, batch):
         def after(params, x, y, x_query, y_query):
             return problem.loss(descend(problem, params, x, y, stop), x_query, y_query)
@@ -35,17 +39,23 @@ def unrolled(stop):
     return fn
 
 
-def reptile(problem, params, batch):
-    def displacement(params, x, y, x_query, y_query):
-        phi = descend(problem, params, x, y)
-        return {name: params[name] - phi[name] for name in params}
+def reptile(descend):
+    """Reptile's displacement theta - phi_K by any `descend(problem, params, x, y)`."""
 
-    return over_tasks(displacement, params, batch)
+    def fn(problem, params, batch):
+        def displacement(params, x, y, x_query, y_query):
+            phi = descend(problem, params, x, y)
+            return {name: params[name] - phi[name] for name in params}
+
+        return over_tasks(displacement, params, batch)
+
+    return fn
 
 
 def imaml(problem, params, batch):
-    """The proximal problem by gradient descent, then jax.scipy's conjugate gradients
-    with products by jvp of grad.
+    """Gradient descent on the proximal problem, then jax.scipy's conjugate gradients.
+
+    Hessian-vector products are by jvp of grad.
     """
     method = problem.method
 
@@ -80,11 +90,11 @@ LIBRARY = Library(
     ("jax", "jaxlib"),
     "jax",
     {
-        "MAML": unrolled(False),
-        "first-order MAML": unrolled(True),
-        "ANIL": unrolled(False),
-        "Meta-SGD": unrolled(False),
-        "Reptile": reptile,
+        "MAML": unrolled(descend, False),
+        "first-order MAML": unrolled(descend, True),
+        "ANIL": unrolled(descend, False),
+        "Meta-SGD": unrolled(descend, False),
+        "Reptile": reptile(descend),
         "iMAML": imaml,
     },
 )

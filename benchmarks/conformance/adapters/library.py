@@ -1,6 +1,4 @@
-"""What every adapter needs: its description, the tasks of a batch one by one, the
-parameters that take inner steps, means over tasks.
-"""
+"""What the adapters share: their description, tasks, step sizes, means over tasks."""
 
 from dataclasses import dataclass, field
 
@@ -11,11 +9,14 @@ from refmaml.methods.inner_loop_adjoint import step_sizes
 
 @dataclass(frozen=True)
 class Library:
-    """name as the table shows it; module to import; distributions whose versions are
-    recorded; framework of its arrays.
+    """A library and its meta-gradients.
 
-    methods  {method of the table: function(problem, params, batch)}
-    absent   {method of the table: why the library has none}
+    name           in the table
+    module         to import
+    distributions  whose versions are recorded
+    framework      of its arrays
+    methods        {method of the table: function(problem, params, batch)}
+    absent         {method of the table: why the library has none}
     """
 
     name: str
@@ -43,14 +44,12 @@ def weights(problem, params):
 
 
 def rate(name):
-    """What the learned step sizes of a parameter are called."""
+    """The name of the learned step sizes of a parameter."""
     return f"inner_lr.{name}"
 
 
 def rates(problem, params):
-    """{name: its step sizes} for the parameters that take inner steps: learned ones
-    where the method learns them.
-    """
+    """{name: its step sizes}, fixed or learned, of parameters that take inner steps."""
     return {name: params.get(rate(name), problem.method.inner_lr) for name in adapted(problem)}
 
 

@@ -18,9 +18,7 @@ def descend(problem, params, x, y, detach=False):
 
 
 def over_tasks(one_task, problem, params, batch):
-    """The mean of one_task(params, x_support, y_support, x_query, y_query) over tasks
-    side by side.
-    """
+    """The mean over tasks of one_task(params, *task), by vmap."""
     rows = vmap(lambda *task: one_task(params, *task))(
         batch.x_support, batch.y_support, batch.x_query, batch.y_query
     )
@@ -46,8 +44,9 @@ def reptile(problem, params, batch):
 
 
 def imaml(problem, params, batch):
-    """The proximal problem by gradient descent; its Hessian as a matrix by
-    torch.func.hessian, the system by LAPACK.
+    """Gradient descent on the proximal problem, then the linear system by LAPACK.
+
+    The Hessian is a matrix, by torch.func.hessian.
     """
     strength, sizes = problem.method.regularization, [a.numel() for a in params.values()]
 

@@ -1,6 +1,4 @@
-"""PyTorch as most MAML code has it: a loop over inner steps, torch.autograd.grad with
-create_graph.
-"""
+"""PyTorch as most MAML code uses it: torch.autograd.grad with create_graph."""
 
 import torch
 
@@ -40,44 +38,41 @@ def reptile(problem, params, x, y, x_query, y_query):
 
 @by_task
 def imaml(problem, params, x, y, x_query, y_query):
-    """Gradient descent on the proximal problem, then conjugate gradients on (I + H /
-    lambda) u = grad g with products by autograd.
+    """Gradient descent on the proximal problem, then conjugate gradients.
+
+    They solve (I + H / lambda) u = grad g with Hessian-vector products by autograd.
     """
-    strength, phi = problem.method.regularization, leaves(params)
-    names = adapted(problem)
-    for _ in range(150):
-        g = gradient(problem.loss(phi, x, y), phi)
-        phi = leaves(
-            {
-                name: a - problem.method.inner_lr * (g[name] + strength * (a - params[name]))
-                for name, a in phi.items()
-            }
-        )
-    q = torch.cat([g.ravel() for g in gradient(problem.loss(phi, x_query, y_query), phi).values()])
-    inner = torch.cat(
-        [
-            g.ravel()
-            for g in torch.autograd.grad(
-                problem.loss(phi, x, y), list(phi.values()), create_graph=True
-            )
-        ]
-    )
+    strength, names = problem.method.regularization, adapted(problem)
+    phi = proximal_solution(problem, params, x, y)
+    q = flat(gradient(problem.loss(phi, x_query, y_query), phi).values())
+    leaves_of_phi = list(phi.values())
+    inner = flat(torch.autograd.grad(problem.loss(phi, x, y), leaves_of_phi, create_graph=True))
 
     def product(v):
-        return (
-            v
-            + torch.cat(
-                [
-                    h.ravel()
-                    for h in torch.autograd.grad(inner @ v, list(phi.values()), retain_graph=True)
-                ]
-            )
-            / strength
-        )
+        return v + flat(torch.autograd.grad(inner @ v, leaves_of_phi, retain_graph=True)) / strength
 
     u = conjugate_gradients(product, q)
     parts = torch.split(u, [params[name].numel() for name in names])
     return {name: part.reshape(params[name].shape) for name, part in zip(names, parts, strict=True)}
+
+
+def proximal_solution(problem, params, x, y):
+    """150 steps of gradient descent on f(phi) + lambda/2 |phi - theta|^2."""
+    method, phi = problem.method, leaves(params)
+    for _ in range(150):
+        g = gradient(problem.loss(phi, x, y), phi)
+        phi = leaves(
+            {
+                name: a - method.inner_lr * (g[name] + method.regularization * (a - params[name]))
+                for name, a in phi.items()
+            }
+        )
+    return phi
+
+
+def flat(tensors):
+    """All entries as one vector."""
+    return torch.cat([a.ravel() for a in tensors])
 
 
 def conjugate_gradients(product, b, iterations=60):

@@ -1,6 +1,4 @@
-"""TorchOpt: a differentiable SGD that replaces a module's parameters, and implicit
-differentiation of a module's solution.
-"""
+"""TorchOpt: a differentiable SGD, and implicit differentiation of a solution."""
 
 import torch
 import torchopt
@@ -22,8 +20,9 @@ class Proximal(
     torchopt.nn.ImplicitMetaGradientModule,
     linear_solve=torchopt.linear_solve.solve_normal_cg(maxiter=200, atol=0.0, rtol=1e-15),
 ):
-    """phi* = argmin f(phi) + lambda/2 |phi - theta|^2; what its constructor is given
-    are the meta-parameters.
+    """phi* = argmin f(phi) + lambda/2 |phi - theta|^2.
+
+    The arguments of its constructor are the meta-parameters.
     """
 
     def __init__(self, meta, problem, params):
