@@ -197,9 +197,8 @@ def finalize(
     labels = getattr(method, "status_labels", {})
     report = {name: labels[name][a] if name in labels else a for name, a in figures.items()}
     accuracy = None if accuracies is None else accuracies.mean()
-    return MetaGradient(
-        mean(losses), accuracy, grad, losses, accuracies, report, trace or {}, hyper
-    )
+    loss = mean(losses)
+    return MetaGradient(loss, accuracy, grad, losses, accuracies, report, trace or {}, hyper)
 
 
 def check_meta(method: Method, net: Net, meta: Array, batch: Batch, chunk: int | None) -> Batch:
