@@ -29,6 +29,7 @@ from refmaml.methods import *  # noqa: F403 (its __all__ is made from the table 
 from refmaml.methods import __all__ as _methods
 from refmaml.models import conv4, mlp, resnet12, two_layer_linear
 from refmaml.quadratic import Quadratic
+from refmaml.ragged import RaggedBatch
 from refmaml.tasks import *  # noqa: F403 (its __all__ is the list of task distributions)
 from refmaml.tasks import __all__ as _tasks
 from refmaml.update_rules import *  # noqa: F403 (its __all__ is the list of update rules)
@@ -60,6 +61,7 @@ __all__ = [
     *_tasks,
     *_rules,
     "check_meta_gradient",
+    "RaggedBatch",
 ]
 
 

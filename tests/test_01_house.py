@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = (
     ("kernels",),
     ("errors", "version", "environment", "log", "progress", "interrupts", "nonfinite", "documents"),
-    ("arguments", "batch", "arrays", "storage"),
+    ("arguments", "batch", "ragged", "arrays", "storage"),
     ("layers", "update_rules"),
     ("parameters", "model", "primal"),
     ("network", "quadratic", "operators"),

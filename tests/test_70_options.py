@@ -129,7 +129,7 @@ def test_support_sets_are_shuffled_for_reptile_by_default_and_for_no_other():
         (["--seed", "x"], "--seed: expected an integer >= 0, got 'x'"),
         (
             ["--data", "imagenet"],
-            "--data: expected one of glyphs, omniglot, sinusoid, linear, got 'imagenet'",
+            "--data: expected one of glyphs, omniglot, folder, sinusoid, linear, got 'imagenet'",
         ),
         (["--preset", "x"], "--preset: expected one of maml-omniglot-5w1s, got 'x'"),
         (["--hidden", "4", "0"], "--hidden: expected integers >= 1, got ['4', '0']"),
@@ -138,7 +138,7 @@ def test_support_sets_are_shuffled_for_reptile_by_default_and_for_no_other():
         (["--bn-gamma"], "--bn-gamma: expected --net conv4 beside it, got --net mlp"),
         (
             ["--n-way", "4"],
-            "--n-way: expected --data glyphs or omniglot beside it, got --data sinusoid",
+            "--n-way: expected --data glyphs or omniglot or folder beside it, got --data sinusoid",
         ),
         (["--cg-steps", "4"], "--cg-steps: expected --method imaml beside it, got --method maml"),
         (
@@ -195,7 +195,7 @@ def test_wrong_options_of_train_are_one_line(capsys, folder, argv, message):
         (["train", "--data", "omniglot", "--data-root", "nowhere"], "nowhere: expected Omniglot's"),
         (
             ["train", "--data", "glyphs", "--data-root", "x"],
-            "--data-root: expected --data omniglot beside it",
+            "--data-root: expected --data omniglot or folder beside it",
         ),
         (
             ["train", "--data", "linear", "--method", "cavia"],

@@ -6,7 +6,7 @@ BY_METHOD, PRESETS, and then the command line. BY_METHOD is part of the methods'
 
 from refmaml.methods.table import TABLE
 
-IMAGES = ("glyphs", "omniglot")
+IMAGES = ("glyphs", "omniglot", "folder")
 
 DEFAULTS = {
     "data": "glyphs",
@@ -18,6 +18,8 @@ DEFAULTS = {
     "split_seed": 1,
     "train_classes": 1100,
     "validation_classes": 100,
+    "size": 28,
+    "color": False,
     "n_way": 5,
     "k_shot": 1,
     "k_query": 5,
@@ -74,6 +76,13 @@ STEPS = 500
 BY_DATA = {
     "glyphs": {},
     "omniglot": {},
+    # Pictures of things have an upright position, and some classes have few of them.
+    "folder": {
+        "train_classes": 0.6,
+        "validation_classes": 0.2,
+        "invert": False,
+        "rotations": "none",
+    },
     # Finn et al. 2017, section 5.1
     "sinusoid": {
         "net": "mlp",

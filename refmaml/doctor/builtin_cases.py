@@ -10,6 +10,7 @@ wrong factor can be recognised by its value.
 import numpy as np
 
 from refmaml import kernels
+from refmaml.arrays import described
 from refmaml.batch import Batch
 from refmaml.doctor.cases import Case
 from refmaml.doctor.method_settings import fitting, initial_meta
@@ -30,6 +31,7 @@ from refmaml.layers import (
     Tanh,
 )
 from refmaml.oracles.cases import random_targets
+from refmaml.ragged import RaggedBatch
 from refmaml.tasks.orthonormal import random_orthonormal
 
 PRIMES = (3, 5, 7, 11, 13)
@@ -176,6 +178,13 @@ def own_case(net, method, batch, seed):
     net = net.with_kernels(kernels.reference() if net.kernels.on_device else net.kernels)
     if batch is None:
         batch = random_batch(net, rng)
+    expect(isinstance(batch, Batch), "batch", "a refmaml.Batch", lambda: described(batch))
+    expect(
+        batch.weights is None and not isinstance(batch, RaggedBatch),
+        "batch",
+        "tasks of one size and without weights",
+        lambda: "weights" if batch.weights is not None else "a RaggedBatch",
+    )
     theta = net.init(rng, np.float64)
     meta = initial_meta(method, net, theta, rng)
     case = Case("own net", net, method, meta, batch.astype(np.float64), own=True)

@@ -10,12 +10,14 @@ from refmaml.execution.chunks import tasks_at_once, with_fewer_tasks
 from refmaml.execution.deferred_checks import run_deferred
 from refmaml.execution.device_transfer import pass_to_device, to_device
 from refmaml.execution.fusion import fused_layers, plan
+from refmaml.execution.groups import rows_in_groups, run_in_groups
 from refmaml.execution.kernel_choice import by_name, expect_real, mention_faster_kernels
 from refmaml.execution.one_kernel import KernelPrimal, as_one_kernel
 from refmaml.layers.dropout import evaluated, expect_own_seeds, reseeded
 from refmaml.layers.walk import outputs, walk
 from refmaml.methods.meta_gradient import MeanOverTasks
 from refmaml.network import Network
+from refmaml.ragged import is_list
 
 
 class Sequential(Network):
@@ -70,15 +72,20 @@ class Sequential(Network):
         """(vectors, figures) of work(net, *arrays): vectors of the kind of arrays[0].
 
         A mean over tasks goes some tasks at a time, and as one kernel if it exists.
+        Tasks of different sizes, arrays in lists, go in groups of equal sizes.
         """
+        if len(arrays) > 1 and is_list(arrays[1]):
+            return run_in_groups(self, work, *arrays)
         if isinstance(work, MeanOverTasks):
             work = self.scheduled(work, Batch.unchecked(*arrays[1:]))
         if not self.kernels.on_device:
             mention_faster_kernels(self, work, arrays)
             with np.errstate(all="ignore"):
                 return work(self, *arrays)
-        (first,), sets = to_device(self, arrays[:1], *zip(arrays[1::2], arrays[2::2], strict=True))
-        moved = first, *(a for part in sets for a in part)
+        pairs = zip(arrays[1::2], arrays[2::2], strict=False)
+        vectors = arrays[:1] if len(arrays) % 2 else (arrays[0], arrays[-1])  # weights come last
+        (first, *weights), sets = to_device(self, vectors, *pairs)
+        moved = first, *(a for part in sets for a in part), *weights
         (vectors, figures), _ = with_fewer_tasks(
             self.kernels, lambda work: run_deferred(self, work, *moved), work, len(moved[-1])
         )
@@ -148,7 +155,12 @@ class Sequential(Network):
     # ---- passes and products ---------------------------------------------------------
 
     def loss(self, w, x, y):
-        """L(w; x, y) for each task, (T,), as NumPy's where w is."""
+        """L(w; x, y) for each task, (T,), as NumPy's where w is.
+
+        x, y: arrays, or lists of the tasks' arrays, which may differ in size.
+        """
+        if is_list(x):
+            return rows_in_groups(self.loss, self.kernels, w, x, y)
         moved = pass_to_device(self, w, x, y)
         return self.kernels.match_input(super().loss(*moved), w)
 
@@ -163,7 +175,9 @@ class Sequential(Network):
         return self.kernel_primal(kernel, kernel.primal(w, x, y, scale, keep), y)
 
     def gradient(self, w, x, y):
-        """dL/dw for each task, (T, P), as NumPy's where w is."""
+        """dL/dw for each task, (T, P), as NumPy's where w is; x, y as for `loss`."""
+        if is_list(x):
+            return rows_in_groups(self.gradient, self.kernels, w, x, y)
         return self.kernels.match_input(super().gradient(w, x, y), w)
 
     def hvp(self, primal, v):

@@ -32,11 +32,7 @@ def write(folder, about):
         stated, described = {}, {}
         for name, problem in problems().items():
             theta, v, batch, metas, margin = draw(problem)
-            inputs = {
-                "theta": theta,
-                "v": v,
-                **{field: getattr(batch, field) for field in batch.__dataclass_fields__},
-            }
+            inputs = {"theta": theta, "v": v, **dict(batch.named)}
             stated[f"{name}.npz"] = files.write_arrays(
                 part / f"{name}.npz", inputs | outputs_of(problem, inputs)
             )
