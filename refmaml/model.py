@@ -66,9 +66,11 @@ class Model:
     """The base of `Network` and `Quadratic`, which add num_params, kernels, the passes.
 
     early_stop  whether a loop may look at its numbers and end when all tasks are solved
+    names       of the layers
     """
 
     early_stop = True
+    names: tuple[str, ...] = ()
 
     def run(self, work, *arrays):
         """work(self, *arrays) -> (vectors, figures).

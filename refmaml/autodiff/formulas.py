@@ -112,10 +112,16 @@ def named_loss(f, net, parameters, x, y, forward, losses):
 
     forward, losses  {class of layer or loss: its formula}
     """
-    for i, layer in enumerate(net.layers):
-        w = {name: parameters[f"{i}.{name}"] for name in layer.shapes()}
+    z = named_outputs(f, net, parameters, x, forward)
+    return losses[type(net.loss_function)](f, net.loss_function, z, y)
+
+
+def named_outputs(f, net, parameters, x, forward):
+    """The outputs of one task, with parameters by name."""
+    for place, layer in net.named_layers.items():
+        w = {name: parameters[f"{place}.{name}"] for name in layer.shapes()}
         x = forward[type(layer)](f, layer, w, x)
-    return losses[type(net.loss_function)](f, net.loss_function, x, y)
+    return x
 
 
 # ---- arguments of both oracles ----
@@ -127,6 +133,13 @@ def mean_over_tasks(net, task_vector, *arrays):
     arrays  (T, N, ...); they are converted to float64 or int64
     Raises ArgumentError for a layer or loss that has no formula here.
     """
+    expect_formulas(net)
+    arrays = [np.array(a, np.float64 if a.dtype.kind == "f" else np.int64) for a in arrays]
+    return np.mean([np.asarray(task_vector(*task)) for task in zip(*arrays, strict=True)], axis=0)
+
+
+def expect_formulas(net):
+    """Raise ArgumentError for a layer or loss that has no formula here."""
     for item, known in [*((layer, FORWARD) for layer in net.layers), (net.loss_function, LOSSES)]:
         names = ", ".join(c.__name__ for c in known)
         expect(
@@ -135,8 +148,6 @@ def mean_over_tasks(net, task_vector, *arrays):
             f"one of {names} where it has {type(item).__name__}",
             repr(item),
         )
-    arrays = [np.array(a, np.float64 if a.dtype.kind == "f" else np.int64) for a in arrays]
-    return np.mean([np.asarray(task_vector(*task)) for task in zip(*arrays, strict=True)], axis=0)
 
 
 def inner_rates(net, inner_lr, adapts, frozen):

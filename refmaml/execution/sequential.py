@@ -18,7 +18,8 @@ from refmaml.network import Network
 class Sequential(Network):
     """Layers, then a loss. num_params is P; shapes names the parameters as torch does.
 
-    layers       layers of refmaml.layers, in order
+    layers       layers of refmaml.layers, in order; or {name: layer}, where the names
+                 take the place of "0", "1", ...
     loss         CrossEntropy(...), MSE(...) or another loss of refmaml.layers
     input_shape  the shape of one input, (C, H, W) or (F,); where given, the layers'
                  shapes are checked at once
@@ -221,6 +222,36 @@ class Sequential(Network):
         from refmaml.operators import CurvatureOperator
 
         return CurvatureOperator(self, self.gauss_newton_product, theta, x, y)
+
+    # ---- the same net in a framework -------------------------------------------------
+
+    def to_torch(self):
+        """The net as a function f(params, x) -> outputs of tensors, in PyTorch.
+
+        params is a dict of named tensors, as in torch.func; f.loss(params, x, y) is the
+        net's loss. Inputs x (N, ...) are those of one task; torch.func.vmap takes tasks
+        together. Raises ArgumentError without PyTorch.
+
+        >>> import numpy as np, refmaml as rm
+        >>> import torch  # doctest: +SKIP
+        >>> net = rm.mlp((1, 8, 1), "tanh")
+        >>> params = {n: torch.tensor(a) for n, a in net.named(net.init(0)).items()}
+        ... # doctest: +SKIP
+        >>> grads = torch.func.grad(net.to_torch().loss)(params, x, y)  # doctest: +SKIP
+        """
+        from refmaml.autodiff.net_function import torch_function  # torch: imported when used
+
+        return torch_function(self)
+
+    def to_jax(self):
+        """The net as a function f(params, x) -> outputs of arrays, in JAX.
+
+        As `to_torch`, for jax.grad, jax.vmap and jax.jit. JAX computes in float32
+        unless jax_enable_x64 is set.
+        """
+        from refmaml.autodiff.net_function import jax_function
+
+        return jax_function(self)
 
 
 def copy_of(net):
