@@ -24,6 +24,7 @@ from refmaml.models import conv4, mlp, two_layer_linear
 from refmaml.quadratic import Quadratic
 from refmaml.tasks import *  # noqa: F403 (its __all__ is the list of task distributions)
 from refmaml.tasks import __all__ as _tasks
+from refmaml.torch_modules import from_torch
 from refmaml.version import __version__
 
 if TYPE_CHECKING:  # for type checkers and editors; see __getattr__
@@ -46,6 +47,7 @@ __all__ = [
     *_methods,
     *_tasks,
     "check_meta_gradient",
+    "from_torch",
 ]
 
 

@@ -232,12 +232,9 @@ class Sequential(Network):
         net's loss. Inputs x (N, ...) are those of one task; torch.func.vmap takes tasks
         together. Raises ArgumentError without PyTorch.
 
-        >>> import numpy as np, refmaml as rm
-        >>> import torch  # doctest: +SKIP
-        >>> net = rm.mlp((1, 8, 1), "tanh")
-        >>> params = {n: torch.tensor(a) for n, a in net.named(net.init(0)).items()}
-        ... # doctest: +SKIP
-        >>> grads = torch.func.grad(net.to_torch().loss)(params, x, y)  # doctest: +SKIP
+            params = {name: torch.tensor(a) for name, a in net.named(theta).items()}
+            grads = torch.func.grad(net.to_torch().loss)(params, x, y)
+
         """
         from refmaml.autodiff.net_function import torch_function  # torch: imported when used
 
