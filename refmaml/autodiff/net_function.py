@@ -4,10 +4,16 @@ The way out of refmaml: the same layers and the same loss, for automatic
 differentiation, optimisers and compilers of these frameworks.
 """
 
+from collections.abc import Mapping
+from importlib import import_module
+
 import numpy as np
 
 from refmaml.autodiff import formulas, jax_autodiff, torch_autodiff
 from refmaml.errors import expect
+
+LIBRARIES = {"torch": torch_autodiff, "jax": jax_autodiff}
+ARRAYS = {"torch": "Tensor", "jax": "Array"}
 
 
 class NetFunction:
@@ -17,18 +23,29 @@ class NetFunction:
     x       inputs (N, ...); outputs are (N, D)
     y       targets: labels (N,) or values (N, D), as the net's loss takes them
     Both are pure functions, written in operations that are right under every order of
-    differentiation (formulas.py): batch-norm is mean, product and power. A batch of
-    tasks is vmap's work.
-    Raises ArgumentError where names or shapes do not fit the net, and for a net with a
-    layer or loss that has no formula in formulas.py.
+    differentiation (formulas.py): batch-norm is mean, product and power. To compute
+    several tasks together, use vmap.
+
+    library  "torch" or "jax"
+    Raises ArgumentError where the library cannot be imported, for a net with a layer or
+    loss that has no formula in formulas.py, and for arguments that do not fit the net.
     """
 
-    def __init__(self, net, framework, array_type=None):
+    def __init__(self, net, library):
+        reason = LIBRARIES[library].missing()
+        expect(reason is None, f"to_{library}", library, lambda: reason)
         formulas.expect_formulas(net)
-        self.net, self.framework, self.array_type = net, framework, array_type
+        self.net, self.library = net, library
+        self.framework = LIBRARIES[library].framework()
+        array = getattr(import_module(library), ARRAYS[library])
+        self.arrays = array if library == "torch" else (array, np.ndarray)
+
+    def __reduce__(self):
+        """Copies and pickles are built from the net: modules cannot be pickled."""
+        return type(self), (self.net, self.library)
 
     def __repr__(self):
-        return f"{type(self).__name__}({self.framework.xp.__name__}, {self.net!r})"
+        return f"{type(self).__name__}({self.library}, {self.net!r})"
 
     def __call__(self, params, x):
         self.check(params, x)
@@ -44,6 +61,8 @@ class NetFunction:
 
     def check(self, params, x):
         """Raise ArgumentError unless parameters and inputs fit the net."""
+        known = isinstance(params, Mapping)
+        expect(known, "params", "a dict of named arrays", lambda: type(params).__name__)
         self.net.parameters.check_names(params)
         for name, shape in self.net.shapes.items():
             self.check_array(name, params[name])
@@ -54,9 +73,9 @@ class NetFunction:
         self.net.output_shape(tuple(x.shape[1:]))
 
     def check_targets(self, x, y):
-        """Raise ArgumentError unless targets have the shape and kind that the loss takes.
+        """Raise ArgumentError unless the loss takes the targets' shape and kind.
 
-        A tensor has no NumPy dtype, so the loss checks a stand-in of one repeated entry.
+        A tensor has no NumPy dtype: the loss checks a stand-in of one repeated entry.
         """
         self.check_array("y", y)
         integers = "int" in str(y.dtype)
@@ -65,25 +84,6 @@ class NetFunction:
         self.net.loss_function.check(outputs, stand_in, (1, len(x)))
 
     def check_array(self, name, value):
-        """Raise ArgumentError unless a value is an array of the framework."""
-        known = hasattr(value, "shape") and hasattr(value, "dtype")
-        if self.array_type is not None:
-            known = isinstance(value, self.array_type)
-        wanted = f"an array of {self.framework.xp.__name__}"
-        expect(known, name, wanted, lambda: type(value).__name__)
-
-
-def torch_function(net):
-    """A net as a NetFunction of PyTorch. Raises ArgumentError without PyTorch."""
-    reason = torch_autodiff.missing()
-    expect(reason is None, "to_torch", "PyTorch", lambda: reason)
-    import torch
-
-    return NetFunction(net, torch_autodiff.framework(), torch.Tensor)
-
-
-def jax_function(net):
-    """A net as a NetFunction of JAX. Raises ArgumentError without JAX."""
-    reason = jax_autodiff.missing()
-    expect(reason is None, "to_jax", "JAX", lambda: reason)
-    return NetFunction(net, jax_autodiff.framework())
+        """Raise ArgumentError unless a value is an array of the library."""
+        wanted = f"a {self.library}.{ARRAYS[self.library]}"
+        expect(isinstance(value, self.arrays), name, wanted, lambda: type(value).__name__)

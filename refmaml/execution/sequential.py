@@ -234,11 +234,10 @@ class Sequential(Network):
 
             params = {name: torch.tensor(a) for name, a in net.named(theta).items()}
             grads = torch.func.grad(net.to_torch().loss)(params, x, y)
-
         """
-        from refmaml.autodiff.net_function import torch_function  # torch: imported when used
+        from refmaml.autodiff.net_function import NetFunction  # imports torch when made
 
-        return torch_function(self)
+        return NetFunction(self, "torch")
 
     def to_jax(self):
         """The net as a function f(params, x) -> outputs of arrays, in JAX.
@@ -246,9 +245,9 @@ class Sequential(Network):
         As `to_torch`, for jax.grad, jax.vmap and jax.jit. JAX computes in float32
         unless jax_enable_x64 is set.
         """
-        from refmaml.autodiff.net_function import jax_function
+        from refmaml.autodiff.net_function import NetFunction
 
-        return jax_function(self)
+        return NetFunction(self, "jax")
 
 
 def copy_of(net):

@@ -37,7 +37,7 @@ def expect_same_outputs(module, net):
 
 
 def float64_copy(module):
-    """A copy in float64 on the CPU, in the module's mode, whose dropout layers pass all."""
+    """A copy in float64 on the CPU, in the module's mode, without dropout."""
     import torch
 
     twin = copy.deepcopy(module).to("cpu", torch.float64)

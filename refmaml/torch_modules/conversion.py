@@ -15,8 +15,8 @@ def from_torch(module, input_shape, loss=None, kernels=None):
     module       torch.nn.Sequential, nested or not, or a module whose forward is a
                  chain of known layers and functions (F.relu, torch.flatten, ...)
     input_shape  the shape of one input, (C, H, W) or (F,)
-    loss         CrossEntropy("mean") unless given; a loss of refmaml, or one of torch.nn
-                 that refmaml has, such as nn.MSELoss()
+    loss         CrossEntropy("mean") unless given: a loss of refmaml, or one of
+                 torch.nn that refmaml has as well, such as nn.MSELoss()
     kernels      see Sequential
 
     net.shapes has the names of the module's parameters, "features.0.weight", in the

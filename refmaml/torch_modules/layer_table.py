@@ -127,7 +127,7 @@ def arguments(module):
 
 
 def conv2d(module):
-    """torch's padding "valid" is 0; its "same" needs stride 1, and is refmaml's there."""
+    """torch's "valid" is padding 0. Its "same" needs stride 1: there both are equal."""
     valid = module.padding == "valid"
     return same_name(module, **({"padding": 0} if valid else {}))
 
@@ -179,7 +179,7 @@ def dropout(module):
 
 
 class Special(NamedTuple):
-    """A conversion, and the layer of refmaml that it needs, None where it needs none."""
+    """A conversion, and the layer of refmaml that it needs; None: it needs none."""
 
     layer: str | None
     convert: Callable

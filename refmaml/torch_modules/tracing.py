@@ -66,14 +66,14 @@ def graph_of(module):
 
 def chain(graph):
     """The nodes from the input to the output, each the input of the next."""
-    (output,) = graph.find_nodes(op="output")
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
     nodes, node = [], output.args[0]
     while getattr(node, "op", None) in ("call_module", "call_function", "call_method"):
         nodes.append(node)
         node = node.args[0] if node.args else node.kwargs.get("input")
-    placeholders = graph.find_nodes(op="placeholder")
-    begins = bool(placeholders) and node is placeholders[0] and bool(nodes)
-    expect(begins, "module", "a chain of layers from input to output", f"{node}{ADVICE}")
+    whole = nodes and node in inputs[:1]
+    expect(whole, "module", "a chain of layers from input to output", f"{node}{ADVICE}")
     return nodes[::-1]
 
 
