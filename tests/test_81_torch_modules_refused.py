@@ -147,7 +147,7 @@ def test_importing_refmaml_imports_no_framework():
     assert subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip() == "set()"
 
 
-# ---- a stand-in for a layer that refmaml does not have ---------------------------------
+# ---- a stand-in for a layer that refmaml does not have -------------------------------
 
 
 @dataclass(frozen=True)

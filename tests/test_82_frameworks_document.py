@@ -35,6 +35,6 @@ def python_path():
 
 
 def test_the_page_has_a_program_for_each_way_and_all_of_its_code_is_run():
-    assert len(PROGRAMS) == 3 == PAGE.count("```python")
+    assert len(PROGRAMS) == 4 == PAGE.count("```python")
     code = "".join(program for program, _ in PROGRAMS)
     assert all(name in code for name in ("rm.from_torch(", ".to_torch()", ".to_jax()"))
