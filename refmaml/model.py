@@ -66,11 +66,9 @@ class Model:
     """The base of `Network` and `Quadratic`, which add num_params, kernels, the passes.
 
     early_stop  whether a loop may look at its numbers and end when all tasks are solved
-    names       of the layers
     """
 
     early_stop = True
-    names: tuple[str, ...] = ()
 
     def run(self, work, *arrays):
         """work(self, *arrays) -> (vectors, figures).
@@ -106,7 +104,7 @@ class Model:
         return mask & ~self.mask(frozen) if frozen else mask
 
     def layer_outputs(self, w, x):
-        """Pairs (layer, its outputs) of a forward pass; none without layers."""
+        """(name, layer, its outputs) in a forward pass; none without layers."""
         return ()
 
     def name_of(self, place):

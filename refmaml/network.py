@@ -228,11 +228,13 @@ class Network(Model):
             )  # fmt: skip
         return product
 
-    def layer_outputs(self, w: Array, x: Array) -> Iterator[tuple[Any, Array]]:
-        """Pairs (layer, its outputs) of a forward pass at w (T, P)."""
-        for layer, wl in zip(self.layers, self.parameters.views(w), strict=True):
+    def layer_outputs(self, w: Array, x: Array) -> Iterator[tuple[str, Any, Array]]:
+        """(name, layer, its outputs) in a forward pass at w (T, P)."""
+        for (name, layer), wl in zip(
+            self.named_layers.items(), self.parameters.views(w), strict=True
+        ):
             x, _ = layer.forward(self.kernels, wl, x)
-            yield layer, x
+            yield name, layer, x
 
     # ---- loss, gradient and products -------------------------------------------------
 

@@ -15,7 +15,7 @@ def refuse_pass(net, primal, w, x, stage):
     refuse_non_finite(to_host(w), f"{stage}: the parameters")
     refuse_non_finite(to_host(x), f"{stage}: the inputs")
     with np.errstate(all="ignore"):
-        for name, (layer, y) in zip(net.names, net.layer_outputs(w, x), strict=True):
+        for name, layer, y in net.layer_outputs(w, x):
             place = f"layer {name} ({type(layer).__name__})"
             refuse_non_finite(to_host(y), f"{stage}: the outputs of {place}")
     refuse_non_finite(to_host(primal.loss), f"{stage}: the loss")

@@ -12,7 +12,7 @@ import pytest
 import refmaml as rm
 from refmaml.autodiff import formulas
 from refmaml.autodiff.jax_autodiff import float64
-from refmaml.oracles.layer_cases import LAYERS, LOSSES
+from refmaml.oracles.layer_cases import LAYERS, LOSSES, loss_inputs
 
 # As in test_80_autodiff.py: roundings of 1e-16 in sums over some hundred numbers.
 AGREES = 1e-11
@@ -145,8 +145,9 @@ def test_the_meta_gradient_is_mamls(net, library):
 
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
 def test_every_loss_has_its_scale(loss, library):
-    net = rm.mlp((4, CLASSES), loss=loss)
-    theta, x, y, _, _ = problem(net)
+    x, y = loss_inputs(loss, np.random.default_rng(0))
+    net = rm.mlp((x.shape[-1], x.shape[-1]), loss=loss)
+    theta = problem(net)[0]
     params, x_0, y_0 = arrays(library, net.named(theta), x[0], y[0])
     value = float(function_of(net, library).loss(params, x_0, y_0))
     assert abs(value - net.loss(theta[None], x[:1], y[:1])[0]) < AGREES * abs(value)

@@ -1,5 +1,7 @@
 """from_torch: a module of PyTorch as a net of refmaml."""
 
+from dataclasses import replace
+
 from refmaml.arguments import check_integer
 from refmaml.autodiff.torch_autodiff import missing
 from refmaml.errors import expect
@@ -46,10 +48,19 @@ def from_torch(module, input_shape, loss=None, kernels=None):
     input_shape = tuple(check_integer("input_shape", size) for size in input_shape)
     converted = {step.name: convert(step.module, step.name) for step in steps(module)}
     layers = {name: layer for name, layer in converted.items() if layer is not None}
-    net = Sequential(layers, convert_loss(loss), input_shape, kernels)
+    net = Sequential(with_own_seeds(layers), convert_loss(loss), input_shape, kernels)
     expect_same_parameters(module, net)
     expect_same_outputs(module, net.with_kernels(None))
     return net
+
+
+def with_own_seeds(layers):
+    """The layers, with the seeds 0, 1, ... in those that have a seed: dropout.
+
+    Equal seeds would give two layers the same mask.
+    """
+    seeded = [name for name, layer in layers.items() if hasattr(layer, "seed")]
+    return layers | {name: replace(layers[name], seed=i) for i, name in enumerate(seeded)}
 
 
 def expect_same_parameters(module, net):

@@ -20,6 +20,15 @@ WITHOUT_EFFECT = {
     "device", "dtype", "inplace", "momentum", "track_running_stats", "count_include_pad",
 }  # fmt: skip
 
+# The losses of torch.nn that take the net's outputs and the targets, and refmaml's.
+LOSSES = {
+    "CrossEntropyLoss": "CrossEntropy",
+    "MSELoss": "MSE",
+    "BCEWithLogitsLoss": "BCEWithLogits",
+    "HuberLoss": "Huber",
+}
+WEIGHTED = "WeightedCrossEntropy"  # with label smoothing or with weights of classes
+
 ADVICE = "; rm.check_meta_gradient can judge your meta-gradient function without this net"
 
 
@@ -56,24 +65,31 @@ def one_of_known():
 
 
 def convert_loss(loss):
-    """A loss of refmaml: the one given, or that of nn.CrossEntropyLoss, nn.MSELoss.
+    """A loss of refmaml: the one given, or that of a loss of torch.nn.
 
     Raises ArgumentError for a loss or an argument that refmaml does not have.
     """
     if not type(loss).__module__.startswith("torch.nn"):
         return loss
-    name = type(loss).__name__
-    known = [cls for cls in layers.__all__ if not hasattr(getattr(layers, cls), "r_forward")]
-    ok = name.removesuffix("Loss") in known
-    expect(ok, "loss", f"one of {', '.join(known)}", f"nn.{name}")
+    name, known = type(loss).__name__, [cls for cls, own in LOSSES.items() if has_layer(own)]
+    expect(name in known, "loss", f"one of nn.{', nn.'.join(known)}", f"nn.{name}")
+    values = {argument: numbers(value) for argument, value in arguments(loss).items()}
+    own = LOSSES[name]
+    if values.get("label_smoothing") or (own == "CrossEntropy" and values["weight"] is not None):
+        own = WEIGHTED if has_layer(WEIGHTED) else own
     try:
-        return with_fields(name.removesuffix("Loss"), arguments(loss), defaults(loss))
+        return with_fields(own, values, defaults(loss))
     except ArgumentError as error:
         raise ArgumentError(f"loss (nn.{name}): {error}") from None
 
 
+def numbers(value):
+    """A tensor as a list of numbers, anything else as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 def has_layer(name):
-    """Whether refmaml has a layer of that name; no name is no need."""
+    """Whether refmaml has a layer or a loss of that name; None needs none."""
     return name is None or hasattr(layers, name)
 
 
@@ -164,12 +180,6 @@ def adaptive_average(module):
     return layers.SpatialMean()
 
 
-def over_classes(module):
-    """A softmax along axis 1 of (examples, classes), the last one."""
-    expect(module.dim in (1, -1), "dim", "1 or -1", repr(module.dim))
-    return getattr(layers, type(module).__name__)()
-
-
 def dropout(module):
     """Nothing in eval mode or with p = 0."""
     if not module.training or module.p == 0:
@@ -191,8 +201,6 @@ SPECIAL = {
     "BatchNorm2d": Special("BatchNorm2d", batch_norm),
     "InstanceNorm2d": Special("InstanceNorm2d", instance_norm),
     "AdaptiveAvgPool2d": Special("SpatialMean", adaptive_average),
-    "Softmax": Special("Softmax", over_classes),
-    "LogSoftmax": Special("LogSoftmax", over_classes),
     "Dropout": Special(None, dropout),
     "Identity": Special(None, lambda module: None),
 }
