@@ -1,9 +1,9 @@
-"""Modules of PyTorch for the tests of from_torch, and MAML on them by autograd alone."""
+"""Modules of PyTorch for the tests of from_torch, and MAML on them by autograd."""
 
 import numpy as np
 
 # Two programs that add the same float64 numbers in different orders: measured below
-# 1e-14, and 1e-13 after two inner steps. The bounds leave room for other releases.
+# 1e-15, two inner steps included. The bounds leave room for other releases.
 SAME_OUTPUTS, SAME_META_GRADIENT = 1e-12, 1e-11
 INNER_LR, STEPS, TASKS = 0.05, 2, 3
 
