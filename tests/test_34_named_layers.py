@@ -58,16 +58,19 @@ def test_names_change_no_bit(make, dtype):
     assert all(map(np.array_equal, *results)) and np.any(results[0][2])
 
 
-@pytest.mark.parametrize(
-    "twin",
-    [
-        copy.copy,
-        copy.deepcopy,
-        lambda net: pickle.loads(pickle.dumps(net)),
-        lambda net: net.with_kernels(kernels.cpu()),
-        lambda net: net.with_loss(rm.CrossEntropy("sum")),
-    ],
-)
+COPIES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda net: pickle.loads(pickle.dumps(net)),
+    "with_kernels": lambda net: net.with_kernels(kernels.cpu()),
+    "with_loss": lambda net: net.with_loss(rm.CrossEntropy("sum")),
+}
+if hasattr(rm.Sequential, "evaluation"):  # nets with dropout
+    COPIES["evaluation"] = lambda net: net.evaluation()
+    COPIES["with_dropout_seed"] = lambda net: net.with_dropout_seed(3)
+
+
+@pytest.mark.parametrize("twin", COPIES.values(), ids=COPIES)
 def test_copies_keep_the_names(twin):
     assert twin(named()).names == NAMES and twin(named()).shapes == named().shapes
 
