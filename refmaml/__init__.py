@@ -32,6 +32,7 @@ from refmaml.quadratic import Quadratic
 from refmaml.ragged import RaggedBatch
 from refmaml.tasks import *  # noqa: F403 (its __all__ is the list of task distributions)
 from refmaml.tasks import __all__ as _tasks
+from refmaml.torch_modules import from_torch
 from refmaml.update_rules import *  # noqa: F403 (its __all__ is the list of update rules)
 from refmaml.update_rules import __all__ as _rules
 from refmaml.version import __version__
@@ -62,6 +63,7 @@ __all__ = [
     *_rules,
     "check_meta_gradient",
     "RaggedBatch",
+    "from_torch",
 ]
 
 

@@ -24,7 +24,8 @@ def evaluation_mode(net: Any, theta: np.ndarray, x: np.ndarray) -> Any:
     pooled = x.reshape(1, -1, *x.shape[2:])  # one task, whose statistics are those of all
     views = net.parameters.views(theta[None])
     layers = evaluated(net.kernels, net.layers, views, pooled)
-    return type(net)(layers, net.loss_function, net.input_shape, net.kernels)
+    named = dict(zip(net.names, layers, strict=True))
+    return type(net)(named, net.loss_function, net.input_shape, net.kernels)
 
 
 def evaluated(k: Any, layers: Any, w: list, x: np.ndarray) -> list:

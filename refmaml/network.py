@@ -6,7 +6,7 @@ gradients and products as (T, P), a row for each task. Nothing here knows what a
 does: see layers/ for the four passes that each layer writes out.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Self
 
@@ -25,7 +25,8 @@ from refmaml.primal import Primal
 class Network(Model):
     """Layers, then a loss. num_params is P; shapes names the parameters as torch does.
 
-    layers       layers of refmaml.layers, in order
+    layers       layers of refmaml.layers, in order; or {name: layer}, where the names
+                 take the place of "0", "1", ...
     loss         CrossEntropy(...), MSE(...) or another loss of refmaml.layers
     input_shape  the shape of one input, (C, H, W) or (F,); where given, the layers'
                  shapes are checked at once
@@ -34,10 +35,12 @@ class Network(Model):
     """
 
     def __init__(
-        self, layers: Iterable[Any], loss: Any = None, input_shape: tuple | None = None,
-        kernels: Any = None,
+        self, layers: Iterable[Any] | Mapping[str, Any], loss: Any = None,
+        input_shape: tuple | None = None, kernels: Any = None,
     ) -> None:  # fmt: skip
-        self.layers = tuple(layers)
+        items = layers.items() if isinstance(layers, Mapping) else enumerate(layers)
+        self.named_layers = {str(name): layer for name, layer in items}
+        self.layers, self.names = tuple(self.named_layers.values()), tuple(self.named_layers)
         self.loss_function = CrossEntropy() if loss is None else loss
         for i, layer in enumerate(self.layers):
             expect(
@@ -53,7 +56,7 @@ class Network(Model):
             lambda: repr(loss),
         )
         self.kernels = reference() if kernels is None else kernels
-        self.parameters = Parameters(self.layers)
+        self.parameters = Parameters(self.named_layers)
         expect(
             self.num_params > 0,
             "layers",
@@ -69,7 +72,7 @@ class Network(Model):
 
     def __reduce__(self) -> tuple:
         """Copies and pickles are built from the same parts, without cached values."""
-        return type(self), (self.layers, self.loss_function, self.input_shape, self.kernels)
+        return type(self), (self.named_layers, self.loss_function, self.input_shape, self.kernels)
 
     @property
     def num_params(self) -> int:
@@ -87,16 +90,16 @@ class Network(Model):
         return list(self.parameters.slices.values())
 
     def __repr__(self) -> str:
-        lines = "".join(f"\n  {i}: {layer}" for i, layer in enumerate(self.layers))
+        lines = "".join(f"\n  {name}: {layer}" for name, layer in self.named_layers.items())
         return f"Sequential({self.num_params} parameters, {self.loss_function}){lines}"
 
     def with_kernels(self, kernels: Any) -> Self:
         """The same net on another kernel set."""
-        return type(self)(self.layers, self.loss_function, self.input_shape, kernels)
+        return type(self)(self.named_layers, self.loss_function, self.input_shape, kernels)
 
     def with_loss(self, loss: Any) -> Self:
         """The same net with another loss, e.g. another scale in front of it."""
-        return type(self)(self.layers, loss, self.input_shape, self.kernels)
+        return type(self)(self.named_layers, loss, self.input_shape, self.kernels)
 
     # ---- parameters ------------------------------------------------------------------
 
@@ -131,11 +134,11 @@ class Network(Model):
         """
         if shape not in self.output_shapes:
             out = shape
-            for i, layer in enumerate(self.layers):
+            for name, layer in self.named_layers.items():
                 try:
                     out = layer.output_shape(out)
                 except ValueError as error:
-                    raise type(error)(f"layer {i}: {error}") from None
+                    raise type(error)(f"layer {name}: {error}") from None
             self.output_shapes[shape] = out
         return self.output_shapes[shape]
 
@@ -216,9 +219,11 @@ class Network(Model):
 
     def layer_outputs(self, w: Array, x: Array) -> Iterator[tuple[str, Any, Array]]:
         """(name, layer, its outputs) in a forward pass at w (T, P)."""
-        for i, (layer, wl) in enumerate(zip(self.layers, self.parameters.views(w), strict=True)):
+        for (name, layer), wl in zip(
+            self.named_layers.items(), self.parameters.views(w), strict=True
+        ):
             x, _ = layer.forward(self.kernels, wl, x)
-            yield f"{i}", layer, x
+            yield name, layer, x
 
     # ---- loss, gradient and products -------------------------------------------------
 

@@ -13,6 +13,7 @@ from refmaml import layers
 from refmaml.autodiff import activation_formulas, loss_formulas
 from refmaml.errors import expect
 from refmaml.layers.extents import pair
+from refmaml.layers.layer import places
 from refmaml.layers.walk import all_layers
 from refmaml.methods.inner_loop_adjoint import step_sizes
 
@@ -149,19 +150,19 @@ def named_loss(f, net, parameters, x, y, forward, losses):
 
     forward, losses  {class of layer or loss: its formula}
     """
-    z = outputs(f, net.layers, parameters, x, forward)
+    z = named_outputs(f, net.named_layers, parameters, x, forward)
     return losses[type(net.loss_function)](f, net.loss_function, z, y)
 
 
-def outputs(f, sequence, parameters, x, forward, prefix=""):
-    """The outputs of layers in a row. prefix: in front of "0.weight" in parameters.
+def named_outputs(f, sequence, parameters, x, forward, prefix=""):
+    """The outputs of one task. prefix: in front of "0.weight" in parameters.
 
     A Residual is the sum of its two parts; so it needs no formula in `forward`.
     """
-    for i, layer in enumerate(sequence):
+    for i, layer in places(sequence):
         if isinstance(layer, layers.Residual):
             branch, shortcut = (
-                outputs(f, part, parameters, x, forward, f"{prefix}{i}.{name}.")
+                named_outputs(f, part, parameters, x, forward, f"{prefix}{i}.{name}.")
                 for name, part in layer.parts.items()
             )
             x = branch + shortcut
@@ -180,7 +181,14 @@ def mean_over_tasks(net, task_vector, *arrays):
     arrays  (T, N, ...); they are converted to float64 or int64
     Raises ArgumentError for a layer or loss that has no formula here.
     """
-    known_layers = {**FORWARD, layers.Residual: outputs}
+    expect_formulas(net)
+    arrays = [np.array(a, np.float64 if a.dtype.kind == "f" else np.int64) for a in arrays]
+    return np.mean([np.asarray(task_vector(*task)) for task in zip(*arrays, strict=True)], axis=0)
+
+
+def expect_formulas(net):
+    """Raise ArgumentError for a layer or loss that has no formula here."""
+    known_layers = {**FORWARD, layers.Residual: named_outputs}
     given = [(layer, known_layers) for layer in all_layers(net.layers)]
     for item, known in [*given, (net.loss_function, LOSSES)]:
         names = ", ".join(c.__name__ for c in known)
@@ -190,8 +198,6 @@ def mean_over_tasks(net, task_vector, *arrays):
             f"one of {names} where it has {type(item).__name__}",
             repr(item),
         )
-    arrays = [np.array(a, np.float64 if a.dtype.kind == "f" else np.int64) for a in arrays]
-    return np.mean([np.asarray(task_vector(*task)) for task in zip(*arrays, strict=True)], axis=0)
 
 
 def inner_rates(net, inner_lr, adapts, frozen):

@@ -45,7 +45,7 @@ def plan(net, shape):
 
 def offsets(net, i, *names):
     """Where parameters of layer i begin in the flat vector; ABSENT for missing ones."""
-    slices = (net.parameters.slices.get(f"{i}.{name}") for name in names)
+    slices = (net.parameters.slices.get(f"{net.names[i]}.{name}") for name in names)
     return [op.ABSENT if part is None else part.start for part in slices]
 
 

@@ -23,7 +23,8 @@ from refmaml.ragged import is_list
 class Sequential(Network):
     """Layers, then a loss. num_params is P; shapes names the parameters as torch does.
 
-    layers       layers of refmaml.layers, in order
+    layers       layers of refmaml.layers, in order; or {name: layer}, where the names
+                 take the place of "0", "1", ...
     loss         CrossEntropy(...), MSE(...) or another loss of refmaml.layers
     input_shape  the shape of one input, (C, H, W) or (F,); where given, the layers'
                  shapes are checked at once
@@ -58,8 +59,9 @@ class Sequential(Network):
         return self.with_layers(reseeded(self.layers, seed))
 
     def with_layers(self, layers):
-        """A net of other layers with the same loss, input shape and kernels."""
-        return type(self)(layers, self.loss_function, self.input_shape, self.kernels)
+        """A net of as many other layers, with the same names, loss and kernels."""
+        named = dict(zip(self.names, layers, strict=True))
+        return type(self)(named, self.loss_function, self.input_shape, self.kernels)
 
     @property
     def early_stop(self):
@@ -270,6 +272,32 @@ class Sequential(Network):
         from refmaml.operators import CurvatureOperator
 
         return CurvatureOperator(self, self.gauss_newton_product, theta, x, y)
+
+    # ---- the same net in a framework -------------------------------------------------
+
+    def to_torch(self):
+        """The net as a function f(params, x) -> outputs of tensors, in PyTorch.
+
+        params is a dict of named tensors, as in torch.func; f.loss(params, x, y) is the
+        net's loss. Inputs x (N, ...) are those of one task; torch.func.vmap takes tasks
+        together. Raises ArgumentError without PyTorch.
+
+            params = {name: torch.tensor(a) for name, a in net.named(theta).items()}
+            grads = torch.func.grad(net.to_torch().loss)(params, x, y)
+        """
+        from refmaml.autodiff.net_function import NetFunction  # imports torch when made
+
+        return NetFunction(self, "torch")
+
+    def to_jax(self):
+        """The net as a function f(params, x) -> outputs of arrays, in JAX.
+
+        As `to_torch`, for jax.grad, jax.vmap and jax.jit. JAX computes in float32
+        unless jax_enable_x64 is set.
+        """
+        from refmaml.autodiff.net_function import NetFunction
+
+        return NetFunction(self, "jax")
 
 
 def copy_of(net):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from refmaml.layers.layer import Array, Arrays, with_inner
+from refmaml.layers.layer import Array, Arrays, places, with_inner
 
 
 class Visit(NamedTuple):
@@ -25,9 +25,9 @@ def all_layers(layers: Iterable[Any]) -> list[Any]:
     return [layer for _, layer in with_inner(layers)]
 
 
-def walk(layers: Iterable[Any], shape: tuple, prefix: str = "") -> Iterator[Visit]:
+def walk(layers: Any, shape: tuple, prefix: str = "") -> Iterator[Visit]:
     """Visits of all layers, for inputs of `shape`; layers inside a layer before it."""
-    for i, layer in enumerate(layers):
+    for i, layer in places(layers):
         for part, inner in getattr(layer, "parts", {}).items():
             yield from walk(inner, shape, f"{prefix}{i}.{part}.")
         after = tuple(layer.output_shape(shape))
@@ -36,10 +36,10 @@ def walk(layers: Iterable[Any], shape: tuple, prefix: str = "") -> Iterator[Visi
 
 
 def outputs(
-    k: Any, layers: Iterable[Any], w: list[Arrays], x: Array, prefix: str = ""
+    k: Any, layers: Any, w: list[Arrays], x: Array, prefix: str = ""
 ) -> Iterator[tuple[str, Any, Array]]:
     """(name, layer, its outputs) in a forward pass; layers inside a layer before it."""
-    for i, (layer, wl) in enumerate(zip(layers, w, strict=True)):
+    for (i, layer), wl in zip(places(layers), w, strict=True):
         for part, inner in getattr(layer, "parts", {}).items():
             yield from outputs(k, inner, layer.of_part(part, wl), x, f"{prefix}{i}.{part}.")
         x, _ = layer.forward(k, wl, x)
