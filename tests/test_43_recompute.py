@@ -20,7 +20,9 @@ DIFFERENTIATED = [
 
 def case_of(method, context=False):
     net = cases.conv_net(context)
-    theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
+    theta, batch, _ = cases.method_case(
+        net, meta_objectives.fixed_rates(net, method), method=method
+    )
     return net, method.init(net, theta), batch
 
 
