@@ -15,9 +15,8 @@ METHODS = cases.methods()
 
 def case_of(method, context):
     net = cases.conv_net(context)
-    theta, batch, margin = cases.method_case(
-        net, meta_objectives.fixed_rates(net, method), method=method
-    )
+    rates = meta_objectives.fixed_rates(net, method)
+    theta, batch, margin = cases.method_case(net, rates, method=method)
     return net, theta, batch, margin
 
 
@@ -36,9 +35,7 @@ def test_a_meta_gradient_is_the_derivative_of_the_loss_after_adaptation(method, 
 
 def test_the_check_refuses_every_wrong_meta_gradient_of_maml():
     method, net = METHODS[0][0], cases.conv_net()
-    theta, batch, _ = cases.method_case(
-        net, meta_objectives.fixed_rates(net, method), method=method
-    )
+    theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
     truth = method_checks.truth_by_steps(method, net, theta, batch)
     checks = wrong_gradients.planted_errors(method, net, theta, batch, truth)
     assert len(checks) == 5
@@ -48,9 +45,7 @@ def test_the_check_refuses_every_wrong_meta_gradient_of_maml():
 
 def test_the_check_refuses_a_single_entry_that_is_off_by_a_millionth():
     method, net = METHODS[0][0], cases.conv_net()
-    theta, batch, _ = cases.method_case(
-        net, meta_objectives.fixed_rates(net, method), method=method
-    )
+    theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
     truth = method_checks.truth_by_steps(method, net, theta, batch)
 
     def nearly(net, meta, batch):
@@ -65,9 +60,7 @@ def test_the_check_refuses_a_single_entry_that_is_off_by_a_millionth():
 
 def test_cavia_differentiates_through_its_context_and_the_context_really_moves():
     method, net = rm.CAVIA(0.3, 5), cases.conv_net(True)
-    theta, batch, _ = cases.method_case(
-        net, meta_objectives.fixed_rates(net, method), method=method
-    )
+    theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
     out = method.meta_gradient(net, theta, batch, trace=True)
     context = net.mask(("context",))
     assert (out.grad[context] == 0).all() and (out.grad[~context] != 0).any()
@@ -177,9 +170,7 @@ def test_memory_does_not_grow_with_the_number_of_tasks():
 
 def test_the_trace_of_maml_satisfies_its_two_recursions():
     method, net = rm.MAML(0.3, 4), cases.conv_net()
-    theta, batch, _ = cases.method_case(
-        net, meta_objectives.fixed_rates(net, method), method=method
-    )
+    theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
     t = method.meta_gradient(net, theta, batch, trace=True).trace
     assert [len(t[name]) for name in ("phi", "inner_grad", "lam", "hvp")] == [5, 4, 5, 4]
     for k in range(4):

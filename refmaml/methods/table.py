@@ -102,25 +102,11 @@ FROZEN = {"frozen": ("BatchNorm2d",)}
 WEIGHTS = {"inner_steps": 5, "loss_weights": (0.1, 0.0, 0.3, 0.2, 0.4)}
 ADAM = {"optimizer": "adam", "inner_lr": 0.01, "inner_steps": 5, "inner_batch": 4}
 # Both solves run down to rounding: the oracles know the exact solution only.
-CONVERGED = {
-    "regularization": 2.0,
-    "inner_tol": 0.0,
-    "cg_steps": 100,
-    "cg_tol": 1e-15,
-    "inner_steps": 40,
-    "inner_lr": 0.2,
-    "solver": "newton_cg",
-}
+TO_ROUNDING = {"regularization": 2.0, "inner_tol": 0.0, "cg_steps": 100, "cg_tol": 1e-15}
+CONVERGED = TO_ROUNDING | {"inner_steps": 40, "inner_lr": 0.2, "solver": "newton_cg"}
 MOMENTUM = {"inner_lr": 0.1, "rule": SGD(momentum=0.5, dampening=0.2, weight_decay=0.1)}
-# The same rule down to rounding; momentum of a strongly convex problem needs more steps.
-SOLVED_BY_MOMENTUM = {
-    "regularization": 2.0,
-    "cg_steps": 100,
-    "cg_tol": 1e-15,
-    "inner_steps": 120,
-    "inner_lr": 0.2,
-    "rule": SGD(momentum=0.5),
-}
+# iMAML's inner problem solved to rounding by steps with momentum.
+SOLVED_BY_MOMENTUM = TO_ROUNDING | {"inner_steps": 120, "inner_lr": 0.2, "rule": SGD(momentum=0.5)}
 ALPHA = {"inner_lr": 0.25}
 THREE_STEPS = {"inner_lr": 0.25, "inner_steps": 3}
 

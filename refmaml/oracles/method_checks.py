@@ -47,7 +47,7 @@ def describe(method):
 
 
 def rule_text(rule):
-    """ "Clip(SGD(momentum=0.9), norm=0.2)": a rule with its fields that are not defaults."""
+    """ "Clip(SGD(momentum=0.9), norm=0.2)": a rule with its non-default fields."""
     texts = []
     for f in fields(rule):
         value = getattr(rule, f.name)

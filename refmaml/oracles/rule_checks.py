@@ -18,7 +18,7 @@ RULES = (
     SGD(momentum=0.8, nesterov=True, weight_decay=0.03),
     Adam((0.9, 0.99), eps=0.01),
     Adam((0.8, 0.95), eps=0.01, eps_root=0.001, weight_decay=0.05),
-    AdamW((0.8, 0.95), eps=0.01),
+    AdamW((0.8, 0.95), eps=0.01, eps_root=0.001, weight_decay=0.1),
     RMSprop(0.9, eps=0.01),
     RMSprop(0.9, eps=0.01, eps_root=0.01, weight_decay=0.02, momentum=0.7, centered=True),
     Adagrad(eps=0.01),
@@ -34,14 +34,14 @@ STEP_SIZES = (0.05, 0.03, 0.02, 0.04, 0.01)
 
 
 def rule_methods():
-    """MAML with each rule: K = 5 plain steps of 0.05, and with SETTINGS and STEP_SIZES."""
+    """MAML with each rule: five equal steps; and with SETTINGS and STEP_SIZES."""
     return [MAML(0.05, 5, rule=rule) for rule in RULES] + [
         MAML(STEP_SIZES, 5, rule=rule, **SETTINGS) for rule in RULES
     ]
 
 
 def hyper_methods():
-    """[(method, whether it needs a net with context)] whose hypergradients are checked."""
+    """[(method, whether it needs a net with context)] with hypergradients."""
     rule = SGD(momentum=0.9, dampening=0.2, weight_decay=0.05)
     others = [kind(0.05, 3, rule=rule, anchor=0.3) for kind in (ANIL, MetaSGD, MAMLPlusPlus)]
     converged = IMAML(2.0, 40, 0.2, "newton_cg", cg_steps=100, cg_tol=1e-15)
@@ -112,7 +112,7 @@ def hypergradient_checks(method, net, meta, batch, truth=None):
 
 
 def rule_checks(kernels):
-    """Rung 4: every rule in MAML, and the hypergradients of all methods that have them."""
+    """Rung 4: every rule in MAML; hypergradients of every method that has them."""
     for method, context in hyper_methods():
         net, theta, batch = smooth_case(context)
         net = net.with_kernels(kernels)
