@@ -79,16 +79,19 @@ def conv_net(context=False):
     )
 
 
-def smooth_net():
+def smooth_net(context=False):
     """A net without kinks: gradient descent in complex arithmetic converges.
 
+    context=True: with a FiLM layer, whose context CAVIA adapts.
     The convolution has no bias: batch-norm would subtract it again, its gradient would
     be pure rounding, and Adam's g / sqrt(v) would make a full step of that.
     """
+    film = [FiLM(3, 2)] if context else []
     return Sequential(
         [
             Conv2d(1, 3, 3, bias=False),
             BatchNorm2d(3),
+            *film,
             Tanh(),
             AvgPool2d(2),
             Flatten(),
@@ -150,16 +153,16 @@ def start(net, rng):
     return net.init(rng, np.float64) + 0.1 * rng.standard_normal(net.num_params)
 
 
-def method_case(net, rates, seed=0):
+def method_case(net, rates, seed=0, method=None):
     """(theta, batch, margin): a start and tasks with no kink near any pass of the loop.
 
-    rates: the step sizes A_0 .. A_{K-1} of the inner loop.
+    rates: the step sizes A_0 .. A_{K-1} of the inner loop. method: see `inner_loop`.
     """
     rng = np.random.default_rng(seed)
     while True:
         theta, batch = start(net, rng), tasks_for(net, rng)
         margin = np.inf
-        phis = inner_loop(net, theta[None], rates, batch.x_support, batch.y_support)
+        phis = inner_loop(net, theta[None], rates, batch.x_support, batch.y_support, method)
         for phi in phis:
             margin = min(
                 margin, net_margin(net, phi, batch.x_support), net_margin(net, phi, batch.x_query)
