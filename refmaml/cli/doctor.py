@@ -18,13 +18,16 @@ METHOD = (
     "method",
     "inner_lr",
     "inner_steps",
+    "rule",
+    "anchor",
+    "inner_batch",
+    "order_seed",
     "adapts",
     "frozen",
     "regularization",
     "cg_steps",
     "inner_solver",
     "inner_optimizer",
-    "inner_batch",
 )
 NET = (
     "net",

@@ -53,6 +53,7 @@ def metavar(kind):
         "names or patterns": "PATTERN",
         "names": "NAME",
         "NAME=AXES": "NAME=AXES",
+        "an update rule": "RULE",
     }.get(kind.expected, "N")
 
 
@@ -61,6 +62,9 @@ def read(name, value):
     kind = KINDS[name][0]
     try:
         return kind.read(value)
+    except ArgumentError as error:  # of a kind that says more: "rule: expected ..."
+        _, _, text = str(error).partition(":")
+        raise ArgumentError(f"{flag(name)}:{text}") from None
     except (ValueError, TypeError):
         raise ArgumentError(f"{flag(name)}: expected {kind.expected}, got {value!r}") from None
     except OverflowError:

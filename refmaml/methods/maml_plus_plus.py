@@ -19,7 +19,7 @@ class MAMLPlusPlus(DifferentiatedLoop):
     lam_k = lam_{k+1} - H_f(phi_k) (A_k lam_{k+1}) + v_k grad g(phi_k);
     dM/dalpha_{l,k} = sum over layer l of -grad f(phi_k) lam_{k+1}.
 
-    inner_lr      the start of every alpha_{l,k}; inner_steps (K), adapts, frozen,
+    inner_lr      the start of every alpha_{l,k}, or a list with one for each k; inner_steps (K), adapts, frozen,
                   recompute: see inner_loop.py
     loss_weights  v_1 .. v_K; None: 1/K each, where the paper's annealing starts.
                   (0, ..., 0, 1) is where it ends: MAML's loss
@@ -47,9 +47,9 @@ class MAMLPlusPlus(DifferentiatedLoop):
         """[theta, alpha], alpha step by step."""
 
         def work(net: Net, theta: Array) -> tuple[list, dict]:
-            count = self.inner_steps * len(net.blocks)
-            alpha = net.kernels.xp.full(count, self.inner_lr, theta.dtype)
-            return [net.kernels.concatenate([theta, alpha])], {}
+            L, full = len(net.blocks), net.kernels.xp.full
+            alpha = [full(L, length, theta.dtype) for length in self.step_lengths]
+            return [net.kernels.concatenate([theta, *alpha])], {}
 
         return net.run(work, theta)[0][0]
 

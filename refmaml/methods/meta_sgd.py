@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from refmaml.batch import Batch
+from refmaml.errors import expect
 from refmaml.layers.layer import Array
 from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query_pass
@@ -20,6 +21,11 @@ class MetaSGD(DifferentiatedLoop):
     Meta-parameters (2 P,): [theta, A]. Raises ArgumentError, NonFiniteError.
     Source: Li, Zhou, Chen, Li 2017, eq. 4 and Algorithm 1.
     """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        alone = not isinstance(self.inner_lr, tuple)
+        expect(alone, "inner_lr", "one number, as A is the same in every step", repr(self.inner_lr))
 
     def init(self, net: Net, theta: Array) -> Array:
         """[theta, A]."""

@@ -16,6 +16,7 @@ from refmaml.execution.deferred_checks import Recorded, run_deferred
 from refmaml.execution.device_transfer import checked, to_device
 from refmaml.methods.meta_gradient import MeanOverTasks, check_meta
 from refmaml.nonfinite import refuse_vector
+from refmaml.training import optimizers
 
 
 class Step(NamedTuple):
@@ -69,7 +70,7 @@ def updated(net, optimizer, factors, meta, grad, state):
     if net.kernels.on_device:
         factors = [factors[i : i + 1] for i in range(len(factors))]
     with np.errstate(all="ignore"):  # the checks below find an overflow and name it
-        after, state = optimizer.step(meta, grad, state, factors, net.kernels.xp)
+        after, state = optimizers.step(net, optimizer, meta, grad, state, factors)
     for name, a in {"parameters": after, **state}.items():
         net.require(
             net.kernels.xp.isfinite(a).all(),
@@ -101,7 +102,8 @@ class MetaStep:
             gradient = net.scheduled(gradient, batch)
             names = tuple(now.state)
             self.work = StepWork(gradient, recipe.optimizer, names, gradient.chunk)
-        factors = recipe.optimizer.factors(now.step + 1, recipe.schedule(now.step))
+        t, lr = now.step + 1, recipe.schedule(now.step)
+        factors = optimizers.factors(recipe.optimizer, t, lr)
         if net.kernels.on_device:
             factors = np.array(factors, now.meta.dtype)
         capturable = getattr(recipe.method, "data_independent", False)
@@ -161,7 +163,7 @@ def distributed_meta_step(recipe, now):
     out = recipe.ranks.meta_gradient(
         recipe.method, net, now.meta, recipe.sample(now.step), recipe.chunk
     )
-    factors = optimizer.factors(now.step + 1, recipe.schedule(now.step))
+    factors = optimizers.factors(optimizer, now.step + 1, recipe.schedule(now.step))
     if kernels.on_device:
         (factors,) = kernels.to_device(np.array(factors, now.meta.dtype))
     with recipe.ranks.identical_work():
