@@ -117,7 +117,7 @@ def method_and_net(given):
     config = (
         presets.DEFAULTS
         | {"loss_scale": "mean", "context": 5}
-        | presets.BY_METHOD[name]
+        | options.method_defaults(name, given)
         | {key: value for key, value in given.items() if key in (*METHOD, *NET)}
     )
     if config["net"] == "two_layer_linear":

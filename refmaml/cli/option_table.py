@@ -105,10 +105,7 @@ SAVED = {
             "(default: plain gradient descent)",
         ),
         "anchor": (not_negative(), "strength of a term (anchor/2) |phi - phi_0|^2 in its loss"),
-        "inner_batch": (
-            count(1),
-            "examples in an inner mini-batch (default: all; Reptile: 10)",
-        ),
+        "inner_batch": (count(1), "examples in an inner mini-batch (default: all; Reptile: 10)"),
         "order_seed": (
             count(0, 2**64 - 1),
             "seed of the order in which mini-batches go through a support set (default 0)",
@@ -166,10 +163,7 @@ SAVED = {
     "evaluation": {
         "eval_tasks": (count(2), "held-out tasks to measure on"),
         "eval_steps": (count(1, MAX_STEPS), "their inner steps (default: --inner-steps)"),
-        "eval_batch": (
-            count(1),
-            "their examples in an inner mini-batch (default: --inner-batch)",
-        ),
+        "eval_batch": (count(1), "their examples in an inner mini-batch (default: --inner-batch)"),
         "transductive": (
             switch(),
             "batch-norm takes the statistics of all query examples of a task together",

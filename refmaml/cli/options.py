@@ -91,10 +91,17 @@ def settle(given):
         presets.DEFAULTS
         | presets.BY_DATA[data]
         | presets.BY_NET[net]
-        | presets.BY_METHOD[method]
+        | method_defaults(method, given)
         | {name: value for name, value in given.items() if name in presets.DEFAULTS}
     )
     return config if config["steps"] or config["minutes"] else config | {"steps": presets.STEPS}
+
+
+def method_defaults(method, given):
+    """The defaults of a method; a rule given takes the place of its inner optimiser."""
+    defaults = presets.BY_METHOD[method]
+    replaced = {"inner_optimizer"} if "rule" in given else set()
+    return {name: value for name, value in defaults.items() if name not in replaced}
 
 
 def with_files(given):

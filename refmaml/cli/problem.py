@@ -191,7 +191,7 @@ def sampler(distribution, config, shots):
 
 
 def make_optimizer(config):
-    """The outer optimiser. Raises ArgumentError where two options set Adam's epsilon."""
+    """The outer optimiser. Raises ArgumentError for two values of Adam's epsilon."""
     rule, eps = rule_from_text(config["optimizer"], "--optimizer"), config["adam_eps"]
     return rule if eps == DEFAULTS["adam_eps"] else with_epsilon(rule, eps)
 

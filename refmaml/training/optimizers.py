@@ -11,10 +11,11 @@ update has changed nothing.
 """
 
 from dataclasses import dataclass
+from functools import singledispatch
 from math import cos, pi
 
 from refmaml.errors import expect
-from refmaml.update_rules import SGD, Adam
+from refmaml.update_rules import SGD, Adam, Clip
 from refmaml.update_rules.from_text import RULES
 
 __all__ = [
@@ -66,8 +67,31 @@ def step(net, optimizer, meta, grad, state, factors):
     lr, *own = factors
     rows = {name: a[None] for name, a in state.items()}
     vector = MetaVector(net, len(meta))
-    after, new = optimizer.update(vector, meta[None], grad[None], rows, tuple(own), lr)
+    after, new = moved(optimizer, vector, meta[None], grad[None], rows, tuple(own), lr)
     return after[0], {name: new[name][0] for name in state}
+
+
+@singledispatch
+def moved(rule, net, phi, g, state, factors, lr):
+    """(phi - lr d, the state after); rows (1, M)."""
+    d, state = rule.direction(net, phi, g, state, factors)
+    return phi - lr * d, state
+
+
+@moved.register
+def moved_by_adam(rule: Adam, net, phi, g, state, factors, lr):
+    """phi - lr mh / D, evaluated from the left: the bits of earlier versions."""
+    a = rule.moments(net, phi, g, state, factors)
+    after = phi - lr * a.mh / a.D
+    if rule.decoupled:
+        after = after - lr * rule.weight_decay * phi
+    return after, {"m": a.m, "v": a.v}
+
+
+@moved.register
+def moved_by_clip(rule: Clip, net, phi, g, state, factors, lr):
+    """The rule inside, on the clipped gradient."""
+    return moved(rule.rule, net, phi, rule.clipped(net, g), state, factors, lr)
 
 
 def update(net, optimizer, meta, grad, state, t, lr):

@@ -96,14 +96,6 @@ class Adam(UpdateRule):
         d = a.mh / a.D
         return d + self.weight_decay * phi if self.decoupled else d, {"m": a.m, "v": a.v}
 
-    def update(self, net, phi, g, state, factors, lr):
-        """phi - lr mh / D, evaluated from the left as in Algorithm 1."""
-        a = self.moments(net, phi, g, state, factors)
-        after = phi - lr * a.mh / a.D
-        if self.decoupled:
-            after = after - lr * self.weight_decay * phi
-        return after, {"m": a.m, "v": a.v}
-
     def moment_adjoints(self, net, a, dd, dstate, factors):
         """The MomentAdjoints of a step with Moments a."""
         c1, c2 = factors

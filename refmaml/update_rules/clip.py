@@ -120,9 +120,6 @@ class Clip(UpdateRule):
     def direction(self, net, phi, g, state, factors):
         return self.rule.direction(net, phi, self.clipped(net, g), state, factors)
 
-    def update(self, net, phi, g, state, factors, lr):
-        return self.rule.update(net, phi, self.clipped(net, g), state, factors, lr)
-
     def pullback(self, net, dd, dstate, phi, g, state, factors):
         clipped = self.clipped(net, g)
         back = self.rule.pullback(net, dd, dstate, phi, clipped, state, factors)

@@ -59,13 +59,6 @@ class UpdateRule:
         """d, and the state after the step."""
         return g, state
 
-    def update(
-        self, net: Any, phi: Array, g: Array, state: State, factors: tuple, lr: Any
-    ) -> tuple[Array, State]:
-        """phi - lr d, and the state after the step: an update of the outer loop."""
-        d, state = self.direction(net, phi, g, state, factors)
-        return phi - lr * d, state
-
     def pullback(
         self, net: Any, dd: Array, dstate: State, phi: Array, g: Array, state: State,
         factors: tuple,
