@@ -21,10 +21,11 @@ from refmaml.errors import (
     NotDifferentiableError,
     RefmamlError,
 )
+from refmaml.evaluation_mode import evaluation_mode
 from refmaml.execution import Sequential
 from refmaml.layers import *  # noqa: F403 (its __all__ is the list of layers and losses)
 from refmaml.layers import __all__ as _layers
-from refmaml.methods import *  # noqa: F403 (its __all__ is the list of methods)
+from refmaml.methods import *  # noqa: F403 (its __all__ is made from the table of methods)
 from refmaml.methods import __all__ as _methods
 from refmaml.models import conv4, mlp, two_layer_linear
 from refmaml.quadratic import Quadratic
@@ -34,8 +35,9 @@ from refmaml.update_rules import *  # noqa: F403 (its __all__ is the list of upd
 from refmaml.update_rules import __all__ as _rules
 from refmaml.version import __version__
 
-if TYPE_CHECKING:  # for type checkers and editors; see __getattr__
-    from refmaml.doctor import check_meta_gradient
+if TYPE_CHECKING:  # what type checkers and editors cannot find by running the code
+    from refmaml.doctor import check_meta_gradient  # see __getattr__
+    from refmaml.methods.table import *  # noqa: F403 (methods.__all__ is computed)
 
 __all__ = [
     "__version__",
@@ -46,6 +48,7 @@ __all__ = [
     "conv4",
     "mlp",
     "two_layer_linear",
+    "evaluation_mode",
     "RefmamlError",
     "ArgumentError",
     "NonFiniteError",

@@ -27,7 +27,7 @@ ORDER = (
     ("network", "quadratic", "operators"),
     ("methods",),
     ("execution",),
-    ("models",),
+    ("models", "evaluation_mode"),
     ("tasks",),
     ("training", "autodiff"),
     ("oracles",),

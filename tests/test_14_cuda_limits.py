@@ -201,3 +201,44 @@ def test_the_fused_mean_of_inputs_far_from_zero_is_rounded_once(request, name):
     assert np.abs(mean - exact).max() <= np.finfo("f").eps * 1000
     exact_s = 1 / np.sqrt(x.astype("d").var(axis=(1, 3, 4)) + 1e-5)
     assert relative_error(s, exact_s) <= tolerance(np.float32, 25 * 14 * 14)
+
+
+# ---- batch-norm whose variance overflows ---------------------------------------------
+
+
+def with_overflow(dtype):
+    """x (1, 5, 3, 7): one channel whose variance overflows, one with NaN, one of noise.
+
+    The mean of the first is not exact, so the square of its error overflows, too.
+    """
+    x = np.random.default_rng(0).standard_normal((1, 5, 3, 7)).astype(dtype)
+    x[:, :, 0] *= np.finfo(dtype).max / 100
+    x[:, :, 0] = np.abs(x[:, :, 0])
+    x[0, 1, 1, 2] = np.nan
+    return x
+
+
+@shim
+@pytest.mark.parametrize("dtype", ["f", "d"])
+def test_a_variance_that_overflows_is_infinite_as_in_the_reference(cuda, dtype):
+    x, one = with_overflow(dtype), np.ones((1, 3), dtype)
+    found = []
+    for k in (REFERENCE, cuda):
+        y, xh, s = np.empty_like(x), np.empty_like(x), np.empty((1, 3), dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            k.batch_norm_forward(y, xh, s, x, one, one, 1e-5)
+        found.append((y, s))
+    (y, s), (cuda_y, cuda_s) = found
+    assert s[0, 0] == 0 and np.isnan(s[0, 1]) and (y[:, :, 0] == 1).all()
+    np.testing.assert_allclose(cuda_s, s, rtol=tolerance(dtype, 35), atol=0)
+    np.testing.assert_allclose(cuda_y, y, rtol=0, atol=10 * tolerance(dtype, 35))
+
+
+@shim
+@pytest.mark.parametrize("dtype", ["f", "d"])
+def test_a_fused_variance_that_overflows_is_infinite_as_in_the_reference(cuda, dtype):
+    x, one = with_overflow(dtype)[..., None], np.ones((1, 3), dtype)
+    y, place = np.empty_like(x), np.empty((1, 0, 0, 0, 0), np.int8)
+    mean, s = np.empty((1, 3), dtype), np.empty((1, 3), dtype)
+    cuda.norm_act_pool_forward(y, place, mean, s, x, one, one, 1e-5, 1.0, (1, 1))
+    assert s[0, 0] == 0 and np.isnan(s[0, 1]) and (y[:, :, 0] == 1).all()

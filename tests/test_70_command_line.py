@@ -152,6 +152,18 @@ def test_a_finished_run_is_not_overwritten(capsys):
     assert left_in("run") == before
 
 
+def test_a_kernel_that_the_set_lacks_is_one_line_and_status_2(capsys, monkeypatch):
+    functions = rm.kernels.reference().functions
+    linear = tuple(name for name in functions if name.startswith("linear_"))
+    others = {name: f for name, f in functions.items() if name not in linear}
+    partial = rm.kernels.KernelSet("partial", others, missing={"linear": linear})
+    monkeypatch.setattr(rm.kernels, "reference", lambda: partial)
+    assert error_of(capsys, "train", *SMALL, "--steps", "1", "--out", "run") == (
+        "--kernels: expected a set with the kernel linear_forward, got 'partial', "
+        "which lacks the operation linear; take refmaml.kernels.cpu()"
+    )
+
+
 def test_a_checkpoint_whose_parameters_are_another_nets_is_refused(capsys):
     train("--steps", "1", "--out", "run")
     now, config = checkpoint.load("run/checkpoint.npz")

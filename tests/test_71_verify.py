@@ -64,6 +64,7 @@ def test_the_ladder_compares_another_kernel_set_with_the_reference():
     assert not any("MaxPool2d" in c.subject for c in failed)
 
 
+@pytest.mark.slow
 def test_a_kernel_that_raises_fails_its_own_rows_with_the_reason():
     right = kernels.reference()
 

@@ -47,6 +47,7 @@ def test_a_kernel_s_operations_are_those_of_its_layer():
 # ---- kernels ----
 
 
+@pytest.mark.slow
 def test_the_nets_of_the_table_call_every_kernel():
     called = set()
     for name, (net, _, _) in nets().items():

@@ -13,6 +13,8 @@ from wrong_implementations_table import IMPLEMENTATIONS
 import refmaml as rm
 from refmaml.doctor.dictionary import dictionary
 
+pytestmark = pytest.mark.slow
+
 
 def examined(implementation, **options):
     return rm.check_meta_gradient(

@@ -162,6 +162,7 @@ def test_limits_on_arrays_of_a_gpu(gpu, monkeypatch):
     assert set(roofs.roofs(gpu)) == set(LIMITS)
 
 
+@pytest.mark.slow
 def test_the_small_program_on_arrays_of_a_gpu(gpu, capsys):
     sanitizer_program.run_everything(gpu, sanitizer_program.small_nets())
     assert "kernels ran" in capsys.readouterr().out

@@ -92,6 +92,7 @@ def test_evaluation_gives_what_the_reference_gives(cuda, tmp_path):
     assert abs(results[0] - results[1]) < 1e-12
 
 
+@pytest.mark.slow
 def test_the_doctor_judges_what_the_gpu_computes(cuda, tmp_path, capsys):
     (tmp_path / "mine.py").write_text("""
 import numpy as np
@@ -177,6 +178,7 @@ def test_the_doctor_judges_a_net_of_the_caller_on_a_gpu(cuda):
         )
 
 
+@pytest.mark.slow
 def test_verify_holds_every_kernel_and_method_of_the_gpu_against_the_reference(
     cuda, monkeypatch, capsys
 ):

@@ -13,6 +13,8 @@ from refmaml.cli.omniglot import cells
 from refmaml.cli.reproduce import seconds
 from refmaml.training import checkpoint, plot
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 tiny = pytest.fixture(tiny_table)

@@ -18,6 +18,8 @@ from refmaml.cli.omniglot import cells, protocols
 from refmaml.errors import NonFiniteError
 from refmaml.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 tiny = pytest.fixture(tiny_table)

@@ -125,6 +125,7 @@ def test_the_source_distribution_has_every_file_of_the_project(distributions):
     assert not missing, sorted(missing)[:10]
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_an_installation_that_compiled_its_kernels(distributions, tmp_path):
     """No file is left that Python would import as an empty package."""
     names = distributions.names

@@ -71,6 +71,7 @@ def test_an_error_in_the_new_layer_is_found(sources):
     assert {quantity for quantity, _, passed in rows if not passed} == {"rdx"}
 
 
+@pytest.mark.slow
 def test_the_new_layer_runs_on_the_cpu_kernels_layer_by_layer(sources):
     as_one_kernel, rows = printed_json(sources, ON_THE_CPU_KERNELS)
     assert not as_one_kernel

@@ -5,6 +5,8 @@ import json
 import pytest
 from follow_document import copy_sources, follow, printed_json, python
 
+import refmaml as rm
+
 DOCUMENT = "docs/add_a_method.md"
 
 LADDER = """
@@ -20,6 +22,16 @@ from refmaml.oracles import ladder
 ladder.planted = lambda *arguments: []
 rows = list(ladder.methods(kernels.reference()))
 print(json.dumps([[c.subject, c.oracle, c.passed] for c in rows]))
+"""
+
+PUBLIC = """
+import json
+import refmaml as rm
+from refmaml import methods
+from refmaml.methods import table
+
+cls = table.BY_NAME["scalar-rate"].cls
+print(json.dumps([rm.ScalarRate is cls, methods.ScalarRate is cls, rm.__all__]))
 """
 
 TRAIN = [
@@ -40,6 +52,13 @@ def sources(tmp_path_factory):
     return folder
 
 
+def test_the_new_method_is_a_public_name(sources):
+    in_refmaml, in_methods, names = printed_json(sources, PUBLIC)
+    assert in_refmaml and in_methods
+    assert names[names.index("IMAML") + 1] == "ScalarRate"
+    assert [name for name in names if name != "ScalarRate"] == rm.__all__
+
+
 def test_the_new_method_passes_the_complex_step(sources):
     assert printed_json(sources, LADDER) == [
         ["ScalarRate, K = 2", "complex step", True],
@@ -47,6 +66,7 @@ def test_the_new_method_passes_the_complex_step(sources):
     ]
 
 
+@pytest.mark.slow
 def test_an_error_in_the_new_method_is_found(sources):
     path = sources / "refmaml/methods/scalar_rate.py"
     right = path.read_text()

@@ -85,11 +85,13 @@ __device__ __forceinline__ Index3 index3_of(int i, int A, int B)
 // The variance of x from the mean of (x - m)^2 and `rest`, the mean of x - m. m is the
 // rounded mean of x; its rounding error is relative to m and may be large against the
 // standard deviation. (Chan, Golub, LeVeque 1983, the corrected two-pass algorithm.)
-// NaN stays NaN.
+// NaN stays NaN. Where both squares overflow, their difference would be NaN; the
+// variance is then infinite, as in the reference kernel.
 __device__ __forceinline__ real corrected(real mean_square, real rest)
 {
     real variance = mean_square - rest * rest;
-    return variance < 0 ? 0 : variance;
+    bool overflow = variance != variance && mean_square == mean_square && rest - rest == 0;
+    return overflow ? mean_square : variance < 0 ? 0 : variance;
 }
 
 // The index of number e of channel c among N images of C channels of L positions; e < N

@@ -72,7 +72,7 @@ def order_parameters(e, w, t, first, ordered, transposed):
         transpose_filters(e.table, e.lists, transposed, ordered)
 
 
-def run(lo, hi, what, steps, order, loss_kind, reals, rtable,
+def run(lo, hi, what, steps, order, kind, numbers, rule_rows, loss_kind, reals, rtable,
         table, lists, N, scale, x, labels, targets,
         qtable, qlists, Nq, qscale, xq, qlabels, qtargets,
         w, v, z, loss, finite, grad, work, winners, rwork, qwork, qwinners, vectors):
@@ -81,6 +81,7 @@ def run(lo, hi, what, steps, order, loss_kind, reals, rtable,
     table .. targets   the examples, of the support set for UNROLLED (derivatives.py)
     qtable .. qtargets the query set, for UNROLLED
     v                  directions; for UNROLLED the step sizes A_k
+    kind, numbers, rule_rows  the update rule, for UNROLLED (update_rules.py)
     z, loss, finite, grad                       results of all tasks
     work, winners, rwork, qwork, qwinners       memory for the passes
     vectors                                     memory for parameter vectors
@@ -97,8 +98,9 @@ def run(lo, hi, what, steps, order, loss_kind, reals, rtable,
     else:
         query = Examples(unowned(qtable), e.rtable, e.reals, unowned(qlists), Nq, loss_kind,
                          qscale, unowned(xq), unowned(qlabels), unowned(qtargets))
-        unrolled(lo, hi, steps, order, e, query, w, v, z, loss, finite, grad, work, rwork,
-                 winners, unowned(qwork), unowned(qwinners), vectors)
+        unrolled(lo, hi, steps, order, kind, unowned(numbers), rule_rows, e, query, w, v, z,
+                 loss, finite, grad, work, rwork, winners, unowned(qwork), unowned(qwinners),
+                 vectors)
 
 
 TABLE, LIST, ROW, MATRIX, STACK = (
@@ -106,7 +108,7 @@ TABLE, LIST, ROW, MATRIX, STACK = (
 # table, lists, N, scale, x, labels, targets
 EXAMPLES = (TABLE, LIST, "int64", "F", MATRIX, "int64[:,::1]", STACK)
 SIGNATURE = (
-    *["int64"] * 6, MATRIX, TABLE, *EXAMPLES, *EXAMPLES,
+    *["int64"] * 6, MATRIX, "int64", "int64", MATRIX, TABLE, *EXAMPLES, *EXAMPLES,
     MATRIX, MATRIX, STACK, ROW, "boolean[::1]", MATRIX,
     MATRIX, "int16[:,::1]", ROW, ROW, "int16[::1]", MATRIX,
 )

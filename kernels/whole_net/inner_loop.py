@@ -6,8 +6,13 @@
 
 The vectors of a task stay in the cache and in product order between the passes. The
 recursion with one call per pass over all tasks is the reference
-(refmaml/methods/inner_loop_adjoint.py).
+(refmaml/methods/inner_loop_adjoint.py). With an update rule, update_rules.py takes the
+step and its pullback; `rule` below is its kind, its numbers and its memory.
 """
+
+from typing import NamedTuple
+
+import numpy as np
 
 from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
 from refmaml.kernels.whole_net.derivatives import copy_outputs, hessian_product, primal
@@ -16,9 +21,19 @@ from refmaml.kernels.whole_net.filter_order import (
     to_product_order,
     transpose_filters,
 )
+from refmaml.kernels.whole_net.rule_numbers import MOMENTUM, PLAIN, ZERO, G
+from refmaml.kernels.whole_net.update_rules import pull_back, row_of, take_step
 from refmaml.kernels.whole_net.vectors import all_finite, multiply, step, subtract
 
 LAM, V, V_TRANSPOSED, GRADIENT, SCRATCH = range(5)  # the first rows of `vectors`
+
+
+class Rule(NamedTuple):
+    """An update rule: PLAIN, SGD or ADAM, its numbers of each step, and its vectors."""
+
+    kind: int
+    numbers: np.ndarray
+    memory: np.ndarray
 
 
 def num_vectors(steps, slots, rates, order):
@@ -27,14 +42,16 @@ def num_vectors(steps, slots, rates, order):
 
 
 @inner()
-def sections(vectors, rates, slots):
-    """(A_k, phi_k, phi_k with transposed filters): the rows of `vectors` after SCRATCH.
+def sections(vectors, rates, slots, rule_rows):
+    """(A_k, phi_k, phi_k with transposed filters, the rule's memory): the rows of
+    `vectors` after SCRATCH.
 
     Order 2 has a row for every phi_k. Order 1 has three: phi_0, which tasks may share,
     and two that the others use in turn.
     """
-    phis, transposed = SCRATCH + rates, len(vectors) - slots
-    return vectors[SCRATCH:phis], vectors[phis:transposed], vectors[transposed:]
+    end = len(vectors) - rule_rows
+    phis, transposed = SCRATCH + rates, end - slots
+    return vectors[SCRATCH:phis], vectors[phis:transposed], vectors[transposed:end], vectors[end:]
 
 
 @inlined()
@@ -44,7 +61,7 @@ def phi_row(k, rows):
 
 
 @inner()
-def descend(e, t, steps, new_start, A, phis, transposed, gradient, work, winners):
+def descend(e, t, steps, new_start, A, phis, transposed, rule, gradient, work, winners):
     """phi_1 .. phi_K of task t from phi_0. Returns whether all gradients were finite.
 
     new_start: whether phi_0 differs from that of the task before.
@@ -54,26 +71,37 @@ def descend(e, t, steps, new_start, A, phis, transposed, gradient, work, winners
         slot, phi = k % slots, phis[phi_row(k, len(phis))]
         if k > 0 or new_start or slots < steps:
             transpose_filters(e.table, e.lists, transposed[slot], phi)
+        if rule.kind != PLAIN:
+            gradient = rule.memory[row_of(G, k, len(rule.memory))]
         primal(e, t, phi, transposed[slot], gradient, work[slot], winners[slot])
         finite = finite and all_finite(gradient)
-        step(phis[phi_row(k + 1, len(phis))], phi, A[k % len(A)], gradient)
+        after, rates = phis[phi_row(k + 1, len(phis))], A[k % len(A)]
+        if rule.kind == PLAIN:
+            step(after, phi, rates, gradient)
+        else:
+            take_step(rule.kind, k, after, phi, rates, rule.numbers[k], rule.memory)
     return finite
 
 
 @inner()
-def adjoint(e, t, steps, A, phis, transposed, vectors, work, rwork, winners):
+def adjoint(e, t, steps, A, phis, transposed, rule, vectors, work, rwork, winners):
     """lam_0 of task t in place of lam_K.
 
     The pass of a step whose slot was overwritten is recomputed.
     """
     slots = len(work)
     lam, v, vt, gradient = vectors[LAM], vectors[V], vectors[V_TRANSPOSED], vectors[GRADIENT]
+    if rule.kind != PLAIN:
+        rule.memory[:MOMENTUM] = rule.numbers[0, ZERO]  # the adjoints of the state
     for k in range(steps - 1, -1, -1):
         slot, phi = k % slots, phis[k]
         if k < steps - slots:
             transpose_filters(e.table, e.lists, transposed[slot], phi)
             primal(e, t, phi, transposed[slot], gradient, work[slot], winners[slot])
-        multiply(v, A[k % len(A)], lam)
+        if rule.kind == PLAIN:
+            multiply(v, A[k % len(A)], lam)
+        else:
+            pull_back(rule.kind, k, v, lam, phi, A[k % len(A)], rule.numbers[k], rule.memory)
         transpose_filters(e.table, e.lists, vt, v)
         hessian_product(
             e, t, phi, transposed[slot], v, vt, gradient, work[slot], rwork, winners[slot]
@@ -83,29 +111,30 @@ def adjoint(e, t, steps, A, phis, transposed, vectors, work, rwork, winners):
 
 # fmt: off
 @inner()
-def unrolled(lo, hi, steps, order, support, query, w, rates, z, loss, finite, grad, work, rwork,
-             winners, qwork, qwinners, vectors):
+def unrolled(lo, hi, steps, order, kind, numbers, rule_rows, support, query, w, rates, z, loss,
+             finite, grad, work, rwork, winners, qwork, qwinners, vectors):
     """Query loss, outputs and lam_0 of tasks lo .. hi; order 1: lam_0 = lam_K.
 
     finite: whether every gradient of the inner loop and lam_0 were finite.
     work, winners: a slot for each step, or fewer; then `adjoint` recomputes passes.
     """
     lam, qt, gradient = vectors[LAM], vectors[V_TRANSPOSED], vectors[GRADIENT]
-    A, phis, transposed = sections(vectors, len(rates), len(work))
+    A, phis, transposed, memory = sections(vectors, len(rates), len(work), rule_rows)
+    rule = Rule(kind, numbers, memory)
     for k in range(len(rates)):
         to_product_order(support.table, support.lists, A[k], rates[k])
     for t in range(lo, hi):
         new_start = t == lo or len(w) > 1
         if new_start:
             to_product_order(support.table, support.lists, phis[0], w[t % len(w)])
-        inner_finite = descend(support, t, steps, new_start, A, phis, transposed, gradient, work,
-                               winners)
+        inner_finite = descend(support, t, steps, new_start, A, phis, transposed, rule, gradient,
+                               work, winners)
         phi = phis[phi_row(steps, len(phis))]
         transpose_filters(query.table, query.lists, qt, phi)
         loss[t] = primal(query, t, phi, qt, lam, qwork, qwinners)
         copy_outputs(query.table, z[t], qwork, query.N)
         if order > 1:
-            adjoint(support, t, steps, A, phis, transposed, vectors, work, rwork, winners)
+            adjoint(support, t, steps, A, phis, transposed, rule, vectors, work, rwork, winners)
         from_product_order(support.table, support.lists, grad[t], lam)
         finite[t] = inner_finite and all_finite(lam)
 # fmt: on

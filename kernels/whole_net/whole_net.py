@@ -12,6 +12,7 @@ from refmaml.kernels.whole_net import cpu
 from refmaml.kernels.whole_net.inner_loop import num_vectors
 from refmaml.kernels.whole_net.operations import CROSS_ENTROPY
 from refmaml.kernels.whole_net.program import Program, program, supported, whole_lines
+from refmaml.kernels.whole_net.rule_numbers import NO_RULE, num_rows
 
 SERIAL_BELOW = 1 << 21  # multiply-adds; with fewer, one thread is faster
 
@@ -101,12 +102,13 @@ class WholeNet:
         self.on_tasks(T, 2 * kept.set.program.macs, run)
         return grad
 
-    def unrolled(self, w, rates, support, query, order, slots):
+    def unrolled(self, w, rates, support, query, order, slots, rule=NO_RULE):
         """Query outputs, losses and lam_0 of all tasks, of `order` 1 or 2
         (inner_loop.py).
 
         w (T or 1, P); rates: A_k (P,) of every step; support, query: (x, y, scale);
-        slots: of how many steps a thread keeps the passes at a time.
+        slots: of how many steps a thread keeps the passes at a time;
+        rule: the update rule.
         """
         dtype, steps = np.result_type(w, support[0]), len(rates)
         same = all(A is rates[0] for A in rates)
@@ -120,7 +122,7 @@ class WholeNet:
         def run(lo, hi):
             self.call(
                 dtype, lo, hi, cpu.UNROLLED, support, w, rates, query, steps, order, out,
-                slots=slots, vectors=vectors,
+                slots=slots, vectors=vectors, rule=rule,
             )  # fmt: skip
 
         self.on_tasks(T, 3 * steps * support.program.macs + query.program.macs, run)
@@ -130,7 +132,7 @@ class WholeNet:
 
     # fmt: off
     def call(self, dtype, lo, hi, what, examples, w, v=None, query=None, steps=0, order=0, out=(),
-             kept=None, slots=1, vectors=cpu.NUM_VECTORS):
+             kept=None, slots=1, vectors=cpu.NUM_VECTORS, rule=NO_RULE):
         """The compiled function on tasks lo .. hi, with memory for the calling thread.
 
         slots: how many passes it keeps, unless `kept` has the memory of all tasks.
@@ -138,14 +140,16 @@ class WholeNet:
         """
         lean, query, slots = self.program(examples.N, True), query or examples, 0 if kept else slots
         made, after, P = examples.program, query.program, w.shape[1]
+        rule_rows = num_rows(rule.kind, steps, order)
         work, rwork, qwork, vectors = divided(
             self.empty, dtype,
-            (slots, made.work), (lean.work,), (after.work,), (vectors, whole_lines(P)),
+            (slots, made.work), (lean.work,), (after.work,), (vectors + rule_rows, whole_lines(P)),
         )
         vectors[:, P:] = 0  # the padding of a vector stays 0, whatever is added to it
         winners, qwinners = divided(self.empty, np.int16, (slots, made.winners), (after.winners,))
         compiled_on_one_thread(cpu.run, cpu.SIGNATURE, dtype)(
-            lo, hi, what, steps, order, self.loss, self.reals(lean, dtype), lean.table,
+            lo, hi, what, steps, order, rule.kind, rule.numbers.astype(dtype), rule_rows, self.loss,
+            self.reals(lean, dtype), lean.table,
             *examples.arguments, *query.arguments, w, w if v is None else v, *out,
             *(kept or (work, winners)), rwork, qwork, qwinners, vectors,
         )

@@ -57,6 +57,17 @@ def batch_norm2d(f, layer, w, x):
     return y.reshape(x.shape)
 
 
+def eval_batch_norm2d(f, layer, w, x):
+    def column(values):
+        return f.xp.asarray(values, dtype=x.dtype).reshape(-1, 1)
+
+    y = x.reshape(*x.shape[:2], -1) - column(layer.running_mean)
+    y = y * (column(layer.running_var) + layer.eps) ** -0.5
+    y = y * w["weight"].reshape(-1, 1) if layer.gamma else y
+    y = y + w["bias"].reshape(-1, 1) if layer.beta else y
+    return y.reshape(x.shape)
+
+
 def context(f, layer, w, x):
     c = w["context"].reshape(-1, *(1 for _ in x.shape[2:]))
     return f.xp.concatenate([x, f.xp.broadcast_to(c, (len(x), layer.size, *x.shape[2:]))], axis=1)
@@ -72,6 +83,7 @@ FORWARD = {
     layers.Conv2d: conv2d,
     layers.Linear: linear,
     layers.BatchNorm2d: batch_norm2d,
+    layers.EvalBatchNorm2d: eval_batch_norm2d,
     layers.ReLU: lambda f, layer, w, x: f.xp.where(x > 0, x, 0.0),
     layers.LeakyReLU: lambda f, layer, w, x: f.xp.where(x > 0, x, layer.negative_slope * x),
     layers.Tanh: lambda f, layer, w, x: f.xp.tanh(x),

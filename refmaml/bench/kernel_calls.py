@@ -19,14 +19,8 @@ from refmaml.layers import (
     Softplus,
     Tanh,
 )
-from refmaml.methods import IMAML, MAML, Reptile
+from refmaml.methods import table
 from refmaml.models import conv4, mlp
-
-METHODS = (
-    MAML(inner_lr=0.01, inner_steps=2),
-    IMAML(2.0, inner_steps=1, cg_steps=1),
-    Reptile(0.01, inner_steps=1, optimizer="adam"),
-)
 
 
 class Call(NamedTuple):
@@ -70,6 +64,12 @@ def nets():
     }
 
 
+def methods():
+    """The methods of the table that call kernels which no gradient calls."""
+    entries = (entry for entry in table.TABLE if entry.benched_with is not None)
+    return [entry.cls(**entry.benched_with) for entry in entries]
+
+
 def examples(net, tasks, count):
     """Inputs and targets of noise: one set of each of `tasks` tasks."""
     rng = np.random.default_rng(0)
@@ -85,7 +85,7 @@ def record_calls(name, net, x, y, kernels):
 
     First those of one gradient and one Hessian-vector product, with different weights
     in each task. Then those of the kernels that only a meta-gradient calls, each as the
-    first of METHODS that uses it calls it.
+    first of `methods()` that uses it calls it.
     """
     calls, known = {}, set()
 
@@ -103,7 +103,7 @@ def record_calls(name, net, x, y, kernels):
     net = net.with_kernels(type(kernels)("recording", functions, kernels.xp, kernels.empty))
     w = weights(net, len(x))
     net.hvp(net.primal(w, x, y), np.ones_like(w))
-    for method in METHODS:
+    for method in methods():
         known |= {kernel for kernel, _ in calls}
         method.meta_gradient(net, w[0], Batch(x, y, x, y))
     return list(calls.values())

@@ -15,6 +15,7 @@ from refmaml.errors import expect
 from refmaml.methods import MAML
 from refmaml.models import conv4, mlp
 from refmaml.tasks import Sinusoids
+from refmaml.update_rules import SGD, Adam, UpdateRule
 
 
 class Workload(NamedTuple):
@@ -24,6 +25,8 @@ class Workload(NamedTuple):
     draw            (tasks, support, query, seed) -> a Batch in float32
     support, query  examples of a task in each set
     inner_lr        small enough that rounding does not grow along the inner steps
+    rule            the update rule of the inner loop. Adam's eps is 1e-2: with a
+                    smaller one, rounding of gradients near 0 would grow by 1 / eps
     """
 
     name: str
@@ -35,6 +38,7 @@ class Workload(NamedTuple):
     query: int
     inner_lr: float
     inner_steps: int
+    rule: UpdateRule = UpdateRule()
 
     @property
     def gflop(self):
@@ -43,7 +47,7 @@ class Workload(NamedTuple):
 
     @property
     def method(self):
-        return MAML(self.inner_lr, self.inner_steps)
+        return MAML(self.inner_lr, self.inner_steps, rule=self.rule)
 
     def theta(self, dtype):
         """The initial parameters (P,), the same numbers in every precision."""
@@ -87,19 +91,27 @@ def small_max_pool():
 
 noise_28x28 = partial(noise_images, 5, (1, 28, 28))
 noise_16x16 = partial(noise_images, 3, (1, 16, 16))
+MOMENTUM_TITLE = "strided net, 5 steps with momentum 0.9"
+ADAM_TITLE = "strided net, 5 steps of Adam"
 POOL_TITLE, SMALL_TITLE = "max-pool net, 1 step, 15 queries", "a small net, for trying the bench"
 TABLE = {
     w.name: w
     for w in (
         Workload("strided-1", "strided net, 1 step", strided, noise_28x28, 32, 5, 5, 0.01, 1),
         Workload("strided-5", "strided net, 5 steps", strided, noise_28x28, 32, 5, 5, 0.002, 5),
+        Workload(
+            "strided-5-momentum", MOMENTUM_TITLE, strided, noise_28x28, 32, 5, 5, 5e-4, 5, SGD(0.9)
+        ),
+        Workload(
+            "strided-5-adam", ADAM_TITLE, strided, noise_28x28, 32, 5, 5, 5e-4, 5, Adam(eps=1e-2)
+        ),
         Workload("max-pool-1", POOL_TITLE, max_pool, noise_28x28, 32, 5, 75, 0.01, 1),
         Workload("sinusoid-1", "sinusoid, 1 step", mlp, sinusoids, 25, 10, 10, 0.01, 1),
         Workload("sinusoid-5", "sinusoid, 5 steps", mlp, sinusoids, 25, 10, 10, 0.01, 5),
         Workload("tiny", SMALL_TITLE, small_max_pool, noise_16x16, 4, 3, 6, 0.01, 2),
     )
 }
-DEFAULT = tuple(name for name in TABLE if name != "tiny")
+DEFAULT = tuple(name for name, w in TABLE.items() if name != "tiny" and w.rule.plain)
 
 
 def by_name(names):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from refmaml.cli import options
 from refmaml.cli.run_folder import lock_folder, new_folder, refuse_overwriting
+from refmaml.methods.table import BY_NAME
 
 # The configuration of all methods, small enough for a minute on two cores. Compiling
 # other kernels than the reference would take half of that.
@@ -32,9 +33,9 @@ COMMON = {
 # In the order of the table: {key: (title, options that differ from COMMON)}.
 CONTESTANTS = {
     "untrained": ("untrained", {"method": "maml", "steps": 0}),
-    "erm": ("ERM", {"method": "erm"}),
+    "erm": (BY_NAME["erm"].title, {"method": "erm"}),
     "reptile": (
-        "Reptile",
+        BY_NAME["reptile"].title,
         {
             "method": "reptile",
             "train_shots": 2,
@@ -49,8 +50,8 @@ CONTESTANTS = {
             "schedule": "linear",
         },
     ),
-    "fomaml": ("first-order MAML", {"method": "fomaml"}),
-    "maml": ("MAML", {"method": "maml"}),
+    "fomaml": (BY_NAME["fomaml"].title, {"method": "fomaml"}),
+    "maml": (BY_NAME["maml"].title, {"method": "maml"}),
 }
 # The longest first, so that no core waits for it at the end.
 STARTING_ORDER = ("maml", "reptile", "fomaml", "erm", "untrained")

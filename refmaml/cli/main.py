@@ -11,6 +11,7 @@ from refmaml.cli import mpi
 from refmaml.cli.options import KINDS, flag
 from refmaml.cli.streams import prepare_streams
 from refmaml.errors import ArgumentError, RefmamlError
+from refmaml.kernels.kernel_set import MissingKernelError
 from refmaml.log import log
 from refmaml.version import __version__
 
@@ -76,7 +77,7 @@ def run_command(argv, ranks):
             status = arguments.func(arguments)
         sys.stdout.flush()  # a write error is found here, not at exit
         return status or 0
-    except RefmamlError as error:
+    except (RefmamlError, MissingKernelError) as error:
         print_error(ranks, as_option(str(error)))
         return FAILED
     except MemoryError as error:

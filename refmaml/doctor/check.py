@@ -61,6 +61,8 @@ def check_meta_gradient(
     Returns a Report. Raises ArgumentError in one line for arguments that mean nothing,
     and for an answer that is no gradient. Units: errors are relative."""
     started = perf_counter()
+    options = {"net": net, "batch": batch, "probes": probes, "layout": layout}
+    options |= {"tol": tol, "precision": precision}
     entry(method)  # raises ArgumentError for another object
     known = precision is None or precision in PRECISIONS
     expect(known, "precision", "float64 or float32", repr(precision))
@@ -72,18 +74,20 @@ def check_meta_gradient(
     cases = [case.with_(tol=tol) for case in cases]
     precisions = [precision] if precision else list(PRECISIONS)
     report = examine(function, cases, precisions, repeats, seconds, remarks)
-    options = {"net": net, "batch": batch, "probes": probes, "layout": layout}
-    options |= {"tol": tol, "precision": precision}
-    about = {
+    about = about_call(fn, method, framework, seed, options)
+    return replace(report, about=about | {"seconds": round(perf_counter() - started, 2)})
+
+
+def about_call(fn, method, framework, seed, options):
+    """The report's record of a call: its arguments, how to repeat it, versions."""
+    return {
         "function": getattr(fn, "__name__", type(fn).__name__),
         "method": repr(method),
         "framework": framework,
         "seed": seed,
         "again": same_call(fn, method, framework, seed, options),
         "versions": versions(),
-        "seconds": round(perf_counter() - started, 2),
     }
-    return replace(report, about=about)
 
 
 def all_cases(function, method, names, net, batch, seed):

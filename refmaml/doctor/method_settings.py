@@ -9,18 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from refmaml.errors import ArgumentError, expect
+from refmaml.methods import table
 from refmaml.update_rules import Adagrad, Adam, Clip, RMSprop, UpdateRule
 
 CURVATURE = 0.6  # alpha |H|
 PROXIMAL = 0.3  # |H| / lambda: a hundred inner steps then solve the inner problem to rounding
-SOLVED = {
-    "inner_steps": 60,
-    "inner_tol": 0.0,
-    "solver": "gradient_descent",
-    "cg_steps": 20,
-    "cg_tol": 1e-15,
-    "rule": UpdateRule(),
-}
 NORMALIZED = (Adam, RMSprop, Adagrad)  # rules that divide the gradient by its size
 HALVINGS = 6  # how often |H| / lambda is halved until the inner solve reaches rounding
 
@@ -55,10 +48,11 @@ def with_proximal_term(method, net, theta, batch):
     not depend on the update rule: plain gradient descent finds it.
     """
     size = sharpness(net, theta, batch, adapting(method, net))
+    solved = table.entry_of(method).probed_with | {"rule": UpdateRule()}
     for halvings in range(HALVINGS):
         strength = float(f"{2**halvings * size / PROXIMAL:.3g}")
         found = replace(
-            method, regularization=strength, inner_lr=float(f"{0.9 / strength:.3g}"), **SOLVED
+            method, regularization=strength, inner_lr=float(f"{0.9 / strength:.3g}"), **solved
         )
         if found.solve(net, theta, batch.x_support, batch.y_support)[2].max() < 1e-12:
             break

@@ -1,8 +1,12 @@
-"""What the doctor knows of each method: one item for each class, in one table.
+"""What the doctor knows of each method.
 
-Classes that are not listed are looked up under the class they derive from.
+The facts come from the table of methods (refmaml/methods/table.py). The doctor adds the
+dictionary of each method's mistakes and how learned step sizes are stored. Classes that
+are not listed are looked up under the class they derive from.
 """
 
+from dataclasses import fields
+from functools import cache
 from typing import Any, NamedTuple
 
 from refmaml.doctor import method_settings
@@ -22,10 +26,32 @@ from refmaml.methods import (
     MAMLPlusPlus,
     MetaSGD,
     Reptile,
+    table,
 )
 
 UNROLLED, DISPLACEMENT, IMPLICIT, NO_LOOP = "unrolled", "displacement", "implicit", "no loop"
 PER_PARAMETER, PER_LAYER_AND_STEP = "per parameter", "per layer and step"
+KINDS = {
+    table.DERIVATIVE: UNROLLED,
+    table.FIRST_ORDER: UNROLLED,
+    table.DISPLACEMENT: DISPLACEMENT,
+    table.IMPLICIT: IMPLICIT,
+}
+
+# {class: method -> [Mistake]}: the dictionaries.
+MISTAKES = {
+    MAML: maml,
+    ANIL: maml,
+    FirstOrderMAML: first_order_maml,
+    FirstOrderANIL: first_order_maml,
+    MetaSGD: meta_sgd,
+    MAMLPlusPlus: maml_plus_plus,
+    CAVIA: cavia,
+    Reptile: reptile,
+    IMAML: imaml,
+    ERM: erm,
+}
+STEP_SIZES = {MetaSGD: PER_PARAMETER, MAMLPlusPlus: PER_LAYER_AND_STEP}
 
 
 class MethodEntry(NamedTuple):
@@ -44,34 +70,37 @@ class MethodEntry(NamedTuple):
     """
 
     mistakes: Any
-    settings: Any = method_settings.with_curvature
-    kind: str = UNROLLED
-    step_sizes: str | None = None
-    second_order: bool = True
-    context: bool = False
-
-
-METHODS = {
-    MAML: MethodEntry(maml),
-    ANIL: MethodEntry(maml),
-    FirstOrderMAML: MethodEntry(first_order_maml, second_order=False),
-    FirstOrderANIL: MethodEntry(first_order_maml, second_order=False),
-    MetaSGD: MethodEntry(meta_sgd, step_sizes=PER_PARAMETER),
-    MAMLPlusPlus: MethodEntry(maml_plus_plus, step_sizes=PER_LAYER_AND_STEP),
-    CAVIA: MethodEntry(cavia, context=True),
-    Reptile: MethodEntry(reptile, kind=DISPLACEMENT, second_order=False),
-    IMAML: MethodEntry(imaml, method_settings.with_proximal_term, IMPLICIT),
-    ERM: MethodEntry(erm, kind=NO_LOOP, second_order=False),
-}
+    settings: Any
+    kind: str
+    step_sizes: str | None
+    second_order: bool
+    context: bool
 
 
 def entry(method):
     """The MethodEntry of a method's class, or of the class it derives from."""
-    found = next((METHODS[c] for c in type(method).__mro__ if c in METHODS), None)
+    found = next((cls for cls in type(method).__mro__ if cls in MISTAKES), None)
     expect(
         found is not None,
         "method",
         "a method of refmaml, such as rm.MAML(0.1, 5)",
         lambda: type(method).__name__,
     )
-    return found
+    return entry_of_class(found)
+
+
+@cache
+def entry_of_class(cls):
+    """The MethodEntry of a class in MISTAKES."""
+    (known,) = (entry for entry in table.TABLE if entry.cls is cls)
+    has_loop = any(field.name == "inner_steps" for field in fields(cls))
+    kind = KINDS[known.gradient] if has_loop else NO_LOOP
+    implicit = kind == IMPLICIT
+    return MethodEntry(
+        MISTAKES[cls],
+        method_settings.with_proximal_term if implicit else method_settings.with_curvature,
+        kind,
+        STEP_SIZES.get(cls),
+        second_order=implicit or (kind == UNROLLED and known.gradient == table.DERIVATIVE),
+        context=known.context,
+    )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from refmaml.execution.kernel_rules import in_one_kernel
 from refmaml.methods.first_order_maml import FirstOrderMAML
 from refmaml.methods.maml import MAML
 from refmaml.methods.meta_gradient import TaskGradients
@@ -35,14 +36,10 @@ class KernelPrimal:
 def as_one_kernel(method):
     """method.task_gradients as one kernel where that exists, else None."""
     order = ORDERS.get(type(method).task_gradients)
-    if order is None or not is_plain(method):
+    if order is None or method.anchor or method.inner_batch is not None:
         return None
-    return OneKernel(method, order)
-
-
-def is_plain(loop):
-    """Whether an inner loop is plain gradient descent on the whole support set."""
-    return loop.rule.plain and loop.anchor == 0 and loop.inner_batch is None
+    rule = in_one_kernel(method)
+    return rule and OneKernel(method, order, rule)
 
 
 @dataclass(frozen=True)
@@ -56,13 +53,14 @@ class OneKernel:
 
     method: Any
     order: int
+    rule: Any
 
     def __call__(self, net, meta, batch, trace):
         after = None
         if not trace:
             phi, rates = self.method.start(net, meta)
             recompute = getattr(self.method, "recompute", False)
-            after = net.unrolled(phi, rates, batch, self.order, recompute)
+            after = net.unrolled(phi, rates, batch, self.order, recompute, self.rule)
         if after is None:
             return self.method.task_gradients(net, meta, batch, trace)
         return TaskGradients(after.loss, after.accuracy, after.grad)

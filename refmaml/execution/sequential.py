@@ -176,7 +176,7 @@ class Sequential(Network):
         accuracy = self.loss_function.accuracy(out.z, y)
         return KernelPrimal(kernel, out.kept, out.z, out.loss, accuracy, out.grad, out.finite)
 
-    def unrolled(self, phi, rates, batch, order=2, recompute=False):
+    def unrolled(self, phi, rates, batch, order=2, recompute=False, rule=None):
         """The inner loop from phi (1 or T, P) with step sizes A_k (P,); its adjoint.
 
         One kernel computes both. Returns a pass on the query set with lam_0 for its
@@ -184,6 +184,7 @@ class Sequential(Network):
         numbers overflowed.
 
         recompute  compute the pass of each step again in the adjoint; do not keep it
+        rule       the update rule of kernel_rules.py; None: plain gradient descent
         """
         shape = batch.x_support.shape[2:]
         kernel = self.whole_net(shape, np.result_type(phi.dtype, batch.x_support.dtype))
@@ -194,7 +195,8 @@ class Sequential(Network):
         D = self.output_shape(shape)[0]
         support, query = ((x, y, self.loss_function.scale(x.shape[1], D)) for x, y in batch.sets)
         slots = len(rates) if order > 1 and not recompute else 1
-        after = kernel.unrolled(phi, rates, support, query, order, slots)
+        given = (rule,) if rule else ()
+        after = kernel.unrolled(phi, rates, support, query, order, slots, *given)
         after = self.kernel_primal(kernel, after, batch.y_query)
         return after if self.finite(after) else None
 

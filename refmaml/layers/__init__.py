@@ -25,6 +25,7 @@ from refmaml.layers.activation import LeakyReLU, ReLU, Softplus, Tanh
 from refmaml.layers.batch_norm import BatchNorm2d
 from refmaml.layers.bilinear import Conv2d, Linear
 from refmaml.layers.context import Context
+from refmaml.layers.eval_batch_norm import EvalBatchNorm2d
 from refmaml.layers.film import FiLM
 from refmaml.layers.losses import MSE, CrossEntropy
 from refmaml.layers.pooling import AvgPool2d, MaxPool2d, SpatialMean
@@ -44,6 +45,7 @@ __all__ = [
     "Flatten",
     "Context",
     "FiLM",
+    "EvalBatchNorm2d",
     "CrossEntropy",
     "MSE",
 ]

@@ -15,29 +15,11 @@ meta_gradient  a MetaGradient: loss, accuracy, and grad (M,), the mean over task
                dM_t/dmeta
 """
 
-from refmaml.methods.anil import ANIL, FirstOrderANIL
-from refmaml.methods.cavia import CAVIA
 from refmaml.methods.conjugate_gradients import conjugate_gradients
-from refmaml.methods.erm import ERM
-from refmaml.methods.first_order_maml import FirstOrderMAML
-from refmaml.methods.imaml import IMAML
-from refmaml.methods.maml import MAML
-from refmaml.methods.maml_plus_plus import MAMLPlusPlus
 from refmaml.methods.meta_gradient import MetaGradient
-from refmaml.methods.meta_sgd import MetaSGD
-from refmaml.methods.reptile import Reptile
+from refmaml.methods.table import *  # noqa: F403 (the classes; table.py imports each of them)
+from refmaml.methods.table import TABLE
 
-__all__ = [
-    "MAML",
-    "FirstOrderMAML",
-    "ANIL",
-    "FirstOrderANIL",
-    "ERM",
-    "MetaSGD",
-    "MAMLPlusPlus",
-    "CAVIA",
-    "Reptile",
-    "IMAML",
-    "MetaGradient",
-    "conjugate_gradients",
-]
+# The public names: the class of each entry of the table, and two more.
+__all__ = [entry.cls.__name__ for entry in TABLE]
+__all__ += ["MetaGradient", "conjugate_gradients"]

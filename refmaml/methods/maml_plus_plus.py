@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 
-from refmaml.arguments import is_number
+from refmaml.arguments import check_bool, is_number
 from refmaml.batch import Batch
 from refmaml.errors import expect
 from refmaml.layers.layer import Array
+from refmaml.methods import per_step_norm
 from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query_pass
 from refmaml.methods.meta_gradient import TaskGradients
+from refmaml.methods.per_step_norm import norm_places
 from refmaml.model import Net
 
 
@@ -24,15 +26,20 @@ class MAMLPlusPlus(DifferentiatedLoop):
                   inner_loop.py
     loss_weights  v_1 .. v_K; None: 1/K each, where the paper's annealing starts.
                   (0, ..., 0, 1) is where it ends: MAML's loss
+    per_step_norm  batch-norm weights and biases of their own for each inner step, which
+                  do not adapt (BNWB; per_step_norm.py); plain gradient descent only
     A "layer" is a named array, as in the authors' code.
-    Meta-parameters (P + L K,): [theta, alpha_{1,0} .. alpha_{L,0}, alpha_{1,1} ..].
-    Not included: batch-norm statistics and biases for each inner step (the paper's
-    BNRS, BNWB). Raises ArgumentError, NonFiniteError.
-    Source: Antoniou, Edwards, Storkey 2019, section 4 (MSL, LSLR).
+    Meta-parameters (P + L K,): [theta, alpha_{1,0} .. alpha_{L,0}, alpha_{1,1} ..];
+    with per_step_norm then b_1 .. b_{K-1}, while theta holds b_0.
+    Batch-norm takes the statistics of each pass's own batch, as the authors' program
+    does: running statistics of each step (BNRS) are stored there, but never used.
+    Raises ArgumentError, NonFiniteError.
+    Source: Antoniou, Edwards, Storkey 2019, section 4 (MSL, LSLR, BNWB).
     """
 
     inner_steps: int = 5
     loss_weights: tuple | None = None
+    per_step_norm: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,25 +50,47 @@ class MAMLPlusPlus(DifferentiatedLoop):
             f"{self.inner_steps} finite numbers, one for each inner step",
             repr(v),
         )
+        own = not check_bool("per_step_norm", self.per_step_norm)
+        plain = self.rule.plain and not self.anchor and self.inner_batch is None
+        wanted = "False beside a rule, an anchor or mini-batches"
+        expect(own or plain, "per_step_norm", wanted, "True")
 
     def init(self, net: Net, theta: Array) -> Array:
         """[theta, alpha], alpha step by step."""
 
         def work(net: Net, theta: Array) -> tuple[list, dict]:
-            L, full = len(net.blocks), net.kernels.xp.full
-            alpha = [full(L, length, theta.dtype) for length in self.step_lengths]
-            return [net.kernels.concatenate([theta, *alpha])], {}
+            layers, xp = len(net.blocks), net.kernels.xp
+            alphas = [xp.full(layers, alpha, theta.dtype) for alpha in self.step_lengths]
+            norm = theta[norm_places(net)] if self.per_step_norm else theta[:0]
+            norms = [norm] * (self.inner_steps - 1)
+            return [net.kernels.concatenate([theta, *alphas, *norms])], {}
 
         return net.run(work, theta)[0][0]
 
     def unpack(self, net: Net, meta: Array) -> tuple[Array, Array]:
         """(theta (P,), alpha (K, L)), two views; the same for a gradient."""
-        return meta[: net.num_params], meta[net.num_params :].reshape(self.inner_steps, -1)
+        P, count = net.num_params, self.inner_steps * len(net.blocks)
+        return meta[:P], meta[P : P + count].reshape(self.inner_steps, -1)
+
+    def norms(self, net: Net, meta: Array) -> Array:
+        """b_0 .. b_{K-1} (K, B)."""
+        first = meta[: net.num_params][norm_places(net)]
+        others = meta[net.num_params + self.inner_steps * len(net.blocks) :]
+        return net.kernels.concatenate([first, others]).reshape(self.inner_steps, -1)
 
     def start(self, net: Net, meta: Array) -> tuple[Array, list[Array]]:
         """theta (1, P), and for each step the alphas spread over the parameters."""
         theta, alpha = self.unpack(net, meta)
-        return theta[None], [self.adapting(net, meta) * spread(net, row) for row in alpha]
+        mask = self.adapting(net, meta)
+        mask = mask * ~norm_places(net) if self.per_step_norm else mask
+        return theta[None], [mask * spread(net, row) for row in alpha]
+
+    def adapted(self, net: Net, meta: Array, x: Array, y: Array) -> Array:
+        """phi_K (T, P); with per_step_norm it holds b_{K-1}."""
+        if not self.per_step_norm:
+            return super().adapted(net, meta, x, y)
+        phi, rates = self.start(net, meta)
+        return per_step_norm.descend(net, phi, rates, self.norms(net, meta), x, y)[-1]
 
     def task_gradients(self, net: Net, meta: Array, batch: Batch, trace: bool) -> TaskGradients:
         """[dM_t/dtheta, dM_t/dalpha] for each task, (T, P + L K).
@@ -70,6 +99,8 @@ class MAMLPlusPlus(DifferentiatedLoop):
         """
         phi, rates = self.start(net, meta)
         v = self.loss_weights or (1 / self.inner_steps,) * self.inner_steps
+        if self.per_step_norm:
+            return self.per_step_gradients(net, meta, v, batch)
         mask, starts = self.adapting(net, meta), [part.start for part in net.blocks]
         path = descend(net, self, phi, rates, batch.x_support, batch.y_support, self.kept)
         query = [query_pass(net, phi, batch) for phi in path.phis[1:]]
@@ -84,6 +115,17 @@ class MAMLPlusPlus(DifferentiatedLoop):
         gradient = net.kernels.concatenate([back.lam[0], *back.rates], axis=1)
         kept = collect_trace(trace, path, back)
         return TaskGradients(loss, query[-1].accuracy, gradient, kept)
+
+    def per_step_gradients(self, net: Net, meta: Array, v: tuple, batch: Batch) -> TaskGradients:
+        """The same, then dM_t/db_1 .. dM_t/db_{K-1}; it keeps no trace."""
+        phi, rates = self.start(net, meta)
+        found = per_step_norm.per_step_gradients(net, phi, rates, self.norms(net, meta), v, batch)
+        mask, starts = self.adapting(net, meta), [part.start for part in net.blocks]
+        alphas = [net.kernels.sum_segments(mask * dA, starts) for dA in found.rates]
+        theta, places = found.theta.copy(), norm_places(net)
+        theta[:, places] = found.norms[0]
+        gradient = net.kernels.concatenate([theta, *alphas, *found.norms[1:]], axis=1)
+        return TaskGradients(found.loss, found.accuracy, gradient)
 
 
 def spread(net: Net, row: Array) -> Array:

@@ -24,8 +24,8 @@ class MetaSGD(DifferentiatedLoop):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        alone = not isinstance(self.inner_lr, tuple)
-        expect(alone, "inner_lr", "one number, as A is the same in every step", repr(self.inner_lr))
+        one = not isinstance(self.inner_lr, tuple)
+        expect(one, "inner_lr", "one number, the start of A", lambda: repr(self.inner_lr))
 
     def init(self, net: Net, theta: Array) -> Array:
         """[theta, A]."""

@@ -6,24 +6,28 @@ What reads an entry, and which of its fields:
     the ladder (verify)  cls, gradient, context, checked_with
     golden vectors       cls, golden
     the doctor           cls, gradient, context, probed_with
+    the bench            cls, benched_with
     documents, pictures  title
+    refmaml's names      cls: rm.MAML is public because of its entry
 
 The entries hold plain data, so that this module imports only the methods themselves.
-A new method is one file in refmaml/methods/ and one entry here; docs/add_a_method.md
-shows a complete example.
+Each import has the form `X as X`, by which type checkers know a name that other modules
+may import from here. A new method is one file in refmaml/methods/ and one entry here
+with its import; docs/add_a_method.md shows a complete example.
 """
 
 from typing import NamedTuple
 
-from refmaml.methods.anil import ANIL, FirstOrderANIL
-from refmaml.methods.cavia import CAVIA
-from refmaml.methods.erm import ERM
-from refmaml.methods.first_order_maml import FirstOrderMAML
-from refmaml.methods.imaml import IMAML
-from refmaml.methods.maml import MAML
-from refmaml.methods.maml_plus_plus import MAMLPlusPlus
-from refmaml.methods.meta_sgd import MetaSGD
-from refmaml.methods.reptile import Reptile
+from refmaml.methods.anil import ANIL as ANIL
+from refmaml.methods.anil import FirstOrderANIL as FirstOrderANIL
+from refmaml.methods.cavia import CAVIA as CAVIA
+from refmaml.methods.erm import ERM as ERM
+from refmaml.methods.first_order_maml import FirstOrderMAML as FirstOrderMAML
+from refmaml.methods.imaml import IMAML as IMAML
+from refmaml.methods.maml import MAML as MAML
+from refmaml.methods.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
+from refmaml.methods.meta_sgd import MetaSGD as MetaSGD
+from refmaml.methods.reptile import Reptile as Reptile
 
 # What a method's meta_gradient returns; it decides which oracle the ladder uses.
 # M(meta) is the query loss at the adapted parameters.
@@ -81,7 +85,10 @@ class Entry(NamedTuple):
     checked_with  settings that the ladder checks it with. The ladder adds inner_lr and
                   inner_steps of its own where the method has these fields and the
                   settings do not name them
-    probed_with   settings that the doctor's probes need beside the method's own
+    probed_with   IMPLICIT only: settings with which the doctor's probes solve the inner
+                  problem and the linear system down to rounding
+    benched_with  settings of a small meta-gradient. The bench times kernels that only
+                  this method calls, on the calls that it makes; None: there are none
     golden        its golden vectors
     """
 
@@ -94,6 +101,7 @@ class Entry(NamedTuple):
     context: bool = False
     checked_with: tuple = ({},)
     probed_with: dict = {}
+    benched_with: dict | None = None
     golden: tuple = ()
 
 
@@ -119,6 +127,7 @@ TABLE = (
         MAML,
         "MAML",
         checked_with=({}, FROZEN),
+        benched_with={"inner_lr": 0.01, "inner_steps": 2},
         golden=(
             GoldenCase("maml-1", ALL_NETS, ALPHA),
             GoldenCase("maml-3", ALL_NETS, THREE_STEPS),
@@ -208,6 +217,7 @@ TABLE = (
             ADAM,
             ADAM | {"moment": "carried"},
         ),
+        benched_with={"inner_lr": 0.01, "inner_steps": 1, "optimizer": "adam"},
         golden=(
             GoldenCase("reptile-3", ALL_NETS, THREE_STEPS),
             GoldenCase("reptile-minibatch-3", NETS_WITH_EXAMPLES, THREE_STEPS | {"inner_batch": 2}),
@@ -248,6 +258,7 @@ TABLE = (
             "cg_steps": 20,
             "cg_tol": 1e-15,
         },
+        benched_with={"regularization": 2.0, "inner_steps": 1, "cg_steps": 1},
         golden=(
             GoldenCase(
                 "imaml",

@@ -65,6 +65,14 @@ class LayerProbe:
         )
         return ry, rdx, rdw
 
+    def r_passes_by_steps(self):
+        """(ry, rdx, rdw) by one complex step on the forward and backward passes."""
+        w = {name: complex_step.shifted(a, self.rw[name]) for name, a in self.w.items()}
+        x = complex_step.shifted(self.x, self.rx)
+        dx, dw = self.backward(w, x, complex_step.shifted(self.dy, self.rdy))
+        rdw = {name: complex_step.derivative(a) for name, a in dw.items()}
+        return complex_step.derivative(self.forward(w, x)), complex_step.derivative(dx), rdw
+
     def gradient_by_steps(self):
         """(dx, dw) of <dy, forward> by the complex step on the forward pass."""
         dxs, dws = [], []
@@ -96,58 +104,48 @@ def layer_checks(case, kernels, seed=0, shared=False):
     """
     probe = LayerProbe(case, kernels, seed, shared)
     margin = kinks.layer_margin(case.layer, probe.x)
-    repeated = {name: np.broadcast_to(a, (probe.T, *a.shape[1:])) for name, a in probe.w.items()}
+    subject = f"{case}{', shared' if shared else ''}"
+    rows = [forward_row(probe), *derivative_rows(probe)]
+    if probe.w:
+        rows.append(first_layer_row(probe))
+    return [
+        Check(rung, subject, quantity, oracle, relative_error(a, b), probe.tolerance, margin)
+        for rung, quantity, oracle, a, b in rows
+    ]
 
-    def row(rung, quantity, oracle, value, reference):
-        subject = f"{case}{', shared' if shared else ''}"
-        return Check(
-            rung,
-            subject,
-            quantity,
-            oracle,
-            relative_error(value, reference),
-            probe.tolerance,
-            margin,
-        )
 
+# Each of these rows is (rung, quantity, oracle, value, the oracle's value).
+
+
+def forward_row(probe):
+    """y against loops, or against the layer itself on one task at a time."""
+    layer, x = probe.layer, probe.x
+    w = {name: np.broadcast_to(a, (probe.T, *a.shape[1:])) for name, a in probe.w.items()}
+    if loops.known(layer):
+        return "1 forward", "y", "loops", probe.y, loops.forward(layer, w, x)
+    return "1 forward", "y", "task by task", probe.y, loops.task_by_task(probe.k, layer, w, x)
+
+
+def derivative_rows(probe):
+    """The derivatives of the input and of the parameters, if there are any."""
     dx, dw = probe.backward(probe.w, probe.x, probe.dy)
     ry, rdx, rdw = probe.r_passes()
     step_dx, step_dw = probe.gradient_by_steps()
-    w, x, dy = (
-        {name: complex_step.shifted(a, probe.rw[name]) for name, a in probe.w.items()},
-        complex_step.shifted(probe.x, probe.rx),
-        complex_step.shifted(probe.dy, probe.rdy),
-    )
-    moved_dx, moved_dw = probe.backward(w, x, dy)
+    step_ry, step_rdx, step_rdw = probe.r_passes_by_steps()
     rows = [
-        row("1 forward", "y", *forward_oracle(case.layer, kernels, repeated, probe)),
-        row("2 backward", "dx", "complex step", dx, step_dx),
-        row("3 r_forward", "ry", "complex step", ry, complex_step.derivative(probe.forward(w, x))),
-        row("3 r_backward", "rdx", "complex step", rdx, complex_step.derivative(moved_dx)),
+        ("2 backward", "dx", dx, step_dx),
+        ("3 r_forward", "ry", ry, step_ry),
+        ("3 r_backward", "rdx", rdx, step_rdx),
     ]
     if probe.w:
         rows += [
-            row("2 backward", "dw", "complex step", flat(dw), step_dw),
-            row(
-                "3 r_backward",
-                "rdw",
-                "complex step",
-                flat(rdw),
-                complex_step.derivative(flat(moved_dw)),
-            ),
+            ("2 backward", "dw", flat(dw), step_dw),
+            ("3 r_backward", "rdw", flat(rdw), flat(step_rdw)),
         ]
-        rows.append(first_layer_check(probe, row))
-    return rows
+    return [(rung, quantity, "complex step", a, b) for rung, quantity, a, b in rows]
 
 
-def forward_oracle(layer, kernels, w, probe):
-    """(name, y, y by the oracle): loops, or the layer itself on one task at a time."""
-    if loops.known(layer):
-        return "loops", probe.y, loops.forward(layer, w, probe.x)
-    return "task by task", probe.y, loops.task_by_task(kernels, layer, w, probe.x)
-
-
-def first_layer_check(probe, row):
+def first_layer_row(probe):
     """As a net's first layer: the input has no tangent, and dx is not needed."""
     k, layer = probe.k, probe.layer
     zero = np.zeros_like(probe.x)
@@ -160,7 +158,7 @@ def first_layer_check(probe, row):
             k, rdw, probe.w, probe.rw, probe.saved, rsaved, probe.dy, probe.rdy, need_dx=need_dx
         )
         results.append(np.concatenate([ry.reshape(probe.T, -1), flat(dw), flat(rdw)], axis=1))
-    return row("3 r_backward", "as first layer", "rx = 0", *results)
+    return "3 r_backward", "as first layer", "rx = 0", *results
 
 
 def loss_checks(loss, kernels, seed=0):

@@ -48,50 +48,56 @@ def nets():
         "max-pool conv4": conv4(
             3, channels=5, image=(1, 16, 19), downsample="max_pool", head="flatten"
         ),
-        "wide, leaky, odd windows": Sequential(
-            [
-                Conv2d(3, 18, 3, padding=1),
-                BatchNorm2d(18),
-                LeakyReLU(0.2),
-                MaxPool2d((2, 3)),
-                Conv2d(18, 10, (2, 3), stride=(1, 2), padding=((0, 1), (2, 0))),
-                BatchNorm2d(10, gamma=False, beta=False),
-                AvgPool2d(2, stride=1),
-                Flatten(),
-                Linear(20, 4),
-            ],
-            CrossEntropy("sum/K"),
-            (3, 7, 14),
-        ),
-        "smooth, overlapping windows": Sequential(
-            [
-                Conv2d(2, 9, 3),
-                Softplus(),
-                MaxPool2d(3, stride=2),
-                Conv2d(9, 4, 2),
-                Tanh(),
-                Flatten(),
-                Linear(16, 3, bias=False),
-            ],
-            MSE("sum"),
-            (2, 9, 9),
-        ),
-        "flattened first": Sequential(
-            [
-                Flatten(),
-                Linear(12, 8),
-                BatchNorm2d(8),
-                ReLU(),
-                Linear(8, 33),
-                LeakyReLU(0.1),
-                Linear(33, 3),
-            ],
-            CrossEntropy("sum"),
-            (3, 2, 2),
-        ),
+        "wide, leaky, odd windows": odd_windows(),
+        "smooth, overlapping windows": overlapping_windows(),
+        "flattened first": flattened_first(),
         "mlp": mlp((3, 40, 7, 2)),
         "two-layer linear": two_layer_linear(6, 2),
     }
+
+
+def odd_windows():
+    """More channels than a SIMD vector; oblong kernels, strides and windows."""
+    layers = [
+        Conv2d(3, 18, 3, padding=1),
+        BatchNorm2d(18),
+        LeakyReLU(0.2),
+        MaxPool2d((2, 3)),
+        Conv2d(18, 10, (2, 3), stride=(1, 2), padding=((0, 1), (2, 0))),
+        BatchNorm2d(10, gamma=False, beta=False),
+        AvgPool2d(2, stride=1),
+        Flatten(),
+        Linear(20, 4),
+    ]
+    return Sequential(layers, CrossEntropy("sum/K"), (3, 7, 14))
+
+
+def overlapping_windows():
+    """Smooth activations, and windows of maxima that share pixels."""
+    layers = [
+        Conv2d(2, 9, 3),
+        Softplus(),
+        MaxPool2d(3, stride=2),
+        Conv2d(9, 4, 2),
+        Tanh(),
+        Flatten(),
+        Linear(16, 3, bias=False),
+    ]
+    return Sequential(layers, MSE("sum"), (2, 9, 9))
+
+
+def flattened_first():
+    """Images that are vectors from the start, and batch-norm of vectors."""
+    layers = [
+        Flatten(),
+        Linear(12, 8),
+        BatchNorm2d(8),
+        ReLU(),
+        Linear(8, 33),
+        LeakyReLU(0.1),
+        Linear(33, 3),
+    ]
+    return Sequential(layers, CrossEntropy("sum"), (3, 2, 2))
 
 
 def draw(net, dtype, shared, rng):

@@ -90,20 +90,13 @@ class FewShot:
         expect_real_dtype(dtype)
         expect_choice("support_order", support_order, SUPPORT_ORDERS)
         places = n_way * k_shot if support_order == "shuffled" else 0
-        classes, turns, examples, order = self._draw(
-            tasks, n_way, k_shot + k_query, places, seed, step
-        )
-        pictures = self.images[classes[:, :, None], examples]  # (T, n_way, k_shot + k_query, H, W)
-        for quarters in (1, 2, 3):
-            turned = turns == quarters
-            pictures[turned] = np.rot90(pictures[turned], quarters, axes=(-2, -1))
+        drawn, order = self._draw(tasks, n_way, k_shot + k_query, places, seed, step)
+        pictures = self._pictures(*drawn)
         x, y = self._inputs(pictures[:, :, :k_shot], dtype), _labels(len(tasks), n_way, k_shot)
         if support_order == "shuffled":
-            each = np.arange(len(tasks))[:, None]
-            x, y = x[each, order], y[each, order]
-        return Batch(
-            x, y, self._inputs(pictures[:, :, k_shot:], dtype), _labels(len(tasks), n_way, k_query)
-        )
+            x, y = _reordered(order, x, y)
+        query = self._inputs(pictures[:, :, k_shot:], dtype)
+        return Batch(x, y, query, _labels(len(tasks), n_way, k_query))
 
     def _expect_enough(self, n_way, k_shot, k_query):
         for name, value in (("n_way", n_way), ("k_shot", k_shot), ("k_query", k_query)):
@@ -119,8 +112,9 @@ class FewShot:
     def _draw(self, tasks, n_way, examples, places, seed, step):
         """What a sample consists of.
 
-        Rows of the table (T, n_way), quarter turns (T, n_way), columns of the table
-        (T, n_way, examples), and an order of `places` places (T, places).
+        (classes, turns, examples): rows of the table (T, n_way), quarter turns
+        (T, n_way) and columns of the table (T, n_way, examples); and an order of
+        `places` places (T, places).
         """
         classes = np.empty((len(tasks), n_way), np.int64)
         turns = np.zeros_like(classes)
@@ -131,17 +125,20 @@ class FewShot:
             keys[t] = rng.random(keys.shape[1:])
             if self.rotations == "per_task":
                 turns[t] = rng.integers(4, size=n_way)
-            order[t] = rng.permutation(
-                places
-            )  # the last, so that it changes nothing else of a task
+            # the last, so that it changes nothing else of a task
+            order[t] = rng.permutation(places)
         if self.rotations == "as_classes":
             turns, classes = np.divmod(classes, len(self.images))
-        return (
-            classes,
-            turns,
-            keys.argsort(axis=-1)[..., :examples],
-            order,
-        )  # the order of random keys: a shuffle
+        shuffled = keys.argsort(axis=-1)  # the order of random keys
+        return (classes, turns, shuffled[..., :examples]), order
+
+    def _pictures(self, classes, turns, examples):
+        """uint8 (T, n_way, k_shot + k_query, H, W), each class turned by its turns."""
+        pictures = self.images[classes[:, :, None], examples]
+        for quarters in (1, 2, 3):
+            turned = turns == quarters
+            pictures[turned] = np.rot90(pictures[turned], quarters, axes=(-2, -1))
+        return pictures
 
     def _inputs(self, pictures, dtype):
         """uint8 (T, n_way, k, H, W) -> (T, n_way * k, 1, H, W) in [0, 1]."""
@@ -152,3 +149,9 @@ class FewShot:
 
 def _labels(tasks, n_way, k):
     return np.tile(np.repeat(np.arange(n_way, dtype=np.int64), k), (tasks, 1))
+
+
+def _reordered(order, *arrays):
+    """Arrays (T, N, ...) with the examples of each task in its order (T, N)."""
+    each = np.arange(len(order))[:, None]
+    return [a[each, order] for a in arrays]

@@ -6,6 +6,7 @@ Its differentiable SGD works on a functional copy of a module.
 from refmaml.autodiff.torch_formulas import make_loss
 from refmaml.bench.implementations import torch_common
 from refmaml.bench.implementations.implementation import OPENMP, Implementation
+from refmaml.update_rules import Adam
 
 
 def make_module(named, loss):
@@ -25,6 +26,15 @@ def make_module(named, loss):
     return module
 
 
+def make_optimizer(rule, parameters, lr):
+    """torch.optim's optimiser of a rule, which higher makes differentiable."""
+    import torch
+
+    if isinstance(rule, Adam):
+        return torch.optim.Adam(parameters, lr, rule.betas, rule.eps)
+    return torch.optim.SGD(parameters, lr, momentum=getattr(rule, "momentum", 0))
+
+
 def prepare(workload, dtype, batch_norm, threads):
     """Tasks one after the other, each in its own innerloop_ctx."""
     import higher
@@ -34,7 +44,7 @@ def prepare(workload, dtype, batch_norm, threads):
     method = workload.method
     named, tasks = torch_common.tensors(workload, dtype, "cpu")
     module = make_module(named, make_loss(workload.net(), batch_norm))
-    optimizer = torch.optim.SGD(module.parameters(), lr=method.inner_lr)
+    optimizer = make_optimizer(method.rule, module.parameters(), method.inner_lr)
 
     def task_gradient(x_support, y_support, x_query, y_query):
         with higher.innerloop_ctx(module, optimizer, copy_initial_weights=False) as (

@@ -1,6 +1,7 @@
 """What the implementations in JAX share: the meta-gradient, maps over tasks."""
 
 from refmaml.autodiff import jax_formulas
+from refmaml.bench.implementations.inner_steps import first_state, inner_step
 
 
 def first_use():
@@ -38,14 +39,18 @@ def meta_gradient(workload, dtype, unroll, over_tasks, convolution=jax_formulas.
 def make_task_gradient(loss, method, unroll):
     """(theta, x_support, y_support, x_query, y_query) -> dM_t/dtheta, all by name."""
     import jax
+    from jax import numpy as jnp
 
     def task_gradient(theta, x_support, y_support, x_query, y_query):
-        def step(phi, _):
-            gradients = jax.grad(loss)(phi, x_support, y_support)
-            return {name: a - method.inner_lr * gradients[name] for name, a in phi.items()}, None
+        def step(carried, t):
+            (phi, state), rule = carried, method.rule
+            g = jax.grad(loss)(phi, x_support, y_support)
+            return inner_step(rule, method.inner_lr, phi, g, state, t, jnp.sqrt), None
 
         def meta_loss(theta):
-            phi, _ = jax.lax.scan(step, theta, length=method.inner_steps, unroll=unroll)
+            start, steps = (theta, first_state(method.rule, theta)), method.inner_steps
+            numbers = jnp.arange(1, steps + 1)
+            (phi, _), _ = jax.lax.scan(step, start, numbers, unroll=unroll)
             return loss(phi, x_query, y_query)
 
         return jax.grad(meta_loss)(theta)

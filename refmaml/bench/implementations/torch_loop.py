@@ -6,6 +6,7 @@ The inner gradients are by torch.autograd.grad with create_graph=True.
 from refmaml.autodiff.torch_formulas import make_loss
 from refmaml.bench.implementations import torch_common
 from refmaml.bench.implementations.implementation import OPENMP, Implementation
+from refmaml.bench.implementations.inner_steps import first_state, inner_step
 
 
 def prepare(workload, dtype, batch_norm, threads):
@@ -24,18 +25,17 @@ def mean_gradient(workload, dtype, batch_norm, device):
 
     loss, method = make_loss(workload.net(), batch_norm), workload.method
     named, tasks = torch_common.tensors(workload, dtype, device)
+    rule = method.rule
 
     def task_gradient(x_support, y_support, x_query, y_query):
         start = {name: a.detach().requires_grad_() for name, a in named.items()}
-        phi = start
-        for _ in range(method.inner_steps):
+        phi, state = start, first_state(rule, start)
+        for t in range(1, method.inner_steps + 1):
             gradients = torch.autograd.grad(
                 loss(phi, x_support, y_support), list(phi.values()), create_graph=True
             )
-            phi = {
-                name: a - method.inner_lr * g
-                for (name, a), g in zip(phi.items(), gradients, strict=True)
-            }
+            g = dict(zip(phi, gradients, strict=True))
+            phi, state = inner_step(rule, method.inner_lr, phi, g, state, t, torch.sqrt)
         return torch.autograd.grad(loss(phi, x_query, y_query), list(start.values()))
 
     def run():

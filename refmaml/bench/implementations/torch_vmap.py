@@ -3,6 +3,7 @@
 from refmaml.autodiff.torch_formulas import make_loss
 from refmaml.bench.implementations import torch_common
 from refmaml.bench.implementations.implementation import OPENMP, Implementation, chunks
+from refmaml.bench.implementations.inner_steps import first_state, inner_step
 
 
 def choices(workload):
@@ -22,15 +23,18 @@ def mean_gradient(workload, dtype, batch_norm, chunk, device, compiled=lambda fu
     chunk     tasks at once: torch.func.vmap runs over chunks of this size
     compiled  (function) -> function, as torch.compile
     """
+    from torch import sqrt
     from torch.func import grad, vmap
 
     loss, method = make_loss(workload.net(), batch_norm), workload.method
     named, tasks = torch_common.tensors(workload, dtype, device)
+    rule = method.rule
 
     def meta_loss(phi, x_support, y_support, x_query, y_query):
-        for _ in range(method.inner_steps):
-            gradients = grad(loss)(phi, x_support, y_support)
-            phi = {name: a - method.inner_lr * gradients[name] for name, a in phi.items()}
+        state = first_state(rule, phi)
+        for t in range(1, method.inner_steps + 1):
+            g = grad(loss)(phi, x_support, y_support)
+            phi, state = inner_step(rule, method.inner_lr, phi, g, state, t, sqrt)
         return loss(phi, x_query, y_query)
 
     each = vmap(

@@ -25,14 +25,10 @@ et al. 2019, table 2 and appendix; Nichol et al. 2018, tables 2 and 3.
 from typing import NamedTuple
 
 from refmaml.cli import options
+from refmaml.methods.table import BY_NAME
 
-ROWS = {
-    "maml": "MAML",
-    "fomaml": "first-order MAML",
-    "reptile": "Reptile",
-    "imaml": "iMAML",
-    "imaml-hf": "iMAML, Hessian-free",
-}
+ROWS = {name: BY_NAME[name].title for name in ("maml", "fomaml", "reptile", "imaml")}
+ROWS["imaml-hf"] = f"{ROWS['imaml']}, Hessian-free"
 COLUMNS = {
     "5w1s": "5-way 1-shot",
     "5w5s": "5-way 5-shot",
