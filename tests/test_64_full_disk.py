@@ -17,6 +17,7 @@ from refmaml.errors import DataError, NonFiniteError
 from refmaml.models import mlp
 from refmaml.storage import atomic
 from refmaml.training import SGD, Recipe, Schedule, advance, checkpoint, trainer
+from refmaml.update_rules import UpdateRule
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -231,15 +232,13 @@ def test_an_overflow_in_a_layer_names_it_whatever_the_chunk(capsys, monkeypatch,
 
 
 def test_a_run_stops_as_soon_as_the_optimiser_s_state_overflows(capsys):
-    class Steep:
+    class Steep(UpdateRule):
         def init(self, meta):
             return {"v": np.zeros_like(meta)}
 
-        def factors(self, t, lr):
-            return ()
-
-        def step(self, meta, grad, state, factors, xp=np):
-            return meta, {"v": np.where(np.arange(len(meta)) == 5, np.inf, 0).astype(meta.dtype)}
+        def direction(self, net, meta, grad, state, factors):
+            fifth = np.arange(meta.shape[1]) == 5
+            return 0 * grad, {"v": np.where(fifth, np.inf, 0).astype(meta.dtype)[None]}
 
     recipe = Recipe(
         mlp((1, 5, 1)),

@@ -61,7 +61,7 @@ def test_two_edits_teach_the_doctor_a_new_mistake(folder):
     edits, (transcript,) = blocks("diff"), blocks("text")
     command, *expected = transcript.splitlines()
     command = command.removeprefix("$ ").split()
-    assert len(edits) == 2 and len(expected) == 2
+    assert len(edits) == 3 and len(expected) == 2
     before = first_lines(folder, [*command, "--seconds", "1", "--precision", "float64"], 1)
     assert before[0].startswith("WRONG: no mistake of the dictionary")
     for edit in edits:

@@ -18,13 +18,16 @@ METHOD = (
     "method",
     "inner_lr",
     "inner_steps",
+    "rule",
+    "anchor",
+    "inner_batch",
+    "order_seed",
     "adapts",
     "frozen",
     "regularization",
     "cg_steps",
     "inner_solver",
     "inner_optimizer",
-    "inner_batch",
 )
 NET = (
     "net",
@@ -116,7 +119,7 @@ def method_and_net(given):
     config = (
         presets.DEFAULTS
         | {"loss_scale": "mean", "context": 5}
-        | presets.BY_METHOD[name]
+        | options.method_defaults(name, given)
         | {key: value for key, value in given.items() if key in (*METHOD, *NET)}
     )
     if config["net"] == "two_layer_linear":

@@ -3,6 +3,8 @@
 from math import isfinite
 from typing import Any, NamedTuple
 
+from refmaml.update_rules.from_text import rule_from_text
+
 
 class Kind(NamedTuple):
     """How a value is read, from the command line's text or a checkpoint's JSON.
@@ -61,6 +63,42 @@ def positive():
         )
 
     return Kind(read, "a finite number > 0")
+
+
+def not_negative():
+    """A finite number >= 0."""
+
+    def read(value):
+        number = float(value) if isinstance(value, str) else value
+        return accept(
+            type(number) in (int, float) and isfinite(number) and number >= 0, float(number)
+        )
+
+    return Kind(read, "a finite number >= 0")
+
+
+def step_sizes(most):
+    """A finite number > 0, or a list of them: as text, with commas between them."""
+
+    def read(value):
+        values = value.split(",") if isinstance(value, str) else value
+        if not isinstance(values, list):
+            return positive().read(values)
+        accept(0 < len(values) <= most, values)
+        numbers = [positive().read(number) for number in values]
+        return numbers if isinstance(value, list) or len(numbers) > 1 else numbers[0]
+
+    return Kind(read, "a finite number > 0, or one for each inner step with commas between them")
+
+
+def update_rule():
+    """The text of an update rule; wrong ones raise an ArgumentError about "rule"."""
+
+    def read(value):
+        rule_from_text(value)
+        return value
+
+    return Kind(read, "an update rule")
 
 
 def choice(values):

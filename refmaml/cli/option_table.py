@@ -11,11 +11,14 @@ from refmaml.cli.option_kinds import (
     count,
     count_or_share,
     from_table,
+    not_negative,
     png_path,
     positive,
     several,
+    step_sizes,
     switch,
     text,
+    update_rule,
 )
 from refmaml.methods.table import TABLE
 
@@ -106,8 +109,22 @@ SAVED = {
     },
     "method": {
         "method": (choice(tuple(presets.BY_METHOD)), "the meta-learning method"),
-        "inner_lr": (positive(), "step size of the inner loop"),
+        "inner_lr": (
+            step_sizes(MAX_STEPS),
+            "step size of the inner loop, or one for each step: 0.4,0.2,0.1",
+        ),
         "inner_steps": (count(1, MAX_STEPS), "steps of the inner loop"),
+        "rule": (
+            update_rule(),
+            'update rule of the inner loop: adam, "SGD(momentum=0.9)", "Clip(SGD(), norm=1.0)" '
+            "(default: plain gradient descent)",
+        ),
+        "anchor": (not_negative(), "strength of a term (anchor/2) |phi - phi_0|^2 in its loss"),
+        "inner_batch": (count(1), "examples in an inner mini-batch (default: all; Reptile: 10)"),
+        "order_seed": (
+            count(0, 2**64 - 1),
+            "seed of the order in which mini-batches go through a support set (default 0)",
+        ),
         "adapts": (
             several(text(), "names or patterns"),
             "which parameters adapt: names, *, layer classes, head, body",
@@ -144,9 +161,12 @@ SAVED = {
             f"meta-steps in all (default {presets.STEPS}, or no limit with --minutes)",
         ),
         "minutes": (positive(), "stop when meta-steps have taken this long in all"),
-        "optimizer": (choice(("adam", "sgd")), "the outer optimiser"),
+        "optimizer": (
+            update_rule(),
+            'the outer optimiser, an update rule: adam, sgd, "AdamW(weight_decay=0.01)"',
+        ),
         "lr": (positive(), "its learning rate"),
-        "adam_eps": (positive(), "Adam's epsilon"),
+        "adam_eps": (positive(), "the outer Adam's epsilon"),
         "schedule": (
             choice(("constant", "linear", "cosine")),
             "of the learning rate; linear and cosine: to 0",
@@ -160,10 +180,7 @@ SAVED = {
     "evaluation": {
         "eval_tasks": (count(2), "held-out tasks to measure on"),
         "eval_steps": (count(1, MAX_STEPS), "their inner steps (default: --inner-steps)"),
-        "eval_batch": (
-            count(1),
-            "Reptile: their examples in an inner mini-batch (default: --inner-batch)",
-        ),
+        "eval_batch": (count(1), "their examples in an inner mini-batch (default: --inner-batch)"),
         "transductive": (
             switch(),
             "batch-norm takes the statistics of all query examples of a task together",

@@ -53,6 +53,7 @@ def metavar(kind):
         "names or patterns": "PATTERN",
         "names": "NAME",
         "NAME=AXES": "NAME=AXES",
+        "an update rule": "RULE",
     }.get(kind.expected, "N")
 
 
@@ -61,6 +62,9 @@ def read(name, value):
     kind = KINDS[name][0]
     try:
         return kind.read(value)
+    except ArgumentError as error:  # of a kind that says more: "rule: expected ..."
+        _, _, text = str(error).partition(":")
+        raise ArgumentError(f"{flag(name)}:{text}") from None
     except (ValueError, TypeError):
         raise ArgumentError(f"{flag(name)}: expected {kind.expected}, got {value!r}") from None
     except OverflowError:
@@ -89,10 +93,17 @@ def settle(given):
         | presets.BY_DATA[data]
         | presets.BY_NET[net]
         | (presets.BY_NORM[norm] if net == "conv4" else {})
-        | presets.BY_METHOD[method]
+        | method_defaults(method, given)
         | {name: value for name, value in given.items() if name in presets.DEFAULTS}
     )
     return config if config["steps"] or config["minutes"] else config | {"steps": presets.STEPS}
+
+
+def method_defaults(method, given):
+    """The defaults of a method; a rule given takes the place of its inner optimiser."""
+    defaults = presets.BY_METHOD[method]
+    replaced = {"inner_optimizer"} if "rule" in given else set()
+    return {name: value for name, value in defaults.items() if name not in replaced}
 
 
 def with_files(given):

@@ -9,13 +9,15 @@ import numpy as np
 from refmaml import kernels, tasks
 from refmaml.cli.build_net import make_net, net_structure
 from refmaml.cli.options import flag
-from refmaml.cli.presets import IMAGES
+from refmaml.cli.presets import DEFAULTS, IMAGES
 from refmaml.cli.sizes import check_memory, check_vector_sizes
 from refmaml.errors import expect
 from refmaml.methods.table import TABLE
-from refmaml.training import OPTIMIZERS, Recipe, Schedule, evaluate_each_way
+from refmaml.training import Recipe, Schedule, evaluate_each_way
 from refmaml.training.distributed import SINGLE_PROCESS
 from refmaml.training.evaluation import HELD_OUT_STEP
+from refmaml.update_rules import Adam, Clip
+from refmaml.update_rules.from_text import rule_from_text
 
 __all__ = [
     "METHODS",
@@ -36,7 +38,20 @@ METHODS = {entry.name: entry.cls for entry in TABLE}
 # {option: the field of a method's dataclass that it sets}, for methods that have the
 # field.
 FIELDS = {
-    **{name: name for name in ("inner_lr", "inner_steps", "adapts", "frozen", "recompute")},
+    **{
+        name: name
+        for name in (
+            "inner_lr",
+            "inner_steps",
+            "rule",
+            "anchor",
+            "inner_batch",
+            "order_seed",
+            "adapts",
+            "frozen",
+            "recompute",
+        )
+    },
     **{
         name: option.field
         for entry in TABLE
@@ -74,7 +89,10 @@ def make_method(config, given=()):
         for name, field in FIELDS.items()
         if field in field_names(cls) and config[name] is not None
     }
-    return cls(**{field: tuple(v) if isinstance(v, list) else v for field, v in values.items()})
+    values = {field: tuple(v) if isinstance(v, list) else v for field, v in values.items()}
+    if "rule" in values:
+        values["rule"] = rule_from_text(values["rule"])
+    return cls(**values)
 
 
 def field_names(cls):
@@ -112,6 +130,13 @@ def with_steps(method, config, meta_size, net):
         "--eval-steps",
         "a method that adapts",
         f"--method {config['method']}",
+    )
+    several = isinstance(getattr(method, "inner_lr", None), tuple)
+    expect(
+        not several or config["eval_steps"] == method.inner_steps,
+        "--eval-steps",
+        f"{method.inner_steps}, as --inner-lr has one number for each inner step",
+        config["eval_steps"],
     )
     method = replace(method, inner_steps=config["eval_steps"])
     expect(
@@ -166,9 +191,20 @@ def sampler(distribution, config, shots):
 
 
 def make_optimizer(config):
-    """The outer optimiser."""
-    settings = {"eps": config["adam_eps"]} if config["optimizer"] == "adam" else {}
-    return OPTIMIZERS[config["optimizer"]](**settings)
+    """The outer optimiser. Raises ArgumentError for two values of Adam's epsilon."""
+    rule, eps = rule_from_text(config["optimizer"], "--optimizer"), config["adam_eps"]
+    return rule if eps == DEFAULTS["adam_eps"] else with_epsilon(rule, eps)
+
+
+def with_epsilon(rule, eps):
+    """The rule with the epsilon of --adam-eps in its Adam; others are unchanged."""
+    if isinstance(rule, Clip):
+        return replace(rule, rule=with_epsilon(rule.rule, eps))
+    if not isinstance(rule, Adam):
+        return rule
+    free = rule.eps == type(rule).eps
+    expect(free, "--adam-eps", "no eps in --optimizer beside it", f"eps={rule.eps}")
+    return replace(rule, eps=eps)
 
 
 def make_recipe(config, net, method, distribution, ranks=SINGLE_PROCESS):
@@ -176,8 +212,9 @@ def make_recipe(config, net, method, distribution, ranks=SINGLE_PROCESS):
     my_tasks = ranks.my_tasks(config["tasks"])
     sample = sampler(distribution, config, config["train_shots"] or config["k_shot"])
     schedule = Schedule(config["lr"], config["schedule"], config["steps"])
+    optimizer = make_optimizer(config)
     expect(
-        config["inner_moment"] != "carried" or config["optimizer"] == "sgd",
+        config["inner_moment"] != "carried" or optimizer.plain,
         "--optimizer",
         "sgd beside --inner-moment carried",
         config["optimizer"],
@@ -185,7 +222,7 @@ def make_recipe(config, net, method, distribution, ranks=SINGLE_PROCESS):
     return Recipe(
         net,
         method,
-        make_optimizer(config),
+        optimizer,
         schedule,
         lambda step: sample(my_tasks, step) if my_tasks else None,
         config["chunk"],

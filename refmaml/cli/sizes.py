@@ -38,7 +38,9 @@ def check_vector_sizes(method, net, now, path):
     start = np.zeros(size, now.meta.dtype)
     if any(field.name == "inner_steps" for field in fields(method)):
         # Each inner step adds the same number: none, or those of a learned step size.
-        one, two = (len(replace(method, inner_steps=k).init(net, start)) for k in (1, 2))
+        alpha = method.inner_lr[0] if isinstance(method.inner_lr, tuple) else method.inner_lr
+        shorter = [replace(method, inner_steps=k, inner_lr=alpha) for k in (1, 2)]
+        one, two = (len(method.init(net, start)) for method in shorter)
         size = one + (method.inner_steps - 1) * (two - one)
     else:
         size = len(method.init(net, start))

@@ -20,8 +20,8 @@
 
     mistakes/            the known mistakes; dictionary.py: those of one method
     unrolled_variants.py the recursions of refmaml.methods with every choice a field
-    implicit_variants.py the same of iMAML
-    update_rules.py, wrong_kernels.py     choices that need formulas of their own
+    unrolled_forward.py  their forward pass; implicit_variants.py: the same of iMAML
+    wrong_rules.py, wrong_kernels.py      choices that need formulas of their own
     matching.py          which mistake, with which factor, explains a gradient
     scale_factors.py     what that factor is made of
     update_after_each_task.py             a mistake whose size has to be searched for

@@ -179,5 +179,7 @@ class Case:
         if kind == IMPLICIT:
             found["lambda"] = self.method.regularization
         elif hasattr(self.method, "inner_steps"):
-            found |= {"K": self.method.inner_steps, "alpha": self.method.inner_lr}
+            found |= {"K": self.method.inner_steps}
+            if not isinstance(self.method.inner_lr, tuple):
+                found |= {"alpha": self.method.inner_lr}
         return {name: float(value) for name, value in found.items() if value != 1}

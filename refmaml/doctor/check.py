@@ -1,11 +1,13 @@
 """check_meta_gradient: checks its arguments, makes the cases, returns the Report."""
 
 import platform
+import re
 from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
 
+from refmaml import update_rules
 from refmaml.doctor.builtin_cases import builtin_cases, own_case
 from refmaml.doctor.examination import PRECISIONS, examine
 from refmaml.doctor.frameworks import framework as framework_called
@@ -118,9 +120,15 @@ def same_call(fn, method, framework, seed, options):
     text = "".join(f", {name}={value}" for name, value in given.items())
     function = getattr(fn, "__name__", "fn")
     return (
-        f"rm.check_meta_gradient({function}, rm.{method!r}, "
+        f"rm.check_meta_gradient({function}, {with_prefix(repr(method))}, "
         f"framework={framework!r}, seed={seed}{text})"
     )
+
+
+def with_prefix(text):
+    """The repr of a method, with rm. in front of its class and of its rule's."""
+    names = "|".join(update_rules.__all__)
+    return "rm." + re.sub(rf"\b({names})\(", r"rm.\1(", text)
 
 
 def versions():

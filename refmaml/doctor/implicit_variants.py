@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from refmaml.doctor.method_settings import adapting
-from refmaml.doctor.unrolled_variants import data
+from refmaml.doctor.unrolled_forward import data
 from refmaml.doctor.wrong_kernels import WRONG
 from refmaml.methods.conjugate_gradients import REFERENCE, conjugate_gradients, dot
 

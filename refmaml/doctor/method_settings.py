@@ -10,30 +10,45 @@ import numpy as np
 
 from refmaml.errors import ArgumentError, expect
 from refmaml.methods import table
+from refmaml.update_rules import Adagrad, Adam, Clip, RMSprop, UpdateRule
 
 CURVATURE = 0.6  # alpha |H|
 PROXIMAL = 0.3  # |H| / lambda: a hundred inner steps then solve the inner problem to rounding
+NORMALIZED = (Adam, RMSprop, Adagrad)  # rules that divide the gradient by its size
 HALVINGS = 6  # how often |H| / lambda is halved until the inner solve reaches rounding
 
 
 def with_curvature(method, net, theta, batch):
     """The method with the inner step size CURVATURE / |H|, to 3 digits.
 
-    A method without a step size stays as it is, and so does one with an Adam inside,
-    whose steps do not depend on the size of the gradient."""
-    if hasattr(method, "inner_lr") and getattr(method, "optimizer", "sgd") == "sgd":
-        size = sharpness(net, theta, batch, adapting(method, net))
-        return replace(method, inner_lr=float(f"{CURVATURE / size:.3g}"))
-    return method
+    Of several step sizes the largest is that, and the others keep their ratios to it.
+    A method without a step size stays as it is, and so does one whose steps do not
+    depend on the size of the gradient, as with an Adam inside."""
+    if not hasattr(method, "inner_lr") or steps_have_their_own_size(method):
+        return method
+    alpha = method.inner_lr
+    ratios = [a / max(alpha) for a in alpha] if isinstance(alpha, tuple) else [1]
+    size = sharpness(net, theta, batch, adapting(method, net))
+    lengths = tuple(float(f"{CURVATURE / size * ratio:.3g}") for ratio in ratios)
+    return replace(method, inner_lr=lengths if isinstance(alpha, tuple) else lengths[0])
+
+
+def steps_have_their_own_size(method):
+    """Whether a step's length does not depend on the size of the gradient."""
+    rule = method.rule
+    while isinstance(rule, Clip):
+        rule = rule.rule
+    return isinstance(rule, NORMALIZED) or getattr(method, "optimizer", "sgd") == "adam"
 
 
 def with_proximal_term(method, net, theta, batch):
     """iMAML with lambda = |H| / PROXIMAL, and solves that run down to rounding.
 
-    Where the inner solve does not reach rounding, lambda is doubled.
+    Where the inner solve does not reach rounding, lambda is doubled. The solution does
+    not depend on the update rule: plain gradient descent finds it.
     """
     size = sharpness(net, theta, batch, adapting(method, net))
-    solved = table.entry_of(method).probed_with
+    solved = table.entry_of(method).probed_with | {"rule": UpdateRule()}
     for halvings in range(HALVINGS):
         strength = float(f"{2**halvings * size / PROXIMAL:.3g}")
         found = replace(

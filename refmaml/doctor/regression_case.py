@@ -12,6 +12,8 @@ from refmaml.doctor.method_table import IMPLICIT, NO_LOOP, entry
 from refmaml.execution import Sequential
 from refmaml.layers import MSE, Context, Linear, Tanh
 
+EXAMPLES = 7  # in the support set
+
 
 def regression(method):
     """A tanh regression of one task, with enough query points that its Gauss-Newton
@@ -21,8 +23,10 @@ def regression(method):
     layers = [*context, Linear(3 + 2 * len(context), 5), Tanh(), Linear(5, 2)]
     net = Sequential(layers, MSE(factor=0.5), (3,))
     theta = net.init(rng, np.float64) + 0.1 * rng.standard_normal(net.num_params)
-    batch = Batch(*normal_inputs(net, 1, 7, rng), *normal_inputs(net, 1, 61, rng))
+    batch = Batch(*normal_inputs(net, 1, EXAMPLES, rng), *normal_inputs(net, 1, 61, rng))
     method = fitting(adapting_everything(method), net)
+    if (getattr(method, "inner_batch", None) or 0) > EXAMPLES:
+        method = replace(method, inner_batch=None)
     method = entry(method).settings(method, net, theta, batch)
     return Case("regression", net, method, initial_meta(method, net, theta, rng), batch)
 
@@ -40,6 +44,8 @@ def with_steps(case, steps):
     if entry(method).kind in (NO_LOOP, IMPLICIT):
         return None
     changes = {"inner_steps": steps}
+    if isinstance(method.inner_lr, tuple):
+        changes["inner_lr"] = method.inner_lr[:steps]
     if hasattr(method, "loss_weights"):
         changes["loss_weights"] = None
     method = replace(method, **changes)

@@ -1,8 +1,10 @@
 """The recursions of refmaml.methods with every choice a field of `Loop`, so that a
 mistake is a field changed.
 
-    phi_{k+1} = phi_k - A_k * step(grad f(phi_k))
-    lam_k     = lam_{k+1} + c_k H_f(phi_k) step'(-A_k lam_{k+1}) + w_k grad g(phi_k)
+    phi_{k+1} = phi_k - A_k * d_k,  d_k the rule's direction of grad f(phi_k)
+    lam_k     = lam_{k+1} + dphi_k + c_k H_f(phi_k) gam_k + w_k grad g(phi_k)
+
+gam_k and dphi_k are the rule's pullback of -A_k lam_{k+1} (refmaml/update_rules).
 """
 
 from dataclasses import dataclass
@@ -11,9 +13,10 @@ import numpy as np
 
 from refmaml.batch import Batch
 from refmaml.doctor.method_table import DISPLACEMENT, NO_LOOP, PER_PARAMETER, entry
-from refmaml.doctor.update_rules import Adam, Descent
+from refmaml.doctor.unrolled_forward import data, descend, rule_mask
 from refmaml.doctor.wrong_kernels import WRONG, support_statistics
 from refmaml.errors import expect
+from refmaml.update_rules import Adam, UpdateRule
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Loop:
     """The choices of a method with an inner loop.
 
     steps            K
-    rate             a factor on every step size
+    rate             a factor on every step size, or a tuple of one for each step
     factors          ((pattern of names, factor), ...): factors on some step sizes
     curvature        c_k, the factor of the H term
     back             only the last so many steps are differentiated; None: all
@@ -33,21 +36,24 @@ class Loop:
                      every step takes the gradient at phi_0
     weights          w_0 .. w_K: "method"; "start", "last": that one alone; "after": all
                      but w_0 alike; "all": all alike
-    rule             the inner optimiser, a class of update_rules.py
+    rule             the update rule, one of refmaml.update_rules or wrong_rules.py
+    anchor           strength of the term (anchor/2) |phi - phi_0|^2 in the inner loss
+    explicit         whether that term and the rule's weight decay, which are no part of
+                     grad f, are differentiated
     decay            weight decay in the inner loss
     rates            gradient of learned step sizes: "adjoint"; "query", "negative",
                      "zero", "first", "last"
     mixed            whether parameters that do not adapt get their second-order term
     accumulated      whether the inner losses' gradients are added to the outer one
     kernels, query_kernels     a key of WRONG, or for the query "support statistics"
-    places           Reptile's mini-batches: "method" or "all"
-    carry            whether Reptile's optimiser keeps its state from task to task
+    places           the mini-batches: "method" or "all"
+    carry            whether the rule's state goes on from task to task
     direction        Reptile: "displacement", "blend", "adapted", "query"
     tasks            which tasks count: "all", "first", "last", "not first", "not last"
     """
 
     steps: int
-    rate: float = 1.0
+    rate: float | tuple = 1.0
     factors: tuple = ()
     adapts: tuple | None = None
     curvature: float = 1.0
@@ -57,7 +63,9 @@ class Loop:
     query: str = "query"
     base: str = "previous"
     weights: str = "method"
-    rule: object = Descent()
+    rule: UpdateRule = UpdateRule()  # frozen, so that all may share it
+    anchor: float = 0.0
+    explicit: bool = True
     decay: float = 0.0
     rates: str = "adjoint"
     mixed: bool = True
@@ -72,7 +80,7 @@ class Loop:
 
 def right_loop(method):
     """The Loop that is the method itself; not for iMAML."""
-    known, rule = entry(method), Descent()
+    known, rule = entry(method), getattr(method, "rule", UpdateRule())
     if getattr(method, "optimizer", "sgd") == "adam":
         expect(
             method.moment == "fresh",
@@ -80,9 +88,14 @@ def right_loop(method):
             "Reptile with moment='fresh', whose meta-parameters are theta alone",
             "moment='carried'",
         )
-        rule = Adam(0.0, method.beta2, method.eps)
-    steps = 0 if known.kind == NO_LOOP else method.inner_steps
-    return Loop(steps, rule=rule, curvature=float(known.second_order))
+        rule = Adam(betas=(0.0, method.beta2), eps=method.eps)
+    return Loop(
+        steps=0 if known.kind == NO_LOOP else method.inner_steps,
+        rule=rule,
+        anchor=getattr(method, "anchor", 0.0),
+        explicit=known.second_order,
+        curvature=float(known.second_order),
+    )
 
 
 def task_rows(case, loop):
@@ -102,85 +115,6 @@ def mean_over(rows, tasks):
         "not last": rows[:-1],
     }[tasks]
     return counted.sum(axis=0) / len(rows)
-
-
-# ---- forward -------------------------------------------------------------------------
-
-
-@dataclass
-class Run:
-    """The forward pass: the net, phi_0 .. phi_K, each step's primal pass, values saved
-    by the update rule, the rule's steps, and the step sizes."""
-
-    net: object
-    phis: list
-    primals: list
-    saved: list
-    steps: list
-    rates: list
-
-
-def data(case, which):
-    """(x, y) of the "support", the "query" or "both" sets."""
-    b = case.batch
-    if which == "both":
-        x = np.concatenate([b.x_support, b.x_query], axis=1)
-        return x, np.concatenate([b.y_support, b.y_query], axis=1)
-    return (b.x_support, b.y_support) if which == "support" else (b.x_query, b.y_query)
-
-
-def start_and_rates(case, loop):
-    """phi_0 (1, P) and A_0 .. A_{K-1} (P,), the loop's factors included."""
-    if entry(case.method).kind == NO_LOOP:
-        return case.meta[None], []
-    phi, rates = case.method.start(case.net, case.meta)
-    if loop.adapts is not None:
-        rates = [case.method.inner_lr * case.net.mask(loop.adapts)]
-    factor = np.full(case.net.num_params, loop.rate)
-    for pattern, value in loop.factors:
-        factor[case.net.mask((pattern,))] *= value
-    return phi, [factor * rates[min(k, len(rates) - 1)] for k in range(loop.steps)]
-
-
-def mini_batches(case, loop, examples):
-    """The support examples that each step uses, as indices."""
-    if loop.places == "all" or getattr(case.method, "inner_batch", None) is None:
-        return [slice(None)] * loop.steps
-    batches = case.method.mini_batches(examples)
-    return [batches[k % len(batches)] for k in range(loop.steps)]
-
-
-def descend(case, loop):
-    """The inner loop of all tasks."""
-    net = case.net
-    if loop.kernels:
-        net = net.with_kernels(WRONG[loop.kernels](net.kernels))
-    x, y = data(case, loop.support)
-    phi, rates = start_and_rates(case, loop)
-    places = mini_batches(case, loop, x.shape[1])
-    if not loop.carry:
-        return inner_loop(net, phi, rates, x, y, places, loop)[0]
-    runs, state = [], None
-    for t in range(len(x)):  # task t + 1 begins with the optimiser's state after task t
-        run, state = inner_loop(net, phi, rates, x[t : t + 1], y[t : t + 1], places, loop, state)
-        runs.append(run)
-    phis = [np.concatenate([run.phis[k] for run in runs]) for k in range(loop.steps + 1)]
-    return Run(net, phis, [], [], [], rates)
-
-
-def inner_loop(net, phi, rates, x, y, places, loop, state=None):
-    """(Run, the optimiser's last state) from phi."""
-    run = Run(net, [phi], [], [], [], rates)
-    for k, A in enumerate(rates):
-        point = run.phis[0] if loop.base == "once" else run.phis[-1]
-        primal = net.primal(point, x[:, places[k]], y[:, places[k]])
-        step, state, saved = loop.rule.forward(primal.grad + loop.decay * point, state, k)
-        start = run.phis[0] if loop.base == "start" else run.phis[-1]
-        run.phis.append(start - A * step)
-        run.primals.append(primal)
-        run.saved.append(saved)
-        run.steps.append(step)
-    return run, state
 
 
 # ---- backward ------------------------------------------------------------------------
@@ -224,24 +158,28 @@ def adjoint_rows(case, loop, run):
         injected = [(0 if g is None else g) + e for g, e in zip(injected, extra, strict=True)]
     zero = np.zeros((len(case.batch), case.net.num_params))
     lam = zero + (0 if injected[-1] is None else injected[-1])
-    start, dstate, of_rates = zero, None, []
+    start, dstate, of_rates, mask = zero, {}, [], rule_mask(case, loop)
     for k in range(loop.steps - 1, -1, -1):
-        of_rates.append(-run.steps[k] * (lam if loop.rates != "query" else direct))
-        dg, dstate = loop.rule.backward(-run.rates[k] * lam, dstate, run.saved[k])
-        through = through_gradient(loop, run, k, dg)
+        of_rates.append(-run.directions[k] * (lam if loop.rates != "query" else direct))
+        dd = -run.rates[k] * lam
+        gam, dstate, dphi = loop.rule.pullback(run.net, dd, dstate, *run.arguments[k])
+        through = through_gradient(loop, run, k, mask * gam)
+        if loop.explicit:
+            through = through + dphi + loop.anchor * mask * gam
+            start = start - loop.anchor * mask * gam
         kept, start = (lam, start) if loop.base != "start" else (zero, start + lam)
         kept, start = (kept + through, start) if loop.base != "once" else (kept, start + through)
         lam = kept + (0 if injected[k] is None else injected[k])
     return assembled(case, loop, lam + start, direct, of_rates[::-1])
 
 
-def through_gradient(loop, run, k, dg):
-    """c_k H dg: the adjoint that step k's gradient passes on to phi_k."""
+def through_gradient(loop, run, k, gam):
+    """c_k H gam: the adjoint that step k's gradient passes on to phi_k."""
     differentiated = loop.back is None or k >= loop.steps - loop.back
     factor = loop.curvature if differentiated else 0.0
     if factor == 0:
-        return loop.decay * dg
-    return factor * getattr(run.net, loop.product)(run.primals[k], dg) + loop.decay * dg
+        return loop.decay * gam
+    return factor * getattr(run.net, loop.product)(run.primals[k], gam) + loop.decay * gam
 
 
 def assembled(case, loop, lam, direct, of_rates):

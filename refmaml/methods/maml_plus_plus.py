@@ -21,8 +21,9 @@ class MAMLPlusPlus(DifferentiatedLoop):
     lam_k = lam_{k+1} - H_f(phi_k) (A_k lam_{k+1}) + v_k grad g(phi_k);
     dM/dalpha_{l,k} = sum over layer l of -grad f(phi_k) lam_{k+1}.
 
-    inner_lr      the start of every alpha_{l,k}, or a list with one for each step k;
-                  inner_steps (K), adapts, frozen, recompute: see inner_loop.py
+    inner_lr      the start of every alpha_{l,k}, or a list with one for each k
+    inner_steps (K), adapts, frozen, rule, anchor, inner_batch, recompute: see
+                  inner_loop.py
     loss_weights  v_1 .. v_K; None: 1/K each, where the paper's annealing starts.
                   (0, ..., 0, 1) is where it ends: MAML's loss
     per_step_norm  batch-norm weights and biases of their own for each inner step, which

@@ -211,9 +211,6 @@ TABLE = (
         },
         options={
             "inner_optimizer": Option("optimizer", ("sgd", "adam"), "Reptile: the inner optimiser"),
-            "inner_batch": Option(
-                "inner_batch", "integer >= 1", "Reptile: examples in an inner mini-batch"
-            ),
             "inner_moment": Option(
                 "moment",
                 ("fresh", "carried"),

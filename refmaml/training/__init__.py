@@ -3,7 +3,15 @@ curves.
 """
 
 from refmaml.training.evaluation import Evaluation, evaluate, evaluate_each_way
-from refmaml.training.optimizers import OPTIMIZERS, SCHEDULES, SGD, Adam, Schedule
+from refmaml.training.optimizers import (
+    OPTIMIZERS,
+    SCHEDULES,
+    SGD,
+    Adam,
+    Schedule,
+    optimizer_state,
+    update,
+)
 from refmaml.training.rows import Row, Rows
 from refmaml.training.trainer import Progress, Recipe, advance, train
 
@@ -22,4 +30,6 @@ __all__ = [
     "Evaluation",
     "evaluate",
     "evaluate_each_way",
+    "optimizer_state",
+    "update",
 ]

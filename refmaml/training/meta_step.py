@@ -17,6 +17,7 @@ from refmaml.execution.device_transfer import checked, to_device
 from refmaml.methods.meta_gradient import MeanOverTasks, check_meta
 from refmaml.nonfinite import refuse_vector
 from refmaml.ragged import RaggedBatch
+from refmaml.training import optimizers
 
 
 class Step(NamedTuple):
@@ -70,7 +71,7 @@ def updated(net, optimizer, factors, meta, grad, state):
     if net.kernels.on_device:
         factors = [factors[i : i + 1] for i in range(len(factors))]
     with np.errstate(all="ignore"):  # the checks below find an overflow and name it
-        after, state = optimizer.step(meta, grad, state, factors, net.kernels.xp)
+        after, state = optimizers.step(net, optimizer, meta, grad, state, factors)
     for name, a in {"parameters": after, **state}.items():
         net.require(
             net.kernels.xp.isfinite(a).all(),
@@ -104,7 +105,8 @@ class MetaStep:
             gradient = net.scheduled(gradient, batch)
             names = tuple(now.state)
             self.work = StepWork(gradient, recipe.optimizer, names, gradient.chunk)
-        factors = recipe.optimizer.factors(now.step + 1, recipe.schedule(now.step))
+        t, lr = now.step + 1, recipe.schedule(now.step)
+        factors = optimizers.factors(recipe.optimizer, t, lr)
         if net.kernels.on_device:
             factors = np.array(factors, now.meta.dtype)
         capturable = getattr(recipe.method, "data_independent", False)
@@ -167,7 +169,7 @@ def step_along(recipe, now, batch):
     """One Step along the meta-gradient of a batch, or of one batch on each rank."""
     net, optimizer, kernels = recipe.net, recipe.optimizer, recipe.net.kernels
     out = recipe.ranks.meta_gradient(recipe.method, net, now.meta, batch, recipe.chunk)
-    factors = optimizer.factors(now.step + 1, recipe.schedule(now.step))
+    factors = optimizers.factors(optimizer, now.step + 1, recipe.schedule(now.step))
     if kernels.on_device:
         (factors,) = kernels.to_device(np.array(factors, now.meta.dtype))
     with recipe.ranks.identical_work():

@@ -1,91 +1,103 @@
-"""Outer optimisers over the flat meta vector, with explicit state.
+"""Outer optimisers: update rules on the flat meta vector; learning-rate schedules.
 
-    state        = optimizer.init(meta)                        {name: array like meta}
-    meta, state  = optimizer.update(meta, grad, state, t, lr)  update t = 1, 2, ...
+    state        = optimizer_state(optimizer, meta)          {name: array like meta}
+    meta, state  = update(net, optimizer, meta, grad, state, t, lr)    t = 1, 2, ...
 
-`update` is step(meta, grad, state, factors(t, lr)). Only the factors change with t, so
-that `step` can be part of a CUDA graph. Factors are numbers, or arrays (1,) of the same
-library as the vectors, whose module is xp. All functions return new arrays: an
-interrupted update has changed nothing.
+An optimiser is a rule of refmaml.update_rules: meta <- meta - lr d, with d the rule's
+direction. `update` is step(..., factors(optimizer, t, lr)). Only the factors change
+with t, so that `step` can be part of a CUDA graph. Factors are numbers, or arrays (1,)
+of the same library as the vectors. All functions return new arrays: an interrupted
+update has changed nothing.
 """
 
 from dataclasses import dataclass
+from functools import singledispatch
 from math import cos, pi
 
-import numpy as np
-
 from refmaml.errors import expect
+from refmaml.update_rules import SGD, Adam, Clip
+from refmaml.update_rules.from_text import RULES
+
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "SGD",
+    "Adam",
+    "MetaVector",
+    "Schedule",
+    "factors",
+    "optimizer_state",
+    "step",
+    "update",
+]
+
+OPTIMIZERS = RULES  # by name, in lower case
 
 
-@dataclass(frozen=True)
-class SGD:
-    """theta_t = theta_{t-1} - lr g_t.
+class MetaVector:
+    """What a rule reads of a net, for the whole meta vector (M,) in one row.
 
-    On Reptile's "gradient" lr is the paper's step size epsilon.
+    kernels  the net's
+    blocks   the net's named arrays; all learned step sizes together are one more
     """
 
-    def init(self, meta):
-        """{}: SGD has no state."""
-        return {}
+    def __init__(self, net, size):
+        self.kernels = net.kernels
+        rest = [slice(net.num_params, size)] if size > net.num_params else []
+        self.blocks = [*net.blocks, *rest]
 
-    def factors(self, t, lr):
-        """(lr,)."""
-        return (lr,)
-
-    def step(self, meta, grad, state, factors, xp=np):
-        (lr,) = factors
-        return meta - lr * grad, state
-
-    def update(self, meta, grad, state, t, lr):
-        return self.step(meta, grad, state, self.factors(t, lr))
+    def require(self, condition, refuse):
+        """No condition: rules have conditions on their derivatives only."""
 
 
-@dataclass(frozen=True)
-class Adam:
-    """m_t = b1 m_{t-1} + (1 - b1) g_t,  v_t = b2 v_{t-1} + (1 - b2) g_t^2,
-    theta_t = theta_{t-1} - lr (m_t / (1 - b1^t)) / (sqrt(v_t / (1 - b2^t)) + eps).
-
-    Source: Kingma, Ba 2015, Algorithm 1, with its defaults.
-    """
-
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-
-    def __post_init__(self):
-        for name in ("beta1", "beta2"):
-            expect(
-                0 <= getattr(self, name) < 1, name, "a number in [0, 1)", repr(getattr(self, name))
-            )
-        expect(self.eps > 0, "eps", "a number > 0", repr(self.eps))
-
-    def init(self, meta):
-        """m_0 = v_0 = 0."""
-        return {"m": zeros_like(meta), "v": zeros_like(meta)}
-
-    def factors(self, t, lr):
-        """(lr, 1 - b1^t, 1 - b2^t)."""
-        return lr, 1 - self.beta1**t, 1 - self.beta2**t
-
-    def step(self, meta, grad, state, factors, xp=np):
-        lr, of_m, of_v = factors
-        m = self.beta1 * state["m"] + (1 - self.beta1) * grad
-        v = self.beta2 * state["v"] + (1 - self.beta2) * grad * grad
-        unbiased_m, unbiased_v = m / of_m, v / of_v
-        return meta - lr * unbiased_m / (xp.sqrt(unbiased_v) + self.eps), {"m": m, "v": v}
-
-    def update(self, meta, grad, state, t, lr):
-        return self.step(meta, grad, state, self.factors(t, lr))
+def optimizer_state(optimizer, meta):
+    """The state before the first update: {name: array (M,)}."""
+    zeros = meta.copy()
+    zeros.fill(0)  # 0 * meta would keep the signs of meta in its zeros
+    return optimizer.init(zeros)
 
 
-def zeros_like(array):
-    """Zeros of the same shape, dtype and library."""
-    out = array.copy()
-    out.fill(0)
-    return out
+def factors(optimizer, t, lr):
+    """The numbers that change with t: (lr, *the rule's own)."""
+    return lr, *optimizer.factors(t)
 
 
-OPTIMIZERS = {"adam": Adam, "sgd": SGD}
+def step(net, optimizer, meta, grad, state, factors):
+    """(meta, state) after an update; arrays (M,)."""
+    lr, *own = factors
+    rows = {name: a[None] for name, a in state.items()}
+    vector = MetaVector(net, len(meta))
+    after, new = moved(optimizer, vector, meta[None], grad[None], rows, tuple(own), lr)
+    return after[0], {name: new[name][0] for name in state}
+
+
+@singledispatch
+def moved(rule, net, phi, g, state, factors, lr):
+    """(phi - lr d, the state after); rows (1, M)."""
+    d, state = rule.direction(net, phi, g, state, factors)
+    return phi - lr * d, state
+
+
+@moved.register
+def moved_by_adam(rule: Adam, net, phi, g, state, factors, lr):
+    """phi - lr mh / D, evaluated from the left: the bits of earlier versions."""
+    a = rule.moments(net, phi, g, state, factors)
+    after = phi - lr * a.mh / a.D
+    if rule.decoupled:
+        after = after - lr * rule.weight_decay * phi
+    return after, {"m": a.m, "v": a.v}
+
+
+@moved.register
+def moved_by_clip(rule: Clip, net, phi, g, state, factors, lr):
+    """The rule inside, on the clipped gradient."""
+    return moved(rule.rule, net, phi, rule.clipped(net, g), state, factors, lr)
+
+
+def update(net, optimizer, meta, grad, state, t, lr):
+    """(meta, state) after update t = 1, 2, ... with learning rate lr."""
+    return step(net, optimizer, meta, grad, state, factors(optimizer, t, lr))
+
 
 # The factor in front of lr, a function of the fraction of training done, in [0, 1).
 SCHEDULES = {

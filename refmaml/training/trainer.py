@@ -10,6 +10,7 @@ import numpy as np
 from refmaml.errors import DataError, NonFiniteError, expect
 from refmaml.training.distributed import SINGLE_PROCESS
 from refmaml.training.meta_step import MetaStep, meta_step, progress_to_device, progress_to_host
+from refmaml.training.optimizers import optimizer_state
 from refmaml.training.prefetch import prefetch
 from refmaml.training.rows import Row, Rows
 
@@ -25,7 +26,7 @@ class Recipe:
     sample     step -> Batch. Tasks come from counters, so that a step's tasks do not
                depend on earlier steps. With several ranks: the tasks of this rank, or
                None
-    optimizer  one of refmaml.training.optimizers
+    optimizer  a rule of refmaml.update_rules, see optimizers.py
     schedule   its learning rate: step -> lr
     chunk      tasks in memory at once; None: as many as meta_gradient takes
     ranks      the processes that share the tasks
@@ -45,7 +46,7 @@ class Recipe:
     def start(self, theta):
         """The Progress at step 0, from initial parameters theta (P,)."""
         meta = self.method.init(self.net, theta)
-        return Progress(meta, self.optimizer.init(meta))
+        return Progress(meta, optimizer_state(self.optimizer, meta))
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class Clip(UpdateRule):
     value: float | None = None
     per_tensor: bool = False
     plain = False
+    norm_eps = NORM_EPS
 
     def __post_init__(self) -> None:
         known = isinstance(self.rule, UpdateRule)
@@ -84,7 +85,7 @@ class Clip(UpdateRule):
         """The Clipped of g."""
         xp = net.kernels.xp
         norm = xp.sqrt(self.row_sums(net, g * g))
-        limit = self.norm / (norm + NORM_EPS)
+        limit = self.norm / (norm + self.norm_eps)
         clips = limit.real < 1
         net.require(~(limit.real == 1).any(), refuse_limit)
         return Clipped(xp.where(clips, limit, 1), norm, clips)
@@ -111,7 +112,7 @@ class Clip(UpdateRule):
         if self.norm is None:
             return xp.where(self.outside(net, g), 0, gam)
         factor, norm, clips = self.by_norm(net, g)
-        square = xp.where(norm.real > 0, norm * (norm + NORM_EPS), 1)
+        square = xp.where(norm.real > 0, norm * (norm + self.norm_eps), 1)
         radial = xp.where(clips, self.row_sums(net, g * gam) / square, 0)
         return factor * (gam - radial * g)
 
@@ -131,7 +132,7 @@ class Clip(UpdateRule):
         gam = self.rule.pullback(*arguments, self.rule.factors(t)).grad
         if self.norm is not None:
             _, norm, clips = self.by_norm(net, g)
-            own = inner(xp.where(clips, gam / (norm + NORM_EPS), 0), g)
+            own = inner(xp.where(clips, gam / (norm + self.norm_eps), 0), g)
         else:
             own = inner(xp.where(self.outside(net, g), gam, 0), xp.sign(g.real))
         name = "norm" if self.norm is not None else "value"

@@ -1,7 +1,7 @@
 """Number of inner steps, where a step starts, momentum and weight decay."""
 
-from refmaml.doctor import update_rules
 from refmaml.doctor.mistakes.mistake import Mistake, fix
+from refmaml.update_rules import SGD
 
 REBIND = fix(
     "phi = phi - alpha * grad(phi): take gradient and difference at the phi of the step before"
@@ -30,7 +30,7 @@ def inner_steps(K):
 
 def momentum_and_decay():
     """Updates with momentum or weight decay where the method has neither."""
-    momentum = {"rule": update_rules.Momentum(0.9)}
+    momentum = {"rule": SGD(momentum=0.9)}
     return [
         Mistake("26", "momentum 0.9 in the inner loop", momentum, PLAIN_DESCENT),
         *(

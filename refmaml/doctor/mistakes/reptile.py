@@ -1,9 +1,9 @@
 """All mistakes of Reptile: nothing is differentiated, so they lie in the inner loop and
 in the difference theta - phi_K."""
 
-from refmaml.doctor import update_rules
 from refmaml.doctor.mistakes.mistake import Mistake, fix
-from refmaml.doctor.mistakes.unrolled import inner_loop
+from refmaml.doctor.mistakes.unrolled import inner_loop, whole_support_set
+from refmaml.update_rules import Adam, UpdateRule
 
 DIFFERENCE = fix("theta - phi_K, the mean over tasks; the outer step then subtracts it")
 
@@ -24,18 +24,15 @@ def reptile(method):
 
 def optimizer(method):
     """Another inner optimiser, its state carried between tasks, or no mini-batches."""
-    other = update_rules.Adam(0.0) if method.optimizer == "sgd" else update_rules.Descent()
+    other = Adam(betas=(0.0, 0.999)) if method.optimizer == "sgd" else UpdateRule()
     not_this, use_this = f"the inner optimiser is not {method.optimizer}", f"use {method.optimizer}"
     usual = "Adam with its usual beta1 = 0.9 in the inner loop"
     fresh = fix("a fresh optimiser for every task")
     found = [
         Mistake("24", not_this, {"rule": other}, fix(use_this)),
-        Mistake("24", usual, {"rule": update_rules.Adam()}, fix("Reptile's Adam has beta1 = 0")),
+        Mistake("24", usual, {"rule": Adam()}, fix("Reptile's Adam has beta1 = 0")),
     ]
     if method.optimizer == "adam":
         name = "Adam's state is carried from task to task"
         found.append(Mistake("25", name, {"carry": True}, fresh))
-    if method.inner_batch is not None:
-        name = "every inner step sees the whole support set"
-        found.append(Mistake("39", name, {"places": "all"}, fix("mini-batches of inner_batch")))
-    return found
+    return found + whole_support_set(method)

@@ -54,4 +54,5 @@ def no_mixed_term(case):
 def unwanted_second_order():
     """A second-order term in a first-order method."""
     name = "second-order, where first-order is meant"
-    return [Mistake("1", name, {"curvature": 1.0}, fix("detach the inner gradients"), True)]
+    changes = {"curvature": 1.0, "explicit": True}
+    return [Mistake("1", name, changes, fix("detach the inner gradients"), True)]

@@ -52,5 +52,9 @@ def times_symbol(symbol, power):
 
 def constant_step_size(case):
     """The step size that the user named, where the case has another one."""
-    named = getattr(case.given, "inner_lr", case.method.inner_lr)
-    return {"rate": named / case.method.inner_lr} if named != case.method.inner_lr else None
+    own, named = case.method.inner_lr, getattr(case.given, "inner_lr", case.method.inner_lr)
+    if named == own:
+        return None
+    if not isinstance(own, tuple):
+        return {"rate": named / own}
+    return {"rate": tuple(a / b for a, b in zip(named, own, strict=True))}

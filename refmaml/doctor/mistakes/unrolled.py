@@ -1,7 +1,7 @@
 """All mistakes of the methods that are differentiated through their inner loop."""
 
-from refmaml.doctor import update_rules
 from refmaml.doctor.mistakes.clipping import clipping
+from refmaml.doctor.mistakes.declared_rule import declared_rule
 from refmaml.doctor.mistakes.inner_steps import PLAIN_DESCENT, inner_steps, momentum_and_decay
 from refmaml.doctor.mistakes.layer_kernels import batch_norm
 from refmaml.doctor.mistakes.learned_step_sizes import learned_step_sizes, single_step_of_sum
@@ -15,6 +15,7 @@ from refmaml.doctor.mistakes.query_losses import (
 from refmaml.doctor.mistakes.second_order import second_order, unwanted_second_order
 from refmaml.doctor.mistakes.sets_and_tasks import sets_and_tasks
 from refmaml.doctor.mistakes.step_sizes import step_sizes
+from refmaml.update_rules import Adam
 
 GRAPH = fix(
     "clear gradients after the inner loop",
@@ -38,15 +39,25 @@ def inner_loop(method):
 def unrolled(method, order, own):
     """order: mistakes of the second-order term; own: those of this method alone."""
     accumulated = "the inner losses' own gradients are added to the outer one"
-    adam = Mistake("24", "Adam in the inner loop", {"rule": update_rules.Adam()}, PLAIN_DESCENT)
+    adam = Mistake("24", "Adam in the inner loop", {"rule": Adam()}, PLAIN_DESCENT)
     return [
         *order,
         unadapted_query_loss(),
         Mistake("12", accumulated, {"accumulated": True}, GRAPH),
         adam,
         *own,
+        *declared_rule(method),
+        *whole_support_set(method),
         *inner_loop(method),
     ]
+
+
+def whole_support_set(method):
+    """No mini-batches where the method has them."""
+    if method.inner_batch is None:
+        return []
+    name = "every inner step sees the whole support set"
+    return [Mistake("39", name, {"places": "all"}, fix("mini-batches of inner_batch"))]
 
 
 def maml(method):
