@@ -43,26 +43,14 @@ class Network(Model):
         self.layers, self.names = tuple(self.named_layers.values()), tuple(self.named_layers)
         self.loss_function = CrossEntropy() if loss is None else loss
         for i, layer in enumerate(self.layers):
-            expect(
-                hasattr(layer, "r_backward") and not isinstance(layer, type),
-                f"layers[{i}]",
-                "a layer, such as Linear(3, 5)",
-                partial(repr, layer),
-            )
-        expect(
-            hasattr(self.loss_function, "r_backward") and not isinstance(loss, type),
-            "loss",
-            "a loss, such as MSE()",
-            lambda: repr(loss),
-        )
+            ok = hasattr(layer, "r_backward") and not isinstance(layer, type)
+            expect(ok, f"layers[{i}]", "a layer, such as Linear(3, 5)", partial(repr, layer))
+        ok = hasattr(self.loss_function, "r_backward") and not isinstance(loss, type)
+        expect(ok, "loss", "a loss, such as MSE()", lambda: repr(loss))
         self.kernels = reference() if kernels is None else kernels
         self.parameters = Parameters(self.named_layers)
-        expect(
-            self.num_params > 0,
-            "layers",
-            "at least one layer with parameters",
-            f"{len(self.layers)} layers",
-        )
+        ok = self.num_params > 0
+        expect(ok, "layers", "at least one layer with parameters", f"{len(self.layers)} layers")
         self.first = min(self.parameters.layer_of.values())  # no layer before needs a derivative
         self.passes = self.layers  # a subclass may compute several layers at once
         self.output_shapes: dict[tuple, tuple] = {}  # cached: input shape -> output shape
@@ -164,12 +152,8 @@ class Network(Model):
         expect_array("y", y, self.kernels)
         expect(x.ndim >= 3, "x", "shape (tasks, examples, ...)", lambda: f"{x.shape}")
         expect(x.dtype.kind in "fc", "x", "real numbers", lambda: f"dtype {x.dtype}")
-        expect(
-            x.shape[0] > 0 and x.shape[1] > 0,
-            "x",
-            "at least one task and one example",
-            lambda: f"shape {x.shape}",
-        )
+        ok = x.shape[0] > 0 and x.shape[1] > 0
+        expect(ok, "x", "at least one task and one example", lambda: f"shape {x.shape}")
         outputs = self.output_shape(x.shape[2:])
         self.loss_function.check(outputs, y, x.shape[:2])
         if values:

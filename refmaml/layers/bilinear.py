@@ -51,12 +51,9 @@ class Bilinear(Layer):
         shape = self.shapes()["weight"]
         outputs, inputs, taps = shape[0], shape[1], prod(shape[2:])
         weight = np.asarray(self.weight_init(rng, shape, inputs * taps, outputs * taps))
-        expect(
-            weight.shape == shape,
-            "weight_init",
-            f"a function that returns an array of shape {shape}",
-            lambda: f"shape {weight.shape}",
-        )
+        ok = weight.shape == shape
+        wanted = f"a function that returns an array of shape {shape}"
+        expect(ok, "weight_init", wanted, lambda: f"shape {weight.shape}")
         return {"weight": weight, "bias": np.zeros(outputs)} if self.bias else {"weight": weight}
 
     def check_fields(self, *sizes: str) -> None:
@@ -66,12 +63,9 @@ class Bilinear(Layer):
         """
         set_fields(self, **{name: check_integer(name, getattr(self, name)) for name in sizes})
         set_fields(self, bias=check_bool("bias", self.bias))
-        expect(
-            callable(self.weight_init),
-            "weight_init",
-            "a function (rng, shape, fan_in, fan_out) -> array",
-            lambda: repr(self.weight_init),
-        )
+        ok = callable(self.weight_init)
+        wanted = "a function (rng, shape, fan_in, fan_out) -> array"
+        expect(ok, "weight_init", wanted, lambda: repr(self.weight_init))
 
     def forward(self, k, w, x):
         y = self.product(k, x, w["weight"])
@@ -128,12 +122,9 @@ class Linear(Bilinear):
         return {**shapes, "bias": (self.out_features,)} if self.bias else shapes
 
     def output_shape(self, shape: tuple) -> tuple:
-        expect(
-            tuple(shape) == (self.in_features,),
-            "input of Linear",
-            f"vectors of shape ({self.in_features},)",
-            f"shape {tuple(shape)}",
-        )
+        ok = tuple(shape) == (self.in_features,)
+        wanted = f"vectors of shape ({self.in_features},)"
+        expect(ok, "input of Linear", wanted, f"shape {tuple(shape)}")
         return (self.out_features,)
 
     def product(self, k, x, w):
