@@ -13,6 +13,7 @@ import pytest
 
 import refmaml as rm
 from refmaml import kernels
+from refmaml.doctor.conditioning import perturbed_probabilities
 from refmaml.execution.fusion import plan
 from refmaml.oracles import cases, meta_objectives, method_checks
 from refmaml.oracles.layer_checks import loss_checks
@@ -387,3 +388,41 @@ def test_a_task_without_a_weight_is_named():
 def test_copies_and_pickles_are_equal(loss):
     for twin in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss)), replace(loss)):
         assert twin == loss and hash(twin) == hash(loss)
+
+
+@pytest.mark.parametrize("loss", EACH, ids=str)
+def test_the_doctor_judges_meta_gradients_of_nets_with_these_losses(loss):
+    layers = [rm.Linear(3, 6), rm.GELU(), rm.Dropout(0.3), rm.Linear(6, 4)]
+    net, method = rm.Sequential(layers, loss, (3,)), rm.MAML(0.1, 2)
+
+    def by(method):
+        def function(params, batch):
+            gradient = method.meta_gradient(net, net.flat(params), rm.Batch(*batch)).grad
+            return net.named(gradient)
+
+        return function
+
+    assert rm.check_meta_gradient(by(method), method, net=net).ok
+    wrong = rm.check_meta_gradient(by(rm.FirstOrderMAML(0.1, 2)), method, net=net)
+    assert not wrong.ok and "first" in str(wrong)
+
+
+def test_the_doctor_takes_binary_targets():
+    """Targets of 0 and 1 are moved a little, and stay targets."""
+    net = rm.Sequential([rm.Linear(3, 2)], rm.BCEWithLogits(), (3,))
+    rng, method = np.random.default_rng(0), rm.MAML(0.1, 2)
+    x, y = rng.standard_normal((2, 2, 6, 3)), rng.integers(0, 2, (2, 2, 6, 2)).astype(float)
+    batch = rm.Batch(x[0], y[0], x[1], y[1])
+
+    def function(params, batch):
+        return net.named(method.meta_gradient(net, net.flat(params), rm.Batch(*batch)).grad)
+
+    assert rm.check_meta_gradient(function, method, net=net, batch=batch).ok
+
+
+def test_the_doctor_perturbs_probabilities_and_nothing_else_of_a_loss():
+    net = net_with(EACH[3])
+    theta, batch, _ = cases.method_case(net, [0.1] * 2)
+    kept, moved = (perturbed_probabilities(net, f) for f in (np.copy, lambda p: 1.01 * p))
+    rows = [rm.MAML(0.1, 2).meta_gradient(n, theta, batch).grad for n in (net, kept, moved)]
+    assert np.array_equal(rows[0], rows[1]) and not np.array_equal(rows[0], rows[2])

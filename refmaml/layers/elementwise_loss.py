@@ -63,6 +63,10 @@ class BCEWithLogits(ElementwiseLoss):
             lambda: f"a target {high if low >= 0 else low}",
         )
 
+    def nearest_targets(self, targets):
+        """The targets with those outside [0, 1] moved to the nearest end."""
+        return targets.clip(0, 1)
+
     def terms(self, k, z, targets):
         xp, t = k.xp, targets.real
         # Targets that were not checked make NaN where they are outside.
