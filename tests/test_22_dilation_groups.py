@@ -21,7 +21,7 @@ CASES = [case.layer for case in DILATED_AND_GROUPED]
 
 def net_with(groups=2):
     """Dilated convolutions, the second with groups, between other layers."""
-    layers = [rm.Conv2d(2, 4, 3, padding=2, dilation=2), rm.BatchNorm2d(4), rm.Tanh()]
+    layers = [rm.Conv2d(2, 4, 3, padding=2, dilation=2), rm.BatchNorm2d(4), rm.LeakyReLU(0.1)]
     layers += [rm.Conv2d(4, 6, (2, 3), stride=(2, 1), dilation=(1, 2), groups=groups)]
     layers += [rm.Softplus(), rm.SpatialMean(), rm.Linear(6, 3)]
     return rm.Sequential(layers, rm.CrossEntropy(), (2, 6, 7))

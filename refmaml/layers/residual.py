@@ -90,7 +90,7 @@ class Residual(Layer):
     @classmethod
     def examples(cls):
         """[(layer, shape of one input), ...]: the cases of `refmaml verify`."""
-        block = [Conv2d(2, 3, 3, padding=1), BatchNorm2d(3), LeakyReLU(0.1)]
+        block = [Conv2d(2, 3, 3, padding=1, bias=False), BatchNorm2d(3), LeakyReLU(0.1)]
         return [
             (cls(block, [Conv2d(2, 3, 1, bias=False), BatchNorm2d(3)]), (2, 4, 3)),
             (cls([Linear(4, 4), Softplus()]), (4,)),
