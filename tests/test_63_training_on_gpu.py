@@ -92,6 +92,29 @@ def test_training_is_a_copy_over_and_one_back_a_step_and_agrees_with_the_referen
     ), seen
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        rm.SGD(momentum=0.9, dampening=0.5),
+        rm.Clip(rm.AdamW(), norm=0.5),
+        rm.Clip(rm.RMSprop(centered=True, momentum=0.5), norm=0.5, per_tensor=True),
+        rm.Clip(rm.Adagrad(lr_decay=0.1), value=0.1),
+    ],
+    ids=str,
+)
+def test_every_rule_is_an_optimiser_on_a_gpu_and_in_its_graph(cupy, on_cupy, optimizer):
+    """dampening, the bias corrections and lr_decay change with t: a graph reads them."""
+    on_cpu = recipe(kernels.reference(), rm.MAMLPlusPlus(**STEPS), optimizer)
+    on_gpu = recipe(on_cupy, rm.MAMLPlusPlus(**STEPS), optimizer)
+    exact = train(on_cpu, on_cpu.start(theta_of(on_cpu)), steps=5)
+    now = train(on_gpu, on_gpu.start(theta_of(on_gpu)), steps=5)
+    assert cupy.gpu.counts["graph"] >= 3
+    assert relative_error(now.meta, exact.meta) <= 1e-12
+    assert now.state.keys() == exact.state.keys()
+    for name, right in exact.state.items():
+        assert relative_error(now.state[name], right) <= 1e-11
+
+
 def test_a_replayed_step_has_the_bits_of_a_launched_one_and_resumes_to_the_bit(
     cupy, on_cupy, tmp_path
 ):

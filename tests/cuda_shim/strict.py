@@ -115,6 +115,12 @@ class Cupy:
     def sqrt(self, a):
         return compute(self.gpu, np.sqrt, a)
 
+    def abs(self, a):
+        return compute(self.gpu, np.abs, a)
+
+    def sign(self, a):
+        return compute(self.gpu, np.sign, a)
+
     def square(self, a, dtype=None):
         return compute(self.gpu, lambda a: np.square(a, dtype=dtype), a)
 
