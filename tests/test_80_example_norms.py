@@ -6,6 +6,7 @@ from example_norms import CASES, NETS
 
 import refmaml as rm
 from refmaml import kernels
+from refmaml.autodiff import jax_formulas
 from refmaml.oracles import cases
 from refmaml.oracles.tolerance import relative_error
 
@@ -76,3 +77,13 @@ def test_the_gradient_of_maml_agrees_with_pytorchs(net):
     method = rm.MAML(0.1, 3)
     exact = torch_meta_gradient(net, theta, batch, 0.1, 3)
     assert relative_error(method.meta_gradient(net, theta, batch).grad, exact) < AGREES
+
+
+@pytest.mark.parametrize(
+    "layer", [rm.GroupNorm(1, 2), rm.LayerNorm((2, 3, 3)), rm.Context(1), rm.Softmax()], ids=str
+)
+def test_the_fast_formulas_of_jax_refuse_layers_that_read_channels_first(layer):
+    outputs = layer.output_shape((2, 3, 3))
+    net = rm.Sequential([layer, rm.SpatialMean(), rm.Linear(outputs[0], 2)], None, (2, 3, 3))
+    with pytest.raises(rm.ArgumentError, match="net: expected layers with a formula"):
+        jax_formulas.make_loss(net, jax_formulas.conv2d)

@@ -17,14 +17,20 @@ from functools import partial, reduce
 from refmaml import layers
 from refmaml.autodiff import formulas
 from refmaml.autodiff.jax_autodiff import framework
+from refmaml.errors import expect
 from refmaml.layers.extents import pair
+from refmaml.layers.walk import all_layers
 
 
 def make_loss(net, convolution):
     """A function of (parameters by name, x (N, ...), y): the loss of one task.
 
     convolution  the formula for layers.Conv2d: conv2d or library_conv2d
+    Raises ArgumentError for a layer whose formula has the channels of images first.
     """
+    for layer in all_layers(net.layers):
+        wanted = "layers with a formula for images whose channels are last"
+        expect(type(layer) not in CHANNELS_FIRST, "net", wanted, partial(repr, layer))
     f, forward = framework(), formulas.FORWARD | FAST_LAYERS | {layers.Conv2d: convolution}
 
     def loss(parameters, x, y):
@@ -117,6 +123,17 @@ def flatten(f, layer, w, x):
     return x.reshape(len(x), -1)
 
 
+# Their formulas in formulas.py read axis 1 of an image as its channels.
+CHANNELS_FIRST = {
+    layers.Context,
+    layers.EvalBatchNorm2d,
+    layers.FiLM,
+    layers.GroupNorm,
+    layers.InstanceNorm2d,
+    layers.LayerNorm,
+    layers.LogSoftmax,
+    layers.Softmax,
+}
 FAST_LAYERS = {
     layers.BatchNorm2d: batch_norm2d,
     layers.MaxPool2d: max_pool2d,
