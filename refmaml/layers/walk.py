@@ -1,4 +1,10 @@
-"""All layers of a net in order, those inside other layers included."""
+"""All layers of a net in order, those inside other layers included.
+
+A layer that consists of layers has
+
+    parts                   {name: its layers}; all parts read the input of the layer
+    of_part(part, arrays)   for each layer of a part a dict of its arrays
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
