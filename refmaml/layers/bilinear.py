@@ -213,8 +213,8 @@ class Conv2d(Bilinear):
 
     def windows(self, extents):
         """What kernels take of it: (stride, padding), and a dilation other than 1."""
-        dilation = pair(self.dilation, "dilation")
-        return *self.geometry(extents)[1:3], *([] if dilation == (1, 1) else [dilation])
+        where = self.geometry(extents)[1:3]
+        return where if self.dilation in (1, (1, 1)) else (*where, pair(self.dilation, "dilation"))
 
     def shapes(self) -> dict[str, tuple]:
         kernel = pair(self.kernel_size, "kernel_size")
