@@ -27,10 +27,12 @@ from refmaml.layers import *  # noqa: F403 (its __all__ is the list of layers an
 from refmaml.layers import __all__ as _layers
 from refmaml.methods import *  # noqa: F403 (its __all__ is made from the table of methods)
 from refmaml.methods import __all__ as _methods
-from refmaml.models import conv4, mlp, two_layer_linear
+from refmaml.models import conv4, mlp, resnet12, two_layer_linear
 from refmaml.quadratic import Quadratic
+from refmaml.ragged import RaggedBatch
 from refmaml.tasks import *  # noqa: F403 (its __all__ is the list of task distributions)
 from refmaml.tasks import __all__ as _tasks
+from refmaml.torch_modules import from_torch
 from refmaml.update_rules import *  # noqa: F403 (its __all__ is the list of update rules)
 from refmaml.update_rules import __all__ as _rules
 from refmaml.version import __version__
@@ -49,6 +51,7 @@ __all__ = [
     "mlp",
     "two_layer_linear",
     "evaluation_mode",
+    "resnet12",
     "RefmamlError",
     "ArgumentError",
     "NonFiniteError",
@@ -59,6 +62,8 @@ __all__ = [
     *_tasks,
     *_rules,
     "check_meta_gradient",
+    "RaggedBatch",
+    "from_torch",
 ]
 
 

@@ -32,12 +32,8 @@ def direction(primal, v, kernels):
     """
     expect_array("v", v, kernels)
     T, P = primal.grad.shape
-    expect(
-        v.ndim == 2 and v.shape[1] == P and v.shape[0] in (1, T),
-        "v",
-        lambda: f"shape ({T}, {P}) or (1, {P})",
-        lambda: f"shape {v.shape}",
-    )
+    ok = v.ndim == 2 and v.shape[1] == P and v.shape[0] in (1, T)
+    expect(ok, "v", lambda: f"shape ({T}, {P}) or (1, {P})", lambda: f"shape {v.shape}")
     expect(v.dtype.kind in "fciu", "v", "real or complex numbers", lambda: f"dtype {v.dtype}")
     real = primal.grad.dtype.kind != "c"
     kind = np.result_type(primal.grad.dtype, np.complex64) if v.dtype.kind == "c" and real else None

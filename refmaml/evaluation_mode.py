@@ -21,17 +21,37 @@ def evaluation_mode(net: Any, theta: np.ndarray, x: np.ndarray) -> Any:
     Parameters keep their names and places. Raises ArgumentError where a channel has
     fewer than two values.
     """
-    layers = list(net.layers)
     pooled = x.reshape(1, -1, *x.shape[2:])  # one task, whose statistics are those of all
-    inputs = pooled
-    for i, (layer, outputs) in enumerate(net.layer_outputs(theta[None], pooled)):
+    views = net.parameters.views(theta[None])
+    layers = evaluated(net.kernels, net.layers, views, pooled)
+    named = dict(zip(net.names, layers, strict=True))
+    return type(net)(named, net.loss_function, net.input_shape, net.kernels)
+
+
+def evaluated(k: Any, layers: Any, w: list, x: np.ndarray) -> list:
+    """The layers, also those inside a layer, for one task's x (1, N, ...)."""
+    out = []
+    for layer, wl in zip(layers, w, strict=True):
+        parts = getattr(layer, "parts", {})
         if isinstance(layer, BatchNorm2d):
-            values = net.kernels.to_host(rows(inputs)[0]).astype(float)
-            count = values.size // layer.num_features
-            expect(count > 1, "x", "two values of each channel, or more", lambda: f"{x.shape}")
-            mean, var = values.mean(axis=(0, 2)), values.var(axis=(0, 2)) * count / (count - 1)
-            layers[i] = EvalBatchNorm2d(
-                layer.num_features, tuple(mean), tuple(var), layer.eps, layer.gamma, layer.beta
-            )
-        inputs = outputs
-    return type(net)(layers, net.loss_function, net.input_shape, net.kernels)
+            out.append(with_statistics(layer, k.to_host(rows(x)[0]).astype(float)))
+        elif parts:
+            inner = {
+                name: evaluated(k, part, layer.of_part(name, wl), x) for name, part in parts.items()
+            }
+            out.append(type(layer)(**inner))
+        else:
+            out.append(layer)
+        x, _ = layer.forward(k, wl, x)
+    return out
+
+
+def with_statistics(layer: BatchNorm2d, x: np.ndarray) -> EvalBatchNorm2d:
+    """The layer in evaluation mode, with the statistics of x (N, C, pixels)."""
+    count = x.size // layer.num_features
+    wanted = "two values of each channel, or more"
+    expect(count > 1, "x", wanted, lambda: f"{count} in the input of {layer}")
+    mean, var = x.mean(axis=(0, 2)), x.var(axis=(0, 2)) * (count / (count - 1))
+    return EvalBatchNorm2d(
+        layer.num_features, tuple(mean), tuple(var), layer.eps, layer.gamma, layer.beta
+    )

@@ -104,7 +104,7 @@ class Model:
         return mask & ~self.mask(frozen) if frozen else mask
 
     def layer_outputs(self, w, x):
-        """Pairs (layer, its outputs) of a forward pass; none without layers."""
+        """(name, layer, its outputs) in a forward pass; none without layers."""
         return ()
 
     def name_of(self, place):

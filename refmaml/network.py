@@ -6,10 +6,8 @@ gradients and products as (T, P), a row for each task. Nothing here knows what a
 does: see layers/ for the four passes that each layer writes out.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from itertools import accumulate
-from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -27,7 +25,8 @@ from refmaml.primal import Primal
 class Network(Model):
     """Layers, then a loss. num_params is P; shapes names the parameters as torch does.
 
-    layers       layers of refmaml.layers, in order
+    layers       layers of refmaml.layers, in order; or {name: layer}, where the names
+                 take the place of "0", "1", ...
     loss         CrossEntropy(...), MSE(...) or another loss of refmaml.layers
     input_shape  the shape of one input, (C, H, W) or (F,); where given, the layers'
                  shapes are checked at once
@@ -36,43 +35,32 @@ class Network(Model):
     """
 
     def __init__(
-        self, layers: Iterable[Any], loss: Any = None, input_shape: tuple | None = None,
-        kernels: Any = None,
+        self, layers: Iterable[Any] | Mapping[str, Any], loss: Any = None,
+        input_shape: tuple | None = None, kernels: Any = None,
     ) -> None:  # fmt: skip
-        self.layers = tuple(layers)
+        items = layers.items() if isinstance(layers, Mapping) else enumerate(layers)
+        self.named_layers = {str(name): layer for name, layer in items}
+        self.layers, self.names = tuple(self.named_layers.values()), tuple(self.named_layers)
         self.loss_function = CrossEntropy() if loss is None else loss
         for i, layer in enumerate(self.layers):
-            expect(
-                hasattr(layer, "r_backward") and not isinstance(layer, type),
-                f"layers[{i}]",
-                "a layer, such as Linear(3, 5)",
-                partial(repr, layer),
-            )
-        expect(
-            hasattr(self.loss_function, "r_backward") and not isinstance(loss, type),
-            "loss",
-            "a loss, such as MSE()",
-            lambda: repr(loss),
-        )
+            ok = hasattr(layer, "r_backward") and not isinstance(layer, type)
+            expect(ok, f"layers[{i}]", "a layer, such as Linear(3, 5)", partial(repr, layer))
+        ok = hasattr(self.loss_function, "r_backward") and not isinstance(loss, type)
+        expect(ok, "loss", "a loss, such as MSE()", lambda: repr(loss))
         self.kernels = reference() if kernels is None else kernels
-        self.parameters = Parameters(self.layers)
-        expect(
-            self.num_params > 0,
-            "layers",
-            "at least one layer with parameters",
-            f"{len(self.layers)} layers",
-        )
+        self.parameters = Parameters(self.named_layers)
+        ok = self.num_params > 0
+        expect(ok, "layers", "at least one layer with parameters", f"{len(self.layers)} layers")
         self.first = min(self.parameters.layer_of.values())  # no layer before needs a derivative
         self.passes = self.layers  # a subclass may compute several layers at once
         self.output_shapes: dict[tuple, tuple] = {}  # cached: input shape -> output shape
-        self.output_sizes: dict[tuple, int] = {}
         self.input_shape = None if input_shape is None else tuple(input_shape)
         if self.input_shape is not None:
             self.output_shape(self.input_shape)
 
     def __reduce__(self) -> tuple:
         """Copies and pickles are built from the same parts, without cached values."""
-        return type(self), (self.layers, self.loss_function, self.input_shape, self.kernels)
+        return type(self), (self.named_layers, self.loss_function, self.input_shape, self.kernels)
 
     @property
     def num_params(self) -> int:
@@ -90,16 +78,16 @@ class Network(Model):
         return list(self.parameters.slices.values())
 
     def __repr__(self) -> str:
-        lines = "".join(f"\n  {i}: {layer}" for i, layer in enumerate(self.layers))
+        lines = "".join(f"\n  {name}: {layer}" for name, layer in self.named_layers.items())
         return f"Sequential({self.num_params} parameters, {self.loss_function}){lines}"
 
     def with_kernels(self, kernels: Any) -> Self:
         """The same net on another kernel set."""
-        return type(self)(self.layers, self.loss_function, self.input_shape, kernels)
+        return type(self)(self.named_layers, self.loss_function, self.input_shape, kernels)
 
     def with_loss(self, loss: Any) -> Self:
         """The same net with another loss, e.g. another scale in front of it."""
-        return type(self)(self.layers, loss, self.input_shape, self.kernels)
+        return type(self)(self.named_layers, loss, self.input_shape, self.kernels)
 
     # ---- parameters ------------------------------------------------------------------
 
@@ -134,21 +122,13 @@ class Network(Model):
         """
         if shape not in self.output_shapes:
             out = shape
-            for i, layer in enumerate(self.layers):
+            for name, layer in self.named_layers.items():
                 try:
                     out = layer.output_shape(out)
                 except ValueError as error:
-                    raise type(error)(f"layer {i}: {error}") from None
+                    raise type(error)(f"layer {name}: {error}") from None
             self.output_shapes[shape] = out
         return self.output_shapes[shape]
-
-    def activations(self, shape: tuple) -> int:
-        """How many numbers the layers put out for inputs of `shape` (examples, ...)."""
-        examples, shape = shape[0], tuple(shape[1:])
-        if shape not in self.output_sizes:
-            outputs = accumulate(self.layers, lambda s, layer: layer.output_shape(s), initial=shape)
-            self.output_sizes[shape] = sum(map(prod, outputs)) - prod(shape)
-        return examples * self.output_sizes[shape]
 
     def check(self, w: Array, x: Array, y: Array) -> None:
         """Raise ArgumentError unless parameters, inputs, targets and net fit."""
@@ -172,12 +152,8 @@ class Network(Model):
         expect_array("y", y, self.kernels)
         expect(x.ndim >= 3, "x", "shape (tasks, examples, ...)", lambda: f"{x.shape}")
         expect(x.dtype.kind in "fc", "x", "real numbers", lambda: f"dtype {x.dtype}")
-        expect(
-            x.shape[0] > 0 and x.shape[1] > 0,
-            "x",
-            "at least one task and one example",
-            lambda: f"shape {x.shape}",
-        )
+        ok = x.shape[0] > 0 and x.shape[1] > 0
+        expect(ok, "x", "at least one task and one example", lambda: f"shape {x.shape}")
         outputs = self.output_shape(x.shape[2:])
         self.loss_function.check(outputs, y, x.shape[:2])
         if values:
@@ -225,11 +201,13 @@ class Network(Model):
             )  # fmt: skip
         return product
 
-    def layer_outputs(self, w: Array, x: Array) -> Iterator[tuple[Any, Array]]:
-        """Pairs (layer, its outputs) of a forward pass at w (T, P)."""
-        for layer, wl in zip(self.layers, self.parameters.views(w), strict=True):
+    def layer_outputs(self, w: Array, x: Array) -> Iterator[tuple[str, Any, Array]]:
+        """(name, layer, its outputs) in a forward pass at w (T, P)."""
+        for (name, layer), wl in zip(
+            self.named_layers.items(), self.parameters.views(w), strict=True
+        ):
             x, _ = layer.forward(self.kernels, wl, x)
-            yield layer, x
+            yield name, layer, x
 
     # ---- loss, gradient and products -------------------------------------------------
 

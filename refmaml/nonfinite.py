@@ -15,9 +15,9 @@ def refuse_pass(net, primal, w, x, stage):
     refuse_non_finite(to_host(w), f"{stage}: the parameters")
     refuse_non_finite(to_host(x), f"{stage}: the inputs")
     with np.errstate(all="ignore"):
-        for i, (layer, y) in enumerate(net.layer_outputs(w, x)):
-            name = type(layer).__name__
-            refuse_non_finite(to_host(y), f"{stage}: the outputs of layer {i} ({name})")
+        for name, layer, y in net.layer_outputs(w, x):
+            place = f"layer {name} ({type(layer).__name__})"
+            refuse_non_finite(to_host(y), f"{stage}: the outputs of {place}")
     refuse_non_finite(to_host(primal.loss), f"{stage}: the loss")
     refuse_non_finite(to_host(primal.grad), f"{stage}: the gradient")
 

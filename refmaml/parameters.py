@@ -9,7 +9,7 @@ import numpy as np
 
 from refmaml.arrays import described
 from refmaml.errors import expect
-from refmaml.layers.layer import Array, Arrays
+from refmaml.layers.layer import Array, Arrays, with_inner
 
 TORCH_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -17,24 +17,30 @@ TORCH_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 class Parameters:
     """The layout of a flat vector (P,).
 
-    Names and their order are those of torch.nn.Sequential(...).state_dict().
-    shapes    {"0.weight": (64, 1, 3, 3), "0.bias": (64,), ...}
-    slices    {"0.weight": slice(0, 576), ...}
-    layer_of  {"0.weight": 0, ...}, the number of the layer
-    size      P
+    layers        {"0": layer, ...}. Names of parameters and their order are those of
+                  torch.nn.Sequential(...).state_dict()
+    shapes        {"0.weight": (64, 1, 3, 3), "0.bias": (64,), ...}
+    slices        {"0.weight": slice(0, 576), ...}
+    layer_of      {"0.weight": 0, ...}, the number of the layer
+    within_layer  {"0.weight": "weight", ...}, the layer's own name of the parameter
+    size          P
+    Raises ArgumentError where two parameters have the same name.
     """
 
-    def __init__(self, layers: Iterable[Any]) -> None:
-        self.layers = tuple(layers)
+    def __init__(self, layers: Mapping[str, Any]) -> None:
+        self.named_layers, self.layers = dict(layers), tuple(layers.values())
         self.shapes: dict[str, tuple] = {}
         self.slices: dict[str, slice] = {}
         self.layer_of: dict[str, int] = {}
+        self.within_layer: dict[str, str] = {}
         self.masks: dict[tuple, np.ndarray] = {}  # cached: patterns -> mask
         self.size = 0
-        for i, layer in enumerate(self.layers):
+        for i, (place, layer) in enumerate(layers.items()):
             for name, shape in layer.shapes().items():
-                full = f"{i}.{name}"
+                full = f"{place}.{name}"
+                expect(full not in self.shapes, "layers", "parameter names once each", repr(full))
                 self.shapes[full], self.layer_of[full] = shape, i
+                self.within_layer[full] = name
                 self.slices[full] = slice(self.size, self.size + prod(shape))
                 self.size += prod(shape)
 
@@ -42,8 +48,8 @@ class Parameters:
         """For each layer a dict of its arrays (T, ...): views of vectors w (T, P)."""
         out: list[Arrays] = [{} for _ in self.layers]
         for full, part in self.slices.items():
-            i = self.layer_of[full]
-            out[i][full.partition(".")[2]] = w[:, part].reshape(len(w), *self.shapes[full])
+            i, name = self.layer_of[full], self.within_layer[full]
+            out[i][name] = w[:, part].reshape(len(w), *self.shapes[full])
         return out
 
     def named(self, theta: Array) -> Arrays:
@@ -98,8 +104,9 @@ class Parameters:
         """(P,) of bools, read-only: the parameters that a tuple of patterns selects.
 
         A pattern is a parameter's name with wildcards ("0.weight", "*.bias"), a layer's
-        class ("BatchNorm2d"), "head" (the last layer that has parameters), "body" (all
-        others) or "context". Raises ArgumentError for a pattern that selects nothing.
+        class ("BatchNorm2d"; inside another layer too), "head" (the last layer that has
+        parameters), "body" (all others) or "context". Raises ArgumentError for a
+        pattern that selects nothing.
         """
         known = isinstance(patterns, (tuple, list)) and all(isinstance(p, str) for p in patterns)
         expect(known, "patterns", "a tuple of names or wildcards", lambda: repr(patterns))
@@ -127,17 +134,20 @@ class Parameters:
         if pattern in ("head", "body"):
             return (layer == head) == (pattern == "head")
         return (
-            pattern == type(self.layers[layer]).__name__
-            or fnmatchcase(full, pattern)
-            or full.partition(".")[2] == pattern == "context"
+            fnmatchcase(full, pattern)
+            or self.within_layer[full].rpartition(".")[2] == pattern == "context"
+            or any(
+                pattern == type(inner).__name__ and full.startswith(f"{name}.")
+                for name, inner in with_inner(self.named_layers)
+            )
         )
 
     def init(self, rng: np.random.Generator, dtype: Any) -> np.ndarray:
         """A random start (P,): each layer's own initial values, drawn in order."""
         theta = np.empty(self.size, dtype)
-        for i, layer in enumerate(self.layers):
+        for place, layer in self.named_layers.items():
             for name, value in layer.init(rng).items():
-                theta[self.slices[f"{i}.{name}"]] = value.ravel()
+                theta[self.slices[f"{place}.{name}"]] = value.ravel()
         return theta
 
 

@@ -14,16 +14,23 @@ from vector_passes import vectors_passes, worst_dot
 from refmaml import kernels
 from refmaml.execution.fused_layers import NormActPool
 from refmaml.layers import (
+    ELU,
+    GELU,
     AvgPool2d,
     BatchNorm2d,
     Context,
     Conv2d,
     CrossEntropy,
     FiLM,
+    GroupNorm,
+    InstanceNorm2d,
+    LayerNorm,
     LeakyReLU,
     Linear,
     MaxPool2d,
     ReLU,
+    Sigmoid,
+    SiLU,
     Softplus,
     Tanh,
 )
@@ -46,6 +53,14 @@ CASES = [
     LayerCase(AvgPool2d((3, 2), stride=(1, 2)), (1, 4, 4)),
     LayerCase(FiLM(2, 1), (2,)),
     LayerCase(Context(1), (2,)),
+    LayerCase(GroupNorm(2, 4), (4, 2, 1)),
+    LayerCase(LayerNorm((2, 2, 1)), (2, 2, 1)),
+    LayerCase(InstanceNorm2d(1), (1, 2, 2)),
+    LayerCase(Sigmoid(), (3,)),
+    LayerCase(SiLU(), (3,)),
+    LayerCase(GELU(), (3,)),
+    LayerCase(GELU("tanh"), (3,)),
+    LayerCase(ELU(0.3), (3,)),
 ]
 FUSED_CASES = [
     LayerCase(NormActPool(BatchNorm2d(2), 0.0, (2, 2)), (2, 3, 2)),
@@ -79,7 +94,8 @@ def watched(kernel_set, wrong):
 def compare(k, chosen):
     """{what: its largest error as a fraction of its tolerance}.
 
-    Of the layers in `chosen`, losses, vectors, and batch-norm on inputs far from 0.
+    Of the layers in `chosen`, losses, vectors, and batch- and group-norm on inputs
+    far from 0.
     """
     fractions = {}
     for case in chosen:
@@ -93,7 +109,8 @@ def compare(k, chosen):
                 errors(case, k, 2, dtype == np.float32, dtype).values()
             )
     rounding = MEAN * np.finfo(np.float32).eps  # test_11_far_from_zero.py says why
-    for case, exact in ((CASES[3], None), (FUSED_CASES[0], unfused(FUSED_CASES[0]))):
+    far = ((CASES[3], None), (CASES[-3], None), (FUSED_CASES[0], unfused(FUSED_CASES[0])))
+    for case, exact in far:
         largest = max(far_from_zero(case, k, MEAN, exact).values())
         fractions[f"{case}, far from 0"] = float(largest / (8 * rounding))
     for loss in (CrossEntropy("sum"), MSE(factor=0.5)):

@@ -6,7 +6,16 @@ The tests of fast kernels share it.
 import numpy as np
 
 from refmaml import kernels
-from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, Linear, MaxPool2d, ReLU
+from refmaml.layers import (
+    BatchNorm2d,
+    Conv2d,
+    CrossEntropy,
+    GroupNorm,
+    LayerNorm,
+    Linear,
+    MaxPool2d,
+    ReLU,
+)
 from refmaml.oracles import cases
 from refmaml.oracles.tolerance import relative_error, tolerance
 
@@ -19,6 +28,8 @@ LARGER = [
     cases.LayerCase(BatchNorm2d(24), (24, 13, 14)),
     cases.LayerCase(ReLU(), (24, 13, 14)),
     cases.LayerCase(MaxPool2d(2), (24, 13, 14)),
+    cases.LayerCase(GroupNorm(8, 24), (24, 13, 14)),
+    cases.LayerCase(LayerNorm((24, 13, 14)), (24, 13, 14)),
 ]
 TINY = [
     cases.LayerCase(Conv2d(1, 1, 1), (1, 1, 1)),
@@ -26,6 +37,7 @@ TINY = [
     cases.LayerCase(Linear(1, 1), (1,)),
     cases.LayerCase(BatchNorm2d(1), (1, 1, 2)),
     cases.LayerCase(MaxPool2d(1), (1, 1, 1)),
+    cases.LayerCase(LayerNorm((1, 2, 3)), (1, 2, 3)),
 ]
 # For kernels in blocks of threads: products whose extents all end inside a tile, and
 # products that fill more than one tile. The dw of the second has rows of 72 numbers,
@@ -50,6 +62,7 @@ ROUNDS = [
     cases.LayerCase(BatchNorm2d(2), (2, 9, 8)),
     cases.LayerCase(ReLU(), (3, 9, 8)),
     cases.LayerCase(MaxPool2d(2), (3, 19, 18)),
+    cases.LayerCase(GroupNorm(2, 4), (4, 9, 8)),
 ]
 CUDA_CASES = [*cases.LAYERS, *TINY, *TILES, *DEEP, *ROUNDS]
 

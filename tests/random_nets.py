@@ -8,12 +8,14 @@ equal numbers, as after a ReLU and another layer.
 """
 
 import os
+from math import prod
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import refmaml as rm
 from refmaml.layers import Context, FiLM, SpatialMean
+from refmaml.layers.dropout import reseeded
 from refmaml.oracles.cases import LayerCase, elementwise_layers
 
 MORE = int(os.environ.get("DRAWN", "1"))
@@ -21,9 +23,15 @@ MORE = int(os.environ.get("DRAWN", "1"))
 SMOOTH = st.sampled_from(
     [layer for layer in elementwise_layers() if not isinstance(layer, rm.ReLU)]
 )
+SMOOTH |= st.sampled_from(
+    [rm.GELU(), rm.GELU("tanh"), rm.ELU(0.5), rm.Softmax(), rm.LogSoftmax(), rm.Dropout(0.2)]
+)
 PIECEWISE = st.sampled_from([rm.ReLU(), rm.LeakyReLU(0.2), rm.LeakyReLU(0.01)])
 LOSSES = st.builds(rm.CrossEntropy, st.sampled_from(["mean", "sum", "sum/K"])) | st.builds(
     rm.MSE, st.sampled_from(["mean", "sum", "sum/K"]), st.sampled_from([1.0, 0.5])
+)
+LOSSES |= st.sampled_from(
+    [rm.BCEWithLogits(), rm.Huber("sum/K"), rm.WeightedCrossEntropy("mean", 0.1)]
 )
 
 
@@ -65,6 +73,23 @@ def batch_norms(draw, shape):
 
 
 @st.composite
+def norms(draw, shape):
+    """Any norm. Two or three numbers in a group are almost their signs, whatever they
+    are, and their derivatives almost 0: a group has four or more.
+    """
+    C, numbers = shape[0], prod(shape)
+    groups = [G for G in range(1, C + 1) if C % G == 0 and numbers // G >= 4]
+    eps, affine = draw(st.sampled_from([1e-5, 1e-3, 0.1])), draw(st.booleans())
+    kinds = [batch_norms(shape)]
+    if groups:
+        kinds.append(st.just(rm.GroupNorm(draw(st.sampled_from(groups)), C, eps, affine)))
+        kinds.append(st.just(rm.LayerNorm(shape, eps, affine, draw(st.booleans()))))
+    if C in groups and len(shape) == 3:
+        kinds.append(st.just(rm.InstanceNorm2d(C, eps, affine)))
+    return draw(st.one_of(kinds))
+
+
+@st.composite
 def poolings(draw, shape, kinds=(rm.MaxPool2d, rm.AvgPool2d)):
     _, H, W = shape
     window = draw(st.tuples(st.integers(1, min(H, 3)), st.integers(1, min(W, 3))))
@@ -88,18 +113,14 @@ def layer_cases(draw):
         return LayerCase(
             draw(
                 st.one_of(
-                    batch_norms(shape),
-                    SMOOTH,
-                    PIECEWISE,
-                    st.just(Context(2)),
-                    st.just(FiLM(shape[0], 2)),
+                    norms(shape), SMOOTH, PIECEWISE, st.just(Context(2)), st.just(FiLM(shape[0], 2))
                 )
             ),
             shape,
         )
     layer = {
         "conv": convolutions(shape),
-        "norm": batch_norms(shape),
+        "norm": norms(shape),
         "pool": poolings(shape),
         "act": SMOOTH | PIECEWISE,
         "film": st.sampled_from([FiLM(shape[0], 3), Context(2), SpatialMean(), rm.Flatten()]),
@@ -120,12 +141,15 @@ class Grown:
     def pools(self):
         """The poolings that may follow.
 
-        After a ReLU, or after overlapping windows, a max-pooling would meet equal
-        numbers.
+        After a ReLU, overlapping windows or a softmax over one channel, a max-pooling
+        would meet equal numbers.
         """
-        equal = any(
-            isinstance(layer, rm.ReLU | rm.MaxPool2d) for layer in self.layers[:-1]
-        ) or isinstance(self.layers[-1], rm.MaxPool2d)
+        zeros, ones = rm.ReLU | rm.MaxPool2d | rm.Dropout, rm.Softmax | rm.LogSoftmax
+        equal = (
+            any(isinstance(layer, zeros) for layer in self.layers[:-1])
+            or any(isinstance(layer, ones) for layer in self.layers)
+            or isinstance(self.layers[-1], rm.MaxPool2d)
+        )
         return (rm.AvgPool2d,) if equal else (rm.MaxPool2d, rm.AvgPool2d)
 
 
@@ -148,7 +172,7 @@ def nets(draw, context=False):
         )
         for kind in draw(st.lists(st.sampled_from(["norm", "act", "pool", "film"]), unique=True)):
             if kind == "norm":
-                grown.add(draw(batch_norms(grown.shape)))
+                grown.add(draw(norms(grown.shape)))
             if kind == "act":
                 grown.add(draw(SMOOTH | PIECEWISE))
             if kind == "pool" and images:
@@ -160,7 +184,7 @@ def nets(draw, context=False):
     if context and not any(isinstance(layer, FiLM) for layer in grown.layers):
         grown.add(Context(2))
     grown.add(rm.Linear(grown.shape[0], draw(st.integers(2, 4)), draw(st.booleans())))
-    return rm.Sequential(grown.layers, draw(LOSSES), grown.input_shape)
+    return rm.Sequential(reseeded(grown.layers, 0), draw(LOSSES), grown.input_shape)
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""Batch-norm in float32 on inputs whose mean is a thousand standard deviations.
+"""The norms in float32 on inputs whose mean is a thousand standard deviations.
 
 Rounding an input or its mean shifts the centred values by MEAN roundings, and no
 algorithm that reads float32 can avoid more. So the errors may be a few times MEAN eps;
@@ -25,6 +25,39 @@ ROUNDING = MEAN * np.finfo(np.float32).eps
 def test_every_pass_of_batch_norm_is_accurate():
     errors = far_from_zero(LayerCase(BatchNorm2d(5), (5, 9, 8)), CPU, MEAN)
     assert max(errors.values()) < 8 * ROUNDING, errors
+
+
+@pytest.mark.parametrize(
+    "layer, shape",
+    [
+        (rm.GroupNorm(4, 16), (16, 9, 8)),
+        (rm.GroupNorm(2, 40), (40,)),
+        (rm.LayerNorm((5, 9, 8)), (5, 9, 8)),
+        (rm.LayerNorm((9, 8)), (5, 9, 8)),
+        (rm.InstanceNorm2d(5), (5, 9, 8)),
+    ],
+)
+@pytest.mark.parametrize("chosen", [CPU, kernels.reference()], ids=lambda k: k.name)
+def test_every_pass_of_the_norms_of_examples_is_accurate(layer, shape, chosen):
+    errors = far_from_zero(LayerCase(layer, shape), chosen, MEAN)
+    # Inputs and tangents are centred twice, which leaves no rounding of the mean: the
+    # errors are as those near zero, where each is below 2 eps.
+    assert max(errors.values()) < 32 * np.finfo(np.float32).eps, errors
+
+
+def test_a_tangent_that_is_not_centred_first_is_a_hundred_times_worse():
+    """On rx far from zero, <xh rx> multiplies the rounding of <xh> by <rx>."""
+    k = kernels.reference()
+
+    def uncentred(ry, rxh, rs, rx, xh, s, gamma, rgamma, rbeta):
+        mean, slope = (a.mean(axis=3, keepdims=True) for a in (rx, xh * rx))
+        rs[...] = -s * s * slope[..., 0]
+        rxh[...] = s[..., None] * (rx - mean - xh * slope)
+        ry[...] = rgamma[:, None] * xh + gamma[:, None] * rxh + rbeta[:, None]
+
+    case = LayerCase(rm.InstanceNorm2d(1), (1, 20, 20))
+    wrong = far_from_zero(case, k.replace(group_norm_r_forward=uncentred), MEAN)
+    assert wrong["ry"] > 100 * far_from_zero(case, k, MEAN)["ry"]
 
 
 def far_batch(dtype):

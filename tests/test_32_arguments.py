@@ -35,6 +35,11 @@ SIZES = [
     (rm.Context, "size"),
     (lambda size: rm.FiLM(size, 2), "num_features"),
     (lambda size: rm.FiLM(2, size), "size"),
+    (lambda size: rm.Conv2d(3, 3, 3, dilation=size), "dilation"),
+    (lambda size: rm.Conv2d(3, 3, 3, dilation=(1, size)), "dilation"),
+    (lambda size: rm.Conv2d(28, 56, 3, groups=size), "groups"),
+    (lambda size: rm.resnet12(size), "width"),
+    (lambda size: rm.resnet12(image=(1, size, 28)), "image"),
     (lambda size: rm.conv4(channels=size), "channels"),
     (lambda size: rm.conv4(image=(1, size, 28)), "image"),
     (lambda size: rm.mlp((3, size, 1)), "sizes"),
@@ -126,7 +131,19 @@ def test_layers_and_losses_can_be_copied_and_pickled():
         rm.BatchNorm2d(3, gamma=False), rm.ReLU(), rm.LeakyReLU(0.2), rm.Tanh(), rm.Softplus(),
         rm.MaxPool2d(2), rm.AvgPool2d((2, 3)), rm.SpatialMean(), rm.Flatten(), rm.Context(2),
         rm.FiLM(3, 2), rm.CrossEntropy("sum"), rm.MSE("sum/K", 0.5),
+        rm.GroupNorm(2, 4), rm.LayerNorm((3, 2), bias=False), rm.InstanceNorm2d(3, affine=True),
+        rm.Residual([rm.Linear(3, 3), rm.ReLU()], [rm.Linear(3, 3, bias=False)]),
     ]  # fmt: skip
+    every += [
+        rm.Sigmoid(),
+        rm.SiLU(),
+        rm.GELU("tanh"),
+        rm.ELU(0.5),
+        rm.Softmax(),
+        rm.LogSoftmax(-1),
+    ]
+    every += [rm.Dropout(0.3, 4), rm.BCEWithLogits("sum", 2), rm.Huber(delta=0.5)]
+    every += [rm.GaussianNLL(full=True), rm.WeightedCrossEntropy("sum", 0.1, (1, 2))]
     assert {type(a).__name__ for a in every} == set(rm.layers.__all__)
     for a in every:
         assert copy.copy(a) == copy.deepcopy(a) == pickle.loads(pickle.dumps(a)) == a

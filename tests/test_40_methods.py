@@ -15,7 +15,8 @@ METHODS = cases.methods()
 
 def case_of(method, context):
     net = cases.conv_net(context)
-    theta, batch, margin = cases.method_case(net, meta_objectives.fixed_rates(net, method))
+    rates = meta_objectives.fixed_rates(net, method)
+    theta, batch, margin = cases.method_case(net, rates, method=method)
     return net, theta, batch, margin
 
 

@@ -20,7 +20,8 @@ DIFFERENTIATED = [
 
 def case_of(method, context=False):
     net = cases.conv_net(context)
-    theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
+    rates = meta_objectives.fixed_rates(net, method)
+    theta, batch, _ = cases.method_case(net, rates, method=method)
     return net, method.init(net, theta), batch
 
 
@@ -80,7 +81,7 @@ def test_the_comparison_notices_passes_at_the_wrong_phi(monkeypatch):
     monkeypatch.setattr(
         inner_loop_adjoint.Recomputed,
         "__getitem__",
-        lambda self, k: self.net.primal(self.phis[max(k - 1, 0)], self.x, self.y),
+        lambda self, k: self.net.primal(self.phis[max(k - 1, 0)], *self.sets[k]),
     )
     assert not same_bits(stored, method.meta_gradient(net, meta, batch))
 

@@ -103,7 +103,7 @@ def test_training_is_a_copy_over_and_one_back_a_step_and_agrees_with_the_referen
     ids=str,
 )
 def test_every_rule_is_an_optimiser_on_a_gpu_and_in_its_graph(cupy, on_cupy, optimizer):
-    """A graph reads the numbers that change with t: 1 - tau, bias corrections, c."""
+    """Dampening, bias corrections and lr_decay change with t: a graph reads them."""
     on_cpu = recipe(kernels.reference(), rm.MAMLPlusPlus(**STEPS), optimizer)
     on_gpu = recipe(on_cupy, rm.MAMLPlusPlus(**STEPS), optimizer)
     exact = train(on_cpu, on_cpu.start(theta_of(on_cpu)), steps=5)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 def test_every_option_of_a_configuration_has_a_kind_a_default_and_a_help_text():
     saved = {name: entry for group in options.SAVED.values() for name, entry in group.items()}
     assert saved.keys() == presets.DEFAULTS.keys() and all(text for _, text in saved.values())
-    tables = [presets.BY_DATA, presets.BY_NET, presets.BY_METHOD, presets.PRESETS]
+    tables = [presets.BY_DATA, presets.BY_NET, presets.BY_NORM, presets.BY_METHOD, presets.PRESETS]
     for values in [presets.DEFAULTS] + [values for table in tables for values in table.values()]:
         for name, value in values.items():
             assert value is None or options.read(name, value) == value
@@ -129,14 +129,16 @@ def test_support_sets_are_shuffled_for_reptile_by_default_and_for_no_other():
         (["--seed", "x"], "--seed: expected an integer >= 0, got 'x'"),
         (
             ["--data", "imagenet"],
-            "--data: expected one of glyphs, omniglot, sinusoid, linear, got 'imagenet'",
+            "--data: expected one of glyphs, omniglot, folder, sinusoid, linear, got 'imagenet'",
         ),
         (["--preset", "x"], "--preset: expected one of maml-omniglot-5w1s, got 'x'"),
         (["--hidden", "4", "0"], "--hidden: expected integers >= 1, got ['4', '0']"),
         (["--channels", "4"], "--channels: expected --net conv4 beside it, got --net mlp"),
+        (["--norm", "group"], "--norm: expected --net conv4 beside it, got --net mlp"),
+        (["--bn-gamma"], "--bn-gamma: expected --net conv4 beside it, got --net mlp"),
         (
             ["--n-way", "4"],
-            "--n-way: expected --data glyphs or omniglot beside it, got --data sinusoid",
+            "--n-way: expected --data glyphs or omniglot or folder beside it, got --data sinusoid",
         ),
         (["--cg-steps", "4"], "--cg-steps: expected --method imaml beside it, got --method maml"),
         (
@@ -193,7 +195,7 @@ def test_wrong_options_of_train_are_one_line(capsys, folder, argv, message):
         (["train", "--data", "omniglot", "--data-root", "nowhere"], "nowhere: expected Omniglot's"),
         (
             ["train", "--data", "glyphs", "--data-root", "x"],
-            "--data-root: expected --data omniglot beside it",
+            "--data-root: expected --data omniglot or folder beside it",
         ),
         (
             ["train", "--data", "linear", "--method", "cavia"],

@@ -1,15 +1,14 @@
 """Elementwise activations on a CPU: the formulas are in reference.py.
 
-Arrays are flat; threads take blocks of BLOCK elements. Functions are those of
-functions.py that have a name. Any other Elementwise is computed by the reference.
+Arrays are flat; threads take blocks of BLOCK elements. Functions are those with a name
+in functions.py. Any other Elementwise is computed by the reference.
 """
-
-import math
 
 from numba import prange
 
 from refmaml.kernels.activation import reference
-from refmaml.kernels.activation.functions import LEAKY, NUMBERS, TANH
+from refmaml.kernels.activation.functions import LEAKY, NUMBERS
+from refmaml.kernels.activation.scalar_functions import smooth_ddf, smooth_df, smooth_f
 from refmaml.kernels.numba_runtime.compiled import compiled
 from refmaml.kernels.numba_runtime.inline_jit import inner
 
@@ -24,41 +23,12 @@ BLOCK = 8192
 
 
 @inner()
-def sigmoid(x):
-    """1 / (1 + e^-x), by the exponential that does not overflow."""
-    e = math.exp(-x if x > 0 else x)
-    return (1 if x > 0 else e) / (1 + e)
-
-
-@inner()
-def smooth_f(x, kind):
-    """tanh or softplus; below, their first and second derivative."""
-    if kind == TANH:
-        return math.tanh(x)
-    return (x if x > 0 else 0) + math.log1p(math.exp(-abs(x)))
-
-
-@inner()
-def smooth_df(x, kind):
-    if kind == TANH:
-        return 1 - math.tanh(x) ** 2
-    return sigmoid(x)
-
-
-@inner()
-def smooth_ddf(x, kind):
-    if kind == TANH:
-        return -2 * math.tanh(x) * (1 - math.tanh(x) ** 2)
-    return sigmoid(x) * sigmoid(-x)
-
-
-@inner()
 def forward_block(y, x, kind, slope):
     """y = f(x)."""
     zero = y.dtype.type(0)
     if kind != LEAKY:
         for i in range(len(x)):
-            y[i] = smooth_f(x[i], kind)
+            y[i] = smooth_f(x[i], kind, slope)
     elif slope == 0:
         for i in range(len(x)):
             y[i] = zero if x[i] <= zero else x[i]
@@ -76,7 +46,7 @@ def derivative_block(dx, dy, x, kind, slope):
             dx[i] = (slope if x[i] <= zero else one) * dy[i]
     else:
         for i in range(len(x)):
-            dx[i] = smooth_df(x[i], kind) * dy[i]
+            dx[i] = smooth_df(x[i], kind, slope) * dy[i]
 
 
 @compiled("flat! flat integer real")
@@ -100,7 +70,8 @@ def r_derivative_block(rdx, dy, rdy, x, rx, kind, slope):
         derivative_block(rdx, rdy, x, kind, slope)
     else:
         for i in range(len(x)):
-            rdx[i] = smooth_df(x[i], kind) * rdy[i] + smooth_ddf(x[i], kind) * rx[i] * dy[i]
+            ddf = smooth_ddf(x[i], kind, slope)
+            rdx[i] = smooth_df(x[i], kind, slope) * rdy[i] + ddf * rx[i] * dy[i]
 
 
 @compiled("flat! flat flat flat flat integer real")

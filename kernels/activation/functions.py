@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-LEAKY, TANH, SOFTPLUS = 0, 1, 2
-# The numbers by which compiled kernels select a formula.
-NUMBERS = {"leaky": LEAKY, "tanh": TANH, "softplus": SOFTPLUS}
+LEAKY, TANH, SOFTPLUS, SIGMOID, SILU, GELU, GELU_TANH, ELU = range(8)
+# The numbers by which compiled kernels select a formula; smooth_functions.py has the
+# functions from the sigmoid on.
+NAMES = "leaky", "tanh", "softplus", "sigmoid", "silu", "gelu", "gelu_tanh", "elu"
+NUMBERS = {name: number for number, name in enumerate(NAMES)}
 
 
 class Elementwise(NamedTuple):

@@ -11,7 +11,22 @@ import math
 from numba import cuda
 
 from refmaml.kernels.activation import reference
-from refmaml.kernels.activation.functions import LEAKY, NUMBERS, TANH
+from refmaml.kernels.activation.functions import (
+    ELU,
+    GELU,
+    LEAKY,
+    NUMBERS,
+    SIGMOID,
+    SILU,
+    SOFTPLUS,
+    TANH,
+)
+from refmaml.kernels.activation.smooth_functions import (
+    DENSITY_AT_0,
+    SQRT_HALF,
+    TANH_CUBE,
+    TANH_SLOPE,
+)
 from refmaml.kernels.numba_runtime.cuda_launcher import for_each
 
 __all__ = [
@@ -30,12 +45,48 @@ def sigmoid(x):
 
 
 @cuda.jit(device=True)
+def gate(x, kind):
+    """v of a gated function x sigmoid(v(x)); below, v' and v''."""
+    return x if kind == SILU else TANH_SLOPE * (x + TANH_CUBE * x**3)
+
+
+@cuda.jit(device=True)
+def d_gate(x, kind):
+    return 1.0 if kind == SILU else TANH_SLOPE * (1 + 3 * TANH_CUBE * x**2)
+
+
+@cuda.jit(device=True)
+def dd_gate(x, kind):
+    return 0.0 if kind == SILU else 6 * TANH_SLOPE * TANH_CUBE * x
+
+
+@cuda.jit(device=True)
+def normal_cdf(x):
+    """The distribution function of N(0, 1)."""
+    return 0.5 * math.erfc(-SQRT_HALF * x)
+
+
+@cuda.jit(device=True)
+def normal_density(x):
+    """The density of N(0, 1)."""
+    return DENSITY_AT_0 * math.exp(-0.5 * x**2)
+
+
+@cuda.jit(device=True)
 def f(x, kind, slope):
     if kind == LEAKY:
         return x if not x <= 0 else (slope * x if slope != 0 else 0.0)
     if kind == TANH:
         return math.tanh(x)
-    return (0.0 if x <= 0 else x) + math.log1p(math.exp(-x if x > 0 else x))
+    if kind == SOFTPLUS:
+        return (0.0 if x <= 0 else x) + math.log1p(math.exp(-x if x > 0 else x))
+    if kind == SIGMOID:
+        return sigmoid(x)
+    if kind == ELU:
+        return slope * math.expm1(x) if x <= 0 else x
+    if kind == GELU:
+        return x * normal_cdf(x)
+    return x * sigmoid(gate(x, kind))
 
 
 @cuda.jit(device=True)
@@ -44,14 +95,33 @@ def df(x, kind, slope):
         return slope if x <= 0 else 1.0
     if kind == TANH:
         return 1 - math.tanh(x) ** 2
-    return sigmoid(x)
+    if kind == SOFTPLUS:
+        return sigmoid(x)
+    if kind == SIGMOID:
+        return sigmoid(x) * sigmoid(-x)
+    if kind == ELU:
+        return slope * math.exp(x) if x <= 0 else 1.0
+    if kind == GELU:
+        return normal_cdf(x) + x * normal_density(x)
+    v = gate(x, kind)
+    return sigmoid(v) + x * (sigmoid(v) * sigmoid(-v) * d_gate(x, kind))
 
 
 @cuda.jit(device=True)
-def ddf(x, kind):
+def ddf(x, kind, slope):
     if kind == TANH:
         return -2 * math.tanh(x) * (1 - math.tanh(x) ** 2)
-    return sigmoid(x) * sigmoid(-x)
+    if kind == SOFTPLUS:
+        return sigmoid(x) * sigmoid(-x)
+    if kind == SIGMOID:
+        return sigmoid(x) * sigmoid(-x) * (sigmoid(-x) - sigmoid(x))
+    if kind == ELU:
+        return slope * math.exp(x) if x <= 0 else 0.0
+    if kind == GELU:
+        return (2 - x**2) * normal_density(x)
+    v, dv = gate(x, kind), d_gate(x, kind)
+    s, opposite = sigmoid(v), sigmoid(-v)
+    return s * opposite * (2 * dv + x * (dd_gate(x, kind) + (opposite - s) * dv**2))
 
 
 @cuda.jit
@@ -77,7 +147,7 @@ def r_backward(rdx, dy, rdy, x, rx, kind, slope):
     if i < x.shape[1]:
         rdx[t, i] = df(x[t, i], kind, slope) * rdy[t, i]
         if kind != LEAKY:
-            rdx[t, i] += ddf(x[t, i], kind) * rx[t, i] * dy[t, i]
+            rdx[t, i] += ddf(x[t, i], kind, slope) * rx[t, i] * dy[t, i]
 
 
 def on_rows(kernel, out, inputs, function):

@@ -3,6 +3,9 @@
 Not run on a GPU yet.
 """
 
+from functools import partial
+
+from refmaml.kernels.conv2d.groups import filters_by_group, groups, images_by_group
 from refmaml.kernels.cuda_runtime.launcher import TEAM, blocks_of
 
 __all__ = [
@@ -22,15 +25,14 @@ MAX_PARTS = 4  # among which the positions are divided
 MIN_POSITIONS = 1024  # of a part
 
 
-def product(launch, kernel, matrix, out, first, second, geometry):
-    """out = the product of the pair `first`, plus that of `second` unless it is None.
+def product(launch, kernel, matrix, out, pairs, geometry):
+    """out = the sum of the products of one or two pairs of arrays.
 
     matrix    (rows, columns, depth) of the product, see Launcher.product
     geometry  the integers of `geometry_of`
     """
-    pairs = 2 if second else 1
-    inputs = [*first, *(second or first)]
-    launch.product("conv2d", kernel, matrix, [out], inputs, *geometry, pairs)
+    inputs = [*pairs[0], *pairs[-1]]
+    launch.product("conv2d", kernel, matrix, [out], inputs, *geometry, len(pairs))
 
 
 def geometry_of(x, y, w, stride, padding):
@@ -45,26 +47,26 @@ def geometry_of(x, y, w, stride, padding):
     return N, C, H, W, O, Ho, Wo, *w.shape[3:], *steps, padding[0][0], padding[1][0]
 
 
-def product_y(launch, y, first, second, x, w, stride, padding):
+def product_y(launch, stride, padding, y, xs, ws):
     """`product` for y: a row for each filter, N Ho Wo columns, a term for each tap."""
-    matrix = y.shape[2], [y[:1, :, :1].size], w[:1, :1].size
-    geometry = geometry_of(x, y, w, stride, padding)
-    product(launch, "conv2d_forward", matrix, y, first, second, geometry)
+    matrix = y.shape[2], [y[:1, :, :1].size], ws[0][:1, :1].size
+    geometry = geometry_of(xs[0], y, ws[0], stride, padding)
+    product(launch, "conv2d_forward", matrix, y, list(zip(xs, ws, strict=True)), geometry)
 
 
-def product_dx(launch, dx, first, second, dy, w, stride, padding):
+def product_dx(launch, stride, padding, dx, dys, ws):
     """`product` for dx: one row for each channel, one column for each pixel.
 
     The columns fall into groups of pixels with the same remainders of row and column
     modulo the stride, as only such pixels meet the same taps.
     """
-    geometry = geometry_of(dx, dy, w, stride, padding)
+    geometry = geometry_of(dx, dys[0], ws[0], stride, padding)
     N, C, H, W, O, _, _, kH, kW, sH, sW, top, left = geometry
     columns = [
         N * down * across for down in residues(H, sH, top) for across in residues(W, sW, left)
     ]
     matrix = C, columns, O * -(-kH // sH) * -(-kW // sW)
-    product(launch, "conv2d_backward_x", matrix, dx, first, second, geometry)
+    product(launch, "conv2d_backward_x", matrix, dx, list(zip(dys, ws, strict=True)), geometry)
 
 
 def residues(H, s, start):
@@ -72,57 +74,110 @@ def residues(H, s, start):
     return [len(range((r - start) % s, H, s)) for r in range(s)]
 
 
-def product_dw(launch, dw, first, second, x, dy, stride, padding):
+def product_dw(launch, stride, padding, dw, xs, dys):
     """`product` for dw: a row for each filter, a column per tap, a term per position.
 
     Filters with few taps would leave most of a tile empty: they have a kernel of their
     own.
     """
-    rows, taps, positions = dw.shape[1], dw[:1, :1].size, dy[:1, :, :1].size
-    geometry = geometry_of(x, dy, dw, stride, padding)
+    rows, taps, positions = dw.shape[1], dw[:1, :1].size, dys[0][:1, :, :1].size
+    geometry = geometry_of(xs[0], dys[0], dw, stride, padding)
+    pairs = list(zip(xs, dys, strict=True))
     if launch.version < 3 or taps > FEW_TAPS:
         matrix = rows, [taps], positions
-        product(launch, "conv2d_backward_w", matrix, dw, first, second, geometry)
+        product(launch, "conv2d_backward_w", matrix, dw, pairs, geometry)
         return
     parts = max(1, min(MAX_PARTS, positions // MIN_POSITIONS))
-    inputs, pairs = [*first, *(second or first)], 2 if second else 1
     launch.in_parts(
         "conv2d",
         "conv2d_backward_w_few",
         (blocks_of(rows, FILTERS), 1),
         parts,
         dw,
-        inputs,
-        (*geometry, pairs),
+        [*pairs[0], *pairs[-1]],
+        (*geometry, len(pairs)),
         TEAM,
     )
 
 
-def conv2d_forward(launch, y, x, w, stride, padding):
+# ---- dilation and groups -------------------------------------------------------------
+#
+# The kernels know neither. A dilated filter is a larger filter with zeros between its
+# taps; groups are tasks (groups.py). Both cost copies, and dilation multiplies by
+# zeros.
+
+
+def spread(xp, w, dilation):
+    """Filters with zeros between their taps, so that these are `dilation` apart."""
+    kernel = (d * (k - 1) + 1 for k, d in zip(w.shape[3:], dilation, strict=True))
+    spread_out = xp.zeros((*w.shape[:3], *kernel), w.dtype)
+    spread_out[..., :: dilation[0], :: dilation[1]] = w
+    return spread_out
+
+
+def write(xp, out, value):
+    """out[...] = value, an array of the device; out may be NumPy's."""
+    out[...] = value if isinstance(out, xp.ndarray) else xp.asnumpy(value)
+
+
+def to_images(launch, product, out, images, filters, G, windows):
+    """out = the sum of product(images, filters) over their pairs: y or dx."""
+    stride, padding, dilation = windows
+    kernel, xp = partial(product, launch, stride, padding), launch.xp
+    if G == 1 and dilation == (1, 1):
+        return kernel(out, images, filters)
+    filters = [spread(xp, xp.asarray(w), dilation) for w in filters]
+    if G > 1:  # each task has its filters: T G tasks share none
+        shapes = [(len(out), *w.shape[1:]) for w in filters]
+        filters = [xp.broadcast_to(w, s) for w, s in zip(filters, shapes, strict=True)]
+    result = launch.empty(out.shape, out.dtype)
+    images_by_group(kernel, result, [xp.asarray(a) for a in images], filters, G, launch.empty)
+    return write(xp, out, result)
+
+
+def to_filters(launch, product, dw, xs, dys, G, windows):
+    """dw = the sum of product(x, dy) over their pairs."""
+    stride, padding, dilation = windows
+    kernel, xp = partial(product, launch, stride, padding), launch.xp
+    if G == 1 and dilation == (1, 1):
+        return kernel(dw, xs, dys)
+    result = spread(xp, xp.zeros(dw.shape, dw.dtype), dilation)
+    first, second = ([xp.asarray(a) for a in images] for images in (xs, dys))
+    filters_by_group(kernel, result, first, second, G, launch.empty)
+    return write(xp, dw, result[..., :: dilation[0], :: dilation[1]])
+
+
+def conv2d_forward(launch, y, x, w, stride, padding, dilation=(1, 1)):
     """y = conv(x, w)."""
-    product_y(launch, y, (x, w), None, x, w, stride, padding)
+    windows = stride, padding, dilation
+    to_images(launch, product_y, y, (x,), (w,), groups(x, w), windows)
 
 
-def conv2d_backward_x(launch, dx, dy, w, stride, padding):
+def conv2d_backward_x(launch, dx, dy, w, stride, padding, dilation=(1, 1)):
     """dx = conv_dx(dy, w)."""
-    product_dx(launch, dx, (dy, w), None, dy, w, stride, padding)
+    windows = stride, padding, dilation
+    to_images(launch, product_dx, dx, (dy,), (w,), groups(dx, w), windows)
 
 
-def conv2d_backward_w(launch, dw, x, dy, stride, padding):
+def conv2d_backward_w(launch, dw, x, dy, stride, padding, dilation=(1, 1)):
     """dw = conv_dw(x, dy), one for each task."""
-    product_dw(launch, dw, (x, dy), None, x, dy, stride, padding)
+    windows = stride, padding, dilation
+    to_filters(launch, product_dw, dw, (x,), (dy,), groups(x, dw), windows)
 
 
-def conv2d_r_forward(launch, ry, x, rx, w, rw, stride, padding):
+def conv2d_r_forward(launch, ry, x, rx, w, rw, stride, padding, dilation=(1, 1)):
     """ry = conv(rx, w) + conv(x, rw)."""
-    product_y(launch, ry, (rx, w), (x, rw), x, w, stride, padding)
+    windows = stride, padding, dilation
+    to_images(launch, product_y, ry, (rx, x), (w, rw), groups(x, w), windows)
 
 
-def conv2d_r_backward_x(launch, rdx, dy, rdy, w, rw, stride, padding):
+def conv2d_r_backward_x(launch, rdx, dy, rdy, w, rw, stride, padding, dilation=(1, 1)):
     """rdx = conv_dx(rdy, w) + conv_dx(dy, rw)."""
-    product_dx(launch, rdx, (rdy, w), (dy, rw), dy, w, stride, padding)
+    windows = stride, padding, dilation
+    to_images(launch, product_dx, rdx, (rdy, dy), (w, rw), groups(rdx, w), windows)
 
 
-def conv2d_r_backward_w(launch, rdw, x, rx, dy, rdy, stride, padding):
+def conv2d_r_backward_w(launch, rdw, x, rx, dy, rdy, stride, padding, dilation=(1, 1)):
     """rdw = conv_dw(rx, dy) + conv_dw(x, rdy), one for each task."""
-    product_dw(launch, rdw, (rx, dy), (x, rdy), x, dy, stride, padding)
+    windows = stride, padding, dilation
+    to_filters(launch, product_dw, rdw, (rx, x), (dy, rdy), groups(x, rdw), windows)

@@ -39,20 +39,22 @@ N_IMAGES, N_TAPS, COVERED, WHAT, SUMMED, HEADER = 0, 7, 12, 13, 14, 15
 
 
 @lru_cache(maxsize=512)
-def gather_indices(what, N, C, H, W, O, Ho, Wo, kernel, stride, start):
-    """The block of one of a convolution's three products; start: (top,
-    left) padding.
+def gather_indices(what, N, C, H, W, O, Ho, Wo, kernel, stride, start, dilation=(1, 1)):
+    """The block of one of a convolution's three products.
+
+    start  (top, left) padding
     """
     n = min(N, max(1, round(POSITIONS / (Ho * Wo))))
     few = C < FEW and what != BACKWARD_X
-    pixels, positions = pairs(n, C, H, W, O, Ho, Wo, kernel, stride, start)
+    pixels, positions = pairs(n, C, H, W, O, Ho, Wo, kernel, stride, start, dilation)
     bordered, steps = (0, 0, 0, 0), np.arange(O if what == BACKWARD_X else C)
     if few:  # the patch of a position begins at its first tap
-        (kH, kW), (sH, sW) = kernel, stride
-        Hp, Wp = sH * (Ho - 1) + kH, sW * (Wo - 1) + kW
+        (kH, kW), (sH, sW), (dH, dW) = kernel, stride, dilation
+        Hp, Wp = sH * (Ho - 1) + dH * (kH - 1) + 1, sW * (Wo - 1) + dW * (kW - 1) + 1
         bordered = (Hp, Wp, *start)
-        steps = np.concatenate([(p * Wp + q) * C + steps for p in range(kH) for q in range(kW)])
-        pixels, positions = pairs(n, C, Hp, Wp, O, Ho, Wo, (1, 1), stride, (0, 0))
+        taps = [(dH * p, dW * q) for p in range(kH) for q in range(kW)]
+        steps = np.concatenate([(p * Wp + q) * C + steps for p, q in taps])
+        pixels, positions = pairs(n, C, Hp, Wp, O, Ho, Wo, (1, 1), stride, (0, 0), (1, 1))
     targets = pixels if what == BACKWARD_X else positions
     size = n * H * W if what == BACKWARD_X else n * Ho * Wo
     order, fresh, covered = disjoint_first(targets, size)
@@ -63,7 +65,7 @@ def gather_indices(what, N, C, H, W, O, Ho, Wo, kernel, stride, start):
     return np.concatenate([header, first, fresh, order, *gathered, steps, rows]).astype(np.int64)
 
 
-def pairs(n, C, H, W, O, Ho, Wo, kernel, stride, start):
+def pairs(n, C, H, W, O, Ho, Wo, kernel, stride, start, dilation):
     """(pixels, positions), a list for each tap (p, q).
 
     pixels: where the pixels (n, H, W) begin that some position sees through the tap;
@@ -73,7 +75,8 @@ def pairs(n, C, H, W, O, Ho, Wo, kernel, stride, start):
     pixels, positions = [], []
     for p in range(kernel[0]):
         for q in range(kernel[1]):
-            h, w = stride[0] * i + p - start[0], stride[1] * j + q - start[1]
+            h = stride[0] * i + dilation[0] * p - start[0]
+            w = stride[1] * j + dilation[1] * q - start[1]
             seen = (h >= 0) & (h < H) & (w >= 0) & (w < W)
             pixels.append((((m * H + h) * W + w) * C)[seen])
             positions.append((((m * Ho + i) * Wo + j) * O)[seen])

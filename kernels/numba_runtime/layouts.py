@@ -67,6 +67,7 @@ def one_row_per_pixel(a):
 
 LAYOUTS = {
     "images": Layout("F[:,:,:,:,::1]", channels_last, unchanged),  # (T, N, H, W, C)
+    "examples": Layout("F[:,:,:,::1]", channels_last, unchanged),  # (T, N, L, C)
     "winners": Layout("int16[:,:,:,:,::1]", channels_last, unchanged, np.dtype(np.int16)),
     "winners32": Layout("int32[:,:,:,:,::1]", channels_last, unchanged, np.dtype(np.int32)),
     "pixels": Layout("F[:,:,::1]", channels_last, one_row_per_pixel),  # (T, M, C), M = N L

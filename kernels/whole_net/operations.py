@@ -20,7 +20,10 @@ class Matrix(NamedTuple):
 
 
 class Convolution(NamedTuple):
-    """A convolution. weight (O, C, kH, kW), bias (O,); start: (top, left) padding."""
+    """A convolution without groups. weight (O, C, kH, kW), bias (O,).
+
+    start: (top, left) padding.
+    """
 
     C: int
     H: int
@@ -33,6 +36,7 @@ class Convolution(NamedTuple):
     start: tuple
     weight: int
     bias: int = ABSENT
+    dilation: tuple = (1, 1)
 
 
 class NormActPool(NamedTuple):
@@ -57,7 +61,7 @@ class NormActPool(NamedTuple):
 class Activate(NamedTuple):
     """An elementwise function of `size` numbers.
 
-    function: LEAKY (with a slope), TANH or SOFTPLUS of activation/functions.py.
+    function: a number of activation/functions.py; slope: LEAKY's slope or ELU's alpha.
     """
 
     size: int

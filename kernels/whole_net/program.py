@@ -109,9 +109,10 @@ def offset_lists(op, N):
         forward = offsets(N, op.C, op.O)
         return [forward, forward, offsets(N, op.O, op.C), filter_orders(op.O, op.C, 1)]
     if isinstance(op, Convolution):
-        shape = (N, op.C, op.H, op.W, op.O, op.Ho, op.Wo, op.kernel, op.stride, op.start)
+        shape = (N, op.C, op.H, op.W, op.O, op.Ho, op.Wo)
+        windows = op.kernel, op.stride, op.start, op.dilation
         return [
-            *(gather_indices(what, *shape) for what in (FORWARD, BACKWARD_X, BACKWARD_W)),
+            *(gather_indices(what, *shape, *windows) for what in (FORWARD, BACKWARD_X, BACKWARD_W)),
             filter_orders(op.O, op.C, prod(op.kernel)),
         ]
     if isinstance(op, NormActPool):

@@ -10,21 +10,29 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refmaml import layers
+from refmaml.autodiff import activation_formulas, loss_formulas
 from refmaml.errors import expect
+from refmaml.layers.extents import pair
+from refmaml.layers.layer import places
+from refmaml.layers.walk import all_layers
 from refmaml.methods.inner_loop_adjoint import step_sizes
 
 
 class Framework(NamedTuple):
     """A framework's NumPy-like namespace xp, and its windows over images (N, C, H, W).
 
-    conv2d(x, w, stride, padding), padding ((top, bottom), (left, right))
+    conv2d(x, w, stride, padding, dilation, groups)
+        padding ((top, bottom), (left, right)); dilation (dH, dW)
     max_pool2d(x, window, stride), avg_pool2d(x, window, stride)
+    erf(x), constant(numbers, like): an array with the precision and the place of `like`
     """
 
     xp: Any
     conv2d: Any
     max_pool2d: Any
     avg_pool2d: Any
+    erf: Any
+    constant: Any
 
 
 # ---- formulas: framework f, a layer, parameters w, one task's input x (N, ...) ----
@@ -37,7 +45,8 @@ def linear(f, layer, w, x):
 
 def conv2d(f, layer, w, x):
     _, stride, padding, _ = layer.geometry(tuple(x.shape[2:]))
-    y = f.conv2d(x, w["weight"], stride, padding)
+    dilation = pair(layer.dilation, "dilation")
+    y = f.conv2d(x, w["weight"], stride, padding, dilation, layer.groups)
     return y + w["bias"].reshape(-1, 1, 1) if layer.bias else y
 
 
@@ -79,6 +88,19 @@ def film(f, layer, w, x):
     return gamma * x + beta
 
 
+def group_norm(f, layer, w, x, groups):
+    y = standardize(x.reshape(len(x), groups, -1), (2,), layer.eps).reshape(*x.shape[:2], -1)
+    y = y * w["weight"].reshape(-1, 1) + w["bias"].reshape(-1, 1) if layer.affine else y
+    return y.reshape(x.shape)
+
+
+def layer_norm(f, layer, w, x):
+    axes = tuple(range(x.ndim - len(layer.normalized_shape), x.ndim))
+    y = standardize(x, axes, layer.eps)
+    y = y * w["weight"] if "weight" in w else y
+    return y + w["bias"] if "bias" in w else y
+
+
 FORWARD = {
     layers.Conv2d: conv2d,
     layers.Linear: linear,
@@ -94,6 +116,10 @@ FORWARD = {
     layers.Flatten: lambda f, layer, w, x: x.reshape(len(x), -1),
     layers.Context: context,
     layers.FiLM: film,
+    layers.GroupNorm: lambda f, layer, w, x: group_norm(f, layer, w, x, layer.num_groups),
+    layers.InstanceNorm2d: lambda f, layer, w, x: group_norm(f, layer, w, x, layer.num_features),
+    layers.LayerNorm: layer_norm,
+    **activation_formulas.FORWARD,
 }
 
 
@@ -111,7 +137,7 @@ def squared_error(f, loss, z, targets):
     return loss.factor * scale * ((z - targets) ** 2).sum()
 
 
-LOSSES = {layers.CrossEntropy: cross_entropy, layers.MSE: squared_error}
+LOSSES = {layers.CrossEntropy: cross_entropy, layers.MSE: squared_error, **loss_formulas.LOSSES}
 
 
 def task_loss(f, net, phi, x, y):
@@ -124,10 +150,26 @@ def named_loss(f, net, parameters, x, y, forward, losses):
 
     forward, losses  {class of layer or loss: its formula}
     """
-    for i, layer in enumerate(net.layers):
-        w = {name: parameters[f"{i}.{name}"] for name in layer.shapes()}
-        x = forward[type(layer)](f, layer, w, x)
-    return losses[type(net.loss_function)](f, net.loss_function, x, y)
+    z = named_outputs(f, net.named_layers, parameters, x, forward)
+    return losses[type(net.loss_function)](f, net.loss_function, z, y)
+
+
+def named_outputs(f, sequence, parameters, x, forward, prefix=""):
+    """The outputs of one task. prefix: in front of "0.weight" in parameters.
+
+    A Residual is the sum of its two parts; so it needs no formula in `forward`.
+    """
+    for i, layer in places(sequence):
+        if isinstance(layer, layers.Residual):
+            branch, shortcut = (
+                named_outputs(f, part, parameters, x, forward, f"{prefix}{i}.{name}.")
+                for name, part in layer.parts.items()
+            )
+            x = branch + shortcut
+        else:
+            w = {name: parameters[f"{prefix}{i}.{name}"] for name in layer.shapes()}
+            x = forward[type(layer)](f, layer, w, x)
+    return x
 
 
 # ---- arguments of both oracles ----
@@ -139,7 +181,16 @@ def mean_over_tasks(net, task_vector, *arrays):
     arrays  (T, N, ...); they are converted to float64 or int64
     Raises ArgumentError for a layer or loss that has no formula here.
     """
-    for item, known in [*((layer, FORWARD) for layer in net.layers), (net.loss_function, LOSSES)]:
+    expect_formulas(net)
+    arrays = [np.array(a, np.float64 if a.dtype.kind == "f" else np.int64) for a in arrays]
+    return np.mean([np.asarray(task_vector(*task)) for task in zip(*arrays, strict=True)], axis=0)
+
+
+def expect_formulas(net):
+    """Raise ArgumentError for a layer or loss that has no formula here."""
+    known_layers = {**FORWARD, layers.Residual: named_outputs}
+    given = [(layer, known_layers) for layer in all_layers(net.layers)]
+    for item, known in [*given, (net.loss_function, LOSSES)]:
         names = ", ".join(c.__name__ for c in known)
         expect(
             type(item) in known,
@@ -147,8 +198,6 @@ def mean_over_tasks(net, task_vector, *arrays):
             f"one of {names} where it has {type(item).__name__}",
             repr(item),
         )
-    arrays = [np.array(a, np.float64 if a.dtype.kind == "f" else np.int64) for a in arrays]
-    return np.mean([np.asarray(task_vector(*task)) for task in zip(*arrays, strict=True)], axis=0)
 
 
 def inner_rates(net, inner_lr, adapts, frozen):

@@ -43,7 +43,15 @@ def framework():
     def avg_pool2d(x, window, stride):
         return reduce_windows(x, 0.0, lax.add, window, stride) / (window[0] * window[1])
 
-    return Framework(jnp, lax.conv_general_dilated, max_pool2d, avg_pool2d)
+    def conv2d(x, w, stride, padding, dilation, groups):
+        return lax.conv_general_dilated(
+            x, w, stride, padding, rhs_dilation=dilation, feature_group_count=groups
+        )
+
+    def constant(numbers, like):
+        return jnp.asarray(numbers, like.dtype)
+
+    return Framework(jnp, conv2d, max_pool2d, avg_pool2d, lax.erf, constant)
 
 
 def jax_meta_gradient(

@@ -17,13 +17,20 @@ from functools import partial, reduce
 from refmaml import layers
 from refmaml.autodiff import formulas
 from refmaml.autodiff.jax_autodiff import framework
+from refmaml.errors import expect
+from refmaml.layers.extents import pair
+from refmaml.layers.walk import all_layers
 
 
 def make_loss(net, convolution):
     """A function of (parameters by name, x (N, ...), y): the loss of one task.
 
     convolution  the formula for layers.Conv2d: conv2d or library_conv2d
+    Raises ArgumentError for a layer whose formula has the channels of images first.
     """
+    for layer in all_layers(net.layers):
+        wanted = "layers with a formula for images whose channels are last"
+        expect(type(layer) not in CHANNELS_FIRST, "net", wanted, partial(repr, layer))
     f, forward = framework(), formulas.FORWARD | FAST_LAYERS | {layers.Conv2d: convolution}
 
     def loss(parameters, x, y):
@@ -43,14 +50,20 @@ def channels_last(x):
 
 
 def conv2d(f, layer, w, x):
-    """The matrix of patches (N Ho Wo, kH kW C) times the filters (kH kW C, O)."""
+    """The matrix of patches (N Ho Wo, kH kW C) times the filters (kH kW C, O).
+
+    With groups: XLA's own convolution.
+    """
+    if layer.groups > 1:
+        return library_conv2d(f, layer, w, x)
+    dH, dW = pair(layer.dilation, "dilation")
     (kH, kW), (sH, sW), padding, (Ho, Wo) = layer.geometry(tuple(x.shape[1:3]))
     x = f.xp.pad(x, ((0, 0), *padding, (0, 0)))
     patches = f.xp.concatenate(
         [
             x[:, p : p + sH * (Ho - 1) + 1 : sH, q : q + sW * (Wo - 1) + 1 : sW]
-            for p in range(kH)
-            for q in range(kW)
+            for p in range(0, dH * kH, dH)
+            for q in range(0, dW * kW, dW)
         ],
         -1,
     )
@@ -65,7 +78,13 @@ def library_conv2d(f, layer, w, x):
 
     _, stride, padding, _ = layer.geometry(tuple(x.shape[1:3]))
     y = lax.conv_general_dilated(
-        x, w["weight"], stride, padding, dimension_numbers=("NHWC", "OIHW", "NHWC")
+        x,
+        w["weight"],
+        stride,
+        padding,
+        rhs_dilation=pair(layer.dilation, "dilation"),
+        dimension_numbers=("NHWC", "OIHW", "NHWC"),
+        feature_group_count=layer.groups,
     )
     return with_bias(layer, w, y)
 
@@ -104,6 +123,17 @@ def flatten(f, layer, w, x):
     return x.reshape(len(x), -1)
 
 
+# Their formulas in formulas.py read axis 1 of an image as its channels.
+CHANNELS_FIRST = {
+    layers.Context,
+    layers.EvalBatchNorm2d,
+    layers.FiLM,
+    layers.GroupNorm,
+    layers.InstanceNorm2d,
+    layers.LayerNorm,
+    layers.LogSoftmax,
+    layers.Softmax,
+}
 FAST_LAYERS = {
     layers.BatchNorm2d: batch_norm2d,
     layers.MaxPool2d: max_pool2d,

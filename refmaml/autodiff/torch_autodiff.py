@@ -20,13 +20,17 @@ def framework():
     import torch
     from torch.nn import functional as F
 
-    def padded_conv2d(x, w, stride, padding):
+    def padded_conv2d(x, w, stride, padding, dilation, groups):
         # The padding argument of F.conv2d is symmetric. F.pad starts from the last
         # axis.
         (top, bottom), (left, right) = padding
-        return F.conv2d(F.pad(x, (left, right, top, bottom)), w, stride=stride)
+        x = F.pad(x, (left, right, top, bottom))
+        return F.conv2d(x, w, stride=stride, dilation=dilation, groups=groups)
 
-    return Framework(torch, padded_conv2d, F.max_pool2d, F.avg_pool2d)
+    def constant(numbers, like):
+        return torch.as_tensor(numbers, dtype=like.dtype, device=like.device)
+
+    return Framework(torch, padded_conv2d, F.max_pool2d, F.avg_pool2d, torch.erf, constant)
 
 
 def torch_meta_gradient(

@@ -41,9 +41,11 @@ def conv2d(f, layer, w, x):
     from torch.nn import functional as F
 
     _, stride, ((top, bottom), (left, right)), _ = layer.geometry(tuple(x.shape[2:]))
-    if (top, left) == (bottom, right):
-        return F.conv2d(x, w["weight"], w.get("bias"), stride, (top, left))
-    return F.conv2d(F.pad(x, (left, right, top, bottom)), w["weight"], w.get("bias"), stride)
+    padding = (top, left)
+    if padding != (bottom, right):
+        x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
+    windows = stride, padding, layer.dilation, layer.groups
+    return F.conv2d(x, w["weight"], w.get("bias"), *windows)
 
 
 def fused_batch_norm(f, layer, w, x):

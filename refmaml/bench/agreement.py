@@ -14,6 +14,7 @@ The error is relative, in the 2-norm. There are two checks:
 import numpy as np
 
 from refmaml.layers import BatchNorm2d
+from refmaml.layers.walk import all_layers
 
 FEW_TASKS = 2
 FLOAT64_LIMIT, FLOAT32_LIMIT, FLOAT32_LIMIT_WITHOUT_NORM = 1e-8, 0.05, 1e-4
@@ -38,7 +39,7 @@ def disagreement(error, dtype, limit):
 
 def float32_limit(workload):
     """The largest error that a gradient in float32 may have."""
-    has_norm = any(isinstance(layer, BatchNorm2d) for layer in workload.net().layers)
+    has_norm = any(isinstance(layer, BatchNorm2d) for layer in all_layers(workload.net().layers))
     return FLOAT32_LIMIT if has_norm else FLOAT32_LIMIT_WITHOUT_NORM
 
 

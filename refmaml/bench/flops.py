@@ -12,29 +12,49 @@ hvp        ry, rdx and rdw are two products each. The first layer has no rx, whi
 from math import prod
 
 from refmaml.layers import Conv2d, Linear
+from refmaml.layers.walk import walk
 
 
 def products(net, shape):
     """Operations of a forward pass of one input of `shape`, for each product layer."""
-    counts = []
-    for layer in net.layers:
-        out = layer.output_shape(shape)
-        if isinstance(layer, (Conv2d, Linear)):
-            counts.append(2 * prod(out) * prod(layer.shapes()["weight"][1:]))
-        shape = out
-    return counts
+    return [2 * taps * prod(visit.after) for visit, taps in product_layers(net.layers, shape)]
+
+
+def product_layers(layers, shape):
+    """[(visit, factors of one sum)] of the product layers, inside other layers too."""
+    return [
+        (visit, prod(visit.layer.shapes()["weight"][1:]))
+        for visit in walk(layers, shape)
+        if isinstance(visit.layer, Conv2d | Linear)
+    ]
+
+
+def first_products(layers, shape):
+    """Operations of a forward pass in the product layers that have none before them.
+
+    A layer with a branch and a shortcut may have one in each.
+    """
+    for layer in layers:
+        if isinstance(layer, Conv2d | Linear):
+            ((visit, taps),) = product_layers([layer], shape)
+            return 2 * taps * prod(visit.after)
+        parts = getattr(layer, "parts", {}).values()
+        if inside := sum(first_products(part, shape) for part in parts):
+            return inside
+        shape = layer.output_shape(shape)
+    return 0
 
 
 def gradient(net):
     """Operations of one gradient on one input."""
-    counts = products(net, net.input_shape)
-    return 3 * sum(counts) - counts[0]
+    first = first_products(net.layers, net.input_shape)
+    return 3 * sum(products(net, net.input_shape)) - first
 
 
 def hvp(net):
     """Operations of one Hessian-vector product on one input, without primal pass."""
-    counts = products(net, net.input_shape)
-    return 6 * sum(counts) - 4 * counts[0]
+    first = first_products(net.layers, net.input_shape)
+    return 6 * sum(products(net, net.input_shape)) - 4 * first
 
 
 def maml(net, tasks, support, query, inner_steps):

@@ -62,9 +62,8 @@ def fused_functions():
 
 
 def arguments_by_name(call):
-    """{name in the reference kernel's signature: argument}."""
-    names = signature(reference_functions()[call.kernel]).parameters
-    return dict(zip(names, call.arguments, strict=True))
+    """{name in the reference kernel's signature: argument}; no defaults."""
+    return signature(reference_functions()[call.kernel]).bind(*call.arguments).arguments
 
 
 def is_product(call):

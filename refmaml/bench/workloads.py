@@ -13,7 +13,7 @@ from refmaml.batch import Batch
 from refmaml.bench import flops
 from refmaml.errors import expect
 from refmaml.methods import MAML
-from refmaml.models import conv4, mlp
+from refmaml.models import conv4, mlp, resnet12
 from refmaml.tasks import Sinusoids
 from refmaml.update_rules import SGD, Adam, UpdateRule
 
@@ -89,10 +89,16 @@ def small_max_pool():
     return conv4(n_way=3, channels=4, image=(1, 16, 16), downsample="max_pool")
 
 
+def resnet():
+    """ResNet-12 at a width and an image size that a laptop trains."""
+    return resnet12(32, image=(1, 28, 28))
+
+
 noise_28x28 = partial(noise_images, 5, (1, 28, 28))
 noise_16x16 = partial(noise_images, 3, (1, 16, 16))
 MOMENTUM_TITLE = "strided net, 5 steps with momentum 0.9"
 ADAM_TITLE = "strided net, 5 steps of Adam"
+RESNET_TITLE = "ResNet-12 of width 32, 1 step, 25 queries"
 POOL_TITLE, SMALL_TITLE = "max-pool net, 1 step, 15 queries", "a small net, for trying the bench"
 TABLE = {
     w.name: w
@@ -106,12 +112,14 @@ TABLE = {
             "strided-5-adam", ADAM_TITLE, strided, noise_28x28, 32, 5, 5, 5e-4, 5, Adam(eps=1e-2)
         ),
         Workload("max-pool-1", POOL_TITLE, max_pool, noise_28x28, 32, 5, 75, 0.01, 1),
+        Workload("resnet-1", RESNET_TITLE, resnet, noise_28x28, 4, 5, 25, 0.01, 1),
         Workload("sinusoid-1", "sinusoid, 1 step", mlp, sinusoids, 25, 10, 10, 0.01, 1),
         Workload("sinusoid-5", "sinusoid, 5 steps", mlp, sinusoids, 25, 10, 10, 0.01, 5),
         Workload("tiny", SMALL_TITLE, small_max_pool, noise_16x16, 4, 3, 6, 0.01, 2),
     )
 }
-DEFAULT = tuple(name for name, w in TABLE.items() if name != "tiny" and w.rule.plain)
+NOT_BY_DEFAULT = ("strided-5-momentum", "strided-5-adam", "resnet-1", "tiny")
+DEFAULT = tuple(name for name in TABLE if name not in NOT_BY_DEFAULT)
 
 
 def by_name(names):

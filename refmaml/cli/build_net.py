@@ -1,6 +1,7 @@
 """From a configuration to its network."""
 
 from dataclasses import replace
+from math import prod
 
 from refmaml import models
 from refmaml.cli.kernels import kernel_set
@@ -11,7 +12,8 @@ from refmaml.execution import Sequential
 from refmaml.layers import MSE, Context, CrossEntropy, FiLM, Flatten
 from refmaml.methods.table import BY_NAME
 
-CONV4_OPTIONS = ("downsample", "padding", "head", "bn_gamma", "bn_eps", "weight_gain")
+CONV4_OPTIONS = ("downsample", "padding", "head", "bn_gamma", "bn_eps", "weight_gain", "norm")
+CONV4_NORMS = ("BatchNorm2d", "GroupNorm", "LayerNorm")
 
 
 def make_net(config, threads=None):
@@ -33,8 +35,16 @@ def net_structure(config, kernels):
         expect(images, "--net", "mlp or two_layer_linear", f"conv4 with --data {config['data']}")
         settings = {name: config[name] for name in CONV4_OPTIONS}
         net = models.conv4(
-            config["n_way"], config["channels"], loss=loss, kernels=kernels, **settings
+            config["n_way"],
+            config["channels"],
+            image=image_shape(config),
+            loss=loss,
+            kernels=kernels,
+            **settings,
         )
+    elif chosen == "resnet12":
+        expect(images, "--net", "mlp or two_layer_linear", f"resnet12 with --data {config['data']}")
+        net = models.resnet12(config["width"], config["n_way"], (1, 28, 28), loss, kernels)
     elif chosen == "mlp":
         net = make_mlp(config, images, loss, kernels)
     else:
@@ -52,11 +62,18 @@ def net_structure(config, kernels):
 def make_mlp(config, images, loss, kernels):
     """A multi-layer perceptron with the inputs and outputs of the data."""
     if images:
-        before, inputs, outputs = [Flatten()], 28 * 28, config["n_way"]
+        before, inputs, outputs = [Flatten()], prod(image_shape(config)), config["n_way"]
     else:
         before, inputs, outputs = [], {"sinusoid": 1, "linear": config["dim"]}[config["data"]], 1
     net = models.mlp((inputs, *config["hidden"], outputs), loss=loss, kernels=kernels)
-    return Sequential([*before, *net.layers], loss, (1, 28, 28) if images else (inputs,), kernels)
+    shape = image_shape(config) if images else (inputs,)
+    return Sequential([*before, *net.layers], loss, shape, kernels)
+
+
+def image_shape(config):
+    """(C, H, W) of the images: 28 x 28 pixels in grey, unless they are one's own."""
+    size = config["size"]
+    return (3 if config["color"] else 1, size, size) if config["data"] == "folder" else (1, 28, 28)
 
 
 def with_context(net, config):
@@ -67,7 +84,7 @@ def with_context(net, config):
     """
     layers, size = list(net.layers), config["context"]
     if config["net"] == "conv4":
-        norms = [i for i, layer in enumerate(layers) if type(layer).__name__ == "BatchNorm2d"]
+        norms = [i for i, layer in enumerate(layers) if type(layer).__name__ in CONV4_NORMS]
         layers.insert(norms[2] + 1, FiLM(config["channels"], size))
         return Sequential(layers, net.loss_function, net.input_shape, net.kernels)
     expect(

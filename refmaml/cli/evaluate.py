@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from refmaml.cli import mpi, options
+from refmaml.cli import mpi, options, presets
 from refmaml.cli.outputs import check_outputs
 from refmaml.errors import expect
 from refmaml.methods.table import BY_NAME
@@ -112,9 +112,12 @@ def converted(net, method, meta, name):
 def reconfigured(saved, given):
     """The checkpoint's configuration, changed by the options given.
 
-    Another method brings its own defaults.
+    Another method brings its own defaults, and other data its own split.
     """
     config = dict(saved)
+    if (data := given.get("data", saved["data"])) != saved["data"]:
+        fresh = presets.DEFAULTS | presets.BY_DATA[data]
+        config |= {name: fresh[name] for name in ("train_classes", "validation_classes", "invert")}
     if given.get("method", saved["method"]) != saved["method"]:
         fresh = options.settle({"data": saved["data"], "net": saved["net"]} | given)
         config |= {

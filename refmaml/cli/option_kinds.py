@@ -40,6 +40,19 @@ def count(least, most=2**31 - 1):
     return Kind(read, f"an integer >= {least}")
 
 
+def count_or_share(least):
+    """An integer >= `least`, or a fraction in (0, 1)."""
+    whole = count(least)
+
+    def read(value):
+        number = float(value) if isinstance(value, str) else value
+        if type(number) is float and 0 < number < 1:
+            return number
+        return whole.read(value)
+
+    return Kind(read, f"an integer >= {least}, or a fraction below 1")
+
+
 def positive():
     """A finite number > 0."""
 

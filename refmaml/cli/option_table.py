@@ -9,6 +9,7 @@ from refmaml.cli.kernels import NAMES
 from refmaml.cli.option_kinds import (
     choice,
     count,
+    count_or_share,
     from_table,
     not_negative,
     png_path,
@@ -25,27 +26,33 @@ from refmaml.methods.table import TABLE
 # allocated for each step.
 MAX_STEPS = 10**6
 
-OMNIGLOT_ONLY = (
+FILES_ONLY = (
     "data_root",
-    "download",
     "resample",
     "invert",
-    "split_by",
     "split_seed",
     "train_classes",
     "validation_classes",
 )
-CONV4_ONLY = ("channels", "downsample", "padding", "head", "bn_gamma", "bn_eps", "weight_gain")
+OMNIGLOT_ONLY = ("download", "split_by")
+FOLDER_ONLY = ("size", "color")
+CONV4_ONLY = ("channels", "downsample", "padding", "head", "weight_gain", "norm")
+BATCH_NORM_ONLY = ("bn_gamma", "bn_eps")
 IMAGES_ONLY = ("n_way", "support_order", "rotations", "eval_rotations", "split")
 
-# Options that need a value of another: {option: (the other option, its values)}.
+# Options that need a value of another: {option: (the other option, its values)}. The
+# other option may itself need a value of a third.
 REQUIRES = {
     **{name: ("data", presets.IMAGES) for name in IMAGES_ONLY},
+    **{name: ("data", ("omniglot", "folder")) for name in FILES_ONLY},
     **{name: ("data", ("omniglot",)) for name in OMNIGLOT_ONLY},
+    **{name: ("data", ("folder",)) for name in FOLDER_ONLY},
     **{name: ("data", ("linear",)) for name in ("dim", "rank")},
     **{name: ("net", ("conv4",)) for name in CONV4_ONLY},
+    **{name: ("norm", ("batch",)) for name in BATCH_NORM_ONLY},
     "threads": ("kernels", ("auto", "cpu")),
     "hidden": ("net", ("mlp",)),
+    "width": ("net", ("resnet12",)),
     **{
         name: ("method", (entry.name,))
         for entry in TABLE
@@ -77,17 +84,25 @@ SAVED = {
             choice(("none", "per_task", "as_classes")),
             "those of held-out tasks (default: --rotations)",
         ),
-        "resample": (choice(("lanczos", "nearest")), "Omniglot: how 105 pixels become 28"),
-        "invert": (switch(), "Omniglot: ink is 1 on 0"),
+        "resample": (
+            choice(("lanczos", "nearest")),
+            "Omniglot, folder: how pictures are reduced to fewer pixels",
+        ),
+        "invert": (switch(), "Omniglot, folder: inputs are 1 - value (Omniglot: ink is 1 on 0)"),
+        "size": (count(1), "folder: pixels along an edge of the inputs"),
+        "color": (switch(), "folder: inputs have three colours; without it they are grey"),
         "split_by": (
             choice(("characters", "alphabets")),
             "Omniglot: the unit of the split into training and test",
         ),
-        "split_seed": (count(0, 2**64 - 1), "Omniglot: the seed of the split"),
-        "train_classes": (count(1), "Omniglot: how many characters to train on"),
+        "split_seed": (count(0, 2**64 - 1), "Omniglot, folder: the seed of the split"),
+        "train_classes": (
+            count_or_share(1),
+            "Omniglot, folder: how many classes to train on (folder: or which fraction)",
+        ),
         "validation_classes": (
-            count(0),
-            "Omniglot: how many to validate on; the others are held out",
+            count_or_share(0),
+            "Omniglot, folder: how many to validate on; the others are held out",
         ),
         "dim": (count(1), "linear: the length of x"),
         "rank": (count(1), "linear: the dimension of the tasks' common subspace"),
@@ -129,7 +144,9 @@ SAVED = {
         "bn_gamma": (switch(), "conv4: batch-norm with a scale"),
         "bn_eps": (positive(), "conv4: batch-norm's epsilon"),
         "weight_gain": (positive(), "conv4: a factor on the Xavier start of the weights"),
+        "norm": (choice(tuple(presets.BY_NORM)), "conv4: batch-, group- or layer-norm"),
         "hidden": (several(count(1), "integers >= 1"), "mlp: sizes of the hidden layers"),
+        "width": (count(1), "resnet12: channels of the first block; each next has twice as many"),
         "loss_scale": (
             choice(("mean", "sum", "sum/K")),
             "the factor of the loss's sum: 1/N, 1 or 1/K",
@@ -173,7 +190,11 @@ SAVED = {
 
 # Options of one call, which a checkpoint does not store.
 CALL_OPTIONS = {
-    "data_root": (text(), "Omniglot: the folder of its archives or images"),
+    "data_root": (
+        text(),
+        "the folder of Omniglot's archives or images; folder: that with a folder of pictures "
+        "for each class",
+    ),
     "download": (switch(), "Omniglot: download missing archives"),
     "split": (choice(("train", "validation", "test")), "which classes to draw from (default test)"),
     "preset": (choice(tuple(presets.PRESETS)), "a published protocol; other options override it"),

@@ -87,10 +87,12 @@ def settle(given):
     data = given.get("data", presets.DEFAULTS["data"])
     net = given.get("net", presets.BY_DATA[data].get("net", presets.DEFAULTS["net"]))
     method = given.get("method", presets.DEFAULTS["method"])
+    norm = given.get("norm", presets.DEFAULTS["norm"])
     config = (
         presets.DEFAULTS
         | presets.BY_DATA[data]
         | presets.BY_NET[net]
+        | (presets.BY_NORM[norm] if net == "conv4" else {})
         | method_defaults(method, given)
         | {name: value for name, value in given.items() if name in presets.DEFAULTS}
     )
@@ -117,17 +119,24 @@ def with_files(given):
     return presets.PRESETS.get(given.get("preset"), {}) | from_file | given
 
 
+def missing_value(name, config):
+    """(another option, its values): what an option needs and does not have, or None."""
+    if name not in REQUIRES:
+        return None
+    other, values = REQUIRES[name]
+    return missing_value(other, config) if config[other] in values else (other, values)
+
+
 def has_effect(name, config):
     """Whether an option has an effect under a configuration."""
-    other, values = REQUIRES.get(name, ("data", tuple(presets.BY_DATA)))
-    return config[other] in values
+    return missing_value(name, config) is None
 
 
 def refuse_unused(given, config):
     """Raise ArgumentError for an option given that has no effect."""
     for name in given:
         if not has_effect(name, config):
-            other, values = REQUIRES[name]
+            other, values = missing_value(name, config)
             raise ArgumentError(
                 f"{flag(name)}: expected {flag(other)} {' or '.join(values)} beside it, "
                 f"got {flag(other)} {config[other]}"

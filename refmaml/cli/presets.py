@@ -1,12 +1,12 @@
 """Default values of options: plain data.
 
-Later tables override earlier ones: DEFAULTS, BY_DATA, BY_NET, BY_METHOD, PRESETS, and
-then the command line. BY_METHOD is part of the methods' table.
+Later tables override earlier ones: DEFAULTS, BY_DATA, BY_NET, BY_NORM (conv4 only),
+BY_METHOD, PRESETS, and then the command line. BY_METHOD is part of the methods' table.
 """
 
 from refmaml.methods.table import TABLE
 
-IMAGES = ("glyphs", "omniglot")
+IMAGES = ("glyphs", "omniglot", "folder")
 
 DEFAULTS = {
     "data": "glyphs",
@@ -18,6 +18,8 @@ DEFAULTS = {
     "split_seed": 1,
     "train_classes": 1100,
     "validation_classes": 100,
+    "size": 28,
+    "color": False,
     "n_way": 5,
     "k_shot": 1,
     "k_query": 5,
@@ -47,7 +49,9 @@ DEFAULTS = {
     "bn_gamma": False,
     "bn_eps": 1e-3,
     "weight_gain": 1.0,
+    "norm": "batch",
     "hidden": [40, 40],
+    "width": 64,
     "context": 5,
     "loss_scale": "sum/K",
     "tasks": 32,
@@ -75,6 +79,13 @@ STEPS = 500
 BY_DATA = {
     "glyphs": {},
     "omniglot": {},
+    # Pictures of things have an upright position, and some classes have few of them.
+    "folder": {
+        "train_classes": 0.6,
+        "validation_classes": 0.2,
+        "invert": False,
+        "rotations": "none",
+    },
     # Finn et al. 2017, section 5.1
     "sinusoid": {
         "net": "mlp",
@@ -98,7 +109,11 @@ BY_NET = {
     "conv4": {"frozen": ["BatchNorm2d"], "context": 100},  # as in MAML's own code
     "mlp": {},
     "two_layer_linear": {},
+    "resnet12": {},
 }
+
+# The parameters of conv4's norm do not adapt.
+BY_NORM = {"batch": {}, "group": {"frozen": ["GroupNorm"]}, "layer": {"frozen": ["LayerNorm"]}}
 
 BY_METHOD = {entry.name: entry.defaults for entry in TABLE}
 

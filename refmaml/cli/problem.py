@@ -61,14 +61,10 @@ FIELDS = {
 }
 # Held-out tasks at a time: as many as fit a processor's caches, or fill a GPU.
 CHUNK_ON_CPU, CHUNK_ON_GPU = 8, 100
-OMNIGLOT_OPTIONS = (
-    "split_by",
-    "split_seed",
-    "train_classes",
-    "validation_classes",
-    "resample",
-    "invert",
-)
+# Options of Omniglot and of a folder of pictures, then those of one of them alone.
+FILE_OPTIONS = ("split_seed", "train_classes", "validation_classes", "resample", "invert")
+OMNIGLOT_OPTIONS = (*FILE_OPTIONS, "split_by")
+FOLDER_OPTIONS = (*FILE_OPTIONS, "size", "color")
 
 
 def make_method(config, given=()):
@@ -163,6 +159,10 @@ def make_tasks(config, split, data_root=None, download=False):
         expect(data_root is not None, "--data-root", "the folder that holds Omniglot", "nothing")
         settings = {name: config[name] for name in OMNIGLOT_OPTIONS}
         return tasks.Omniglot(data_root, split, rotations=rotations, download=download, **settings)
+    if config["data"] == "folder":
+        expect(data_root is not None, "--data-root", "the folder of the pictures", "nothing")
+        settings = {name: config[name] for name in FOLDER_OPTIONS}
+        return tasks.ImageFolder(data_root, split, rotations=rotations, **settings)
     if config["data"] == "sinusoid":
         return tasks.Sinusoids()
     return tasks.TwoLayerLinear(config["dim"], config["rank"])

@@ -28,6 +28,7 @@ from refmaml.doctor.regression_case import (
 from refmaml.doctor.stage_comparison import compare_stages
 from refmaml.errors import ArgumentError
 from refmaml.layers import BatchNorm2d
+from refmaml.layers.walk import all_layers
 
 NO_STEP = 1e-30  # a step size that changes no number in float64
 TINY = 1e-7  # a step size whose square is below rounding
@@ -77,7 +78,7 @@ def frozen_statistics(function, case):
     Then the gradient is a mean over query examples, so that the gradients on halves of
     the query set average to the whole. Under batch statistics they do not.
     """
-    if not any(isinstance(layer, BatchNorm2d) for layer in case.net.layers):
+    if not any(isinstance(layer, BatchNorm2d) for layer in all_layers(case.net.layers)):
         return []
     b, M = case.batch, case.batch.x_query.shape[1]
     parts = [slice(0, M // 2), slice(M // 2, M)]

@@ -10,6 +10,7 @@ wrong factor can be recognised by its value.
 import numpy as np
 
 from refmaml import kernels
+from refmaml.arrays import described
 from refmaml.batch import Batch
 from refmaml.doctor.cases import Case
 from refmaml.doctor.method_settings import fitting, initial_meta
@@ -29,6 +30,8 @@ from refmaml.layers import (
     ReLU,
     Tanh,
 )
+from refmaml.oracles.cases import random_targets
+from refmaml.ragged import RaggedBatch
 from refmaml.tasks.orthonormal import random_orthonormal
 
 PRIMES = (3, 5, 7, 11, 13)
@@ -147,9 +150,7 @@ def normal_inputs(net, T, N, rng):
     """Standard normal inputs (T, N, ...), and targets that the loss takes."""
     (D,) = net.output_shape(net.input_shape)
     x = rng.standard_normal((T, N, *net.input_shape))
-    if isinstance(net.loss_function, CrossEntropy):
-        return x, rng.integers(0, D, (T, N))
-    return x, rng.standard_normal((T, N, D))
+    return x, random_targets(net.loss_function, rng, (T, N, D))
 
 
 def spectral_inputs(net, T, N, rng):
@@ -177,6 +178,13 @@ def own_case(net, method, batch, seed):
     net = net.with_kernels(kernels.reference() if net.kernels.on_device else net.kernels)
     if batch is None:
         batch = random_batch(net, rng)
+    expect(isinstance(batch, Batch), "batch", "a refmaml.Batch", lambda: described(batch))
+    expect(
+        batch.weights is None and not isinstance(batch, RaggedBatch),
+        "batch",
+        "tasks of one size and without weights",
+        lambda: "weights" if batch.weights is not None else "a RaggedBatch",
+    )
     theta = net.init(rng, np.float64)
     meta = initial_meta(method, net, theta, rng)
     case = Case("own net", net, method, meta, batch.astype(np.float64), own=True)

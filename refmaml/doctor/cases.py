@@ -60,9 +60,14 @@ class Case:
         return replace(self, **other, **changes)
 
     def nearby(self, rng, size, scale=np.abs):
-        """The case with every input number a off by up to `size` scale(a)."""
+        """The case with every input number a off by up to `size` scale(a).
+
+        Targets stay in the range that the loss takes.
+        """
         off, b = conditioning.perturbation(rng, size, scale), self.batch
-        batch = Batch(*map(off, (b.x_support, b.y_support, b.x_query, b.y_query)))
+        x, y, xq, yq = map(off, (b.x_support, b.y_support, b.x_query, b.y_query))
+        nearest = getattr(self.net.loss_function, "nearest_targets", lambda targets: targets)
+        batch = Batch(x, nearest(y), xq, nearest(yq))
         return self.with_(batch=batch, meta=off(self.meta))
 
     # ---- names -----------------------------------------------------------------------

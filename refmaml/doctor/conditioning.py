@@ -5,7 +5,7 @@ float32. How far it moves is its conditioning, and from that follows what a righ
 gradient may be off by."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import fields
 
 import numpy as np
 
@@ -152,23 +152,24 @@ def perturbation(rng, size, scale):
     return lambda a: a + size * scale(a) * rng.uniform(-1, 1, a.shape) if a.dtype.kind == "f" else a
 
 
-@dataclass(frozen=True)
-class PerturbedCrossEntropy(CrossEntropy):
-    """Cross-entropy with probabilities perturbed before labels are subtracted."""
-
-    perturb: object = None
+def perturbed_loss(loss, perturb):
+    """A cross-entropy with probabilities perturbed before labels are subtracted."""
 
     def forward(self, k, z, labels):
-        loss, saved = super().forward(k, z, labels)
-        return loss, saved._replace(p=self.perturb(saved.p))
+        value, saved = type(loss).forward(self, k, z, labels)
+        return value, saved._replace(p=perturb(saved.p))
+
+    kind = type(f"Perturbed{type(loss).__name__}", (type(loss),), {"forward": forward})
+    return kind(**{f.name: getattr(loss, f.name) for f in fields(loss)})
 
 
 def perturbed_probabilities(net, perturb):
     """The net with the probabilities of its cross-entropy perturbed.
 
     Where a probability is 1 to many digits, p - 1 has lost digits that no error of the
-    inputs shows. The targets of a squared error are inputs themselves.
+    inputs shows. The targets of a squared error are inputs themselves, and no other
+    loss subtracts a probability from 1.
     """
     if not isinstance(net.loss_function, CrossEntropy):
         return net
-    return net.with_loss(PerturbedCrossEntropy(net.loss_function.reduction, perturb))
+    return net.with_loss(perturbed_loss(net.loss_function, perturb))

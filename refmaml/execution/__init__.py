@@ -7,6 +7,7 @@
     device_transfer.py    NumPy arrays to a GPU and back, in one copy
     deferred_checks.py    finiteness that is checked once, at the end of the work
     chunks.py             tasks some at a time, fewer where a GPU's memory ends
+    groups.py             tasks of different sizes: groups of equal sizes
     recorded_gradient.py  a method's meta-gradient as a CUDA graph
 
 The seam is `Model.run`: a method hands its work to its net, and `Sequential.run`

@@ -22,7 +22,8 @@ def tasks_at_once(method, net, batch):
     x = batch.x_support
     steps = method.inner_steps if getattr(method, "kept", "last") == "passes" else 1
     held = (VECTORS + steps) * net.num_params + 2 * steps * net.activations(x.shape[1:])
-    if as_one_kernel(method) and net.whole_net(x.shape[2:], x.dtype):
+    same = x.shape[2:] == batch.x_query.shape[2:]
+    if same and as_one_kernel(method) and net.whole_net(x.shape[2:], x.dtype):
         held = VECTORS * net.num_params
     most = max(2, MEMORY // held)
     return -(-len(batch) // -(-len(batch) // most))

@@ -13,6 +13,7 @@ from refmaml import layers
 from refmaml.execution.fused_layers import Identity, NormActPool
 from refmaml.kernels.activation.functions import LEAKY, NUMBERS
 from refmaml.kernels.whole_net import operations as op
+from refmaml.layers.extents import pair
 
 LOSSES = {layers.CrossEntropy: op.CROSS_ENTROPY, layers.MSE: op.MEAN_OF_SQUARES}
 MAX_WINDOW = 127  # places of a window in kernels that store the winning place as int8
@@ -44,7 +45,7 @@ def plan(net, shape):
 
 def offsets(net, i, *names):
     """Where parameters of layer i begin in the flat vector; ABSENT for missing ones."""
-    slices = (net.parameters.slices.get(f"{i}.{name}") for name in names)
+    slices = (net.parameters.slices.get(f"{net.names[i]}.{name}") for name in names)
     return [op.ABSENT if part is None else part.start for part in slices]
 
 
@@ -67,8 +68,11 @@ def linear(layer, shape, places):
 
 
 def conv2d(layer, shape, places):
+    if layer.groups > 1:
+        raise NoOperation
     kernel, stride, ((top, _), (left, _)), out = layer.geometry(tuple(shape[1:]))
-    return op.Convolution(*shape, layer.out_channels, *out, kernel, stride, (top, left), *places)
+    extents, windows = (*shape, layer.out_channels, *out), (kernel, stride, (top, left))
+    return op.Convolution(*extents, *windows, *places, pair(layer.dilation, "dilation"))
 
 
 def activation(layer, shape, places):
@@ -99,6 +103,7 @@ OPERATION_OF = {
     layers.AvgPool2d: windows(op.Average),
     layers.SpatialMean: windows(op.Average),
     **dict.fromkeys((layers.ReLU, layers.LeakyReLU, layers.Tanh, layers.Softplus), activation),
+    **dict.fromkeys((layers.Sigmoid, layers.SiLU, layers.GELU, layers.ELU), activation),
 }
 
 
@@ -134,13 +139,16 @@ def fused_layers(sequence, kernels):
 
     Where the set has norm_act_pool kernels, a NormActPool replaces each batch-norm and
     does the work of an activation and a max-pooling behind it; an Identity replaces
-    these.
+    these. Inside a Residual as well.
     """
     sequence = tuple(sequence)
     if "norm_act_pool_forward" not in kernels.functions:
         return sequence
     out = list(sequence)
     for i, layer in enumerate(sequence):
+        if isinstance(layer, layers.Residual):
+            parts = {name: fused_layers(part, kernels) for name, part in layer.parts.items()}
+            out[i] = layers.Residual(**parts)
         if isinstance(layer, layers.BatchNorm2d):
             slope, window, count = fusion(sequence, i)
             if prod(window) > MAX_WINDOW:

@@ -4,6 +4,7 @@ from refmaml.errors import NonFiniteError, expect
 from refmaml.execution.deferred_checks import Recorded
 from refmaml.execution.device_transfer import checked
 from refmaml.methods.meta_gradient import MeanOverTasks, check_meta, finalize
+from refmaml.ragged import RaggedBatch
 
 
 class RecordedGradient:
@@ -40,8 +41,10 @@ class RecordedGradient:
     def arrays(self, meta, batch, device_labels=True):
         """meta and the batch's arrays, checked."""
         batch = check_meta(self.method, self.net, meta, batch, None)
+        one_size = not isinstance(batch, RaggedBatch)
+        expect(one_size, "batch", "tasks of one size for a graph", "a RaggedBatch")
         support, query = checked(self.net, *batch.sets, device_labels=device_labels)
-        return meta, *support, *query
+        return meta, *support, *query, *batch.all_arrays[4:]
 
     def __call__(self, meta, batch):
         arrays = self.arrays(meta, batch, device_labels=False)
@@ -56,4 +59,6 @@ class RecordedGradient:
         except NonFiniteError:
             self.arrays(meta, batch)  # a label out of range is the better error
             raise
-        return finalize(self.method, self.net.kernels.match_input(grad, meta), figures)
+        grad = self.net.kernels.match_input(grad, meta)
+        weights = self.net.kernels.to_host_batched(batch.all_arrays[4:])  # one array or none
+        return finalize(self.method, grad, figures, None, *weights)

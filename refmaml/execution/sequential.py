@@ -1,6 +1,7 @@
 """Sequential: a Network on any kernel set, wherever its arrays are."""
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -9,16 +10,21 @@ from refmaml.execution.chunks import tasks_at_once, with_fewer_tasks
 from refmaml.execution.deferred_checks import run_deferred
 from refmaml.execution.device_transfer import pass_to_device, to_device
 from refmaml.execution.fusion import fused_layers, plan
+from refmaml.execution.groups import rows_in_groups, run_in_groups
 from refmaml.execution.kernel_choice import by_name, expect_real, mention_faster_kernels
 from refmaml.execution.one_kernel import KernelPrimal, as_one_kernel
+from refmaml.layers.dropout import evaluated, expect_own_seeds, reseeded
+from refmaml.layers.walk import outputs, walk
 from refmaml.methods.meta_gradient import MeanOverTasks
 from refmaml.network import Network
+from refmaml.ragged import is_list
 
 
 class Sequential(Network):
     """Layers, then a loss. num_params is P; shapes names the parameters as torch does.
 
-    layers       layers of refmaml.layers, in order
+    layers       layers of refmaml.layers, in order; or {name: layer}, where the names
+                 take the place of "0", "1", ...
     loss         CrossEntropy(...), MSE(...) or another loss of refmaml.layers
     input_shape  the shape of one input, (C, H, W) or (F,); where given, the layers'
                  shapes are checked at once
@@ -34,9 +40,28 @@ class Sequential(Network):
 
     def __init__(self, layers, loss=None, input_shape=None, kernels=None):
         super().__init__(layers, loss, input_shape, by_name(kernels))
+        expect_own_seeds(self.layers)
         self.passes = fused_layers(self.layers, self.kernels)
         self.whole_nets, self.masks = {}, {}  # cached, by shape and by choice of parameters
+        self.output_sizes = {}  # cached, by shape
         self.deferred = None
+
+    def evaluation(self):
+        """The net for evaluation: without dropout; the same parameters."""
+        return self.with_layers(evaluated(self.layers))
+
+    def with_dropout_seed(self, seed):
+        """The net with other masks in each Dropout, all from one seed.
+
+        A seed for each meta-step: net.with_dropout_seed(step). Raises ArgumentError
+        unless it is an integer in [0, 2^64).
+        """
+        return self.with_layers(reseeded(self.layers, seed))
+
+    def with_layers(self, layers):
+        """A net of as many other layers, with the same names, loss and kernels."""
+        named = dict(zip(self.names, layers, strict=True))
+        return type(self)(named, self.loss_function, self.input_shape, self.kernels)
 
     @property
     def early_stop(self):
@@ -49,15 +74,20 @@ class Sequential(Network):
         """(vectors, figures) of work(net, *arrays): vectors of the kind of arrays[0].
 
         A mean over tasks goes some tasks at a time, and as one kernel if it exists.
+        Tasks of different sizes, arrays in lists, go in groups of equal sizes.
         """
+        if len(arrays) > 1 and is_list(arrays[1]):
+            return run_in_groups(self, work, *arrays)
         if isinstance(work, MeanOverTasks):
             work = self.scheduled(work, Batch.unchecked(*arrays[1:]))
         if not self.kernels.on_device:
             mention_faster_kernels(self, work, arrays)
             with np.errstate(all="ignore"):
                 return work(self, *arrays)
-        (first,), sets = to_device(self, arrays[:1], *zip(arrays[1::2], arrays[2::2], strict=True))
-        moved = first, *(a for part in sets for a in part)
+        pairs = zip(arrays[1::2], arrays[2::2], strict=False)
+        vectors = arrays[:1] if len(arrays) % 2 else (arrays[0], arrays[-1])  # weights come last
+        (first, *weights), sets = to_device(self, vectors, *pairs)
+        moved = first, *(a for part in sets for a in part), *weights
         (vectors, figures), _ = with_fewer_tasks(
             self.kernels, lambda work: run_deferred(self, work, *moved), work, len(moved[-1])
         )
@@ -104,6 +134,17 @@ class Sequential(Network):
             (self.masks[key],) = self.kernels.to_device(super().adapt_mask(adapts, frozen))
         return self.masks[key]
 
+    def activations(self, shape):
+        """How many numbers all layers put out for inputs of `shape` (examples, ...)."""
+        examples, shape = shape[0], tuple(shape[1:])
+        if shape not in self.output_sizes:
+            self.output_sizes[shape] = sum(prod(v.after) for v in walk(self.layers, shape))
+        return examples * self.output_sizes[shape]
+
+    def layer_outputs(self, w, x):
+        """(name, layer, its outputs) in a forward pass; of layers inside layers too."""
+        return outputs(self.kernels, self.layers, self.parameters.views(w), x)
+
     def check(self, w, x, y):
         """See Network; complex numbers are for the reference kernels."""
         super().check(w, x, y)
@@ -116,7 +157,12 @@ class Sequential(Network):
     # ---- passes and products ---------------------------------------------------------
 
     def loss(self, w, x, y):
-        """L(w; x, y) for each task, (T,), as NumPy's where w is."""
+        """L(w; x, y) for each task, (T,), as NumPy's where w is.
+
+        x, y: arrays, or lists of the tasks' arrays, which may differ in size.
+        """
+        if is_list(x):
+            return rows_in_groups(self.loss, self.kernels, w, x, y)
         moved = pass_to_device(self, w, x, y)
         return self.kernels.match_input(super().loss(*moved), w)
 
@@ -131,7 +177,9 @@ class Sequential(Network):
         return self.kernel_primal(kernel, kernel.primal(w, x, y, scale, keep), y)
 
     def gradient(self, w, x, y):
-        """dL/dw for each task, (T, P), as NumPy's where w is."""
+        """dL/dw for each task, (T, P), as NumPy's where w is; x, y as for `loss`."""
+        if is_list(x):
+            return rows_in_groups(self.gradient, self.kernels, w, x, y)
         return self.kernels.match_input(super().gradient(w, x, y), w)
 
     def hvp(self, primal, v):
@@ -224,6 +272,32 @@ class Sequential(Network):
         from refmaml.operators import CurvatureOperator
 
         return CurvatureOperator(self, self.gauss_newton_product, theta, x, y)
+
+    # ---- the same net in a framework -------------------------------------------------
+
+    def to_torch(self):
+        """The net as a function f(params, x) -> outputs of tensors, in PyTorch.
+
+        params is a dict of named tensors, as in torch.func; f.loss(params, x, y) is the
+        net's loss. Inputs x (N, ...) are those of one task; torch.func.vmap takes tasks
+        together. Raises ArgumentError without PyTorch.
+
+            params = {name: torch.tensor(a) for name, a in net.named(theta).items()}
+            grads = torch.func.grad(net.to_torch().loss)(params, x, y)
+        """
+        from refmaml.autodiff.net_function import NetFunction  # imports torch when made
+
+        return NetFunction(self, "torch")
+
+    def to_jax(self):
+        """The net as a function f(params, x) -> outputs of arrays, in JAX.
+
+        As `to_torch`, for jax.grad, jax.vmap and jax.jit. JAX computes in float32
+        unless jax_enable_x64 is set.
+        """
+        from refmaml.autodiff.net_function import NetFunction
+
+        return NetFunction(self, "jax")
 
 
 def copy_of(net):

@@ -32,11 +32,7 @@ def write(folder, about):
         stated, described = {}, {}
         for name, problem in problems().items():
             theta, v, batch, metas, margin = draw(problem)
-            inputs = {
-                "theta": theta,
-                "v": v,
-                **{field: getattr(batch, field) for field in batch.__dataclass_fields__},
-            }
+            inputs = {"theta": theta, "v": v, **dict(batch.named)}
             stated[f"{name}.npz"] = files.write_arrays(
                 part / f"{name}.npz", inputs | outputs_of(problem, inputs)
             )
@@ -96,22 +92,41 @@ def describe_net(net):
 
     A layer has its fields, its padding in full, and its output's shape for one input.
     """
-    layers, shape = [], tuple(net.input_shape)
-    for layer in net.layers:
-        given = {name: value for name, value in asdict(layer).items() if name != "weight_init"}
-        if isinstance(layer, Conv2d):
-            given["padding"] = layer.geometry(shape[1:])[2]
-        shape = layer.output_shape(shape)
-        layers.append(json_value({"layer": type(layer).__name__, **given, "output_shape": shape}))
     return {
         "input_shape": list(net.input_shape),
-        "layers": layers,
+        "layers": describe_layers(net.layers, tuple(net.input_shape)),
         "loss": {"loss": type(net.loss_function).__name__, **asdict(net.loss_function)},
         "parameters": [
             {"name": name, "shape": list(net.shapes[name]), "offset": part.start}
             for name, part in net.parameters.slices.items()
         ],
     }
+
+
+def describe_layers(layers, shape):
+    """Layers in a row as JSON values, for inputs of `shape`."""
+    described = []
+    for layer in layers:
+        parts = getattr(layer, "parts", {})
+        given = {} if parts else asdict(layer)
+        given = {name: value for name, value in given.items() if name not in omitted(given)}
+        if isinstance(layer, Conv2d):
+            given["padding"] = layer.geometry(shape[1:])[2]
+        given |= {part: describe_layers(inner, shape) for part, inner in parts.items()}
+        shape = layer.output_shape(shape)
+        described.append(
+            json_value({"layer": type(layer).__name__, **given, "output_shape": shape})
+        )
+    return described
+
+
+def omitted(given):
+    """The fields of a layer that its description leaves out.
+
+    Dilation and groups of 1 are among them: files written before these fields existed
+    have descriptions without them.
+    """
+    return {"weight_init"} | {name for name in ("dilation", "groups") if given.get(name) == 1}
 
 
 def json_value(value):

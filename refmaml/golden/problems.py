@@ -185,4 +185,4 @@ def terms(net, method, batch):
 
 def batch_of(arrays):
     """The Batch in a problem's input arrays."""
-    return Batch(*(arrays[name] for name in Batch.__dataclass_fields__))
+    return Batch(*(arrays[name] for name in Batch.__dataclass_fields__ if name in arrays))

@@ -25,11 +25,19 @@ from refmaml.layers.activation import LeakyReLU, ReLU, Softplus, Tanh
 from refmaml.layers.batch_norm import BatchNorm2d
 from refmaml.layers.bilinear import Conv2d, Linear
 from refmaml.layers.context import Context
+from refmaml.layers.dropout import Dropout
+from refmaml.layers.elementwise_loss import BCEWithLogits, Huber
 from refmaml.layers.eval_batch_norm import EvalBatchNorm2d
 from refmaml.layers.film import FiLM
+from refmaml.layers.gaussian_nll import GaussianNLL
+from refmaml.layers.group_norm import GroupNorm, InstanceNorm2d, LayerNorm
 from refmaml.layers.losses import MSE, CrossEntropy
 from refmaml.layers.pooling import AvgPool2d, MaxPool2d, SpatialMean
 from refmaml.layers.reshape import Flatten
+from refmaml.layers.residual import Residual
+from refmaml.layers.smooth_activation import ELU, GELU, Sigmoid, SiLU
+from refmaml.layers.softmax import LogSoftmax, Softmax
+from refmaml.layers.weighted_cross_entropy import WeightedCrossEntropy
 
 __all__ = [
     "Conv2d",
@@ -48,4 +56,19 @@ __all__ = [
     "EvalBatchNorm2d",
     "CrossEntropy",
     "MSE",
+    "GroupNorm",
+    "LayerNorm",
+    "InstanceNorm2d",
+    "Residual",
+    "Sigmoid",
+    "SiLU",
+    "GELU",
+    "ELU",
+    "Softmax",
+    "LogSoftmax",
+    "Dropout",
+    "BCEWithLogits",
+    "Huber",
+    "GaussianNLL",
+    "WeightedCrossEntropy",
 ]

@@ -59,12 +59,9 @@ class BatchNorm2d(Layer):
         return {**({"weight": C} if self.gamma else {}), **({"bias": C} if self.beta else {})}
 
     def output_shape(self, shape: tuple) -> tuple:
-        expect(
-            len(shape) in (1, 3) and shape[0] == self.num_features,
-            "input of BatchNorm2d",
-            f"shape ({self.num_features}, H, W) or ({self.num_features},)",
-            f"shape {tuple(shape)}",
-        )
+        ok = len(shape) in (1, 3) and shape[0] == self.num_features
+        wanted = f"shape ({self.num_features}, H, W) or ({self.num_features},)"
+        expect(ok, "input of BatchNorm2d", wanted, f"shape {tuple(shape)}")
         return tuple(shape)
 
     def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:

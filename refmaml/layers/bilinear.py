@@ -17,7 +17,7 @@ Their calculus is the same and is written once. The product has two transposes,
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
 
@@ -51,12 +51,9 @@ class Bilinear(Layer):
         shape = self.shapes()["weight"]
         outputs, inputs, taps = shape[0], shape[1], prod(shape[2:])
         weight = np.asarray(self.weight_init(rng, shape, inputs * taps, outputs * taps))
-        expect(
-            weight.shape == shape,
-            "weight_init",
-            f"a function that returns an array of shape {shape}",
-            lambda: f"shape {weight.shape}",
-        )
+        ok = weight.shape == shape
+        wanted = f"a function that returns an array of shape {shape}"
+        expect(ok, "weight_init", wanted, lambda: f"shape {weight.shape}")
         return {"weight": weight, "bias": np.zeros(outputs)} if self.bias else {"weight": weight}
 
     def check_fields(self, *sizes: str) -> None:
@@ -66,12 +63,9 @@ class Bilinear(Layer):
         """
         set_fields(self, **{name: check_integer(name, getattr(self, name)) for name in sizes})
         set_fields(self, bias=check_bool("bias", self.bias))
-        expect(
-            callable(self.weight_init),
-            "weight_init",
-            "a function (rng, shape, fan_in, fan_out) -> array",
-            lambda: repr(self.weight_init),
-        )
+        ok = callable(self.weight_init)
+        wanted = "a function (rng, shape, fan_in, fan_out) -> array"
+        expect(ok, "weight_init", wanted, lambda: repr(self.weight_init))
 
     def forward(self, k, w, x):
         y = self.product(k, x, w["weight"])
@@ -128,12 +122,9 @@ class Linear(Bilinear):
         return {**shapes, "bias": (self.out_features,)} if self.bias else shapes
 
     def output_shape(self, shape: tuple) -> tuple:
-        expect(
-            tuple(shape) == (self.in_features,),
-            "input of Linear",
-            f"vectors of shape ({self.in_features},)",
-            f"shape {tuple(shape)}",
-        )
+        ok = tuple(shape) == (self.in_features,)
+        wanted = f"vectors of shape ({self.in_features},)"
+        expect(ok, "input of Linear", wanted, f"shape {tuple(shape)}")
         return (self.out_features,)
 
     def product(self, k, x, w):
@@ -169,23 +160,31 @@ def as_tuples(value):
 
 
 @lru_cache(maxsize=256)  # every pass needs it, and it is always the same
-def conv_geometry(kernel_size, stride, padding, extents):
+def conv_geometry(kernel_size, stride, padding, dilation, extents):
     """(kernel, stride, padding, output extents), all explicit."""
     kernel, stride = pair(kernel_size, "kernel_size"), pair(stride, "stride")
-    padding = explicit_padding(padding, kernel, stride, extents)
-    return kernel, stride, padding, window_extents(extents, kernel, stride, padding, "Conv2d")
+    spread = zip(kernel, pair(dilation, "dilation"), strict=True)
+    window = tuple(d * (k - 1) + 1 for k, d in spread)
+    padding = explicit_padding(padding, window, stride, extents)
+    return kernel, stride, padding, window_extents(extents, window, stride, padding, "Conv2d")
 
 
 @dataclass(frozen=True)
 class Conv2d(Bilinear):
-    """y[t,n,o,i,j] = sum_{c,p,q} w[t,o,c,p,q] xpad[t,n,c, sH i + p, sW j + q] + b[t,o].
+    """y[t,n,o,i,j] = sum_{c,p,q} w[t,o,c,p,q] xpad[t,n,c,h,v] + b[t,o].
 
-    Parameters: weight (O, C, kH, kW) with O = out_channels, C = in_channels; bias (O,).
+    (h, v) = (sH i + dH p, sW j + dW q), with the stride s and the dilation d.
+    Parameters, with O = out_channels, C = in_channels and G = groups: weight
+    (O, C/G, kH, kW); bias (O,).
     kernel_size, stride  an integer, or a pair for rows and columns
     padding      1, (1, 2), ((top, bottom), (left, right)), or "same" as in TensorFlow
                  (ceil(H / s) outputs)
+    dilation     the distance (dH, dW) of a filter's taps: an integer, or a pair
+    groups       G, of neighbouring channels: output o sees the C/G inputs of its own
+                 group alone, and c counts these
     weight_init  a function of layers/initialise.py or another one of its kind
-    Raises ArgumentError unless sizes are integers >= 1 and paddings integers >= 0.
+    Raises ArgumentError unless sizes are integers >= 1, paddings integers >= 0, and G
+    divides C and O.
     """
 
     in_channels: int
@@ -193,22 +192,34 @@ class Conv2d(Bilinear):
     kernel_size: int | tuple
     stride: int | tuple = 1
     padding: int | tuple | str = 0
+    dilation: int | tuple = field(default=1, kw_only=True)
+    groups: int = field(default=1, kw_only=True)
     bias: bool = True
     weight_init: Callable = xavier_uniform
 
     def __post_init__(self) -> None:
-        self.check_fields("in_channels", "out_channels")
+        self.check_fields("in_channels", "out_channels", "groups")
         kernel, stride = pair(self.kernel_size, "kernel_size"), pair(self.stride, "stride")
         explicit_padding(self.padding, kernel, stride, (1, 1))
+        pair(self.dilation, "dilation")
+        channels = self.in_channels, self.out_channels
+        divides = not any(C % self.groups for C in channels)
+        expect(divides, "groups", f"a divisor of {channels} channels", f"{self.groups}")
 
     def geometry(self, extents):
         """(kernel, stride, padding, output extents) for inputs of extents (H, W)."""
-        given = self.kernel_size, self.stride, self.padding, extents
+        given = self.kernel_size, self.stride, self.padding, self.dilation, extents
         return conv_geometry(*map(as_tuples, given))
+
+    def windows(self, extents):
+        """What kernels take of it: (stride, padding), and a dilation other than 1."""
+        dilation = pair(self.dilation, "dilation")
+        return *self.geometry(extents)[1:3], *([] if dilation == (1, 1) else [dilation])
 
     def shapes(self) -> dict[str, tuple]:
         kernel = pair(self.kernel_size, "kernel_size")
-        shapes: dict[str, tuple] = {"weight": (self.out_channels, self.in_channels, *kernel)}
+        inputs = self.in_channels // self.groups
+        shapes: dict[str, tuple] = {"weight": (self.out_channels, inputs, *kernel)}
         return {**shapes, "bias": (self.out_channels,)} if self.bias else shapes
 
     def output_shape(self, shape: tuple) -> tuple:
@@ -216,33 +227,29 @@ class Conv2d(Bilinear):
         return (self.out_channels, *self.geometry(shape[1:])[3])
 
     def product(self, k, x, w):
-        _, stride, padding, out = self.geometry(x.shape[3:])
+        out = self.geometry(x.shape[3:])[3]
         y = k.empty((*x.shape[:2], self.out_channels, *out), np.result_type(x.dtype, w.dtype))
-        k.conv2d_forward(y, x, w, stride, padding)
+        k.conv2d_forward(y, x, w, *self.windows(x.shape[3:]))
         return y
 
     def product_dx(self, k, dy, w, x_shape):
-        _, stride, padding, _ = self.geometry(x_shape[3:])
         dx = k.empty(x_shape, np.result_type(dy.dtype, w.dtype))
-        k.conv2d_backward_x(dx, dy, w, stride, padding)
+        k.conv2d_backward_x(dx, dy, w, *self.windows(x_shape[3:]))
         return dx
 
     def product_dw(self, k, dw, x, dy):
-        _, stride, padding, _ = self.geometry(x.shape[3:])
-        k.conv2d_backward_w(dw, x, dy, stride, padding)
+        k.conv2d_backward_w(dw, x, dy, *self.windows(x.shape[3:]))
 
     def r_product(self, k, x, rx, w, rw):
-        _, stride, padding, out = self.geometry(x.shape[3:])
+        out = self.geometry(x.shape[3:])[3]
         ry = k.empty((*x.shape[:2], self.out_channels, *out), np.result_type(rx.dtype, w.dtype))
-        k.conv2d_r_forward(ry, x, rx, w, rw, stride, padding)
+        k.conv2d_r_forward(ry, x, rx, w, rw, *self.windows(x.shape[3:]))
         return ry
 
     def r_product_dx(self, k, dy, rdy, w, rw, x_shape):
-        _, stride, padding, _ = self.geometry(x_shape[3:])
         rdx = k.empty(x_shape, np.result_type(rdy.dtype, w.dtype))
-        k.conv2d_r_backward_x(rdx, dy, rdy, w, rw, stride, padding)
+        k.conv2d_r_backward_x(rdx, dy, rdy, w, rw, *self.windows(x_shape[3:]))
         return rdx
 
     def r_product_dw(self, k, rdw, x, rx, dy, rdy):
-        _, stride, padding, _ = self.geometry(x.shape[3:])
-        k.conv2d_r_backward_w(rdw, x, rx, dy, rdy, stride, padding)
+        k.conv2d_r_backward_w(rdw, x, rx, dy, rdy, *self.windows(x.shape[3:]))

@@ -49,24 +49,18 @@ def window_extents(
     """How many windows fit: floor((H + top + bottom - kH) / sH) + 1; widths alike."""
     out = []
     for H, k, s, (before, after) in zip(extents, kernel, stride, padding, strict=True):
-        expect(
-            H + before + after >= k,
-            f"input of {layer}",
-            f"at least {k} rows and columns for its {kernel} window",
-            f"{extents} with padding {padding}",
-        )
+        ok = H + before + after >= k
+        wanted = f"at least {k} rows and columns for its {kernel} window"
+        expect(ok, f"input of {layer}", wanted, f"{extents} with padding {padding}")
         out.append((H + before + after - k) // s + 1)
     return tuple(out)
 
 
 def expect_images(shape: tuple, channels: int | None, layer: str) -> None:
     """Raise ArgumentError unless `shape` is (C, H, W), with C = channels if given."""
-    expect(
-        len(shape) == 3 and channels in (None, shape[0]),
-        f"input of {layer}",
-        f"images of shape ({'C' if channels is None else channels}, H, W)",
-        lambda: f"shape {tuple(shape)}",
-    )
+    ok = len(shape) == 3 and channels in (None, shape[0])
+    wanted = f"images of shape ({'C' if channels is None else channels}, H, W)"
+    expect(ok, f"input of {layer}", wanted, lambda: f"shape {tuple(shape)}")
 
 
 def rows(x):

@@ -1,5 +1,6 @@
 """What a layer is: names and shapes of its parameters, and four passes."""
 
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,3 +61,19 @@ class Layer:
     ) -> Array | None:  # fmt: skip
         """rdx = R{dx}; fills rdw = R{dw}."""
         raise NotImplementedError
+
+
+# ---- layers that consist of layers: their `parts` are {name: layers} -----------------
+
+
+def places(layers: Iterable[Any] | Mapping[str, Any]) -> Iterable[tuple[Any, Any]]:
+    """Pairs (place, layer): the names of a dict, or the numbers 0, 1, ..."""
+    return layers.items() if isinstance(layers, Mapping) else enumerate(layers)
+
+
+def with_inner(layers: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Pairs (name, layer): ("3", Residual(...)), ("3.branch.0", Conv2d(...)), ..."""
+    for i, layer in places(layers):
+        yield f"{prefix}{i}", layer
+        for part, inner in getattr(layer, "parts", {}).items():
+            yield from with_inner(inner, f"{prefix}{i}.{part}.")

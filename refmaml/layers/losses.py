@@ -39,6 +39,7 @@ class CrossEntropy:
 
     Targets are integer labels (T, N) in [0, C).
     reduction  the scale: "mean" 1 / N, "sum" 1, "sum/K" C / N
+    Label smoothing and class weights are fields of WeightedCrossEntropy.
     Raises ArgumentError for another reduction.
     """
 
@@ -49,19 +50,11 @@ class CrossEntropy:
 
     def check(self, output_shape, targets, examples):
         """Raise ArgumentError unless `targets` are integer labels (T, N)."""
-        expect(
-            len(output_shape) == 1,
-            "net",
-            "outputs of shape (classes,) for CrossEntropy",
-            f"{output_shape}",
-        )
+        ok = len(output_shape) == 1
+        expect(ok, "net", "outputs of shape (classes,) for CrossEntropy", f"{output_shape}")
         expect(targets.dtype.kind in "iu", "y", "integer labels", lambda: f"dtype {targets.dtype}")
-        expect(
-            targets.shape == examples,
-            "y",
-            f"shape {examples}, a label for each example",
-            f"{targets.shape}",
-        )
+        ok = targets.shape == examples
+        expect(ok, "y", f"shape {examples}, a label for each example", f"{targets.shape}")
 
     def extremes(self, targets):
         """The lowest and the highest label, for check_values."""
@@ -70,12 +63,9 @@ class CrossEntropy:
     def check_values(self, output_shape, extremes):
         """Raise ArgumentError for a label outside the outputs' range."""
         low, high = map(int, extremes)
-        expect(
-            low >= 0 and high < output_shape[0],
-            "y",
-            f"labels in 0..{output_shape[0] - 1}",
-            f"a label {low if low < 0 else high}",
-        )
+        ok = low >= 0 and high < output_shape[0]
+        wanted = f"labels in 0..{output_shape[0] - 1}"
+        expect(ok, "y", wanted, f"a label {low if low < 0 else high}")
 
     def scale(self, examples, classes):
         """The factor in front of the sum, for N examples of C classes."""
@@ -130,19 +120,11 @@ class MSE:
     def check(self, output_shape, targets, examples):
         """Raise ArgumentError unless `targets` are real and have the outputs' shape."""
         wanted = (*examples, *output_shape)
-        expect(
-            len(output_shape) == 1,
-            "net",
-            "outputs of shape (D,) for MSE",
-            lambda: f"{output_shape}",
-        )
+        ok = len(output_shape) == 1
+        expect(ok, "net", "outputs of shape (D,) for MSE", lambda: f"{output_shape}")
         expect(targets.dtype.kind in "fc", "y", "real numbers", lambda: f"dtype {targets.dtype}")
-        expect(
-            targets.shape == wanted,
-            "y",
-            lambda: f"shape {wanted}, as the outputs",
-            lambda: f"{targets.shape}",
-        )
+        ok = targets.shape == wanted
+        expect(ok, "y", lambda: f"shape {wanted}, as the outputs", lambda: f"{targets.shape}")
 
     def extremes(self, targets):
         """An empty list: any real number is a target."""

@@ -70,7 +70,7 @@ def of_unrolled_loop(net: Net, method: Any, meta: Array, trace: dict) -> dict[st
     gradients = [
         method.inner_gradient(net, trace["inner_grad"][k], phis[k], phis[0]) for k in steps
     ]
-    directions = []
+    directions: list[Array] = []
     for k in steps:
         d, state = rule.direction(net, phis[k], gradients[k], states[k], rule.factors(k + 1))
         directions, states = [*directions, d], [*states, state]

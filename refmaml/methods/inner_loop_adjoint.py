@@ -57,8 +57,9 @@ def descend(
     state = rule.init(phi)
     phis, states, primals = [phi], [state], []
     for k, A in enumerate(rates):
-        primal = net.primal(phi, *sets[k], keep == "passes")
-        net.require_finite(primal, phi, sets[k][0], f"support set, inner step {k}")
+        x_k, y_k = sets[k]
+        primal = net.primal(phi, x_k, y_k, keep == "passes")
+        net.require_finite(primal, phi, x_k, f"support set, inner step {k}")
         g = loop.inner_gradient(net, primal.grad, phi, phis[0])
         d, state = rule.direction(net, phi, g, state, rule.factors(k + 1))
         phi = step(net, phi, A, d)

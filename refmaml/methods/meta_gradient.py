@@ -57,7 +57,7 @@ class Method(Protocol):
 class MetaGradient:
     """loss, accuracy (None in a regression): means over tasks after adaptation.
 
-    grad (M,): d loss / d meta.
+    grad (M,): d loss / d meta. Weights of the batch are in loss, grad and hyper alone.
     task_losses, task_accuracies  (T,) each
     report   what the method says of its own work, (T,) each: iMAML's "cg_status", ...
     trace    with trace=True every intermediate: lists over inner steps of arrays (T, P)
@@ -86,6 +86,8 @@ def meta_gradient(
 ) -> MetaGradient:
     """dM/dmeta of M = (1/T) sum_t M_t(meta): the mean over the batch's tasks.
 
+    With batch.weights it is M = (1/T) sum_t w_t M_t(meta).
+
     meta    (M,), as method.init made it: theta, then whatever else the method learns
     batch   T tasks with support and query sets
     chunk   how many tasks are in memory at once; None: as many as fit
@@ -101,13 +103,14 @@ def meta_gradient(
     work = MeanOverTasks(method, method.task_gradients, chunk, trace)
     if hyper:  # loaded where it is used: few calls need it
         work = import_module("refmaml.methods.hypergradients").with_hypergradients(work)
-    (grad, *traces), figures = net.run(work, meta, *batch.arrays)
-    return finalize(method, grad, figures, traces[0] if trace else {})
+    (grad, *traces), figures = net.run(work, meta, *batch.all_arrays)
+    weights = net.kernels.to_host_batched(batch.all_arrays[4:])  # one array or none
+    return finalize(method, grad, figures, traces[0] if trace else {}, *weights)
 
 
 @dataclass(frozen=True)
 class MeanOverTasks:
-    """work(net, meta, x_support, y_support, x_query, y_query).
+    """work(net, meta, x_support, y_support, x_query, y_query, weights or nothing).
 
     It returns ([grad], figures), or ([grad, trace], figures) with trace.
 
@@ -133,14 +136,14 @@ class MeanOverTasks:
     def over_tasks(
         self, net: Net, meta: Array, batch: Batch, use: Callable[[Array], None]
     ) -> tuple[list, dict[str, Array]]:
-        """use(grad (t, M)), `chunk` tasks at a time: ([trace] or [], figures)."""
+        """use(w_t grad (t, M)), `chunk` tasks at a time: ([trace] or [], figures)."""
         T, chunk, parts = len(batch), self.chunk or len(batch), []
         net.require(net.kernels.xp.isfinite(meta).all(), lambda: refuse_meta(net, meta))
         for start in range(0, T, chunk):
             some = batch if chunk >= T else batch[start : start + chunk]
             try:
                 part = self.task_gradients(net, meta, some, self.trace)
-                use(part.grad)
+                use(part.grad if some.weights is None else some.weights[:, None] * part.grad)
             except NonFiniteError as error:
                 raise error.counted_from(start) from None
             parts.append(replace(part, grad=None))
@@ -157,37 +160,45 @@ def joined_figures(kernels: Any, parts: list[TaskGradients]) -> dict[str, Array]
 
 
 def joined_traces(kernels: Any, parts: list[TaskGradients]) -> dict[str, list]:
-    """{name: [(T, P) for each step]} of the traces of some tasks each."""
+    """{name: [(T, P) for each step]} of the traces of some tasks each.
 
-    def all_rows(a: Array, part: TaskGradients) -> Array:
+    Where some tasks took fewer steps, their last array stands for the others.
+    """
+
+    def all_rows(part: TaskGradients, name: str, k: int) -> Array:
+        a = part.trace[name][min(k, len(part.trace[name]) - 1)]
         return kernels.xp.broadcast_to(a, (len(part.loss), *a.shape[1:]))
 
     return {
         name: [
-            kernels.concatenate([all_rows(part.trace[name][k], part) for part in parts])
-            for k in range(len(steps))
+            kernels.concatenate([all_rows(part, name, k) for part in parts])
+            for k in range(max(len(part.trace[name]) for part in parts))
         ]
-        for name, steps in parts[0].trace.items()
+        for name in parts[0].trace
     }
 
 
 def finalize(
-    method: Any, grad: Array, figures: dict[str, Array], trace: dict | None = None
-) -> MetaGradient:
-    """The MetaGradient of grad (M,) and figures.
+    method: Any, grad: Array, figures: dict[str, Array], trace: dict | None = None,
+    weights: np.ndarray | None = None,
+) -> MetaGradient:  # fmt: skip
+    """The MetaGradient of grad (M,) and figures, in which losses have no weights yet.
 
     A number that stands for a status is replaced by the label of the status.
     """
+
+    def mean(a: Array) -> Array:  # of w_t a_t over tasks
+        return (a if weights is None else (weights * a.T).T).mean(axis=0)
+
     figures = dict(figures)
     losses, accuracies = figures.pop("loss"), figures.pop("accuracy", None)
     names = [name for name in figures if name.startswith(HYPER)]
-    hyper = {name.removeprefix(HYPER): figures.pop(name).mean(axis=0) for name in names}
+    hyper = {name.removeprefix(HYPER): mean(figures.pop(name)) for name in names}
     labels = getattr(method, "status_labels", {})
     report = {name: labels[name][a] if name in labels else a for name, a in figures.items()}
     accuracy = None if accuracies is None else accuracies.mean()
-    return MetaGradient(
-        losses.mean(), accuracy, grad, losses, accuracies, report, trace or {}, hyper
-    )
+    loss = mean(losses)
+    return MetaGradient(loss, accuracy, grad, losses, accuracies, report, trace or {}, hyper)
 
 
 def check_meta(method: Method, net: Net, meta: Array, batch: Batch, chunk: int | None) -> Batch:

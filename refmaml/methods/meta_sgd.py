@@ -24,8 +24,8 @@ class MetaSGD(DifferentiatedLoop):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one = not isinstance(self.inner_lr, tuple)
-        expect(one, "inner_lr", "one number, the start of A", lambda: repr(self.inner_lr))
+        single = not isinstance(self.inner_lr, tuple)
+        expect(single, "inner_lr", "one number, the start of A in all steps", repr(self.inner_lr))
 
     def init(self, net: Net, theta: Array) -> Array:
         """[theta, A]."""

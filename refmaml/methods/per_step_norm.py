@@ -29,6 +29,7 @@ from refmaml.batch import Batch
 from refmaml.layers.layer import Array
 from refmaml.methods.inner_loop_adjoint import query_pass, scaled, step
 from refmaml.model import Net
+from refmaml.primal import Primal
 
 
 class PerStep(NamedTuple):
@@ -63,7 +64,9 @@ def with_norm(net: Net, phi: Array, places: Array, b: Array) -> Array:
 
 def descend(net: Net, phi: Array, rates: list, norms: Array, x: Array, y: Array) -> tuple:
     """(the [phi_k, b_k], the passes there, [phi_K, b_{K-1}]), k < K; norms (K, B)."""
-    places, phis, passes = norm_places(net), [], []
+    places = norm_places(net)
+    phis: list[Array] = []
+    passes: list[Primal] = []
     for k, (A, b) in enumerate(zip(rates, norms, strict=True)):
         phi = with_norm(net, phi, places, b)
         primal = net.primal(phi, x, y)
@@ -81,7 +84,9 @@ def per_step_gradients(
     phis, passes, last = descend(net, start, rates, norms, *batch.sets[0])
     after = [with_norm(net, phis[k + 1], places, norms[k]) for k in range(K - 1)] + [last]
     queries = [query_pass(net, phi, batch) for phi in after]
-    lam, norm_gradients, rate_gradients = 0 * queries[0].grad, [], []
+    lam = 0 * queries[0].grad
+    norm_gradients: list[Array] = []
+    rate_gradients: list[Array] = []
     one = net.kernels.constant(lam.shape[1:], 1, lam.dtype)
     for k in range(K - 1, -1, -1):
         lam = lam + weights[k] * queries[k].grad

@@ -28,6 +28,7 @@ from refmaml.methods.maml import MAML as MAML
 from refmaml.methods.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
 from refmaml.methods.meta_sgd import MetaSGD as MetaSGD
 from refmaml.methods.reptile import Reptile as Reptile
+from refmaml.update_rules import SGD
 
 # What a method's meta_gradient returns; it decides which oracle the ladder uses.
 # M(meta) is the query loss at the adapted parameters.
@@ -109,15 +110,11 @@ FROZEN = {"frozen": ("BatchNorm2d",)}
 WEIGHTS = {"inner_steps": 5, "loss_weights": (0.1, 0.0, 0.3, 0.2, 0.4)}
 ADAM = {"optimizer": "adam", "inner_lr": 0.01, "inner_steps": 5, "inner_batch": 4}
 # Both solves run down to rounding: the oracles know the exact solution only.
-CONVERGED = {
-    "regularization": 2.0,
-    "inner_tol": 0.0,
-    "cg_steps": 100,
-    "cg_tol": 1e-15,
-    "inner_steps": 40,
-    "inner_lr": 0.2,
-    "solver": "newton_cg",
-}
+TO_ROUNDING = {"regularization": 2.0, "inner_tol": 0.0, "cg_steps": 100, "cg_tol": 1e-15}
+CONVERGED = TO_ROUNDING | {"inner_steps": 40, "inner_lr": 0.2, "solver": "newton_cg"}
+MOMENTUM = {"inner_lr": 0.1, "rule": SGD(momentum=0.5, dampening=0.2, weight_decay=0.1)}
+# iMAML's inner problem solved to rounding by steps with momentum.
+SOLVED_BY_MOMENTUM = TO_ROUNDING | {"inner_steps": 120, "inner_lr": 0.2, "rule": SGD(momentum=0.5)}
 ALPHA = {"inner_lr": 0.25}
 THREE_STEPS = {"inner_lr": 0.25, "inner_steps": 3}
 
@@ -126,7 +123,7 @@ TABLE = (
         "maml",
         MAML,
         "MAML",
-        checked_with=({}, FROZEN),
+        checked_with=({}, FROZEN, MOMENTUM),
         benched_with={"inner_lr": 0.01, "inner_steps": 2},
         golden=(
             GoldenCase("maml-1", ALL_NETS, ALPHA),
@@ -140,14 +137,22 @@ TABLE = (
         FirstOrderMAML,
         "first-order MAML",
         FIRST_ORDER,
+        checked_with=({}, MOMENTUM),
         golden=(GoldenCase("fomaml-3", ALL_NETS, THREE_STEPS),),
     ),
-    Entry("anil", ANIL, "ANIL", golden=(GoldenCase("anil-3", NETS_WITH_A_BODY, THREE_STEPS),)),
+    Entry(
+        "anil",
+        ANIL,
+        "ANIL",
+        checked_with=({}, MOMENTUM),
+        golden=(GoldenCase("anil-3", NETS_WITH_A_BODY, THREE_STEPS),),
+    ),
     Entry(
         "fo-anil",
         FirstOrderANIL,
         "first-order ANIL",
         FIRST_ORDER,
+        checked_with=({}, MOMENTUM),
         golden=(GoldenCase("fo-anil-3", NETS_WITH_A_BODY, THREE_STEPS),),
     ),
     Entry("erm", ERM, "ERM", defaults={"frozen": None}, golden=(GoldenCase("erm", ALL_NETS, {}),)),
@@ -155,7 +160,7 @@ TABLE = (
         "meta-sgd",
         MetaSGD,
         "Meta-SGD",
-        checked_with=({}, FROZEN),
+        checked_with=({}, FROZEN, MOMENTUM),
         golden=(
             GoldenCase("meta-sgd-2", ALL_NETS, ALPHA | {"inner_steps": 2}),
             GoldenCase(
@@ -169,7 +174,7 @@ TABLE = (
         "MAML++",
         # Antoniou et al. 2019, their Omniglot configuration
         defaults={"inner_steps": 5, "inner_lr": 0.1, "loss_scale": "mean"},
-        checked_with=({}, FROZEN, WEIGHTS),
+        checked_with=({}, FROZEN, WEIGHTS, WEIGHTS | MOMENTUM),
         golden=(
             GoldenCase("mamlpp-3", ALL_NETS, THREE_STEPS | {"loss_weights": (0.25, 0.25, 0.5)}),
         ),
@@ -182,6 +187,7 @@ TABLE = (
         defaults={"inner_lr": 1.0, "loss_scale": "mean", "frozen": None},
         options={"context": Option(None, "integer >= 1", "CAVIA: numbers in a task's context")},
         context=True,
+        checked_with=({}, MOMENTUM),
         golden=(GoldenCase("cavia-2", NETS_WITH_CONTEXT, ALPHA | {"inner_steps": 2}),),
     ),
     Entry(
@@ -216,6 +222,7 @@ TABLE = (
             {"inner_lr": 0.1, "inner_steps": 5, "inner_batch": 4},
             ADAM,
             ADAM | {"moment": "carried"},
+            MOMENTUM | {"inner_batch": 4},
         ),
         benched_with={"inner_lr": 0.01, "inner_steps": 1, "optimizer": "adam"},
         golden=(
@@ -250,7 +257,7 @@ TABLE = (
                 "solver", ("gradient_descent", "newton_cg"), "iMAML: the inner solver"
             ),
         },
-        checked_with=(CONVERGED, CONVERGED | FROZEN),
+        checked_with=(CONVERGED, CONVERGED | FROZEN, SOLVED_BY_MOMENTUM),
         probed_with={
             "inner_steps": 60,
             "inner_tol": 0.0,

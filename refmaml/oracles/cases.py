@@ -31,6 +31,7 @@ from refmaml.oracles.layer_cases import (
     elementwise_layers,
     layer_inputs,
     loss_inputs,
+    random_targets,
 )
 from refmaml.oracles.meta_objectives import inner_loop
 
@@ -45,6 +46,7 @@ __all__ = [
     "elementwise_layers",
     "layer_inputs",
     "loss_inputs",
+    "random_targets",
 ]
 
 # The least distance from a kink along a whole inner loop. Two correct trajectories
@@ -77,16 +79,19 @@ def conv_net(context=False):
     )
 
 
-def smooth_net():
+def smooth_net(context=False):
     """A net without kinks: gradient descent in complex arithmetic converges.
 
+    context=True: with a FiLM layer, whose context CAVIA adapts.
     The convolution has no bias: batch-norm would subtract it again, its gradient would
     be pure rounding, and Adam's g / sqrt(v) would make a full step of that.
     """
+    film = [FiLM(3, 2)] if context else []
     return Sequential(
         [
             Conv2d(1, 3, 3, bias=False),
             BatchNorm2d(3),
+            *film,
             Tanh(),
             AvgPool2d(2),
             Flatten(),
@@ -130,7 +135,7 @@ def nets_without_weights_first():
 
 
 def tasks_for(net, rng, tasks=2, support=6, query=9):
-    """A batch of random tasks with labels, or with real targets for squared error.
+    """A batch of random tasks with targets of the kind that the net's loss takes.
 
     All extents differ, so that using one in place of another is an error that shows.
     """
@@ -138,9 +143,7 @@ def tasks_for(net, rng, tasks=2, support=6, query=9):
 
     def draw(examples):
         x = rng.standard_normal((tasks, examples, *net.input_shape))
-        if isinstance(net.loss_function, CrossEntropy):
-            return x, rng.integers(0, outputs, (tasks, examples))
-        return x, rng.standard_normal((tasks, examples, outputs))
+        return x, random_targets(net.loss_function, rng, (tasks, examples, outputs))
 
     return Batch(*draw(support), *draw(query))
 
@@ -150,16 +153,16 @@ def start(net, rng):
     return net.init(rng, np.float64) + 0.1 * rng.standard_normal(net.num_params)
 
 
-def method_case(net, rates, seed=0):
+def method_case(net, rates, seed=0, method=None):
     """(theta, batch, margin): a start and tasks with no kink near any pass of the loop.
 
-    rates: the step sizes A_0 .. A_{K-1} of the inner loop.
+    rates: the step sizes A_0 .. A_{K-1} of the inner loop. method: see `inner_loop`.
     """
     rng = np.random.default_rng(seed)
     while True:
         theta, batch = start(net, rng), tasks_for(net, rng)
         margin = np.inf
-        phis = inner_loop(net, theta[None], rates, batch.x_support, batch.y_support)
+        phis = inner_loop(net, theta[None], rates, batch.x_support, batch.y_support, method)
         for phi in phis:
             margin = min(
                 margin, net_margin(net, phi, batch.x_support), net_margin(net, phi, batch.x_query)

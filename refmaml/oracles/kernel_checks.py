@@ -9,6 +9,7 @@ from refmaml.oracles.guarded import guarded, subject_on
 from refmaml.oracles.layer_checks import LayerProbe, empty_like, flat
 from refmaml.oracles.meta_objectives import fixed_rates
 from refmaml.oracles.method_checks import describe, method_terms
+from refmaml.oracles.rule_checks import RULES, smooth_case
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
 from refmaml.oracles.whole_net_checks import whole_net_checks
 
@@ -106,7 +107,7 @@ def device_method_checks(kernels, reference, dtype):
     ]
     for method, net in tried:
         net = net.with_kernels(reference)
-        theta, batch, _ = cases.method_case(net, fixed_rates(net, method))
+        theta, batch, _ = cases.method_case(net, fixed_rates(net, method), method=method)
         arguments = method, net, method.init(net, theta), batch, kernels, dtype
         subject = subject_on(kernels, describe(method), dtype)
         yield from guarded(subject, method_kernel_check, *arguments)
@@ -114,10 +115,22 @@ def device_method_checks(kernels, reference, dtype):
             yield from guarded(subject, recorded_check, *arguments)
 
 
+def rule_kernel_checks(kernels, reference, dtype):
+    """MAML with each update rule; on a GPU also as a CUDA graph."""
+    net, theta, batch = smooth_case()
+    for rule in RULES:
+        method = MAML(0.05, 3, rule=rule)
+        subject = subject_on(kernels, describe(method), dtype)
+        arguments = method, net.with_kernels(reference), theta, batch, kernels, dtype
+        yield from guarded(subject, method_kernel_check, *arguments)
+        if kernels.on_device:
+            yield from guarded(subject, recorded_check, *arguments)
+
+
 def named_net_check(name, net, kernels, reference, dtype):
     """MAML on a named net against the reference kernels in float64."""
     method, net = MAML(0.1, 2), net.with_kernels(reference)
-    theta, batch, _ = cases.method_case(net, fixed_rates(net, method))
+    theta, batch, _ = cases.method_case(net, fixed_rates(net, method), method=method)
     check = method_kernel_check(method, net, theta, batch, kernels, dtype)
     return check._replace(subject=f"{name}: {check.subject}")
 
@@ -126,7 +139,7 @@ def kernel_checks(kernels, reference):
     """Every layer, whole nets and methods on a kernel set, Check by Check.
 
     Nets run as one kernel if the set can do that. On the CPU the method is MAML; on a
-    GPU every method is checked.
+    GPU every method is checked. Update rules are checked with MAML.
     """
     yield from whole_net_checks(kernels)
     for dtype in (np.float32, np.float64):
@@ -135,11 +148,12 @@ def kernel_checks(kernels, reference):
             yield from device_method_checks(kernels, reference, dtype)
         else:
             net, method = cases.conv_net().with_kernels(reference), cases.methods()[0][0]
-            theta, batch, _ = cases.method_case(net, fixed_rates(net, method))
+            theta, batch, _ = cases.method_case(net, fixed_rates(net, method), method=method)
             subject = subject_on(kernels, describe(method), dtype)
             yield from guarded(
                 subject, method_kernel_check, method, net, theta, batch, kernels, dtype
             )
+        yield from rule_kernel_checks(kernels, reference, dtype)
         for name, net in cases.nets_without_weights_first().items():
             subject = f"{name}: {subject_on(kernels, 'MAML', dtype)}"
             yield from guarded(subject, named_net_check, name, net, kernels, reference, dtype)

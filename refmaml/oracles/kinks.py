@@ -5,20 +5,28 @@ At a kink the one-sided derivatives differ, and a check of derivatives has no me
 
 import numpy as np
 
-from refmaml.layers import LeakyReLU, MaxPool2d, ReLU
+from refmaml.layers import ELU, Dropout, LeakyReLU, MaxPool2d, ReLU
 
 
-def layer_margin(layer, x, dead=False):
+def layer_margin(layer, x, dead=False, w=None, kernels=None):
     """The smallest relative change of an input that could flip a choice of this layer.
 
-    ReLU: min |x| / max |x|. Max-pooling: the smallest gap between the two largest
-    values of a window, over max |x|. Smooth layers: infinite. 0 if all inputs are 0.
+    ReLU and ELU: min |x| / max |x|. Max-pooling: the smallest gap between the two
+    largest values of a window, over max |x|. Smooth layers: infinite. 0 if all inputs
+    are 0.
 
-    dead=True: x is the output of a ReLU, and windows of zeros are left out. All their
-    values are equal, but the ReLU passes no derivative back to any of them.
+    dead=True: x is the output of a ReLU or a Dropout, and windows of zeros are left
+    out. All their values are equal, but no derivative goes back to any of them.
+
+    w, kernels  the parameters and the kernels of a layer that consists of layers
     """
+    if parts := getattr(layer, "parts", {}):
+        return min(
+            sequence_margin(inner, layer.of_part(part, w), x, kernels, dead)
+            for part, inner in parts.items()
+        )
     least = np.inf
-    if isinstance(layer, (ReLU, LeakyReLU)):
+    if isinstance(layer, (ReLU, LeakyReLU, ELU)):
         least = np.abs(x).min()
     if isinstance(layer, MaxPool2d) and np.prod(layer.geometry()[0]) > 1:
         (kH, kW), (sH, sW) = layer.geometry()
@@ -33,9 +41,14 @@ def layer_margin(layer, x, dead=False):
 
 def net_margin(net, w, x):
     """The smallest margin of all layers in a pass at w (1 or T, P) on x (T, N, ...)."""
-    margin, before = np.inf, None
-    for layer, wl in zip(net.layers, net.parameters.views(w), strict=True):
-        margin = min(margin, layer_margin(layer, x, dead=isinstance(before, ReLU)))
-        x, _ = layer.forward(net.kernels, wl, x)
-        before = layer
+    return sequence_margin(net.layers, net.parameters.views(w), x, net.kernels)
+
+
+def sequence_margin(layers, w, x, kernels, dead=False):
+    """The smallest margin of layers in a row; w: the arrays of each layer."""
+    margin = np.inf
+    for layer, wl in zip(layers, w, strict=True):
+        margin = min(margin, layer_margin(layer, x, dead, wl, kernels))
+        x, _ = layer.forward(kernels, wl, x)
+        dead = isinstance(layer, ReLU | Dropout)
     return margin

@@ -11,6 +11,7 @@ from refmaml.oracles.guarded import guarded
 from refmaml.oracles.kernel_checks import kernel_checks
 from refmaml.oracles.layer_checks import layer_checks, loss_checks
 from refmaml.oracles.net_checks import network_checks
+from refmaml.oracles.rule_checks import rule_checks
 from refmaml.oracles.tolerance import Check
 from refmaml.oracles.wrong_gradients import first_order_of, planted_errors
 
@@ -46,10 +47,15 @@ def nets_without_weights_first(kernels):
         yield from guarded(name, maml_on_net, name, net, rung="4 meta-gradient")
 
 
+def case_of(net, method):
+    """(theta, batch, margin) with no kink near the inner loop of a method."""
+    return cases.method_case(net, meta_objectives.fixed_rates(net, method), method=method)
+
+
 def maml_on_net(name, net):
     """MAML's meta-gradient on a named net against the complex step."""
     method = cases.methods(inner_lr=0.1, inner_steps=2)[0][0]
-    theta, batch, margin = cases.method_case(net, meta_objectives.fixed_rates(net, method))
+    theta, batch, margin = case_of(net, method)
     check = method_checks.meta_gradient_check(method, net, theta, batch, margin=margin)
     return check._replace(subject=f"{name}: {check.subject}")
 
@@ -61,7 +67,7 @@ def methods(kernels):
     """
     for number, (method, context) in enumerate(cases.methods()):
         net = cases.conv_net(context).with_kernels(kernels)
-        theta, batch, margin = cases.method_case(net, meta_objectives.fixed_rates(net, method))
+        theta, batch, margin = case_of(net, method)
         meta = method.init(net, theta)
         truth = method_checks.truth_by_steps(method, net, meta, batch)
         yield method_checks.meta_gradient_check(method, net, meta, batch, truth, margin)
@@ -116,7 +122,7 @@ def autodiff_cases():
     for context in (False, True):
         net = cases.conv_net(context)
         for method in (maml, first_order_of(maml)):
-            theta, batch, _ = cases.method_case(net, meta_objectives.fixed_rates(net, method))
+            theta, batch, _ = case_of(net, method)
             yield method, net, theta, batch
 
 
@@ -141,6 +147,7 @@ def on_reference(reference):
     yield "nets whose first layer has no weights", nets_without_weights_first(reference)
     yield "methods", methods(reference)
     yield "implicit and first-order methods", implicit(reference)
+    yield "update rules and hypergradients", rule_checks(reference)
     yield "closed forms", iter(closed_form_checks())
     for name, meta_gradient in autodiff():
         yield (

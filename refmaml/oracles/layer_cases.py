@@ -17,15 +17,19 @@ import numpy as np
 
 from refmaml import layers
 from refmaml.errors import ArgumentError
+from refmaml.kernels.reference_set import reference
 from refmaml.layers import (
     MSE,
     AvgPool2d,
     BatchNorm2d,
+    BCEWithLogits,
     Context,
     Conv2d,
     CrossEntropy,
     FiLM,
     Flatten,
+    GaussianNLL,
+    Huber,
     LeakyReLU,
     Linear,
     MaxPool2d,
@@ -33,9 +37,11 @@ from refmaml.layers import (
     Softplus,
     SpatialMean,
     Tanh,
+    WeightedCrossEntropy,
 )
 from refmaml.oracles.kinks import layer_margin
 
+REFERENCE = reference()
 TASKS, EXAMPLES = 3, 4
 # Inputs are drawn until no choice is nearer than this, relative to the largest input.
 # A rounding of eps changes nothing that is 1e-4 away from a kink.
@@ -58,8 +64,15 @@ def brief(layer):
     given = [
         (f, getattr(layer, f.name)) for f in fields(layer) if getattr(layer, f.name) != f.default
     ]
-    texts = [str(value) if f.default is MISSING else f"{f.name}={value}" for f, value in given]
+    given = [(f, in_words(value)) for f, value in given]
+    texts = [text if f.default is MISSING else f"{f.name}={text}" for f, text in given]
     return f"{type(layer).__name__}({', '.join(texts)})"
+
+
+def in_words(value):
+    """A field's value; the layers of a list in brief."""
+    listed = isinstance(value, tuple) and any(hasattr(item, "r_forward") for item in value)
+    return f"[{', '.join(map(brief, value))}]" if listed else str(value)
 
 
 SETTINGS = {
@@ -93,6 +106,14 @@ LOSSES = [
     *(CrossEntropy(r) for r in ("mean", "sum", "sum/K")),
     *(MSE(r) for r in ("mean", "sum", "sum/K")),
     MSE(factor=0.5),
+    *(BCEWithLogits(r) for r in ("mean", "sum", "sum/K")),
+    BCEWithLogits(pos_weight=(0.5, 1.0, 2.0, 3.0)),
+    *(Huber(r) for r in ("mean", "sum", "sum/K")),
+    Huber(delta=0.4),
+    *(GaussianNLL(r) for r in ("mean", "sum", "sum/K")),
+    GaussianNLL(full=True),
+    *(WeightedCrossEntropy(r, 0.1, (0.5, 1.0, 0.0, 3.0)) for r in ("mean", "sum", "sum/K")),
+    WeightedCrossEntropy(label_smoothing=0.2),
 ]
 
 
@@ -130,7 +151,16 @@ def accepts(layer, shape):
     return True
 
 
-LAYERS = [case for cls in layer_classes() for case in cases_of(cls)]
+DILATED_AND_GROUPED = [
+    LayerCase(Conv2d(2, 3, 3, dilation=2, padding=2), (2, 5, 6)),
+    LayerCase(
+        Conv2d(1, 2, (2, 3), stride=(1, 2), padding=((0, 1), (2, 0)), dilation=(3, 2)), (1, 6, 7)
+    ),
+    LayerCase(Conv2d(9, 9, 2, dilation=(1, 2)), (9, 4, 4)),
+    LayerCase(Conv2d(4, 6, 3, stride=2, padding="same", dilation=2, groups=2), (4, 7, 6)),
+    LayerCase(Conv2d(3, 3, (3, 2), groups=3, bias=False), (3, 4, 4)),
+]
+LAYERS = [case for cls in layer_classes() for case in cases_of(cls)] + DILATED_AND_GROUPED
 
 
 def elementwise_layers():
@@ -158,13 +188,24 @@ def layer_inputs(case, rng, dtype=np.float64):
             for name, shape in case.layer.shapes().items()
         }
         x = rng.standard_normal((TASKS, EXAMPLES, *case.shape)).astype(dtype)
-        if layer_margin(case.layer, x) > LAYER_MARGIN:
+        if layer_margin(case.layer, x, w=w, kernels=REFERENCE) > LAYER_MARGIN:
             return w, x
 
 
 def loss_inputs(loss, rng, classes=4):
-    """(z, targets) for a loss: outputs (T, N, D), and labels or real targets."""
+    """(z, targets) for a loss: outputs (T, N, D) and random targets."""
     z = rng.standard_normal((TASKS, EXAMPLES, classes))
+    return z, random_targets(loss, rng, z.shape)
+
+
+def random_targets(loss, rng, shape):
+    """Targets of a loss for outputs of `shape` (T, N, D).
+
+    A loss whose targets are neither labels nor real numbers of the outputs' shape has a
+    function random_targets(rng, shape).
+    """
+    if hasattr(loss, "random_targets"):
+        return loss.random_targets(rng, shape)
     if isinstance(loss, CrossEntropy):
-        return z, rng.integers(0, classes, (TASKS, EXAMPLES))
-    return z, rng.standard_normal(z.shape)
+        return rng.integers(0, shape[2], shape[:2])
+    return rng.standard_normal(shape)

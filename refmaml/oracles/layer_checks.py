@@ -103,7 +103,7 @@ def layer_checks(case, kernels, seed=0, shared=False):
     on the pass below it.
     """
     probe = LayerProbe(case, kernels, seed, shared)
-    margin = kinks.layer_margin(case.layer, probe.x)
+    margin = kinks.layer_margin(case.layer, probe.x, w=probe.w, kernels=kernels)
     subject = f"{case}{', shared' if shared else ''}"
     rows = [forward_row(probe), *derivative_rows(probe)]
     if probe.w:

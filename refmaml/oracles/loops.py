@@ -6,9 +6,11 @@ outputs depend on that task alone.
 """
 
 from itertools import product
-from math import exp, log, sqrt, tanh
+from math import erf, exp, log, pi, sqrt, tanh
 
 import numpy as np
+
+from refmaml.layers.walk import all_layers
 
 
 def windows(layer, x):
@@ -33,12 +35,15 @@ def windows(layer, x):
 
 
 def conv2d(layer, w, x):
-    """One image (C, H, W) under filters (O, C, kH, kW)."""
+    """One image (C, H, W) under filters (O, C / groups, kH, kW)."""
     (kH, kW), (Ho, Wo), places, padded = windows(layer, x)
+    dH, dW = layer.dilation if isinstance(layer.dilation, tuple) else (layer.dilation,) * 2
+    C, O = len(x) // layer.groups, layer.out_channels // layer.groups  # of a group
     y = np.zeros((layer.out_channels, Ho, Wo))
     for o, (i, j, row, column) in product(range(layer.out_channels), places):
-        for c, p, q in product(range(len(x)), range(kH), range(kW)):
-            y[o, i, j] += w["weight"][o, c, p, q] * padded[c, row + p, column + q]
+        for c, p, q in product(range(C), range(kH), range(kW)):
+            pixel = padded[o // O * C + c, row + dH * p, column + dW * q]
+            y[o, i, j] += w["weight"][o, c, p, q] * pixel
         y[o, i, j] += w["bias"][o] if layer.bias else 0
     return y
 
@@ -75,9 +80,51 @@ def film(layer, w, x):
     return y
 
 
+def softmax(layer, w, x):
+    """One input, or the logarithm for LogSoftmax: line by line along the dimension."""
+    logarithm = type(layer).__name__ == "LogSoftmax"
+
+    def of_line(line):
+        p = [exp(v) / sum(exp(u) for u in line) for v in line]
+        return [log(v) for v in p] if logarithm else p
+
+    return np.apply_along_axis(of_line, layer.dim - 1 if layer.dim > 0 else layer.dim, x)
+
+
 def average(values):
     """The mean of a list of numbers."""
     return sum(values) / len(values)
+
+
+def normalised(layer, values):
+    """(v - mean) / sqrt(variance + eps) of each v in an array, over all of them."""
+    mean = average(list(values.ravel()))
+    variance = average([(v - mean) ** 2 for v in values.ravel()])
+    return (values - mean) / sqrt(variance + layer.eps)
+
+
+def group_norm(layer, w, x, groups):
+    """One example (C, ...): each group of channels by itself."""
+    size = len(x) // groups
+    y = np.concatenate([normalised(layer, x[i : i + size]) for i in range(0, len(x), size)])
+    for c in range(len(x) if w else 0):
+        y[c] = w["weight"][c] * y[c] + w["bias"][c]
+    return y
+
+
+def layer_norm(layer, w, x):
+    """One example: the last dimensions at each place of the others."""
+    y, before = np.zeros(x.shape), x.shape[: x.ndim - len(layer.normalized_shape)]
+    for place in np.ndindex(before):
+        y[place] = w.get("weight", 1) * normalised(layer, x[place]) + w.get("bias", 0)
+    return y
+
+
+def gelu(layer, x):
+    """One number: x times the normal distribution function, or its approximation."""
+    if layer.approximate == "tanh":
+        return x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))
+    return x / 2 * (1 + erf(x / sqrt(2)))
 
 
 SCALARS = {
@@ -85,6 +132,10 @@ SCALARS = {
     "LeakyReLU": lambda layer, x: x if x > 0 else layer.negative_slope * x,
     "Tanh": lambda layer, x: tanh(x),
     "Softplus": lambda layer, x: log(1 + exp(x)),
+    "Sigmoid": lambda layer, x: 1 / (1 + exp(-x)),
+    "SiLU": lambda layer, x: x / (1 + exp(-x)),
+    "GELU": gelu,
+    "ELU": lambda layer, x: x if x > 0 else layer.alpha * (exp(x) - 1),
 }
 
 EXAMPLES = {
@@ -98,6 +149,11 @@ EXAMPLES = {
     "Context": lambda layer, w, x: np.array(
         list(x) + [c if x.ndim == 1 else np.full(x.shape[1:], c) for c in w["context"]]
     ),
+    "GroupNorm": lambda layer, w, x: group_norm(layer, w, x, layer.num_groups),
+    "InstanceNorm2d": lambda layer, w, x: group_norm(layer, w, x, len(x)),
+    "LayerNorm": layer_norm,
+    "Softmax": softmax,
+    "LogSoftmax": softmax,
 }
 
 
@@ -116,14 +172,28 @@ def batch_norm(layer, w, x):
     return y
 
 
+def residual(layer, w, x):
+    """Inputs (T, N, ...) of all tasks: the sum of two sequences of layers."""
+    terms = []
+    for part, inner in layer.parts.items():
+        term = x
+        for inner_layer, wl in zip(inner, layer.of_part(part, w), strict=True):
+            term = forward(inner_layer, wl, term)
+        terms.append(term)
+    return terms[0] + terms[1]
+
+
 def known(layer):
-    """Whether this module has a formula for a layer's class."""
-    return type(layer).__name__ in (*SCALARS, *EXAMPLES, "BatchNorm2d")
+    """Whether this module has a formula for a layer's class, and for all inside it."""
+    formulas = (*SCALARS, *EXAMPLES, "BatchNorm2d", "Residual")
+    return all(type(inner).__name__ in formulas for inner in all_layers([layer]))
 
 
 def forward(layer, w, x):
     """y (T, N, ...) of a layer from w (dict of (T, ...)) and x (T, N, ...)."""
     kind = type(layer).__name__
+    if kind == "Residual":
+        return residual(layer, w, x)
     tasks = []
     for t in range(len(x)):
         wt = {name: a[t] for name, a in w.items()}
@@ -171,6 +241,74 @@ def squared_error(loss, z, targets):
     )
 
 
+def scaled_sum(loss, targets, term):
+    """(T,): the scaled sum of term(t, n, d) over examples and real targets."""
+    T, N, D = targets.shape
+    scale = {"mean": 1 / (N * D), "sum": 1, "sum/K": 1 / N}[loss.reduction]
+    return np.array(
+        [scale * sum(term(t, n, d) for n in range(N) for d in range(D)) for t in range(T)]
+    )
+
+
+def binary_cross_entropy(loss, z, targets):
+    """(T,): -p t log s - (1 - t) log(1 - s) with s = sigmoid(z)."""
+
+    def term(*place):
+        s, t, p = 1 / (1 + exp(-z[place])), targets[place], loss.pos_weight
+        p = 1 if p is None else p[place[2]] if isinstance(p, tuple) else p
+        return -p * t * log(s) - (1 - t) * log(1 - s)
+
+    return scaled_sum(loss, targets, term)
+
+
+def huber(loss, z, targets):
+    """(T,): half squares up to delta, straight lines beyond."""
+
+    def term(*place):
+        e = abs(z[place] - targets[place])
+        return e**2 / 2 if e <= loss.delta else loss.delta * (e - loss.delta / 2)
+
+    return scaled_sum(loss, targets, term)
+
+
+def gaussian(loss, z, targets):
+    """(T,): -log of the normal density, with log(2 pi) / 2 only where it is full."""
+    D = targets.shape[2]
+
+    def term(t, n, d):
+        mean, variance = z[t, n, d], exp(z[t, n, D + d])
+        e = targets[t, n, d] - mean
+        return (log(variance) + e**2 / variance + (log(2 * pi) if loss.full else 0)) / 2
+
+    return scaled_sum(loss, targets, term)
+
+
+def weighted_cross_entropy(loss, z, labels):
+    """(T,): (1 - e) w_y (-log p_y) + e / C sum_c w_c (-log p_c), scaled."""
+    T, N, C = z.shape
+    e, w = loss.label_smoothing, loss.weight or [1] * C
+    losses = []
+    for t in range(T):
+        total = 0
+        for n in range(N):
+            log_p = [v - log(sum(exp(u) for u in z[t, n])) for v in z[t, n]]
+            y = labels[t, n]
+            total -= (1 - e) * w[y] * log_p[y] + e / C * sum(w[c] * log_p[c] for c in range(C))
+        over = {"mean": sum(w[y] for y in labels[t]), "sum": 1, "sum/K": N / C}
+        losses.append(total / over[loss.reduction])
+    return np.array(losses)
+
+
+LOSSES = {
+    "CrossEntropy": cross_entropy,
+    "MSE": squared_error,
+    "BCEWithLogits": binary_cross_entropy,
+    "Huber": huber,
+    "GaussianNLL": gaussian,
+    "WeightedCrossEntropy": weighted_cross_entropy,
+}
+
+
 def loss_forward(loss, z, y):
-    """(T,) of either loss."""
-    return (cross_entropy if type(loss).__name__ == "CrossEntropy" else squared_error)(loss, z, y)
+    """(T,) of a loss."""
+    return LOSSES[type(loss).__name__](loss, z, y)

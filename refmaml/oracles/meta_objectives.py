@@ -13,6 +13,8 @@ here, which share no code with refmaml.methods. Any other method gets M from its
 import numpy as np
 
 from refmaml.methods import table
+from refmaml.oracles import inner_rules
+from refmaml.update_rules import UpdateRule
 
 
 def meta_objective(net, method, task, meta):
@@ -48,11 +50,22 @@ def first_order_by_adaptation(net, method, task, meta):
 # ---- the parts of the formulas -------------------------------------------------------
 
 
-def inner_loop(net, phi, rates, x, y):
-    """[phi_0, ..., phi_K] with phi_{k+1} = phi_k - A_k * grad f(phi_k)."""
-    phis = [phi]
-    for A in rates:
-        phis.append(phis[-1] - A * net.gradient(phis[-1], x, y))
+def inner_loop(net, phi, rates, x, y, method=None):
+    """[phi_0, ..., phi_K] with phi_{k+1} = phi_k - A_k * grad f(phi_k).
+
+    method  its update rule makes a direction of the gradient, and its proximal term,
+            the parameters that adapt, and its mini-batches count; None: plain steps
+    """
+    phis, memory, chosen = [phi], {}, slice(None)
+    rule, anchor = getattr(method, "rule", UpdateRule()), getattr(method, "anchor", 0)
+    mini_batched = getattr(method, "inner_batch", None) is not None
+    for k, A in enumerate(rates):
+        if mini_batched:
+            chosen = method.mini_batches(x.shape[1])[k]
+        g = net.gradient(phis[-1], x[:, chosen], y[:, chosen]) + anchor * (phis[-1] - phi)
+        if method is not None:
+            g = g * adapt_mask(net, method)
+        phis.append(phis[-1] - A * inner_rules.direction(rule, net, phis[-1], g, memory, k + 1))
     return phis
 
 
@@ -63,7 +76,9 @@ def fixed_rates(net, method):
     """
     if not (hasattr(method, "inner_steps") and hasattr(method, "inner_lr")):
         return []
-    return [method.inner_lr * adapt_mask(net, method)] * method.inner_steps
+    alpha = method.inner_lr
+    each = alpha if isinstance(alpha, tuple) else (alpha,) * method.inner_steps
+    return [a * adapt_mask(net, method) for a in each]
 
 
 def adapt_mask(net, method):
@@ -93,14 +108,13 @@ def query_loss(net, task, phi):
 
 def maml(net, method, task, W):
     """MAML and ANIL: fixed step sizes for the parameters that adapt."""
-    return query_loss(
-        net, task, inner_loop(net, W, fixed_rates(net, method), *support_set(task, len(W)))[-1]
-    )
+    phis = inner_loop(net, W, fixed_rates(net, method), *support_set(task, len(W)), method)
+    return query_loss(net, task, phis[-1])
 
 
 def first_order(net, method, task, W):
     """First-order MAML and ANIL: the inner gradients are constants, taken at Re W."""
-    phis = inner_loop(net, W.real, fixed_rates(net, method), *support_set(task, len(W)))
+    phis = inner_loop(net, W.real, fixed_rates(net, method), *support_set(task, len(W)), method)
     return query_loss(net, task, W + (phis[-1] - phis[0]))
 
 
@@ -113,7 +127,7 @@ def meta_sgd(net, method, task, meta):
     """Meta-SGD: meta = [theta, A]."""
     P = net.num_params
     rates = [meta[:, P:]] * method.inner_steps
-    phis = inner_loop(net, meta[:, :P], rates, *support_set(task, len(meta)))
+    phis = inner_loop(net, meta[:, :P], rates, *support_set(task, len(meta)), method)
     return query_loss(net, task, phis[-1])
 
 
@@ -130,7 +144,7 @@ def maml_plus_plus(net, method, task, meta):
         for l, part in enumerate(net.blocks):
             A[:, part] = alphas[:, k, l, None]
         rates.append(A * adapt_mask(net, method))
-    phis = inner_loop(net, meta[:, :P], rates, *support_set(task, len(meta)))
+    phis = inner_loop(net, meta[:, :P], rates, *support_set(task, len(meta)), method)
     weights = method.loss_weights or [1 / K] * K
     pairs = zip(weights, phis[1:], strict=True)
     return sum(v * query_loss(net, task, phi) for v, phi in pairs if v != 0)
@@ -139,13 +153,14 @@ def maml_plus_plus(net, method, task, meta):
 def cavia(net, method, task, W):
     """CAVIA: theta does not adapt; the context starts from 0 and does."""
     start = W * (1 - adapt_mask(net, method))
-    phis = inner_loop(net, start, fixed_rates(net, method), *support_set(task, len(W)))
+    phis = inner_loop(net, start, fixed_rates(net, method), *support_set(task, len(W)), method)
     return query_loss(net, task, phis[-1])
 
 
 def imaml(net, method, task, W, most=20000):
     """iMAML: phi <- phi - a (grad f(phi) + lambda (phi - theta)) solved to rounding.
 
+    The solution does not depend on the method's update rule.
     The iteration ends when neither the real nor the imaginary part of phi changes any
     more. Raises ArithmeticError if they still do after `most` steps.
     """
@@ -201,12 +216,14 @@ def reptile_end(net, method, meta, task):
     P, carried = net.num_params, method.moment == "carried"
     phi, v = meta[:P].copy(), meta[P : 2 * P].copy() if carried else np.zeros(P)
     steps_before = np.log1p(-meta[-1]) / np.log(method.beta2) if carried else 0.0
+    if method.optimizer == "sgd":
+        sets = task.x_support, task.y_support
+        return inner_loop(net, phi[None], fixed_rates(net, method), *sets, method)[-1][0]
     for k, chosen in enumerate(method.mini_batches(task.x_support.shape[1])):
         g = net.gradient(phi[None], task.x_support[:, chosen], task.y_support[:, chosen])[0]
-        if method.optimizer == "adam":  # Kingma & Ba 2015, Algorithm 1, with beta1 = 0
-            v = method.beta2 * v + (1 - method.beta2) * g**2
-            n = 1 - method.beta2 ** (steps_before + k + 1)
-            g = g / (np.sqrt(v / n) + method.eps)
-        phi = phi - method.inner_lr * adapt_mask(net, method) * g
+        # Kingma & Ba 2015, Algorithm 1, with beta1 = 0
+        v = method.beta2 * v + (1 - method.beta2) * g**2
+        n = 1 - method.beta2 ** (steps_before + k + 1)
+        phi = phi - fixed_rates(net, method)[k] * g / (np.sqrt(v / n) + method.eps)
     n = 1 - method.beta2 ** (steps_before + method.inner_steps)
     return np.array([*phi, *v, n]) if carried else phi

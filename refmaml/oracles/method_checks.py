@@ -1,5 +1,7 @@
 """Rungs 4 to 7 for methods: meta-gradients against each of their oracles."""
 
+from dataclasses import fields
+
 import numpy as np
 
 from refmaml.methods import table
@@ -8,6 +10,7 @@ from refmaml.methods.meta_sgd import MetaSGD
 from refmaml.oracles import complex_step, dense, finite_differences, meta_objectives
 from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
+from refmaml.update_rules import UpdateRule
 
 
 def method_terms(method, net, batch):
@@ -28,6 +31,12 @@ def describe(method):
         parts += [f"{name} = {getattr(method, name)}"] if hasattr(method, name) else []
     if getattr(method, "moment", "fresh") == "carried":
         parts.append("carried moment")
+    if not getattr(method, "rule", UpdateRule()).plain:
+        parts.append(rule_text(method.rule))
+    if getattr(method, "anchor", 0):
+        parts.append(f"anchor = {method.anchor}")
+    if isinstance(getattr(method, "inner_lr", None), tuple):
+        parts.append("step sizes that differ")
     if getattr(method, "inner_batch", None):
         parts.append(f"mini-batches of {method.inner_batch}")
     if getattr(method, "loss_weights", None):
@@ -35,6 +44,18 @@ def describe(method):
     if getattr(method, "frozen", ()):
         parts.append(f"frozen {', '.join(method.frozen)}")
     return ", ".join(parts)
+
+
+def rule_text(rule):
+    """ "Clip(SGD(momentum=0.9), norm=0.2)": a rule with its non-default fields."""
+    texts = []
+    for f in fields(rule):
+        value = getattr(rule, f.name)
+        if isinstance(value, UpdateRule):
+            texts.append(rule_text(value))
+        elif value != f.default:
+            texts.append(f"{f.name}={value}")
+    return f"{type(rule).__name__}({', '.join(texts)})"
 
 
 def truth_by_steps(method, net, meta, batch):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refmaml.layers.walk import walk
 from refmaml.oracles import cases, complex_step, dense, kinks
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
 
@@ -11,10 +12,7 @@ def net_terms(net, examples):
 
     These are the inputs of every layer and all parameters; see tolerance.py.
     """
-    shape, terms = net.input_shape, 0
-    for layer in net.layers:
-        terms += np.prod(shape) * examples
-        shape = layer.output_shape(shape)
+    terms = sum(np.prod(v.before) * examples for v in walk(net.layers, net.input_shape))
     return int(terms + net.num_params)
 
 

@@ -9,6 +9,8 @@ from refmaml.batch import Batch
 from refmaml.execution import Sequential
 from refmaml.execution.device_transfer import to_device
 from refmaml.layers import (
+    ELU,
+    GELU,
     MSE,
     AvgPool2d,
     BatchNorm2d,
@@ -19,6 +21,8 @@ from refmaml.layers import (
     Linear,
     MaxPool2d,
     ReLU,
+    Sigmoid,
+    SiLU,
     Softplus,
     Tanh,
 )
@@ -50,6 +54,7 @@ def nets():
         ),
         "wide, leaky, odd windows": odd_windows(),
         "smooth, overlapping windows": overlapping_windows(),
+        "every other activation": smooth_activations(),
         "flattened first": flattened_first(),
         "mlp": mlp((3, 40, 7, 2)),
         "two-layer linear": two_layer_linear(6, 2),
@@ -86,6 +91,16 @@ def overlapping_windows():
     return Sequential(layers, MSE("sum"), (2, 9, 9))
 
 
+def smooth_activations():
+    """Every activation of smooth_activation.py behind a product."""
+    layers = [
+        *(Conv2d(2, 5, 3), GELU(), Conv2d(5, 4, 2), SiLU(), Flatten()),
+        *(Linear(16, 7), ELU(0.7), Linear(7, 6), GELU("tanh")),
+        *(Linear(6, 5), Sigmoid(), Linear(5, 3)),
+    ]
+    return Sequential(layers, CrossEntropy(), (2, 5, 5))
+
+
 def flattened_first():
     """Images that are vectors from the start, and batch-norm of vectors."""
     layers = [
@@ -108,11 +123,8 @@ def draw(net, dtype, shared, rng):
     outputs, T = net.output_shape(net.input_shape)[0], 1 if shared else TASKS
     w = np.stack([cases.start(net, rng) for _ in range(T)]).astype(dtype)
     x = rng.standard_normal((TASKS, EXAMPLES, *net.input_shape)).astype(dtype)
-    y = (
-        rng.integers(0, outputs, (TASKS, EXAMPLES))
-        if isinstance(net.loss_function, CrossEntropy)
-        else rng.standard_normal((TASKS, EXAMPLES, outputs)).astype(dtype)
-    )
+    y = cases.random_targets(net.loss_function, rng, (TASKS, EXAMPLES, outputs))
+    y = y.astype(dtype) if y.dtype.kind == "f" else y
     batch = tasks_of(x.astype(float), y)
     path = descend(net, LOOP, w.astype(float), rates_for(net, float), *batch.sets[0], keep="phis")
     margin = min(net_margin(net, phi, x.astype(float)) for phi in path.phis)

@@ -32,7 +32,7 @@ def wrong_gradients(method, net):
             return -super().hvp(primal, v)
 
     def on(kind):
-        return kind(net.layers, net.loss_function, net.input_shape, net.kernels)
+        return kind(net.named_layers, net.loss_function, net.input_shape, net.kernels)
 
     def gradient_of(other, wrong_net=net):
         return lambda _, meta, batch: other.meta_gradient(wrong_net, meta, batch).grad

@@ -38,14 +38,15 @@ class FewShot:
             getattr(images, "shape", type(images).__name__),
         )
         expect(len(names) == len(images), "names", f"{len(images)}, one per class", len(names))
+        self.set_options(rotations, invert)
+        self.images, self.names = images, tuple(names)
+        self.counts = np.full(len(images), images.shape[1])
+
+    def set_options(self, rotations, invert):
+        """Check and set what does not depend on the pictures."""
         expect_choice("rotations", rotations, ROTATIONS)
         expect(isinstance(invert, (bool, np.bool_)), "invert", "True or False", repr(invert))
-        self.images, self.names, self.rotations, self.invert = (
-            images,
-            tuple(names),
-            rotations,
-            bool(invert),
-        )
+        self.rotations, self.invert = rotations, bool(invert)
 
     def __repr__(self):
         _, examples, height, width = self.images.shape
@@ -56,7 +57,7 @@ class FewShot:
 
     def __len__(self):
         """The number of classes a task chooses from."""
-        return len(self.images) * (4 if self.rotations == "as_classes" else 1)
+        return len(self.names) * (4 if self.rotations == "as_classes" else 1)
 
     def sample(
         self,
@@ -70,7 +71,9 @@ class FewShot:
         dtype=np.float32,
         support_order="by_class",
     ):
-        """A Batch: x (T, N, 1, H, W) in [0, 1], y (T, N) int64 labels 0 .. n_way-1.
+        """A Batch: x (T, N, C, H, W) in [0, 1], y (T, N) int64 labels 0 .. n_way-1.
+
+        C is 1, or 3 for pictures in colour.
 
         tasks       how many, or which ones as a range
         n_way       classes per task, all different; their labels are drawn as well
@@ -102,23 +105,30 @@ class FewShot:
         for name, value in (("n_way", n_way), ("k_shot", k_shot), ("k_query", k_query)):
             expect_count(name, value)
         expect(n_way <= len(self), "n_way", f"at most the {len(self)} classes there are", n_way)
+        fewest, which = self.counts.min(), self.names[self.counts.argmin()]
+        of = "a class" if fewest == self.counts.max() else f"the class {which}"
         expect(
-            k_shot + k_query <= self.images.shape[1],
+            k_shot + k_query <= fewest,
             "k_shot + k_query",
-            f"at most the {self.images.shape[1]} examples of a class",
+            f"at most the {fewest} examples of {of}",
             k_shot + k_query,
         )
+
+    def _examples(self, classes, examples):
+        """The pictures of examples (T, n_way, examples) of classes (T, n_way)."""
+        return self.images[classes[:, :, None], examples]
 
     def _draw(self, tasks, n_way, examples, places, seed, step):
         """What a sample consists of.
 
-        (classes, turns, examples): rows of the table (T, n_way), quarter turns
-        (T, n_way) and columns of the table (T, n_way, examples); and an order of
-        `places` places (T, places).
+        (classes, turns, examples): classes (T, n_way), quarter turns (T, n_way) and
+        examples of each class (T, n_way, examples); and an order of `places` places
+        (T, places).
         """
+        most = self.counts.max()
         classes = np.empty((len(tasks), n_way), np.int64)
         turns = np.zeros_like(classes)
-        keys = np.empty((len(tasks), n_way, self.images.shape[1]))
+        keys = np.empty((len(tasks), n_way, most))
         order = np.empty((len(tasks), places), np.int64)
         for t, rng in enumerate(task_rngs(seed, step, tasks)):
             classes[t] = rng.choice(len(self), n_way, replace=False)
@@ -128,23 +138,25 @@ class FewShot:
             # the last, so that it changes nothing else of a task
             order[t] = rng.permutation(places)
         if self.rotations == "as_classes":
-            turns, classes = np.divmod(classes, len(self.images))
+            turns, classes = np.divmod(classes, len(self.names))
+        keys[np.arange(most) >= self.counts[classes][..., None]] = 1  # no example: after all others
         shuffled = keys.argsort(axis=-1)  # the order of random keys
         return (classes, turns, shuffled[..., :examples]), order
 
     def _pictures(self, classes, turns, examples):
-        """uint8 (T, n_way, k_shot + k_query, H, W), each class turned by its turns."""
-        pictures = self.images[classes[:, :, None], examples]
+        """uint8 (T, n_way, k_shot + k_query, (C,) H, W), each class turned."""
+        pictures = self._examples(classes, examples)
         for quarters in (1, 2, 3):
             turned = turns == quarters
             pictures[turned] = np.rot90(pictures[turned], quarters, axes=(-2, -1))
         return pictures
 
     def _inputs(self, pictures, dtype):
-        """uint8 (T, n_way, k, H, W) -> (T, n_way * k, 1, H, W) in [0, 1]."""
-        tasks, n_way, k, height, width = pictures.shape
+        """uint8 (T, n_way, k, (C,) H, W) -> (T, n_way * k, C or 1, H, W) in [0, 1]."""
+        tasks, n_way, k, *channels, height, width = pictures.shape
+        shape = (tasks, n_way * k, *(channels or [1]), height, width)
         values = 255 - pictures if self.invert else pictures
-        return np.divide(values, 255, dtype=dtype).reshape(tasks, n_way * k, 1, height, width)
+        return np.divide(values, 255, dtype=dtype).reshape(shape)
 
 
 def _labels(tasks, n_way, k):

@@ -10,9 +10,9 @@ from refmaml.tasks.cache import cached
 from refmaml.tasks.checks import expect_choice, expect_count
 from refmaml.tasks.download import download as fetch
 from refmaml.tasks.few_shot import FewShot
-from refmaml.tasks.streams import build_rng
+from refmaml.tasks.splits import SPLITS, rows_of
 
-_SPLITS = {"characters": ("train", "validation", "test"), "alphabets": ("train", "test")}
+_SPLITS = {"characters": SPLITS, "alphabets": ("train", "test")}
 _URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 _MD5 = {
     "images_background": "68d2efa1b9178cc56df9314c21c6e718",
@@ -73,8 +73,13 @@ class Omniglot(FewShot):
         rows = (
             _rows_by_alphabet(table["names"], split)
             if split_by == "alphabets"
-            else _rows_by_character(
-                len(table["names"]), split, split_seed, train_classes, validation_classes
+            else rows_of(
+                split,
+                len(table["names"]),
+                split_seed,
+                train_classes,
+                validation_classes,
+                "characters",
             )
         )
         super().__init__(
@@ -99,22 +104,6 @@ def _table(places, size, resample):
     return cached(
         "omniglot", ingredients, lambda: drawings.read_drawings(places, size, resample), fits
     )
-
-
-def _rows_by_character(classes, split, split_seed, train_classes, validation_classes):
-    order = build_rng(split_seed).permutation(classes)
-    start, stop = {
-        "train": (0, train_classes),
-        "validation": (train_classes, train_classes + validation_classes),
-        "test": (train_classes + validation_classes, classes),
-    }[split]
-    expect(
-        start < stop <= classes,
-        "split",
-        f"a non-empty split of {classes} characters",
-        f"{split!r} with train_classes={train_classes}, validation_classes={validation_classes}",
-    )
-    return order[start:stop]
 
 
 def _rows_by_alphabet(names, split):

@@ -18,27 +18,10 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
-from refmaml.batch import Batch
 from refmaml.errors import NonFiniteError, RefmamlError
+from refmaml.execution.groups import RowsOfTasks
 from refmaml.interrupts import signal_handler
-from refmaml.methods.meta_gradient import MeanOverTasks, check_meta, finalize, refuse_overflow
-
-
-class RowsOfTasks(MeanOverTasks):
-    """As MeanOverTasks, but returns the gradients of the tasks, a list of arrays (t,
-    M).
-    """
-
-    def __call__(self, net, meta, *arrays):
-        gradients = []
-
-        def keep(grad):
-            ok = net.kernels.xp.isfinite(grad).all()
-            net.require(ok, lambda: refuse_overflow(net, grad[0], grad))
-            gradients.append(grad)
-
-        _, figures = self.over_tasks(net, meta, Batch.unchecked(*arrays), keep)
-        return gradients, figures
+from refmaml.methods.meta_gradient import check_meta, finalize, refuse_overflow
 
 
 class SingleProcess:
@@ -147,9 +130,10 @@ class Ranks:
                 return []
             checked_batch = check_meta(method, net, meta, batch, chunk)
             work = RowsOfTasks(method, method.task_gradients, chunk)
-            rows, small = net.run(work, meta, *checked_batch.arrays)
+            rows, small = net.run(work, meta, *checked_batch.all_arrays)
             gradients.extend(map(kernels.to_host, rows))
-            return [small]
+            weights = kernels.to_host_batched(checked_batch.all_arrays[4:])  # one array or none
+            return [small | dict(zip(["weights"], weights, strict=False))]
 
         by_rank = self.gather(my_gradients, 0 if batch is None else len(batch))
         parts = [part for parts in by_rank for part in parts]
@@ -161,7 +145,7 @@ class Ranks:
         grad = total / len(small["loss"])
         if not isinstance(meta, np.ndarray):
             (grad,) = kernels.to_device(grad)
-        return finalize(method, grad, small)
+        return finalize(method, grad, small, weights=small.pop("weights", None))
 
     def sum_in_task_order(self, total, gradients):
         """total (P,) plus all gradients (t, P) of rank 0, then of rank 1, ..."""

@@ -12,6 +12,7 @@ from refmaml.errors import NonFiniteError, expect
 from refmaml.execution.chunks import in_chunks
 from refmaml.execution.deferred_checks import run_deferred
 from refmaml.execution.device_transfer import to_device
+from refmaml.ragged import RaggedBatch
 from refmaml.training.distributed import SINGLE_PROCESS
 
 # Held-out tasks come from a step that no training reaches, so that tasks of a
@@ -56,6 +57,13 @@ def outputs(net, phi, batch, transductive):
     w = net.parameters.views(phi)
     if transductive:
         return net.forward(w, batch.x_query, keep=False)[0]
+    support, query = batch.x_support.shape[2:], batch.x_query.shape[2:]
+    expect(
+        support == query,
+        "transductive",
+        "True for query images of another size than the support images",
+        f"False, sizes {query} and {support}",
+    )
     alone = []
     for m in range(batch.x_query.shape[1]):
         x = net.kernels.concatenate([batch.x_support, batch.x_query[:, m : m + 1]], axis=1)
@@ -161,6 +169,12 @@ def measurement(net, method, meta, ways):
         return [], {f"{quantity} {i}": values for i, (quantity, values) in enumerate(metrics)}
 
     def measure(batch):
+        if isinstance(batch, RaggedBatch):
+            parts = [measure(group) for _, group in batch.groups]
+            order = np.argsort(np.concatenate([places for places, _ in batch.groups]))
+            return {
+                name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]
+            }
         _, sets = to_device(net, (), *batch.astype(meta.dtype).sets)
         return run_deferred(net, work, here, *sets[0], *sets[1])[1]
 

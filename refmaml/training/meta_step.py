@@ -16,6 +16,7 @@ from refmaml.execution.deferred_checks import Recorded, run_deferred
 from refmaml.execution.device_transfer import checked, to_device
 from refmaml.methods.meta_gradient import MeanOverTasks, check_meta
 from refmaml.nonfinite import refuse_vector
+from refmaml.ragged import RaggedBatch
 from refmaml.training import optimizers
 
 
@@ -88,7 +89,7 @@ class MetaStep:
     out how many tasks fit at once. The second is recorded as a CUDA graph, if the
     method's launches do not depend on its results (method.data_independent) and the
     memory suffices. Later steps replay the graph as long as their tasks have the same
-    shapes.
+    shapes. Tasks with weights, or of different sizes, are launched kernel by kernel.
     """
 
     def __init__(self):
@@ -97,6 +98,8 @@ class MetaStep:
     def __call__(self, recipe, now):
         net, first = recipe.net, self.work is None
         batch = check_meta(recipe.method, net, now.meta, recipe.sample(now.step), recipe.chunk)
+        if batch.weights is not None or isinstance(batch, RaggedBatch):
+            return step_along(recipe, now, batch)
         if first:
             gradient = MeanOverTasks(recipe.method, recipe.method.task_gradients, recipe.chunk)
             gradient = net.scheduled(gradient, batch)
@@ -159,10 +162,13 @@ def distributed_meta_step(recipe, now):
     """One Step of which each rank computes some tasks; every rank makes the same
     update.
     """
+    return step_along(recipe, now, recipe.sample(now.step))
+
+
+def step_along(recipe, now, batch):
+    """One Step along the meta-gradient of a batch, or of one batch on each rank."""
     net, optimizer, kernels = recipe.net, recipe.optimizer, recipe.net.kernels
-    out = recipe.ranks.meta_gradient(
-        recipe.method, net, now.meta, recipe.sample(now.step), recipe.chunk
-    )
+    out = recipe.ranks.meta_gradient(recipe.method, net, now.meta, batch, recipe.chunk)
     factors = optimizers.factors(optimizer, now.step + 1, recipe.schedule(now.step))
     if kernels.on_device:
         (factors,) = kernels.to_device(np.array(factors, now.meta.dtype))

@@ -22,6 +22,7 @@ class Adagrad(UpdateRule):
         gam = c dd / D + 2 h dv'                            dphi = wd gam
         dM/dlr_decay += -(t - 1) c^2 <dd, h / D>            dM/dwd += <gam, phi>
         dM/deps += <dD, 1>      dM/deps_root += <dD / (2 r), 1>
+        dM/dinitial_accumulator_value = <dv, 1> of the first step
     """
 
     lr_decay: float = 0.0
@@ -71,11 +72,12 @@ class Adagrad(UpdateRule):
 
     def hypergradients(self, net, dd, dstate, phi, g, state, t):
         factors = self.factors(t)
-        gam, _, dD, du = self.adjoints(net, dd, dstate, phi, g, state, factors)
+        gam, dv, dD, du = self.adjoints(net, dd, dstate, phi, g, state, factors)
         h, _, _, D = self.sums(net, phi, g, state)
         return {
             "lr_decay": -(t - 1) * factors[0] ** 2 * inner(dd, h / D),
             "weight_decay": inner(gam, phi),
+            "initial_accumulator_value": total(dv) * (t == 1),
             "eps": total(dD),
             "eps_root": total(du),
         }

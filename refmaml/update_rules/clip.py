@@ -137,7 +137,7 @@ class Clip(UpdateRule):
             own = inner(xp.where(self.outside(net, g), gam, 0), xp.sign(g.real))
         name = "norm" if self.norm is not None else "value"
         others = self.rule.hypergradients(*arguments, t)
-        renamed = {f"rule.{n}" if n == name else n: a for n, a in others.items()}
+        renamed = {f"rule.{n}" if n.rpartition(".")[2] == name else n: a for n, a in others.items()}
         return {name: own, **renamed}
 
 

@@ -211,7 +211,7 @@ def in_place(name):
     return method
 
 
-for _name in ("add", "sub", "mul", "truediv", "pow", "and_", "or_", "matmul"):
+for _name in ("add", "sub", "mul", "truediv", "pow", "and_", "or_", "xor", "rshift", "matmul"):
     _dunder = _name.rstrip("_")
     setattr(Array, f"__{_dunder}__", binary(_name)[0])
     setattr(Array, f"__r{_dunder}__", binary(_name)[1])

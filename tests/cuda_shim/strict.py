@@ -61,6 +61,13 @@ class Cupy:
     def ones(self, shape, dtype=float):
         return self.full(shape, 1, dtype)
 
+    def arange(self, start, stop=None, dtype=None):
+        numbers = np.arange(start, stop, dtype=dtype)
+        a = self.empty(numbers.shape, numbers.dtype)
+        host = a.host
+        self.gpu.run(lambda: host.__setitem__(..., numbers))  # a kernel of CuPy's own
+        return a
+
     def asarray(self, a):
         if isinstance(a, Array):
             return a
@@ -95,6 +102,15 @@ class Cupy:
 
     def isfinite(self, a):
         return compute(self.gpu, np.isfinite, a)
+
+    def exp(self, a):
+        return compute(self.gpu, np.exp, a)
+
+    def log(self, a):
+        return compute(self.gpu, np.log, a)
+
+    def log1p(self, a):
+        return compute(self.gpu, np.log1p, a)
 
     def sqrt(self, a):
         return compute(self.gpu, np.sqrt, a)

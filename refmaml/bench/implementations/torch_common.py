@@ -5,6 +5,7 @@ import os
 import numpy as np
 
 from refmaml import layers
+from refmaml.layers.walk import all_layers
 
 
 def first_use():
@@ -16,7 +17,9 @@ def first_use():
 
 def choices(workload):
     """Settings of every implementation: threads, and the form of batch-norm if any."""
-    has_norm = any(isinstance(layer, layers.BatchNorm2d) for layer in workload.net().layers)
+    has_norm = any(
+        isinstance(layer, layers.BatchNorm2d) for layer in all_layers(workload.net().layers)
+    )
     return {
         "threads": ("all",) if workload.gflop > 1 else (1, "all"),
         "batch_norm": ("fused", "primitive") if has_norm else ("fused",),

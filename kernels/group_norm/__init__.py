@@ -1,0 +1,1 @@
+"""Normalisation over groups of numbers of one example."""
