@@ -68,6 +68,8 @@ VALUES = "numbers, True, False, None, tuples or rules as arguments"
         ("SGD(momentum='a')", VALUES, '''"'a'"'''),
         ("SGD(momentum=2 ** 9)", VALUES, "'2 ** 9'"),
         ("SGD(momentum=-True)", VALUES, "'-True'"),
+        ("SGD(momentum=1e999)", "numbers up to 1e+300", "1e309"),
+        (f"SGD(0x{'f' * 252})", "numbers up to 1e+300", str(16**252 - 1)),
     ],
 )
 def test_a_wrong_text_is_refused_in_one_line(capsys, text, expected, got):

@@ -134,3 +134,45 @@ def test_list_prints_the_dictionary_with_a_fix_for_the_framework(capsys):
     assert (
         main(["doctor"]) == 2 and "function: expected FILE.py:FUNCTION" in capsys.readouterr().err
     )
+
+
+MOMENTUM = '''
+
+def with_momentum(problem, params, batch):
+    """SGD(momentum=0.9) by hand, two steps on mini-batches."""
+    method, rows = problem.method, []
+    mu, alpha = method.rule.momentum, method.inner_lr
+    for x_support, y_support, x_query, y_query in zip(*batch):
+        phi, m, points = params, {n: 0 * p for n, p in params.items()}, []
+        places = method.mini_batches(len(x_support))
+        for place in places:
+            points.append(phi)
+            g = problem.gradient(phi, x_support[place], y_support[place])
+            m = {n: mu * m[n] + g[n] for n in g}
+            phi = {n: p - alpha * m[n] for n, p in phi.items()}
+        lam = problem.gradient(phi, x_query, y_query)
+        sig = {n: 0 * p for n, p in params.items()}
+        for phi, place in zip(points[::-1], places[::-1]):
+            dm = {n: sig[n] - alpha * lam[n] for n in lam}
+            Hv = problem.hvp(phi, x_support[place], y_support[place], dm)
+            lam = {n: lam[n] + Hv[n] for n in lam}
+            sig = {n: mu * dm[n] for n in dm}
+        rows.append(lam)
+    return {n: sum(row[n] for row in rows) / len(rows) for n in params}
+'''
+
+
+def test_the_options_of_the_inner_loop_describe_what_the_function_computes(file, capsys):
+    file.write_text(CODE + MOMENTUM)
+    rule = ["--rule", "SGD(momentum=0.9)"]
+    batches = ["--inner-batch", "2", "--order-seed", "5", "--precision", "float64"]
+    assert doctor(file, "with_momentum", *rule, *batches) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("RIGHT") and "--rule 'SGD(momentum=0.9)' --inner-batch 2" in out
+    assert doctor(file, "gradient", *rule, "--precision", "float64") == 1
+    out = capsys.readouterr().out
+    assert out.startswith("WRONG: the inner loop is plain gradient descent, without the method's")
+    assert doctor(file, "gradient", "--rule", "momentum") == 2
+    assert capsys.readouterr().err.startswith("refmaml: --rule: expected a rule, one of")
+    listed = ["doctor", "--list", "--method", "maml", *rule]
+    assert main(listed) == 0 and "the state of SGD is detached" in capsys.readouterr().out

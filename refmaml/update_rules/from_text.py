@@ -16,6 +16,7 @@ from refmaml.update_rules.rule import UpdateRule
 RULES = {name.lower(): getattr(update_rules, name) for name in update_rules.__all__}
 NAMES = ", ".join(update_rules.__all__)
 LONGEST = 300  # characters; bounds the parser's work and depth
+LARGEST = 1e300
 SHOWN = 80  # characters of a longer text, in its message
 EXPECTED = "an update rule, such as adam or SGD(momentum=0.9)"
 
@@ -44,10 +45,10 @@ def parsed(text: str, argument: str) -> ast.expr:
 
 def rule_of(node: ast.expr, argument: str) -> UpdateRule:
     """The rule of a name or a call."""
-    function = node.func if isinstance(node, ast.Call) else node
+    function: Any = node.func if isinstance(node, ast.Call) else node
     named = isinstance(function, ast.Name)
     expect(named, argument, EXPECTED, lambda: repr(ast.unparse(node)))
-    cls = RULES.get(function.id.lower())  # type: ignore[attr-defined]  # it is a Name
+    cls = RULES.get(function.id.lower())
     wanted = f"a rule, one of {NAMES}"
     expect(cls is not None, argument, wanted, lambda: repr(ast.unparse(function)))
     return called(cls, node, argument) if isinstance(node, ast.Call) else made(cls, {}, argument)
@@ -63,7 +64,7 @@ def called(cls: Any, node: ast.Call, argument: str) -> UpdateRule:
     for keyword in node.keywords:
         new = keyword.arg in names and keyword.arg not in given
         wanted = f"arguments of {cls.__name__} ({', '.join(names) or 'it has none'}), each once"
-        expect(new, argument, wanted, lambda keyword=keyword: repr(ast.unparse(keyword)))
+        expect(new, argument, wanted, repr(ast.unparse(keyword)))
         given[str(keyword.arg)] = keyword.value
     values = {name: value_of(value, argument) for name, value in given.items()}
     return made(cls, values, argument)
@@ -77,19 +78,20 @@ def made(cls: Any, values: dict, argument: str) -> UpdateRule:
         raise ArgumentError(f"{argument}: {cls.__name__}'s {error}") from None
 
 
-def value_of(node: ast.expr, argument: str) -> Any:
+def value_of(node: Any, argument: str) -> Any:
     """A number, True, False, None, a tuple of these, or a rule."""
     if isinstance(node, ast.Tuple | ast.List):
         return tuple(value_of(element, argument) for element in node.elts)
     if isinstance(node, ast.Name | ast.Call):
         return rule_of(node, argument)
     negative = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
-    inner = node.operand if negative else node  # type: ignore[attr-defined]  # it is a UnaryOp
-    value = inner.value if isinstance(inner, ast.Constant) else ...
+    inner = node.operand if negative else node
+    value: Any = inner.value if isinstance(inner, ast.Constant) else ...
     number = type(value) in (int, float)
     known = number or (not negative and (value is None or type(value) is bool))
     wanted = "numbers, True, False, None, tuples or rules as arguments"
     expect(known, argument, wanted, lambda: repr(ast.unparse(node)))
-    if number and abs(value) > 2**53:
-        value = float(value)  # type: ignore[arg-type]  # an integer that no array could hold
-    return -value if negative else value  # type: ignore[operator]  # it is a number
+    if number:
+        expect(abs(value) <= LARGEST, argument, f"numbers up to {LARGEST}", ast.unparse(node))
+        value = value if abs(value) < 2**53 else float(value)  # no array holds a long integer
+    return -value if negative else value
