@@ -8,6 +8,7 @@ float64 and refmaml's with the same rule, which agrees with the complex step to 
 
 import argparse
 from contextlib import contextmanager
+from importlib import metadata
 from math import isfinite, isnan
 
 import numpy as np
@@ -20,6 +21,7 @@ from refmaml.oracles import cases
 from refmaml.oracles.method_checks import rule_text
 from refmaml.training import files
 
+MODULES = ("torch", "jax", "higher", "torchopt", "optax")
 INNER_LR, STEPS = 0.05, 5
 RULES = (
     rm.SGD(momentum=0.9),
@@ -261,6 +263,7 @@ def main(argv=None):
     parser.add_argument("--out", required=True, help="where the result goes")
     given = parser.parse_args(argv)
     record = {"schema": 1, "rows": measure(), **report.circumstances()}
+    record["versions"] |= {name: metadata.version(name) for name in MODULES}
     files.write_json(given.out, record)
     print("\n".join(lines(record)))
 

@@ -1,4 +1,4 @@
-"""What users write in their own inner loops, in PyTorch or JAX: refmaml alone has it."""
+"""What users write in their own inner loops, written with refmaml alone."""
 
 import numpy as np
 import pytest
@@ -130,7 +130,7 @@ def test_the_hypergradient_of_one_step_size():
 @pytest.mark.frameworks("torch")
 @pytest.mark.parametrize("strength", [0.3, 2.0])
 def test_the_hypergradient_of_a_ridge_penalty(strength):
-    """Autograd through the normal equations, whose solution iMAML's inner loop finds."""
+    """Autograd through the normal equations, which iMAML's inner problem solves."""
     import torch
 
     rng = np.random.default_rng(0)
