@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_44_update_rules import case_of, name_of, quadratic
+from test_44_rule_closed_forms import quadratic
+from test_44_update_rules import case_of, name_of
 
 import refmaml as rm
 from refmaml.oracles import complex_step, inner_rules, method_checks, rule_checks

@@ -96,7 +96,7 @@ def hypergradient_checks(method, net, meta, batch, truth=None):
     limits = {"betas": limit / (1 - betas.max())}
     return [
         Check(
-            "4 meta-gradient",
+            "4 hypergradient",
             describe(method),
             f"dM/d({name})",
             "complex step",
