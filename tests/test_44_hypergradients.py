@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_44_update_rules import case_of, name_of, quadratic
+from update_rule_cases import case_of, name_of, quadratic
 
 import refmaml as rm
 from refmaml.oracles import complex_step, inner_rules, method_checks, rule_checks
