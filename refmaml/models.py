@@ -70,12 +70,7 @@ def conv4(
     channels = check_integer("channels", channels)
     norm_for = block_norm(norm, bn_gamma, bn_eps)
     init = xavier_with_gain(weight_gain)
-    where = convolution_options(downsample, padding)
-    pooling = [] if downsample == "stride" else [MaxPool2d(2)]
-    layers: list[Layer] = []
-    for inputs in (image[0], channels, channels, channels):
-        layers.append(Conv2d(inputs, channels, 3, **where, weight_init=init))
-        layers += [norm_for(shape_after(layers, image)), ReLU(), *pooling]
+    layers = conv4_blocks(image, channels, downsample, padding, norm_for, init)
     layers += classifier(layers, image, n_way, head, init)
     return Sequential(layers, CrossEntropy() if loss is None else loss, image, kernels)
 
@@ -142,6 +137,27 @@ def convolution_options(downsample: str, padding: str) -> dict[str, Any]:
     if downsample == "max_pool":
         return {"padding": 1}
     return {"stride": 2, "padding": "same" if padding == "same" else 1}
+
+
+def conv4_blocks(
+    image: Sequence[int],
+    channels: int,
+    downsample: str,
+    padding: str,
+    norm_for: Callable[[tuple], Layer],
+    init: Any,
+) -> list[Layer]:
+    """The four blocks of conv4: a convolution, a norm, a ReLU, and perhaps a pooling.
+
+    norm_for  the norm of a block from the shape (C, H, W) of its convolution's output
+    """
+    where = convolution_options(downsample, padding)
+    pooling = [] if downsample == "stride" else [MaxPool2d(2)]
+    layers: list[Layer] = []
+    for inputs in (image[0], channels, channels, channels):
+        layers.append(Conv2d(inputs, channels, 3, **where, weight_init=init))
+        layers += [norm_for(shape_after(layers, image)), ReLU(), *pooling]
+    return layers
 
 
 def classifier(

@@ -102,6 +102,14 @@ def copy(golden, tmp_path):
 
 
 @pytest.fixture
+def table_cache(tmp_path_factory, monkeypatch):
+    """The folder of cached tables during the test, empty, and outside of tmp_path."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder / "refmaml"
+
+
+@pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty folder, which is the current folder during the test."""
     monkeypatch.chdir(tmp_path)

@@ -1,13 +1,7 @@
 """Tasks of different sizes in one batch: the bits are those of each task alone."""
 
-import copy
-import pickle
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
-from rank_threads import on_ranks
 from weighted_and_ragged import (
     METHODS,
     SIZES,
@@ -24,8 +18,6 @@ from weighted_and_ragged import (
 
 import refmaml as rm
 from refmaml.errors import ArgumentError
-from refmaml.training import SGD, Recipe, Schedule, evaluate, train
-from refmaml.training.distributed import SINGLE_PROCESS
 
 TASKS = range(len(SIZES))
 
@@ -132,173 +124,7 @@ def test_the_gradient_is_the_complex_steps_derivative_of_the_loss():
     assert abs(slope - step) <= 1e-12 * abs(step)
 
 
-# ---- the batch itself ----------------------------------------------------------------
-
-
-def test_a_batch_of_lists_is_sliced_cast_copied_and_pickled_like_any_batch():
-    batch = rm.Batch(*lists(), WEIGHTS)
-    assert type(batch) is rm.RaggedBatch and isinstance(batch, rm.Batch) and len(batch) == 5
-    assert [places for places, _ in batch.groups] == [[0, 3], [1, 4], [2]]
-    assert all(type(group) is rm.Batch for _, group in batch.groups)
-    assert np.array_equal(batch.groups[1][1].weights, WEIGHTS[[1, 4]])
-    part = batch[1:3]
-    assert len(part) == 2 and part.x_support[0] is batch.x_support[1]
-    assert np.array_equal(part.weights, WEIGHTS[1:3])
-    for twin in (copy.copy(batch), copy.deepcopy(batch), pickle.loads(pickle.dumps(batch))):
-        assert twin == batch and type(twin) is rm.RaggedBatch
-    assert batch != part and batch != rm.Batch(*lists(), WEIGHTS + 1) and batch != whole(5)
-    assert whole(5) != batch and batch != rm.Batch(*lists(seed=1), WEIGHTS) and batch != 3
-    single = batch.astype(np.float32)
-    assert {a.dtype for a in single.each} == {np.dtype(np.float32)} and single != batch
-    assert batch.nbytes == 2 * single.nbytes == sum(a.nbytes for a in batch.each)
-    labels = rm.Batch(*images(SIZES, [(4, 4)] * 5)).astype(np.float32)
-    assert labels.y_query[0].dtype == np.int64
-    with pytest.raises(TypeError, match="unhashable"):
-        hash(batch)
-    with pytest.raises(ArgumentError, match="^dtype"):
-        batch.astype(int)
-
-
-def test_lists_of_tasks_of_one_size_have_the_bits_of_an_ordinary_batch():
-    net, arrays = context_net("cpu"), lists([(5, 6)] * 4)
-    theta, method = net.init(0, float), rm.MAML(0.3, 2)
-    a = method.meta_gradient(net, theta, rm.Batch(*arrays))
-    b = method.meta_gradient(net, theta, whole(4))
-    assert a.grad.tobytes() == b.grad.tobytes() and a.loss == b.loss
-
-
-X, Y, XQ, YQ = lists()
-SHORT = "expected a list of arrays (examples, ...), one for each task, got 4 of them for 5 tasks"
-REFUSED = {
-    "y too short": ((X, Y[:4], XQ, YQ), f"y_support: {SHORT}"),
-    "query too short": ((X, Y, XQ, YQ[:4]), f"y_query: {SHORT}"),
-    "no task": (([], [], [], []), "x_support: expected at least one task, got an empty list"),
-    "an array": ((X, Y, whole(5).x_query, YQ), "x_query: expected a list of arrays"),
-    "a list of a list": (([*X[:4], X[4].tolist()], Y, XQ, YQ), "got list in task 4"),
-    "a number": (([X[0], 3.0, *X[2:]], Y, XQ, YQ), "got float in task 1"),
-    "strings": (([X[0], X[1].astype(str), *X[2:]], Y, XQ, YQ), "got dtype <U32 in task 1"),
-    "masked": ((X, Y, [np.ma.array(a) for a in XQ], YQ), "without a mask"),
-    "other features": ((X, Y, [*XQ[:3], XQ[3][:, :2], XQ[4]], YQ), "in task 3"),
-    "weights": ((X, Y, XQ, YQ, WEIGHTS[:4]), "weights: expected an array (5,)"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_lists_that_do_not_fit_are_refused_in_one_line(name):
-    arrays, text = REFUSED[name]
-    with pytest.raises(ArgumentError) as caught:
-        rm.Batch(*arrays)
-    assert text in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_what_the_net_cannot_take_is_refused_with_the_task():
-    net, theta = context_net(), context_net().init(0, float)
-    method = rm.MAML(0.3)
-    with pytest.raises(ArgumentError, match="^y: .* in task 2$"):
-        y = [*Y[:2], Y[2][:3], *Y[3:]]
-        method.meta_gradient(net, theta, rm.Batch(X, y, XQ, YQ))
-    with pytest.raises(ArgumentError, match="^y: .* in task 4$"):  # of a group with task 1
-        arrays = images(SIZES, [(4, 4)] * 5)
-        arrays[1][4][0] = 7  # a label that the net has no output for
-        image = image_net()
-        method.meta_gradient(image, image.init(0, float), rm.Batch(*arrays))
-    with pytest.raises(ArgumentError, match="^y: expected a list .* got 4 of them for 5 tasks"):
-        method.adapt(net, theta, X, Y[:4])
-    with pytest.raises(ArgumentError, match="^y: expected a list of arrays .*, got ndarray"):
-        net.loss(theta[None], X, Y[0])
-    with pytest.raises(ArgumentError, match="^inner_batch"):
-        rm.Reptile(0.1, inner_batch=5).meta_gradient(net, theta, rm.Batch(*lists()))
-
-
-def test_numbers_that_are_not_finite_are_named_with_the_task():
-    net, theta = context_net(), context_net().init(0, float)
-    y = [*Y[:4], Y[4] * 1e200]
-    with pytest.raises(rm.NonFiniteError, match="in task 4$") as caught:
-        rm.MAML(0.1, 2).meta_gradient(net, theta, rm.Batch(X, y, XQ, YQ))
-    assert caught.value.task == 4
-    weights = np.full(5, 1e308)
-    with pytest.raises(rm.NonFiniteError, match="^meta-gradient"):
-        rm.ERM().meta_gradient(net, theta, rm.Batch(*lists(), weights))
-
-
-# ---- support and query images of different sizes -------------------------------------
-
-
-@pytest.mark.parametrize("kernels", ["reference", "cpu"])
-@pytest.mark.parametrize("method", [rm.MAML(0.3, 2), rm.FirstOrderMAML(0.3), rm.IMAML(2.0)])
-def test_query_images_may_have_another_size_where_the_net_takes_both(method, kernels):
-    rng, net = np.random.default_rng(3), image_net()
-    x, y = rng.standard_normal((2, 4, 1, 6, 6)), rng.integers(0, 2, (2, 4))
-    batch = rm.Batch(x, y, rng.standard_normal((2, 3, 1, 9, 5)), y[:, :3])
-    theta, h = net.init(0, float), 1e-30
-    v = rng.standard_normal(theta.shape)
-    slope = method.meta_gradient(net, theta, batch).grad @ v
-    if isinstance(method, rm.MAML):
-        step = method.meta_gradient(net, theta + 1j * h * v, batch).loss.imag / h
-        assert abs(slope - step) <= 1e-12 * abs(step)
-    other = method.meta_gradient(image_net(kernels), theta, batch).grad @ v
-    assert abs(other - slope) <= 1e-10 * abs(slope)
-
-
-def test_a_net_with_a_flat_head_refuses_query_images_of_another_size():
-    net = rm.Sequential([rm.Flatten(), rm.Linear(16, 2)])
-    x, y = np.zeros((1, 2, 1, 4, 4)), np.zeros((1, 2), int)
-    batch = rm.Batch(x, y, np.zeros((1, 2, 1, 5, 5)), y)
-    with pytest.raises(ArgumentError, match="Linear: expected"):
-        rm.MAML(0.1).meta_gradient(net, net.init(0, float), batch)
-    with pytest.raises(ArgumentError, match="^x_query"):
-        rm.Batch(x, y, np.zeros((1, 2, 3, 4, 4)), y)  # other channels
-
-
-def test_query_examples_one_by_one_need_the_size_of_the_support_images():
-    net, y = image_net(), np.zeros((2, 3), int)
-    batch = rm.Batch(np.ones((2, 3, 1, 4, 4)), y, np.ones((2, 3, 1, 5, 5)), y)
-    with pytest.raises(ArgumentError, match="^transductive"):
-        evaluate(net, rm.MAML(0.1), net.init(0, float), lambda t: batch, 2, transductive=False)
-
-
-# ---- training and evaluation ---------------------------------------------------------
-
-
-def trained(ranks=SINGLE_PROCESS):
-    mine = ranks.my_tasks(5)
-    part = slice(mine.start, mine.stop)
-
-    def sample(step):
-        return rm.Batch(*lists(seed=step), WEIGHTS)[part] if mine else None
-
-    recipe = Recipe(context_net(), rm.MAML(0.1), SGD(), Schedule(1e-2), sample, None, ranks)
-    return train(recipe, recipe.start(recipe.net.init(0, float)), steps=3)
-
-
-def test_training_takes_tasks_of_different_sizes_on_any_number_of_ranks():
-    now, net, meta = trained(), context_net(), context_net().init(0, float)
-    for step in range(3):
-        out = rm.MAML(0.1).meta_gradient(net, meta, rm.Batch(*lists(seed=step), WEIGHTS))
-        assert now.rows[step].loss == out.loss
-        meta = meta - 1e-2 * out.grad
-    assert abs(now.meta - meta).max() <= 1e-15
-    expected = now.meta.tobytes()
-    assert on_ranks(2, lambda ranks: trained(ranks).meta.tobytes()) == [expected] * 2
-
-
-@pytest.mark.parametrize("transductive", [True, False])
-def test_an_evaluation_of_lists_has_the_values_of_each_task_alone(transductive):
-    net, arrays = context_net(), lists()
-    theta, method = net.init(0, float), rm.MAML(0.1)
-
-    def sample(tasks):
-        return rm.Batch(*arrays)[tasks.start : tasks.stop]
-
-    values = evaluate(net, method, theta, sample, 5, 3, transductive).values
-    singles = [
-        evaluate(net, method, theta, lambda tasks, t=t: alone(arrays, t), 2, 1, transductive)
-        for t in TASKS
-    ]
-    assert list(values) == [one.values[0] for one in singles]
-
-
-# ---- on a GPU, in the doctor, and against PyTorch ------------------------------------
+# ---- a GPU, and PyTorch --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", [rm.MAML(0.3, 2), rm.IMAML(2.0, 3)], ids=name_of)
@@ -329,34 +155,6 @@ def test_a_graph_refuses_tasks_of_different_sizes(cupy, on_cupy):
     net = context_net(on_cupy)
     with pytest.raises(ArgumentError, match="^batch: expected tasks of one size"):
         RecordedGradient(rm.MAML(0.3), net, net.init(0, float), rm.Batch(*lists()))
-
-
-@pytest.mark.parametrize(
-    "batch",
-    [rm.Batch(*lists()), whole(5, WEIGHTS), [(1, 2, 3, 4)]],
-    ids=["sizes", "weights", "no batch"],
-)
-def test_the_doctor_refuses_what_it_would_ignore(batch):
-    net = rm.mlp((3, 4, 2), activation="tanh")
-    with pytest.raises(ArgumentError, match="^batch: expected"):
-        rm.check_meta_gradient(lambda params, batch: params, rm.MAML(0.1), net=net, batch=batch)
-
-
-def test_the_guide_to_ones_own_tasks_runs_as_written(tmp_path, monkeypatch):
-    from PIL import Image
-
-    for name in ("ant", "bee", "cat", "dog", "elk"):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
-        for i in range(3):
-            Image.new("RGB", (40, 30), (20 * i, 0, 0)).save(
-                tmp_path / "pictures" / name / f"{i}.png"
-            )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    guide = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 3
-    exec("\n".join(blocks), {})
 
 
 @pytest.mark.frameworks("torch")

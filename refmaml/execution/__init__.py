@@ -1,6 +1,7 @@
 """Where and how work runs. The mathematics (layers, network, methods) knows none of it.
 
     sequential.py         Sequential: a Network on any kernel set, on CPU or GPU
+    interoperability.py   the net in SciPy, PyTorch and JAX
     one_kernel.py         a net, or an inner loop with its adjoint, as one CPU kernel
     fusion.py             which layers become one operation
     fused_layers.py       those layers

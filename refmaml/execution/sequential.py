@@ -11,6 +11,7 @@ from refmaml.execution.deferred_checks import run_deferred
 from refmaml.execution.device_transfer import pass_to_device, to_device
 from refmaml.execution.fusion import fused_layers, plan
 from refmaml.execution.groups import rows_in_groups, run_in_groups
+from refmaml.execution.interoperability import Interoperability
 from refmaml.execution.kernel_choice import by_name, expect_real, mention_faster_kernels
 from refmaml.execution.one_kernel import KernelPrimal, as_one_kernel
 from refmaml.layers.dropout import evaluated, expect_own_seeds, reseeded
@@ -20,7 +21,7 @@ from refmaml.network import Network
 from refmaml.ragged import is_list
 
 
-class Sequential(Network):
+class Sequential(Interoperability, Network):
     """Layers, then a loss. num_params is P; shapes names the parameters as torch does.
 
     layers       layers of refmaml.layers, in order; or {name: layer}, where the names
@@ -247,57 +248,6 @@ class Sequential(Network):
         after = kernel.unrolled(phi, rates, support, query, order, slots, *given)
         after = self.kernel_primal(kernel, after, batch.y_query)
         return after if self.finite(after) else None
-
-    # ---- curvature as operators ------------------------------------------------------
-
-    def hessian(self, theta, x, y):
-        """The Hessian at theta (P,) of the mean loss over the tasks of x, y.
-
-        A scipy LinearOperator: H @ v, scipy.sparse.linalg.eigsh(H), without ever
-        forming H.
-
-        >>> import numpy as np, refmaml as rm
-        >>> net = rm.Sequential([rm.Linear(1, 1, bias=False)], rm.MSE())
-        >>> x, y = np.array([[[1.0], [3.0]]]), np.zeros((1, 2, 1))
-        >>> H = net.hessian(np.zeros(1), x, y)
-        >>> H @ np.array([1.0])  # d^2/dw^2 of ((w - 0)^2 + (3 w - 0)^2) / 2
-        array([10.])
-        """
-        from refmaml.operators import CurvatureOperator  # scipy is imported where it is used
-
-        return CurvatureOperator(self, self.hvp, theta, x, y)
-
-    def gauss_newton(self, theta, x, y):
-        """The Gauss-Newton matrix at theta (P,) of the mean loss: a LinearOperator."""
-        from refmaml.operators import CurvatureOperator
-
-        return CurvatureOperator(self, self.gauss_newton_product, theta, x, y)
-
-    # ---- the same net in a framework -------------------------------------------------
-
-    def to_torch(self):
-        """The net as a function f(params, x) -> outputs of tensors, in PyTorch.
-
-        params is a dict of named tensors, as in torch.func; f.loss(params, x, y) is the
-        net's loss. Inputs x (N, ...) are those of one task; torch.func.vmap takes tasks
-        together. Raises ArgumentError without PyTorch.
-
-            params = {name: torch.tensor(a) for name, a in net.named(theta).items()}
-            grads = torch.func.grad(net.to_torch().loss)(params, x, y)
-        """
-        from refmaml.autodiff.net_function import NetFunction  # imports torch when made
-
-        return NetFunction(self, "torch")
-
-    def to_jax(self):
-        """The net as a function f(params, x) -> outputs of arrays, in JAX.
-
-        As `to_torch`, for jax.grad, jax.vmap and jax.jit. JAX computes in float32
-        unless jax_enable_x64 is set.
-        """
-        from refmaml.autodiff.net_function import NetFunction
-
-        return NetFunction(self, "jax")
 
 
 def copy_of(net):

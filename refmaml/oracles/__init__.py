@@ -2,7 +2,8 @@
 
 They use loops, the complex step, closed forms and dense algebra.
 
-loops.py               rung 1   every forward pass and loss as plain loops
+loops.py               rung 1   every forward pass as plain loops
+loss_loops.py          rung 1   every loss as plain loops
 complex_step.py        rung 2+  derivatives as Im f(x + i h v) / h: exact to rounding
 meta_objectives.py     rung 4   the inner loop in complex arithmetic, without Hessians
 inner_rules.py         rung 4   update rules by torch.optim's formulas

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refmaml.oracles import cases, complex_step, kinks, loops
+from refmaml.oracles import cases, complex_step, kinks, loops, loss_loops
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
 
 
@@ -181,7 +181,7 @@ def loss_checks(loss, kernels, seed=0):
     ]
     moved = complex_step.derivative(dz_of(complex_step.shifted(z, rz)))
     rows = [
-        ("1 forward", "loss", "loops", value, loops.loss_forward(loss, z, y)),
+        ("1 forward", "loss", "loops", value, loss_loops.forward(loss, z, y)),
         ("2 backward", "dz", "complex step", dz_of(z), np.array(steps)),
         ("3 r_backward", "rdz", "complex step", loss.r_backward(kernels, saved, rz), moved),
     ]

@@ -70,18 +70,11 @@ class Omniglot(FewShot):
         if download:
             _download_missing(Path(root))
         table = _table(drawings.locate(root), size, resample)
-        rows = (
-            _rows_by_alphabet(table["names"], split)
-            if split_by == "alphabets"
-            else rows_of(
-                split,
-                len(table["names"]),
-                split_seed,
-                train_classes,
-                validation_classes,
-                "characters",
-            )
-        )
+        if split_by == "alphabets":
+            rows = _rows_by_alphabet(table["names"], split)
+        else:
+            sizes = train_classes, validation_classes
+            rows = rows_of(split, len(table["names"]), split_seed, *sizes, "characters")
         super().__init__(
             table["images"][rows], table["names"][rows].tolist(), rotations=rotations, invert=invert
         )

@@ -37,6 +37,20 @@ def from_torch(module, input_shape, loss=None, kernels=None):
     Raises ArgumentError in one line for a layer that refmaml does not have, for
     parameters that are shared or unused, and where the outputs differ.
     """
+    input_shape = check_module(module, input_shape)
+    converted = {step.name: convert(step.module, step.name) for step in steps(module)}
+    layers = {name: layer for name, layer in converted.items() if layer is not None}
+    net = Sequential(with_own_seeds(layers), convert_loss(loss), input_shape, kernels)
+    expect_same_parameters(module, net)
+    expect_same_outputs(module, net.with_kernels(None))
+    return net
+
+
+def check_module(module, input_shape):
+    """The input shape as a tuple of integers; checks that module is one of PyTorch.
+
+    Raises ArgumentError, also without PyTorch.
+    """
     reason = missing()
     expect(reason is None, "from_torch", "PyTorch", lambda: reason)
     from torch import nn
@@ -45,13 +59,7 @@ def from_torch(module, input_shape, loss=None, kernels=None):
     expect(is_module, "module", "a torch.nn.Module", lambda: type(module).__name__)
     known = isinstance(input_shape, tuple | list)
     expect(known, "input_shape", "a shape (C, H, W) or (F,)", lambda: repr(input_shape))
-    input_shape = tuple(check_integer("input_shape", size) for size in input_shape)
-    converted = {step.name: convert(step.module, step.name) for step in steps(module)}
-    layers = {name: layer for name, layer in converted.items() if layer is not None}
-    net = Sequential(with_own_seeds(layers), convert_loss(loss), input_shape, kernels)
-    expect_same_parameters(module, net)
-    expect_same_outputs(module, net.with_kernels(None))
-    return net
+    return tuple(check_integer("input_shape", size) for size in input_shape)
 
 
 def with_own_seeds(layers):

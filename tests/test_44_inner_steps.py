@@ -1,16 +1,16 @@
-"""Step sizes that differ, mini-batches, memory, precision, and what adapts."""
+"""Inner steps with a rule: lists of step sizes, mini-batches, memory, precision."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_44_update_rules import ADAM, PROMISE, check_of, name_of
+from update_rule_cases import PROMISE, check_of, name_of
 
 import refmaml as rm
-from refmaml.oracles import cases, meta_objectives, rule_checks
+from refmaml.oracles import cases, rule_checks
 from refmaml.oracles.tolerance import relative_error
 
-# ---- step sizes that differ, mini-batches, memory ------------------------------------
+ADAM = rm.Adam((0.8, 0.95), eps=0.01)
 
 
 def test_a_list_of_equal_step_sizes_has_the_bits_of_the_number():
@@ -82,31 +82,3 @@ def test_single_precision_is_close_to_double_precision(rule):
     for name, value in exact.hyper.items():
         # 1 - beta^t has an error of eps / (1 - beta); sums over parameters cancel
         assert relative_error(single.hyper[name], value) < 1e-3, name
-
-
-# ---- what adapts ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("settings", [{"adapts": ("head",)}, {"frozen": ("BatchNorm2d",)}])
-def test_the_norm_of_clip_is_over_the_parameters_that_adapt(settings):
-    net, theta, batch = rule_checks.smooth_case()
-    method = rm.MAML(0.5, 1, rule=rm.Clip(norm=0.01), **settings)
-    mask = meta_objectives.adapt_mask(net, method)
-    W = np.repeat(theta[None], len(batch), axis=0)
-    g = mask * net.gradient(W, batch.x_support, batch.y_support)
-    size = np.sqrt((g**2).sum(axis=1, keepdims=True))
-    assert (size > 0.01).all()
-    phi = method.adapt(net, theta, batch.x_support, batch.y_support)
-    assert relative_error(phi, W - 0.5 * g * 0.01 / (size + 1e-6)) < 1e-14
-    check = check_of(replace(method, inner_steps=3))
-    assert check.passed and check.error < PROMISE, check
-
-
-@pytest.mark.parametrize("rule", rule_checks.RULES, ids=name_of)
-def test_what_does_not_adapt_stays_whatever_the_rule(rule):
-    """Weight decay and momentum move nothing that does not adapt."""
-    net, theta, batch = rule_checks.smooth_case()
-    method = rm.ANIL(0.1, 3, rule=rule)
-    body = meta_objectives.adapt_mask(net, method) == 0
-    phi = method.adapt(net, theta, batch.x_support, batch.y_support)
-    assert (phi[:, body] == theta[body]).all() and (phi[:, ~body] != theta[~body]).all()
