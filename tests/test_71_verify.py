@@ -36,8 +36,8 @@ def test_verify_exits_with_1_and_names_the_pass_when_a_kernel_is_wrong(
 ):
     right = kernels.reference()
 
-    def wrong(dx, dy, w, stride, padding):
-        right.conv2d_backward_x(dx, dy, w, stride, padding)
+    def wrong(dx, dy, w, *windows):
+        right.conv2d_backward_x(dx, dy, w, *windows)
         dx *= 1.001
 
     monkeypatch.setattr(kernels, "reference", lambda: right.replace(conv2d_backward_x=wrong))
