@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from modern_net import modern_case
 
 import refmaml as rm
 from refmaml import update_rules
@@ -47,6 +48,13 @@ def check_of(method):
 @pytest.mark.parametrize("method", rule_checks.rule_methods(), ids=name_of)
 def test_maml_with_a_rule_is_the_derivative_of_the_loss_after_its_steps(method):
     check = check_of(method)
+    assert check.passed and check.error < PROMISE, check
+
+
+@pytest.mark.parametrize("rule", rule_checks.RULES, ids=name_of)
+def test_a_rule_on_a_net_with_group_norm_gelu_and_a_residual_block(rule):
+    method = rm.MAML(0.05, 5, rule=rule)
+    check = method_checks.meta_gradient_check(method, *modern_case())
     assert check.passed and check.error < PROMISE, check
 
 

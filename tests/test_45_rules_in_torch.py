@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from modern_net import modern_case
 
 import refmaml as rm
 from refmaml.oracles import cases, rule_checks
@@ -44,6 +45,16 @@ def test_a_meta_gradient_is_autograd_s_through_the_same_rule(rule):
     out = method.meta_gradient(net, theta, batch)
     sets = method.mini_batches(6)
     truth = meta_gradient(net, theta, batch, step_of(rule), method.inner_lr, 3, 0.3, sets)
+    assert relative_error(out.grad, truth) < 1e-11
+
+
+@pytest.mark.parametrize("rule", rule_checks.RULES, ids=rule_text)
+def test_five_steps_on_a_net_with_group_norm_gelu_and_a_residual_block(rule):
+    from rules_in_torch import meta_gradient
+
+    net, theta, batch = modern_case()
+    out = rm.MAML(0.05, 5, rule=rule).meta_gradient(net, theta, batch)
+    truth = meta_gradient(net, theta, batch, step_of(rule), 0.05, 5)
     assert relative_error(out.grad, truth) < 1e-11
 
 
