@@ -143,7 +143,11 @@ def test_layers_and_losses_can_be_copied_and_pickled():
         rm.LogSoftmax(-1),
     ]
     every += [rm.Dropout(0.3, 4), rm.BCEWithLogits("sum", 2), rm.Huber(delta=0.5)]
-    every += [rm.GaussianNLL(full=True), rm.WeightedCrossEntropy("sum", 0.1, (1, 2))]
+    every += [
+        rm.EvalBatchNorm2d(2, (0, 1), (1, 2)),
+        rm.GaussianNLL(full=True),
+        rm.WeightedCrossEntropy("sum", 0.1, (1, 2)),
+    ]
     assert {type(a).__name__ for a in every} == set(rm.layers.__all__)
     for a in every:
         assert copy.copy(a) == copy.deepcopy(a) == pickle.loads(pickle.dumps(a)) == a

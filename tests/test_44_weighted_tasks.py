@@ -13,6 +13,7 @@ from refmaml.errors import ArgumentError
 from refmaml.methods.meta_gradient import meta_gradient
 from refmaml.training import Adam, Recipe, Schedule, train
 from refmaml.training.distributed import SINGLE_PROCESS
+from refmaml.training.optimizers import update
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -130,8 +131,7 @@ def test_training_takes_the_weights_of_each_step():
     state = recipe(weighted).start(meta).state
     for step in range(3):
         out = method.meta_gradient(net, meta, weighted(step))
-        factors = adam.factors(step + 1, 1e-2)
-        meta, state = adam.step(meta, out.grad, state, factors, np)
+        meta, state = update(net, adam, meta, out.grad, state, step + 1, 1e-2)
         assert now.rows[step].loss == out.loss
     assert np.array_equal(now.meta, meta)
     assert not np.array_equal(now.meta, trained(lambda step: whole(5)).meta)

@@ -181,7 +181,10 @@ def test_a_checkpoint_whose_parameters_are_another_nets_is_refused(capsys):
     "change, message",
     [
         ({"lr": -1}, "--lr: expected a finite number > 0, got -1"),
-        ({"net": "resnet"}, "--net: expected one of conv4, mlp, two_layer_linear, got 'resnet'"),
+        (
+            {"net": "resnet"},
+            "--net: expected one of conv4, mlp, two_layer_linear, resnet12, got 'resnet'",
+        ),
         ({"steps": "many"}, "--steps: expected an integer >= 1, got 'many'"),
         (
             {"surprise": 1},

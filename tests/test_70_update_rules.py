@@ -93,7 +93,7 @@ def test_a_wrong_text_is_refused_in_one_line(capsys, text, expected, got):
         (["--inner-lr", "0.1,0.2"],
          "--inner-lr: expected a number, or 1 of them, one for each inner step, got (0.1, 0.2)"),
         (["--inner-lr", "0.1,0.2", "--inner-steps", "2", "--method", "meta-sgd"],
-         "--inner-lr: expected one number, the start of A, got (0.1, 0.2)"),
+         "--inner-lr: expected one number, the start of A in all steps, got (0.1, 0.2)"),
         (["--inner-lr", "0.1,0.2", "--inner-steps", "2", "--method", "imaml"],
          "--inner-lr: expected a finite number > 0, got (0.1, 0.2)"),
         (["--inner-lr", "0.1,0.2", "--inner-steps", "2", "--eval-steps", "3"],

@@ -119,8 +119,9 @@ def test_without_threadpoolctl_the_command_reports_it(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("refmaml: threadpoolctl: expected it to be installed")
 
 
-def test_the_default_is_every_workload_but_the_small_one():
-    assert set(DEFAULT) == set(TABLE) - {"tiny"}
+def test_the_default_is_every_workload_with_plain_steps_but_the_smallest_and_the_largest():
+    plain = {name for name, workload in TABLE.items() if workload.rule.plain}
+    assert set(DEFAULT) == plain - {"tiny", "resnet-1"}
 
 
 # ---- imports ----

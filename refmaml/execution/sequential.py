@@ -144,7 +144,7 @@ class Sequential(Interoperability, Network):
 
     def layer_outputs(self, w, x):
         """(name, layer, its outputs) in a forward pass; of layers inside layers too."""
-        return outputs(self.kernels, self.layers, self.parameters.views(w), x)
+        return outputs(self.kernels, self.named_layers, self.parameters.views(w), x)
 
     def check(self, w, x, y):
         """See Network; complex numbers are for the reference kernels."""
