@@ -90,6 +90,7 @@ def test_a_sum_over_a_row_is_exact_to_rounding_and_its_bits_do_not_depend_on_oth
     same_bits_of_a_sum_beside_other_rows(cuda, dtype, P)
 
 
+@pytest.mark.slow
 def test_every_kernel_of_every_file_was_run_in_both_precisions(device):
     """A kernel that no test launches would be unchecked."""
     run_everything(device)

@@ -45,6 +45,7 @@ def simulate(*arguments):
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow
 def test_every_kernel_agrees_with_the_reference_on_the_simulator():
     found = simulate()
     assert not {

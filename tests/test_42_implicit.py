@@ -32,6 +32,7 @@ def test_imaml_agrees_with_lapack_and_with_the_complex_step_through_a_converged_
         assert check.passed and check.error < 1e-10, check
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["lambda / 2", "sign", "no lambda", "first order"])
 def test_the_dense_check_refuses_wrong_implicit_gradients(wrong):
     net, rng = cases.smooth_net(), np.random.default_rng(0)

@@ -120,6 +120,7 @@ def growth(method, steps=(2, 12)):
     return (peaks[1] - peaks[0]) / (steps[1] - steps[0]) / (theta.nbytes * len(batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method,vectors",
     [
@@ -135,6 +136,7 @@ def test_memory_grows_by_the_vectors_phi_alone_or_not_at_all(method, vectors):
     assert abs(growth(method) - vectors) < 0.05
 
 
+@pytest.mark.slow
 def test_stored_activations_and_recomputed_ones_that_the_caller_keeps_grow_with_every_step(
     monkeypatch,
 ):

@@ -21,6 +21,7 @@ MPIEXEC = shutil.which(
     "mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 )
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(
         find_spec("mpi4py") is None, reason="mpi4py is not installed: pip install 'refmaml[mpi]'"
     ),

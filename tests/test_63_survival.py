@@ -17,7 +17,7 @@ from refmaml.errors import DataError
 from refmaml.storage.locks import is_ours, sole_writer
 from refmaml.training import advance, checkpoint, trainer
 
-pytestmark = pytest.mark.usefixtures("folder")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("folder")]
 
 
 def harness(*arguments):

@@ -49,6 +49,7 @@ def test_verify_exits_with_1_and_names_the_pass_when_a_kernel_is_wrong(
     assert all(line.strip().startswith("Residual") and "Conv2d(" in line for line in inside)
 
 
+@pytest.mark.slow
 def test_the_ladder_compares_another_kernel_set_with_the_reference():
     right = kernels.reference()
 

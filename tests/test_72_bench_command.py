@@ -78,6 +78,7 @@ def small_limits(monkeypatch):
     monkeypatch.setattr(machine, "limits", lambda threads: limits)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_record_and_a_picture(tmp_path, capsys, small_limits):
     pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
     command = "bench --only meta --workloads tiny --peers --kernels reference --seconds 0.05 --out"

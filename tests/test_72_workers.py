@@ -31,6 +31,7 @@ def test_a_worker_that_dies_is_an_error_and_no_hang():
             worker.call("turn", 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(resident("VmHWM") is None, reason="this system has no /proc/self/status")
 def test_peak_memory_is_the_largest_resident_size_beyond_the_start():
     with Worker("sgemm") as worker:
@@ -51,6 +52,7 @@ class SleepingService:
         sleep(seconds)
 
 
+@pytest.mark.slow
 def test_a_worker_without_an_answer_within_its_limit_is_killed():
     with Worker("sleeper", limit=PATIENCE, service=SleepingService) as worker:
         worker.call("sleep", 0)

@@ -11,9 +11,10 @@ import pytest
 
 import refmaml as rm
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="peak memory is read from Linux's /proc"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from Linux's /proc"),
+]
 PLANTED = 50e6  # bytes
 # Linux adds up the memory of threads at intervals, and freed memory returns to the
 # system page by page: runs differed by up to 1.7 MB. The mistakes that must be found

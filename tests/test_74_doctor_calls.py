@@ -21,6 +21,7 @@ from refmaml.doctor import case_runs, check, examination, repeats
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_noise_is_distinguished_from_carried_state():
     rng, calls = np.random.default_rng(0), []
 
@@ -58,6 +59,7 @@ def parameter_vector(out):
 QUICK = {"probes": ("quadratic",), "precision": "float64"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernels", [None, rm.kernels.cpu()], ids=["reference", "cpu"])
 def test_a_leak_of_one_parameter_vector_a_call_is_reported(kernels):
     fn = keeping([], parameter_vector)
@@ -65,17 +67,20 @@ def test_a_leak_of_one_parameter_vector_a_call_is_reported(kernels):
     assert report.ok and "memory grows by 56 bytes with every call" in report.diagnosis
 
 
+@pytest.mark.slow
 def test_a_leak_of_python_objects_is_reported():
     fn = keeping([], lambda out: [float(x) for _ in range(20) for x in parameter_vector(out)])
     assert "memory grows by" in rm.check_meta_gradient(fn, MAML, **QUICK).diagnosis
 
 
+@pytest.mark.slow
 def test_a_right_function_has_no_growing_memory():
     for kernels in (None, rm.kernels.cpu()):
         report = rm.check_meta_gradient(maml, MAML, kernels=kernels, **QUICK)
         assert report.ok and not report.remarks
 
 
+@pytest.mark.slow
 def test_compiled_kernels_that_fill_their_caches_are_no_leak():
     """In a new process, Python's and Numba's own memory grows in the first calls."""
     code = (
@@ -89,6 +94,7 @@ def test_compiled_kernels_that_fill_their_caches_are_no_leak():
     assert done.stdout == "()\n", done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_growth_must_continue_through_the_confirming_calls():
     """Memory that grows in the first twenty calls, as a cache does, is no leak."""
     made = []

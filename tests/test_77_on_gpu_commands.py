@@ -36,6 +36,7 @@ def run(*words):
     return main([str(word) for word in words])
 
 
+@pytest.mark.slow
 def test_training_gives_the_results_of_the_reference_and_resumes_bit_for_bit(cuda, tmp_path):
     folders = {name: tmp_path / name for name in ("reference", "cuda", "stopped")}
     for name in ("reference", "cuda"):

@@ -77,6 +77,7 @@ def test_an_error_in_the_new_method_is_found(sources):
         path.write_text(right)
 
 
+@pytest.mark.slow
 def test_the_new_method_trains_on_the_command_line(sources):
     done = python(sources, *TRAIN)
     assert done.returncode == 0, done.stderr
