@@ -1,6 +1,6 @@
 """MAML with momentum in its inner loop beside plain MAML, on glyphs.
 
-    python benchmarks/inner_momentum.py --out benchmarks/inner_momentum.json
+    python benchmarks/inner_momentum.py --steps 300 --out benchmarks/inner_momentum.json
 
 Both train for the same number of meta-steps, on the same tasks, from the same starts,
 for three seeds. With momentum 0.9 five steps of length a move phi by up to 13.1 a
@@ -39,7 +39,7 @@ def accuracy(rule, seed, steps, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=500, help="meta-steps (default 500)")
+    parser.add_argument("--steps", type=int, default=300, help="meta-steps (default 300)")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -178,6 +178,14 @@ def test_the_figures_of_the_demo_are_those_of_the_committed_results(results):
         assert f"{accuracy:.1f} +- {interval:.1f} %" in results
 
 
+def test_the_figures_of_inner_momentum_are_those_of_the_committed_results(results):
+    record = committed("inner_momentum.json")
+    means, widest = record["means"], max(row["interval"] for row in record["rows"])
+    assert f"{means['momentum']:.1f} % with momentum and {means['plain']:.1f} %" in results
+    assert f"The interval of a run is {widest:.1f} points at most" in results
+    assert abs(means["momentum"] - means["plain"]) <= widest
+
+
 def test_the_figure_of_two_ranks_is_that_of_the_committed_results(results):
     times = f"{committed('ranks/ranks.json')['two_ranks_over_one']:.2f} times as fast"
     assert times in results and times in " ".join((ROOT / "docs/runs.md").read_text().split())
