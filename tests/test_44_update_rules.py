@@ -123,8 +123,6 @@ def test_the_first_step_of_a_rule_without_memory_is_its_formula_by_hand():
 
 def test_a_rule_of_one_s_own_is_checked_by_its_own_direction():
     class Cubed(rm.UpdateRule):
-        plain = False
-
         def direction(self, net, phi, g, state, factors):
             return g**3, state
 

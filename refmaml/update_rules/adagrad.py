@@ -30,7 +30,6 @@ class Adagrad(UpdateRule):
     initial_accumulator_value: float = 0.0
     eps: float = 1e-10
     eps_root: float = 0.0
-    plain = False
 
     def __post_init__(self) -> None:
         check_not_negative(

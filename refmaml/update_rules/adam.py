@@ -64,7 +64,6 @@ class Adam(UpdateRule):
     eps: float = 1e-8
     eps_root: float = 0.0
     weight_decay: float = 0.0
-    plain = False
     decoupled = False  # whether weight decay is outside the moments
 
     def __post_init__(self) -> None:

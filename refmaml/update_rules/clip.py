@@ -50,7 +50,6 @@ class Clip(UpdateRule):
     norm: float | None = None
     value: float | None = None
     per_tensor: bool = False
-    plain = False
     norm_eps = NORM_EPS
 
     def __post_init__(self) -> None:

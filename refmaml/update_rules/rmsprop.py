@@ -68,7 +68,6 @@ class RMSprop(UpdateRule):
     weight_decay: float = 0.0
     momentum: float = 0.0
     centered: bool = False
-    plain = False
 
     def __post_init__(self) -> None:
         check_fractions(alpha=self.alpha)

@@ -43,7 +43,10 @@ class UpdateRule:
     t = 1, 2, ... is the number of the step; it enters by `factors` alone.
     """
 
-    plain = True  # whether direction(g) is g
+    @property
+    def plain(self) -> bool:
+        """Whether direction(g) is g: no rule of its own overrides it."""
+        return type(self).direction is UpdateRule.direction
 
     def init(self, phi: Array) -> State:
         """The state before the first step: zeros."""
