@@ -10,7 +10,7 @@ from cuda_shim.build import ABSENT
 import refmaml as rm
 from refmaml import kernels
 from refmaml.cli import main
-from refmaml.oracles import kernel_checks, ladder
+from refmaml.oracles import kernel_checks, ladder, rule_checks
 from refmaml.training import checkpoint
 
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
@@ -198,8 +198,9 @@ def test_verify_holds_every_kernel_and_method_of_the_gpu_against_the_reference(
     )
     assert run("verify", "--kernels", "cuda") == 0
     printed = capsys.readouterr().out
+    graphs = 6 + 2 * len(rule_checks.RULES)  # each rule in both precisions
     assert (
-        printed.count("replayed") == 6
+        printed.count("replayed") == graphs
         and "CAVIA" in printed
         and "IMAML, solver = newton_cg [cuda, float32]" in printed
         and " 0 failed" in printed
