@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from refmaml.errors import OutOfMemoryError
-from refmaml.execution.one_kernel import as_one_kernel
 
 # How many numbers are held at once, unless two tasks need more; and how many vectors
 # (P,) of one task are alive at a time.
@@ -11,8 +10,10 @@ MEMORY, VECTORS = 3 << 23, 8
 ADVICE = "(recompute=True, fewer inner steps, a smaller net or float32 need less)"
 
 
-def tasks_at_once(method, net, batch):
+def tasks_at_once(method, net, batch, one_kernel):
     """How many tasks fit into MEMORY, in chunks of equal size.
+
+    one_kernel  whether the method's inner loop can run as one kernel
 
     A task holds its vectors, and activations with their adjoints. As one kernel, each
     thread holds activations, and a task holds its vectors only. On a GPU: all tasks.
@@ -23,7 +24,7 @@ def tasks_at_once(method, net, batch):
     steps = method.inner_steps if getattr(method, "kept", "last") == "passes" else 1
     held = (VECTORS + steps) * net.num_params + 2 * steps * net.activations(x.shape[1:])
     same = x.shape[2:] == batch.x_query.shape[2:]
-    if same and as_one_kernel(method) and net.whole_net(x.shape[2:], x.dtype):
+    if same and one_kernel and net.whole_net(x.shape[2:], x.dtype):
         held = VECTORS * net.num_params
     most = max(2, MEMORY // held)
     return -(-len(batch) // -(-len(batch) // most))

@@ -96,9 +96,9 @@ class Sequential(Interoperability, Network):
 
     def scheduled(self, work, batch):
         """The work with its number of tasks at a time, as one kernel if it exists."""
-        chunk = work.chunk or tasks_at_once(work.method, self, batch)
         whole = self.kernels.whole_net and work.task_gradients == work.method.task_gradients
         one_kernel = as_one_kernel(work.method) if whole else None
+        chunk = work.chunk or tasks_at_once(work.method, self, batch, one_kernel is not None)
         return replace(work, chunk=chunk, task_gradients=one_kernel or work.task_gradients)
 
     def match_input(self, a, like):
