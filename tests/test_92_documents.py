@@ -166,6 +166,7 @@ def test_the_figures_of_the_ladder_are_those_of_the_committed_results(results):
     for phrase, chosen in (
         ("Passes of layers are within {} of", lambda row: row["rung"][0] in "123"),
         ("Meta-gradients are within {} of", lambda row: row["rung"] == "4 meta-gradient"),
+        ("hypergradients are within {}", lambda row: row["rung"] == "4 hypergradient"),
         ("JAX agree in float64 to {}", lambda row: row["oracle"] in ("torch", "jax")),
     ):
         worst = max(row["error"] for row in rows if chosen(row))
