@@ -26,7 +26,8 @@ class Workload(NamedTuple):
     support, query  examples of a task in each set
     inner_lr        small enough that rounding does not grow along the inner steps
     rule            the update rule of the inner loop. Adam's eps is 1e-2: with a
-                    smaller one, rounding of gradients near 0 would grow by 1 / eps
+                    smaller one, rounding of gradients near 0 would grow by 1 / eps. Its
+                    eps_root is not 0: at a gradient of 0, autodiff of a root is NaN
     """
 
     name: str
@@ -109,7 +110,16 @@ TABLE = {
             "strided-5-momentum", MOMENTUM_TITLE, strided, noise_28x28, 32, 5, 5, 5e-4, 5, SGD(0.9)
         ),
         Workload(
-            "strided-5-adam", ADAM_TITLE, strided, noise_28x28, 32, 5, 5, 5e-4, 5, Adam(eps=1e-2)
+            "strided-5-adam",
+            ADAM_TITLE,
+            strided,
+            noise_28x28,
+            32,
+            5,
+            5,
+            5e-4,
+            5,
+            Adam(eps=1e-2, eps_root=1e-8),
         ),
         Workload("max-pool-1", POOL_TITLE, max_pool, noise_28x28, 32, 5, 75, 0.01, 1),
         Workload("resnet-1", RESNET_TITLE, resnet, noise_28x28, 4, 5, 25, 0.01, 1),
