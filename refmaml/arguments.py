@@ -45,6 +45,12 @@ def check_positive_number(argument: str, value: Any, remark: str = "") -> float:
     return float(value)
 
 
+def check_not_negative(**values: Any) -> None:
+    """Raise ArgumentError naming the first value that is not a finite number >= 0."""
+    for name, value in values.items():
+        expect(is_number(value) and value >= 0, name, "a finite number >= 0", repr(value))
+
+
 def check_bool(argument: str, value: Any) -> bool:
     """The value as Python's bool, if it is one."""
     expect(is_bool(value), argument, "True or False", lambda: repr(value))

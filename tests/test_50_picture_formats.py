@@ -103,8 +103,8 @@ def test_a_broken_picture_is_named(tmp_path, name):
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "_PIXELS", 100)
-    make = lambda: ImageFolder(write(tmp_path, 1), train_classes=1, validation_classes=0)  # noqa: E731
-    refused(DataError, make, "00.png", "12 x 12 pixels")
+    root, sizes = write(tmp_path, 1), {"train_classes": 1, "validation_classes": 0}
+    refused(DataError, lambda: ImageFolder(root, **sizes), "00.png", "12 x 12 pixels")
 
 
 def test_pixels_that_are_real_numbers_are_refused(tmp_path):

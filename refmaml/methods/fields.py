@@ -25,12 +25,6 @@ def check_step_size(inner_lr: Any, steps: int) -> Any:
     return tuple(inner_lr)
 
 
-def check_tolerances(**values: Any) -> None:
-    """Raise ArgumentError naming the first value that is not a finite number >= 0."""
-    for name, value in values.items():
-        expect(is_number(value) and value >= 0, name, "a finite number >= 0", repr(value))
-
-
 def check_steps(**values: Any) -> None:
     """Raise ArgumentError naming the first value that is not an integer >= 1."""
     wanted = "an integer >= 1 (ERM is the method without adaptation)"

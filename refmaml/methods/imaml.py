@@ -13,12 +13,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from refmaml.arguments import check_not_negative
 from refmaml.batch import Batch
 from refmaml.errors import NonFiniteError, expect
 from refmaml.layers.layer import Array
 from refmaml.methods.adapt import adapt
 from refmaml.methods.conjugate_gradients import NONFINITE, STATUSES, Solution, iterate, quotient
-from refmaml.methods.fields import check_positive, check_steps, check_tolerances
+from refmaml.methods.fields import check_positive, check_steps
 from refmaml.methods.inner_loop_adjoint import query_pass, step, step_sizes
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
 from refmaml.methods.proximal import Solved
@@ -78,7 +79,7 @@ class IMAML:
 
     def __post_init__(self) -> None:
         check_positive(regularization=self.regularization, inner_lr=self.inner_lr)
-        check_tolerances(inner_tol=self.inner_tol, cg_tol=self.cg_tol)
+        check_not_negative(inner_tol=self.inner_tol, cg_tol=self.cg_tol)
         check_steps(inner_steps=self.inner_steps, cg_steps=self.cg_steps)
         used = isinstance(self.rule, UpdateRule) and (self.rule.plain or self.solver != "newton_cg")
         wanted = "an update rule, and none beside solver='newton_cg'"

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from refmaml.arguments import check_not_negative
 from refmaml.errors import expect
 from refmaml.layers.layer import Array
 from refmaml.methods.adapt import adapt
-from refmaml.methods.fields import check_step_size, check_steps, check_tolerances
+from refmaml.methods.fields import check_step_size, check_steps
 from refmaml.methods.inner_loop_adjoint import descend, step_sizes
 from refmaml.methods.meta_gradient import meta_gradient
 from refmaml.model import Net
@@ -54,7 +55,7 @@ class InnerLoop:
     def __post_init__(self) -> None:
         check_steps(inner_steps=self.inner_steps)
         object.__setattr__(self, "inner_lr", check_step_size(self.inner_lr, self.inner_steps))
-        check_tolerances(anchor=self.anchor)
+        check_not_negative(anchor=self.anchor)
         check_steps(inner_batch=1 if self.inner_batch is None else self.inner_batch)
         known = isinstance(self.rule, UpdateRule)
         expect(known, "rule", "an update rule, such as rm.SGD(momentum=0.9)", repr(self.rule))

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from refmaml.update_rules.common import check_eps, check_not_negative, inner, root_adjoint, total
+from refmaml.arguments import check_not_negative
+from refmaml.update_rules.common import check_eps, inner, root_adjoint, total
 from refmaml.update_rules.rule import Pullback, UpdateRule
 
 

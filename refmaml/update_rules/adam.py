@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from refmaml.arguments import check_not_negative
 from refmaml.errors import expect
 from refmaml.layers.layer import Array
 from refmaml.update_rules.common import (
     check_eps,
     check_fractions,
-    check_not_negative,
     inner,
     root_adjoint,
     total,

@@ -2,7 +2,7 @@
 
 from typing import Any, NoReturn
 
-from refmaml.arguments import is_number
+from refmaml.arguments import check_not_negative, is_number
 from refmaml.errors import NotDifferentiableError, expect
 from refmaml.layers.layer import Array
 from refmaml.update_rules.rule import State
@@ -49,12 +49,6 @@ def check_fractions(**values: Any) -> None:
     """Raise ArgumentError naming the first value that is not a number in [0, 1)."""
     for name, value in values.items():
         expect(is_number(value) and 0 <= value < 1, name, "a number in [0, 1)", repr(value))
-
-
-def check_not_negative(**values: Any) -> None:
-    """Raise ArgumentError naming the first value that is not a finite number >= 0."""
-    for name, value in values.items():
-        expect(is_number(value) and value >= 0, name, "a finite number >= 0", repr(value))
 
 
 def check_eps(eps: Any, eps_root: Any) -> None:

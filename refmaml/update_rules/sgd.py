@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from refmaml.arguments import check_bool
+from refmaml.arguments import check_bool, check_not_negative
 from refmaml.errors import expect
-from refmaml.update_rules.common import check_not_negative, inner, zeros
+from refmaml.update_rules.common import inner, zeros
 from refmaml.update_rules.rule import Pullback, UpdateRule
 
 
