@@ -1,4 +1,4 @@
-"""A net with batch-norm in evaluation mode, its statistics taken from examples."""
+"""A net in evaluation mode: constant batch-norm statistics, and no dropout."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from refmaml.layers.extents import rows
 
 
 def evaluation_mode(net: Any, theta: np.ndarray, x: np.ndarray) -> Any:
-    """The net with an EvalBatchNorm2d in place of each BatchNorm2d.
+    """The net with an EvalBatchNorm2d for each BatchNorm2d, and without dropout.
 
     theta  (P,): the parameters at which the statistics are taken
     x      (T, N, ...): the examples that they are taken from, all tasks together. As in
@@ -23,12 +23,11 @@ def evaluation_mode(net: Any, theta: np.ndarray, x: np.ndarray) -> Any:
     """
     pooled = x.reshape(1, -1, *x.shape[2:])  # one task, whose statistics are those of all
     views = net.parameters.views(theta[None])
-    layers = evaluated(net.kernels, net.layers, views, pooled)
-    named = dict(zip(net.names, layers, strict=True))
-    return type(net)(named, net.loss_function, net.input_shape, net.kernels)
+    layers = with_constant_statistics(net.kernels, net.layers, views, pooled)
+    return net.with_layers(layers).evaluation()
 
 
-def evaluated(k: Any, layers: Any, w: list, x: np.ndarray) -> list:
+def with_constant_statistics(k: Any, layers: Any, w: list, x: np.ndarray) -> list:
     """The layers, also those inside a layer, for one task's x (1, N, ...)."""
     out = []
     for layer, wl in zip(layers, w, strict=True):
@@ -37,7 +36,8 @@ def evaluated(k: Any, layers: Any, w: list, x: np.ndarray) -> list:
             out.append(with_statistics(layer, k.to_host(rows(x)[0]).astype(float)))
         elif parts:
             inner = {
-                name: evaluated(k, part, layer.of_part(name, wl), x) for name, part in parts.items()
+                name: with_constant_statistics(k, part, layer.of_part(name, wl), x)
+                for name, part in parts.items()
             }
             out.append(type(layer)(**inner))
         else:

@@ -120,6 +120,14 @@ def test_a_net_in_evaluation_mode_treats_each_example_alone():
     assert np.abs(together - apart).max() <= 1e-14  # BLAS sums in another order
 
 
+def test_a_net_in_evaluation_mode_has_no_dropout_and_keeps_its_names():
+    layers = {"head": rm.Linear(3, 3), "norm": rm.BatchNorm2d(3), "drop": rm.Dropout(0.5)}
+    given = rm.Sequential({**layers, "last": rm.Linear(3, 2)}, rm.CrossEntropy(), (3,))
+    x = np.random.default_rng(0).standard_normal((2, 5, 3))
+    evaluated = rm.evaluation_mode(given, given.init(0, float), x)
+    assert evaluated.layers[2].p == 0 and list(evaluated.shapes) == list(given.shapes)
+
+
 def test_the_statistics_are_those_of_all_values_with_the_unbiased_variance():
     rng = np.random.default_rng(1)
     theta, x = net().init(0, float), 3 + rng.standard_normal((2, 5, 1, 4, 4))
