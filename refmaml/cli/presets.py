@@ -6,6 +6,17 @@ BY_METHOD, PRESETS, and then the command line. BY_METHOD is part of the methods'
 
 from refmaml.methods.table import TABLE
 
+# Options that are fields of every method with an inner loop.
+INNER_LOOP = (
+    "inner_lr",
+    "inner_steps",
+    "rule",
+    "anchor",
+    "inner_batch",
+    "order_seed",
+    "adapts",
+    "frozen",
+)
 IMAGES = ("glyphs", "omniglot", "folder")
 
 DEFAULTS = {

@@ -9,7 +9,7 @@ import numpy as np
 from refmaml import kernels, tasks
 from refmaml.cli.build_net import make_net, net_structure
 from refmaml.cli.options import flag
-from refmaml.cli.presets import DEFAULTS, IMAGES
+from refmaml.cli.presets import DEFAULTS, IMAGES, INNER_LOOP
 from refmaml.cli.sizes import check_memory, check_vector_sizes
 from refmaml.errors import expect
 from refmaml.methods.table import TABLE
@@ -38,20 +38,7 @@ METHODS = {entry.name: entry.cls for entry in TABLE}
 # {option: the field of a method's dataclass that it sets}, for methods that have the
 # field.
 FIELDS = {
-    **{
-        name: name
-        for name in (
-            "inner_lr",
-            "inner_steps",
-            "rule",
-            "anchor",
-            "inner_batch",
-            "order_seed",
-            "adapts",
-            "frozen",
-            "recompute",
-        )
-    },
+    **{name: name for name in (*INNER_LOOP, "recompute")},
     **{
         name: option.field
         for entry in TABLE
