@@ -106,6 +106,16 @@ def test_every_method_trains_whatever_the_data(method, data):
     assert np.isfinite(problem.make_evaluator(config, net, method, len(now.meta))(now.meta).mean)
 
 
+def test_per_step_norm_is_an_option_of_maml_plus_plus_alone(capsys):
+    def method(*argv):
+        return problem.make_method(configuration("--method", *argv, "--data", *GLYPHS))
+
+    assert method("maml++", "--per-step-norm").per_step_norm
+    assert not method("maml++").per_step_norm
+    argv = ["train", "--method", "maml", "--per-step-norm"]
+    assert error_of(capsys, *argv).startswith("--per-step-norm: expected --method maml++")
+
+
 def test_support_sets_are_shuffled_for_reptile_by_default_and_for_no_other():
     def labels(*argv):
         config = configuration("--method", *argv, "--data", *GLYPHS)

@@ -13,7 +13,7 @@ from refmaml.execution.groups import rows_in_groups, run_in_groups
 from refmaml.execution.interoperability import Interoperability
 from refmaml.execution.kernel_choice import by_name, expect_real, mention_faster_kernels
 from refmaml.execution.one_kernel import KernelPrimal, as_one_kernel
-from refmaml.layers.dropout import evaluated, expect_own_seeds, reseeded
+from refmaml.layers.dropout import evaluated, expect_own_seeds, has_dropout, reseeded
 from refmaml.layers.walk import outputs, walk
 from refmaml.methods.meta_gradient import MeanOverTasks
 from refmaml.network import Network
@@ -41,6 +41,7 @@ class Sequential(Interoperability, Network):
     def __init__(self, layers, loss=None, input_shape=None, kernels=None):
         super().__init__(layers, loss, input_shape, by_name(kernels))
         expect_own_seeds(self.layers)
+        self.has_dropout = has_dropout(self.layers)
         self.passes = fused_layers(self.layers, self.kernels)
         self.whole_nets, self.masks = {}, {}  # cached, by shape and by choice of parameters
         self.output_sizes, self.checked = {}, set()  # cached, by shape
@@ -48,7 +49,7 @@ class Sequential(Interoperability, Network):
 
     def evaluation(self):
         """The net for evaluation: without dropout; the same parameters."""
-        return self.with_layers(evaluated(self.layers))
+        return self.with_layers(evaluated(self.layers)) if self.has_dropout else self
 
     def with_dropout_seed(self, seed):
         """The net with other masks in each Dropout, all from one seed.
@@ -148,7 +149,7 @@ class Sequential(Interoperability, Network):
     def check(self, w, x, y):
         """See Network; complex numbers are for the reference kernels.
 
-        Arrays of the same kinds and shapes as before need no more than their labels read.
+        Of arrays with the kinds and shapes of earlier ones, only the labels are read.
         """
         kinds = tuple(
             (type(a), getattr(a, "shape", None), getattr(a, "dtype", None)) for a in (w, x, y)

@@ -51,7 +51,7 @@ class Option(NamedTuple):
     """An option of the command line that belongs to one method.
 
     field   the field of the method's dataclass that it sets; None: it describes the net
-    kind    "integer >= 1", "number > 0", or a tuple of the texts allowed
+    kind    "integer >= 1", "number > 0", "switch", or a tuple of the texts allowed
     help    one line for --help
     """
 
@@ -174,6 +174,13 @@ TABLE = (
         "MAML++",
         # Antoniou et al. 2019, their Omniglot configuration
         defaults={"inner_steps": 5, "inner_lr": 0.1, "loss_scale": "mean"},
+        options={
+            "per_step_norm": Option(
+                "per_step_norm",
+                "switch",
+                "MAML++: batch-norm weights and biases of their own for each inner step",
+            )
+        },
         checked_with=({}, FROZEN, WEIGHTS, WEIGHTS | MOMENTUM),
         golden=(
             GoldenCase("mamlpp-3", ALL_NETS, THREE_STEPS | {"loss_weights": (0.25, 0.25, 0.5)}),

@@ -82,6 +82,11 @@ def updated(net, optimizer, factors, meta, grad, state):
     return after, state
 
 
+def with_masks_of(net, step):
+    """The net with the dropout masks of a meta-step; itself where it has no dropout."""
+    return net.with_dropout_seed(step) if getattr(net, "has_dropout", False) else net
+
+
 class MetaStep:
     """step(recipe, now) -> Step, for one recipe.
 
@@ -89,14 +94,15 @@ class MetaStep:
     out how many tasks fit at once. The second is recorded as a CUDA graph, if the
     method's launches do not depend on its results (method.data_independent) and the
     memory suffices. Later steps replay the graph as long as their tasks have the same
-    shapes. Tasks with weights, or of different sizes, are launched kernel by kernel.
+    shapes. Tasks with weights, or of different sizes, are launched kernel by kernel; so
+    is a net with dropout, which has other masks in each step.
     """
 
     def __init__(self):
         self.work, self.recorded, self.too_large = None, None, False
 
     def __call__(self, recipe, now):
-        net, first = recipe.net, self.work is None
+        net, first = with_masks_of(recipe.net, now.step), self.work is None
         batch = check_meta(recipe.method, net, now.meta, recipe.sample(now.step), recipe.chunk)
         if batch.weights is not None or isinstance(batch, RaggedBatch):
             return step_along(recipe, now, batch)
@@ -109,7 +115,7 @@ class MetaStep:
         factors = optimizers.factors(recipe.optimizer, t, lr)
         if net.kernels.on_device:
             factors = np.array(factors, now.meta.dtype)
-        capturable = getattr(recipe.method, "data_independent", False)
+        capturable = getattr(recipe.method, "data_independent", False) and net is recipe.net
         run = self.replay if net.kernels.on_device and not first and capturable else self.launch
         kept, small = run(net, (factors, now.meta, *now.state.values()), batch.sets)
         accuracy = small.get("accuracy")
@@ -167,7 +173,8 @@ def distributed_meta_step(recipe, now):
 
 def step_along(recipe, now, batch):
     """One Step along the meta-gradient of a batch, or of one batch on each rank."""
-    net, optimizer, kernels = recipe.net, recipe.optimizer, recipe.net.kernels
+    net, optimizer = with_masks_of(recipe.net, now.step), recipe.optimizer
+    kernels = net.kernels
     out = recipe.ranks.meta_gradient(recipe.method, net, now.meta, batch, recipe.chunk)
     factors = optimizers.factors(optimizer, now.step + 1, recipe.schedule(now.step))
     if kernels.on_device:
