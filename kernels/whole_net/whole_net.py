@@ -1,6 +1,7 @@
 """A net as one kernel: compiled for a precision, with memory, on several threads."""
 
 from functools import cache
+from itertools import accumulate
 from math import prod
 from typing import NamedTuple
 
@@ -112,7 +113,7 @@ class WholeNet:
         """
         dtype, steps = np.result_type(w, support[0]), len(rates)
         same = all(A is rates[0] for A in rates)
-        w, rates = dense(w, dtype), dense(np.stack(rates[:1] if same else rates), dtype)
+        w, rates = dense(w, dtype), dense(rates[0][None] if same else np.stack(rates), dtype)
         T = len(support[0])
         support = self.task_set(*support, dtype, lean=order == 1)
         query = self.task_set(*query, dtype, lean=True)
@@ -211,19 +212,25 @@ def placeholders(dtype):
 
 def divided(empty, dtype, *shapes):
     """Arrays of these shapes in one block of memory, each at a cache line."""
-    ends = np.cumsum([whole_lines(prod(shape)) for shape in shapes])
-    block = empty((int(ends[-1]),), dtype)
-    return [
-        block[end - whole_lines(prod(shape)) :][: prod(shape)].reshape(shape)
-        for end, shape in zip(ends, shapes, strict=True)
-    ]
+    size, parts = places_in_block(shapes)
+    block = empty((size,), dtype)
+    return [block[part].reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+@cache
+def places_in_block(shapes):
+    """(numbers in a block, a slice of it for each shape)."""
+    starts = [0, *accumulate(whole_lines(prod(shape)) for shape in shapes)]
+    parts = [slice(a, a + prod(shape)) for a, shape in zip(starts, shapes, strict=False)]
+    return starts[-1], parts
 
 
 def dense(a, dtype):
     """`a` contiguous and writable. Numba gives read-only arrays (JAX's)
     another type.
     """
-    return np.require(a, dtype, "CW")
+    fits = type(a) is np.ndarray and a.dtype == dtype and a.flags.carray
+    return a if fits else np.require(a, dtype, "CW")
 
 
 def rows_of_pixels(x, dtype):
