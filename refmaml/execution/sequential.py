@@ -151,9 +151,7 @@ class Sequential(Interoperability, Network):
 
         Of arrays with the kinds and shapes of earlier ones, only the labels are read.
         """
-        kinds = tuple(
-            (type(a), getattr(a, "shape", None), getattr(a, "dtype", None)) for a in (w, x, y)
-        )
+        kinds = kind_of(w), kind_of(x), kind_of(y)
         if kinds not in self.checked:
             super().check(w, x, y)
             expect_real(self.kernels, w=w, x=x)
@@ -259,6 +257,11 @@ class Sequential(Interoperability, Network):
         after = kernel.unrolled(phi, rates, support, query, order, slots, *given)
         after = self.kernel_primal(kernel, after, batch.y_query)
         return after if self.finite(after) else None
+
+
+def kind_of(a):
+    """What a check of an array depends on, but for its values."""
+    return type(a), getattr(a, "shape", None), getattr(a, "dtype", None)
 
 
 def copy_of(net):
