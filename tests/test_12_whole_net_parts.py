@@ -229,12 +229,15 @@ def no_copy(table, reals, nodes):
 
 
 PLANTED = {
-    "the shortcut's adjoint forgotten": ("resnet12", without(at.FORK)),
-    "the shortcut's value is the branch's": ("resnet12", replanned(branch_twice)),
-    "the shortcut's tangent forgotten": ("resnet12", replanned(no_tangent)),
+    "the shortcut's adjoint forgotten": ("residual blocks", without(at.FORK)),
+    "the shortcut's value is the branch's": ("residual blocks", replanned(branch_twice)),
+    "the shortcut's tangent forgotten": ("residual blocks", replanned(no_tangent)),
     "an adjoint that a term changed": ("residual sums inside others", replanned(one_adjoint)),
     "no copy before a norm": ("residual sums inside others", replanned(no_copy)),
-    "the leak behind a sum": ("resnet12", changed(op.Activate, slope=lambda slope: 1.01 * slope)),
+    "the leak behind a sum": (
+        "residual blocks",
+        changed(op.Activate, slope=lambda slope: 1.01 * slope),
+    ),
     "one group for two": ("group norm conv4", changed(op.GroupNorm, groups=lambda G: 1)),
     "a group for each channel": ("group norm conv4", changed(op.GroupNorm, groups=lambda G: 6)),
     "eps forgotten": ("group norm conv4", changed(op.GroupNorm, eps=lambda eps: 0.0)),

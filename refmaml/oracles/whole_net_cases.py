@@ -24,19 +24,29 @@ from refmaml.layers import (
     SpatialMean,
     Tanh,
 )
-from refmaml.models import conv4, resnet12
+from refmaml.models import conv4, residual_block
 
 
 def nets_of_parts():
     """{name: net}."""
     return {
-        "resnet12": resnet12(3, 4, (1, 16, 17)),
+        "residual blocks": residual_blocks(),
         "residual sums inside others": nested_sums(),
         "residual vectors": residual_vectors(),
         "group norm conv4": conv4(4, channels=6, image=(1, 14, 15), norm="group"),
         "layer and instance norm": other_norms(),
         "groups of channels": groups_of_channels(),
     }
+
+
+def residual_blocks():
+    """Two blocks of resnet12 with what is behind each of them."""
+    layers = [
+        *(residual_block(1, 3), LeakyReLU(0.1), MaxPool2d(2)),
+        *(residual_block(3, 2), LeakyReLU(0.1), MaxPool2d(2)),
+        *(SpatialMean(), Linear(2, 4)),
+    ]
+    return Sequential(layers, CrossEntropy(), (1, 4, 5))
 
 
 def nested_sums():
