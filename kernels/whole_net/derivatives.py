@@ -12,7 +12,7 @@ import numpy as np
 from refmaml.kernels.cross_entropy import cpu as cross_entropy
 from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
 from refmaml.kernels.squared_error import cpu as squared_error
-from refmaml.kernels.whole_net import program as at
+from refmaml.kernels.whole_net import columns as at
 from refmaml.kernels.whole_net.operations import CROSS_ENTROPY
 from refmaml.kernels.whole_net.passes import backward, forward, output_of, r_backward, r_forward
 

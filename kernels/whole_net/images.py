@@ -4,7 +4,7 @@ import numpy as np
 
 from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
 from refmaml.kernels.pooling import cpu as pooling
-from refmaml.kernels.whole_net import program as at
+from refmaml.kernels.whole_net import columns as at
 
 # ---- where values are ----------------------------------------------------------------
 
