@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refmaml.kernels.numba_runtime.inline_jit import inner
+from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
 
 
 @inner()
@@ -18,21 +18,21 @@ def all_finite(a):
     return total == total
 
 
-@inner()
+@inlined()
 def step(out, a, rates, b):
     """out = a - rates * b."""
     for i in range(len(a)):
         out[i] = a[i] - rates[i] * b[i]
 
 
-@inner()
+@inlined()
 def multiply(out, rates, b):
     """out = rates * b."""
     for i in range(len(b)):
         out[i] = rates[i] * b[i]
 
 
-@inner()
+@inlined()
 def subtract(a, b):
     """a -= b."""
     for i in range(len(a)):
