@@ -26,7 +26,7 @@ from refmaml.kernels.whole_net.filter_order import (
     transpose_filters,
 )
 from refmaml.kernels.whole_net.inner_loop import EXAMPLES, unrolled
-from refmaml.kernels.whole_net.vectors import all_finite
+from refmaml.kernels.whole_net.vectors import keep_if_finite
 
 PRIMAL, HESSIAN, GAUSS_NEWTON, UNROLLED = range(4)  # `what`
 # Rows of `vectors`, a thread's parameter vectors (inner_loop.py has rows of its own).
@@ -57,7 +57,8 @@ def primal_tasks(lo, hi, table, rtable, reals, lists, N, loss_kind, scale, x, la
                row(winners, t % len(winners)))
         copy_outputs(table, row(z, t), task_work, N)
         from_product_order(table, lists, row(grad, t), g)
-        finite[t] = all_finite(row(grad, t))
+        finite[t] = True
+        keep_if_finite(part(finite, t, t + 1), row(grad, t))
 
 
 @external(f"{RANGE}, {EXAMPLES}, {MATRIX}, {MATRIX}, {MATRIX}, {MATRIX}, F[::1], int16[:,::1], "

@@ -11,7 +11,7 @@ import numpy as np
 
 from refmaml.kernels.cross_entropy import cpu as cross_entropy
 from refmaml.kernels.numba_runtime.external_functions import external
-from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
+from refmaml.kernels.numba_runtime.inline_jit import inlined
 from refmaml.kernels.numba_runtime.unowned_views import row
 from refmaml.kernels.squared_error import cpu as squared_error
 from refmaml.kernels.whole_net import program as at
@@ -50,7 +50,7 @@ def outputs(table, column, work, N):
     return output_of(last, last[column], work, N).reshape((N, last[at.O]))
 
 
-@inner()
+@external("int64[:,::1], F[:,::1], F[::1], int64")
 def copy_outputs(table, z, work, N):
     """Fills z (N, D) with the last value."""
     out = outputs(table, at.Y, work, N)
@@ -71,15 +71,6 @@ def squared_error_adjoint(loss, dz, z, target, scale):
     """Fills dz, and loss (1,)."""
     loss[0] = squared_error.task_forward(dz, z, target, scale)
     squared_error.task_backward(dz, dz, scale)
-
-
-@inlined()
-def loss_and_adjoint(e, t, loss, z, dz):
-    """Fills dz, and loss (1,), of task t. z and dz (N, D)."""
-    if e.loss == CROSS_ENTROPY:
-        cross_entropy_adjoint(loss, dz, z, row(e.labels, t % len(e.labels)), e.scale)
-    else:
-        squared_error_adjoint(loss, dz, z, row(e.targets, t % len(e.targets)), e.scale)
 
 
 @external("F[:,::1], F[:,::1], F[:,::1], int64[::1], F", on_demand=True)
@@ -105,14 +96,31 @@ def r_adjoint(e, t, z, rz, rdz):
         squared_error_r_adjoint(rdz, rz, e.scale)
 
 
+@external(
+    "int64[:,::1], F[:,::1], int64[::1], int64, int64, F, F[::1], int64[::1], F[:,::1], "
+    "F[::1], F[::1], F[::1], F[::1], F[::1], int16[::1]"
+)
+def primal_of_task(
+    table, reals, lists, N, loss_kind, scale, x, labels, target, loss, w, wt, grad, work, winners
+):
+    """Fills loss (1,), the gradient, and `work` as the table plans it."""
+    forward(table, reals, lists, N, x, w, work, winners)
+    z, dz = outputs(table, at.Y, work, N), outputs(table, at.DY, work, N)
+    if loss_kind == CROSS_ENTROPY:
+        cross_entropy_adjoint(loss, dz, z, labels, scale)
+    else:
+        squared_error_adjoint(loss, dz, z, target, scale)
+    backward(table, table, reals, lists, N, x, w, wt, grad, work, work, winners)
+
+
+# fmt: off
 @inlined()
 def primal(e, t, loss, w, wt, grad, work, winners):
-    """Fills loss (1,) and the gradient of task t, and `work` as the table plans it."""
-    x = row(e.x, t)
-    forward(e.table, e.reals, e.lists, e.N, x, w, work, winners)
-    z, dz = outputs(e.table, at.Y, work, e.N), outputs(e.table, at.DY, work, e.N)
-    loss_and_adjoint(e, t, loss, z, dz)
-    backward(e.table, e.table, e.reals, e.lists, e.N, x, w, wt, grad, work, work, winners)
+    """`primal_of_task` of task t."""
+    primal_of_task(e.table, e.reals, e.lists, e.N, e.loss, e.scale, row(e.x, t),
+                   row(e.labels, t % len(e.labels)), row(e.targets, t % len(e.targets)),
+                   loss, w, wt, grad, work, winners)
+# fmt: on
 
 
 @inlined()

@@ -25,7 +25,7 @@ from refmaml.kernels.whole_net.filter_order import (
 )
 from refmaml.kernels.whole_net.rule_numbers import MOMENTUM, PLAIN, ZERO, G
 from refmaml.kernels.whole_net.update_rules import pull_back, row_of, take_step
-from refmaml.kernels.whole_net.vectors import all_finite, multiply, step, subtract
+from refmaml.kernels.whole_net.vectors import keep_if_finite, multiply, step, subtract
 
 LAM, V, V_TRANSPOSED, GRADIENT, SCRATCH = range(5)  # the first rows of `vectors`
 # The types of the fields of Examples; F is the precision.
@@ -70,13 +70,15 @@ def phi_row(k, rows):
     return k if k < rows else 2 - k % 2
 
 
+# fmt: off
 @inlined()
-def descend(e, t, steps, new_start, A, phis, transposed, rule, loss, gradient, work, winners):
-    """phi_1 .. phi_K of task t from phi_0. Returns whether all gradients were finite.
+def descend(e, t, steps, new_start, A, phis, transposed, rule, loss, finite, gradient, work,
+            winners):
+    """phi_1 .. phi_K of task t from phi_0. Clears finite (1,) if a gradient was not.
 
     new_start: whether phi_0 differs from that of the task before.
     """
-    slots, finite = len(work), True
+    slots = len(work)
     for k in range(steps):
         slot, phi = k % slots, row(phis, phi_row(k, len(phis)))
         if k > 0 or new_start or slots < steps:
@@ -85,16 +87,14 @@ def descend(e, t, steps, new_start, A, phis, transposed, rule, loss, gradient, w
             gradient = row(rule.memory, row_of(G, k, len(rule.memory)))
         primal(e, t, loss, phi, row(transposed, slot), gradient, row(work, slot),
                row(winners, slot))
-        finite = finite and all_finite(gradient)
+        keep_if_finite(finite, gradient)
         after, rates = row(phis, phi_row(k + 1, len(phis))), row(A, k % len(A))
         if rule.kind == PLAIN:
             step(after, phi, rates, gradient)
         else:
             take_step(rule.kind, k, after, phi, rates, row(rule.numbers, k), rule.memory)
-    return finite
 
 
-# fmt: off
 @external(f"int64, int64, {EXAMPLES}, F[:,::1], F[:,::1], F[:,::1], int64, F[:,::1], F[:,::1], "
           "F[:,::1], F[:,::1], F[::1], int16[:,::1]", on_demand=True)
 def adjoint(t, steps, table, rtable, reals, lists, N, loss_kind, scale, x, labels, targets,
@@ -146,10 +146,11 @@ def unrolled(lo, hi, steps, order, kind, numbers, rule_rows,
         to_product_order(table, lists, row(A, k), row(rates, k))
     for t in range(lo, hi):
         new_start, task_loss = t == lo or len(w) > 1, part(loss, t, t + 1)
+        finite[t], flag = True, part(finite, t, t + 1)
         if new_start:
             to_product_order(table, lists, row(phis, 0), row(w, t % len(w)))
-        inner_finite = descend(support, t, steps, new_start, A, phis, transposed, rule, task_loss,
-                               gradient, work, winners)
+        descend(support, t, steps, new_start, A, phis, transposed, rule, task_loss, flag,
+                gradient, work, winners)
         phi = row(phis, phi_row(steps, len(phis)))
         transpose_filters(qtable, qlists, qt, phi)
         primal(query, t, task_loss, phi, qt, lam, qwork, qwinners)
@@ -159,5 +160,5 @@ def unrolled(lo, hi, steps, order, kind, numbers, rule_rows,
                     targets, A, phis, transposed, kind, numbers, memory, vectors, work, rwork,
                     winners)
         from_product_order(table, lists, row(grad, t), lam)
-        finite[t] = inner_finite and all_finite(lam)
+        keep_if_finite(flag, lam)
 # fmt: on

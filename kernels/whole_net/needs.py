@@ -23,14 +23,9 @@ PASSES = {
         activation.derivative_block,
         activation.r_derivative_block,
     ),
-    operations.MaxPool: (
-        images.max_pool,
-        images.map_images_transposed,
-        images.map_images,
-        images.map_images_transposed,
-    ),
-    operations.Average: (images.map_images, images.map_images_transposed) * 2,
-    operations.Flatten: (images.map_images, images.map_images_transposed) * 2,
+    operations.MaxPool: (images.max_pool, images.scatter, images.gather, images.scatter),
+    operations.Average: (images.average, images.average_transposed) * 2,
+    operations.Flatten: (images.flatten, images.flatten_transposed) * 2,
 }
 LOSSES = {
     operations.CROSS_ENTROPY: (
