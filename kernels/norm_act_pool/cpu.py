@@ -32,7 +32,9 @@ from refmaml.kernels.batch_norm.cpu import inverse_deviation
 from refmaml.kernels.norm_act_pool import formulas as f
 from refmaml.kernels.norm_act_pool.r_passes import r_backward, r_forward
 from refmaml.kernels.norm_act_pool.windows import image_groups, lists_of
-from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
+from refmaml.kernels.numba_runtime.external_functions import external
+from refmaml.kernels.numba_runtime.inline_jit import inlined
+from refmaml.kernels.numba_runtime.unowned_views import row, tail
 
 __all__ = ["forward", "backward", "r_forward", "r_backward"]
 
@@ -43,18 +45,19 @@ def statistics(mean, offset, s, x, eps, block, N):
     C, pixels, every = block[1], block[2], lists_of(block)[0]
     M, total, rest, square = N * pixels, np.zeros(C), np.zeros(C), np.zeros(C)
     for m, px, _ in image_groups(block, N):
-        f.add_values((x[px:], total), every, every, m * pixels, C)
+        f.add_values((tail(x, px), total), every, every, m * pixels, C)
     for c in range(C):
         mean[c] = total[c] / M
     for m, px, _ in image_groups(block, N):
-        f.add_centred((x[px:], mean, rest, square), every, every, m * pixels, C)
+        f.add_centred((tail(x, px), mean, rest, square), every, every, m * pixels, C)
     for c in range(C):
         offset[c] = rest[c] / M
         s[c] = inverse_deviation(rest[c] / M, square[c] / M, eps)
 
 
 # fmt: off
-@inner()
+@external("F[::1], int16[::1], F[::1], F[::1], F[::1], F[::1], F, F, int64[::1], int64",
+          on_demand=True)
 def forward(y, winner, x, s, gamma, beta, eps, slope, block, N):
     """Fills y, s and winner, and turns x into xh.
 
@@ -67,14 +70,14 @@ def forward(y, winner, x, s, gamma, beta, eps, slope, block, N):
     statistics(mean, offset, s, x, eps, block, N)
     for m, px, wi in image_groups(block, N):
         if taps == 1:
-            f.forward_unpooled((x[px:], y[wi:], mean, offset, s, gamma, beta, slope),
-                               of_taps[0], of_windows, m * windows, C)
+            f.forward_unpooled((tail(x, px), tail(y, wi), mean, offset, s, gamma, beta, slope),
+                               row(of_taps, 0), of_windows, m * windows, C)
         else:
             for tap in range(taps):
-                f.forward_pooled((x[px:], y[wi:], winner[wi:], mean, offset, s, gamma, beta,
+                f.forward_pooled((tail(x, px), tail(y, wi), tail(winner, wi), mean, offset, s, gamma, beta,
                                   slope, np.int16(tap), np.int16(0)),
-                                 of_taps[tap], of_windows, m * windows, C)
-        f.forward_outside((x[px:], mean, offset, s), of_outside, of_outside, m * outside, C)
+                                 row(of_taps, tap), of_windows, m * windows, C)
+        f.forward_outside((tail(x, px), mean, offset, s), of_outside, of_outside, m * outside, C)
 
 
 @inlined()
@@ -83,17 +86,18 @@ def backward_sums(total, product, dy, y, winner, xh, slope, block, N):
     C, windows, taps = block[1], block[3], block[4]
     _, of_windows, of_taps, _ = lists_of(block)
     for m, px, wi in image_groups(block, N):
-        f.adjoint_of_u((dy[wi:], y[wi:], slope, total), of_windows, of_windows, m * windows, C)
+        f.adjoint_of_u((tail(dy, wi), tail(y, wi), slope, total), of_windows, of_windows, m * windows, C)
         for tap in range(taps):
             if taps == 1:
-                f.add_products_unpooled((xh[px:], dy[wi:], product),
-                                        of_taps[0], of_windows, m * windows, C)
+                f.add_products_unpooled((tail(xh, px), tail(dy, wi), product),
+                                        row(of_taps, 0), of_windows, m * windows, C)
             else:
-                f.add_products_pooled((xh[px:], dy[wi:], winner[wi:], np.int16(tap), product),
-                                      of_taps[tap], of_windows, m * windows, C)
+                f.add_products_pooled((tail(xh, px), tail(dy, wi), tail(winner, wi), np.int16(tap), product),
+                                      row(of_taps, tap), of_windows, m * windows, C)
 
 
-@inner()
+@external("F[::1], F[::1], F[::1], F[::1], F[::1], int16[::1], F[::1], F[::1], F[::1], F, "
+          "int64[::1], int64", on_demand=True)
 def backward(dx, dgamma, dbeta, dy, y, winner, xh, s, gamma, slope, block, N):
     """Fills dx, dgamma = sum du xh, dbeta = sum du; dx may be xh.
 
@@ -110,12 +114,12 @@ def backward(dx, dgamma, dbeta, dy, y, winner, xh, s, gamma, slope, block, N):
     for m, px, wi in image_groups(block, N):
         for tap in range(taps):
             if taps == 1:
-                f.backward_unpooled((dx[px:], xh[px:], dy[wi:], scale, mean, projection),
-                                    of_taps[0], of_windows, m * windows, C)
+                f.backward_unpooled((tail(dx, px), tail(xh, px), tail(dy, wi), scale, mean, projection),
+                                    row(of_taps, 0), of_windows, m * windows, C)
             else:
-                f.backward_pooled((dx[px:], xh[px:], dy[wi:], winner[wi:], scale, mean, projection,
+                f.backward_pooled((tail(dx, px), tail(xh, px), tail(dy, wi), tail(winner, wi), scale, mean, projection,
                                    np.int16(tap)),
-                                  of_taps[tap], of_windows, m * windows, C)
-        f.backward_outside((dx[px:], xh[px:], scale, mean, projection),
+                                  row(of_taps, tap), of_windows, m * windows, C)
+        f.backward_outside((tail(dx, px), tail(xh, px), scale, mean, projection),
                            of_outside, of_outside, m * outside, C)
 # fmt: on

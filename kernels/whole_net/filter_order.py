@@ -11,7 +11,8 @@ positions is ordered as images are (group_norm.py). All other parameters keep th
 positions.
 """
 
-from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
+from refmaml.kernels.numba_runtime.external_functions import external
+from refmaml.kernels.numba_runtime.inline_jit import inlined
 from refmaml.kernels.numba_runtime.transpose import transpose, transpose_uncached
 from refmaml.kernels.whole_net import columns as at
 from refmaml.kernels.whole_net import group_norm
@@ -51,7 +52,7 @@ def copy(to, source, start, count):
             to[i] = source[i]
 
 
-@inner()
+@external("int64[:,::1], int64[::1], F[::1], F[::1]")
 def to_product_order(table, lists, ordered, w):
     """Fills `ordered` from w."""
     for i in range(len(table)):
@@ -69,7 +70,7 @@ def to_product_order(table, lists, ordered, w):
             copy(ordered, w, row[at.BIAS], row[at.O])
 
 
-@inner()
+@external("int64[:,::1], int64[::1], F[::1], F[::1]")
 def from_product_order(table, lists, w, ordered):
     """Fills w from `ordered`."""
     for i in range(len(table)):
@@ -87,7 +88,7 @@ def from_product_order(table, lists, w, ordered):
             copy(w, ordered, row[at.BIAS], row[at.O])
 
 
-@inner()
+@external("int64[:,::1], int64[::1], F[::1], F[::1]")
 def transpose_filters(table, lists, transposed, ordered):
     """Fills `transposed` with the filters of `ordered` as rows (tap, o) of C numbers.
 

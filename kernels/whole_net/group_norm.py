@@ -7,9 +7,17 @@ for each position is (A, C), as images are; in a parameter vector it is (C, A).
 import numpy as np
 
 from refmaml.kernels.group_norm import task_passes
+from refmaml.kernels.numba_runtime.external_functions import external
 from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
 from refmaml.kernels.numba_runtime.transpose import transpose
 from refmaml.kernels.whole_net import columns as at
+
+ROW = "int64[::1], int64[::1], int64"  # row, lists, N
+
+
+def vectors(count):
+    """The types of so many flat arrays; F is the precision."""
+    return ", ".join(["F[::1]"] * count)
 
 
 @inlined()
@@ -42,7 +50,7 @@ def deviations_of(row, work, N):
 # ---- the passes ----------------------------------------------------------------------
 
 
-@inner()
+@external(f"{ROW}, {vectors(4)}, F, F", on_demand=True)
 def forward(row, lists, N, y, x, work, w, eps, slope):
     gamma = parameters_of(w, row[at.WEIGHT], row, 1)
     beta = parameters_of(w, row[at.BIAS], row, 0)
@@ -50,7 +58,7 @@ def forward(row, lists, N, y, x, work, w, eps, slope):
     task_passes.forward(y, x, s, gamma, beta, eps, slope, block, N)
 
 
-@inner()
+@external(f"{ROW}, {vectors(7)}, F", on_demand=True)
 def backward(row, lists, N, dx, dy, y, xh, work, w, grad, slope):
     gamma = parameters_of(w, row[at.WEIGHT], row, 1)
     dgamma, dbeta = (gradients_of(grad, row[at.WEIGHT], row), gradients_of(grad, row[at.BIAS], row))
@@ -58,7 +66,7 @@ def backward(row, lists, N, dx, dy, y, xh, work, w, grad, slope):
     task_passes.backward(dx, dgamma, dbeta, dy, y, xh, s, gamma, slope, block, N)
 
 
-@inner()
+@external(f"int64[::1], {ROW}, {vectors(8)}, F", on_demand=True)
 def r_forward(row, rrow, lists, N, ry, rx, y, xh, work, rwork, w, v, slope):
     gamma = parameters_of(w, row[at.WEIGHT], row, 1)
     rgamma = parameters_of(v, row[at.WEIGHT], row, 0)
@@ -69,7 +77,7 @@ def r_forward(row, rrow, lists, N, ry, rx, y, xh, work, rwork, w, v, slope):
 
 
 # fmt: off
-@inner()
+@external(f"int64[::1], {ROW}, {vectors(10)}, F", on_demand=True)
 def r_backward(row, rrow, lists, N, rxh, dy, rdy, y, xh, work, rwork, w, v, grad, slope):
     gamma = parameters_of(w, row[at.WEIGHT], row, 1)
     rgamma = parameters_of(v, row[at.WEIGHT], row, 0)
@@ -84,7 +92,7 @@ def r_backward(row, rrow, lists, N, rxh, dy, rdy, y, xh, work, rwork, w, v, grad
 # ---- parameters in product order -----------------------------------------------------
 
 
-@inner()
+@external("int64[::1], int64[::1], F[::1], F[::1]", on_demand=True)
 def to_rows(row, lists, ordered, w):
     """Fills gamma and beta of `ordered` from w."""
     size, begin = row[at.C] * row[at.KH], row[at.LISTS + at.FILTER_ORDERS] + 1
@@ -95,7 +103,7 @@ def to_rows(row, lists, ordered, w):
             transpose((ordered[start : start + size], positions, w[start : start + size], channels))
 
 
-@inner()
+@external("int64[::1], int64[::1], F[::1], F[::1]", on_demand=True)
 def from_rows(row, lists, w, ordered):
     """Fills gamma and beta of w from `ordered`."""
     size, begin = row[at.C] * row[at.KH], row[at.LISTS + at.FILTER_ORDERS] + 1

@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refmaml.kernels.numba_runtime.compiled import compiled_on_one_thread
+from refmaml.kernels.numba_runtime.compiled import check_precision
+from refmaml.kernels.numba_runtime.preparation import prepare
 from refmaml.kernels.numba_runtime.threads import parallel_for
 from refmaml.kernels.whole_net import cpu
 from refmaml.kernels.whole_net.inner_loop import num_vectors
 from refmaml.kernels.whole_net.memory_plan import whole_lines
+from refmaml.kernels.whole_net.needs import needed
 from refmaml.kernels.whole_net.operations import CROSS_ENTROPY
 from refmaml.kernels.whole_net.program import Program, program, supported
 from refmaml.kernels.whole_net.rule_numbers import NO_RULE, num_rows
@@ -74,7 +76,7 @@ class WholeNet:
     def __init__(self, operations, loss, memory, threads=None):
         self.operations, self.loss = tuple(operations), loss
         self.empty, self.threads, self.serial_below = memory.empty, threads, SERIAL_BELOW
-        self.programs, self.real_numbers = {}, {}
+        self.programs, self.real_numbers, self.compiled_for = {}, {}, {}
 
     # ---- called by a net -------------------------------------------------------------
 
@@ -149,13 +151,21 @@ class WholeNet:
         )
         vectors[:, P:] = 0  # the padding of a vector stays 0, whatever is added to it
         winners, qwinners = divided(self.empty, np.int16, (slots, made.winners), (after.winners,))
-        compiled_on_one_thread(cpu.run, cpu.SIGNATURE, dtype)(
+        self.compiled(dtype, what, order, rule.kind)(
             lo, hi, what, steps, order, rule.kind, rule.numbers.astype(dtype), rule_rows, self.loss,
             self.reals(lean, dtype), lean.table,
             *examples.arguments, *query.arguments, w, w if v is None else v, *out,
             *(kept or (work, winners)), rwork, qwork, qwinners, vectors,
         )
     # fmt: on
+
+    def compiled(self, dtype, *use):
+        """The compiled function; use: what, order and the kind of the update rule."""
+        if (dtype, use) not in self.compiled_for:
+            check_precision(dtype)
+            prepare(needed(self.operations, self.loss, *use), dtype.name)
+            self.compiled_for[dtype, use] = cpu.run.external.python[dtype.name]
+        return self.compiled_for[dtype, use]
 
     def reals(self, made, dtype):
         """The real numbers of the net's programs in the precision of the arrays."""
