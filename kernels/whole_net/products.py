@@ -25,9 +25,7 @@ def list_of(row, lists, what):
 @inlined()
 def filters_of(row, w):
     """The filters of a product in a parameter vector."""
-    return part(
-        w, row[at.WEIGHT], row[at.WEIGHT] + row[at.O] * row[at.C] * row[at.KH] * row[at.KW]
-    )
+    return part(w, row[at.WEIGHT], row[at.WEIGHT] + row[at.O] * row[at.C] * row[at.KH] * row[at.KW])
 
 
 @external(f"{OFFSETS}, F[::1], F[::1], F[::1], F[::1], F[::1]")
