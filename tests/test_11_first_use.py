@@ -186,7 +186,7 @@ def test_a_function_that_another_process_compiles_is_waited_for_only_at_the_end(
     assert fill.compile("float32", 1, 1, TRY) and remaining(cache) == []
 
 
-def test_the_lock_of_a_killed_process_blocks_nobody(forgotten, cache, in_new_process):
+def test_the_lock_of_a_killed_process_is_free(forgotten, cache, in_new_process):
     path = lock_of(forgotten[1], cache)
     code = f"""from refmaml.kernels.numba_runtime.compile_lock import CompileLock
 lock = CompileLock({str(path)!r})
