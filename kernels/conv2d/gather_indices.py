@@ -111,4 +111,5 @@ def lists(block):
     place, at = part(block, at, at + taps), at + taps
     pixels, at = part(block, at, at + first[taps]), at + first[taps]
     positions, at = part(block, at, at + first[taps]), at + first[taps]
-    return first, fresh, place, pixels, positions, part(block, at, at + K), part(block, at + K, at + 2 * K)
+    steps, rows = part(block, at, at + K), part(block, at + K, at + 2 * K)
+    return first, fresh, place, pixels, positions, steps, rows

@@ -62,15 +62,16 @@ def product(c, x, x2, y, y2, f, f2, block, N):
                 begin, end = first[tap], first[tap] + (first[tap + 1] - first[tap]) // n * m
                 overwrite = second == 0 and covered * fresh[tap] == 1
                 if what == FORWARD:
-                    accumulate((tail(c, from_y), xs, tail(fs, place[tap] * K * O), positions, pixels,
-                                begin, end, steps, rows, first[0], K, O, overwrite))
+                    accumulate((tail(c, from_y), xs, tail(fs, place[tap] * K * O), positions,
+                                pixels, begin, end, steps, rows, first[0], K, O, overwrite))
                 elif what == BACKWARD_X:
-                    accumulate((tail(c, from_x), tail(ys, from_y), tail(fs, place[tap] * K * C), pixels,
-                                positions, begin, end, steps, rows, first[0], K, C, overwrite))
+                    accumulate((tail(c, from_x), tail(ys, from_y), tail(fs, place[tap] * K * C),
+                                pixels, positions, begin, end, steps, rows, first[0], K, C,
+                                overwrite))
                 else:
                     dw, overwrite = tail(c, place[tap] * K * O), image == 0 and second == 0
                     if overwrite and begin == end:  # no position sees a pixel through this tap
                         dw[: K * O] = 0
-                    accumulate((dw, xs, tail(ys, from_y), rows, steps, first[0], K, pixels, positions,
-                                begin, end, O, overwrite))
+                    accumulate((dw, xs, tail(ys, from_y), rows, steps, first[0], K, pixels,
+                                positions, begin, end, O, overwrite))
 # fmt: on

@@ -24,8 +24,8 @@ from numba import prange
 from refmaml.kernels.numba_runtime.compiled import compiled
 from refmaml.kernels.numba_runtime.gemm_microkernel import accumulate
 from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
-from refmaml.kernels.numba_runtime.unowned_views import part
 from refmaml.kernels.numba_runtime.transpose import transpose
+from refmaml.kernels.numba_runtime.unowned_views import part
 
 __all__ = [
     "linear_forward",
@@ -59,7 +59,8 @@ def lists(block):
     nO, at = part(block, at, at + N), at + N
     i, at = part(block, at, at + I), at + I
     iO, at = part(block, at, at + I), at + I
-    return N, I, O, block[3], nI, nO, i, iO, part(block, at, at + O), part(block, at + O, at + 2 * O)
+    o, oI = part(block, at, at + O), part(block, at + O, at + 2 * O)
+    return N, I, O, block[3], nI, nO, i, iO, o, oI
 
 
 @inner()

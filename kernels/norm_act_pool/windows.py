@@ -48,7 +48,12 @@ def lists_of(block):
     every, at = part(block, at, at + n * pixels), at + n * pixels
     of_windows, at = part(block, at, at + n * windows), at + n * windows
     of_taps, at = part(block, at, at + taps * n * windows), at + taps * n * windows
-    return every, of_windows, of_taps.reshape((taps, n * windows)), part(block, at, at + n * outside)
+    return (
+        every,
+        of_windows,
+        of_taps.reshape((taps, n * windows)),
+        part(block, at, at + n * outside),
+    )
 
 
 @inner()

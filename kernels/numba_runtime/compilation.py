@@ -35,14 +35,7 @@ LOAD, TRY, WAIT = range(3)  # `effort`
 
 
 def compile_function(
-    function,
-    signature,
-    name,
-    number=1,
-    total=1,
-    parallel=False,
-    effort=WAIT,
-    from_python=True,
+    function, signature, name, number=1, total=1, parallel=False, effort=WAIT, from_python=True
 ):
     """`function` compiled for one signature, or loaded from the cache on disk.
 
@@ -85,8 +78,11 @@ def renamed(function, suffix):
 
 @contextmanager
 def without_garbage_collection():
-    """Python's collector is off in a block: a compilation makes millions of objects that
-    reference counts free, and the collector visits them again and again."""
+    """Turns Python's garbage collector off in a block.
+
+    A compilation makes millions of objects, which reference counts free; the collector
+    would visit them again and again.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -37,11 +37,13 @@ class External:
 
     arguments     its types in Numba's notation, F standing for the precision; arrays
                   are contiguous
+    name          its name in its module, if it is defined under another one
     on_demand     compiled only where it is named (preparation.py), not with its callers
     from_python   also callable from Python, as `python[precision]`
     """
 
-    def __init__(self, function, arguments, on_demand=False, from_python=False):
+    def __init__(self, function, arguments, name=None, on_demand=False, from_python=False):
+        function.__name__ = name or function.__name__
         self.function, self.arguments, self.on_demand = function, arguments, on_demand
         self.from_python, self.python = from_python, {}
         self.name = f"{function.__module__}.{function.__name__}"
@@ -71,7 +73,10 @@ class External:
         return precision in self.python
 
     def compile(self, precision, number, total, effort):
-        """Compiles it for a precision or loads it; whether it was (compile_function)."""
+        """Compiles it for a precision, or loads it. Returns whether it is prepared now.
+
+        number, total, effort: as for compile_function.
+        """
         run = compile_function(
             renamed(self.function, code_checksum()),
             f"void({self.arguments.replace('F', precision)})",
@@ -104,8 +109,9 @@ class External:
 def external(arguments, **options):
     """Decorator: makes an External of a function (see there).
 
-    At least one argument is an array of F. A compiled function calls it as any other, or
-    with all arguments in one tuple: `accumulate((c, a, ...))`. Raises TypeError at compilation on other types.
+    At least one argument is an array of F. A compiled function calls it as any other,
+    or with all arguments in one tuple: `accumulate((c, a, ...))`. Raises TypeError at
+    compilation on other types.
     """
 
     def decorate(function):

@@ -40,7 +40,7 @@ def start(missing, precision):
     if cores() < 2 or not runs_python(sys.executable) or getattr(sys, "frozen", False):
         return None
     work = {
-        "path": sys.path,
+        "path": [str(folder) for folder in sys.path],
         "precision": precision,
         "functions": [function.name for function in missing],
     }

@@ -105,19 +105,22 @@ def arguments_of(groups):
 
 
 def row_formula(*groups):
-    """Decorator: makes a compiled function (arguments, pixels, windows, count, C).
+    """Decorator: makes a compiled function
+
+        (arguments, px, wi, pixels, windows, count, C).
 
     `arguments` is a tuple of flat arrays and numbers in the order of the groups. Arrays
-    and numbers of a formula share a precision; a "number" may also be int16.
+    of pixels begin at their element px, those of windows at wi. Arrays and numbers of a
+    formula share a precision; a "number" may also be int16.
     """
     names = arguments_of(groups)
 
     def decorate(formula):
         def codegen(context, builder, signature, args):
-            values, types_of = args[0], signature.args[0]
-            pixels, windows = pointers(context, builder, signature, args, 1, 2)
-            count, C = args[3:]
-            block = BlockEmitter(context, builder, types_of, values, names)
+            px, wi, count, C = args[1], args[2], *args[5:]
+            pixels, windows = pointers(context, builder, signature, args, 3, 4)
+            block = BlockEmitter(context, builder, signature.args[0], args[0], names)
+            block.begin_at(px, wi)
             width = INTEGER(VECTORS_PER_BLOCK * block.lanes)
             some = builder.icmp_signed(">", count, INTEGER(0))
             with (
@@ -128,9 +131,11 @@ def row_formula(*groups):
             return context.get_dummy_value()
 
         @intrinsic
-        def run(typingctx, arguments, pixels, windows, count, C):
+        def run(typingctx, arguments, px, wi, pixels, windows, count, C):
             integer = types.int64
-            return types.void(arguments, pixels, windows, integer, integer), codegen
+            return types.void(
+                arguments, integer, integer, pixels, windows, integer, integer
+            ), codegen
 
         run.__doc__ = formula.__doc__
         return run
@@ -158,6 +163,12 @@ class BlockEmitter:
                 self.value[name] = context.make_array(t)(context, builder, value).data
             else:
                 self.value[name] = value
+
+    def begin_at(self, px, wi):
+        """Lets the arrays of pixels and of windows begin at these elements."""
+        for kind, start in ((self.names.pixel, px), (self.names.window, wi)):
+            for name in kind:
+                self.value[name] = self.builder.gep(self.value[name], [start])
 
     def addresses(self, name, row, j):
         """The addresses of the block's vectors in an array; row: where a row begins."""

@@ -114,7 +114,8 @@ def average_transposed(row, dx, dy, N):
 def gather(row, y, x, winners, N):
     """y = x at the winners of max-pooling."""
     C, H, W, Ho, Wo = row[at.C], row[at.H], row[at.W], row[at.HO], row[at.WO]
-    xs, ys, won = x.reshape((N, H, W, C)), y.reshape((N, Ho, Wo, C)), winners.reshape((N, Ho, Wo, C))
+    xs, ys = x.reshape((N, H, W, C)), y.reshape((N, Ho, Wo, C))
+    won = winners.reshape((N, Ho, Wo, C))
     window, stride = (row[at.KH], row[at.KW]), (row[at.SH], row[at.SW])
     for n in range(N):
         pooling.gather_image(ys[n], won[n], xs[n], window, stride)

@@ -5,6 +5,7 @@ External functions on demand are listed here, those that they call follow from t
 
 from refmaml.kernels.activation import cpu as activation
 from refmaml.kernels.norm_act_pool import cpu as norm_act_pool
+from refmaml.kernels.norm_act_pool import r_passes
 from refmaml.kernels.whole_net import (
     cpu,
     derivatives,
@@ -18,13 +19,19 @@ from refmaml.kernels.whole_net.rule_numbers import PLAIN
 from refmaml.kernels.whole_net.update_rules import pull_back, take_step
 
 # (forward, backward, r_forward, r_backward) of operations that are not products.
+UNPOOLED = (
+    norm_act_pool.forward_unpooled,
+    norm_act_pool.backward_unpooled,
+    r_passes.r_forward_unpooled,
+    r_passes.r_backward_unpooled,
+)
+POOLED = (
+    norm_act_pool.forward_pooled,
+    norm_act_pool.backward_pooled,
+    r_passes.r_forward_pooled,
+    r_passes.r_backward_pooled,
+)
 PASSES = {
-    operations.NormActPool: (
-        norm_act_pool.forward,
-        norm_act_pool.backward,
-        norm_act_pool.r_forward,
-        norm_act_pool.r_backward,
-    ),
     operations.Activate: (
         activation.forward_block,
         activation.derivative_block,
@@ -51,7 +58,6 @@ LOSSES = {
         derivatives.squared_error_r_adjoint,
     ),
 }
-PRODUCTS = (operations.Convolution, operations.Matrix)
 FIRST, ALL = slice(0, 2), slice(0, 4)
 
 
@@ -72,11 +78,17 @@ def needed(net_operations, loss, what, order=0, kind=PLAIN):
 
 def of_passes(net_operations, loss, passes, *entries):
     """The External functions of these entries and of the passes of all operations."""
-    kinds = {type(op) for op in net_operations}
-    calls = [call for kind in kinds if kind in PASSES for call in PASSES[kind][passes]]
-    if operations.GroupNorm in kinds:
+    calls = [call for op in net_operations for call in passes_of(op)[passes]]
+    if any(isinstance(op, operations.GroupNorm) for op in net_operations):
         calls += [group_norm.to_rows, group_norm.from_rows]
-    if any(getattr(op, "groups", 1) > 1 for op in net_operations if type(op) in PRODUCTS):
+    if any(op.groups > 1 for op in net_operations if isinstance(op, operations.Convolution)):
         calls.append(grouped.product)
     calls += LOSSES[loss][: 2 if passes == ALL else 1]
     return list(dict.fromkeys(call.external for call in (*entries, *calls)))
+
+
+def passes_of(op):
+    """The four passes of an operation; none of a product, whose are never on demand."""
+    if isinstance(op, operations.NormActPool):
+        return UNPOOLED if op.window == (1, 1) else POOLED
+    return PASSES.get(type(op), ())

@@ -16,7 +16,7 @@ from refmaml.kernels.whole_net.memory_plan import whole_lines
 from refmaml.kernels.whole_net.needs import needed
 from refmaml.kernels.whole_net.operations import CROSS_ENTROPY
 from refmaml.kernels.whole_net.program import Program, program, supported
-from refmaml.kernels.whole_net.rule_numbers import NO_RULE, num_rows
+from refmaml.kernels.whole_net.rule_numbers import NO_RULE, PLAIN, num_rows
 
 SERIAL_BELOW = 1 << 21  # multiply-adds; with fewer, one thread is faster
 
@@ -90,6 +90,7 @@ class WholeNet:
         def run(lo, hi):
             self.call(dtype, lo, hi, cpu.PRIMAL, examples, w, out=out, kept=kept)
 
+        self.compiled(dtype, cpu.PRIMAL)
         self.on_tasks(T, examples.program.macs, run)
         return Outcome(*out, Kept(examples, w, *kept) if keep else None)
 
@@ -103,6 +104,7 @@ class WholeNet:
         def run(lo, hi):
             self.call(dtype, lo, hi, what, kept.set, kept.w, v, out=out, kept=memory)
 
+        self.compiled(dtype, what)
         self.on_tasks(T, 2 * kept.set.program.macs, run)
         return grad
 
@@ -129,6 +131,7 @@ class WholeNet:
                 slots=slots, vectors=vectors, rule=rule,
             )  # fmt: skip
 
+        self.compiled(dtype, cpu.UNROLLED, order, rule.kind)
         self.on_tasks(T, 3 * steps * support.program.macs + query.program.macs, run)
         return Outcome(*out, None)
 
@@ -159,8 +162,12 @@ class WholeNet:
         )
     # fmt: on
 
-    def compiled(self, dtype, *use):
-        """The compiled function; use: what, order and the kind of the update rule."""
+    def compiled(self, dtype, what, order=0, kind=PLAIN):
+        """The compiled function. It is made on the calling thread, before others start.
+
+        what, order and kind, of the update rule, say which functions it needs.
+        """
+        use = what, order, kind
         if (dtype, use) not in self.compiled_for:
             check_precision(dtype)
             prepare(needed(self.operations, self.loss, *use), dtype.name)
