@@ -73,6 +73,11 @@ class Line:
         near, far = self(h) - self(-h), self(2 * h) - self(-2 * h)
         return (8 * near - far) / (12 * h)
 
+    def second(self, h):
+        """(16 (f(h) + f(-h)) - (f(2h) + f(-2h)) - 30 f(0)) / (12 h^2)."""
+        near, far = self(h) + self(-h), self(2 * h) + self(-2 * h)
+        return (16 * near - far - 30 * self(0.0)) / (12 * h * h)
+
     def one_sided_gap(self, h):
         """j(h)."""
         near, far = self(h) + self(-h), self(2 * h) + self(-2 * h)
@@ -93,22 +98,35 @@ def derivative(f, at_zero, first=FIRST, levels=LEVELS, precision="float64"):
     Raises the exception that f raises at every step.
     """
     line = Line(f, at_zero, float(np.finfo(precision).eps))
+    value, spread, h = best_step(line, line.central, first, levels)
+    uncertainty = SAFETY * (spread + line.rounding(h))
+    with np.errstate(all="ignore"):
+        return Derivative(value, uncertainty, h, jump(line, h, uncertainty))
+
+
+def second_derivative(f, at_zero, first=FIRST, levels=LEVELS, precision="float64"):
+    """d2f/ds2 at 0 as a Derivative; the arguments are those of `derivative`."""
+    line = Line(f, at_zero, float(np.finfo(precision).eps))
+    value, spread, h = best_step(line, line.second, first, levels)
+    return Derivative(value, SAFETY * (spread + line.rounding(h) / h), h, 0.0)
+
+
+def best_step(line, formula, first, levels):
+    """(estimate, disagreement, h) of the middle one of the three steps that agree best."""
     steps, found, gaps = [], [], []
     with np.errstate(all="ignore"):
         for level in range(levels):
             steps.append(first * 2.0**-level)
-            found.append(line.central(steps[-1]))
+            found.append(formula(steps[-1]))
             if level >= 2:
                 pair = size(found[-1] - found[-2]), size(found[-2] - found[-3])
                 gaps.append(max(pair))
             if gaps and ends(gaps, found):
                 break
-        best = int(np.argmin(gaps))
-        if not np.isfinite(gaps[best]):
-            raise line.error or FloatingPointError("values that are not finite beside the point")
-        h = steps[best + 1]
-        uncertainty = SAFETY * (gaps[best] + line.rounding(h))
-        return Derivative(found[best + 1], uncertainty, h, jump(line, h, uncertainty))
+    best = int(np.argmin(gaps))
+    if not np.isfinite(gaps[best]):
+        raise line.error or FloatingPointError("values that are not finite beside the point")
+    return found[best + 1], gaps[best], steps[best + 1]
 
 
 def ends(gaps, found):

@@ -1,7 +1,7 @@
 """Where a gradient is wrong: which arrays, which entries, by which factor.
 
-Every array gets directions of its own; inside the worst one the range of entries is
-halved for as long as one half alone is wrong.
+Every array gets directions of its own; inside the worst one, bisection finds the first
+and the last wrong entry.
 """
 
 from typing import NamedTuple
@@ -117,16 +117,21 @@ def entries_text(exam, name):
 
 
 def narrowed(exam, low, high):
-    """The smallest range of entries found by halving that is wrong."""
+    """The range from the first wrong entry to the last, by two bisections.
+
+    A range is wrong where it holds a wrong entry.
+    """
 
     def wrong(start, stop):
         v = direction(exam, slice(start, stop))
         return exam.row("", v, **short(exam))[0].verdict == WRONG
 
-    while high - low > 1:
-        middle = (low + high) // 2
-        halves = wrong(low, middle), wrong(middle, high)
-        if halves[0] == halves[1]:
-            break
-        low, high = (low, middle) if halves[0] else (middle, high)
-    return low, high
+    def bisect(good, bad, is_wrong):
+        while abs(bad - good) > 1:
+            middle = (good + bad) // 2
+            good, bad = (good, middle) if is_wrong(middle) else (middle, bad)
+        return bad
+
+    first = bisect(low, high, lambda k: wrong(low, k)) - 1
+    after = bisect(high, low, lambda k: wrong(k, high)) + 1
+    return (first, after) if first < after else (low, high)
