@@ -1,7 +1,8 @@
 """A product accumulated over batches: how much each batch counts in it.
 
-The mean over all examples is sum_b n_b H_b v / sum_b n_b. The mean of the batches' means
-counts a short last batch as much as a full one."""
+The mean over all examples is sum_b n_b H_b v / sum_b n_b. The mean of the batches'
+means counts a short last batch as much as a full one.
+"""
 
 from typing import NamedTuple
 
@@ -56,7 +57,7 @@ def batch_products(exam, given, batches):
 
 
 def weights_of_batches(exam, found):
-    """The CheckReport where batches count for more or less than they should, or None."""
+    """The CheckReport where batches count for more or less than that, or None."""
     got, right = found.whole.got, found.sizes / found.sizes.sum()
     scale = max(size(got), size(found.whole.expected)) or 1.0
     allowed = max(exam.tol, found.whole.uncertainty / scale)
@@ -68,7 +69,7 @@ def weights_of_batches(exam, found):
     for weights, text, fix in known_weights(found.sizes):
         if size(got - weights @ found.parts) <= allowed * scale:
             return CheckReport("hvp", WRONG, text, fix, counted(weights / right), rows)
-    if B < len(got):
+    if len(got) > B:
         weights = np.linalg.lstsq(found.parts.T, got, rcond=None)[0]
         one_factor = np.ptp(weights / right) <= 10 * allowed
         if size(got - weights @ found.parts) <= allowed * scale and not one_factor:

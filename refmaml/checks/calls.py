@@ -56,9 +56,7 @@ def same_as_bound(fn, form, argument, counts):
     for count in counts:
         if takes(fn, count):
             return count
-    raise ArgumentError(
-        f"{argument}: expected a function {form}, got {signature_text(fn)}"
-    )
+    raise ArgumentError(f"{argument}: expected a function {form}, got {signature_text(fn)}")
 
 
 def signature_text(fn):
@@ -122,9 +120,7 @@ def scalar(value, what):
 
 def is_scalar(value):
     """Whether a value is a number or an array of one."""
-    return is_number(value) or (
-        bool(framework_of(value)) and int(np.prod(tuple(value.shape))) == 1
-    )
+    return is_number(value) or (bool(framework_of(value)) and int(np.prod(tuple(value.shape))) == 1)
 
 
 class LossAndGradient:
@@ -170,7 +166,7 @@ class LossAndGradient:
         return self(vector)[1]
 
     def expect_finite(self, flat):
-        """Raise ArgumentError naming the first array with a number that is not finite."""
+        """Raise ArgumentError naming the first array with NaN or infinity."""
         for leaf in self.tree.leaves:
             bad = int((~np.isfinite(flat[leaf.place])).sum())
             name = f"gradient[{leaf.name!r}]" if leaf.name else "gradient"

@@ -1,4 +1,4 @@
-"""got / expected as a function of the value: the variable that was differentiated in."""
+"""got / expected as a function of the value: in which variable was differentiated?"""
 
 from math import exp, expm1, log
 
@@ -54,11 +54,7 @@ CHAINS = (
         "is that in raw, where the value is sigmoid(raw)",
         "divide by value (1 - value), or differentiate in the value itself",
     ),
-    (
-        lambda v: 1 / (2 * v),
-        "lacks the factor 2 raw: it is that in raw^2",
-        "multiply by 2 raw",
-    ),
+    (lambda v: 1 / (2 * v), "lacks the factor 2 raw: it is that in raw^2", "multiply by 2 raw"),
     (
         lambda v: v**2,
         "is minus that in 1 / value",

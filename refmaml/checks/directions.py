@@ -31,8 +31,8 @@ class Derivative(NamedTuple):
     """df/ds at 0.
 
     value        a number or an array
-    uncertainty  how far it may be off: SAFETY times what neighbouring steps disagree by,
-                 and rounding of f over the step
+    uncertainty  how far it may be off: SAFETY times what neighbouring steps disagree
+                 by, and rounding of f over the step
     step         the step size that was chosen
     jump         the difference of the one-sided derivatives, where it does not vanish;
                  otherwise 0
@@ -112,7 +112,7 @@ def second_derivative(f, at_zero, first=FIRST, levels=LEVELS, precision="float64
 
 
 def best_step(line, formula, first, levels):
-    """(estimate, disagreement, h) of the middle one of the three steps that agree best."""
+    """(estimate, disagreement, h): the middle one of the steps that agree best."""
     steps, found, gaps = [], [], []
     with np.errstate(all="ignore"):
         for level in range(levels):
@@ -137,7 +137,7 @@ def ends(gaps, found):
 
 
 def jump(line, h, uncertainty):
-    """The difference of the one-sided derivatives at 0, or 0 where it vanishes with h."""
+    """The difference of the one-sided derivatives; 0 where it vanishes with h."""
     wide, narrow = line.one_sided_gap(h), line.one_sided_gap(h / 2)
     stays = size(narrow) > size(wide) / STAYS and size(wide - narrow) < size(narrow) / STAYS
     return size(narrow) if stays and size(narrow) > 2 * uncertainty else 0.0

@@ -38,7 +38,7 @@ def number_text(c, agree=AGREE):
 
 
 def times_text(c, agree=AGREE):
-    """ "3 times", "minus", "-3 times", "0 times". """
+    """ "3 times", "minus", "-3 times", "0 times"."""
     text = number_text(c, agree)
     return "minus" if text == "-1" else f"{text} times"
 
@@ -57,6 +57,12 @@ def meaning(c, lengths, agree=AGREE):
     count = int(whole.removeprefix("1/")) if "." not in whole and "e" not in whole else 0
     if count < 2:
         return f"a constant factor{sign}"
+    if count == 2 and 2 not in lengths:
+        halves = {
+            "2": "counted twice, or without a factor 1/2",
+            "1/2": "with a factor 1/2 too many",
+        }
+        return halves[whole] + sign
     where = f" ({count} is {lengths[count]})" if count in lengths else ""
     if whole.startswith("1/"):
         return f"a mean over {count} where the loss has a sum{where}{sign}"

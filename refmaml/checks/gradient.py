@@ -1,7 +1,7 @@
 """Is a gradient the derivative of the loss that it came with? No net, no method.
 
-Along a direction v, d loss(params + s v) / ds at 0 is <gradient, v>. The left side comes
-from the user's own losses by differences (directions.py), the right side from the
+Along a direction v, d loss(params + s v) / ds at 0 is <gradient, v>. The left side
+comes from the user's own losses by differences (directions.py), the right side from the
 user's gradient. What loss and gradient share, such as support examples taken for query
 examples, cannot show.
 """
@@ -20,9 +20,7 @@ from refmaml.version import __version__
 COARSE = 1e-2  # relative: differences less exact than this cannot call a gradient right
 REPEATED = 3  # further calls at the same parameters
 BESIDE = 1e-3  # how far to move from a kink, relative to the parameters
-SHARED = (
-    "a mistake that the loss shares (other data, another number of steps) cannot show here"
-)
+SHARED = "a mistake that the loss shares (other data, another number of steps) cannot show here"
 
 
 def check_gradient(fn, params, batch=None, *, directions=3, tol=None, precision="float64", seed=0):
@@ -39,8 +37,8 @@ def check_gradient(fn, params, batch=None, *, directions=3, tol=None, precision=
                 float64, 1e-3 in float32)
     precision   "float64" or "float32": of the numbers that fn receives
     seed        of the directions
-    The report has a row for each direction; where one is wrong, also one for each array,
-    and findings that say which entries are wrong.
+    The report has a row for each direction; where one is wrong, also one for each
+    array, and findings that say which entries are wrong.
     "inconclusive": a kink at these parameters, a loss that changes from call to call,
     differences that are too coarse, or a gradient and a loss that are constant.
     Raises ArgumentError in one line for other arguments, and for what fn raises.
@@ -147,7 +145,7 @@ def direction_rows(exam):
 
 
 def noise_report(exam):
-    """A report where repeated calls at the same parameters differ by too much, or None."""
+    """A report where repeated calls with the same inputs differ, or None."""
     losses, gradients = [exam.loss], [exam.gradient]
     for _ in range(REPEATED):
         gradient, loss = exam.problem(exam.vector)

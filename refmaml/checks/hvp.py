@@ -1,10 +1,17 @@
-"""Is a Hessian-vector product right: repeatable, linear, symmetric, and of which matrix?"""
+"""Is a Hessian-vector product right: linear, symmetric, and of which matrix?"""
 
 import numpy as np
 
 from refmaml.checks import directions, hvp_properties, matrices
 from refmaml.checks.batch_weights import batch_products, weights_of_batches
-from refmaml.checks.calls import Scope, called, check_function, check_settings, lengths_of, same_as_bound
+from refmaml.checks.calls import (
+    Scope,
+    called,
+    check_function,
+    check_settings,
+    lengths_of,
+    same_as_bound,
+)
 from refmaml.checks.factors import fix_of, meaning, number_text
 from refmaml.checks.report import CheckReport, judged
 from refmaml.checks.trees import Tree, in_precision, is_number
@@ -32,9 +39,10 @@ def check_hvp(
                     A v is compared with their differences. A pair with the loss is
                     taken too
     loss            loss(params, batch), in place of gradient, for PyTorch and JAX
-    outputs, output_loss   outputs(params, batch) -> z and output_loss(z, batch) -> number:
+    outputs, output_loss   outputs(params, batch) -> z, output_loss(z, batch) -> number:
                     A is also compared with the Gauss-Newton matrix
-    example_losses  example_losses(params, batch) -> (N,): also with the empirical Fisher
+    example_losses  example_losses(params, batch) -> (N,): A is also compared with the
+                    empirical Fisher information
     batches         a list of batches in place of batch: A is then the mean over all of
                     their examples
     kind            what A is meant to be: "hessian", "gauss_newton" or "fisher"
@@ -202,9 +210,7 @@ def matched(exam, found, kind, damping):
         text = "the product is repeatable, linear and symmetric"
         remark = "nothing says which matrix it is: give gradient="
         return CheckReport("hvp", RIGHT, text, rows=tuple(rows), remarks=(remark,))
-    expect(
-        any(m.name == wanted for m in found), "kind", f"the functions that {wanted} needs", kind
-    )
+    expect(any(m.name == wanted for m in found), "kind", f"the functions that {wanted} needs", kind)
     meant = next(fit for fit in fits if fit.matrix.name == wanted)
     if meant.error(1.0, damping) <= meant.allowed:
         text = f"the product is that of {wanted}{damped(damping)}"
@@ -218,7 +224,7 @@ def matched(exam, found, kind, damping):
 
 
 def compared(row, wanted):
-    """The Row of a matrix; of one that the product is not meant to be, for comparison."""
+    """The Row of a matrix; another one than `wanted` is there for comparison."""
     if row.name == wanted:
         return row
     remark = "another matrix, which it is" if row.verdict == RIGHT else "another matrix"

@@ -98,7 +98,7 @@ class Properties:
         return CheckReport("hvp", WRONG, text, fix, rows=tuple(self.rows))
 
     def accumulates(self):
-        """Whether the n-th call with one vector returns what came before and one more."""
+        """Whether each call returns the result before it and one product more."""
         steps = np.diff([*self.repeats], axis=0)
         same = size(steps[0] - steps[1]) <= self.tol * self.size
         return same and size(steps[0]) > self.tol * self.size and bool(steps[0].any())
@@ -121,7 +121,9 @@ class Properties:
         for degree, text in DEGREES.items():
             if size(self.product(2 * v) - 2.0**degree * p) <= self.tol * self.size:
                 fix = "multiply by |v| again where v was scaled to length 1"
-                return self.wrong(f"the product is not linear: it {text}", fix if not degree else "")
+                return self.wrong(
+                    f"the product is not linear: it {text}", fix if not degree else ""
+                )
         if size(self.product(-v) - p) <= self.tol * self.size:
             return self.wrong("the product is not linear: v and -v give the same", "")
         error = max(row.error for row in self.rows if row.name.startswith("product("))

@@ -1,4 +1,4 @@
-"""Is the derivative with regard to a hyperparameter right: a step size, lambda, a ridge?
+"""Is the derivative in a hyperparameter right: a step size, lambda, a ridge?
 
 Beside the value of the derivative, its variable is asked for: dM/dlambda and
 dM/dlog lambda = lambda dM/dlambda are both in use, and a step size that is
@@ -14,8 +14,8 @@ from refmaml.checks.calls import (
     Scope,
     check_function,
     check_settings,
-    scalar,
     same_as_bound,
+    scalar,
 )
 from refmaml.checks.chain_factors import named_factor
 from refmaml.checks.directions import derivative
@@ -123,9 +123,8 @@ class Hyperparameters:
         d = derivative(
             lambda s: self.problem.loss(at + s * v), loss, precision=self.problem.precision
         )
-        return Entry(
-            float(at[i]), float(gradient[i]), float(d.value) / v[i], d.uncertainty / v[i], d.jump / v[i]
-        )  # fmt: skip
+        numbers = d.value, d.uncertainty, d.jump
+        return Entry(at[i], gradient[i], *(float(number) / v[i] for number in numbers))
 
     def complex_step(self, at, i):
         """Im loss(values + i h e_i) / h."""
@@ -146,7 +145,9 @@ class Hyperparameters:
             return complex(leaf + shift[0]) if is_number(leaf) else leaf + shift.reshape(leaf.shape)
 
         value = self.problem.fn(mapped(built, turned))
-        expect(isinstance(value, tuple | list) and len(value) == 2, "fn", "(gradient, loss)", "else")
+        expect(
+            isinstance(value, tuple | list) and len(value) == 2, "fn", "(gradient, loss)", "else"
+        )
         return float(np.imag(loss_of(value))) / TINY
 
 
@@ -221,7 +222,7 @@ def concluded(rows, entries, more, extra=()):
 
 
 def against_method(fn, values, of, tol):
-    """The CheckReport of fn beside method.meta_gradient(net, theta, batch, hyper=True)."""
+    """The CheckReport of fn beside the hypergradients of a method."""
     method, net, theta, batch = of
     form = "{name: value} beside method="
     expect(isinstance(values, dict), "values", form, lambda: type(values).__name__)

@@ -1,4 +1,4 @@
-"""One hand-written layer beside refmaml's own: the mistake in its backward pass by name."""
+"""One hand-written layer beside refmaml's own, with its mistakes by name."""
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from refmaml.layers.extents import pair
 from refmaml.version import __version__
 
 ROUNDINGS = 1000  # of the largest entry, times sqrt(n): a mistake is millions of them
-PREFIX = {"backward": "d", "r_backward": "rd"}
 
 
 def check_layer(
@@ -25,8 +24,8 @@ def check_layer(
 ):  # fmt: skip
     """Whether one layer's passes, written by hand, are right, as a CheckReport.
 
-    backward    backward(x, params, dy) -> {"x": dx, "weight": dw, "bias": db}, or dx, dw,
-                db in the order of params, or dx alone. x is (N, ...), images
+    backward    backward(x, params, dy) -> {"x": dx, "weight": dw, "bias": db}, or
+                (dx, dw, db) in the order of params, or dx alone. x is (N, ...), images
                 (N, C, H, W); params is {name: array} with refmaml's (PyTorch's) names;
                 a fourth argument, if it takes one, is the layer with its fields
     like        the layer of refmaml that it should be, such as rm.BatchNorm2d(3); or a
@@ -161,7 +160,7 @@ def name_wrong_outputs(user, wrong, every, texts, fixes, seed):
 
 
 def of_tangents(label, wrong):
-    """The name of an R-pass that leaves out what a tangent does to the rest, or None."""
+    """The name of an R-pass that leaves out some tangents, or None."""
     if not label.startswith("rd") or any(c.problem for c in wrong):
         return None
     from refmaml.checks.layer_names import fits
@@ -185,7 +184,7 @@ def plain_row(name, c):
 
 
 def where(wrong):
-    """Findings: the box of the entries that are wrong, where that is a part of the array."""
+    """Findings: the box of the wrong entries, where it is a part of the array."""
     for c in wrong:
         if c.problem:
             continue

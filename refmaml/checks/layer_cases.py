@@ -30,7 +30,6 @@ GEOMETRIES = {
     layers.GroupNorm: (layers.GroupNorm(2, 6), layers.GroupNorm(3, 6, eps=0.1)),
     layers.InstanceNorm2d: (layers.InstanceNorm2d(3, affine=True),),
     layers.LayerNorm: (layers.LayerNorm((3, 4, 6)), layers.LayerNorm(6, eps=0.1)),
-    layers.Dropout: (),
 }
 
 
@@ -130,7 +129,7 @@ def input_shapes(layer, given):
 
 
 def fit(layer, shape):
-    """A shape with the layer's own number of channels, or None where it does not fit."""
+    """A shape with the layer's own number of channels; None where it does not fit."""
     for name in ("num_features", "num_channels", "in_features"):
         if hasattr(layer, name):
             shape = (getattr(layer, name), *shape[1:])

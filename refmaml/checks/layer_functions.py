@@ -115,7 +115,7 @@ class LayerFunctions:
         return Result(self.adjoints(value, case, pass_name))
 
     def adjoints(self, value, case, pass_name):
-        """{"x": dx, name: d_name} of a dict, of arrays in that order, or of dx alone."""
+        """{"x": dx, name: d_name} of a dict, of arrays in that order, or of dx."""
         names = ("x", *case.params)
         if framework_of(value):
             value = {"x": value}

@@ -1,4 +1,4 @@
-"""The name of what is wrong in a layer's outputs: a shape, a factor, or a known mistake."""
+"""The name of what is wrong in an output: a shape, a factor, or a known mistake."""
 
 from collections import Counter
 from dataclasses import replace
@@ -65,7 +65,7 @@ def fits(got, expected, allowed):
 
 
 def named(wrong, allowed):
-    """(text, fix) of an output that is wrong: its Comparisons; ("", "") without a name."""
+    """(text, fix) of an output that is wrong; ("", "") without a name."""
     return (
         by_fault(wrong)
         or by_factor(wrong)
@@ -224,7 +224,7 @@ def at_the_end(comparisons):
 
 
 def reaches_padding(case):
-    """Whether the last windows reach padding after the image that is not the one before."""
+    """Whether windows reach more padding after the image than there is before it."""
     from refmaml.checks.window_faults import windows_of
 
     g, out = windows_of(case), case.dy.shape[2:]

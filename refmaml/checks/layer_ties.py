@@ -1,4 +1,4 @@
-"""Where a derivative does not exist: ties in max-pooling, 0 in ReLU. Conventions differ.
+"""Where no derivative exists: ties in max-pooling, 0 in ReLU. Conventions differ.
 
 Every choice among equal entries is a convention. To count entries as equal that are
 not is a mistake: then the output does not decide which entry gets dy."""
@@ -70,7 +70,7 @@ def tolerance(c):
 
 
 def gaps_below(case):
-    """How far each entry is below the largest of its windows, at least; infinite outside."""
+    """How far each entry is below the largest of its windows; infinite outside."""
     window, stride = case.layer.geometry()
     gaps = np.full(case.x.shape, np.inf)
     for i, j in pairs(range(case.dy.shape[2]), range(case.dy.shape[3])):

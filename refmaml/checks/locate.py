@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from refmaml.checks.factors import agreement, common, fix_of, meaning, number_text, times_text
-from refmaml.checks.report import Row
 from refmaml.doctor.verdicts import WRONG
 
 EACH = 3  # directions for each array: one factor must explain them all
@@ -70,7 +69,7 @@ def listed(names):
 
 
 def array_rows(exam):
-    """({name: Row}, {name: factor or None}): every array along directions of its own."""
+    """({name: Row}, {name: factor or None}), along directions in each array."""
     rows, factors = {}, {}
     for leaf in exam.tree.leaves:
         name, around = leaf.name or "params", short(exam)

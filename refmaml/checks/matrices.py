@@ -160,9 +160,7 @@ def gauss_newton(outputs, output_loss, tree, vector, batch, precision, vs, produ
             plus, minus = curvature(a + b), curvature(a - b)
             expected.append(float(plus.value - minus.value) / 4)
             unsure = max(unsure, plus.uncertainty + minus.uncertainty)
-    return Matrix(
-        "Gauss-Newton", np.array(expected), forms(vs, vs), forms(vs, products), unsure
-    )
+    return Matrix("Gauss-Newton", np.array(expected), forms(vs, vs), forms(vs, products), unsure)
 
 
 def fisher(example_losses, tree, vector, batch, precision, vs, products):
@@ -181,8 +179,7 @@ def fisher(example_losses, tree, vector, batch, precision, vs, products):
 
     at_zero = losses(0.0, vs[0])
     found = [
-        directions.derivative(lambda s, v=v: losses(s, v), at_zero, precision=precision)
-        for v in vs
+        directions.derivative(lambda s, v=v: losses(s, v), at_zero, precision=precision) for v in vs
     ]
     slopes = [d.value for d in found]
     expected = np.array([np.mean(a * b) for a in slopes for b in slopes])

@@ -77,7 +77,9 @@ def elementwise_faults(case):
         yield Fault("tanh is applied twice: 1 - tanh(y)^2", fix, {"x": (1 - np.tanh(y) ** 2) * dy})
     if isinstance(layer, layers.Sigmoid):
         fix = "dx = y (1 - y) dy, with y = sigmoid(x)"
-        yield Fault("x (1 - x) is used, with the input for the output", fix, {"x": x * (1 - x) * dy})
+        yield Fault(
+            "x (1 - x) is used, with the input for the output", fix, {"x": x * (1 - x) * dy}
+        )
         yield Fault("the factor 1 - y is missing", fix, {"x": y * dy})
         t = 1 / (1 + np.exp(-y))
         yield Fault("sigmoid is applied twice", fix, {"x": t * (1 - t) * dy})
@@ -85,7 +87,9 @@ def elementwise_faults(case):
         fix = "dx = s (1 + x (1 - s)) dy, with s = sigmoid(x)"
         yield Fault("the sigmoid is taken as a constant", fix, {"x": s * dy})
     if isinstance(layer, layers.Softplus):
-        yield Fault("it is the derivative of sigmoid", "dx = sigmoid(x) dy", {"x": s * (1 - s) * dy})
+        yield Fault(
+            "it is the derivative of sigmoid", "dx = sigmoid(x) dy", {"x": s * (1 - s) * dy}
+        )
     if isinstance(layer, layers.GELU):
         yield from gelu_faults(case)
     if isinstance(layer, layers.ReLU | layers.LeakyReLU):

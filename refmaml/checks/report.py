@@ -86,7 +86,7 @@ class CheckReport:
 
 
 def verdict_of(rows):
-    """"wrong" where a row is wrong; otherwise "right" where one is right."""
+    """ "wrong" where a row is wrong; otherwise "right" where one is right."""
     verdicts = {row.verdict for row in rows}
     if WRONG in verdicts:
         return WRONG

@@ -93,8 +93,10 @@ class System:
         return self.user(v) + self.damping * v
 
     def best(self):
-        """(solution, condition number), or (None, None) where the matrix is not known or
-        singular."""
+        """(solution, condition number).
+
+        (None, None) where the matrix is not known; no solution where it is singular.
+        """
         if self.matrix is None:
             return None, None
         condition = float(np.linalg.cond(self.matrix))
@@ -178,7 +180,7 @@ def drift_row(system, reported):
 
 
 def at_fault(system, path):
-    """(text, fix) for an x without a name: what the product allows, and what it does not."""
+    """(text, fix) for an x without a name: is it the product or the solver?"""
     wrong = f"x does not solve {system_text(system)}: |b - A x| is {system.error:.1e} of |b|"
     if not system.exam.is_symmetric():
         return (
@@ -194,8 +196,7 @@ def at_fault(system, path):
         return (
             f"{wrong}; it is the solver: plain conjugate gradients solve this in "
             f"{path.converged} iterations",
-            "compare the solver with Hestenes and Stiefel's, line by line "
-            "(rm.conjugate_gradients)",
+            "compare the solver with Hestenes and Stiefel's, line by line (rm.conjugate_gradients)",
         )
     return (
         f"{wrong}; conjugate gradients do not solve it in {path.count} iterations either",

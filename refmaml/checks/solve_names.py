@@ -1,4 +1,4 @@
-"""What another x solves: a scaled or damped system, an early iterate, a Neumann series."""
+"""What another x solves: a scaled or damped system; or an iterate, a series."""
 
 from typing import NamedTuple
 

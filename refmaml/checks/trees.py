@@ -7,7 +7,7 @@ a value of a vector: fresh arrays in the framework, on the device and with the
 
 import sys
 from copy import copy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ PRECISIONS = ("float64", "float32")
 
 
 class Leaf(NamedTuple):
-    """One array of a tree: its place as text, its shape, and where it lies in a vector."""
+    """One array of a tree: its name, its shape, and where it lies in a vector."""
 
     name: str
     shape: tuple
@@ -26,7 +26,7 @@ class Leaf(NamedTuple):
 
 
 def framework_of(value):
-    """The library of an array: "numpy", "torch", "jax" or "cupy"; "" for other values."""
+    """The library of an array, such as "numpy"; "" for other values."""
     module = type(value).__module__.partition(".")[0]
     if isinstance(value, np.ndarray | np.generic):
         return "numpy"
@@ -105,9 +105,7 @@ def numpy_of(value, what):
         return np.float64(value)
     expect(framework_of(value), what, "an array", lambda: type(value).__name__)
     kind = kind_of(value)
-    expect(
-        kind.startswith(("float", "bfloat")), what, "floating-point numbers", lambda: f"{kind}"
-    )
+    expect(kind.startswith(("float", "bfloat")), what, "floating-point numbers", lambda: f"{kind}")
     try:
         if framework_of(value) == "torch":
             value = value.detach().cpu().double().numpy()
@@ -212,7 +210,7 @@ def leaves_of(value):
 
 
 def like(leaf, a, precision):
-    """A fresh array with the numbers a, in the framework and on the device of a leaf."""
+    """A fresh array with the numbers a, in the framework and on the device of one."""
     if is_number(leaf):
         return float(a)
     a = np.array(a, precision)

@@ -17,44 +17,54 @@ def windows_of(case):
     return loops.Windows(kernel, stride, (t, left), (b, right), dilation, image)
 
 
+PAIR = "padding[0] is (top, bottom), padding[1] is (left, right)"
+SIDES = "pad before and after by their own numbers"
+
+
 def variants(g):
     """(name, fix, Windows) of every other geometry."""
-    (sh, sw), (t, left), (b, right) = g.stride, g.before, g.after
-    (kh, kw), (H, W), (dh, dw) = g.taps, g.image, g.dilation
     yield "the stride is forgotten", "window i begins at i * stride", g._replace(stride=(1, 1))
-    yield from exchanged(g, "stride", "the stride", (sh, sw))
-    yield from exchanged(g, "dilation", "the dilation", (dh, dw))
+    yield from exchanged(g, "stride", "the stride", g.stride)
+    yield from exchanged(g, "dilation", "the dilation", g.dilation)
     yield "the dilation is forgotten", "tap p lies at p * dilation", g._replace(dilation=(1, 1))
-    both = "the padding of {} is used for {}"
-    use = "padding[0] is (top, bottom), padding[1] is (left, right)"
-    yield both.format("rows", "columns"), use, g._replace(before=(t, t), after=(b, b))
-    yield both.format("columns", "rows"), use, g._replace(before=(left, left), after=(right, right))
-    swapped = g._replace(before=(left, t), after=(right, b))
-    yield "the paddings of rows and columns are exchanged", use, swapped
-    two = "the padding {} is used on both sides (top for bottom, left for right)"
-    fix = "pad before and after by their own numbers"
-    yield two.format("before"), fix, g._replace(after=g.before)
-    yield two.format("after").replace("top for bottom", "bottom for top").replace(
-        "left for right", "right for left"
-    ), fix, g._replace(before=g.after)
-    yield "the padding is forgotten", "pad x first", g._replace(before=(0, 0), after=(0, 0))
-    only = "the padding is on one side only, before"
-    yield only, fix, g._replace(after=(0, 0))
-    yield "the padding is on one side only, after", fix, g._replace(before=(0, 0))
+    yield from paddings(g)
     flipped = "the kernel is flipped: a convolution where the layer is a correlation"
     yield flipped, "w[p, q] meets x[i + p, j + q]", g._replace(flip=True)
-    if kw > kh:
-        name = "the kernel's height is used for its width"
-        yield name, "kH, kW = w.shape[2:]", g._replace(taps=(kh, kh))
-    if kh > kw:
-        name = "the kernel's width is used for its height"
-        yield name, "kH, kW = w.shape[2:]", g._replace(taps=(kw, kw))
-    if W > H:
-        name = "the image's height is used for its width"
-        yield name, "H, W = x.shape[2:]", g._replace(image=(H, H))
-    if H > W:
-        name = "the image's width is used for its height"
-        yield name, "H, W = x.shape[2:]", g._replace(image=(W, W))
+    yield from heights_and_widths(g)
+
+
+def paddings(g):
+    """The ways to mix up four paddings."""
+    (t, left), (b, right) = g.before, g.after
+    both = "the padding of {} is used for {}"
+    yield both.format("rows", "columns"), PAIR, g._replace(before=(t, t), after=(b, b))
+    columns = g._replace(before=(left, left), after=(right, right))
+    yield both.format("columns", "rows"), PAIR, columns
+    swapped = g._replace(before=(left, t), after=(right, b))
+    yield "the paddings of rows and columns are exchanged", PAIR, swapped
+    sides = "the padding {} is used on both sides ({})"
+    before = sides.format("before", "top for bottom, left for right")
+    yield before, SIDES, g._replace(after=g.before)
+    after = sides.format("after", "bottom for top, right for left")
+    yield after, SIDES, g._replace(before=g.after)
+    yield "the padding is forgotten", "pad x first", g._replace(before=(0, 0), after=(0, 0))
+    yield "the padding is on one side only, before", SIDES, g._replace(after=(0, 0))
+    yield "the padding is on one side only, after", SIDES, g._replace(before=(0, 0))
+
+
+def heights_and_widths(g):
+    """One side of the kernel or the image taken for the other."""
+    for field, what, fix in (
+        ("taps", "the kernel", "kH, kW = w.shape[2:]"),
+        ("image", "the image", "H, W = x.shape[2:]"),
+    ):
+        rows, columns = getattr(g, field)
+        if columns > rows:
+            name = f"{what}'s height is used for its width"
+            yield name, fix, g._replace(**{field: (rows, rows)})
+        if rows > columns:
+            name = f"{what}'s width is used for its height"
+            yield name, fix, g._replace(**{field: (columns, columns)})
 
 
 def exchanged(g, field, what, values):
@@ -99,7 +109,9 @@ def channel_faults(case, dense, g):
     """Mistakes in dx or dw alone."""
     name = "dx is a convolution with the kernel as it is, not reversed"
     fix = "dx is the transpose of y = conv(x, w): reverse the kernel in both directions"
-    yield Fault(name, fix, {"x": conv_outputs(case, dense, case.dy, g._replace(flip=True), False)["x"]})
+    yield Fault(
+        name, fix, {"x": conv_outputs(case, dense, case.dy, g._replace(flip=True), False)["x"]}
+    )
     if dense.shape[0] == dense.shape[1]:
         swapped = dense.swapaxes(0, 1)
         out = loops.conv_backward(case.x, swapped, case.dy, g, False)
