@@ -107,12 +107,12 @@ def scalar(value, what):
 
     Raises ArgumentError in one line.
     """
-    if is_number(value):
-        return float(value)
-    expect(framework_of(value), what, "a number", lambda: described(value))
-    one = int(np.prod(tuple(value.shape))) == 1 and "complex" not in kind_of(value)
-    expect(one, what, "one real number", lambda: described(value))
-    value = value.detach() if hasattr(value, "detach") else value
+    if not is_number(value):
+        expect(framework_of(value), what, "a number", lambda: described(value))
+        one = int(np.prod(tuple(value.shape))) == 1 and "complex" not in kind_of(value)
+        expect(one, what, "one real number", lambda: described(value))
+        value = value.detach() if hasattr(value, "detach") else value
+        value = value.reshape(())
     number = float(value)
     expect(np.isfinite(number), what, "a finite number", lambda: f"{number}")
     return number

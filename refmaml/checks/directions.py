@@ -24,6 +24,7 @@ FIRST, LEVELS = 2.0**-3, 26  # the steps: FIRST, FIRST / 2, ...
 PATIENCE = 4  # smaller steps that agree less, after which no more are tried
 AGREED = 1e-8  # relative: only steps that agree to this many digits end the search early
 SAFETY = 10  # the true error against the disagreement of neighbouring steps
+HIDDEN = 1e-6  # relative: gradients smaller than this are rounding, or of no weight
 STAYS = 2.0  # a jump of slope changes by less than this where h is halved; j(h) by 8
 
 
@@ -98,7 +99,7 @@ def derivative(f, at_zero, first=FIRST, levels=LEVELS, precision="float64"):
     Raises the exception that f raises at every step.
     """
     line = Line(f, at_zero, float(np.finfo(precision).eps))
-    value, spread, h = best_step(line, line.central, first, levels)
+    value, spread, h = best_step(line, line.central, 1, first, levels)
     uncertainty = SAFETY * (spread + line.rounding(h))
     with np.errstate(all="ignore"):
         return Derivative(value, uncertainty, h, jump(line, h, uncertainty))
@@ -107,32 +108,59 @@ def derivative(f, at_zero, first=FIRST, levels=LEVELS, precision="float64"):
 def second_derivative(f, at_zero, first=FIRST, levels=LEVELS, precision="float64"):
     """d2f/ds2 at 0 as a Derivative; the arguments are those of `derivative`."""
     line = Line(f, at_zero, float(np.finfo(precision).eps))
-    value, spread, h = best_step(line, line.second, first, levels)
+    value, spread, h = best_step(line, line.second, 2, first, levels)
     return Derivative(value, SAFETY * (spread + line.rounding(h) / h), h, 0.0)
 
 
-def best_step(line, formula, first, levels):
-    """(estimate, disagreement, h): the middle one of the steps that agree best."""
+def best_step(line, formula, order, first, levels):
+    """(estimate, disagreement, h): the middle one of the steps that agree best.
+
+    order  of the derivative: rounding adds c / h^order to an estimate
+    """
     steps, found, gaps = [], [], []
     with np.errstate(all="ignore"):
         for level in range(levels):
             steps.append(first * 2.0**-level)
             found.append(formula(steps[-1]))
             if level >= 2:
-                pair = size(found[-1] - found[-2]), size(found[-2] - found[-3])
-                gaps.append(max(pair))
+                gaps.append(disagreement(found[-3:]))
             if gaps and ends(gaps, found):
                 break
-    best = int(np.argmin(gaps))
-    if not np.isfinite(gaps[best]):
+        spreads = expected_spreads(gaps, found, steps, order)
+    best = int(np.argmin(spreads))
+    if not np.isfinite(spreads[best]):
         raise line.error or FloatingPointError("values that are not finite beside the point")
-    return found[best + 1], gaps[best], steps[best + 1]
+    return found[best + 1], float(spreads[best]), steps[best + 1]
+
+
+def disagreement(three):
+    """The largest difference between neighbours of three estimates."""
+    return max(size(three[2] - three[1]), size(three[1] - three[0]))
+
+
+def expected_spreads(gaps, found, steps, order):
+    """For each middle step, by how much its estimate may be off.
+
+    That is what it and its neighbours disagree by, or what rounding, as seen at any
+    smaller step, amounts to at this one: neighbours can agree by chance. Where f has
+    few digits, tiny steps do not change it at all; their zeros agree but say nothing.
+    """
+    spreads, noise = np.full(len(gaps), np.inf), 0.0
+    some = any(a.any() for a in found)
+    for i in reversed(range(len(gaps))):
+        if some and not any(a.any() for a in found[i : i + 3]):
+            continue
+        h = steps[i + 1] ** order
+        if np.isfinite(gaps[i]):
+            noise = max(noise, gaps[i] * h)
+            spreads[i] = noise / h
+    return spreads
 
 
 def ends(gaps, found):
     """Whether PATIENCE smaller steps have agreed less than the best three did."""
     best = int(np.argmin(gaps))
-    agreed = gaps[best] <= AGREED * size(found[best + 1])
+    agreed = np.isfinite(gaps[best]) and gaps[best] <= AGREED * size(found[best + 1])
     return agreed and len(gaps) - 1 - best >= PATIENCE
 
 
@@ -167,9 +195,9 @@ def balanced(tree, scales, gradient):
     shares = {
         leaf.name: float(np.linalg.norm((scales * gradient)[leaf.place])) for leaf in tree.leaves
     }
-    least = min((share for share in shares.values() if share), default=0.0)
+    seen = [share for share in shares.values() if share > HIDDEN * max(shares.values())]
     out = scales.copy()
     for leaf in tree.leaves:
-        if shares[leaf.name]:
-            out[leaf.place] *= max(least / shares[leaf.name], 1e-3)
+        if shares[leaf.name] in seen:
+            out[leaf.place] *= min(seen) / shares[leaf.name]
     return out
