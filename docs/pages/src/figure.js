@@ -156,7 +156,7 @@ class Panel {
     const powers = () => this.ticks(this.yRange.map(y => Math.log10(y)), this.tall / 40).filter(Number.isInteger).map(p => 10 ** p);
     for (const y of this.log ? powers() : this.ticks(this.yRange, this.tall / 45)) {
       element("line", {class: "grid", y1: this.Y(y), y2: this.Y(y), x1: this.left, x2: right}, this.back);
-      const text = this.log && (y < 0.01 || y > 1000) ? y.toExponential(0).replace("-", "−") : format(+y.toFixed(9), y % 1 ? 1 : 0);
+      const text = this.log ? powerOfTen(y) : format(+y.toFixed(9), 1);
       element("text", {class: "quiet", x: this.left - 5, y: this.Y(y) + 4, "text-anchor": "end", text}, this.back);
     }
     element("text", {x: right, y: bottom - 6, "text-anchor": "end", text: xLabel}, this.back);
@@ -251,6 +251,13 @@ class Panel {
   }
 }
 Panel.all = [];
+
+// "10⁻²" for 0.01; 0.1 to 100 as they are.
+function powerOfTen(y) {
+  const power = Math.round(Math.log10(y));
+  if (power >= -1 && power <= 2) return String(10 ** power);
+  return `10${String(power).replace("-", "⁻").replace(/\d/g, d => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d])}`;
+}
 
 function shape(form, x, y, r) {
   if (form === "circle") return `M${x - r} ${y}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0Z`;

@@ -59,3 +59,76 @@ function anchored({df, ddf, curvature}, anchor, lambda) {
 
 // d theta* / d anchor, by the implicit function theorem.
 const anchoredSlope = ({ddf}, w, lambda) => 1 / (1 + ddf(w) / lambda);
+
+// ---- meta-gradients of one task, given as {loss, grad, hvp} --------------------------
+// f(w) = (w - c)' A (w - c) / 2.
+const quadratic = (A, c) => ({
+  loss: w => dot(minus(w, c), times(A, minus(w, c))) / 2,
+  grad: w => times(A, minus(w, c)),
+  hvp: (w, v) => times(A, v),
+});
+
+// phi_0 = theta, phi_{k+1} = phi_k - alpha grad f(phi_k).
+function innerLoop(task, theta, alpha, K) {
+  const path = [theta];
+  for (let k = 0; k < K; k++) path.push(combine(path[k], -alpha, task.grad(path[k])));
+  return path;
+}
+
+// lam_K = grad g(phi_K), lam_k = lam_{k+1} - alpha H(phi_k) lam_{k+1}; here g = f.
+function adjoints(task, path, alpha) {
+  const K = path.length - 1, lam = [];
+  lam[K] = task.grad(path[K]);
+  for (let k = K - 1; k >= 0; k--) lam[k] = combine(lam[k + 1], -alpha, task.hvp(path[k], lam[k + 1]));
+  return lam;
+}
+
+// Solves A x = b, A given by its products; xs are the iterates from 0.
+function conjugateGradients(product, b, steps, tol = 1e-10) {
+  let x = b.map(() => 0), r = b, p = b, rr = dot(r, r);
+  const found = {xs: [x], residuals: [Math.sqrt(rr)], directions: [], status: "maxiter"};
+  const goal = tol * Math.sqrt(rr);
+  if (found.residuals[0] <= goal) found.status = "converged";
+  while (found.status === "maxiter" && found.xs.length <= steps) {
+    const Ap = product(p), curvature = dot(p, Ap);
+    if (curvature <= 0) {
+      found.status = curvature < 0 ? "negative_curvature" : "breakdown";
+      found.directions.push(p);
+      break;
+    }
+    const a = rr / curvature;
+    found.directions.push(p);
+    x = combine(x, a, p);
+    r = combine(r, -a, Ap);
+    const next = dot(r, r);
+    p = combine(r, next / rr, p);
+    rr = next;
+    found.xs.push(x);
+    found.residuals.push(Math.sqrt(rr));
+    if (Math.sqrt(rr) <= goal) found.status = "converged";
+  }
+  return found;
+}
+
+const solve = (product, b) => conjugateGradients(product, b, 4 * b.length, 1e-15).xs.at(-1);
+
+// The solution of a quadratic task with the penalty (lambda/2) |phi - theta|^2, and
+// u = (I + H/lambda)^-1 grad f(phi*), iMAML's gradient.
+function implicit(task, theta, lambda) {
+  const start = task.grad(theta);
+  const phi = combine(theta, -1, solve(v => combine(scaled(lambda, v), 1, task.hvp(theta, v)), start));
+  const u = solve(v => combine(v, 1 / lambda, task.hvp(phi, v)), task.grad(phi));
+  return {phi, u};
+}
+
+// The directions of the methods, means over tasks.
+const METHODS = {
+  maml: (tasks, theta, alpha, K) => mean(tasks.map(t => adjoints(t, innerLoop(t, theta, alpha, K), alpha)[0])),
+  fomaml: (tasks, theta, alpha, K) => mean(tasks.map(t => t.grad(innerLoop(t, theta, alpha, K)[K]))),
+  reptile: (tasks, theta, alpha, K) => mean(tasks.map(t => minus(theta, innerLoop(t, theta, alpha, K)[K]))),
+  imaml: (tasks, theta, alpha, K) => mean(tasks.map(t => implicit(t, theta, 1 / (alpha * K)).u)),
+};
+
+// M: the mean loss after K inner steps.
+const metaLoss = (tasks, theta, alpha, K) =>
+  tasks.reduce((sum, t) => sum + t.loss(innerLoop(t, theta, alpha, K)[K]), 0) / tasks.length;
