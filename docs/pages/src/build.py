@@ -65,6 +65,11 @@ def formula(tex, display="inline"):
     return re.sub(r"<mtext>@(\w+)@</mtext>", r'<mn data-live="\1">0</mn>', mathml)
 
 
+def inline(tex, mark):
+    """A formula in a line; the punctuation mark after it begins no new line."""
+    return f'<span class="whole">{formula(tex)}{mark}</span>' if mark else formula(tex)
+
+
 def link(path):
     """A link to a file of the project; the text is its path."""
     return f'<a class="source" href="../../{path}"><code>{path}</code></a>'
@@ -73,7 +78,7 @@ def link(path):
 def markup(text):
     """HTML of the page's own notation."""
     text = re.sub(r"\$\$(.+?)\$\$", lambda m: formula(m[1].strip(), "block"), text, flags=re.S)
-    text = re.sub(r"\$(.+?)\$", lambda m: formula(m[1]), text)
+    text = re.sub(r"\$([^$]+)\$([.,;:?!)]*)", lambda m: inline(m[1], m[2]), text)
     text = re.sub(r"\{\{(\w+)\}\}", r'<span class="number" data-live="\1"></span>', text)
     return re.sub(r"\[\[(.+?)\]\]", lambda m: link(m[1]), text)
 
