@@ -31,6 +31,7 @@ from refmaml.methods import __all__ as _methods
 from refmaml.models import conv4, mlp, resnet12, two_layer_linear
 from refmaml.quadratic import Quadratic
 from refmaml.ragged import RaggedBatch
+from refmaml.scalar import ScalarFunction
 from refmaml.tasks import *  # noqa: F403 (its __all__ is the list of task distributions)
 from refmaml.tasks import __all__ as _tasks
 from refmaml.torch_modules import from_torch
@@ -55,6 +56,7 @@ __all__ = [
     "Batch",
     "Sequential",
     "Quadratic",
+    "ScalarFunction",
     "conv4",
     "mlp",
     "two_layer_linear",

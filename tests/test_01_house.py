@@ -24,7 +24,7 @@ ORDER = (
     ("arguments", "batch", "ragged", "arrays", "storage"),
     ("layers", "update_rules"),
     ("parameters", "model", "primal"),
-    ("network", "quadratic", "operators"),
+    ("network", "quadratic", "scalar", "operators"),
     ("methods",),
     ("autodiff",),
     ("execution",),

@@ -16,7 +16,14 @@ README = ROOT / "README.md"
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
     for pattern in (
-        *("*.md", "docs/*.md", "examples/*.md", "refmaml/layers/*.md"),
+        *(
+            "*.md",
+            "docs/*.md",
+            "docs/mathematics/*.md",
+            "docs/pages/*.md",
+            "examples/*.md",
+            "refmaml/layers/*.md",
+        ),
         *("benchmarks/README.md", "benchmarks/omniglot/README.md"),
     )
     for path in ROOT.glob(pattern)
