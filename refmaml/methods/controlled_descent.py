@@ -39,7 +39,7 @@ def controlled_descent(
     |grad F| <= inner_tol |lambda (phi - theta)|.
     """
     xp, prox = net.kernels.xp, (theta, strength, mask)
-    phi, ended = xp.repeat(theta, len(x), axis=0), False
+    phi, ended = xp.repeat(theta, len(x), axis=0), None
     primal = net.primal(phi, x, y, keep=False)
     net.require_finite(primal, phi, x, f"{stage}, inner step 0")
     now = point(net, primal, phi, *prox)
@@ -53,8 +53,8 @@ def controlled_descent(
         c = moved(net, now.phi, -s, now.gradient)
         trial = point(net, net.primal(c, x, y, keep=False), c, *prox)
         stands = does_not_rise(net.kernels, now, trial)
-        s = s * xp.where(stands, GROW, SHRINK).astype(s.dtype)[:, None]
-        now = chosen(xp, stands & ~xp.asarray(ended), trial, now)
+        s = xp.where(stands[:, None], GROW * s, SHRINK * s)
+        now = chosen(xp, stands if ended is None else stands & ~ended, trial, now)
     primal = net.primal(now.phi, x, y)
     net.require_finite(primal, now.phi, x, f"{stage}, inner step {method.inner_steps}")
     gradient = objective_gradient(primal, now.phi, *prox)

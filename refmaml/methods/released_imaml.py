@@ -56,11 +56,8 @@ class ReleasedIMAML:
     shift: float = 1.0
     status_labels = MappingProxyType(dict(IMAML.status_labels))
     data_independent = True
-    inner_tol = 0.0  # of `report`: no step looks at it
     meta_gradient = meta_gradient
     adapt = adapt
-    report = IMAML.report
-    trace = IMAML.trace
 
     def __post_init__(self) -> None:
         check_positive(regularization=self.regularization, inner_lr=self.inner_lr)
@@ -97,6 +94,7 @@ class ReleasedIMAML:
         )
         gradient = objective_gradient(support, phi, theta[None], strength, ones)
         residual = relative_residual(net.kernels, gradient, phi, theta[None], strength)
-        report = self.report(net.kernels.xp, cg, residual)
-        kept = self.trace(theta, phi, query, cg) if trace else {}
+        paper = IMAML(strength)
+        report = paper.report(net.kernels.xp, cg, residual)
+        kept = paper.trace(theta, phi, query, cg) if trace else {}
         return TaskGradients(query.loss, query.accuracy, cg.x, kept, report)
