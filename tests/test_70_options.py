@@ -141,7 +141,7 @@ def test_support_sets_are_shuffled_for_reptile_by_default_and_for_no_other():
             ["--data", "imagenet"],
             "--data: expected one of glyphs, omniglot, folder, sinusoid, linear, got 'imagenet'",
         ),
-        (["--preset", "x"], "--preset: expected one of maml-omniglot-5w1s, got 'x'"),
+        (["--preset", "x"], f"--preset: expected one of {', '.join(presets.PRESETS)}, got 'x'"),
         (["--hidden", "4", "0"], "--hidden: expected integers >= 1, got ['4', '0']"),
         (["--channels", "4"], "--channels: expected --net conv4 beside it, got --net mlp"),
         (["--norm", "group"], "--norm: expected --net conv4 beside it, got --net mlp"),
@@ -150,7 +150,10 @@ def test_support_sets_are_shuffled_for_reptile_by_default_and_for_no_other():
             ["--n-way", "4"],
             "--n-way: expected --data glyphs or omniglot or folder beside it, got --data sinusoid",
         ),
-        (["--cg-steps", "4"], "--cg-steps: expected --method imaml beside it, got --method maml"),
+        (
+            ["--cg-steps", "4"],
+            "--cg-steps: expected --method imaml or imaml-released beside it, got --method maml",
+        ),
         (
             ["--method", "erm", "--eval-steps", "4"],
             "--eval-steps: expected a method that adapts, got --method erm",
