@@ -8,6 +8,7 @@ import numpy as np
 
 from refmaml.batch import Batch
 from refmaml.doctor import conditioning
+from refmaml.doctor.learned_through import derivative
 from refmaml.doctor.method_table import IMPLICIT, PER_PARAMETER, entry
 
 STEP_SIZE = "inner_lr."  # what the names of learned step sizes begin with
@@ -25,6 +26,9 @@ class Case:
     tol     a tensor's largest allowed error, relative to its largest entry; None: what
             rounding allows
     like    a case that differs by rounding only, whose conditioning is used
+    task_weights        T -> (T,), the weights w_t in M = (1/T) sum_t w_t M_t; None: 1 each
+    step_sizes_through  what function of the learned number a step size is: see
+                        learned_through.py; "": the number itself
     """
 
     name: str
@@ -37,6 +41,8 @@ class Case:
     own: bool = False
     tol: float | None = None
     like: object = None
+    task_weights: object = None
+    step_sizes_through: object = ""
 
     def rounded(self, dtype):
         """The same case with its numbers rounded to a precision.
@@ -134,12 +140,29 @@ class Case:
     @property
     def rows(self):
         """The true meta-gradient of each task, (T, M)."""
-        return self.outcome.grad
+        return self.outcome.grad * self.chain
 
     @cached_property
     def truth(self):
         """The true meta-gradient (M,), the mean over tasks."""
-        return self.rows.mean(axis=0)
+        return self.mean(self.rows)
+
+    @cached_property
+    def weights(self):
+        """(T,) the weights of the tasks, or None for 1 each."""
+        return None if self.task_weights is None else self.task_weights(len(self.batch))
+
+    def mean(self, rows):
+        """(1/T) sum_t w_t rows[t], (M,)."""
+        return (rows if self.weights is None else self.weights[:, None] * rows).mean(axis=0)
+
+    @cached_property
+    def chain(self):
+        """(M,) d(step size)/d(what is learned) for learned step sizes, 1 elsewhere."""
+        P = self.net.num_params
+        return np.concatenate(
+            [np.ones(P), derivative(self.step_sizes_through, self.meta[P:])]
+        )
 
     # ---- how exactly it can be known: see conditioning.py ----------------------------
 

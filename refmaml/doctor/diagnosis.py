@@ -5,6 +5,7 @@ import numpy as np
 from refmaml.doctor import matching, patterns
 from refmaml.doctor.bisection import bisect
 from refmaml.doctor.case_runs import ILL_CONDITIONED
+from refmaml.doctor.fitted_mistakes import explain_by_fit
 from refmaml.doctor.report import Report
 from refmaml.doctor.update_after_each_task import explain_by_update_after_each_task
 from refmaml.doctor.verdicts import INCONCLUSIVE, WRONG
@@ -66,6 +67,7 @@ def name(runs, seconds_left):
         patterns.explain_no_gradient(cases, answers)
         or explain(cases, grads, seconds_left)
         or patterns.explain_by_pattern(cases, answers)
+        or explain_by_fit(cases, grads, seconds_left)
         or matching.explain_by_two(cases, grads, seconds_left)
     )
 
