@@ -6,7 +6,10 @@ from refmaml.doctor import matching, patterns
 from refmaml.doctor.bisection import bisect
 from refmaml.doctor.case_runs import ILL_CONDITIONED
 from refmaml.doctor.fitted_mistakes import explain_by_fit
+from refmaml.doctor.method_table import IMPLICIT, entry
 from refmaml.doctor.report import Report
+from refmaml.doctor.solver_mistakes import explain_by_solver, missing_step
+from refmaml.doctor.task_coefficients import explain_by_task_coefficients
 from refmaml.doctor.update_after_each_task import explain_by_update_after_each_task
 from refmaml.doctor.verdicts import INCONCLUSIVE, WRONG
 
@@ -63,10 +66,13 @@ def name(runs, seconds_left):
     """[Explanation]: simple names before composed ones."""
     cases, answers = [run.case for run in runs], [run.answer for run in runs]
     grads = [answer.grad for answer in answers]
+    implicit = entry(cases[0].method).kind == IMPLICIT
     return (
         patterns.explain_no_gradient(cases, answers)
         or explain(cases, grads, seconds_left)
         or patterns.explain_by_pattern(cases, answers)
+        or (implicit and explain_by_solver(cases, grads, seconds_left))
+        or explain_by_task_coefficients(cases, grads, entry(cases[0].method).second_order)
         or explain_by_fit(cases, grads, seconds_left)
         or matching.explain_by_two(cases, grads, seconds_left)
     )
@@ -74,8 +80,9 @@ def name(runs, seconds_left):
 
 def explain(cases, grads, seconds_left=lambda: matching.SEARCH_TIME):
     """[Explanation] by a factor, by one mistake, or by an update after every task."""
+    implicit, by_scale = entry(cases[0].method).kind == IMPLICIT, matching.explain_by_scale(cases, grads)
     return (
-        matching.explain_by_scale(cases, grads)
+        (missing_step(by_scale) if implicit and by_scale else by_scale)
         or matching.explain_by_one(cases, grads, seconds_left)
         or explain_by_update_after_each_task(cases, grads, seconds_left)
     )

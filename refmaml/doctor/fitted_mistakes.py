@@ -53,7 +53,7 @@ def explain_by_fit(cases, grads, seconds_left=lambda: SEARCH_TIME):
     if not wrong:
         return []
     found, size = [], None
-    for family in families(first[0].method):
+    for family in families(wrong[0][0].given or wrong[0][0].method):
         if seconds_left() <= 0 or (found and len(family.numbers) > size):
             break
         first = fitted_on(wrong, family)
