@@ -52,7 +52,9 @@ def by_experiments(function, case):
     found = mean_over_tasks(function, case)
     if found or not function.takes_problem:
         return found or frozen_statistics(function, case)
-    small = regression(case.method)
+    small = regression(case.method).with_(
+        task_weights=case.task_weights, step_sizes_through=case.step_sizes_through
+    )
     return (
         isolated_stage(function, small)
         or by_number_of_steps(function, small)

@@ -25,7 +25,8 @@ def regression(method):
     theta = net.init(rng, np.float64) + 0.1 * rng.standard_normal(net.num_params)
     batch = Batch(*normal_inputs(net, 1, EXAMPLES, rng), *normal_inputs(net, 1, 61, rng))
     method = fitting(adapting_everything(method), net)
-    if (getattr(method, "inner_batch", None) or 0) > EXAMPLES:
+    size = getattr(method, "inner_batch", None)
+    if not callable(size) and (size or 0) > EXAMPLES:
         method = replace(method, inner_batch=None)
     method = entry(method).settings(method, net, theta, batch)
     return Case("regression", net, method, initial_meta(method, net, theta, rng), batch)

@@ -136,34 +136,39 @@ class LateCorrection(Wrapped):
         return self.rule.factors(t + 1)
 
 
-class MovedEps(Wrapped):
-    """Adam whose eps or eps_root is divided by a power of c2 = 1 - b2^t."""
+class EarlyRoot:
+    """sqrt((v' + eps_root) / c2) + eps: eps_root is added before the bias correction."""
+
+    def moments(self, net, phi, g, state, factors):
+        """The Moments of a step."""
+        right = next(cls for cls in (AdamW, Adam) if isinstance(self, cls))
+        numbers = {**vars(self), "eps_root": self.eps_root / factors[1]}
+        return right(**numbers).moments(net, phi, g, state, factors)
+
+
+@dataclass(frozen=True)
+class EarlyRootAdam(EarlyRoot, Adam):
+    """Adam with an EarlyRoot."""
+
+
+@dataclass(frozen=True)
+class EarlyRootAdamW(EarlyRoot, AdamW):
+    """AdamW with an EarlyRoot."""
+
+
+@dataclass(frozen=True)
+class EarlyEps(Wrapped):
+    """(sqrt(v') + eps) / sqrt(c2): eps is added before the bias correction."""
 
     def of_step(self, factors):
-        """The rule of a step with these factors (c1, c2)."""
-        raise NotImplementedError
+        """Adam with the eps of a step whose factors are (c1, c2)."""
+        return replace(self.rule, eps=self.rule.eps / factors[1] ** 0.5)
 
     def direction(self, net, phi, g, state, factors):
         return self.of_step(factors).direction(net, phi, g, state, factors)
 
     def pullback(self, net, dd, dstate, phi, g, state, factors):
         return self.of_step(factors).pullback(net, dd, dstate, phi, g, state, factors)
-
-
-@dataclass(frozen=True)
-class EarlyRoot(MovedEps):
-    """sqrt((v' + eps_root) / c2) + eps: eps_root is added before the bias correction."""
-
-    def of_step(self, factors):
-        return replace(self.rule, eps_root=self.rule.eps_root / factors[1])
-
-
-@dataclass(frozen=True)
-class EarlyEps(MovedEps):
-    """(sqrt(v') + eps) / sqrt(c2): eps is added before the bias correction."""
-
-    def of_step(self, factors):
-        return replace(self.rule, eps=self.rule.eps / factors[1] ** 0.5)
 
 
 @dataclass(frozen=True)

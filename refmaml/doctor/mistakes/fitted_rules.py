@@ -15,7 +15,7 @@ from refmaml.doctor.wrong_rules import (
     ConstantTorchClip,
     DetachedState,
     EarlyEps,
-    EarlyRoot,
+    EarlyRootAdam,
     ExactClip,
     PassedClip,
     Uncorrected,
@@ -189,8 +189,13 @@ def forms_of(name, numbers):
         forms.append(("without bias correction", Uncorrected))
         forms.append(("eps added before the bias correction", EarlyEps))
     if name == "Adam" and EPS_ROOT in numbers:
-        forms.append(("eps_root added before the bias correction", EarlyRoot))
+        forms.append(("eps_root added before the bias correction", early_root))
     return forms
+
+
+def early_root(rule):
+    """Adam with eps_root added before the bias correction."""
+    return EarlyRootAdam(**vars(rule))
 
 
 def constant_root(rule):
