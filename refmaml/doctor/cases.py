@@ -26,6 +26,8 @@ class Case:
     tol     a tensor's largest allowed error, relative to its largest entry; None: what
             rounding allows
     like    a case that differs by rounding only, whose conditioning is used
+    step_factors        the function's own factors on the step size of each step, where
+                        it sees a single `inner_lr`; None: it has none
     task_weights        T -> (T,), the weights w_t in M = (1/T) sum_t w_t M_t; None: 1 each
     step_sizes_through  what function of the learned number a step size is: see
                         learned_through.py; "": the number itself
@@ -41,6 +43,7 @@ class Case:
     own: bool = False
     tol: float | None = None
     like: object = None
+    step_factors: tuple | None = None
     task_weights: object = None
     step_sizes_through: object = ""
 
@@ -75,6 +78,20 @@ class Case:
         nearest = getattr(self.net.loss_function, "nearest_targets", lambda targets: targets)
         batch = Batch(x, nearest(y), xq, nearest(yq))
         return self.with_(batch=batch, meta=off(self.meta))
+
+    def scheduled(self, factors):
+        """The case with a step size for each step, the method's times these factors."""
+        lengths = tuple(c * self.method.inner_lr for c in factors[: self.method.inner_steps])
+        method = replace(self.method, inner_lr=lengths)
+        return self.with_(method=method, step_factors=tuple(factors))
+
+    @property
+    def shown_method(self):
+        """The method that the user's function sees."""
+        lengths = getattr(self.method, "inner_lr", None)
+        if self.step_factors is None or not isinstance(lengths, tuple):
+            return self.method
+        return replace(self.method, inner_lr=lengths[0] / self.step_factors[0])
 
     # ---- names -----------------------------------------------------------------------
 

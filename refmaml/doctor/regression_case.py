@@ -67,7 +67,9 @@ def with_step_size(case, size):
         return case
     if kind == IMPLICIT:
         return case.with_(method=replace(case.method, regularization=1 / size, inner_lr=size))
-    method = replace(case.method, inner_lr=size)
+    factors = case.step_factors
+    sizes = size if factors is None else tuple(size * c for c in factors[: case.method.inner_steps])
+    method = replace(case.method, inner_lr=sizes)
     meta = case.meta.copy()
     meta[case.net.num_params :] = method.init(case.net, case.theta)[case.net.num_params :]
     return case.with_(method=method, meta=meta)

@@ -55,8 +55,9 @@ def step_sizes_that_differ(method):
         lengths = getattr(method, "inner_lr", 1.0)
         lengths = lengths if isinstance(lengths, tuple) else (lengths,) * K
         listed = ", ".join(plain(c * a) for c, a in zip(factors, lengths, strict=True))
+        own = ", ".join(map(plain, factors))
         return fix(
-            f"if it is meant, declare it: inner_lr=[{listed}], and read "
+            f"if it is meant, declare it: step_factors=({own}), or inner_lr=[{listed}] and read "
             "problem.method.step_lengths[k]; else the same step size in every step"
         )
 
