@@ -12,7 +12,9 @@ from refmaml.doctor.builtin_cases import builtin_cases, own_case
 from refmaml.doctor.examination import PRECISIONS, examine
 from refmaml.doctor.frameworks import framework as framework_called
 from refmaml.doctor.layouts import Layout
+from refmaml.doctor.learned_through import LEARNED, checked
 from refmaml.doctor.method_table import entry
+from refmaml.doctor.task_weights import checked_weights
 from refmaml.doctor.user_function import UserFunction
 from refmaml.errors import expect
 from refmaml.version import __version__
@@ -33,6 +35,9 @@ def check_meta_gradient(
     repeats=6,
     seconds=30.0,
     kernels=None,
+    task_weights=None,
+    learned_through=None,
+    step_factors=None,
 ):
     """Whether a function's meta-gradient is right, and the name of its mistake if not.
 
@@ -57,12 +62,25 @@ def check_meta_gradient(
     kernels     the kernel set of problem.net, and so of problem.loss, gradient and hvp
                 in NumPy and CuPy; None: that of a user's net on a GPU, else the
                 reference
+    task_weights  w_t in M = (1/T) sum_t w_t M_t: one number for each task, or a function
+                of the number of tasks T -> (T,), which fits every case; None: 1 each
+    learned_through  {"inner_lr": "softplus"}: a learned step size is softplus(raw), and
+                the function returns the gradient with regard to raw; "exp", "softplus",
+                "sigmoid", "square", or a function of the step size A -> f'(raw)
+
+    step_factors  the function's own factors on inner_lr, one for each inner step, where it
+                reads a single inner_lr and has a schedule of its own
 
     Returns a Report. Raises ArgumentError in one line for arguments that mean nothing,
     and for an answer that is no gradient. Units: errors are relative."""
     started = perf_counter()
     options = {"net": net, "batch": batch, "probes": probes, "layout": layout}
     options |= {"tol": tol, "precision": precision}
+    options |= {"task_weights": task_weights, "learned_through": learned_through}
+    options |= {"step_factors": step_factors}
+    weights, through = checked_weights(task_weights), checked(learned_through).get(LEARNED, "")
+    learns = entry(method).step_sizes is not None
+    expect(not through or learns, "learned_through", "a method that learns step sizes", repr(method))
     entry(method)  # raises ArgumentError for another object
     known = precision is None or precision in PRECISIONS
     expect(known, "precision", "float64 or float32", repr(precision))
@@ -72,10 +90,29 @@ def check_meta_gradient(
     function = UserFunction(fn, lib, Layout(layout))
     cases, remarks = all_cases(function, method, probes, net, batch, seed)
     cases = [case.with_(tol=tol) for case in cases]
+    if step_factors is not None:
+        factors = checked_factors(step_factors, method)
+        cases = [case.scheduled(factors) for case in cases]
+    if weights is not None or through:
+        declared = {"step_sizes_through": through}
+        declared |= {} if weights is None else {"task_weights": weights}
+        cases = [case.with_(**declared) for case in cases]
     precisions = [precision] if precision else list(PRECISIONS)
     report = examine(function, cases, precisions, repeats, seconds, remarks)
     about = about_call(fn, method, framework, seed, options)
     return replace(report, about=about | {"seconds": round(perf_counter() - started, 2)})
+
+
+def checked_factors(given, method):
+    """The argument `step_factors` as a tuple of numbers."""
+    fits = isinstance(getattr(method, "inner_lr", None), float) and entry(method).step_sizes is None
+    wanted = "a method with one step size that is not learned"
+    expect(fits, "step_factors", wanted, lambda: repr(method))
+    K = method.inner_steps
+    numbers = np.ndim(given) == 1 and len(given) == K and np.asarray(given).dtype.kind in "fi"
+    fits = numbers and np.isfinite(given).all() and np.min(given) > 0
+    expect(fits, "step_factors", f"{K} numbers > 0, one for each inner step", lambda: repr(given))
+    return tuple(map(float, given))
 
 
 def about_call(fn, method, framework, seed, options):
@@ -113,7 +150,7 @@ def all_cases(function, method, names, net, batch, seed):
 def same_call(fn, method, framework, seed, options):
     """The call that repeats the check; a net or a batch by its name only."""
     given = {
-        name: name if name in ("net", "batch") else repr(value)
+        name: name if name in ("net", "batch") or callable(value) else repr(value)
         for name, value in options.items()
         if value is not None
     }
