@@ -24,7 +24,7 @@ def candidate(case, changes):
     """The meta-gradient (M,) of a case with some fields of the variant changed."""
     variant = replace(right_variant(case.method), **changes)
     rows = implicit_rows if isinstance(variant, Implicit) else task_rows
-    return mean_over(rows(case, variant), variant.tasks)
+    return mean_over(rows(case, variant), variant.tasks) * case.learned
 
 
 def pairs(mistakes):
