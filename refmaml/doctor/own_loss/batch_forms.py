@@ -8,14 +8,16 @@
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from refmaml.arrays import described
+from refmaml.doctor.frameworks import TaskBatch
 from refmaml.doctor.own_loss.tasks import OwnBatch, TaskData
 from refmaml.doctor.own_loss.trees import is_array, to_numpy, tree_of
 from refmaml.errors import ArgumentError, expect
+from refmaml.ragged import RaggedBatch
 
 NAMES = ("x_support", "y_support", "x_query", "y_query")
 WANTED = (
@@ -117,9 +119,9 @@ def four_of(batch, what):
             return list(batch), lambda parts: type(batch)(*parts)
         return list(batch), type(batch)
     if has_names(batch):
-        from refmaml.doctor.frameworks import TaskBatch
-
-        return [getattr(batch, name) for name in NAMES], lambda parts: TaskBatch(*parts)
+        parts = [getattr(batch, name) for name in NAMES]
+        parts = [list(part) for part in parts] if isinstance(batch, RaggedBatch) else parts
+        return parts, lambda parts: TaskBatch(*parts)
     raise ArgumentError(f"{what}: expected {WANTED}, got {described(batch)}")
 
 

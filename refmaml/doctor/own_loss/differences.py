@@ -27,8 +27,12 @@ def central(f, h):
 
 
 def best_difference(f, steps=STEPS):
-    """The Difference of f at 0 with the step at which two neighbours agree best."""
-    values = [central(f, h) for h in steps]
+    """The Difference of f at 0 with the best of some steps."""
+    return best_of([central(f, h) for h in steps], steps)
+
+
+def best_of(values, steps):
+    """The Difference among values at some steps: where two neighbours agree best."""
     gaps = [np.abs(a - b).max() for a, b in zip(values, values[1:], strict=False)]
     gaps = [gap if np.isfinite(gap) else np.inf for gap in gaps]
     best = int(np.argmin(gaps))

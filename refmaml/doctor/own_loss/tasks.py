@@ -56,6 +56,10 @@ class TaskData:
         value = map_leaves(function, self.value, self.framework)
         return TaskData(value, self.framework, self.task, self.role)
 
+    def numbered(self, task):
+        """The same data as those of another task."""
+        return self if task == self.task else TaskData(self.value, self.framework, task, self.role)
+
     def taken(self, places):
         """The examples at some places."""
         expect(self.examples is not None, "batch", "arrays with one row for each example", "others")
@@ -158,5 +162,6 @@ class OwnBatch:
         return OwnBatch([[d.mapped(function) for d in task] for task in self.tasks], self.form)
 
     def with_tasks(self, tasks):
-        """The batch of other tasks, in the same form."""
-        return OwnBatch(tasks, self.form)
+        """The batch of other tasks in the same form, numbered from 0."""
+        numbered = [[data.numbered(t) for data in task] for t, task in enumerate(tasks)]
+        return OwnBatch(numbered, self.form)

@@ -6,39 +6,37 @@ vector-Jacobian product u'J at these inputs, differentiated along a direction, a
 wrong one holds the operation itself. Of a loss without modules, the autograd.Functions
 of the user's own in its graph are named."""
 
+import numpy as np
 import torch
 from torch.func import functional_call
 
-from refmaml.doctor.own_loss.differences import best_difference
-from refmaml.doctor.own_loss.second_derivatives import AGREE, UNSURE
+from refmaml.doctor.own_loss.second_derivatives import compare
 
 
 def wrong_module(functions, w, x, y):
     """The name and class of the innermost module that is wrong, or ""."""
     if functions.module is None:
         return ""
-    module, inputs, hooks = functions.module.module, {}, []
+    module, inputs = functions.module.module, {}
     names = {m: name for name, m in module.named_modules()}
 
     def record(m, args, output):
         tensors = all(isinstance(a, torch.Tensor) for a in args)
-        if tensors and isinstance(output, torch.Tensor) and m not in inputs:
-            inputs[m] = tuple(a.detach() for a in args)
+        if tensors and isinstance(output, torch.Tensor):
+            inputs.setdefault(m, [a.detach() for a in args])
 
-    for m in names:
-        hooks.append(m.register_forward_hook(record))
+    hooks = [m.register_forward_hook(record) for m in names]
     try:
         leaves = functions.leaves(w)
         functions.value(leaves, x, y)
     finally:
         for hook in hooks:
             hook.remove()
-    parameters = dict(
-        zip(functions.parameters.shapes, (leaf.detach() for leaf in leaves), strict=True)
-    )
+    tensors = (leaf.detach() for leaf in leaves)
+    parameters = dict(zip(functions.parameters.shapes, tensors, strict=True))
     for m in sorted(inputs, key=lambda m: -depth(names[m])):
-        if is_wrong(m, parameters_of(parameters, names[m]), inputs[m]):
-            return f"{names[m] or 'the whole module'} ({type(m).__name__})"
+        if ModuleAlone(m, parameters_of(parameters, names[m]), inputs[m]).is_wrong():
+            return f"{names[m] or 'itself'} ({type(m).__name__})"
     return ""
 
 
@@ -53,66 +51,82 @@ def parameters_of(parameters, name):
     return {n.removeprefix(prefix): p for n, p in parameters.items() if n.startswith(prefix)}
 
 
-def is_wrong(module, parameters, inputs):
-    """Whether the derivative of the module's vector-Jacobian product is wrong."""
-    names, arguments = list(parameters), [*parameters.values(), *inputs]
-    live = [i for i, a in enumerate(arguments) if a.is_floating_point()]
-    if not live:
-        return False
-    generator = torch.Generator().manual_seed(0)
+class ModuleAlone:
+    """A module at recorded inputs, with u'J as a function of parameters and inputs.
 
-    def normal(like):
-        a = torch.randn(like.shape, generator=generator, dtype=torch.float64)
-        return a.to(like.device, like.dtype)
+    parameters {name: tensor}, inputs [tensor]; `live` are those that hold real numbers,
+    and vectors are NumPy's, all live tensors one after another.
+    """
 
-    def output(tensors):
-        own = dict(zip(names, tensors, strict=False))
-        return functional_call(module, own, tuple(tensors[len(names) :]))
+    def __init__(self, module, parameters, inputs):
+        self.module, self.names = module, list(parameters)
+        self.tensors = [*parameters.values(), *inputs]
+        self.live = [i for i, a in enumerate(self.tensors) if a.is_floating_point()]
+        self.start = self.vector([self.tensors[i] for i in self.live]) if self.live else None
 
-    def moved(s):
-        tensors = [a + s * d if d is not None else a for a, d in zip(arguments, ds, strict=True)]
-        return [t.detach().requires_grad_(i in live) for i, t in enumerate(tensors)]
+    def vector(self, tensors):
+        """The NumPy vector of live tensors."""
+        parts = [t.detach().double().reshape(-1).cpu() for t in tensors]
+        return torch.cat(parts).numpy()
 
-    def vjp(tensors, create_graph=False):
+    def leaves(self, vector):
+        """All tensors, the live ones from a vector and with a gradient."""
+        out, at = list(self.tensors), 0
+        for i in self.live:
+            like = self.tensors[i]
+            part = torch.tensor(vector[at : at + like.numel()]).reshape(like.shape)
+            out[i] = part.to(like.device, like.dtype).requires_grad_()
+            at += like.numel()
+        return out
+
+    def vjp(self, leaves, create_graph=False):
+        """u'J as tensors, u drawn from one seed; random numbers are the same each time."""
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(0)
-            out = output(tensors)
+            own = dict(zip(self.names, leaves, strict=False))
+            output = functional_call(self.module, own, tuple(leaves[len(self.names) :]))
+            torch.manual_seed(1)
+            u = torch.randn(output.shape, dtype=torch.float64).to(output)
+            live = [leaves[i] for i in self.live]
             grads = torch.autograd.grad(
-                out, [tensors[i] for i in live], u, create_graph=create_graph, allow_unused=True
+                output, live, u, create_graph=create_graph, allow_unused=True
             )
         return [
-            torch.zeros_like(tensors[i]) if g is None else g
-            for g, i in zip(grads, live, strict=True)
+            torch.zeros_like(a) if g is None else g for a, g in zip(live, grads, strict=True)
         ]
 
-    ds = [None] * len(arguments)
-    for i in live:
-        ds[i] = normal(arguments[i])
-    size = torch.sqrt(sum((ds[i] ** 2).sum() for i in live))
-    for i in live:
-        ds[i] = ds[i] / size
-    with torch.no_grad():
-        u = normal(output(arguments))
-    tensors = moved(0.0)
-    grads = vjp(tensors, True)
-    # <d, derivative of (u'J) along e> by reverse over reverse, against differences
-    e = [normal(a) for a in grads]
-    dotted = sum((g * b).sum() for g, b in zip(grads, e, strict=True))
-    if not dotted.requires_grad:
-        exact = 0.0
-    else:
+    def is_wrong(self):
+        """Whether the derivative of u'J, symmetric in its vectors, is wrong."""
+        if not self.live:
+            return False
+        d = np.random.default_rng(0).standard_normal(len(self.start))
+        d /= np.linalg.norm(d)
         try:
-            second = torch.autograd.grad(dotted, [tensors[i] for i in live], allow_unused=True)
-        except RuntimeError:
+            exact = self.second_derivative(d)
+        except RuntimeError:  # an operation without a second derivative
             return True
-        exact = sum(
-            float((s * ds[i]).sum()) for s, i in zip(second, live, strict=True) if s is not None
+
+        def along(s):
+            return self.vector(self.vjp(self.leaves(self.start + s * d)))
+
+        size = np.abs(along(0.0)).max()  # u'J of a linear module has no derivative at all
+        return compare(exact, along, size).error > 0
+
+    def second_derivative(self, d):
+        """The derivative of u'J along d, by reverse over reverse."""
+        leaves = self.leaves(self.start)
+        grads = self.vjp(leaves, True)
+        at, dotted = 0, 0.0
+        for g in grads:
+            part = torch.tensor(d[at : at + g.numel()]).reshape(g.shape).to(g)
+            dotted, at = dotted + (g * part).sum(), at + g.numel()
+        live = [leaves[i] for i in self.live]
+        if not dotted.requires_grad:
+            return np.zeros_like(d)
+        second = torch.autograd.grad(dotted, live, allow_unused=True)
+        return self.vector(
+            [torch.zeros_like(a) if s is None else s for a, s in zip(live, second, strict=True)]
         )
-    found = best_difference(
-        lambda s: float(sum((g * b).sum() for g, b in zip(vjp(moved(s)), e, strict=True)))
-    )
-    error = abs(exact - found.value)
-    return error > UNSURE * found.error and error > AGREE * max(abs(exact), abs(found.value))
 
 
 def own_functions(functions, w, x, y):
