@@ -5,6 +5,7 @@ import numpy as np
 from refmaml.doctor import matching, patterns
 from refmaml.doctor.bisection import bisect
 from refmaml.doctor.case_runs import ILL_CONDITIONED
+from refmaml.doctor.own_loss.shared_statistics import explain_by_statistics
 from refmaml.doctor.report import Report
 from refmaml.doctor.update_after_each_task import explain_by_update_after_each_task
 from refmaml.doctor.verdicts import INCONCLUSIVE, WRONG
@@ -31,7 +32,7 @@ def diagnose(function, runs, results, remarks, seconds_left, at_kink):
     usable = [run for run in runs if at_kink or run.result.verdict != INCONCLUSIVE]
     if all(right_to_float32(run) for run in usable):
         return report(IN_FLOAT32, USE_FLOAT64)
-    explanations = at_kink or name(usable, seconds_left)
+    explanations = at_kink or name(usable, seconds_left, function)
     if explanations:
         first, *ties = explanations
         advice = [m.fix_for(function.lib.name) for m in first.mistakes]
@@ -58,7 +59,7 @@ def right_to_float32(run):
     )
 
 
-def name(runs, seconds_left):
+def name(runs, seconds_left, function):
     """[Explanation]: simple names before composed ones."""
     cases, answers = [run.case for run in runs], [run.answer for run in runs]
     grads = [answer.grad for answer in answers]
@@ -66,6 +67,7 @@ def name(runs, seconds_left):
         patterns.explain_no_gradient(cases, answers)
         or explain(cases, grads, seconds_left)
         or patterns.explain_by_pattern(cases, answers)
+        or explain_by_statistics(function, runs)
         or matching.explain_by_two(cases, grads, seconds_left)
     )
 

@@ -5,6 +5,7 @@
     H v by 4th-order differences of gradients where the gradient is not analytic
 Source of the complex step: Squire, Trapp 1998."""
 
+import warnings
 from contextlib import contextmanager
 from copy import copy
 
@@ -74,7 +75,9 @@ class NumpyFunctions:
     def slope_by_complex_step(self, w, v, x, y):
         """The derivative along v, or None where the loss does not take complex numbers."""
         try:
-            value = self.value(w + 1j * TINY * v, x, y)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", np.exceptions.ComplexWarning)  # float(complex)
+                value = self.value(w + 1j * TINY * v, x, y)
         except Exception:
             return None
         return value.imag / TINY if np.iscomplexobj(value) else None

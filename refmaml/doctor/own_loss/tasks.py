@@ -60,6 +60,10 @@ class TaskData:
         """The same data as those of another task."""
         return self if task == self.task else TaskData(self.value, self.framework, task, self.role)
 
+    def in_role(self, role):
+        """The same data in the place of another set."""
+        return TaskData(self.value, self.framework, self.task, role)
+
     def taken(self, places):
         """The examples at some places."""
         expect(self.examples is not None, "batch", "arrays with one row for each example", "others")
