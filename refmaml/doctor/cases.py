@@ -1,6 +1,7 @@
 """A case: a net, a method, meta-parameters and tasks, with the true meta-gradient in
 float64 and how exactly it can be known."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from refmaml.batch import Batch
 from refmaml.doctor import conditioning
+from refmaml.doctor.frameworks import arguments_of
 from refmaml.doctor.learned_through import derivative
 from refmaml.doctor.method_table import IMPLICIT, PER_PARAMETER, entry
 
@@ -31,6 +33,8 @@ class Case:
     task_weights        T -> (T,), the weights w_t in M = (1/T) sum_t w_t M_t; None: 1 each
     step_sizes_through  what function of the learned number a step size is: see
                         learned_through.py; "": the number itself
+    constant  patterns of parameters that are not meta-learned: their gradient is 0,
+            and may be None or missing
     """
 
     name: str
@@ -46,6 +50,7 @@ class Case:
     step_factors: tuple | None = None
     task_weights: object = None
     step_sizes_through: object = ""
+    constant: tuple = ()
 
     def rounded(self, dtype):
         """The same case with its numbers rounded to a precision.
@@ -92,6 +97,33 @@ class Case:
         if self.step_factors is None or not isinstance(lengths, tuple):
             return self.method
         return replace(self.method, inner_lr=lengths[0] / self.step_factors[0])
+    # ---- the user's function ---------------------------------------------------------
+
+    @property
+    def own_loss(self):
+        """Whether the loss is the user's own: see own_loss/case.py."""
+        return False
+
+    @property
+    def more_mistakes(self):
+        """[Mistake] that are possible here besides those of the method."""
+        return []
+
+    def parts(self, value):
+        """{"grad": value} where a returned value is a gradient as a whole, else None."""
+        return None
+
+    def named_gradient(self, value):
+        """A returned gradient as {name: array} or a flat vector."""
+        return value
+
+    def arguments(self, lib, layout):
+        """The Arguments of a call of the user's function."""
+        return arguments_of(self, lib, layout)
+
+    def scope(self):
+        """What a call of the user's function needs around it."""
+        return nullcontext()
 
     # ---- names -----------------------------------------------------------------------
 
@@ -136,15 +168,32 @@ class Case:
         return out
 
     @cached_property
+    def constant_names(self):
+        """Names of the parameters that are declared as not meta-learned."""
+        if not self.constant:
+            return set()
+        chosen = self.net.mask(self.constant)
+        return {name for name, part in self.net.parameters.slices.items() if chosen[part].any()}
+
+    @cached_property
+    def learned(self):
+        """1 where an entry of the meta vector is meta-learned, 0 elsewhere, (M,)."""
+        learned = np.ones(len(self.meta))
+        for name in self.constant_names:
+            learned[self.places[name]] = 0
+        return learned
+
+    @cached_property
     def structural_zeros(self):
         """Names whose gradient is 0 by definition, which may be missing from an answer:
-        CAVIA's context, and step sizes of parameters that do not adapt."""
+        CAVIA's context, step sizes of parameters that do not adapt, and what is declared
+        as not meta-learned."""
         adapting = np.ones(self.net.num_params)
         if hasattr(self.method, "adapting"):
             adapting = self.method.adapting(self.net, self.theta)
         slices = self.net.parameters.slices
         still = {name for name, part in slices.items() if not adapting[part].any()}
-        zeros = {STEP_SIZE + name for name in still}
+        zeros = {STEP_SIZE + name for name in still} | self.constant_names
         return zeros | (set(self.net.shapes) - still if entry(self.method).context else set())
 
     # ---- the true gradient -----------------------------------------------------------
@@ -157,7 +206,8 @@ class Case:
     @property
     def rows(self):
         """The true meta-gradient of each task, (T, M)."""
-        return self.outcome.grad * self.chain
+        rows = self.outcome.grad * self.chain
+        return rows * self.learned if self.constant else rows
 
     @cached_property
     def truth(self):

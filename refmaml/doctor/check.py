@@ -14,10 +14,16 @@ from refmaml.doctor.frameworks import framework as framework_called
 from refmaml.doctor.layouts import Layout
 from refmaml.doctor.learned_through import LEARNED, checked
 from refmaml.doctor.method_table import entry
+from refmaml.doctor.own_loss.setup import own_loss
+from refmaml.doctor.report import Report
 from refmaml.doctor.task_weights import checked_weights
 from refmaml.doctor.user_function import UserFunction
+from refmaml.doctor.verdicts import WRONG
 from refmaml.errors import expect
 from refmaml.version import __version__
+
+# arguments that the report calls by their names, as it cannot write down their values
+BY_NAME = ("net", "batch", "loss", "params", "forward", "gradient")
 
 
 def check_meta_gradient(
@@ -26,6 +32,11 @@ def check_meta_gradient(
     *,
     net=None,
     batch=None,
+    loss=None,
+    params=None,
+    forward=None,
+    gradient=None,
+    not_meta_learned=(),
     probes=None,
     framework="numpy",
     layout=None,
@@ -47,6 +58,15 @@ def check_meta_gradient(
     method      what it should compute, e.g. rm.MAML(inner_lr=0.1, inner_steps=5)
     net         a net of the user's own, checked besides the built-in cases
     batch       tasks for that net; None: random ones
+    loss        a loss of the user's own, in place of net: loss(params, x, y) -> the mean
+                loss of one task, a number of the framework; see docs/doctor.md
+    params      its parameters: a dict of arrays, a pytree, or an nn.Module
+    forward     forward(params, x) -> outputs, where the loss is loss(outputs, y); an
+                nn.Module is called itself
+    gradient    NumPy: gradient(params, x, y), the gradient of a loss that does not take
+                complex numbers
+    not_meta_learned  names or patterns of parameters that are not meta-learned: their
+                gradient is 0, and may be None or missing
     probes      names of the built-in cases: "quadratic", "two-layer", "mlp", "conv";
                 None: all
     framework   the arrays of params and batch: "numpy", "torch", "jax", "cupy"
@@ -88,17 +108,22 @@ def check_meta_gradient(
         kernels = net.kernels
     lib = framework_called(framework)._replace(kernels=kernels)
     function = UserFunction(fn, lib, Layout(layout))
-    cases, remarks = all_cases(function, method, probes, net, batch, seed)
-    cases = [case.with_(tol=tol) for case in cases]
-    if step_factors is not None:
-        factors = checked_factors(step_factors, method)
-        cases = [case.scheduled(factors) for case in cases]
-    if weights is not None or through:
-        declared = {"step_sizes_through": through}
-        declared |= {} if weights is None else {"task_weights": weights}
-        cases = [case.with_(**declared) for case in cases]
+    factors = None if step_factors is None else checked_factors(step_factors, method)
     precisions = [precision] if precision else list(PRECISIONS)
-    report = examine(function, cases, precisions, repeats, seconds, remarks)
+    limits = {"tol": tol, "constant": tuple(not_meta_learned), "step_sizes_through": through}
+    limits |= {} if weights is None else {"task_weights": weights}
+
+    def examined(cases, remarks):
+        cases = [case.with_(**limits) for case in cases]
+        cases = cases if factors is None else [case.scheduled(factors) for case in cases]
+        return examine(function, cases, precisions, repeats, seconds, remarks)
+
+    of_loss = {"loss": loss, "params": params, "forward": forward, "gradient": gradient}
+    if any(value is not None for value in of_loss.values()):
+        options |= of_loss
+        report = check_own_loss(function, method, lib, {**options, **limits}, seed, examined)
+    else:
+        report = examined(*all_cases(function, method, probes, net, batch, seed))
     about = about_call(fn, method, framework, seed, options)
     return replace(report, about=about | {"seconds": round(perf_counter() - started, 2)})
 
@@ -113,6 +138,19 @@ def checked_factors(given, method):
     fits = numbers and np.isfinite(given).all() and np.min(given) > 0
     expect(fits, "step_factors", f"{K} numbers > 0, one for each inner step", lambda: repr(given))
     return tuple(map(float, given))
+def check_own_loss(function, method, lib, given, seed, examined):
+    """The Report of a check with a loss of the user's own.
+
+    examined  (cases, remarks) -> Report
+    """
+    expect(given["loss"] is not None, "loss", "a function loss(params, x, y)", "None")
+    for name in ("net", "probes", "layout"):
+        expect(given[name] is None, name, "nothing beside loss=", lambda n=name: repr(given[n]))
+    with own_loss(function, method, lib, given, seed) as own:
+        if own.finding is not None:
+            diagnosis, fix = own.finding
+            return Report(WRONG, diagnosis, fix, remarks=tuple(own.remarks))
+        return examined(own.cases, own.remarks)
 
 
 def about_call(fn, method, framework, seed, options):
@@ -150,7 +188,7 @@ def all_cases(function, method, names, net, batch, seed):
 def same_call(fn, method, framework, seed, options):
     """The call that repeats the check; a net or a batch by its name only."""
     given = {
-        name: name if name in ("net", "batch") or callable(value) else repr(value)
+        name: name if name in BY_NAME or callable(value) else repr(value)
         for name, value in options.items()
         if value is not None
     }

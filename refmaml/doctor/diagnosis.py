@@ -7,6 +7,7 @@ from refmaml.doctor.bisection import bisect
 from refmaml.doctor.case_runs import ILL_CONDITIONED
 from refmaml.doctor.fitted_mistakes import explain_by_fit
 from refmaml.doctor.method_table import IMPLICIT, entry
+from refmaml.doctor.own_loss.shared_statistics import explain_by_statistics
 from refmaml.doctor.places import PLACES
 from refmaml.doctor.report import Report
 from refmaml.doctor.solver_mistakes import explain_by_solver, missing_step
@@ -14,8 +15,8 @@ from refmaml.doctor.source_advice import fitting_advice, source_of
 from refmaml.doctor.stage_comparison import compare_stages, way_back
 from refmaml.doctor.task_coefficients import explain_by_task_coefficients
 from refmaml.doctor.update_after_each_task import explain_by_update_after_each_task
-from refmaml.errors import ArgumentError
 from refmaml.doctor.verdicts import INCONCLUSIVE, WRONG
+from refmaml.errors import ArgumentError
 
 MOST_TIES = 4  # that are shown
 NO_SCALE = "the mean over tasks of d(mean query loss)/d(parameters), times nothing"
@@ -39,7 +40,7 @@ def diagnose(function, runs, results, remarks, seconds_left, at_kink):
     usable = [run for run in runs if at_kink or run.result.verdict != INCONCLUSIVE]
     if all(right_to_float32(run) for run in usable):
         return report(IN_FLOAT32, USE_FLOAT64)
-    explanations = at_kink or name(usable, seconds_left)
+    explanations = at_kink or name(usable, seconds_left, function)
     if explanations:
         first, *ties = explanations
         source = source_of(function.fn)
@@ -70,7 +71,7 @@ def right_to_float32(run):
     )
 
 
-def name(runs, seconds_left):
+def name(runs, seconds_left, function):
     """[Explanation]: simple names before composed ones."""
     cases, answers = [run.case for run in runs], [run.answer for run in runs]
     grads = [answer.grad for answer in answers]
@@ -79,6 +80,7 @@ def name(runs, seconds_left):
         patterns.explain_no_gradient(cases, answers)
         or explain(cases, grads, seconds_left)
         or patterns.explain_by_pattern(cases, answers)
+        or explain_by_statistics(function, runs)
         or (implicit and explain_by_solver(cases, grads, seconds_left))
         or explain_by_task_coefficients(cases, grads, entry(cases[0].method).second_order)
         or explain_by_fit(cases, grads, seconds_left)

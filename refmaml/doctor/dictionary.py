@@ -30,7 +30,7 @@ def rows_of(case, changes):
     """That of each task, (T, M), without weights."""
     variant = replace(right_variant(case.method), **changes)
     rows = implicit_rows if isinstance(variant, Implicit) else task_rows
-    return rows(case, variant)
+    return rows(case, variant) * case.learned
 
 
 def pairs(mistakes):

@@ -8,16 +8,9 @@ numbers, is listed as one that cannot be distinguished.
 
 from refmaml.doctor import scale_factors
 from refmaml.doctor.fitting import descend, far, fit_of, optima, rounded
-from refmaml.doctor.matching import (
-    ACCEPTED,
-    SEARCH_TIME,
-    Explanation,
-    cost,
-    misfit_of_truth,
-)
+from refmaml.doctor.matching import ACCEPTED, SEARCH_TIME, Explanation, cost, misfit_of_truth
 from refmaml.doctor.method_table import DISPLACEMENT, IMPLICIT, NO_LOOP, entry
-from refmaml.doctor.mistakes import Mistake
-from refmaml.doctor.mistakes import fitted_imaml, fitted_numbers, fitted_rules
+from refmaml.doctor.mistakes import Mistake, fitted_imaml, fitted_numbers, fitted_rules
 
 
 def families(method):

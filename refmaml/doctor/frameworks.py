@@ -152,8 +152,20 @@ class TaskBatch(NamedTuple):
     y_query: Any
 
 
+class Arguments(NamedTuple):
+    """What a call of the user's function receives.
+
+    inputs  {text: [arrays]}: the arrays of params and batch, by the words for them
+    """
+
+    problem: Any
+    params: Any
+    batch: Any
+    inputs: dict
+
+
 def arguments_of(case, lib, layout):
-    """(problem, params, batch) of a case in framework `lib`.
+    """The Arguments of a case in framework `lib`.
 
     Every array is a fresh copy in the case's precision.
     """
@@ -169,7 +181,11 @@ def arguments_of(case, lib, layout):
         cast(layout.images_to_user(b.x_query)),
         cast(b.y_query),
     )
-    return problem_of(case, lib, layout), params, batch
+    inputs = {
+        **{f"params[{name!r}]": [a] for name, a in params.items()},
+        **{f"batch.{name}": [a] for name, a in batch._asdict().items()},
+    }
+    return Arguments(problem_of(case, lib, layout), params, batch, inputs)
 
 
 def problem_of(case, lib, layout):
@@ -208,21 +224,26 @@ def problem_of(case, lib, layout):
 
 
 @contextmanager
-def unchanged_inputs(lib, params, batch):
-    """Raise ArgumentError, naming the input, if one changes inside the block."""
-    inputs = {
-        **{f"params[{name!r}]": a for name, a in params.items()},
-        **{f"batch.{name}": a for name, a in batch._asdict().items()},
-    }
-    before = {name: np.array(lib.to_numpy(a)) for name, a in inputs.items()}
+def unchanged_inputs(lib, inputs):
+    """Raise ArgumentError, naming the input, if one changes inside the block.
+
+    inputs  {text: [arrays]}; what is no array is not compared
+    """
+    before = {name: numpy_copies(lib, arrays) for name, arrays in inputs.items()}
     yield
-    for name, a in inputs.items():
+    for name, arrays in inputs.items():
+        pairs = zip(before[name], numpy_copies(lib, arrays), strict=True)
         expect(
-            np.array_equal(before[name], lib.to_numpy(a), equal_nan=True),
+            all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs),
             name,
             "inputs that are left as they are",
             "a function that writes into them (work on a copy)",
         )
+
+
+def numpy_copies(lib, arrays):
+    """The arrays among some values, as copies in NumPy."""
+    return [np.array(lib.to_numpy(a)) for a in arrays if hasattr(a, "dtype")]
 
 
 # ---- back ----------------------------------------------------------------------------

@@ -102,7 +102,7 @@ def explain_by_one(cases, grads, seconds_left=lambda: SEARCH_TIME):
 
     seconds_left   () -> how many seconds the search may still take
     """
-    ordered = sorted(dictionary(cases[0].method), key=lambda m: not m.common)
+    ordered = sorted(mistakes_of(cases), key=lambda m: not m.common)
     return try_all(cases, grads, [(m,) for m in ordered], seconds_left)
 
 
@@ -113,7 +113,12 @@ def explain_by_two(cases, grads, seconds_left=lambda: SEARCH_TIME):
     """
     if all(some_array_right(case, g) for case, g in zip(cases, grads, strict=True)):
         return []
-    return try_all(cases, grads, pairs(dictionary(cases[0].method)), seconds_left)
+    return try_all(cases, grads, pairs(mistakes_of(cases)), seconds_left)
+
+
+def mistakes_of(cases):
+    """[Mistake]: those of the cases themselves, and the method's dictionary."""
+    return [*cases[0].more_mistakes, *dictionary(cases[0].method)]
 
 
 def some_array_right(case, g):

@@ -50,8 +50,8 @@ def read(value, case, layout):
         "a gradient for each parameter",
         "None (is there a return statement?)",
     )
-    parts = split(value)
-    grad, dtype, absent = read_gradient(parts.pop("grad"), case, layout)
+    parts = case.parts(value) or split(value)
+    grad, dtype, absent = read_gradient(case.named_gradient(parts.pop("grad")), case, layout)
     stages, unread = {}, []
     for name, part in parts.items():
         if part is not None:
@@ -225,6 +225,7 @@ def read_rows(name, value, case, layout):
 
 def read_named_rows(name, value, case, layout):
     """(T, P) of {name: (T, ...)}."""
+    value = case.named_gradient(value)
     expect(
         isinstance(value, dict),
         name,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refmaml.batch import Batch
 from refmaml.doctor.learned_through import derivative
 from refmaml.doctor.method_table import DISPLACEMENT, NO_LOOP, PER_PARAMETER, entry
 from refmaml.doctor.unrolled_forward import data, descend, descend_in_turn, rule_mask
@@ -270,8 +269,6 @@ def sequential(case, loop, beta):
     an outer step after every task."""
     total, meta = np.zeros_like(case.meta), case.meta
     for t in range(len(case.batch)):
-        b = case.batch[t : t + 1]
-        batch = Batch(b.x_support, b.y_support, b.x_query, b.y_query)
-        row = task_rows(case.with_(meta=meta, batch=batch), loop)[0]
+        row = task_rows(case.with_(meta=meta, batch=case.batch[t : t + 1]), loop)[0]
         total, meta = total + row, meta - beta * row
     return total / len(case.batch)

@@ -5,7 +5,7 @@ import traceback
 
 import numpy as np
 
-from refmaml.doctor.frameworks import arguments_of, first_line, unchanged_inputs
+from refmaml.doctor.frameworks import first_line, unchanged_inputs
 from refmaml.doctor.returns import read
 from refmaml.errors import ArgumentError, expect
 
@@ -30,10 +30,10 @@ class UserFunction:
 
     def answer(self, case):
         """The Answer on a case. Raises ArgumentError in one line."""
-        with self.lib.scope():
-            problem, params, batch = arguments_of(case, self.lib, self.layout)
+        with self.lib.scope(), case.scope():
+            problem, params, batch, inputs = case.arguments(self.lib, self.layout)
             arguments = (problem, params, batch) if self.takes_problem else (params, batch)
-            with unchanged_inputs(self.lib, params, batch):
+            with unchanged_inputs(self.lib, inputs):
                 try:
                     value = self.fn(*arguments)
                 except (Exception, SystemExit) as error:
