@@ -2,7 +2,7 @@
 
 import platform
 import re
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from time import perf_counter
 
 import numpy as np
@@ -195,9 +195,21 @@ def same_call(fn, method, framework, seed, options):
     text = "".join(f", {name}={value}" for name, value in given.items())
     function = getattr(fn, "__name__", "fn")
     return (
-        f"rm.check_meta_gradient({function}, {with_prefix(repr(method))}, "
+        f"rm.check_meta_gradient({function}, {with_prefix(short(method))}, "
         f"framework={framework!r}, seed={seed}{text})"
     )
+
+
+def short(method):
+    """The repr of a method without the fields that have their defaults."""
+    given = {f.name: (getattr(method, f.name), default_of(f)) for f in fields(method)}
+    text = ", ".join(f"{n}={value!r}" for n, (value, default) in given.items() if value != default)
+    return f"{type(method).__name__}({text})"
+
+
+def default_of(field):
+    """The default of a dataclass's field; MISSING where it has none."""
+    return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
 def with_prefix(text):
