@@ -116,6 +116,16 @@ def test_every_function_on_demand_that_a_whole_net_calls_is_listed_as_needed():
     assert {f.name for f in called} == {f.name for f in listed}
 
 
+def test_what_a_function_encloses_has_the_same_key_in_the_cache_of_every_process():
+    """Numba's key contains the pickled closure, which differs for compiled functions."""
+    from refmaml.kernels.whole_net import needs
+
+    passes = (needs.UNPOOLED, needs.POOLED, *needs.PASSES.values(), *needs.LOSSES.values())
+    functions = with_called([call.external for calls in passes for call in calls])
+    enclosed = [c.cell_contents for f in functions for c in f.function.__closure__ or ()]
+    assert enclosed and all(isinstance(value, bool | int) for value in enclosed)
+
+
 def test_a_net_needs_only_what_its_layers_and_the_call_use():
     from refmaml.kernels.whole_net import cpu, needs
 

@@ -37,7 +37,8 @@ class External:
 
     arguments     its types in Numba's notation, F standing for the precision; arrays
                   are contiguous
-    name          its name in its module, if it is defined under another one
+    name          its name in its module, if it is defined under another one. Its closure
+                  may hold plain numbers only: Numba's cache misses it for anything else
     on_demand     compiled only where it is named (preparation.py), not with its callers
     from_python   also callable from Python, as `python[precision]`
     """
