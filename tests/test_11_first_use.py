@@ -117,7 +117,7 @@ def test_every_function_on_demand_that_a_whole_net_calls_is_listed_as_needed():
 
 
 def test_what_a_function_encloses_has_the_same_key_in_the_cache_of_every_process():
-    """Numba's key contains the pickled closure, which differs for compiled functions."""
+    """The key contains the pickled closure, which differs for compiled functions."""
     from refmaml.kernels.whole_net import needs
 
     passes = (needs.UNPOOLED, needs.POOLED, *needs.PASSES.values(), *needs.LOSSES.values())
