@@ -99,14 +99,17 @@ small.run.external.python["float32"](np.zeros(3, "f"), np.float32(3))"""
 
 
 def test_every_function_on_demand_that_a_whole_net_calls_is_listed_as_needed():
-    from refmaml.kernels.whole_net import cpu, needs, operations, program
+    from refmaml.kernels.whole_net import columns, cpu, needs, operations
 
     called = [cpu.run.external]
     for function in called:
         called += [f for f in externals_called(function.function) if f not in called]
     window = operations.NormActPool(1, 2, 2, 1, 1, 0.1, 0, 0, window=(2, 2))
-    others = [tuple.__new__(k) for k in program.KINDS if k is not operations.NormActPool]
-    net = (window, window._replace(window=(1, 1)), *others)
+    pixel = ((1, 1), (1, 1), (0, 0))
+    grouped = operations.Convolution(2, 1, 1, 2, 1, 1, *pixel, 0, groups=2)
+    own = (operations.NormActPool, operations.Convolution)
+    others = [tuple.__new__(kind) for kind in columns.KINDS if kind not in own]
+    net = (window, window._replace(window=(1, 1)), grouped, *others)
     nets = [
         needs.needed(net, loss, what, 2, 1)
         for loss in (operations.CROSS_ENTROPY, operations.MEAN_OF_SQUARES)

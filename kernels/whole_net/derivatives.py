@@ -14,7 +14,7 @@ from refmaml.kernels.numba_runtime.external_functions import external
 from refmaml.kernels.numba_runtime.inline_jit import inlined
 from refmaml.kernels.numba_runtime.unowned_views import row
 from refmaml.kernels.squared_error import cpu as squared_error
-from refmaml.kernels.whole_net import program as at
+from refmaml.kernels.whole_net import columns as at
 from refmaml.kernels.whole_net.operations import CROSS_ENTROPY
 from refmaml.kernels.whole_net.passes import backward, forward, output_of, r_backward, r_forward
 

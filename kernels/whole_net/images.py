@@ -6,7 +6,7 @@ from refmaml.kernels.numba_runtime.external_functions import external
 from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
 from refmaml.kernels.numba_runtime.unowned_views import part
 from refmaml.kernels.pooling import cpu as pooling
-from refmaml.kernels.whole_net import program as at
+from refmaml.kernels.whole_net import columns as at
 
 # ---- where values are ----------------------------------------------------------------
 

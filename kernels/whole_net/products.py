@@ -10,7 +10,8 @@ from refmaml.kernels.linear import cpu as linear
 from refmaml.kernels.numba_runtime.external_functions import external
 from refmaml.kernels.numba_runtime.inline_jit import inlined
 from refmaml.kernels.numba_runtime.unowned_views import part
-from refmaml.kernels.whole_net import program as at
+from refmaml.kernels.whole_net import columns as at
+from refmaml.kernels.whole_net import grouped
 
 OFFSETS = "int64[::1], int64[::1], int64"  # row, lists, N
 
@@ -25,7 +26,8 @@ def list_of(row, lists, what):
 @inlined()
 def filters_of(row, w):
     """The filters of a product in a parameter vector."""
-    return part(w, row[at.WEIGHT], row[at.WEIGHT] + row[at.O] * row[at.C] * row[at.KH] * row[at.KW])
+    size = row[at.O] * row[at.C] // row[at.GROUPS] * row[at.KH] * row[at.KW]
+    return part(w, row[at.WEIGHT], row[at.WEIGHT] + size)
 
 
 @external(f"{OFFSETS}, F[::1], F[::1], F[::1], F[::1], F[::1]")
@@ -34,8 +36,10 @@ def forward(row, lists, N, y, x, x2, w, w2):
     block, f, f2 = list_of(row, lists, FORWARD), filters_of(row, w), filters_of(row, w2)
     if row[at.KIND] == at.MATRIX:
         linear.task_forward(y, x, x2, f, f2, block)
-    else:
+    elif row[at.GROUPS] == 1:
         conv2d.product(y, x, x2, y, y, f, f2, block, N)
+    else:
+        grouped.product(y, x, x2, y, y, f, f2, block, N)
     if row[at.BIAS] >= 0 and row[at.BIAS_CANCELS] == 0:
         O = row[at.O]
         bias.task_forward(y.reshape((len(y) // O, O)), part(w2, row[at.BIAS], row[at.BIAS] + O))
@@ -50,8 +54,10 @@ def backward_x(row, lists, N, dx, dy, dy2, w, w2):
     block, f, f2 = list_of(row, lists, BACKWARD_X), filters_of(row, w), filters_of(row, w2)
     if row[at.KIND] == at.MATRIX:
         linear.task_backward_x(dx, dy, dy2, f, f2, block)
-    else:
+    elif row[at.GROUPS] == 1:
         conv2d.product(dx, dx, dx, dy, dy2, f, f2, block, N)
+    else:
+        grouped.product(dx, dx, dx, dy, dy2, f, f2, block, N)
 
 
 @external(f"{OFFSETS}, F[::1], F[::1], F[::1], F[::1], F[::1]")
@@ -62,8 +68,10 @@ def backward_w(row, lists, N, grad, x, x2, dy, dy2):
     block, dw = list_of(row, lists, BACKWARD_W), filters_of(row, grad)
     if row[at.KIND] == at.MATRIX:
         linear.task_backward_w(dw, dy, part(dy2, 0, 0) if len(x2) == 0 else dy2, x, x2, block)
-    else:
+    elif row[at.GROUPS] == 1:
         conv2d.product(dw, x, x2, dy, dy2, dw, dw, block, N)
+    else:
+        grouped.product(dw, x, x2, dy, dy2, dw, dw, block, N)
     bias_gradient(row, grad, dy2)
 
 

@@ -11,9 +11,10 @@ from refmaml.kernels.numba_runtime.preparation import prepare
 from refmaml.kernels.numba_runtime.threads import parallel_for
 from refmaml.kernels.whole_net import cpu
 from refmaml.kernels.whole_net.inner_loop import num_vectors
+from refmaml.kernels.whole_net.memory_plan import whole_lines
 from refmaml.kernels.whole_net.needs import needed
 from refmaml.kernels.whole_net.operations import CROSS_ENTROPY
-from refmaml.kernels.whole_net.program import Program, program, supported, whole_lines
+from refmaml.kernels.whole_net.program import Program, program, supported
 from refmaml.kernels.whole_net.rule_numbers import NO_RULE, PLAIN, num_rows
 
 SERIAL_BELOW = 1 << 21  # multiply-adds; with fewer, one thread is faster
