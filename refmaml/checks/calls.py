@@ -131,13 +131,13 @@ class LossAndGradient:
     absent  names whose gradient was None
     """
 
-    def __init__(self, fn, params, batch, precision, argument="fn"):
+    def __init__(self, fn, params, batch, precision, name="params"):
         form = "fn(params, batch) or fn(params)"
-        check_function(fn, argument, form)
-        self.fn, self.batch, self.precision, self.argument = fn, batch, precision, argument
-        self.tree, self.calls, self.absent = Tree(params, "params"), 0, ()
+        check_function(fn, "fn", form)
+        self.fn, self.batch, self.precision, self.argument = fn, batch, precision, "fn"
+        self.tree, self.calls, self.absent = Tree(params, name), 0, ()
         orders = (1, 2) if batch is None else (2, 1)
-        self.arguments = same_as_bound(fn, form, argument, orders)
+        self.arguments = same_as_bound(fn, form, "fn", orders)
 
     def __call__(self, vector):
         """(gradient (n,), loss) at a vector."""
