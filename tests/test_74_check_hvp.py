@@ -1,4 +1,4 @@
-"""rm.check_hvp: which matrix a product is, noise, offsets, batches, factors, damping."""
+"""rm.check_hvp: which matrix a product is; noise, offsets, batches, damping."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,10 @@ R = np.random.default_rng(0)
 NET = rm.mlp((6, 5, 4), activation="tanh", loss=rm.CrossEntropy())
 THETA = NET.init(seed=0, dtype=np.float64)
 X, Y = R.standard_normal((1, 50, 6)), R.integers(0, 4, (1, 50))
-PARAMS = {n: a.reshape(s) for (n, s), a in zip(
-    NET.shapes.items(), np.split(THETA, np.cumsum([int(np.prod(s)) for s in NET.shapes.values()])[:-1]),
-    strict=True)}  # fmt: skip
+PARAMS = {
+    name: THETA[block].reshape(shape)
+    for (name, shape), block in zip(NET.shapes.items(), NET.blocks, strict=True)
+}
 
 
 def flat(params):
@@ -149,7 +150,7 @@ def mean_over_batches(weights, start=lambda: 0.0):
 
 
 def rows_first(params, batch):
-    """The gradient of a batch whose first axis is the examples, as `batches` needs it."""
+    """The gradient of a batch whose first axis is the examples."""
     return gradient(params, (batch[0][None], batch[1][None]))
 
 

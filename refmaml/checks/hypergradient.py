@@ -14,6 +14,7 @@ from refmaml.checks.calls import (
     Scope,
     check_function,
     check_settings,
+    in_either_order,
     same_as_bound,
     scalar,
 )
@@ -70,7 +71,7 @@ def check_hypergradient(
             report = against_method(fn, values, (method, net, theta, batch), tol)
             problem.calls += 1
         else:
-            report = examined(Hyperparameters(problem, tol, by))
+            report = in_either_order(problem, lambda: examined(Hyperparameters(problem, tol, by)))
     report.about.update(
         calls=problem.calls,
         seed=seed,
