@@ -28,6 +28,12 @@ INDEX = "index"
 SHARED = ("mathematics.js", "figure.js")  # what every page carries, before its own script
 
 
+# A sample of a line and the word or formula after it, which stay on one line.
+KEY = re.compile(
+    r'(<span class="key[^"]*"></span>) (<math(?:(?!</math>).)*</math>|<span.*?</span>|[^\s<]+)'
+)
+
+
 class Page(NamedTuple):
     """The source of one page; rows are (formula, source file, test file)."""
 
@@ -79,6 +85,7 @@ def markup(text):
     """HTML of the page's own notation."""
     text = re.sub(r"\$\$(.+?)\$\$", lambda m: formula(m[1].strip(), "block"), text, flags=re.S)
     text = re.sub(r"\$([^$]+)\$([.,;:?!)]*)", lambda m: inline(m[1], m[2]), text)
+    text = KEY.sub(r'<span class="whole">\1 \2</span>', text)
     text = re.sub(r"\{\{(\w+)\}\}", r'<span class="number" data-live="\1"></span>', text)
     return re.sub(r"\[\[(.+?)\]\]", lambda m: link(m[1]), text)
 

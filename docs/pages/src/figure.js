@@ -4,7 +4,7 @@
 // ---- numbers in formulas and in the text ---------------------------------------------
 function format(x, digits = 3) {
   if (typeof x === "string") return x;
-  if (Number.isNaN(x)) return "undefined";
+  if (Number.isNaN(x)) return "none";
   if (!Number.isFinite(x)) return x > 0 ? "∞" : "−∞";
   const far = x !== 0 && (Math.abs(x) < 10 ** -digits || Math.abs(x) >= 1e5);
   const text = Number.isInteger(x) && !far ? String(x) : far ? x.toExponential(1) : x.toFixed(digits);

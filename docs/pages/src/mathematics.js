@@ -239,3 +239,17 @@ function stepTangentBackward(x, rx, dxh, rdxh) {
   const inner = minus_c(minus_c(d, mean_c(d)), times_c(xh, mean_c(times_c(d, xh))));
   return scaled(1 / STEP, times_c(s, inner).im);
 }
+
+// ---- descent on u' A u / 2 - b' u with exact steps, to compare CG with ----------------
+function steepestDescent(product, b, steps) {
+  const xs = [b.map(() => 0)];
+  for (let k = 0; k < steps; k++) {
+    const r = minus(b, product(xs[k])), curvature = dot(r, product(r));
+    if (curvature <= 0) break;
+    xs.push(combine(xs[k], dot(r, r) / curvature, r));
+  }
+  return xs;
+}
+
+// |u_k - u|_A / |u|_A <= 2 ((sqrt(kappa) - 1) / (sqrt(kappa) + 1))^k
+const cgBound = (kappa, k) => 2 * ((Math.sqrt(kappa) - 1) / (Math.sqrt(kappa) + 1)) ** k;
