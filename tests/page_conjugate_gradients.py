@@ -88,7 +88,10 @@ PLANTED = {
     "directions not conjugate": ("p = combine(r, next / rr, p)", "p = r"),
     "a step of twice the length": ("const a = rr / curvature;", "const a = 2 * rr / curvature;"),
     "negative curvature not noticed": ("if (curvature <= 0) {", "if (curvature === 0) {"),
-    "lambda not inverted": ("[1 + values.largest / values.lambda", "[1 + values.largest * values.lambda"),
+    "lambda not inverted": (
+        "[1 + values.largest / values.lambda",
+        "[1 + values.largest * values.lambda",
+    ),
 }
 DRAGS = {"handle-u": (-40, 30, "u"), "handle-k": (50, 0, "steps")}
 KEYS = {

@@ -30,7 +30,7 @@ SHARED = ("mathematics.js", "figure.js")  # what every page carries, before its 
 
 # A sample of a line and the word or formula after it, which stay on one line.
 KEY = re.compile(
-    r'(<span class="key[^"]*"></span>) (<math(?:(?!</math>).)*</math>|<span.*?</span>|[^\s<]+)'
+    r'(<span class="key[^"]*"></span>) ?(<math(?:(?!</math>).)*</math>|<span.*?</span>|[^\s<]+)'
 )
 
 
