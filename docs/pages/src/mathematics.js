@@ -341,3 +341,34 @@ function subspaceStep({B, w}, tasks, alpha, beta) {
   }
   return {...next, spread, signal};
 }
+
+// ---- early stopping as a Gaussian prior ------------------------------------------------
+// The prior's precision along an eigenvector of curvature s, for which K steps of
+// gradient descent of size alpha end at the most probable parameters.
+function priorPrecision(s, alpha, K) {
+  const left = (1 - alpha * s) ** K;
+  return (s * left) / (1 - left);
+}
+
+// A matrix with A's eigenvectors and the eigenvalues f(s).
+function ofEigenvalues(A, f) {
+  const {values: s, vectors: Q} = symmetricEigen(A), g = s.map(f);
+  return [0, 1].map(i => [0, 1].map(j => Q[i][0] * g[0] * Q[j][0] + Q[i][1] * g[1] * Q[j][1]));
+}
+
+function solve2([[a, b], [c, d]], [x, y]) {
+  const determinant = a * d - b * c;
+  return [(d * x - b * y) / determinant, (a * y - c * x) / determinant];
+}
+
+// The maximum of -(w - c)' A (w - c) / 2 - (w - theta)' P (w - theta) / 2.
+function mostProbable(A, c, P, theta) {
+  const sum = A.map((row, i) => combine(row, 1, P[i]));
+  return solve2(sum, combine(times(A, c), 1, times(P, theta)));
+}
+
+// min over phi of f(phi) + (lambda/2) |phi - theta|^2, and its gradient in theta.
+function envelope(A, c, theta, lambda) {
+  const {phi} = implicit(quadratic(A, c), theta, lambda), way = minus(theta, phi);
+  return {phi, value: quadratic(A, c).loss(phi) + (lambda / 2) * dot(way, way), gradient: scaled(lambda, way)};
+}
