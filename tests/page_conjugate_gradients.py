@@ -29,7 +29,7 @@ def compare(numbers):
         page = numbers[name]
         last = min(len(page["xs"]) - 1, FIRST)
         # Sums of n terms in each of k steps; r carries the errors of A's products, and
-        # they count kappa times in x (Greenbaum 1989: the first steps lose little more).
+        # they count kappa times in x (Greenbaum 1989: the first steps lose no more).
         allowed = kappa * tolerance(float, len(b) * (last + 1))
         for k in range(last + 1):
             x = solved(matrix, b, k).x[0]

@@ -37,7 +37,7 @@ def prior(numbers, A, c, theta, s, alpha, K, size):
     """The precisions, the prior's matrix, and the most probable parameters."""
     left = (1 - alpha * s) ** K
     q = s * left / (1 - left)
-    # left has the relative error K eps alpha s / |1 - alpha s| of its base, and 1 - left
+    # left has the relative error K eps / |1 - alpha s| of its base, and 1 - left
     # cancels: both count in q.
     eps = tolerance(float, 4)
     in_left = eps * (K * np.abs(left) / np.abs(1 - alpha * s) + np.abs(left))

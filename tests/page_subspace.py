@@ -61,7 +61,7 @@ def weights(label, entry, heads, batch, beta, close):
 
 
 def angles(name, numbers, basis, close):
-    """The angle of every kept step. An error of a sine s counts 1 / cos in the angle."""
+    """The angle of every kept step. An error of a sine counts 1 / cos in the angle."""
     for entry in numbers[name]:
         B = np.array(entry["now"]["B"]).T
         angle = principal_angle(B, basis)
