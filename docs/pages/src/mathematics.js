@@ -372,3 +372,57 @@ function envelope(A, c, theta, lambda) {
   const {phi} = implicit(quadratic(A, c), theta, lambda), way = minus(theta, phi);
   return {phi, value: quadratic(A, c).loss(phi) + (lambda / 2) * dot(way, way), gradient: scaled(lambda, way)};
 }
+
+// ---- a net x -> 40 -> 40 -> y with ReLU, and the mean squared error --------------------
+// w: all weights in one array, layer by layer: the matrix (outputs, inputs), then biases.
+const SIZES = [1, 40, 40, 1];
+
+function netForward(w, x) {
+  const layers = [[x]];
+  let place = 0;
+  for (let l = 0; l + 1 < SIZES.length; l++) {
+    const [I, O] = [SIZES[l], SIZES[l + 1]], input = layers[l], output = new Float64Array(O), bias = place + I * O;
+    for (let o = 0; o < O; o++) {
+      let s = 0;
+      for (let i = 0; i < I; i++) s += w[place + o * I + i] * input[i];
+      s += w[bias + o];
+      output[o] = l + 2 < SIZES.length ? Math.max(s, 0) : s;
+    }
+    layers.push(output);
+    place = bias + O;
+  }
+  return layers;
+}
+const netOutput = (w, x) => netForward(w, x).at(-1)[0];
+
+// The gradient of the mean of (net(x) - y)^2.
+function netGradient(w, points) {
+  const grad = new Float64Array(w.length);
+  for (const [x, y] of points) {
+    const layers = netForward(w, x);
+    let d = [(2 * (layers.at(-1)[0] - y)) / points.length], end = w.length;
+    for (let l = SIZES.length - 2; l >= 0; l--) {
+      const [I, O] = [SIZES[l], SIZES[l + 1]], bias = end - O, place = bias - I * O, back = new Float64Array(I);
+      for (let o = 0; o < O; o++) {
+        grad[bias + o] += d[o];
+        for (let i = 0; i < I; i++) {
+          grad[place + o * I + i] += d[o] * layers[l][i];
+          back[i] += d[o] * w[place + o * I + i];
+        }
+      }
+      d = Array.from(back, (b, i) => (layers[l][i] > 0 ? b : 0));
+      end = place;
+    }
+  }
+  return grad;
+}
+
+// The weights after 0, 1, ... K steps of gradient descent on the points.
+function netAdapt(w, points, alpha, K) {
+  const path = [w];
+  for (let k = 0; k < K; k++) {
+    const grad = netGradient(path[k], points);
+    path.push(path[k].map((z, i) => z - alpha * grad[i]));
+  }
+  return path;
+}

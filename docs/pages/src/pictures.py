@@ -15,7 +15,7 @@ PAGES = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PAGES.parent.parent / "tests"))
 
 SIZES = {"projector": (1280, 800), "phone": (390, 844)}
-COLOURS = 128  # of a picture, which makes it small
+COLOURS = 255  # of a picture, which makes it small
 WAIT = 2  # seconds; the race needs longer
 WAIT_FOR = {"subspace": 20}
 
