@@ -32,7 +32,8 @@ def curvature(net, w, x, y):
 def compare(numbers):
     """(quantity, the page's value, refmaml's, allowed difference)."""
     net, alpha = same_net(), 0.01  # as in training
-    yield "the start of training", numbers["weights"]["random"], net.init(seed=0), 0
+    start = np.array(numbers["weights"]["random"], np.float32)
+    yield "the start of training", start, net.init(seed=0), 0
     yield "alpha", numbers["alpha"], alpha, 0
     grid, support = np.array(numbers["grid"]), np.array(numbers["support"])
     x, y = support[None, :, :1], support[None, :, 1:]
