@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 import refmaml as rm
-from refmaml.cli import main
+from refmaml.cli import main, representation
 from refmaml.training import checkpoint
 
 pytestmark = pytest.mark.usefixtures("folder")
 DIM, RANK = 8, 2
 
 
-def train(method, steps, capsys):
+def train(method, steps, capsys, name=""):
     """(result.json, theta, what was printed) of a run."""
-    out = f"{method}-{steps}"
+    out = f"{method}-{steps}{name}"
     words = f"train --data linear --dim {DIM} --rank {RANK} --method {method} --tasks 16"
     words += f" --steps {steps} --eval-tasks 5 --kernels reference --dtype float64 --quiet"
     assert main([*words.split(), "--out", out]) == 0
@@ -54,6 +54,23 @@ def test_the_weights_are_the_means_over_adapted_heads(capsys):
     for name, matrix in (("heads", psi), ("signal", phi)):
         values = np.linalg.svd(matrix, compute_uv=False)
         assert np.allclose(result["representation"][name], values, rtol=0, atol=1e-12 * values[0])
+
+
+@pytest.mark.parametrize("method", ["reptile", "imaml", "maml++", "meta-sgd"])
+def test_every_method_that_trains_the_net_is_measured(method, capsys):
+    found = train(method, 1, capsys)[0]["representation"]
+    assert 0 < found["angle"] <= 90 and len(found["heads"]) == len(found["signal"]) == RANK
+
+
+def test_heads_do_not_depend_on_how_many_tasks_adapt_at_once(capsys, monkeypatch):
+    together = train("fo-anil", 2, capsys)[0]["representation"]
+    monkeypatch.setattr(representation, "AT_ONCE", 7 * DIM**2)
+    assert train("fo-anil", 2, capsys, "few")[0]["representation"] == together
+
+
+def test_a_large_net_reports_its_angle_alone(capsys, monkeypatch):
+    monkeypatch.setattr(representation, "LARGEST", DIM - 1)
+    assert train("fo-anil", 1, capsys)[0]["representation"].keys() == {"angle"}
 
 
 def test_other_data_have_no_such_line(capsys):
