@@ -12,6 +12,7 @@ from refmaml.cli import main
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "pages"
 NAMES = sorted(path.stem for path in PAGES.glob("*.html"))
+ROWS = (14, 17, 32, 15, 8)  # formulas, figures and claims of each source
 LARGEST = 300_000  # bytes of a page: it opens at once, also from a slow stick
 
 
@@ -69,6 +70,26 @@ def test_a_page_has_an_idea_a_figure_a_question_and_the_code_that_computes_it(na
         assert part in text, part
     assert re.search(r'href="../../refmaml/\S+\.py"', text)
     assert re.search(r'href="../../tests/\S+\.py"', text)
+
+
+# ---- the table of all formulas -------------------------------------------------------
+
+
+def table_rows():
+    """[row, what, page, code, test] of each line of docs/mathematics/README.md."""
+    text = (ROOT / "docs" / "mathematics" / "README.md").read_text()
+    return [line.strip("| ").split(" | ") for line in re.findall(r"^\| [A-E]\d.*\|$", text, re.M)]
+
+
+def test_the_table_of_formulas_has_every_row_once_and_says_which_wait():
+    rows = table_rows()
+    assert [row[0] for row in rows] == [
+        f"{part}{i}" for part, count in zip("ABCDE", ROWS, strict=True) for i in range(1, count + 1)
+    ]
+    for row in rows:
+        told = row[3] == "told, not computed"
+        waits = row[2] == "not yet"
+        assert len(row) == 5 and (row[3:] == ["-", "-"] if waits else told or "`" in row[4]), row
 
 
 # ---- refmaml learn -------------------------------------------------------------------

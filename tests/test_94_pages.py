@@ -38,8 +38,8 @@ def differences(page, numbers):
     found, count = [], 0
     for quantity, value, expected, allowed in page.compare(numbers):
         value, expected = np.asarray(value, float), np.asarray(expected, float)
-        assert value.shape == expected.shape, quantity
-        error = abs(value - expected)
+        same = value.shape == expected.shape
+        error = abs(value - expected) if same else np.array(np.inf)
         count += 1
         if not np.all(error <= allowed):
             found.append((quantity, float(error.max()), float(np.max(allowed))))

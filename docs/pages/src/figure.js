@@ -4,7 +4,7 @@
 // ---- numbers in formulas and in the text ---------------------------------------------
 function format(x, digits = 3) {
   if (typeof x === "string") return x;
-  if (Number.isNaN(x)) return "undefined";
+  if (Number.isNaN(x)) return "none";
   if (!Number.isFinite(x)) return x > 0 ? "∞" : "−∞";
   const far = x !== 0 && (Math.abs(x) < 10 ** -digits || Math.abs(x) >= 1e5);
   const text = Number.isInteger(x) && !far ? String(x) : far ? x.toExponential(1) : x.toFixed(digits);
@@ -99,7 +99,7 @@ function controls(specs, buttons = {}) {
 // scale in both directions (y is then the range's centre); log: y in powers of ten
 class Panel {
   constructor(id, options) {
-    Object.assign(this, {left: 42, right: 8, top: 8, bottom: 22, handles: [], ...options});
+    Object.assign(this, {left: 42, right: 14, top: 8, bottom: 22, handles: [], ...options});
     this.svg = document.getElementById(id);
     const clip = element("clipPath", {id: `clip-${id}`}, this.svg);
     this.window = element("rect", {}, clip);
@@ -282,6 +282,8 @@ function start(draw, numbers) {
   redraw();
   window.pageNumbers = () => { redraw(); return JSON.stringify({...numbers(), shown}); };
   if (location.search === "?numbers") element("pre", {id: "numbers", text: window.pageNumbers()}, document.body);
+  const here = document.querySelector("nav [aria-current]");
+  here.parentElement.scrollLeft = here.offsetLeft - 40; // on a phone not all pages fit
   new ResizeObserver(changed).observe(document.querySelector("main"));
 }
 

@@ -239,3 +239,190 @@ function stepTangentBackward(x, rx, dxh, rdxh) {
   const inner = minus_c(minus_c(d, mean_c(d)), times_c(xh, mean_c(times_c(d, xh))));
   return scaled(1 / STEP, times_c(s, inner).im);
 }
+
+// ---- descent on u' A u / 2 - b' u with exact steps, to compare CG with ----------------
+function steepestDescent(product, b, steps) {
+  const xs = [b.map(() => 0)];
+  for (let k = 0; k < steps; k++) {
+    const r = minus(b, product(xs[k])), curvature = dot(r, product(r));
+    if (curvature <= 0) break;
+    xs.push(combine(xs[k], dot(r, r) / curvature, r));
+  }
+  return xs;
+}
+
+// |u_k - u|_A / |u|_A <= 2 ((sqrt(kappa) - 1) / (sqrt(kappa) + 1))^k
+const cgBound = (kappa, k) => 2 * ((Math.sqrt(kappa) - 1) / (Math.sqrt(kappa) + 1)) ** k;
+
+// ---- random numbers: the same seed gives the same page --------------------------------
+// Uniform in (0, 1): mulberry32 (T. Ettinger). Normal: Box and Muller.
+function generator(seed) {
+  let state = seed >>> 0;
+  const uniform = () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return (((t ^ (t >>> 14)) >>> 0) + 0.5) / 4294967296;
+  };
+  let spare = null;
+  return function normal() {
+    if (spare !== null) { const kept = spare; spare = null; return kept; }
+    const r = Math.sqrt(-2 * Math.log(uniform())), t = 2 * Math.PI * uniform();
+    spare = r * Math.sin(t);
+    return r * Math.cos(t);
+  };
+}
+
+// ---- subspaces: a matrix is a list of its columns --------------------------------------
+// Orthonormal columns with the same span, by Gram and Schmidt, twice.
+function orthonormal(columns) {
+  const found = [];
+  for (let column of columns) {
+    for (let twice = 0; twice < 2; twice++) for (const q of found) column = combine(column, -dot(q, column), q);
+    found.push(scaled(1 / norm(column), column));
+  }
+  return found;
+}
+
+// The singular values, largest first, by one-sided Jacobi rotations (Hestenes 1958).
+function singularValues(columns) {
+  const a = columns.map(column => [...column]);
+  for (let sweep = 0; sweep < 30; sweep++) {
+    let off = 0;
+    for (let i = 0; i < a.length; i++) for (let j = i + 1; j < a.length; j++) {
+      const p = dot(a[i], a[i]), q = dot(a[j], a[j]), r = dot(a[i], a[j]);
+      if (r === 0 || Math.abs(r) <= 1e-17 * Math.sqrt(p * q)) continue;
+      off = Math.max(off, Math.abs(r) / Math.sqrt(p * q));
+      const z = (q - p) / (2 * r), t = (z < 0 ? -1 : 1) / (Math.abs(z) + Math.sqrt(1 + z * z));
+      const c = 1 / Math.sqrt(1 + t * t), s = c * t;
+      [a[i], a[j]] = [combine(scaled(c, a[i]), -s, a[j]), combine(scaled(s, a[i]), c, a[j])];
+    }
+    if (off < 1e-15) break;
+  }
+  return a.map(norm).sort((x, y) => y - x);
+}
+
+// The largest angle between col(B) and the span of orthonormal columns, in degrees:
+// its sine is the largest singular value of (I - Q Q') B for orthonormal B.
+function principalAngle(B, Q) {
+  const outside = orthonormal(B).map(column => Q.reduce((rest, q) => combine(rest, -dot(q, column), q), column));
+  return (Math.asin(Math.min(1, singularValues(outside)[0])) * 180) / Math.PI;
+}
+
+// ---- the two-layer linear model: y = <w, B' x>, half the mean squared error -----------
+// task: {x: rows, y, x2, y2}, support and query. Returns the head after one step, w1.
+function adaptHead(B, w, {x, y}, alpha) {
+  const z = x.map(row => B.map(column => dot(column, row)));
+  const e = z.map((zi, i) => dot(zi, w) - y[i]);
+  return w.map((wc, c) => wc - (alpha / y.length) * e.reduce((s, ei, i) => s + ei * z[i][c], 0));
+}
+
+// The query loss's gradient at (B, head), as {B: columns, w}.
+function headGradient(B, head, {x2, y2}) {
+  const z = x2.map(row => B.map(column => dot(column, row)));
+  const e = z.map((zi, i) => (dot(zi, head) - y2[i]) / y2.length);
+  const back = x2[0].map((_, j) => e.reduce((s, ei, i) => s + ei * x2[i][j], 0)); // X' e
+  return {B: head.map(h => scaled(h, back)), w: head.map((_, c) => e.reduce((s, ei, i) => s + ei * z[i][c], 0))};
+}
+
+// One step of training by FO-ANIL (alpha > 0) or ERM (alpha = 0); also the means of
+// w w' and of w_* w' over the tasks' heads.
+function subspaceStep({B, w}, tasks, alpha, beta) {
+  let next = {B, w};
+  const k = w.length, zero = () => w.map(() => w.map(() => 0)), spread = zero(), signal = zero();
+  for (const task of tasks) {
+    const head = alpha > 0 ? adaptHead(B, w, task, alpha) : w, gradient = headGradient(B, head, task);
+    const rate = -beta / tasks.length;
+    next = {B: next.B.map((column, c) => combine(column, rate, gradient.B[c])), w: combine(next.w, rate, gradient.w)};
+    for (let i = 0; i < k; i++) for (let j = 0; j < k; j++) {
+      spread[j][i] += (head[i] * head[j]) / tasks.length;
+      signal[j][i] += (task.head[i] * head[j]) / tasks.length;
+    }
+  }
+  return {...next, spread, signal};
+}
+
+// ---- early stopping as a Gaussian prior ------------------------------------------------
+// The prior's precision along an eigenvector of curvature s, for which K steps of
+// gradient descent of size alpha end at the most probable parameters.
+function priorPrecision(s, alpha, K) {
+  const left = (1 - alpha * s) ** K;
+  return (s * left) / (1 - left);
+}
+
+// A matrix with A's eigenvectors and the eigenvalues f(s).
+function ofEigenvalues(A, f) {
+  const {values: s, vectors: Q} = symmetricEigen(A), g = s.map(f);
+  return [0, 1].map(i => [0, 1].map(j => Q[i][0] * g[0] * Q[j][0] + Q[i][1] * g[1] * Q[j][1]));
+}
+
+function solve2([[a, b], [c, d]], [x, y]) {
+  const determinant = a * d - b * c;
+  return [(d * x - b * y) / determinant, (a * y - c * x) / determinant];
+}
+
+// The maximum of -(w - c)' A (w - c) / 2 - (w - theta)' P (w - theta) / 2.
+function mostProbable(A, c, P, theta) {
+  const sum = A.map((row, i) => combine(row, 1, P[i]));
+  return solve2(sum, combine(times(A, c), 1, times(P, theta)));
+}
+
+// min over phi of f(phi) + (lambda/2) |phi - theta|^2, and its gradient in theta.
+function envelope(A, c, theta, lambda) {
+  const {phi} = implicit(quadratic(A, c), theta, lambda), way = minus(theta, phi);
+  return {phi, value: quadratic(A, c).loss(phi) + (lambda / 2) * dot(way, way), gradient: scaled(lambda, way)};
+}
+
+// ---- a net x -> 40 -> 40 -> y with ReLU, and the mean squared error --------------------
+// w: all weights in one array, layer by layer: the matrix (outputs, inputs), then biases.
+const SIZES = [1, 40, 40, 1];
+
+function netForward(w, x) {
+  const layers = [[x]];
+  let place = 0;
+  for (let l = 0; l + 1 < SIZES.length; l++) {
+    const [I, O] = [SIZES[l], SIZES[l + 1]], input = layers[l], output = new Float64Array(O), bias = place + I * O;
+    for (let o = 0; o < O; o++) {
+      let s = 0;
+      for (let i = 0; i < I; i++) s += w[place + o * I + i] * input[i];
+      s += w[bias + o];
+      output[o] = l + 2 < SIZES.length ? Math.max(s, 0) : s;
+    }
+    layers.push(output);
+    place = bias + O;
+  }
+  return layers;
+}
+const netOutput = (w, x) => netForward(w, x).at(-1)[0];
+
+// The gradient of the mean of (net(x) - y)^2.
+function netGradient(w, points) {
+  const grad = new Float64Array(w.length);
+  for (const [x, y] of points) {
+    const layers = netForward(w, x);
+    let d = [(2 * (layers.at(-1)[0] - y)) / points.length], end = w.length;
+    for (let l = SIZES.length - 2; l >= 0; l--) {
+      const [I, O] = [SIZES[l], SIZES[l + 1]], bias = end - O, place = bias - I * O, back = new Float64Array(I);
+      for (let o = 0; o < O; o++) {
+        grad[bias + o] += d[o];
+        for (let i = 0; i < I; i++) {
+          grad[place + o * I + i] += d[o] * layers[l][i];
+          back[i] += d[o] * w[place + o * I + i];
+        }
+      }
+      d = Array.from(back, (b, i) => (layers[l][i] > 0 ? b : 0));
+      end = place;
+    }
+  }
+  return grad;
+}
+
+// The weights after 0, 1, ... K steps of gradient descent on the points.
+function netAdapt(w, points, alpha, K) {
+  const path = [w];
+  for (let k = 0; k < K; k++) {
+    const grad = netGradient(path[k], points);
+    path.push(path[k].map((z, i) => z - alpha * grad[i]));
+  }
+  return path;
+}
