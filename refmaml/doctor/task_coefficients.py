@@ -17,7 +17,7 @@ from refmaml.doctor.mistakes.second_order import DETACHED, FIRST_ORDER
 AGREE = 1e-6  # relative difference of the coefficients between cases
 SEPARATE = 1e-6  # smallest singular value, relative, at which tasks can be told apart
 LARGEST = 100  # denominator of a weight that is printed as a fraction
-VARIANTS = ({}, "", {}), ({"curvature": 0.0, "explicit": False}, FIRST_ORDER, DETACHED)
+VARIANTS = ({}, "", {}), ({"curvature": 0.0}, FIRST_ORDER, DETACHED)
 
 
 def explain_by_task_coefficients(cases, grads, second_order):
