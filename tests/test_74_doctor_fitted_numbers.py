@@ -117,7 +117,13 @@ UNDECLARED = {
 }
 
 
-@pytest.mark.parametrize("name", UNDECLARED)
+QUICK = ("rate 8", "own step size", "momentum .5", "decay .02", "anchor", "weights", "carried")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in UNDECLARED],
+)
 def test_an_undeclared_choice_is_wrong_and_named_with_its_numbers(name):
     fn, words = UNDECLARED[name]
     report = checked(fn)
@@ -192,8 +198,8 @@ def test_another_convention_of_the_declared_rule_is_right_with_a_remark(name):
     fn, method = CONVENTIONS[name]
     report = checked(fn, method)
     assert report.ok and any("a convention, no mistake" in r for r in report.remarks), str(report)
-    misplaced = checked(planted.maml(planted.clipped(0.21)), method)
-    assert misplaced.verdict == "wrong"
+    wrong = planted.maml(planted.clipped(0.21))
+    assert checked(wrong, method, probes=("quadratic",), seconds=0.1).verdict == "wrong"
 
 
 WRONG_FORMS = {
@@ -253,9 +259,11 @@ WRONG_FORMS = {
         "the clipping factor is not differentiated",
     ),
     "not clipped": (
-        planted.maml(planted.rate(1)), declared(rule=CLIP), "the gradients are not clipped"
+        planted.maml(planted.momentum(0.9)),
+        declared(rule=rm.Clip(SGD, norm=0.2)),
+        "the gradients are not clipped",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WRONG_FORMS)

@@ -97,6 +97,8 @@ def check_meta_gradient(
         declared = {"step_sizes_through": through}
         declared |= {} if weights is None else {"task_weights": weights}
         cases = [case.with_(**declared) for case in cases]
+        for case in cases:  # raises where there are not as many weights as tasks
+            case.mean(np.zeros((len(case.batch), 1)))
     precisions = [precision] if precision else list(PRECISIONS)
     report = examine(function, cases, precisions, repeats, seconds, remarks)
     about = about_call(fn, method, framework, seed, options)
