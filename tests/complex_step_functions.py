@@ -1,5 +1,6 @@
-"""Meta-gradients by the complex step, exact to rounding, of inner loops that are written
-forward only: dM/dtheta_i = Im M(theta + ih e_i) / h. A detached value is its real part.
+"""Meta-gradients by the complex step, exact to rounding, of inner loops that are
+written forward only: dM/dtheta_i = Im M(theta + ih e_i) / h. A detached value is its
+real part.
 """
 
 from math import cos, pi
@@ -82,17 +83,16 @@ def decay(d, detach=False, own=False):
 
 
 def anchored(strength, theta):
-    return lambda phi, g, s, k, a: (
-        plus(-a, plus(strength, plus(-1, theta, phi), g), phi),
-        s,
-    )
+    return lambda phi, g, s, k, a: (plus(-a, plus(strength, plus(-1, theta, phi), g), phi), s)
 
 
 def adam(
     b1=0.9, b2=0.999, eps=1e-8, root=0.0, early=False, decay=0.0, decoupled=False,
     correction=True, detach="",
 ):  # fmt: skip
-    """Adam; early: the root's eps before the bias correction; detach: "m and v", "v"."""
+    """Adam; early: the root's eps before the bias correction; detach: "m and v",
+    "v".
+    """
 
     def step(phi, g, s, k, a):
         m, v = s or (times(0, g), times(0, g))
@@ -229,5 +229,3 @@ def hessian_times(c):
 
 def own_step_size(a):
     return maml(lambda phi, g, s, k, _: (plus(-a, g, phi), s))
-
-

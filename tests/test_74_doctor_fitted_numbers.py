@@ -56,10 +56,7 @@ UNDECLARED = {
         "weight decay 0.03 in the inner loop, not differentiated",
     ),
     "shrinking": (planted.maml(planted.decay(0.01, own=True)), "parameters shrink by 0.01"),
-    "limit 3": (
-        planted.maml(planted.clipped(0.03)),
-        "clipped to norm 0.03",
-    ),
+    "limit 3": (planted.maml(planted.clipped(0.03)), "clipped to norm 0.03"),
     "clipped as in torch": (
         planted.maml(planted.clipped(0.2, 1e-6)),
         "clipped to norm 0.2, PyTorch's 1e-6",
@@ -83,10 +80,7 @@ UNDECLARED = {
         planted.maml(planted.adam(root=1e-8, early=True)),
         "eps=1e-8, eps_root=1e-8, eps_root added before the bias correction",
     ),
-    "adam, betas": (
-        planted.maml(planted.adam(b1=0.8, b2=0.95)),
-        "beta1=0.8, beta2=0.95, eps=1e-8",
-    ),
+    "adam, betas": (planted.maml(planted.adam(b1=0.8, b2=0.95)), "beta1=0.8, beta2=0.95, eps=1e-8"),
     "adam, no correction": (
         planted.maml(planted.adam(correction=False)),
         "Adam in the inner loop: eps=1e-8, without bias correction",
@@ -121,8 +115,7 @@ QUICK = ("rate 8", "own step size", "momentum .5", "decay .02", "anchor", "weigh
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in UNDECLARED],
+    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in UNDECLARED]
 )
 def test_an_undeclared_choice_is_wrong_and_named_with_its_numbers(name):
     fn, words = UNDECLARED[name]
@@ -277,7 +270,9 @@ def test_a_mistake_in_a_declared_rule_has_its_name(name):
 
 
 def learned(derivative):
-    """Meta-SGD whose gradient is that of raw, with f'(raw) as a function of the size."""
+    """Meta-SGD whose gradient is that of raw, with f'(raw) as a function of the
+    size.
+    """
 
     def fn(problem, params, batch):
         out = meta_sgd(problem, params, batch)

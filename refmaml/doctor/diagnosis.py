@@ -14,8 +14,8 @@ from refmaml.doctor.source_advice import fitting_advice, source_of
 from refmaml.doctor.stage_comparison import compare_stages, way_back
 from refmaml.doctor.task_coefficients import explain_by_task_coefficients
 from refmaml.doctor.update_after_each_task import explain_by_update_after_each_task
-from refmaml.errors import ArgumentError
 from refmaml.doctor.verdicts import INCONCLUSIVE, WRONG
+from refmaml.errors import ArgumentError
 
 MOST_TIES = 4  # that are shown
 NO_SCALE = "the mean over tasks of d(mean query loss)/d(parameters), times nothing"
@@ -88,7 +88,10 @@ def name(runs, seconds_left):
 
 def explain(cases, grads, seconds_left=lambda: matching.SEARCH_TIME):
     """[Explanation] by a factor, by one mistake, or by an update after every task."""
-    implicit, by_scale = entry(cases[0].method).kind == IMPLICIT, matching.explain_by_scale(cases, grads)
+    implicit, by_scale = (
+        entry(cases[0].method).kind == IMPLICIT,
+        matching.explain_by_scale(cases, grads),
+    )
     return (
         (missing_step(by_scale) if implicit and by_scale else by_scale)
         or matching.explain_by_one(cases, grads, seconds_left)

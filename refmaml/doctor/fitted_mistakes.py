@@ -1,23 +1,16 @@
 """Which mistake with fitted numbers explains a gradient on every case.
 
-The numbers are fitted on the cheapest case on which the gradient is wrong, rounded where
-the rounded number fits as well, and confirmed on every other case. A name is given where
-the fit is at the noise floor. A second optimum there, or a second family with as many
-numbers, is listed as one that cannot be distinguished.
+The numbers are fitted on the cheapest case on which the gradient is wrong, rounded
+where the rounded number fits as well, and confirmed on every other case. A name is
+given where the fit is at the noise floor. A second optimum there, or a second family
+with as many numbers, is listed as one that cannot be distinguished.
 """
 
 from refmaml.doctor import scale_factors
 from refmaml.doctor.fitting import descend, far, fit_of, optima, rounded
-from refmaml.doctor.matching import (
-    ACCEPTED,
-    SEARCH_TIME,
-    Explanation,
-    cost,
-    misfit_of_truth,
-)
+from refmaml.doctor.matching import ACCEPTED, SEARCH_TIME, Explanation, cost, misfit_of_truth
 from refmaml.doctor.method_table import DISPLACEMENT, IMPLICIT, NO_LOOP, entry
-from refmaml.doctor.mistakes import Mistake
-from refmaml.doctor.mistakes import fitted_imaml, fitted_numbers, fitted_rules
+from refmaml.doctor.mistakes import Mistake, fitted_imaml, fitted_numbers, fitted_rules
 
 
 def families(method):
@@ -114,7 +107,9 @@ def fit_at(case, g, family, optimum, ratio):
 
 
 def explanation(cases, first, family, optimum, per, fits):
-    """The Explanation with the numbers printed, or None where its factor has no name."""
+    """The Explanation with the numbers printed, or None where its factor has no
+    name.
+    """
     named = scale_factors.name_of(cases, [f.scale for f in fits])
     if named is None:
         return None

@@ -113,8 +113,7 @@ def size_of(residual):
 def relative(change, family, p):
     """The largest change of a number, relative to it."""
     return max(
-        abs(d) / max(abs(x), n.least)
-        for d, x, n in zip(change, p, family.numbers, strict=True)
+        abs(d) / max(abs(x), n.least) for d, x, n in zip(change, p, family.numbers, strict=True)
     )
 
 
@@ -135,7 +134,9 @@ def derivatives(case, family, p, c, scale):
 
 
 def damped_step(case, g, family, p, A, residual, damping):
-    """(p, c, Fit, error, damping) after a step that makes the error smaller, or None."""
+    """(p, c, Fit, error, damping) after a step that makes the error smaller, or
+    None.
+    """
     norms = np.sqrt((A * A).sum(axis=0))
     if not np.isfinite(norms).all():
         return None

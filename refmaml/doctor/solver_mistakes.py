@@ -1,11 +1,12 @@
-"""Mistakes in the solver of iMAML's linear system, with fitted numbers: a Neumann series
-of n terms and step a, conjugate gradients that stop after m iterations or go wrong.
+"""Mistakes in the solver of iMAML's linear system, with fitted numbers: a Neumann
+series of n terms and step a, conjugate gradients that stop after m iterations or go
+wrong.
 
 The search is on the cheapest case on which the gradient is wrong, where A is a dense
 matrix. What fits there is confirmed on every case with products alone.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -67,7 +68,9 @@ def explain_by_solver(cases, grads, seconds_left=lambda: SEARCH_TIME):
 
 
 def first_confirmed(pairs, searches, seconds_left):
-    """[Explanation] of the first searches that find a solver which explains every case."""
+    """[Explanation] of the first searches that find a solver which explains every
+    case.
+    """
     for tried in searches:
         found = [e for solver in tried(seconds_left) for e in confirmed(pairs, solver)]
         if found or seconds_left() <= 0:
@@ -140,22 +143,26 @@ class Search:
             self.spectrum = self.spectrum_of(A)
 
     def spectrum_of(self, A):
-        """(s (T P,), W (M, T P), c (M,)): eigenvalues, and what f(A) b of all tasks gives
-        as a gradient over what rounding allows: W f(s) + c."""
+        """(s (T P,), W (M, T P), c (M,)): eigenvalues, and what f(A) b of all tasks
+        gives as a gradient over what rounding allows: W f(s) + c."""
         s, V = np.linalg.eigh(A)
         b = np.einsum("tij,ti->tj", V, self.system.b)
         c = self.system.rows(np.zeros_like(b))
         parts = [self.system.rows(V[:, :, j] * b[:, j : j + 1]) - c for j in range(s.shape[1])]
         W = np.stack(parts, axis=2) * self.scale[:, :, None]
-        return s.ravel(), W.transpose(1, 0, 2).reshape(len(self.g), -1), (self.scale * c).sum(axis=0)
+        return (
+            s.ravel(),
+            W.transpose(1, 0, 2).reshape(len(self.g), -1),
+            (self.scale * c).sum(axis=0),
+        )
 
     def misfit(self, u):
         """That of a solution u (T, P) of all tasks, up to a factor."""
         return float(self.misfits((self.scale * self.system.rows(u)).sum(axis=0)[None])[0])
 
     def misfits(self, c):
-        """Those of gradients c (n, M) over what rounding allows; a misfit of inf where a
-        gradient is not finite or 0."""
+        """Those of gradients c (n, M) over what rounding allows; a misfit of inf where
+        a gradient is not finite or 0."""
         with np.errstate(all="ignore"):
             squares = (c * c).sum(axis=1)
             s = (c @ self.g) / squares
@@ -221,7 +228,9 @@ class Search:
                 return
 
     def of_series(self, n, steps):
-        """The misfits of series of n terms: (1 - (1 - a s)^(n + 1)) / s on eigenvalues s."""
+        """The misfits of series of n terms: (1 - (1 - a s)^(n + 1)) / s on eigenvalues
+        s.
+        """
         s, W, c = self.spectrum
         with np.errstate(over="ignore", invalid="ignore"):
             f = (1 - (1 - np.asarray(steps)[:, None] * s) ** (n + 1)) / s
@@ -239,8 +248,8 @@ class Search:
                 return
 
     def refined(self, grid, misfits_of):
-        """[x] at the noise floor: local minima of the misfit on a grid, refined by golden
-        sections, and rounded where that is as good."""
+        """[x] at the noise floor: local minima of the misfit on a grid, refined by
+        golden sections, and rounded where that is as good."""
         misfits = misfits_of(grid)
         padded = np.concatenate([[np.inf], misfits, [np.inf]])
         lowest = [i for i in range(len(grid)) if padded[i + 1] <= min(padded[i], padded[i + 2])]

@@ -11,13 +11,10 @@ from refmaml.doctor.mistakes.query_losses import (
     last_loss_only,
     unadapted_query_loss,
 )
-from refmaml.doctor.mistakes.second_order import (
-    FIRST_ORDER,
-    second_order,
-    unwanted_second_order,
-)
+from refmaml.doctor.mistakes.second_order import FIRST_ORDER, second_order, unwanted_second_order
 from refmaml.doctor.mistakes.sets_and_tasks import chained_tasks, sets_and_tasks
 from refmaml.doctor.mistakes.step_sizes import step_sizes
+
 GRAPH = fix(
     "clear gradients after the inner loop",
     torch="torch.autograd.grad in the inner loop, not loss.backward()",
