@@ -95,9 +95,12 @@ def run(arguments):
 def print_dictionary(method, framework):
     """Print every known mistake of a method: its row, name and fix."""
     from refmaml.doctor.dictionary import dictionary
+    from refmaml.doctor.fitted_mistakes import families
 
     for mistake in dictionary(method):
         print(f"{mistake.row:>6}  {mistake.name}\n        {mistake.fix_for(framework)}")
+    for family in families(method):
+        print(f"{family.row:>6}  {family.title}\n        the numbers are fitted")
     return 0
 
 

@@ -82,14 +82,15 @@ def check_meta_gradient(
     kernels     the kernel set of problem.net, and so of problem.loss, gradient and hvp
                 in NumPy and CuPy; None: that of a user's net on a GPU, else the
                 reference
-    task_weights  w_t in M = (1/T) sum_t w_t M_t: one number for each task, or a function
-                of the number of tasks T -> (T,), which fits every case; None: 1 each
+    task_weights  w_t in M = (1/T) sum_t w_t M_t: one number for each task, or a
+                function of the number of tasks T -> (T,), which fits every case; None:
+                1 each
     learned_through  {"inner_lr": "softplus"}: a learned step size is softplus(raw), and
                 the function returns the gradient with regard to raw; "exp", "softplus",
                 "sigmoid", "square", or a function of the step size A -> f'(raw)
 
-    step_factors  the function's own factors on inner_lr, one for each inner step, where it
-                reads a single inner_lr and has a schedule of its own
+    step_factors  the function's own factors on inner_lr, one for each inner step,
+                where it reads a single inner_lr and has a schedule of its own
 
     Returns a Report. Raises ArgumentError in one line for arguments that mean nothing,
     and for an answer that is no gradient. Units: errors are relative."""
@@ -100,7 +101,9 @@ def check_meta_gradient(
     options |= {"step_factors": step_factors}
     weights, through = checked_weights(task_weights), checked(learned_through).get(LEARNED, "")
     learns = entry(method).step_sizes is not None
-    expect(not through or learns, "learned_through", "a method that learns step sizes", repr(method))
+    expect(
+        not through or learns, "learned_through", "a method that learns step sizes", repr(method)
+    )
     entry(method)  # raises ArgumentError for another object
     known = precision is None or precision in PRECISIONS
     expect(known, "precision", "float64 or float32", repr(precision))
@@ -116,6 +119,9 @@ def check_meta_gradient(
     def examined(cases, remarks):
         cases = [case.with_(**limits) for case in cases]
         cases = cases if factors is None else [case.scheduled(factors) for case in cases]
+        if weights is not None:
+            for case in cases:  # raises where there are not as many weights as tasks
+                case.mean(np.zeros((len(case.batch), 1)))
         return examine(function, cases, precisions, repeats, seconds, remarks)
 
     of_loss = {"loss": loss, "params": params, "forward": forward, "gradient": gradient}

@@ -67,7 +67,11 @@ def wrong_forms(rule):
     if isinstance(rule, Adam):
         found += [
             (f"{name} without its bias correction", Uncorrected(rule), CORRECTION),
-            (f"{name}'s bias correction counts one step too many", LateCorrection(rule), CORRECTION),
+            (
+                f"{name}'s bias correction counts one step too many",
+                LateCorrection(rule),
+                CORRECTION,
+            ),
         ]
     if isinstance(rule, SGD) and rule.momentum and not rule.nesterov:
         average = Averaged(rule.momentum, rule.momentum, weight_decay=rule.weight_decay)
@@ -110,7 +114,9 @@ def wrong_clipping(rule):
     """[(name, wrong rule, fix)] of declared clipping."""
     if not isinstance(rule, Clip):
         return []
-    found = [("the gradients are not clipped", rule.rule, fix("clip before the rule"))]
+    found = []
+    if not rule.rule.plain:
+        found.append(("the gradients are not clipped", rule.rule, fix("clip before the rule")))
     through = fix(
         "differentiate the factor too",
         torch="no .detach() or .item() on the norm, and no clip_grad_norm_, which writes .grad "

@@ -6,7 +6,8 @@ from refmaml.doctor.mistakes.fitted_rules import DECAY, shown
 from refmaml.doctor.mistakes.mistake import HESSIAN, fix
 from refmaml.doctor.wrong_rules import DecayBefore
 
-RATE = Number("c", (1.5, 4.0, 16.0, 0.5, -1.0, 64.0), -1e3, 1e3, simple=())
+FACTORS = tuple(1.3**k for k in range(-16, 21))  # from 1/66 to 190
+RATE = Number("c", (*FACTORS, *(-c for c in FACTORS[6:28:2])), -1e3, 1e3, simple=())
 EACH = Number("c", (0.9,), -1e2, 1e2, simple=(0.0, 1.0))
 ANCHOR = Number("anchor", (0.1, 2.0), -1e2, 1e2)
 WEIGHT = Number("w", (0.1,), -1e2, 1e2)
@@ -38,7 +39,11 @@ def length(c):
         return "the step is c times too long"
     if c < 0:
         return "the step, in the wrong direction"
-    return f"the step, {plain(c)} times too long" if c > 1 else f"the step, {plain(1 / c)} times too short"
+    return (
+        f"the step, {plain(c)} times too long"
+        if c > 1
+        else f"the step, {plain(1 / c)} times too short"
+    )
 
 
 def step_sizes_that_differ(method):
@@ -64,9 +69,7 @@ def step_sizes_that_differ(method):
     changes = lambda case, *factors: {"rate": factors}  # noqa: E731
     title = name(*(f"c_{k + 1}" for k in range(K)))
     fractions = [0.4 + 0.6 * k / (K - 1) for k in range(K)]  # equal ones would be a saddle
-    numbers = tuple(
-        EACH._replace(starts=(fractions[-1 - k], fractions[k])) for k in range(K)
-    )
+    numbers = tuple(EACH._replace(starts=(fractions[-1 - k], fractions[k])) for k in range(K))
     family = Family("11", name, numbers, changes, advice, title=title, exchangeable=True)
     return [family]
 
@@ -94,7 +97,9 @@ def decay_family(tail, changes):
         other = "no weight decay in the inner loop"
         if own is not None:
             return fix(other)
-        return fix(f"if it is meant, declare it: rule=rm.SGD(weight_decay={shown(d)}); else {other}")
+        return fix(
+            f"if it is meant, declare it: rule=rm.SGD(weight_decay={shown(d)}); else {other}"
+        )
 
     return Family("decay", name, (DECAY,), changes, advice, per="alpha", title=name("d"))
 
