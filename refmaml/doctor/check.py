@@ -53,8 +53,8 @@ def check_meta_gradient(
     method      what it should compute, e.g. rm.MAML(inner_lr=0.1, inner_steps=5)
     net         a net of the user's own, checked besides the built-in cases
     batch       tasks for that net; None: random ones
-    loss        a loss of the user's own, in place of net: loss(params, x, y) -> the mean
-                loss of one task, a number of the framework; see docs/doctor.md
+    loss        a loss of the user's own, in place of net: loss(params, x, y) -> the
+                mean loss of one task, a number of the framework; see docs/doctor.md
     params      its parameters: a dict of arrays, a pytree, or an nn.Module
     forward     forward(params, x) -> outputs, where the loss is loss(outputs, y); an
                 nn.Module is called itself

@@ -9,7 +9,6 @@ import numpy as np
 from refmaml.autodiff import jax_autodiff
 from refmaml.doctor.own_loss.model import Pass
 from refmaml.doctor.own_loss.user_loss import expect_number
-from refmaml.errors import RefmamlError
 
 AGREE = 1e-9  # relative difference of a compiled gradient from one that is not: sums in
 # another order differ by less, an operation that XLA has computed twice by more

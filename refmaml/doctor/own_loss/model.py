@@ -128,7 +128,7 @@ class LossModel(Model):
         return TaskPasses(loss, np.stack([p.grad for p in passes]), passes)
 
     def pass_at(self, w, x, y, number=0, keep=True):
-        """The Pass of one task, from the memory of the last passes where it is there."""
+        """The Pass of one task, from the memory of the last passes if it is there."""
         number = number if self.functions.random is not None else 0
         key = w.tobytes(), w.dtype.char, id(x), id(y), number, keep
         if key not in self.kept:

@@ -75,9 +75,7 @@ def model_of(framework, given):
         return LossModel(functions(loss, parameters), parameters), []
     functions = import_module("refmaml.doctor.own_loss.numpy_functions").NumpyFunctions
     gradient = given["gradient"]
-    expect(
-        gradient is None or callable(gradient), "gradient", "a function", lambda: repr(gradient)
-    )
+    expect(gradient is None or callable(gradient), "gradient", "a function", lambda: repr(gradient))
     return LossModel(functions(loss, parameters, gradient), parameters), []
 
 
