@@ -5,6 +5,9 @@
 # make test-frameworks   installs PyTorch, JAX and other libraries (2 GB) and runs the tests
 #                        that compare refmaml with them. REFMAML_DATA names the folder of
 #                        Omniglot's archives: make test-frameworks REFMAML_DATA=DIR
+# make test-pages        the tests of docs/pages/ in Chromium, which the system must have (Debian:
+#                        apt-get install chromium chromium-driver)
+# make pages             builds docs/pages/ from docs/pages/src/
 # make lint              ruff check, ruff format --check, mypy
 # They need Python >= 3.11 and nothing else. Everything that they make is in .venv, .venv-frameworks
 # and runs.
@@ -23,20 +26,27 @@ PYTEST := -m pytest -n auto --dist worksteal
 export OPENBLAS_NUM_THREADS ?= 1
 export REFMAML_DATA
 
-.PHONY: demo test test-slow test-frameworks gpu lint clean
+.PHONY: demo test test-slow test-frameworks test-pages pages gpu lint clean
 
 demo: $(VENV)/installed
 	$(RUN)/refmaml verify --kernels reference
 	$(RUN)/refmaml demo
 
 test: $(VENV)/installed-test
-	$(RUN)/python $(PYTEST) -m "not slow and not frameworks"
+	$(RUN)/python $(PYTEST) -m "not slow and not frameworks and not browser"
 
 test-slow: $(VENV)/installed-test
-	$(RUN)/python $(PYTEST) -m "slow and not frameworks and not gpu"
+	$(RUN)/python $(PYTEST) -m "slow and not frameworks and not gpu and not browser"
 
 test-frameworks: $(FRAMEWORKS)/installed
 	$(FRAMEWORKS)/bin/python $(PYTEST) -m "frameworks and not gpu"
+
+# Two browsers at a time: each takes a core and some 200 MB.
+test-pages: $(VENV)/installed-browser
+	$(RUN)/python -m pytest -n 2 --dist loadscope -m browser
+
+pages: $(VENV)/installed-pages
+	$(RUN)/python docs/pages/src/build.py
 
 gpu:
 	$(PYTHON) benchmarks/gpu/run.py $(GPU)
@@ -58,6 +68,14 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml setup.py
 # CuPy can be imported without a GPU: a test compares the names that refmaml uses with CuPy's own (70 MB).
 $(VENV)/installed-test: $(VENV)/installed
 	$(RUN)/python $(INSTALL) ".[test,cuda13]"
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-browser: $(VENV)/installed-test
+	$(RUN)/python $(INSTALL) ".[browser]"
+	@touch $@ $(VENV)/installed $(VENV)/installed-test
+
+$(VENV)/installed-pages: $(VENV)/installed
+	$(RUN)/python $(INSTALL) ".[pages]"
 	@touch $@ $(VENV)/installed
 
 $(VENV)/installed-lint: $(VENV)/installed

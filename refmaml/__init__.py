@@ -10,6 +10,7 @@ out   = rm.MAML(inner_lr=0.4, inner_steps=1).meta_gradient(net, theta, batch)
 out.loss, out.accuracy, out.grad
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from refmaml import kernels
@@ -30,6 +31,7 @@ from refmaml.methods import __all__ as _methods
 from refmaml.models import conv4, mlp, resnet12, two_layer_linear
 from refmaml.quadratic import Quadratic
 from refmaml.ragged import RaggedBatch
+from refmaml.scalar import ScalarFunction
 from refmaml.tasks import *  # noqa: F403 (its __all__ is the list of task distributions)
 from refmaml.tasks import __all__ as _tasks
 from refmaml.torch_modules import from_torch
@@ -38,7 +40,14 @@ from refmaml.update_rules import __all__ as _rules
 from refmaml.version import __version__
 
 if TYPE_CHECKING:  # what type checkers and editors cannot find by running the code
-    from refmaml.doctor import check_meta_gradient  # see __getattr__
+    from refmaml.checks import (  # see __getattr__
+        check_gradient,
+        check_hvp,
+        check_hypergradient,
+        check_layer,
+        check_solve,
+    )
+    from refmaml.doctor import check_meta_gradient
     from refmaml.methods.table import *  # noqa: F403 (methods.__all__ is computed)
 
 __all__ = [
@@ -47,6 +56,7 @@ __all__ = [
     "Batch",
     "Sequential",
     "Quadratic",
+    "ScalarFunction",
     "conv4",
     "mlp",
     "two_layer_linear",
@@ -62,15 +72,28 @@ __all__ = [
     *_tasks,
     *_rules,
     "check_meta_gradient",
+    "check_gradient",
+    "check_hvp",
+    "check_layer",
+    "check_solve",
+    "check_hypergradient",
     "RaggedBatch",
     "from_torch",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """rm.check_meta_gradient, whose module is imported when it is first used."""
-    if name == "check_meta_gradient":
-        from refmaml.doctor import check_meta_gradient
+CHECKED_IN = {
+    "check_meta_gradient": "refmaml.doctor",
+    "check_gradient": "refmaml.checks",
+    "check_hvp": "refmaml.checks",
+    "check_layer": "refmaml.checks",
+    "check_solve": "refmaml.checks",
+    "check_hypergradient": "refmaml.checks",
+}
 
-        return check_meta_gradient
+
+def __getattr__(name: str) -> Any:
+    """rm.check_meta_gradient and others, whose modules are imported when first used."""
+    if name in CHECKED_IN:
+        return getattr(import_module(CHECKED_IN[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -103,7 +103,8 @@ class Batch:
 
     def astype(self, dtype: Any) -> "Batch":
         """The same batch with real inputs, targets and weights in a float dtype."""
-        expect(np.dtype(dtype).kind in "fc", "dtype", "a float or complex dtype", f"{dtype}")
+        dtype = np.dtype(dtype)
+        expect(dtype.kind in "fc", "dtype", "a float or complex dtype", lambda: f"{dtype}")
 
         def cast(a: np.ndarray) -> np.ndarray:
             return a.astype(dtype, copy=False) if a.dtype.kind == "f" or a is self.weights else a

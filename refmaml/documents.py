@@ -2,9 +2,14 @@
 
 from pathlib import Path
 
+PACKAGE = Path(__file__).parent
+
+
+def installed() -> bool:
+    """Whether the documents lie inside of the package."""
+    return (PACKAGE / "docs").is_dir()
+
 
 def document(name: str) -> Path:
     """The path of a document, e.g. document("golden.md")."""
-    package = Path(__file__).parent
-    installed = package / "docs"
-    return (installed if installed.is_dir() else package.parent / "docs") / name
+    return (PACKAGE / "docs" if installed() else PACKAGE.parent / "docs") / name

@@ -30,6 +30,7 @@ from refmaml.layers.initialise import small_normal, standard_normal, xavier_unif
 from refmaml.layers.layer import Layer
 
 NORMS = ("batch", "group", "layer")
+HEAD_STARTS = ("random", "zero")
 BN_EPS = 1e-3  # of conv4's batch-norm
 ACTIVATIONS: dict[str, type[Layer]] = {"relu": ReLU, "tanh": Tanh}
 
@@ -47,6 +48,7 @@ def conv4(
     loss: Any = None,
     kernels: Any = None,
     norm: str = "batch",
+    head_init: str = "random",
 ) -> Sequential:
     """The convolutional net of few-shot learning: four blocks, then a linear head.
 
@@ -64,14 +66,18 @@ def conv4(
     loss        CrossEntropy("mean") unless given; kernels: see Sequential
     norm        "batch"; "group": 8 groups, or gcd(8, channels), as Wu & He 2018 have in
                 Table 3; "layer": over (C, H, W), as in MAML++ (Antoniou et al. 2019)
+    head_init   "zero": the head's weights start at 0, so that all classes start with
+                the same probability, and the curvature of the loss starts small;
+                "random": from N(0, 1), or with head="flatten" from Xavier's start
     Raises ArgumentError for other arguments, or images too small for the windows.
     """
     image = check_conv4(n_way, image, downsample, padding, head)
+    check_choice("head_init", head_init, HEAD_STARTS)
     channels = check_integer("channels", channels)
     norm_for = block_norm(norm, bn_gamma, bn_eps)
     init = xavier_with_gain(weight_gain)
     layers = conv4_blocks(image, channels, downsample, padding, norm_for, init)
-    layers += classifier(layers, image, n_way, head, init)
+    layers += classifier(layers, image, n_way, head, zeros if head_init == "zero" else init)
     return Sequential(layers, CrossEntropy() if loss is None else loss, image, kernels)
 
 
@@ -132,6 +138,11 @@ def xavier_with_gain(gain: float) -> Any:
     return xavier_uniform if gain == 1 else partial(xavier_uniform, gain=gain)
 
 
+def zeros(rng: np.random.Generator, shape: tuple, fan_in: int, fan_out: int) -> np.ndarray:
+    """The initial weights 0, which draw no random number."""
+    return np.zeros(shape)
+
+
 def convolution_options(downsample: str, padding: str) -> dict[str, Any]:
     """Stride and padding of conv4's convolutions."""
     if downsample == "max_pool":
@@ -161,12 +172,16 @@ def conv4_blocks(
 
 
 def classifier(
-    layers: list[Layer], image: Sequence[int], n_way: int, head: str, xavier: Any
+    layers: list[Layer], image: Sequence[int], n_way: int, head: str, start: Any
 ) -> list[Layer]:
-    """What follows the blocks of conv4: vectors, then a linear layer."""
+    """What follows the blocks of conv4: vectors, then a linear layer.
+
+    start  of the linear layer's weights; with head="mean" N(0, 1) takes the place of
+           any but `zeros`
+    """
     to_vectors = SpatialMean() if head == "mean" else Flatten()
     features = shape_after([*layers, to_vectors], image)
-    init = standard_normal if head == "mean" else xavier
+    init = standard_normal if head == "mean" and start is not zeros else start
     return [to_vectors, Linear(features[0], n_way, weight_init=init)]
 
 

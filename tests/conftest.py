@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from browser import CHROMIUM, DRIVER
 
 from refmaml.interrupts import SIGNALS
 
@@ -150,13 +151,15 @@ def pytest_runtest_setup(item):
 def pytest_runtest_makereport(item):
     """With REFMAML_NO_SKIPS=1 a skipped test fails, so that no test is lost silently.
 
-    Two kinds of tests may be skipped: those that need a GPU, and those of the Omniglot
-    files if REFMAML_DATA does not name their folder.
+    Three kinds of tests may be skipped: those that need a GPU, those of the Omniglot
+    files if REFMAML_DATA does not name their folder, and those of the pages if there is
+    no Chromium.
     """
     report = yield
     if os.environ.get("REFMAML_NO_SKIPS") and report.skipped and not hasattr(report, "wasxfail"):
         without_data = "real_root" in item.fixturenames and not os.environ.get("REFMAML_DATA")
-        if not (item.get_closest_marker("gpu") or without_data):
+        without_browser = item.get_closest_marker("browser") and not (CHROMIUM and DRIVER)
+        if not (item.get_closest_marker("gpu") or without_data or without_browser):
             report.outcome, reason = "failed", report.longrepr
             report.longrepr = f"skipped, which REFMAML_NO_SKIPS forbids: {reason[2]}"
     return report

@@ -24,6 +24,8 @@ METHODS = [
     rm.IMAML(**IMPLICIT),
     rm.IMAML(**IMPLICIT, frozen=("BatchNorm2d",)),
     rm.IMAML(**IMPLICIT, solver="newton_cg"),
+    rm.IMAML(**IMPLICIT, solver="controlled_descent"),
+    rm.ReleasedIMAML(inner_steps=2, cg_steps=3),
 ]
 COUNTED = ("to the GPU", "to the host", "wait")
 

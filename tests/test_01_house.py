@@ -24,7 +24,7 @@ ORDER = (
     ("arguments", "batch", "ragged", "arrays", "storage"),
     ("layers", "update_rules"),
     ("parameters", "model", "primal"),
-    ("network", "quadratic", "operators"),
+    ("network", "quadratic", "scalar", "operators"),
     ("methods",),
     ("autodiff",),
     ("execution",),
@@ -33,6 +33,7 @@ ORDER = (
     ("training",),
     ("oracles",),
     ("doctor", "golden", "bench"),
+    ("checks",),
     ("pytest_plugin", "cli", "__main__", "__init__"),
 )
 LAYER = {name: i for i, names in enumerate(ORDER) for name in names}

@@ -153,6 +153,7 @@ def test_nets_and_methods_can_be_copied_and_pickled(case):
 METHODS = (
     rm.MAML(0.1, 2), rm.MetaSGD(0.1, 2), rm.MAMLPlusPlus(0.1, 2), rm.IMAML(2.0), rm.Reptile(0.1),
     rm.IMAML(2.0, solver="newton_cg"), rm.FirstOrderMAML(0.1, 2), rm.ERM(),
+    rm.IMAML(2.0, solver="controlled_descent"), rm.ReleasedIMAML(),
 )  # fmt: skip
 
 

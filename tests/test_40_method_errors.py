@@ -26,7 +26,7 @@ REFUSED = [
     (lambda: rm.IMAML(0), "regularization: expected a finite number > 0, got 0"),
     (
         lambda: rm.IMAML(1.0, solver="lbfgs"),
-        "solver: expected one of gradient_descent, newton_cg, got 'lbfgs'",
+        "solver: expected one of gradient_descent, controlled_descent, newton_cg, got 'lbfgs'",
     ),
     (
         lambda: rm.MAMLPlusPlus(0.1, 3, loss_weights=(1,)),

@@ -77,7 +77,13 @@ REFUSED = [
     (lambda: rm.IMAML(1.0, 2, (0.1, 0.2)), "inner_lr: expected a finite number > 0, got (0.1"),
     (
         lambda: rm.IMAML(1.0, solver="newton_cg", rule=rm.SGD(0.9)),
-        "rule: expected an update rule, and none beside solver='newton_cg', got SGD(",
+        "rule: expected an update rule, and none beside solver='controlled_descent' or "
+        "'newton_cg', got SGD(",
+    ),
+    (
+        lambda: rm.IMAML(1.0, solver="controlled_descent", rule=rm.Adam()),
+        "rule: expected an update rule, and none beside solver='controlled_descent' or "
+        "'newton_cg', got Adam(",
     ),
     (
         lambda: rm.Reptile(0.1, optimizer="adam", rule=rm.SGD(0.9)),

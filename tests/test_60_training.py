@@ -10,11 +10,25 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from clock import Clock
+from small_training import recipe as small_recipe
+from small_training import waves
 
+import refmaml as rm
 from refmaml import IMAML, MAML, Sinusoids, TwoLayerLinear
 from refmaml.errors import ArgumentError, NonFiniteError
 from refmaml.models import mlp, two_layer_linear
-from refmaml.training import SGD, Adam, Progress, Recipe, Schedule, advance, train, trainer, update
+from refmaml.training import (
+    SGD,
+    Adam,
+    Progress,
+    Recipe,
+    Schedule,
+    advance,
+    evaluate,
+    train,
+    trainer,
+    update,
+)
 
 EPS = np.finfo(float).eps
 
@@ -181,3 +195,33 @@ def test_maml_learns_the_subspace_that_linear_tasks_share():
     rows = train(recipe, start(recipe, np.float64), steps=150).rows
     first, last = (statistics.mean(row.loss for row in part) for part in (rows[:20], rows[-20:]))
     assert last < first / 2
+
+
+def with_dropout():
+    """A recipe on a net with dropout."""
+    layers = [rm.Linear(1, 6), rm.Tanh(), rm.Dropout(0.5), rm.Linear(6, 1)]
+    return replace(small_recipe(waves), net=rm.Sequential(layers, rm.MSE(), (1,)))
+
+
+def test_each_meta_step_has_dropout_masks_of_its_own():
+    recipe = with_dropout()
+    net, now = recipe.net, start(recipe)
+    for step in range(2):
+        masked = net.with_dropout_seed(step)
+        wanted = recipe.method.meta_gradient(masked, now.meta, recipe.sample(step)).loss
+        before, now = now, advance(recipe, now)
+        assert now.rows.column("loss")[step] == wanted
+    assert recipe.method.meta_gradient(net, before.meta, recipe.sample(1)).loss != wanted
+
+
+def test_evaluation_drops_nothing():
+    recipe = with_dropout()
+    meta = recipe.net.init(0)
+
+    def values(net):
+        sample = partial(Sinusoids().sample, seed=2, step=0)
+        return evaluate(net, recipe.method, meta, sample, 4).values
+
+    assert np.array_equal(values(recipe.net), values(recipe.net.evaluation()))
+    with_masks = recipe.method.meta_gradient(recipe.net, meta, waves(0)).loss
+    assert with_masks != recipe.method.meta_gradient(recipe.net.evaluation(), meta, waves(0)).loss

@@ -106,6 +106,16 @@ def test_every_method_trains_whatever_the_data(method, data):
     assert np.isfinite(problem.make_evaluator(config, net, method, len(now.meta))(now.meta).mean)
 
 
+def test_per_step_norm_is_an_option_of_maml_plus_plus_alone(capsys):
+    def method(*argv):
+        return problem.make_method(configuration("--method", *argv, "--data", *GLYPHS))
+
+    assert method("maml++", "--per-step-norm").per_step_norm
+    assert not method("maml++").per_step_norm
+    argv = ["train", "--method", "maml", "--per-step-norm"]
+    assert error_of(capsys, *argv).startswith("--per-step-norm: expected --method maml++")
+
+
 def test_support_sets_are_shuffled_for_reptile_by_default_and_for_no_other():
     def labels(*argv):
         config = configuration("--method", *argv, "--data", *GLYPHS)
@@ -131,7 +141,7 @@ def test_support_sets_are_shuffled_for_reptile_by_default_and_for_no_other():
             ["--data", "imagenet"],
             "--data: expected one of glyphs, omniglot, folder, sinusoid, linear, got 'imagenet'",
         ),
-        (["--preset", "x"], "--preset: expected one of maml-omniglot-5w1s, got 'x'"),
+        (["--preset", "x"], f"--preset: expected one of {', '.join(presets.PRESETS)}, got 'x'"),
         (["--hidden", "4", "0"], "--hidden: expected integers >= 1, got ['4', '0']"),
         (["--channels", "4"], "--channels: expected --net conv4 beside it, got --net mlp"),
         (["--norm", "group"], "--norm: expected --net conv4 beside it, got --net mlp"),
@@ -140,7 +150,10 @@ def test_support_sets_are_shuffled_for_reptile_by_default_and_for_no_other():
             ["--n-way", "4"],
             "--n-way: expected --data glyphs or omniglot or folder beside it, got --data sinusoid",
         ),
-        (["--cg-steps", "4"], "--cg-steps: expected --method imaml beside it, got --method maml"),
+        (
+            ["--cg-steps", "4"],
+            "--cg-steps: expected --method imaml or imaml-released beside it, got --method maml",
+        ),
         (
             ["--method", "erm", "--eval-steps", "4"],
             "--eval-steps: expected a method that adapts, got --method erm",

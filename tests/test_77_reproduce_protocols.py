@@ -12,12 +12,10 @@ ROOT = Path(__file__).parent.parent
 
 
 def every_cell():
-    return [
-        (p, r, c) for p in protocols.PROTOCOLS for r in protocols.ROWS for c in protocols.COLUMNS
-    ]
+    return protocols.cells_of(protocols.PROTOCOLS, protocols.COLUMNS, protocols.ROWS)
 
 
-@pytest.mark.parametrize("protocol, row, column", every_cell())
+@pytest.mark.parametrize("protocol, column, row", every_cell())
 def test_every_cell_sets_every_option_and_can_be_built(protocol, row, column):
     config = protocols.configuration(protocol, row, column)
     assert config.keys() == options.settle({}).keys() and options.reread(config) == config
@@ -56,7 +54,7 @@ def test_under_the_equal_protocol_net_split_query_size_and_time_are_the_same_for
     for column in protocols.COLUMNS:
         first, *others = (
             {name: protocols.configuration("equal", row, column)[name] for name in shared}
-            for row in protocols.ROWS
+            for row in protocols.rows_of("equal")
         )
         assert all(other == first for other in others)
 

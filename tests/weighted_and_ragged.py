@@ -17,6 +17,7 @@ METHODS = [
     rm.Reptile(0.1, 3, optimizer="adam", moment="carried", inner_batch=2),
     rm.IMAML(2.0, 3, cg_steps=30, cg_tol=1e-4),
     rm.IMAML(2.0, 3, solver="newton_cg", inner_tol=1e-3),
+    rm.IMAML(2.0, 3, solver="controlled_descent"),
     rm.ERM(),
     rm.MAML(0.05, 3, rule=rm.Adam()),
     rm.FirstOrderMAML(0.1, 2, rule=rm.SGD(momentum=0.9)),

@@ -10,7 +10,7 @@ from refmaml.kernels.activation import reference
 from refmaml.kernels.activation.functions import LEAKY, NUMBERS
 from refmaml.kernels.activation.scalar_functions import smooth_ddf, smooth_df, smooth_f
 from refmaml.kernels.numba_runtime.compiled import compiled
-from refmaml.kernels.numba_runtime.inline_jit import inner
+from refmaml.kernels.numba_runtime.external_functions import external
 
 __all__ = [
     "activation_forward",
@@ -22,7 +22,7 @@ __all__ = [
 BLOCK = 8192
 
 
-@inner()
+@external("F[::1], F[::1], int64, F", on_demand=True)
 def forward_block(y, x, kind, slope):
     """y = f(x)."""
     zero = y.dtype.type(0)
@@ -37,7 +37,7 @@ def forward_block(y, x, kind, slope):
             y[i] = slope * x[i] if x[i] <= zero else x[i]
 
 
-@inner()
+@external("F[::1], F[::1], F[::1], int64, F", on_demand=True)
 def derivative_block(dx, dy, x, kind, slope):
     """dx = f'(x) dy."""
     zero, one = dx.dtype.type(0), dx.dtype.type(1)
@@ -63,11 +63,13 @@ def derivative(dx, dy, x, kind, slope):
         derivative_block(dx[part], dy[part], x[part], kind, slope)
 
 
-@inner()
+@external("F[::1], F[::1], F[::1], F[::1], F[::1], int64, F", on_demand=True)
 def r_derivative_block(rdx, dy, rdy, x, rx, kind, slope):
     """rdx = f'(x) rdy + f''(x) rx dy."""
     if kind == LEAKY:
-        derivative_block(rdx, rdy, x, kind, slope)
+        zero, one = rdx.dtype.type(0), rdx.dtype.type(1)
+        for i in range(len(x)):
+            rdx[i] = (slope if x[i] <= zero else one) * rdy[i]
     else:
         for i in range(len(x)):
             ddf = smooth_ddf(x[i], kind, slope)

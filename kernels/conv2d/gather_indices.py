@@ -30,6 +30,7 @@ from functools import lru_cache
 import numpy as np
 
 from refmaml.kernels.numba_runtime.inline_jit import inner
+from refmaml.kernels.numba_runtime.unowned_views import part
 
 FORWARD, BACKWARD_X, BACKWARD_W = 0, 1, 2
 FEW = 8  # with fewer channels all taps are summed in one go, from a copy with a border
@@ -105,9 +106,10 @@ def lists(block):
     """(first, fresh, place, pixels, positions, steps, rows) of a block, as views."""
     taps, K = block[N_TAPS], block[SUMMED]
     at = HEADER
-    first, at = block[at : at + taps + 1], at + taps + 1
-    fresh, at = block[at : at + taps], at + taps
-    place, at = block[at : at + taps], at + taps
-    pixels, at = block[at : at + first[taps]], at + first[taps]
-    positions, at = block[at : at + first[taps]], at + first[taps]
-    return first, fresh, place, pixels, positions, block[at : at + K], block[at + K : at + 2 * K]
+    first, at = part(block, at, at + taps + 1), at + taps + 1
+    fresh, at = part(block, at, at + taps), at + taps
+    place, at = part(block, at, at + taps), at + taps
+    pixels, at = part(block, at, at + first[taps]), at + first[taps]
+    positions, at = part(block, at, at + first[taps]), at + first[taps]
+    steps, rows = part(block, at, at + K), part(block, at + K, at + 2 * K)
+    return first, fresh, place, pixels, positions, steps, rows

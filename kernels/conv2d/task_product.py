@@ -17,8 +17,10 @@ from refmaml.kernels.conv2d.gather_indices import (
     WHAT,
     lists,
 )
+from refmaml.kernels.numba_runtime.external_functions import external
 from refmaml.kernels.numba_runtime.gemm_microkernel import accumulate
 from refmaml.kernels.numba_runtime.inline_jit import inner
+from refmaml.kernels.numba_runtime.unowned_views import part, tail
 
 
 @inner()
@@ -37,13 +39,12 @@ def with_border(x, n, block):
 
 
 # fmt: off
-@inner()
+@external("F[::1], F[::1], F[::1], F[::1], F[::1], F[::1], F[::1], int64[::1], int64")
 def product(c, x, x2, y, y2, f, f2, block, N):
     """c = the product of the other two of x, y and f, for N images.
 
     c is y, dx or the rows of dw, as `block` says. If x2, y2, f2 are not empty, their
-    product is added. (What varies comes in arrays, because Numba would compile the
-    function again for every constant argument.)
+    product is added.
     """
     n, C, O = block[N_IMAGES], block[1], block[4]
     taps, what, K = block[N_TAPS], block[WHAT], block[SUMMED]
@@ -53,23 +54,24 @@ def product(c, x, x2, y, y2, f, f2, block, N):
         c[:] = 0
     for image in range(0, N, n):
         m, from_x, from_y = min(n, N - image), image * size_x, image * size_y
-        for part in range(1 if len(y2 if what == BACKWARD_X else x2) == 0 else 2):
-            xs, ys, fs = x2 if part else x, y2 if part else y, f2 if part else f
+        for second in range(1 if len(y2 if what == BACKWARD_X else x2) == 0 else 2):
+            xs, ys, fs = x2 if second else x, y2 if second else y, f2 if second else f
             if what != BACKWARD_X:
-                xs = with_border(xs[from_x : from_x + m * size_x], m, block)
+                xs = with_border(part(xs, from_x, from_x + m * size_x), m, block)
             for tap in range(taps):
                 begin, end = first[tap], first[tap] + (first[tap + 1] - first[tap]) // n * m
-                overwrite = part == 0 and covered * fresh[tap] == 1
+                overwrite = second == 0 and covered * fresh[tap] == 1
                 if what == FORWARD:
-                    accumulate((c[from_y:], xs, fs[place[tap] * K * O :], positions, pixels,
-                                begin, end, steps, rows, first[0], K, O, overwrite))
+                    accumulate((tail(c, from_y), xs, tail(fs, place[tap] * K * O), positions,
+                                pixels, begin, end, steps, rows, first[0], K, O, overwrite))
                 elif what == BACKWARD_X:
-                    accumulate((c[from_x:], ys[from_y:], fs[place[tap] * K * C :], pixels,
-                                positions, begin, end, steps, rows, first[0], K, C, overwrite))
+                    accumulate((tail(c, from_x), tail(ys, from_y), tail(fs, place[tap] * K * C),
+                                pixels, positions, begin, end, steps, rows, first[0], K, C,
+                                overwrite))
                 else:
-                    dw, overwrite = c[place[tap] * K * O :], image == 0 and part == 0
+                    dw, overwrite = tail(c, place[tap] * K * O), image == 0 and second == 0
                     if overwrite and begin == end:  # no position sees a pixel through this tap
                         dw[: K * O] = 0
-                    accumulate((dw, xs, ys[from_y:], rows, steps, first[0], K, pixels, positions,
-                                begin, end, O, overwrite))
+                    accumulate((dw, xs, tail(ys, from_y), rows, steps, first[0], K, pixels,
+                                positions, begin, end, O, overwrite))
 # fmt: on

@@ -25,6 +25,7 @@ from refmaml.kernels.numba_runtime.compiled import compiled
 from refmaml.kernels.numba_runtime.gemm_microkernel import accumulate
 from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
 from refmaml.kernels.numba_runtime.transpose import transpose
+from refmaml.kernels.numba_runtime.unowned_views import part
 
 __all__ = [
     "linear_forward",
@@ -54,11 +55,12 @@ def lists(block):
     The 0 comes from the block, because Numba would compile again for a constant.
     """
     N, I, O, at = block[0], block[1], block[2], 4
-    nI, at = block[at : at + N], at + N
-    nO, at = block[at : at + N], at + N
-    i, at = block[at : at + I], at + I
-    iO, at = block[at : at + I], at + I
-    return N, I, O, block[3], nI, nO, i, iO, block[at : at + O], block[at + O : at + 2 * O]
+    nI, at = part(block, at, at + N), at + N
+    nO, at = part(block, at, at + N), at + N
+    i, at = part(block, at, at + I), at + I
+    iO, at = part(block, at, at + I), at + I
+    o, oI = part(block, at, at + O), part(block, at + O, at + 2 * O)
+    return N, I, O, block[3], nI, nO, i, iO, o, oI
 
 
 @inner()

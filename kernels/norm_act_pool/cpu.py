@@ -32,7 +32,9 @@ from refmaml.kernels.batch_norm.cpu import inverse_deviation
 from refmaml.kernels.norm_act_pool import formulas as f
 from refmaml.kernels.norm_act_pool.r_passes import r_backward, r_forward
 from refmaml.kernels.norm_act_pool.windows import image_groups, lists_of
-from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
+from refmaml.kernels.numba_runtime.external_functions import external
+from refmaml.kernels.numba_runtime.inline_jit import inlined
+from refmaml.kernels.numba_runtime.unowned_views import row
 
 __all__ = ["forward", "backward", "r_forward", "r_backward"]
 
@@ -42,80 +44,106 @@ def statistics(mean, offset, s, x, eps, block, N):
     """Fills s = 1 / sqrt(var + eps), and mean and offset, whose sum is <x>."""
     C, pixels, every = block[1], block[2], lists_of(block)[0]
     M, total, rest, square = N * pixels, np.zeros(C), np.zeros(C), np.zeros(C)
-    for m, px, _ in image_groups(block, N):
-        f.add_values((x[px:], total), every, every, m * pixels, C)
+    for m, px, wi in image_groups(block, N):
+        f.add_values((x, total), px, wi, every, every, m * pixels, C)
     for c in range(C):
         mean[c] = total[c] / M
-    for m, px, _ in image_groups(block, N):
-        f.add_centred((x[px:], mean, rest, square), every, every, m * pixels, C)
+    for m, px, wi in image_groups(block, N):
+        f.add_centred((x, mean, rest, square), px, wi, every, every, m * pixels, C)
     for c in range(C):
         offset[c] = rest[c] / M
         s[c] = inverse_deviation(rest[c] / M, square[c] / M, eps)
 
 
+# The passes exist twice, compiled on demand: with pooling, and without. `pooled` is a
+# constant of each, so that neither has the code of the other.
+
+
 # fmt: off
-@inner()
+def forward_with(pooled):
+    @external("F[::1], int16[::1], F[::1], F[::1], F[::1], F[::1], F, F, int64[::1], int64",
+              name="forward_pooled" if pooled else "forward_unpooled", on_demand=True)
+    def run(y, winner, x, s, gamma, beta, eps, slope, block, N):
+        C, windows, taps, outside = block[1], block[3], block[4], block[5]
+        _, of_windows, of_taps, of_outside = lists_of(block)
+        mean, offset = np.empty(C, x.dtype), np.empty(C, x.dtype)
+        statistics(mean, offset, s, x, eps, block, N)
+        for m, px, wi in image_groups(block, N):
+            if pooled:
+                for tap in range(taps):
+                    f.forward_pooled((x, y, winner, mean, offset, s, gamma, beta, slope,
+                                      np.int16(tap), np.int16(0)),
+                                     px, wi, row(of_taps, tap), of_windows, m * windows, C)
+                f.forward_outside((x, mean, offset, s),
+                                  px, wi, of_outside, of_outside, m * outside, C)
+            else:
+                f.forward_unpooled((x, y, mean, offset, s, gamma, beta, slope),
+                                   px, wi, row(of_taps, 0), of_windows, m * windows, C)
+
+    return run
+
+
+def backward_with(pooled):
+    @external("F[::1], F[::1], F[::1], F[::1], F[::1], int16[::1], F[::1], F[::1], F[::1], F, "
+              "int64[::1], int64",
+              name="backward_pooled" if pooled else "backward_unpooled", on_demand=True)
+    def run(dx, dgamma, dbeta, dy, y, winner, xh, s, gamma, slope, block, N):
+        C, pixels, windows, taps, outside = block[1], block[2], block[3], block[4], block[5]
+        _, of_windows, of_taps, of_outside = lists_of(block)
+        M, total, product = N * pixels, np.zeros(C), np.zeros(C)
+        for m, px, wi in image_groups(block, N):
+            f.adjoint_of_u((dy, y, slope, total), px, wi, of_windows, of_windows, m * windows, C)
+            if pooled:
+                for tap in range(taps):
+                    f.add_products_pooled((xh, dy, winner, np.int16(tap), product),
+                                          px, wi, row(of_taps, tap), of_windows, m * windows, C)
+            else:
+                f.add_products_unpooled((xh, dy, product),
+                                        px, wi, row(of_taps, 0), of_windows, m * windows, C)
+        mean, projection, scale = np.empty_like(s), np.empty_like(s), np.empty_like(s)
+        for c in range(C):
+            dbeta[c], dgamma[c] = total[c], product[c]
+            mean[c], projection[c], scale[c] = total[c] / M, product[c] / M, s[c] * gamma[c]
+        for m, px, wi in image_groups(block, N):
+            if pooled:
+                for tap in range(taps):
+                    f.backward_pooled((dx, xh, dy, winner, scale, mean, projection,
+                                       np.int16(tap)),
+                                      px, wi, row(of_taps, tap), of_windows, m * windows, C)
+                f.backward_outside((dx, xh, scale, mean, projection),
+                                   px, wi, of_outside, of_outside, m * outside, C)
+            else:
+                f.backward_unpooled((dx, xh, dy, scale, mean, projection),
+                                    px, wi, row(of_taps, 0), of_windows, m * windows, C)
+
+    return run
+
+
+forward_unpooled, forward_pooled = forward_with(False), forward_with(True)
+backward_unpooled, backward_pooled = backward_with(False), backward_with(True)
+
+
+@inlined()
 def forward(y, winner, x, s, gamma, beta, eps, slope, block, N):
     """Fills y, s and winner, and turns x into xh.
 
     winner: the tap that won each window; the first of equals; NaN wins over every
     number.
     """
-    C, windows, taps, outside = block[1], block[3], block[4], block[5]
-    _, of_windows, of_taps, of_outside = lists_of(block)
-    mean, offset = np.empty(C, x.dtype), np.empty(C, x.dtype)
-    statistics(mean, offset, s, x, eps, block, N)
-    for m, px, wi in image_groups(block, N):
-        if taps == 1:
-            f.forward_unpooled((x[px:], y[wi:], mean, offset, s, gamma, beta, slope),
-                               of_taps[0], of_windows, m * windows, C)
-        else:
-            for tap in range(taps):
-                f.forward_pooled((x[px:], y[wi:], winner[wi:], mean, offset, s, gamma, beta,
-                                  slope, np.int16(tap), np.int16(0)),
-                                 of_taps[tap], of_windows, m * windows, C)
-        f.forward_outside((x[px:], mean, offset, s), of_outside, of_outside, m * outside, C)
+    if block[4] == 1:
+        forward_unpooled(y, winner, x, s, gamma, beta, eps, slope, block, N)
+    else:
+        forward_pooled(y, winner, x, s, gamma, beta, eps, slope, block, N)
 
 
 @inlined()
-def backward_sums(total, product, dy, y, winner, xh, slope, block, N):
-    """total += sum du, product += sum du xh; turns dy into du."""
-    C, windows, taps = block[1], block[3], block[4]
-    _, of_windows, of_taps, _ = lists_of(block)
-    for m, px, wi in image_groups(block, N):
-        f.adjoint_of_u((dy[wi:], y[wi:], slope, total), of_windows, of_windows, m * windows, C)
-        for tap in range(taps):
-            if taps == 1:
-                f.add_products_unpooled((xh[px:], dy[wi:], product),
-                                        of_taps[0], of_windows, m * windows, C)
-            else:
-                f.add_products_pooled((xh[px:], dy[wi:], winner[wi:], np.int16(tap), product),
-                                      of_taps[tap], of_windows, m * windows, C)
-
-
-@inner()
 def backward(dx, dgamma, dbeta, dy, y, winner, xh, s, gamma, slope, block, N):
     """Fills dx, dgamma = sum du xh, dbeta = sum du; dx may be xh.
 
     Turns dy into du, the adjoint of the winning u.
     """
-    C, pixels, windows, taps, outside = block[1], block[2], block[3], block[4], block[5]
-    _, of_windows, of_taps, of_outside = lists_of(block)
-    M, total, product = N * pixels, np.zeros(C), np.zeros(C)
-    backward_sums(total, product, dy, y, winner, xh, slope, block, N)
-    mean, projection, scale = np.empty_like(s), np.empty_like(s), np.empty_like(s)
-    for c in range(C):
-        dbeta[c], dgamma[c] = total[c], product[c]
-        mean[c], projection[c], scale[c] = total[c] / M, product[c] / M, s[c] * gamma[c]
-    for m, px, wi in image_groups(block, N):
-        for tap in range(taps):
-            if taps == 1:
-                f.backward_unpooled((dx[px:], xh[px:], dy[wi:], scale, mean, projection),
-                                    of_taps[0], of_windows, m * windows, C)
-            else:
-                f.backward_pooled((dx[px:], xh[px:], dy[wi:], winner[wi:], scale, mean, projection,
-                                   np.int16(tap)),
-                                  of_taps[tap], of_windows, m * windows, C)
-        f.backward_outside((dx[px:], xh[px:], scale, mean, projection),
-                           of_outside, of_outside, m * outside, C)
+    if block[4] == 1:
+        backward_unpooled(dx, dgamma, dbeta, dy, y, winner, xh, s, gamma, slope, block, N)
+    else:
+        backward_pooled(dx, dgamma, dbeta, dy, y, winner, xh, s, gamma, slope, block, N)
 # fmt: on

@@ -19,6 +19,7 @@ from functools import lru_cache
 import numpy as np
 
 from refmaml.kernels.numba_runtime.inline_jit import inner
+from refmaml.kernels.numba_runtime.unowned_views import part
 
 # About so many pixels are computed at a time, in whole images: their channels stay in
 # the second-level cache.
@@ -44,10 +45,15 @@ def lists_of(block):
     """(all, windows, taps, outside) as views; the first m images are m / n of each."""
     n, pixels, windows, taps, outside = block[0], block[2], block[3], block[4], block[5]
     at = HEADER
-    every, at = block[at : at + n * pixels], at + n * pixels
-    of_windows, at = block[at : at + n * windows], at + n * windows
-    of_taps, at = block[at : at + taps * n * windows], at + taps * n * windows
-    return every, of_windows, of_taps.reshape((taps, n * windows)), block[at : at + n * outside]
+    every, at = part(block, at, at + n * pixels), at + n * pixels
+    of_windows, at = part(block, at, at + n * windows), at + n * windows
+    of_taps, at = part(block, at, at + taps * n * windows), at + taps * n * windows
+    return (
+        every,
+        of_windows,
+        of_taps.reshape((taps, n * windows)),
+        part(block, at, at + n * outside),
+    )
 
 
 @inner()

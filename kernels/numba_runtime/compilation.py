@@ -5,16 +5,21 @@ or made for another processor, the function is compiled again and the program go
 Numba itself would raise an exception in the first three cases.
 """
 
+import gc
 import hashlib
+import os
 import pickle
 import zlib
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import FunctionType
 
 from numba import config, njit
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
 from numba.core.serialize import dumps
 
+from refmaml.kernels.numba_runtime.compile_lock import CompileLock
 from refmaml.kernels.numba_runtime.progress import Progress
 
 # In an installation the cache is in the user's cache folder, not in the package's: an
@@ -26,48 +31,114 @@ IN_CHECKOUT = (Path(__file__).parents[3] / "setup.py").exists()
 NOT_COMPILED = ("__init__.py", "reference.py", "cuda.py", "numba_cuda.py")
 
 
-def compile_function(function, signature, name, number=1, total=1, parallel=False):
+LOAD, TRY, WAIT = range(3)  # `effort`
+
+
+def compile_function(
+    function, signature, name, number=1, total=1, parallel=False, effort=WAIT, from_python=True
+):
     """`function` compiled for one signature, or loaded from the cache on disk.
 
     name, number, total  what the progress report says: function `number` of `total`
+    effort               LOAD: None if the cache does not have it. TRY: None if another
+                         process is compiling it. WAIT: until that process has finished
+    from_python          whether Python may call it
     """
     name = f"{function.__module__.removeprefix('refmaml.kernels.')}.{name}"
-    run = njit(parallel=parallel, error_model="numpy", nogil=True)(function)
-    with Progress(name, number, total) as progress:
-        run._cache = SafeCache(function, progress)
-        run.compile(signature)
+    wrappers = {"no_cfunc_wrapper": True, "no_cpython_wrapper": not from_python}
+    run = njit(parallel=parallel, error_model="numpy", nogil=True, **wrappers)(function)
+    with Progress(name, number, total) as progress, without_garbage_collection():
+        run._cache = cache = SafeCache(function, progress, effort)
+        try:
+            run.compile(signature)
+        except NotCompiledError:
+            return None
+        finally:
+            cache.lock.release()
     run.disable_compile()
     return run
+
+
+def renamed(function, suffix):
+    """A copy of the function under a longer name.
+
+    Numba's cache looks up a function's name, its file and its argument types. Without
+    the suffix it would confuse the versions for one thread and for several, and miss
+    changes in the functions that this one calls.
+    """
+    copy = FunctionType(
+        function.__code__,
+        function.__globals__,
+        f"{function.__name__}_{suffix}",
+        closure=function.__closure__,
+    )
+    copy.__qualname__, copy.__module__ = copy.__name__, function.__module__
+    return copy
+
+
+@contextmanager
+def without_garbage_collection():
+    """Turns Python's garbage collector off in a block.
+
+    A compilation makes millions of objects, which reference counts free; the collector
+    would visit them again and again.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class NotCompiledError(Exception):
+    """The function is not in the cache, and this process is not to compile it."""
 
 
 class SafeCache(NullCache):
     """Numba's cache of one function, where no fault of the disk raises an exception.
 
     progress is started when the function is not in the cache, that is, before it is
-    compiled.
+    compiled. effort: see compile_function.
     """
 
-    def __init__(self, function, progress):
-        self.progress = progress
+    def __init__(self, function, progress, effort=WAIT):
+        self.progress, self.effort, path = progress, effort, None
         try:
             self.disk = ChecksummedCache(function)
+            path = lock_path(self.disk.cache_path, function)
         except (RuntimeError, OSError):  # Numba found no folder that it may write to
             self.disk = NullCache()
+        self.lock = CompileLock(path)
 
     @property
     def cache_path(self):
         return self.disk.cache_path
 
     def load_overload(self, signature, target_context):
-        """The compiled function, or None. A cache that cannot be read is emptied."""
-        try:
-            found = self.disk.load_overload(signature, target_context)
-        except Exception:  # unpickling damaged bytes raises exceptions of any type
-            found = None
-            self.empty()
-        if found is None:
+        """The compiled function, or None where it is to be compiled now."""
+        found = self.load(signature, target_context)
+        if found is not None:
+            return found
+        if self.effort == LOAD:
+            raise NotCompiledError
+        if self.effort == WAIT:
+            self.progress.start()
+        if not self.lock.acquire(wait=self.effort == WAIT):
+            raise NotCompiledError
+        found = self.load(signature, target_context)  # another process may have had the lock
+        if found is None and self.effort == TRY:
             self.progress.start()
         return found
+
+    def load(self, signature, target_context):
+        """The compiled function, or None. A cache that cannot be read is emptied."""
+        try:
+            return self.disk.load_overload(signature, target_context)
+        except Exception:  # unpickling damaged bytes raises exceptions of any type
+            self.empty()
+            return None
 
     def save_overload(self, signature, compile_result):
         try:
@@ -81,6 +152,12 @@ class SafeCache(NullCache):
             self.disk.flush()
         except OSError:
             self.disk = NullCache()
+
+
+def lock_path(folder, function):
+    """The lock of a function: all signatures and processors share it."""
+    name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+    return os.path.join(folder, f"{name}-{function.__code__.co_firstlineno}.lock")
 
 
 class ChecksummedMachineCode(CompileResultCacheImpl):

@@ -4,12 +4,12 @@ from functools import cache
 
 from numba import get_num_threads
 
-from refmaml.kernels.numba_runtime.compilation import code_checksum, compile_function
-from refmaml.kernels.numba_runtime.external_functions import link, renamed
+from refmaml.kernels.numba_runtime.call_graph import externals_called
+from refmaml.kernels.numba_runtime.compilation import code_checksum, compile_function, renamed
+from refmaml.kernels.numba_runtime.external_functions import PRECISIONS
 from refmaml.kernels.numba_runtime.layouts import LAYOUTS, arrange, wrong_dtype
+from refmaml.kernels.numba_runtime.preparation import prepare
 from refmaml.kernels.numba_runtime.threads import limit, numba_threads_usable, with_numba_threads
-
-PRECISIONS = ("float32", "float64")
 
 
 class Compiled:
@@ -60,7 +60,7 @@ class Compiled:
         check_precision(precision)
         types = ", ".join(layout.type for layout in self.layouts).replace("F", precision.name)
         threads = "threads" if parallel else "thread"
-        link(precision)
+        prepare(externals_called(self.function), precision.name)
         run = compile_function(
             renamed(self.function, f"{threads}_{code_checksum()}"),
             f"void({types})",
@@ -83,13 +83,11 @@ def compiled_on_one_thread(function, types, precision):
     It runs on the calling thread and releases Python's global interpreter lock.
     """
     check_precision(precision)
-    total = link(precision) + 1
+    prepare(externals_called(function), precision.name)
     return compile_function(
         renamed(function, code_checksum()),
         f"void({', '.join(types).replace('F', precision.name)})",
         function.__name__,
-        total,
-        total,
     )
 
 

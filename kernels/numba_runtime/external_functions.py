@@ -1,59 +1,146 @@
-"""Functions that other compiled functions call by symbol, compiled once per precision.
+"""Functions that other compiled functions call by address, compiled once per precision.
 
 Numba compiles everything that a function calls into that function, at every level and
-with all optimisations. For small functions that is right. The few large ones are
-compiled on their own, and their callers contain only the symbol. `link` defines the
-symbols; it must run before any caller is compiled or loaded.
+with all optimisations. For small functions that is right. A large one is an external
+function: it is compiled on its own, and its callers contain only the place in memory
+where its address is. So external functions may be compiled in any order, by several
+processes, and only when a call at hand needs them (preparation.py).
 """
 
-from functools import cache
-from types import FunctionType
+import ctypes
+import os
+import sys
+from functools import cached_property
 
-import numpy as np
-from llvmlite import binding
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic
 
-from refmaml.kernels.numba_runtime.compilation import code_checksum, compile_function
+from refmaml.kernels.numba_runtime.call_graph import bytecode_size, externals_called
+from refmaml.kernels.numba_runtime.compilation import code_checksum, compile_function, renamed
 
-functions = []  # (function, argument types) of all external functions imported so far
+PRECISIONS = ("float32", "float64")
 
 
-def external(arguments):
-    """Decorator for a function that returns nothing.
+@ctypes.CFUNCTYPE(None)
+def unprepared():
+    """Is at every address before the function is prepared: a caller cannot go on."""
+    print("refmaml: a compiled function called one that is not prepared", file=sys.stderr)
+    sys.stderr.flush()
+    os.abort()
 
-    arguments: its types in Numba's notation, F standing for the precision; at least one
-    is an array of F, and all arrays are contiguous. A compiled function passes one
-    tuple: `accumulate((c, a, ...))`. Raises TypeError at compilation on other types.
+
+class External:
+    """A function that returns nothing, and its address in each precision.
+
+    arguments     its types in Numba's notation, F standing for the precision; arrays
+                  are contiguous
+    name          its name in its module, if it is defined under another one
+    on_demand     compiled only where it is named (preparation.py), not with its callers
+    from_python   also callable from Python, as `python[precision]`
+    """
+
+    def __init__(self, function, arguments, name=None, on_demand=False, from_python=False):
+        function.__name__ = name or function.__name__
+        self.function, self.arguments, self.on_demand = function, arguments, on_demand
+        self.from_python, self.python = from_python, {}
+        self.name = f"{function.__module__}.{function.__name__}"
+        stub = ctypes.cast(unprepared, ctypes.c_void_p).value
+        self.addresses = {precision: ctypes.c_void_p(stub) for precision in PRECISIONS}
+        for precision, address in self.addresses.items():
+            binding.add_symbol(self.symbol(precision), ctypes.addressof(address))
+
+    def symbol(self, precision):
+        return f"{self.name}.{precision}"
+
+    def types(self, precision):
+        """Numba's types of all arguments."""
+        return tuple(normalize_signature(f"void({self.arguments.replace('F', precision)})")[0])
+
+    @cached_property
+    def calls(self):
+        """The external functions that it calls, but those on demand."""
+        return [called for called in externals_called(self.function) if not called.on_demand]
+
+    @cached_property
+    def size(self):
+        """Grows with the time that the compilation takes: the bytes of its bytecode."""
+        return bytecode_size(self.function)
+
+    def prepared(self, precision):
+        return precision in self.python
+
+    def compile(self, precision, number, total, effort):
+        """Compiles it for a precision, or loads it. Returns whether it is prepared now.
+
+        number, total, effort: as for compile_function.
+        """
+        run = compile_function(
+            renamed(self.function, code_checksum()),
+            f"void({self.arguments.replace('F', precision)})",
+            self.function.__name__,
+            number,
+            total,
+            effort=effort,
+            from_python=self.from_python,
+        )
+        if run is None:
+            return False
+        (made,) = run.overloads.values()
+        self.addresses[precision].value = made.library.get_pointer_to_function(
+            made.fndesc.llvm_func_name
+        )
+        self.python[precision] = run
+        return True
+
+    def emit_call(self, context, builder, precision, arguments):
+        """Emits a call of whatever is at the address when the caller runs."""
+        expected = self.types(precision)
+        kind = context.call_conv.get_function_type(types.void, expected).as_pointer()
+        name = self.symbol(precision)
+        place = builder.module.globals.get(name) or ir.GlobalVariable(builder.module, kind, name)
+        context.call_conv.call_function(
+            builder, builder.load(place), types.void, expected, arguments
+        )
+
+
+def external(arguments, **options):
+    """Decorator: makes an External of a function (see there).
+
+    At least one argument is an array of F. A compiled function calls it as any other,
+    or with all arguments in one tuple: `accumulate((c, a, ...))`. Raises TypeError at
+    compilation on other types.
     """
 
     def decorate(function):
+        made = External(function, arguments, **options)
+
         @intrinsic
-        def call(typingctx, values):
+        def call(typingctx, *values):
+            # The arguments one by one, or all of them in one tuple.
+            packed = len(values) == 1 and isinstance(values[0], types.BaseTuple)
+            given = tuple(values[0]) if packed else values
             precision = next(
                 str(t.dtype)
-                for t in values
+                for t in given
                 if isinstance(t, types.Array) and isinstance(t.dtype, types.Float)
             )
-            expected = types_of(arguments, precision)
-            if tuple(map(as_contiguous, values)) != expected:
-                raise TypeError(f"{function.__name__}: expected {expected}, got {tuple(values)}")
+            expected = made.types(precision)
+            if tuple(map(as_contiguous, given)) != expected:
+                raise TypeError(f"{function.__name__}: expected {expected}, got {given}")
 
             def codegen(context, builder, signature, args):
-                kind = context.call_conv.get_function_type(types.void, expected)
-                called = cgutils.get_or_insert_function(
-                    builder.module, kind, symbol(function, precision)
-                )
-                context.call_conv.call_function(
-                    builder, called, types.void, expected, cgutils.unpack_tuple(builder, args[0])
-                )
+                unpacked = cgutils.unpack_tuple(builder, args[0])
+                if packed:
+                    unpacked = cgutils.unpack_tuple(builder, unpacked[0])
+                made.emit_call(context, builder, precision, unpacked)
                 return context.get_dummy_value()
 
-            return types.void(values), codegen
+            return types.void(types.StarArgTuple(values)), codegen
 
-        functions.append((function, arguments))
+        call.external = made
         return call
 
     return decorate
@@ -63,52 +150,3 @@ def as_contiguous(kind):
     """A row of an array with gaps between its rows has a type of its own in Numba,
     though the elements of the row are contiguous."""
     return kind.copy(layout="C") if isinstance(kind, types.Array) and kind.ndim == 1 else kind
-
-
-def symbol(function, precision):
-    return f"{function.__module__}.{function.__name__}.{precision}"
-
-
-def types_of(arguments, precision):
-    """Numba's types of all arguments."""
-    return tuple(normalize_signature(f"void({arguments.replace('F', precision)})")[0])
-
-
-def renamed(function, suffix):
-    """A copy of the function under a longer name.
-
-    Numba's cache looks up a function's name, its file and its argument types. Without
-    the suffix it would confuse the versions for one thread and for several, and miss
-    changes in the functions that this one calls.
-    """
-    copy = FunctionType(function.__code__, function.__globals__, f"{function.__name__}_{suffix}")
-    copy.__qualname__, copy.__module__ = copy.__name__, function.__module__
-    return copy
-
-
-def link(precision):
-    """Defines the symbols of all external functions imported so far, for a precision.
-
-    Returns how many there are.
-    """
-    for number, (function, arguments) in enumerate(functions, 1):
-        define_symbol(function, arguments, np.dtype(precision).name, number)
-    return len(functions)
-
-
-@cache
-def define_symbol(function, arguments, precision, number):
-    """The compiled function, callable under its symbol. (The cache keeps it alive.)"""
-    run = compile_function(
-        renamed(function, code_checksum()),
-        f"void({arguments.replace('F', precision)})",
-        function.__name__,
-        number,
-        len(functions) + 1,
-    )
-    (made,) = run.overloads.values()
-    binding.add_symbol(
-        symbol(function, precision),
-        made.library.get_pointer_to_function(made.fndesc.llvm_func_name),
-    )
-    return run

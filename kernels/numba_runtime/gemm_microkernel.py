@@ -117,8 +117,10 @@ def strip(vectors, partial=False):
 
 
 whole = strip(FOUR)
+# A strip is compiled once, however many names it has: left is at most FOUR.
+strips = [strip(vectors, partial=True) for vectors in range(1, FOUR + 1)]
 up_to_one, up_to_two, up_to_three, up_to_four = (
-    strip(min(vectors, FOUR), partial=True) for vectors in (1, 2, 3, 4)
+    strips[min(vectors, FOUR) - 1] for vectors in (1, 2, 3, 4)
 )
 
 
@@ -127,11 +129,11 @@ up_to_one, up_to_two, up_to_three, up_to_four = (
           "int64, int64, int64, boolean")
 def accumulate(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, width, overwrite):
     """The sum above for rows r0 .. r1, added to c; or, if overwrite, written to c."""
-    size = VECTOR // c.itemsize
+    size, zero = VECTOR // c.itemsize, r0 - r0  # a constant 0 would be a type of its own
     parts = (k1 - k0 + KMAX - 1) // KMAX
     for part in range(parts):
         lo, hi = k0 + (k1 - k0) * part // parts, k0 + (k1 - k0) * (part + 1) // parts
-        j, new = 0, overwrite and part == 0
+        j, new = zero, overwrite and part == 0
         while j < width:
             left = (width - j + size - 1) // size
             if width - j >= FOUR * size:

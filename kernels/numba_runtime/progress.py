@@ -1,6 +1,6 @@
 """Progress of compilation on stderr.
 
-The first use of the CPU kernels on a machine takes a minute or more: Numba compiles
+The first use of the CPU kernels on a machine takes some ten seconds: Numba compiles
 them for the processor and keeps the machine code on disk. Later processes load it in
 about a second. While a function is compiled for longer than FIRST_LINE seconds, a line
 on stderr names it and the seconds spent so far; another follows every NEXT_LINE

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from refmaml.kernels.numba_runtime.inline_jit import inner
 from refmaml.kernels.numba_runtime.simd import INTEGER, VECTOR, Vectors, loop, pointers, splat
 
 # Vectors of channels per block. All are masked: it costs nothing here, and unmasked
@@ -105,43 +105,42 @@ def arguments_of(groups):
 
 
 def row_formula(*groups):
-    """Decorator: makes a compiled function (arguments, pixels, windows, count, C).
+    """Decorator: makes a compiled function
+
+        (arguments, px, wi, pixels, windows, count, C).
 
     `arguments` is a tuple of flat arrays and numbers in the order of the groups. Arrays
-    and numbers of a formula share a precision; a "number" may also be int16.
+    of pixels begin at their element px, those of windows at wi. Arrays and numbers of a
+    formula share a precision; a "number" may also be int16.
     """
     names = arguments_of(groups)
 
     def decorate(formula):
-        for_block = block_function(formula, names)
+        def codegen(context, builder, signature, args):
+            px, wi, count, C = args[1], args[2], *args[5:]
+            pixels, windows = pointers(context, builder, signature, args, 3, 4)
+            block = BlockEmitter(context, builder, signature.args[0], args[0], names)
+            block.begin_at(px, wi)
+            width = INTEGER(VECTORS_PER_BLOCK * block.lanes)
+            some = builder.icmp_signed(">", count, INTEGER(0))
+            with (
+                builder.if_then(some),
+                cgutils.for_range_slice(builder, INTEGER(0), C, width, INTEGER) as (j, _),
+            ):
+                block.emit(formula, pixels, windows, count, j, C)
+            return context.get_dummy_value()
 
-        @inner()
-        def run(arguments, pixels, windows, count, C):
-            if count > 0:
-                for j in range(0, C, VECTORS_PER_BLOCK * VECTOR // arguments[0].itemsize):
-                    for_block(arguments, pixels, windows, count, j, C)
+        @intrinsic
+        def run(typingctx, arguments, px, wi, pixels, windows, count, C):
+            integer = types.int64
+            return types.void(
+                arguments, integer, integer, pixels, windows, integer, integer
+            ), codegen
 
         run.__doc__ = formula.__doc__
         return run
 
     return decorate
-
-
-def block_function(formula, names):
-    """The formula for the channels from j that a block holds, up to channel C."""
-
-    def codegen(context, builder, signature, args):
-        pixels, windows = pointers(context, builder, signature, args, 1, 2)
-        BlockEmitter(context, builder, signature.args[0], args[0], names).emit(
-            formula, pixels, windows, *args[3:]
-        )
-        return context.get_dummy_value()
-
-    @intrinsic
-    def run(typingctx, arguments, pixels, windows, count, j, C):
-        return types.void(arguments, pixels, windows, count, j, C), codegen
-
-    return run
 
 
 class BlockEmitter:
@@ -164,6 +163,12 @@ class BlockEmitter:
                 self.value[name] = context.make_array(t)(context, builder, value).data
             else:
                 self.value[name] = value
+
+    def begin_at(self, px, wi):
+        """Lets the arrays of pixels and of windows begin at these elements."""
+        for kind, start in ((self.names.pixel, px), (self.names.window, wi)):
+            for name in kind:
+                self.value[name] = self.builder.gep(self.value[name], [start])
 
     def addresses(self, name, row, j):
         """The addresses of the block's vectors in an array; row: where a row begins."""

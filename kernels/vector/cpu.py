@@ -141,8 +141,9 @@ def vector_add_rows(total, a):
     """total (1, P) += the rows of a (T, P), one after another."""
 
     def columns(lo, hi):
-        for row in a:
-            np.add(total[0, lo:hi], row[lo:hi], out=total[0, lo:hi])
+        out, add = total[0, lo:hi], np.add
+        for row in a[:, lo:hi]:
+            add(out, row, out)
 
     parallel_for(total.shape[1], columns, a.size < SERIAL_BELOW)
 

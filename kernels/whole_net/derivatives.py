@@ -10,9 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from refmaml.kernels.cross_entropy import cpu as cross_entropy
-from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
+from refmaml.kernels.numba_runtime.external_functions import external
+from refmaml.kernels.numba_runtime.inline_jit import inlined
+from refmaml.kernels.numba_runtime.unowned_views import row
 from refmaml.kernels.squared_error import cpu as squared_error
-from refmaml.kernels.whole_net import program as at
+from refmaml.kernels.whole_net import columns as at
 from refmaml.kernels.whole_net.operations import CROSS_ENTROPY
 from refmaml.kernels.whole_net.passes import backward, forward, output_of, r_backward, r_forward
 
@@ -44,11 +46,11 @@ class Examples(NamedTuple):
 @inlined()
 def outputs(table, column, work, N):
     """The last value (or, by the column, its adjoint) as (N, D)."""
-    last = table[len(table) - 1]
+    last = row(table, len(table) - 1)
     return output_of(last, last[column], work, N).reshape((N, last[at.O]))
 
 
-@inner()
+@external("int64[:,::1], F[:,::1], F[::1], int64")
 def copy_outputs(table, z, work, N):
     """Fills z (N, D) with the last value."""
     out = outputs(table, at.Y, work, N)
@@ -57,64 +59,95 @@ def copy_outputs(table, z, work, N):
             z[n, d] = out[n, d]
 
 
-@inlined()
-def loss_and_adjoint(e, t, z, dz):
-    """The loss of task t; fills dz. z and dz (N, D)."""
-    if e.loss == CROSS_ENTROPY:
-        labels = e.labels[t % len(e.labels)]
-        loss = cross_entropy.task_forward(dz, z, labels, e.scale)
-        cross_entropy.task_backward(dz, dz, labels, e.scale)
-    else:
-        loss = squared_error.task_forward(dz, z, e.targets[t % len(e.targets)], e.scale)
-        squared_error.task_backward(dz, dz, e.scale)
-    return loss
+@external("F[::1], F[:,::1], F[:,::1], int64[::1], F", on_demand=True)
+def cross_entropy_adjoint(loss, dz, z, labels, scale):
+    """Fills dz, and loss (1,)."""
+    loss[0] = cross_entropy.task_forward(dz, z, labels, scale)
+    cross_entropy.task_backward(dz, dz, labels, scale)
+
+
+@external("F[::1], F[:,::1], F[:,::1], F[:,::1], F", on_demand=True)
+def squared_error_adjoint(loss, dz, z, target, scale):
+    """Fills dz, and loss (1,)."""
+    loss[0] = squared_error.task_forward(dz, z, target, scale)
+    squared_error.task_backward(dz, dz, scale)
+
+
+@external("F[:,::1], F[:,::1], F[:,::1], int64[::1], F", on_demand=True)
+def cross_entropy_r_adjoint(rdz, z, rz, labels, scale):
+    """Fills rdz = (d^2 loss / dz^2) rz."""
+    p = np.empty_like(z)
+    cross_entropy.task_forward(p, z, labels, scale)
+    cross_entropy.task_r_backward(rdz, p, rz, scale)
+
+
+@external("F[:,::1], F[:,::1], F", on_demand=True)
+def squared_error_r_adjoint(rdz, rz, scale):
+    """Fills rdz = (d^2 loss / dz^2) rz."""
+    squared_error.task_backward(rdz, rz, scale)
 
 
 @inlined()
 def r_adjoint(e, t, z, rz, rdz):
-    """Fills rdz = (d^2 loss / dz^2) rz of task t."""
+    """Fills rdz of task t."""
     if e.loss == CROSS_ENTROPY:
-        p = np.empty_like(z)
-        cross_entropy.task_forward(p, z, e.labels[t % len(e.labels)], e.scale)
-        cross_entropy.task_r_backward(rdz, p, rz, e.scale)
+        cross_entropy_r_adjoint(rdz, z, rz, row(e.labels, t % len(e.labels)), e.scale)
     else:
-        squared_error.task_backward(rdz, rz, e.scale)
+        squared_error_r_adjoint(rdz, rz, e.scale)
 
 
-@inner()
-def primal(e, t, w, wt, grad, work, winners):
-    """The loss of task t; fills the gradient, and `work` as the table plans it."""
-    forward((e.table, e.reals, e.lists, e.N, e.x[t], w, work, winners))
-    z, dz = outputs(e.table, at.Y, work, e.N), outputs(e.table, at.DY, work, e.N)
-    loss = loss_and_adjoint(e, t, z, dz)
-    backward((e.table, e.table, e.reals, e.lists, e.N, e.x[t], w, wt, grad, work, work, winners))
-    return loss
+@external(
+    "int64[:,::1], F[:,::1], int64[::1], int64, int64, F, F[::1], int64[::1], F[:,::1], "
+    "F[::1], F[::1], F[::1], F[::1], F[::1], int16[::1]"
+)
+def primal_of_task(
+    table, reals, lists, N, loss_kind, scale, x, labels, target, loss, w, wt, grad, work, winners
+):
+    """Fills loss (1,), the gradient, and `work` as the table plans it."""
+    forward(table, reals, lists, N, x, w, work, winners)
+    z, dz = outputs(table, at.Y, work, N), outputs(table, at.DY, work, N)
+    if loss_kind == CROSS_ENTROPY:
+        cross_entropy_adjoint(loss, dz, z, labels, scale)
+    else:
+        squared_error_adjoint(loss, dz, z, target, scale)
+    backward(table, table, reals, lists, N, x, w, wt, grad, work, work, winners)
 
 
-@inner()
+# fmt: off
+@inlined()
+def primal(e, t, loss, w, wt, grad, work, winners):
+    """`primal_of_task` of task t."""
+    primal_of_task(e.table, e.reals, e.lists, e.N, e.loss, e.scale, row(e.x, t),
+                   row(e.labels, t % len(e.labels)), row(e.targets, t % len(e.targets)),
+                   loss, w, wt, grad, work, winners)
+# fmt: on
+
+
+@inlined()
 def r_outputs(e, t, w, v, work, rwork, winners):
     """Fills the tangent of the outputs along v, and of their adjoint."""
-    r_forward((e.table, e.rtable, e.reals, e.lists, e.N, e.x[t], w, v, work, rwork, winners))
+    x = row(e.x, t)
+    r_forward(e.table, e.rtable, e.reals, e.lists, e.N, x, w, v, work, rwork, winners)
     z = outputs(e.table, at.Y, work, e.N)
     rz, rdz = outputs(e.rtable, at.Y, rwork, e.N), outputs(e.rtable, at.DY, rwork, e.N)
     r_adjoint(e, t, z, rz, rdz)
 
 
-@inner()
+@inlined()
 def hessian_product(e, t, w, wt, v, vt, product, work, rwork, winners):
     """Fills H v of task t, from what `primal` left in work."""
     r_outputs(e, t, w, v, work, rwork, winners)
-    x, N = e.x[t], e.N
+    x, N = row(e.x, t), e.N
     r_backward(
-        (e.table, e.rtable, e.reals, e.lists, N, x, w, v, wt, vt, product, work, rwork, winners)
+        e.table, e.rtable, e.reals, e.lists, N, x, w, v, wt, vt, product, work, rwork, winners
     )
 
 
-@inner()
+@inlined()
 def gauss_newton_product(e, t, w, wt, v, product, work, rwork, winners):
     """Fills G v of task t: the backward pass from the tangent of the
     outputs' adjoint.
     """
     r_outputs(e, t, w, v, work, rwork, winners)
-    x, N = e.x[t], e.N
-    backward((e.table, e.rtable, e.reals, e.lists, N, x, w, wt, product, work, rwork, winners))
+    x, N = row(e.x, t), e.N
+    backward(e.table, e.rtable, e.reals, e.lists, N, x, w, wt, product, work, rwork, winners)

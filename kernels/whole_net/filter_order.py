@@ -5,12 +5,17 @@ they are rows (tap, c) of O numbers. Parameters, gradients and directions stay i
 product order while a task is computed: sums of them do not depend on the order, a
 product reads its filters where they are, and writes their gradient there. Only
 backward_x needs them transposed, as rows (tap, o) of C numbers. A matrix is a
-convolution with one tap. All other parameters keep their positions.
+convolution with one tap. With groups, each group has filters of its own, one group
+after another; O and C are then those of a group. A gamma or beta that differs between
+positions is ordered as images are (group_norm.py). All other parameters keep their
+positions.
 """
 
-from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
+from refmaml.kernels.numba_runtime.external_functions import external
+from refmaml.kernels.numba_runtime.inline_jit import inlined
 from refmaml.kernels.numba_runtime.transpose import transpose, transpose_uncached
-from refmaml.kernels.whole_net import program as at
+from refmaml.kernels.whole_net import columns as at
+from refmaml.kernels.whole_net import group_norm
 
 
 @inlined()
@@ -18,7 +23,8 @@ def orders_of(row, lists):
     """(rows (tap, c), rows o, transposed rows o, rows c of a tap);
     program.py has them.
     """
-    start, O, C = row[at.LISTS + at.FILTER_ORDERS] + 1, row[at.O], row[at.C]
+    start, G = row[at.LISTS + at.FILTER_ORDERS] + 1, row[at.GROUPS]
+    O, C = row[at.O] // G, row[at.C] // G
     taps = start + C * row[at.KH] * row[at.KW]
     return (
         lists[start:taps],
@@ -30,11 +36,12 @@ def orders_of(row, lists):
 
 @inlined()
 def extent(row):
-    """(begin, end) of a product's filters in a parameter vector; the
-    size of one tap.
+    """(begin, end) of a product's filters in a parameter vector; the size of one tap of
+    one group.
     """
-    size = row[at.O] * row[at.C]
-    return row[at.WEIGHT], row[at.WEIGHT] + size * row[at.KH] * row[at.KW], size
+    G = row[at.GROUPS]
+    size = row[at.O] // G * (row[at.C] // G)
+    return row[at.WEIGHT], row[at.WEIGHT] + G * size * row[at.KH] * row[at.KW], size
 
 
 @inlined()
@@ -45,33 +52,43 @@ def copy(to, source, start, count):
             to[i] = source[i]
 
 
-@inner()
+@external("int64[:,::1], int64[::1], F[::1], F[::1]")
 def to_product_order(table, lists, ordered, w):
     """Fills `ordered` from w."""
     for i in range(len(table)):
         row = table[i]
         if row[at.KIND] <= at.MATRIX:
             (begin, end, _), (taps, outputs, _, _) = extent(row), orders_of(row, lists)
-            transpose_uncached((ordered[begin:end], taps, w[begin:end], outputs))
+            size = (end - begin) // row[at.GROUPS]
+            for lo in range(begin, end, size):
+                transpose_uncached((ordered[lo : lo + size], taps, w[lo : lo + size], outputs))
+            copy(ordered, w, row[at.BIAS], row[at.O])
+        elif row[at.KIND] == at.GROUP_NORM and row[at.KH] > 1:
+            group_norm.to_rows(row, lists, ordered, w)
         else:
             copy(ordered, w, row[at.WEIGHT], row[at.C])
-        copy(ordered, w, row[at.BIAS], row[at.O])
+            copy(ordered, w, row[at.BIAS], row[at.O])
 
 
-@inner()
+@external("int64[:,::1], int64[::1], F[::1], F[::1]")
 def from_product_order(table, lists, w, ordered):
     """Fills w from `ordered`."""
     for i in range(len(table)):
         row = table[i]
         if row[at.KIND] <= at.MATRIX:
             (begin, end, _), (taps, outputs, _, _) = extent(row), orders_of(row, lists)
-            transpose((w[begin:end], outputs, ordered[begin:end], taps))
+            size = (end - begin) // row[at.GROUPS]
+            for lo in range(begin, end, size):
+                transpose((w[lo : lo + size], outputs, ordered[lo : lo + size], taps))
+            copy(w, ordered, row[at.BIAS], row[at.O])
+        elif row[at.KIND] == at.GROUP_NORM and row[at.KH] > 1:
+            group_norm.from_rows(row, lists, w, ordered)
         else:
             copy(w, ordered, row[at.WEIGHT], row[at.C])
-        copy(w, ordered, row[at.BIAS], row[at.O])
+            copy(w, ordered, row[at.BIAS], row[at.O])
 
 
-@inner()
+@external("int64[:,::1], int64[::1], F[::1], F[::1]")
 def transpose_filters(table, lists, transposed, ordered):
     """Fills `transposed` with the filters of `ordered` as rows (tap, o) of C numbers.
 
@@ -79,7 +96,7 @@ def transpose_filters(table, lists, transposed, ordered):
     """
     for i in range(len(table)):
         row = table[i]
-        if row[at.KIND] <= at.MATRIX and row[at.X] >= 0:
+        if row[at.KIND] <= at.MATRIX and row[at.CONSTANT] == 0:
             (begin, end, size), (_, _, outputs, channels) = extent(row), orders_of(row, lists)
             for tap in range(begin, end, size):
                 transpose(

@@ -14,8 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
-from refmaml.kernels.whole_net.derivatives import copy_outputs, hessian_product, primal
+from refmaml.kernels.numba_runtime.external_functions import external
+from refmaml.kernels.numba_runtime.inline_jit import inlined
+from refmaml.kernels.numba_runtime.unowned_views import part, row
+from refmaml.kernels.whole_net.derivatives import Examples, copy_outputs, hessian_product, primal
 from refmaml.kernels.whole_net.filter_order import (
     from_product_order,
     to_product_order,
@@ -23,9 +25,12 @@ from refmaml.kernels.whole_net.filter_order import (
 )
 from refmaml.kernels.whole_net.rule_numbers import MOMENTUM, PLAIN, ZERO, G
 from refmaml.kernels.whole_net.update_rules import pull_back, row_of, take_step
-from refmaml.kernels.whole_net.vectors import all_finite, multiply, step, subtract
+from refmaml.kernels.whole_net.vectors import keep_if_finite, multiply, step, subtract
 
 LAM, V, V_TRANSPOSED, GRADIENT, SCRATCH = range(5)  # the first rows of `vectors`
+# The types of the fields of Examples; F is the precision.
+EXAMPLES = ("int64[:,::1], int64[:,::1], F[:,::1], int64[::1], int64, int64, F, F[:,::1], "
+            "int64[:,::1], F[:,:,::1]")  # fmt: skip
 
 
 class Rule(NamedTuple):
@@ -41,7 +46,7 @@ def num_vectors(steps, slots, rates, order):
     return SCRATCH + rates + (steps + 1 if order > 1 else min(steps + 1, 3)) + slots
 
 
-@inner()
+@inlined()
 def sections(vectors, rates, slots, rule_rows):
     """(A_k, phi_k, phi_k with transposed filters, the rule's memory): the rows of
     `vectors` after SCRATCH.
@@ -49,9 +54,14 @@ def sections(vectors, rates, slots, rule_rows):
     Order 2 has a row for every phi_k. Order 1 has three: phi_0, which tasks may share,
     and two that the others use in turn.
     """
-    end = len(vectors) - rule_rows
-    phis, transposed = SCRATCH + rates, end - slots
-    return vectors[SCRATCH:phis], vectors[phis:transposed], vectors[transposed:end], vectors[end:]
+    rows = len(vectors)
+    end, phis = rows - rule_rows, SCRATCH + rates
+    return (
+        part(vectors, SCRATCH, phis),
+        part(vectors, phis, end - slots),
+        part(vectors, end - slots, end),
+        part(vectors, end, rows),
+    )
 
 
 @inlined()
@@ -60,81 +70,95 @@ def phi_row(k, rows):
     return k if k < rows else 2 - k % 2
 
 
-@inner()
-def descend(e, t, steps, new_start, A, phis, transposed, rule, gradient, work, winners):
-    """phi_1 .. phi_K of task t from phi_0. Returns whether all gradients were finite.
+# fmt: off
+@inlined()
+def descend(e, t, steps, new_start, A, phis, transposed, rule, loss, finite, gradient, work,
+            winners):
+    """phi_1 .. phi_K of task t from phi_0. Clears finite (1,) if a gradient was not.
 
     new_start: whether phi_0 differs from that of the task before.
     """
-    slots, finite = len(work), True
+    slots = len(work)
     for k in range(steps):
-        slot, phi = k % slots, phis[phi_row(k, len(phis))]
+        slot, phi = k % slots, row(phis, phi_row(k, len(phis)))
         if k > 0 or new_start or slots < steps:
-            transpose_filters(e.table, e.lists, transposed[slot], phi)
+            transpose_filters(e.table, e.lists, row(transposed, slot), phi)
         if rule.kind != PLAIN:
-            gradient = rule.memory[row_of(G, k, len(rule.memory))]
-        primal(e, t, phi, transposed[slot], gradient, work[slot], winners[slot])
-        finite = finite and all_finite(gradient)
-        after, rates = phis[phi_row(k + 1, len(phis))], A[k % len(A)]
+            gradient = row(rule.memory, row_of(G, k, len(rule.memory)))
+        primal(e, t, loss, phi, row(transposed, slot), gradient, row(work, slot),
+               row(winners, slot))
+        keep_if_finite(finite, gradient)
+        after, rates = row(phis, phi_row(k + 1, len(phis))), row(A, k % len(A))
         if rule.kind == PLAIN:
             step(after, phi, rates, gradient)
         else:
-            take_step(rule.kind, k, after, phi, rates, rule.numbers[k], rule.memory)
-    return finite
+            take_step(rule.kind, k, after, phi, rates, row(rule.numbers, k), rule.memory)
 
 
-@inner()
-def adjoint(e, t, steps, A, phis, transposed, rule, vectors, work, rwork, winners):
+@external(f"int64, int64, {EXAMPLES}, F[:,::1], F[:,::1], F[:,::1], int64, F[:,::1], F[:,::1], "
+          "F[:,::1], F[:,::1], F[::1], int16[:,::1]", on_demand=True)
+def adjoint(t, steps, table, rtable, reals, lists, N, loss_kind, scale, x, labels, targets,
+            A, phis, transposed, kind, numbers, memory, vectors, work, rwork, winners):
     """lam_0 of task t in place of lam_K.
 
     The pass of a step whose slot was overwritten is recomputed.
     """
-    slots = len(work)
-    lam, v, vt, gradient = vectors[LAM], vectors[V], vectors[V_TRANSPOSED], vectors[GRADIENT]
-    if rule.kind != PLAIN:
-        rule.memory[:MOMENTUM] = rule.numbers[0, ZERO]  # the adjoints of the state
+    e = Examples(table, rtable, reals, lists, N, loss_kind, scale, x, labels, targets)
+    slots, loss = len(work), np.empty(1, work.dtype)
+    lam, v, vt = row(vectors, LAM), row(vectors, V), row(vectors, V_TRANSPOSED)
+    gradient = row(vectors, GRADIENT)
+    if kind != PLAIN:
+        memory[:MOMENTUM] = numbers[0, ZERO]  # the adjoints of the state
     for k in range(steps - 1, -1, -1):
-        slot, phi = k % slots, phis[k]
+        slot, phi, rates = k % slots, row(phis, k), row(A, k % len(A))
+        wt, task_work, won = row(transposed, slot), row(work, slot), row(winners, slot)
         if k < steps - slots:
-            transpose_filters(e.table, e.lists, transposed[slot], phi)
-            primal(e, t, phi, transposed[slot], gradient, work[slot], winners[slot])
-        if rule.kind == PLAIN:
-            multiply(v, A[k % len(A)], lam)
+            transpose_filters(table, lists, wt, phi)
+            primal(e, t, loss, phi, wt, gradient, task_work, won)
+        if kind == PLAIN:
+            multiply(v, rates, lam)
         else:
-            pull_back(rule.kind, k, v, lam, phi, A[k % len(A)], rule.numbers[k], rule.memory)
-        transpose_filters(e.table, e.lists, vt, v)
-        hessian_product(
-            e, t, phi, transposed[slot], v, vt, gradient, work[slot], rwork, winners[slot]
-        )
+            pull_back(kind, k, v, lam, phi, rates, row(numbers, k), memory)
+        transpose_filters(table, lists, vt, v)
+        hessian_product(e, t, phi, wt, v, vt, gradient, task_work, rwork, won)
         subtract(lam, gradient)
 
 
-# fmt: off
-@inner()
-def unrolled(lo, hi, steps, order, kind, numbers, rule_rows, support, query, w, rates, z, loss,
-             finite, grad, work, rwork, winners, qwork, qwinners, vectors):
+@external(f"int64, int64, int64, int64, int64, F[:,::1], int64, {EXAMPLES}, int64[:,::1], "
+          "int64[::1], int64, F, F[:,::1], int64[:,::1], F[:,:,::1], F[:,::1], F[:,::1], "
+          "F[:,:,::1], F[::1], boolean[::1], F[:,::1], F[:,::1], F[::1], int16[:,::1], F[::1], "
+          "int16[::1], F[:,::1]", on_demand=True)
+def unrolled(lo, hi, steps, order, kind, numbers, rule_rows,
+             table, rtable, reals, lists, N, loss_kind, scale, x, labels, targets,
+             qtable, qlists, Nq, qscale, xq, qlabels, qtargets,
+             w, rates, z, loss, finite, grad, work, rwork, winners, qwork, qwinners, vectors):
     """Query loss, outputs and lam_0 of tasks lo .. hi; order 1: lam_0 = lam_K.
 
     finite: whether every gradient of the inner loop and lam_0 were finite.
     work, winners: a slot for each step, or fewer; then `adjoint` recomputes passes.
     """
-    lam, qt, gradient = vectors[LAM], vectors[V_TRANSPOSED], vectors[GRADIENT]
+    support = Examples(table, rtable, reals, lists, N, loss_kind, scale, x, labels, targets)
+    query = Examples(qtable, rtable, reals, qlists, Nq, loss_kind, qscale, xq, qlabels, qtargets)
+    lam, qt, gradient = row(vectors, LAM), row(vectors, V_TRANSPOSED), row(vectors, GRADIENT)
     A, phis, transposed, memory = sections(vectors, len(rates), len(work), rule_rows)
     rule = Rule(kind, numbers, memory)
     for k in range(len(rates)):
-        to_product_order(support.table, support.lists, A[k], rates[k])
+        to_product_order(table, lists, row(A, k), row(rates, k))
     for t in range(lo, hi):
-        new_start = t == lo or len(w) > 1
+        new_start, task_loss = t == lo or len(w) > 1, part(loss, t, t + 1)
+        finite[t], flag = True, part(finite, t, t + 1)
         if new_start:
-            to_product_order(support.table, support.lists, phis[0], w[t % len(w)])
-        inner_finite = descend(support, t, steps, new_start, A, phis, transposed, rule, gradient,
-                               work, winners)
-        phi = phis[phi_row(steps, len(phis))]
-        transpose_filters(query.table, query.lists, qt, phi)
-        loss[t] = primal(query, t, phi, qt, lam, qwork, qwinners)
-        copy_outputs(query.table, z[t], qwork, query.N)
+            to_product_order(table, lists, row(phis, 0), row(w, t % len(w)))
+        descend(support, t, steps, new_start, A, phis, transposed, rule, task_loss, flag,
+                gradient, work, winners)
+        phi = row(phis, phi_row(steps, len(phis)))
+        transpose_filters(qtable, qlists, qt, phi)
+        primal(query, t, task_loss, phi, qt, lam, qwork, qwinners)
+        copy_outputs(qtable, row(z, t), qwork, Nq)
         if order > 1:
-            adjoint(support, t, steps, A, phis, transposed, rule, vectors, work, rwork, winners)
-        from_product_order(support.table, support.lists, grad[t], lam)
-        finite[t] = inner_finite and all_finite(lam)
+            adjoint(t, steps, table, rtable, reals, lists, N, loss_kind, scale, x, labels,
+                    targets, A, phis, transposed, kind, numbers, memory, vectors, work, rwork,
+                    winners)
+        from_product_order(table, lists, row(grad, t), lam)
+        keep_if_finite(flag, lam)
 # fmt: on

@@ -20,7 +20,7 @@ class Matrix(NamedTuple):
 
 
 class Convolution(NamedTuple):
-    """A convolution without groups. weight (O, C, kH, kW), bias (O,).
+    """A convolution. weight (O, C / groups, kH, kW), bias (O,).
 
     start: (top, left) padding.
     """
@@ -37,6 +37,7 @@ class Convolution(NamedTuple):
     weight: int
     bias: int = ABSENT
     dilation: tuple = (1, 1)
+    groups: int = 1
 
 
 class NormActPool(NamedTuple):
@@ -56,6 +57,24 @@ class NormActPool(NamedTuple):
     beta: int
     slope: float = 1.0
     window: tuple = (1, 1)
+
+
+class GroupNorm(NamedTuple):
+    """Group norm, then a piecewise linear activation.
+
+    Each of `groups` groups of channels of an image is normalised. gamma, beta (C,), or
+    (C, H, W) if by_position. slope: as for NormActPool.
+    """
+
+    C: int
+    H: int
+    W: int
+    groups: int
+    eps: float
+    gamma: int
+    beta: int
+    by_position: bool = False
+    slope: float = 1.0
 
 
 class Activate(NamedTuple):
@@ -99,3 +118,30 @@ class Flatten(NamedTuple):
     C: int
     H: int
     W: int
+
+
+class Residual(NamedTuple):
+    """branch(x) + shortcut(x): operations in order; no shortcut: x itself.
+
+    inputs, outputs: numbers of one x and of one sum.
+    """
+
+    branch: tuple
+    shortcut: tuple
+    inputs: int
+    outputs: int
+
+
+# graph.py makes these of a Residual.
+
+
+class Sum(NamedTuple):
+    """The sum of two values of `size` numbers."""
+
+    size: int
+
+
+class Fork(NamedTuple):
+    """A value of `size` numbers that two operations read."""
+
+    size: int

@@ -1,7 +1,8 @@
 """The four passes through a net for one task: forward, backward, r_forward, r_backward.
 
 They are those of Sequential in network.py, over a table of operations (program.py).
-What an operation computes is in the operation's own folder.
+What an operation computes is in the operation's own folder. Where the input of an
+operation is constant, nothing has a tangent before the operation's own parameters.
 
     x             the input of the net
     w, v, grad    parameters, a direction, a gradient; flat, in product order
@@ -15,9 +16,8 @@ Each pass is compiled on its own (external_functions.py), with flat arrays as ar
 from refmaml.kernels.activation import cpu as activation
 from refmaml.kernels.norm_act_pool import cpu as norm_act_pool
 from refmaml.kernels.numba_runtime.external_functions import external
-from refmaml.kernels.numba_runtime.inline_jit import inlined
-from refmaml.kernels.whole_net import products
-from refmaml.kernels.whole_net import program as at
+from refmaml.kernels.whole_net import columns as at
+from refmaml.kernels.whole_net import group_norm, products, residual
 from refmaml.kernels.whole_net.images import (
     channel_gradients,
     channel_values,
@@ -59,6 +59,10 @@ def forward(table, reals, lists, N, x, w, work, winners):
             activation.forward_block(y, a, row[at.FUNCTION], reals[i, 1])
         elif kind == at.MAX_POOL:
             max_pool(row, y, a, won, N)
+        elif kind == at.GROUP_NORM:
+            group_norm.forward(row, lists, N, y, a, work, w, reals[i, 0], reals[i, 1])
+        elif kind >= at.SUM:
+            residual.forward(row, y, a, x, work, N)
         else:
             map_images(row, y, a, won, N)
 
@@ -76,7 +80,7 @@ def backward(table, dtable, reals, lists, N, x, w, wt, grad, work, dwork, winner
         won = winners_of(row, winners, N)
         if kind <= at.MATRIX:
             products.backward_w(row, lists, N, grad, a, a[:0], dy, dy)
-            if row[at.X] >= 0:
+            if row[at.CONSTANT] == 0:
                 products.backward_x(row, lists, N, dx, dy, dy[:0], wt, wt)
         elif kind == at.NORM_ACT_POOL:
             dgamma = channel_gradients(grad, row[at.WEIGHT], row)
@@ -86,21 +90,24 @@ def backward(table, dtable, reals, lists, N, x, w, wt, grad, work, dwork, winner
                                    reals[i, 1], products.list_of(row, lists, 0), N)
         elif kind == at.ACTIVATE:
             activation.derivative_block(dx, dy, a, row[at.FUNCTION], reals[i, 1])
-        elif i > 0:
+        elif kind == at.GROUP_NORM:
+            group_norm.backward(row, lists, N, dx, dy, y, a, work, w, grad, reals[i, 1])
+        elif kind >= at.SUM:
+            residual.backward(drow, dx, dy, x, dwork, N)
+        elif row[at.CONSTANT] == 0:
             map_images_transposed(row, dx, dy, won, N)
 
 
 @external(f"{TABLE}, {PROGRAM}, {vectors(4)}, {WORK}")
 def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, winners):
     """Fills the tangents of the values along v, and what r_backward needs of them."""
-    first = first_product(table)
-    for i in range(first, len(table)):
+    for i in range(len(table)):
         row, rrow, kind = table[i], rtable[i], table[i, at.KIND]
         a, y = input_of(row, row[at.X], x, work, N), output_of(row, row[at.Y], work, N)
         ra, ry = input_of(row, rrow[at.X], x, rwork, N), output_of(row, rrow[at.Y], rwork, N)
         won = winners_of(row, winners, N)
         if kind <= at.MATRIX:
-            if i == first:  # the input of the net has no tangent
+            if row[at.CONSTANT] == 1:
                 products.forward(row, lists, N, ry, a, a[:0], v, v)
             else:
                 products.forward(row, lists, N, ry, ra, a, w, v)
@@ -113,22 +120,26 @@ def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, winners):
                                     products.list_of(row, lists, 0), N)
         elif kind == at.ACTIVATE:
             activation.derivative_block(ry, ra, a, row[at.FUNCTION], reals[i, 1])
-        else:
+        elif kind == at.GROUP_NORM:
+            group_norm.r_forward(row, rrow, lists, N, ry, ra, y, a, work, rwork, w, v,
+                                 reals[i, 1])
+        elif kind >= at.SUM:
+            residual.r_forward(row, rrow, ry, ra, x, rwork, N)
+        elif row[at.CONSTANT] == 0:
             map_images(row, ry, ra, won, N)
 
 
 @external(f"{TABLE}, {PROGRAM}, {vectors(7)}, {WORK}")
 def r_backward(table, rtable, reals, lists, N, x, w, v, wt, vt, grad, work, rwork, winners):
     """Fills the tangent of the gradient from the tangent of the last adjoint."""
-    first = first_product(table)
-    for i in range(len(table) - 1, first - 1, -1):
+    for i in range(len(table) - 1, -1, -1):
         row, rrow, kind = table[i], rtable[i], table[i, at.KIND]
         a, y = input_of(row, row[at.X], x, work, N), output_of(row, row[at.Y], work, N)
         ra, dy = input_of(row, rrow[at.X], x, rwork, N), output_of(row, row[at.DY], work, N)
         rdx, rdy = input_of(row, rrow[at.DX], x, rwork, N), output_of(row, rrow[at.DY], rwork, N)
         won = winners_of(row, winners, N)
         if kind <= at.MATRIX:
-            if i == first:
+            if row[at.CONSTANT] == 1:
                 products.backward_w(row, lists, N, grad, a, a[:0], rdy, rdy)
             else:
                 products.backward_w(row, lists, N, grad, ra, a, dy, rdy)
@@ -143,15 +154,11 @@ def r_backward(table, rtable, reals, lists, N, x, w, v, wt, vt, grad, work, rwor
                                      products.list_of(row, lists, 0), N)
         elif kind == at.ACTIVATE:
             activation.r_derivative_block(rdx, dy, rdy, a, ra, row[at.FUNCTION], reals[i, 1])
-        else:
+        elif kind == at.GROUP_NORM:
+            group_norm.r_backward(row, rrow, lists, N, ra, dy, rdy, y, a, work, rwork, w, v, grad,
+                                  reals[i, 1])
+        elif kind >= at.SUM:
+            residual.backward(rrow, rdx, rdy, x, rwork, N)
+        elif row[at.CONSTANT] == 0:
             map_images_transposed(row, rdx, rdy, won, N)
 # fmt: on
-
-
-@inlined()
-def first_product(table):
-    """The first operation with parameters."""
-    i = 0
-    while table[i, at.KIND] > at.MATRIX:
-        i += 1
-    return i

@@ -7,37 +7,45 @@ from refmaml.kernels.bias import cpu as bias
 from refmaml.kernels.conv2d import task_product as conv2d
 from refmaml.kernels.conv2d.gather_indices import BACKWARD_W, BACKWARD_X, FORWARD
 from refmaml.kernels.linear import cpu as linear
-from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
-from refmaml.kernels.whole_net import program as at
+from refmaml.kernels.numba_runtime.external_functions import external
+from refmaml.kernels.numba_runtime.inline_jit import inlined
+from refmaml.kernels.numba_runtime.unowned_views import part
+from refmaml.kernels.whole_net import columns as at
+from refmaml.kernels.whole_net import grouped
+
+OFFSETS = "int64[::1], int64[::1], int64"  # row, lists, N
 
 
 @inlined()
 def list_of(row, lists, what):
     """An offset list of a product; of a NormActPool (what = 0), that of its windows."""
     start = row[at.LISTS + what]
-    return lists[start + 1 : start + 1 + lists[start]]
+    return part(lists, start + 1, start + 1 + lists[start])
 
 
 @inlined()
 def filters_of(row, w):
     """The filters of a product in a parameter vector."""
-    return w[row[at.WEIGHT] : row[at.WEIGHT] + row[at.O] * row[at.C] * row[at.KH] * row[at.KW]]
+    size = row[at.O] * row[at.C] // row[at.GROUPS] * row[at.KH] * row[at.KW]
+    return part(w, row[at.WEIGHT], row[at.WEIGHT] + size)
 
 
-@inner()
+@external(f"{OFFSETS}, F[::1], F[::1], F[::1], F[::1], F[::1]")
 def forward(row, lists, N, y, x, x2, w, w2):
     """y = x * w + x2 * w2 + bias of w2. If x2 is empty, y = x * w + bias of w2."""
     block, f, f2 = list_of(row, lists, FORWARD), filters_of(row, w), filters_of(row, w2)
     if row[at.KIND] == at.MATRIX:
         linear.task_forward(y, x, x2, f, f2, block)
-    else:
+    elif row[at.GROUPS] == 1:
         conv2d.product(y, x, x2, y, y, f, f2, block, N)
+    else:
+        grouped.product(y, x, x2, y, y, f, f2, block, N)
     if row[at.BIAS] >= 0 and row[at.BIAS_CANCELS] == 0:
         O = row[at.O]
-        bias.task_forward(y.reshape((len(y) // O, O)), w2[row[at.BIAS] : row[at.BIAS] + O])
+        bias.task_forward(y.reshape((len(y) // O, O)), part(w2, row[at.BIAS], row[at.BIAS] + O))
 
 
-@inner()
+@external(f"{OFFSETS}, F[::1], F[::1], F[::1], F[::1], F[::1]")
 def backward_x(row, lists, N, dx, dy, dy2, w, w2):
     """dx = product_dx(dy, w), plus product_dx(dy2, w2) unless dy2 is empty.
 
@@ -46,20 +54,24 @@ def backward_x(row, lists, N, dx, dy, dy2, w, w2):
     block, f, f2 = list_of(row, lists, BACKWARD_X), filters_of(row, w), filters_of(row, w2)
     if row[at.KIND] == at.MATRIX:
         linear.task_backward_x(dx, dy, dy2, f, f2, block)
-    else:
+    elif row[at.GROUPS] == 1:
         conv2d.product(dx, dx, dx, dy, dy2, f, f2, block, N)
+    else:
+        grouped.product(dx, dx, dx, dy, dy2, f, f2, block, N)
 
 
-@inner()
+@external(f"{OFFSETS}, F[::1], F[::1], F[::1], F[::1], F[::1]")
 def backward_w(row, lists, N, grad, x, x2, dy, dy2):
     """dw = product_dw(x, dy), plus product_dw(x2, dy2) unless x2 is
     empty; db from dy2.
     """
     block, dw = list_of(row, lists, BACKWARD_W), filters_of(row, grad)
     if row[at.KIND] == at.MATRIX:
-        linear.task_backward_w(dw, dy, dy2[:0] if len(x2) == 0 else dy2, x, x2, block)
-    else:
+        linear.task_backward_w(dw, dy, part(dy2, 0, 0) if len(x2) == 0 else dy2, x, x2, block)
+    elif row[at.GROUPS] == 1:
         conv2d.product(dw, x, x2, dy, dy2, dw, dw, block, N)
+    else:
+        grouped.product(dw, x, x2, dy, dy2, dw, dw, block, N)
     bias_gradient(row, grad, dy2)
 
 
@@ -70,7 +82,7 @@ def bias_gradient(row, grad, dy):
     """
     if row[at.BIAS] >= 0:
         O = row[at.O]
-        db = grad[row[at.BIAS] : row[at.BIAS] + O]
+        db = part(grad, row[at.BIAS], row[at.BIAS] + O)
         if row[at.BIAS_CANCELS] == 0:
             bias.task_backward(db, dy.reshape((len(dy) // O, O)))
         else:

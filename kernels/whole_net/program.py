@@ -1,14 +1,14 @@
 """A net as a table of integers, which the compiled passes read row by row.
 
-A row of the table says what an operation is and where its values are. The values and
-adjoints of one task are in one array, `work`, at offsets that are the same for every
-task. There are two memory plans:
+A row of the table says what an operation is and where its values are. graph.py has the
+order of the rows. The values and adjoints of one task are in one array, `work`, at
+offsets that are the same for every task. There are two memory plans (memory_plan.py):
 
     full    every value and every adjoint has memory of its own; Hessian-vector products
             need both after the gradient
-    lean    the adjoint of the input of a batch-norm or an activation overwrites that
-            input; for gradients that are not differentiated further, and for tangents,
-            which nothing needs later
+    lean    the adjoint of the input of a norm or an activation overwrites that input;
+            for gradients that are not differentiated further, and for tangents, which
+            nothing needs later
 """
 
 from dataclasses import dataclass
@@ -17,44 +17,59 @@ from math import prod
 
 import numpy as np
 
+from refmaml.kernels.activation.functions import LEAKY
 from refmaml.kernels.conv2d.gather_indices import BACKWARD_W, BACKWARD_X, FORWARD, gather_indices
+from refmaml.kernels.group_norm.task_passes import row_lists
 from refmaml.kernels.linear.cpu import offsets
 from refmaml.kernels.norm_act_pool.windows import window_lists
+from refmaml.kernels.whole_net.columns import (
+    BIAS,
+    BIAS_CANCELS,
+    COLUMNS,
+    CONSTANT,
+    FUNCTION,
+    GROUPS,
+    HO,
+    KH,
+    KIND,
+    KINDS,
+    KW,
+    LISTS,
+    SH,
+    SW,
+    WEIGHT,
+    WINNERS,
+    WO,
+    C,
+    H,
+    O,
+    W,
+)  # fmt: skip
+from refmaml.kernels.whole_net.graph import (
+    NORMS,
+    PRODUCTS,
+    is_constant,
+    nodes_of,
+    readers,
+    value_is_free,
+)
+from refmaml.kernels.whole_net.grouped import grouped_indices
+from refmaml.kernels.whole_net.memory_plan import plan_memory
 from refmaml.kernels.whole_net.operations import (
     ABSENT,
     Activate,
     Average,
     Convolution,
     Flatten,
+    Fork,
+    GroupNorm,
     Matrix,
     MaxPool,
     NormActPool,
+    Sum,
 )
 
-KINDS = (Convolution, Matrix, NormActPool, Activate, MaxPool, Average, Flatten)
-PRODUCTS = Convolution | Matrix
 MAX_WINDOW = np.iinfo(np.int16).max  # pixels: the winners of a whole net are int16
-CONVOLUTION, MATRIX, NORM_ACT_POOL, ACTIVATE, MAX_POOL, AVERAGE, FLATTEN = range(len(KINDS))
-
-# The columns of the table.
-#   KIND          an index into KINDS
-# X Y DX DY     where in `work` input, output and their adjoints begin; X is ABSENT for
-#                 the first operation, whose input is the input of the net
-#   C .. WO       extents of input (C, H, W) and output (O, Ho, Wo)
-#   WEIGHT BIAS   where the parameters begin (of a batch-norm: gamma and beta)
-#   KH .. SW      window and stride
-#   S             where 1 / sqrt(var + eps) of a batch-norm begins in `work`
-#   WINNERS       where the winners of max-pooling begin
-#   BIAS_CANCELS  1 if a batch-norm follows, which subtracts the bias again
-#   FUNCTION      the function of an Activate
-# LISTS         where the offset lists begin in `lists`: one of windows; or of a product
-#                 FORWARD, BACKWARD_X and BACKWARD_W, then FILTER_ORDERS
-# fmt: off
-(KIND, X, Y, DX, DY, C, H, W, O, HO, WO, WEIGHT, BIAS, KH, KW, SH, SW, S, WINNERS,
- BIAS_CANCELS, FUNCTION, LISTS) = range(22)
-# fmt: on
-FILTER_ORDERS = 3
-COLUMNS = LISTS + FILTER_ORDERS + 1
 
 
 @dataclass(frozen=True)
@@ -77,25 +92,31 @@ class Program:
     macs: int
 
 
-@lru_cache(maxsize=64)
 def program(operations, N, lean):
     """The Program of a net for N images per task."""
-    table = np.full((len(operations), COLUMNS), ABSENT, np.int64)
-    reals, lists = np.zeros((len(operations), 2)), []
+    nodes = tuple(nodes_of(operations))
+    return program_of(nodes, tuple(type(node.op) for node in nodes), N, lean)
+
+
+@lru_cache(maxsize=64)
+def program_of(nodes, kinds, N, lean):
+    """`program` of nodes. kinds: their types, as tuples of equal numbers are equal."""
+    table = np.full((len(nodes), COLUMNS), ABSENT, np.int64)
+    reals, lists = np.zeros((len(nodes), 2)), []
     winners, macs, listed = 0, 0, 0
-    for row, real, op, after in zip(table, reals, operations, [*operations[1:], None], strict=True):
-        row[KIND] = KINDS.index(type(op))
+    for row, real, (op, *_), reader in zip(table, reals, nodes, readers(nodes), strict=True):
         describe(row, real, op)
         if isinstance(op, PRODUCTS):
-            row[BIAS_CANCELS] = isinstance(after, NormActPool)
-            macs += N * int(prod(row[[HO, WO, O, C, KH, KW]]))
+            row[BIAS_CANCELS] = reader is not None and isinstance(reader.op, NormActPool)
+            macs += N * int(prod(row[[HO, WO, O, C, KH, KW]])) // int(row[GROUPS])
         for column, block in enumerate(offset_lists(op, N)):
             row[LISTS + column] = listed
             lists += [[len(block)], block]
             listed += 1 + len(block)
         if isinstance(op, MaxPool) or (isinstance(op, NormActPool) and op.window != (1, 1)):
             row[WINNERS], winners = winners, winners + N * op.Ho * op.Wo * op.C
-    work = plan_memory(table, operations, N, lean)
+    table[:, CONSTANT] = [node.constant for node in nodes]
+    work = plan_memory(table, nodes, N, lean)
     return Program(table, reals, np.concatenate(lists).astype(np.int64), work, winners, macs)
 
 
@@ -109,15 +130,27 @@ def offset_lists(op, N):
         forward = offsets(N, op.C, op.O)
         return [forward, forward, offsets(N, op.O, op.C), filter_orders(op.O, op.C, 1)]
     if isinstance(op, Convolution):
-        shape = (N, op.C, op.H, op.W, op.O, op.Ho, op.Wo)
-        windows = op.kernel, op.stride, op.start, op.dilation
-        return [
-            *(gather_indices(what, *shape, *windows) for what in (FORWARD, BACKWARD_X, BACKWARD_W)),
-            filter_orders(op.O, op.C, prod(op.kernel)),
-        ]
+        return convolution_lists(op, N)
     if isinstance(op, NormActPool):
         return [window_lists(N, op.C, op.H, op.W, op.Ho, op.Wo, op.window)]
+    if isinstance(op, GroupNorm):
+        A = op.H * op.W if op.by_position else 1
+        rows = row_lists(op.groups, op.C, op.H * op.W, A)
+        return [rows, rows[:0], rows[:0], filter_orders(op.C, A, 1)]
     return []
+
+
+def convolution_lists(op, N):
+    """`offset_lists` of a convolution, with groups or without."""
+    shape = (N, op.C, op.H, op.W, op.O, op.Ho, op.Wo)
+    windows, products = (op.kernel, op.stride, op.start, op.dilation), (FORWARD, BACKWARD_X)
+    if op.groups == 1:
+        blocks = [gather_indices(what, *shape, *windows) for what in (*products, BACKWARD_W)]
+    else:
+        blocks = [
+            grouped_indices(what, op.groups, *shape, *windows) for what in (*products, BACKWARD_W)
+        ]
+    return [*blocks, filter_orders(op.O // op.groups, op.C // op.groups, prod(op.kernel))]
 
 
 def filter_orders(O, C, taps):
@@ -132,6 +165,7 @@ def filter_orders(O, C, taps):
 
 def describe(row, real, op):
     """Fills in extents, windows and the positions of parameters."""
+    row[KIND], row[GROUPS] = KINDS.index(type(op)), 1
     row[[C, H, W, O, HO, WO]] = extents(op)
     if isinstance(op, Activate):
         row[FUNCTION], real[1] = op.function, op.slope
@@ -139,73 +173,55 @@ def describe(row, real, op):
         row[[KH, KW, WEIGHT, BIAS]] = 1, 1, op.weight, op.bias
     elif isinstance(op, Convolution):
         row[[KH, KW, SH, SW, WEIGHT, BIAS]] = *op.kernel, *op.stride, op.weight, op.bias
+        row[GROUPS] = op.groups
     elif isinstance(op, NormActPool):
         row[[KH, KW, WEIGHT, BIAS]], real[:] = (*op.window, op.gamma, op.beta), (op.eps, op.slope)
+    elif isinstance(op, GroupNorm):
+        row[[KH, GROUPS]] = op.H * op.W if op.by_position else 1, op.groups
+        row[[WEIGHT, BIAS]], real[:] = (op.gamma, op.beta), (op.eps, op.slope)
     elif isinstance(op, MaxPool | Average):
         row[[KH, KW, SH, SW]] = *op.window, *op.stride
 
 
 def extents(op):
     """(C, H, W) of the input and (O, Ho, Wo) of the output."""
-    if isinstance(op, Activate):
+    if isinstance(op, Activate | Sum | Fork):
         return op.size, 1, 1, op.size, 1, 1
     if isinstance(op, Matrix):
         return op.C, 1, 1, op.O, 1, 1
     if isinstance(op, Flatten):
         return op.C, op.H, op.W, op.C * op.H * op.W, 1, 1
+    if isinstance(op, GroupNorm):
+        return op.C, op.H, op.W, op.C, op.H, op.W
     O = op.O if isinstance(op, Convolution) else op.C
     return op.C, op.H, op.W, O, op.Ho, op.Wo
-
-
-def whole_lines(size):
-    """`size` rounded up so that the next array begins at a cache line,
-    in float32 too.
-    """
-    return -(-size // 16) * 16
-
-
-def plan_memory(table, operations, N, lean):
-    """Gives every value and adjoint an offset. Returns how many numbers
-    that is in all.
-    """
-    end = 0
-    for i, (row, op) in enumerate(zip(table, operations, strict=True)):
-        size = N * row[O] * row[HO] * row[WO]
-        row[Y], end = end, end + whole_lines(size)
-        after = operations[i + 1] if i + 1 < len(operations) else None
-        if lean and isinstance(after, NormActPool | Activate):
-            row[DY] = row[Y]
-        else:
-            row[DY], end = end, end + whole_lines(size)
-        if i > 0:
-            row[X], row[DX] = table[i - 1, Y], table[i - 1, DY]
-        if isinstance(op, NormActPool):
-            row[S], end = end, end + whole_lines(op.C)
-    return int(end)
 
 
 def supported(operations):
     """Whether one kernel can run these operations.
 
-    The first is a product, or Flatten and then a product; the last is a product.
-    Batch-norms and activations follow products, whose values they may overwrite.
-    Flatten is followed by a product. Windows of max-pooling have at most MAX_WINDOW
-    pixels.
+    The last is a product. A product, perhaps behind a Flatten, is the first to read the
+    input of the net. Norms and activations follow an operation whose value nothing else
+    needs, as they may overwrite it: a product, a sum, or a norm without an activation.
+    Flatten is followed by a product or a sum. Windows of max-pooling have at most
+    MAX_WINDOW pixels. The branch of a Residual has an operation.
     """
-    pairs = list(zip(operations, operations[1:], strict=False))
-    first = next((op for op in operations if not isinstance(op, Flatten)), None)
-    return (
-        all(
-            prod(op.window) <= MAX_WINDOW
-            for op in operations
-            if isinstance(op, MaxPool | NormActPool)
-        )
-        and isinstance(first, PRODUCTS)
-        and isinstance(operations[-1], PRODUCTS)
-        and all(
-            isinstance(before, PRODUCTS)
-            for before, op in pairs
-            if isinstance(op, NormActPool | Activate)
-        )
-        and all(isinstance(op, PRODUCTS) or not isinstance(before, Flatten) for before, op in pairs)
-    )
+    nodes = nodes_of(operations)
+    return isinstance(nodes[-1].op, PRODUCTS) and all(runs(nodes, node) for node in nodes)
+
+
+def runs(nodes, node):
+    """Whether a node can run where it is."""
+    op, before = node.op, None if node.source == ABSENT else nodes[node.source].op
+    if isinstance(op, MaxPool | NormActPool) and prod(op.window) > MAX_WINDOW:
+        return False
+    if isinstance(op, Sum):
+        return not is_constant(nodes, node.source) and not isinstance(before, Fork)
+    if isinstance(before, Flatten):
+        return isinstance(op, PRODUCTS | Fork)
+    if node.constant:
+        return isinstance(op, PRODUCTS | Flatten)
+    if isinstance(op, NORMS):
+        copied = isinstance(before, Activate) and (before.function, before.slope) == (LEAKY, 1)
+        return value_is_free(before) or copied
+    return not isinstance(op, Activate) or value_is_free(before) or isinstance(before, Fork)

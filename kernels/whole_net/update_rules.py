@@ -20,6 +20,7 @@ from math import sqrt
 
 import numpy as np
 
+from refmaml.kernels.numba_runtime.external_functions import external
 from refmaml.kernels.numba_runtime.inline_jit import inner
 from refmaml.kernels.whole_net.rule_numbers import (
     B1,
@@ -105,7 +106,7 @@ def adam_step(out, phi, A, m, v, m_before, v_before, g, s, n):
         out[i] = phi[i] - A[i] * (d + n[DECOUPLED] * phi[i])
 
 
-@inner()
+@external("int64, int64, F[::1], F[::1], F[::1], F[::1], F[:,::1]", on_demand=True)
 def take_step(kind, k, out, phi, A, n, memory):
     """phi' in out, from g in the rule's memory, and the state after the step there."""
     rows = len(memory)
@@ -173,7 +174,7 @@ def unclip(v, g, s, n):
             v[i] = s * (v[i] - radial * g[i])
 
 
-@inner()
+@external("int64, int64, F[::1], F[::1], F[::1], F[::1], F[::1], F[:,::1]", on_demand=True)
 def pull_back(kind, k, out, lam, phi, A, n, memory):
     """-gam of step k in out, for g itself; lam with the adjoint by weight decay."""
     rows = len(memory)

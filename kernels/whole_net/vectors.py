@@ -2,37 +2,40 @@
 
 import numpy as np
 
-from refmaml.kernels.numba_runtime.inline_jit import inner
+from refmaml.kernels.numba_runtime.external_functions import external
+from refmaml.kernels.numba_runtime.inline_jit import inlined
 
 
-@inner()
-def all_finite(a):
-    """Whether all elements are finite: a - a is 0 then, and NaN otherwise."""
+@external("boolean[::1], F[::1]")
+def keep_if_finite(flag, a):
+    """flag (1,) stays true only if all elements are finite: a - a is 0 then, and NaN
+    otherwise.
+    """
     lanes, whole = np.zeros(64, a.dtype), len(a) // 64 * 64
     for i in range(0, whole, 64):
         for j in range(64):
             lanes[j] += a[i + j] - a[i + j]
     for i in range(whole, len(a)):
         lanes[0] += a[i] - a[i]
-    total = lanes.sum()
-    return total == total
+    for j in range(64):
+        flag[0] = flag[0] and lanes[j] == lanes[j]
 
 
-@inner()
+@inlined()
 def step(out, a, rates, b):
     """out = a - rates * b."""
     for i in range(len(a)):
         out[i] = a[i] - rates[i] * b[i]
 
 
-@inner()
+@inlined()
 def multiply(out, rates, b):
     """out = rates * b."""
     for i in range(len(b)):
         out[i] = rates[i] * b[i]
 
 
-@inner()
+@inlined()
 def subtract(a, b):
     """a -= b."""
     for i in range(len(a)):

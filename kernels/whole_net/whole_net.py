@@ -1,18 +1,22 @@
 """A net as one kernel: compiled for a precision, with memory, on several threads."""
 
 from functools import cache
+from itertools import accumulate
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
-from refmaml.kernels.numba_runtime.compiled import compiled_on_one_thread
+from refmaml.kernels.numba_runtime.compiled import check_precision
+from refmaml.kernels.numba_runtime.preparation import prepare
 from refmaml.kernels.numba_runtime.threads import parallel_for
 from refmaml.kernels.whole_net import cpu
 from refmaml.kernels.whole_net.inner_loop import num_vectors
+from refmaml.kernels.whole_net.memory_plan import whole_lines
+from refmaml.kernels.whole_net.needs import needed
 from refmaml.kernels.whole_net.operations import CROSS_ENTROPY
-from refmaml.kernels.whole_net.program import Program, program, supported, whole_lines
-from refmaml.kernels.whole_net.rule_numbers import NO_RULE, num_rows
+from refmaml.kernels.whole_net.program import Program, program, supported
+from refmaml.kernels.whole_net.rule_numbers import NO_RULE, PLAIN, num_rows
 
 SERIAL_BELOW = 1 << 21  # multiply-adds; with fewer, one thread is faster
 
@@ -72,7 +76,7 @@ class WholeNet:
     def __init__(self, operations, loss, memory, threads=None):
         self.operations, self.loss = tuple(operations), loss
         self.empty, self.threads, self.serial_below = memory.empty, threads, SERIAL_BELOW
-        self.programs, self.real_numbers = {}, {}
+        self.programs, self.real_numbers, self.compiled_for = {}, {}, {}
 
     # ---- called by a net -------------------------------------------------------------
 
@@ -86,6 +90,7 @@ class WholeNet:
         def run(lo, hi):
             self.call(dtype, lo, hi, cpu.PRIMAL, examples, w, out=out, kept=kept)
 
+        self.compiled(dtype, cpu.PRIMAL)
         self.on_tasks(T, examples.program.macs, run)
         return Outcome(*out, Kept(examples, w, *kept) if keep else None)
 
@@ -99,6 +104,7 @@ class WholeNet:
         def run(lo, hi):
             self.call(dtype, lo, hi, what, kept.set, kept.w, v, out=out, kept=memory)
 
+        self.compiled(dtype, what)
         self.on_tasks(T, 2 * kept.set.program.macs, run)
         return grad
 
@@ -112,7 +118,7 @@ class WholeNet:
         """
         dtype, steps = np.result_type(w, support[0]), len(rates)
         same = all(A is rates[0] for A in rates)
-        w, rates = dense(w, dtype), dense(np.stack(rates[:1] if same else rates), dtype)
+        w, rates = dense(w, dtype), dense(rates[0][None] if same else np.stack(rates), dtype)
         T = len(support[0])
         support = self.task_set(*support, dtype, lean=order == 1)
         query = self.task_set(*query, dtype, lean=True)
@@ -125,6 +131,7 @@ class WholeNet:
                 slots=slots, vectors=vectors, rule=rule,
             )  # fmt: skip
 
+        self.compiled(dtype, cpu.UNROLLED, order, rule.kind)
         self.on_tasks(T, 3 * steps * support.program.macs + query.program.macs, run)
         return Outcome(*out, None)
 
@@ -147,13 +154,25 @@ class WholeNet:
         )
         vectors[:, P:] = 0  # the padding of a vector stays 0, whatever is added to it
         winners, qwinners = divided(self.empty, np.int16, (slots, made.winners), (after.winners,))
-        compiled_on_one_thread(cpu.run, cpu.SIGNATURE, dtype)(
+        self.compiled(dtype, what, order, rule.kind)(
             lo, hi, what, steps, order, rule.kind, rule.numbers.astype(dtype), rule_rows, self.loss,
             self.reals(lean, dtype), lean.table,
             *examples.arguments, *query.arguments, w, w if v is None else v, *out,
             *(kept or (work, winners)), rwork, qwork, qwinners, vectors,
         )
     # fmt: on
+
+    def compiled(self, dtype, what, order=0, kind=PLAIN):
+        """The compiled function. It is made on the calling thread, before others start.
+
+        what, order and kind, of the update rule, say which functions it needs.
+        """
+        use = what, order, kind
+        if (dtype, use) not in self.compiled_for:
+            check_precision(dtype)
+            prepare(needed(self.operations, self.loss, *use), dtype.name)
+            self.compiled_for[dtype, use] = cpu.run.external.python[dtype.name]
+        return self.compiled_for[dtype, use]
 
     def reals(self, made, dtype):
         """The real numbers of the net's programs in the precision of the arrays."""
@@ -211,19 +230,25 @@ def placeholders(dtype):
 
 def divided(empty, dtype, *shapes):
     """Arrays of these shapes in one block of memory, each at a cache line."""
-    ends = np.cumsum([whole_lines(prod(shape)) for shape in shapes])
-    block = empty((int(ends[-1]),), dtype)
-    return [
-        block[end - whole_lines(prod(shape)) :][: prod(shape)].reshape(shape)
-        for end, shape in zip(ends, shapes, strict=True)
-    ]
+    size, parts = places_in_block(shapes)
+    block = empty((size,), dtype)
+    return [block[part].reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+@cache
+def places_in_block(shapes):
+    """(numbers in a block, a slice of it for each shape)."""
+    starts = [0, *accumulate(whole_lines(prod(shape)) for shape in shapes)]
+    parts = [slice(a, a + prod(shape)) for a, shape in zip(starts, shapes, strict=False)]
+    return starts[-1], parts
 
 
 def dense(a, dtype):
     """`a` contiguous and writable. Numba gives read-only arrays (JAX's)
     another type.
     """
-    return np.require(a, dtype, "CW")
+    fits = type(a) is np.ndarray and a.dtype == dtype and a.flags.carray
+    return a if fits else np.require(a, dtype, "CW")
 
 
 def rows_of_pixels(x, dtype):

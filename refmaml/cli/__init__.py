@@ -1,5 +1,5 @@
 """The command line `refmaml`: verify, train, evaluate, reproduce, demo, bench, doctor,
-golden.
+check, golden.
 """
 
 from refmaml.cli.main import main

@@ -12,7 +12,9 @@ from refmaml.execution import Sequential
 from refmaml.layers import MSE, Context, CrossEntropy, FiLM, Flatten
 from refmaml.methods.table import BY_NAME
 
-CONV4_OPTIONS = ("downsample", "padding", "head", "bn_gamma", "bn_eps", "weight_gain", "norm")
+CONV4_OPTIONS = (
+    "downsample", "padding", "head", "head_init", "bn_gamma", "bn_eps", "weight_gain", "norm",
+)  # fmt: skip
 CONV4_NORMS = ("BatchNorm2d", "GroupNorm", "LayerNorm")
 
 

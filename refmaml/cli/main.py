@@ -17,7 +17,10 @@ from refmaml.version import __version__
 
 # Modules of this package in the order of --help. Each has add(subparsers), which sets
 # `func`: arguments -> exit status.
-COMMANDS = ("verify", "train", "evaluate", "reproduce", "demo", "bench", "doctor", "golden")
+COMMANDS = (
+    *("verify", "train", "evaluate", "reproduce", "demo", "bench"),
+    *("doctor", "check", "golden", "learn"),
+)
 SHARED = ("train", "evaluate")  # commands whose work several ranks can share
 FAILED, BROKEN_PIPE = 2, 141  # a shell reports SIGPIPE as 141
 # How NumPy's ValueErrors begin for an array that no memory could hold.

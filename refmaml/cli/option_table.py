@@ -36,7 +36,7 @@ FILES_ONLY = (
 )
 OMNIGLOT_ONLY = ("download", "split_by")
 FOLDER_ONLY = ("size", "color")
-CONV4_ONLY = ("channels", "downsample", "padding", "head", "weight_gain", "norm")
+CONV4_ONLY = ("channels", "downsample", "padding", "head", "head_init", "weight_gain", "norm")
 BATCH_NORM_ONLY = ("bn_gamma", "bn_eps")
 IMAGES_ONLY = ("n_way", "support_order", "rotations", "eval_rotations", "split")
 
@@ -141,6 +141,7 @@ SAVED = {
             'conv4, strided: TensorFlow\'s "same", or one row on each side',
         ),
         "head": (choice(("mean", "flatten")), "conv4: the inputs of the linear head"),
+        "head_init": (choice(("random", "zero")), "conv4: how the weights of the head start"),
         "bn_gamma": (switch(), "conv4: batch-norm with a scale"),
         "bn_eps": (positive(), "conv4: batch-norm's epsilon"),
         "weight_gain": (positive(), "conv4: a factor on the Xavier start of the weights"),

@@ -1,9 +1,11 @@
 """Default values of options: plain data.
 
 Later tables override earlier ones: DEFAULTS, BY_DATA, BY_NET, BY_NORM (conv4 only),
-BY_METHOD, PRESETS, and then the command line. BY_METHOD is part of the methods' table.
+BY_METHOD, PRESETS, and then the command line. BY_METHOD is part of the methods' table;
+imaml_presets.py has more of PRESETS.
 """
 
+from refmaml.cli.imaml_presets import PRESETS as OF_IMAML
 from refmaml.methods.table import TABLE
 
 # Options that are fields of every method with an inner loop.
@@ -57,6 +59,7 @@ DEFAULTS = {
     "downsample": "stride",
     "padding": "same",
     "head": "mean",
+    "head_init": "random",
     "bn_gamma": False,
     "bn_eps": 1e-3,
     "weight_gain": 1.0,
@@ -157,4 +160,4 @@ PRESETS = {
         "eval_tasks": 600,
         "eval_steps": 3,
     }
-}
+} | OF_IMAML

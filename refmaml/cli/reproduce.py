@@ -64,15 +64,15 @@ def run(arguments):
     """
     from refmaml.cli import problem
     from refmaml.cli.omniglot import cells
+    from refmaml.cli.omniglot.protocols import cells_of
 
     given = options.typed(arguments)
     out = Path(given.get("out", "runs/omniglot"))
     chosen = [
         cells.Cell(p, r, c, out)
-        for p in arguments.protocols
-        for c in arguments.columns
-        for r in arguments.rows
+        for p, c, r in cells_of(arguments.protocols, arguments.columns, arguments.rows)
     ]
+    expect(chosen, "--rows", "some that --protocols have", " ".join(arguments.rows))
     left = float("inf") if arguments.budget is None else seconds(arguments.budget)
     if arguments.list:
         return print("\n".join(state_line(cell) for cell in chosen))
@@ -160,9 +160,7 @@ def write_table(folder):
 
     paths = [
         folder / p / c / r / RESULT
-        for p in protocols.PROTOCOLS
-        for c in protocols.COLUMNS
-        for r in protocols.ROWS
+        for p, c, r in protocols.cells_of(protocols.PROTOCOLS, protocols.COLUMNS, protocols.ROWS)
     ]
     results = [read_result(path) for path in paths if path.exists()]
     published = {

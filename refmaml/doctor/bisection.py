@@ -16,7 +16,8 @@ import numpy as np
 from refmaml.batch import Batch
 from refmaml.doctor.cases import STEP_SIZE
 from refmaml.doctor.findings import MARGIN, Finding, first_wrong_tensor, wrong_stage
-from refmaml.doctor.method_table import DISPLACEMENT, IMPLICIT, NO_LOOP, entry
+from refmaml.doctor.matching import ACCEPTED, fit_scale
+from refmaml.doctor.method_table import DISPLACEMENT, IMPLICIT, NO_LOOP, UNROLLED, entry
 from refmaml.doctor.regression_case import (
     regression,
     with_query_solved,
@@ -25,13 +26,15 @@ from refmaml.doctor.regression_case import (
     with_steps,
     with_support_solved,
 )
-from refmaml.doctor.stage_comparison import compare_stages
+from refmaml.doctor.stage_comparison import compare_stages, way_back
 from refmaml.errors import ArgumentError
 from refmaml.layers import BatchNorm2d
 from refmaml.layers.walk import all_layers
 
 NO_STEP = 1e-30  # a step size that changes no number in float64
+UNCHANGED = 1e-12  # relative change of an answer below which an example is not seen
 TINY = 1e-7  # a step size whose square is below rounding
+FORWARD_STAGES = ("inner gradient", "query gradient")  # which returned stages show better
 COARSE = 1e-4  # agreement of a stage seen through a step of TINY: eps / TINY, and what
 # solving with H_g adds
 
@@ -42,9 +45,23 @@ def bisect(function, case, answer):
     Empty where the UserFunction cannot be called under other conditions.
     """
     try:
-        return compare_stages(case, answer) or by_experiments(function, case)
+        found = compare_stages(case, answer)
+    except ArgumentError:
+        found = []
+    back = [] if found else way_back(case, answer)
+    try:
+        found = found or by_experiments(function, case)
     except ArgumentError:  # it fails on a single task, or on another net
-        return []
+        return back
+    forward = not found or found[0].stage in FORWARD_STAGES
+    return back if back and forward else with_stages_right(found, back)
+
+
+def with_stages_right(found, back):
+    """The findings of experiments, with what returned stages showed in front."""
+    if not back:
+        return found
+    return [found[0]._replace(text=f"every stage that was returned is right; {found[0].text}")]
 
 
 def by_experiments(function, case):
@@ -55,9 +72,14 @@ def by_experiments(function, case):
     if case.own_loss:  # a function of this net does not know another one
         own = query_gradient(function, case, "on the case itself")
         return own or by_number_of_steps(function, case)
-    small = regression(case.method)
+    small = regression(case.shown_method).with_(
+        task_weights=case.task_weights, step_sizes_through=case.step_sizes_through
+    )
+    if case.step_factors is not None:
+        small = small.scheduled(case.step_factors)
     return (
-        isolated_stage(function, small)
+        unseen_examples(function, small)
+        or isolated_stage(function, small)
         or by_number_of_steps(function, small)
         or query_gradient(function, case, "on the case itself")
         or by_number_of_steps(function, case)
@@ -102,6 +124,37 @@ def right(case, g, truth):
     return bool((np.abs(g - truth) <= MARGIN * case.allowed).all())
 
 
+def unseen_examples(function, case):
+    """[Finding] where the first inner step does not see every support example that it
+    should: the answer is the same when the example changes."""
+    if entry(case.method).kind not in (UNROLLED, DISPLACEMENT):
+        return []
+    single, b = with_single_step(case), case.batch
+    expected, g = seen_by_method(single), function.answer(single).grad
+    seen = []
+    for i in range(b.x_support.shape[1]):
+        x, y = b.x_support.copy(), b.y_support.copy()
+        x[:, i], y[:, i] = 1.1 * x[:, i], y[:, i] + 0.1
+        other = single.with_(batch=Batch(x, y, b.x_query, b.y_query))
+        if np.abs(function.answer(other).grad - g).max() > UNCHANGED * np.abs(g).max():
+            seen.append(i)
+    if not seen or seen == expected:
+        return []
+    text = (
+        f"mini-batches: the first inner step sees the support examples {seen} of "
+        f"{b.x_support.shape[1]}, where the method has {expected}"
+    )
+    return [Finding("mini-batches", "", text)]
+
+
+def seen_by_method(case):
+    """The support examples that the first step of the method sees."""
+    examples = case.batch.x_support.shape[1]
+    if case.method.inner_batch is None:
+        return list(range(examples))
+    return sorted({int(i) for i in case.method.mini_batches(examples)[0]})
+
+
 # ---- one stage at a time -------------------------------------------------------------
 
 
@@ -127,7 +180,27 @@ def query_gradient(function, case, how):
     if entry(case.method).kind == DISPLACEMENT:
         return []
     case = with_step_size(case, NO_STEP)
-    return wrong_answer(function, case, "query gradient", f" (seen {how})")
+    g = function.answer(case).grad
+    tensor = first_wrong_tensor(case, g)
+    if tensor is None:
+        return []
+    if entry(case.method).kind == IMPLICIT:
+        fit = fit_scale(case, g, case.truth)
+        if fit.misfit <= ACCEPTED:
+            return [unsolved_system(fit.scale, tensor)]
+    if tensor.startswith(STEP_SIZE):  # those of the net itself come first, and are right
+        return [wrong_stage("step sizes' gradient", tensor, f" (seen {how})")]
+    return [wrong_stage("query gradient", tensor, f" (seen {how})")]
+
+
+def unsolved_system(scale, tensor):
+    """The Finding that the answer is a multiple of the query gradient where the linear
+    system is the identity."""
+    text = (
+        f"the first stage that is wrong is the linear system: where H / lambda is 0, the answer is "
+        f"{scale:.6g} times the query gradient, so the approximate inverse is wrong"
+    )
+    return Finding("linear system", tensor, text)
 
 
 def wrong_answer(function, case, stage, how):

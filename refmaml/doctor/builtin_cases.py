@@ -15,6 +15,7 @@ from refmaml.batch import Batch
 from refmaml.doctor.cases import Case
 from refmaml.doctor.method_settings import fitting, initial_meta
 from refmaml.doctor.method_table import entry
+from refmaml.doctor.task_weights import checked_weights
 from refmaml.errors import ArgumentError, expect
 from refmaml.execution import Sequential
 from refmaml.layers import (
@@ -179,15 +180,14 @@ def own_case(net, method, batch, seed):
     if batch is None:
         batch = random_batch(net, rng)
     expect(isinstance(batch, Batch), "batch", "a refmaml.Batch", lambda: described(batch))
-    expect(
-        batch.weights is None and not isinstance(batch, RaggedBatch),
-        "batch",
-        "tasks of one size and without weights",
-        lambda: "weights" if batch.weights is not None else "a RaggedBatch",
-    )
+    ragged = isinstance(batch, RaggedBatch)
+    expect(not ragged, "batch", "tasks of one size", "a RaggedBatch")
+    weights = checked_weights(batch.weights)
+    batch = Batch(*batch.arrays)
     theta = net.init(rng, np.float64)
     meta = initial_meta(method, net, theta, rng)
     case = Case("own net", net, method, meta, batch.astype(np.float64), own=True)
+    case = case if weights is None else case.with_(task_weights=weights)
     expect(
         case.truth.any(),
         "net",

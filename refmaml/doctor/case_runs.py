@@ -34,7 +34,11 @@ def run_case(function, case, dtype, earlier_right):
     An answer in float32 to float64 inputs is judged by float32's tolerance.
     """
     case = case.rounded(dtype)
-    answer = function.answer(case)
+    return judged(case, function.answer(case), dtype, earlier_right)
+
+
+def judged(case, answer, dtype, earlier_right):
+    """The CaseRun of an Answer to a case that is rounded to its precision."""
     if answer.dtype is np.float32 and dtype is np.float64:
         case = case.with_(dtype=np.float32)
     misfit = misfit_of_truth(case, answer.grad)

@@ -10,6 +10,7 @@ import numpy as np
 from refmaml.batch import Batch
 from refmaml.doctor import conditioning
 from refmaml.doctor.frameworks import arguments_of
+from refmaml.doctor.learned_through import derivative
 from refmaml.doctor.method_table import IMPLICIT, PER_PARAMETER, entry
 
 STEP_SIZE = "inner_lr."  # what the names of learned step sizes begin with
@@ -27,6 +28,11 @@ class Case:
     tol     a tensor's largest allowed error, relative to its largest entry; None: what
             rounding allows
     like    a case that differs by rounding only, whose conditioning is used
+    step_factors        the function's own factors on the step size of each step, where
+                        it sees a single `inner_lr`; None: it has none
+    task_weights        T -> (T,), the weights w_t in M = (1/T) sum_t w_t M_t; None: 1 each
+    step_sizes_through  what function of the learned number a step size is: see
+                        learned_through.py; "": the number itself
     constant  patterns of parameters that are not meta-learned: their gradient is 0,
             and may be None or missing
     """
@@ -41,6 +47,9 @@ class Case:
     own: bool = False
     tol: float | None = None
     like: object = None
+    step_factors: tuple | None = None
+    task_weights: object = None
+    step_sizes_through: object = ""
     constant: tuple = ()
 
     def rounded(self, dtype):
@@ -75,6 +84,19 @@ class Case:
         batch = Batch(x, nearest(y), xq, nearest(yq))
         return self.with_(batch=batch, meta=off(self.meta))
 
+    def scheduled(self, factors):
+        """The case with a step size for each step, the method's times these factors."""
+        lengths = tuple(c * self.method.inner_lr for c in factors[: self.method.inner_steps])
+        method = replace(self.method, inner_lr=lengths)
+        return self.with_(method=method, step_factors=tuple(factors))
+
+    @property
+    def shown_method(self):
+        """The method that the user's function sees."""
+        lengths = getattr(self.method, "inner_lr", None)
+        if self.step_factors is None or not isinstance(lengths, tuple):
+            return self.method
+        return replace(self.method, inner_lr=lengths[0] / self.step_factors[0])
     # ---- the user's function ---------------------------------------------------------
 
     @property
@@ -184,12 +206,30 @@ class Case:
     @property
     def rows(self):
         """The true meta-gradient of each task, (T, M)."""
-        return self.outcome.grad * self.learned if self.constant else self.outcome.grad
+        rows = self.outcome.grad * self.chain
+        return rows * self.learned if self.constant else rows
 
     @cached_property
     def truth(self):
         """The true meta-gradient (M,), the mean over tasks."""
-        return self.rows.mean(axis=0)
+        return self.mean(self.rows)
+
+    @cached_property
+    def weights(self):
+        """(T,) the weights of the tasks, or None for 1 each."""
+        return None if self.task_weights is None else self.task_weights(len(self.batch))
+
+    def mean(self, rows):
+        """(1/T) sum_t w_t rows[t], (M,)."""
+        return (rows if self.weights is None else self.weights[:, None] * rows).mean(axis=0)
+
+    @cached_property
+    def chain(self):
+        """(M,) d(step size)/d(what is learned) for learned step sizes, 1 elsewhere."""
+        P = self.net.num_params
+        return np.concatenate(
+            [np.ones(P), derivative(self.step_sizes_through, self.meta[P:])]
+        )
 
     # ---- how exactly it can be known: see conditioning.py ----------------------------
 

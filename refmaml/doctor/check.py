@@ -12,9 +12,11 @@ from refmaml.doctor.builtin_cases import builtin_cases, own_case
 from refmaml.doctor.examination import PRECISIONS, examine
 from refmaml.doctor.frameworks import framework as framework_called
 from refmaml.doctor.layouts import Layout
+from refmaml.doctor.learned_through import LEARNED, checked
 from refmaml.doctor.method_table import entry
 from refmaml.doctor.own_loss.setup import own_loss
 from refmaml.doctor.report import Report
+from refmaml.doctor.task_weights import checked_weights
 from refmaml.doctor.user_function import UserFunction
 from refmaml.doctor.verdicts import WRONG
 from refmaml.errors import expect
@@ -44,6 +46,9 @@ def check_meta_gradient(
     repeats=6,
     seconds=30.0,
     kernels=None,
+    task_weights=None,
+    learned_through=None,
+    step_factors=None,
 ):
     """Whether a function's meta-gradient is right, and the name of its mistake if not.
 
@@ -77,12 +82,25 @@ def check_meta_gradient(
     kernels     the kernel set of problem.net, and so of problem.loss, gradient and hvp
                 in NumPy and CuPy; None: that of a user's net on a GPU, else the
                 reference
+    task_weights  w_t in M = (1/T) sum_t w_t M_t: one number for each task, or a function
+                of the number of tasks T -> (T,), which fits every case; None: 1 each
+    learned_through  {"inner_lr": "softplus"}: a learned step size is softplus(raw), and
+                the function returns the gradient with regard to raw; "exp", "softplus",
+                "sigmoid", "square", or a function of the step size A -> f'(raw)
+
+    step_factors  the function's own factors on inner_lr, one for each inner step, where it
+                reads a single inner_lr and has a schedule of its own
 
     Returns a Report. Raises ArgumentError in one line for arguments that mean nothing,
     and for an answer that is no gradient. Units: errors are relative."""
     started = perf_counter()
     options = {"net": net, "batch": batch, "probes": probes, "layout": layout}
     options |= {"tol": tol, "precision": precision}
+    options |= {"task_weights": task_weights, "learned_through": learned_through}
+    options |= {"step_factors": step_factors}
+    weights, through = checked_weights(task_weights), checked(learned_through).get(LEARNED, "")
+    learns = entry(method).step_sizes is not None
+    expect(not through or learns, "learned_through", "a method that learns step sizes", repr(method))
     entry(method)  # raises ArgumentError for another object
     known = precision is None or precision in PRECISIONS
     expect(known, "precision", "float64 or float32", repr(precision))
@@ -90,11 +108,14 @@ def check_meta_gradient(
         kernels = net.kernels
     lib = framework_called(framework)._replace(kernels=kernels)
     function = UserFunction(fn, lib, Layout(layout))
+    factors = None if step_factors is None else checked_factors(step_factors, method)
     precisions = [precision] if precision else list(PRECISIONS)
-    limits = {"tol": tol, "constant": tuple(not_meta_learned)}
+    limits = {"tol": tol, "constant": tuple(not_meta_learned), "step_sizes_through": through}
+    limits |= {} if weights is None else {"task_weights": weights}
 
     def examined(cases, remarks):
         cases = [case.with_(**limits) for case in cases]
+        cases = cases if factors is None else [case.scheduled(factors) for case in cases]
         return examine(function, cases, precisions, repeats, seconds, remarks)
 
     of_loss = {"loss": loss, "params": params, "forward": forward, "gradient": gradient}
@@ -107,6 +128,16 @@ def check_meta_gradient(
     return replace(report, about=about | {"seconds": round(perf_counter() - started, 2)})
 
 
+def checked_factors(given, method):
+    """The argument `step_factors` as a tuple of numbers."""
+    fits = isinstance(getattr(method, "inner_lr", None), float) and entry(method).step_sizes is None
+    wanted = "a method with one step size that is not learned"
+    expect(fits, "step_factors", wanted, lambda: repr(method))
+    K = method.inner_steps
+    numbers = np.ndim(given) == 1 and len(given) == K and np.asarray(given).dtype.kind in "fi"
+    fits = numbers and np.isfinite(given).all() and np.min(given) > 0
+    expect(fits, "step_factors", f"{K} numbers > 0, one for each inner step", lambda: repr(given))
+    return tuple(map(float, given))
 def check_own_loss(function, method, lib, given, seed, examined):
     """The Report of a check with a loss of the user's own.
 
@@ -157,7 +188,7 @@ def all_cases(function, method, names, net, batch, seed):
 def same_call(fn, method, framework, seed, options):
     """The call that repeats the check; a net or a batch by its name only."""
     given = {
-        name: name if name in BY_NAME else repr(value)
+        name: name if name in BY_NAME or callable(value) else repr(value)
         for name, value in options.items()
         if value is not None
     }

@@ -9,6 +9,7 @@ from dataclasses import fields
 
 import numpy as np
 
+from refmaml.batch import Batch
 from refmaml.doctor.method_table import DISPLACEMENT, entry
 from refmaml.errors import NonFiniteError
 from refmaml.layers import CrossEntropy
@@ -30,7 +31,7 @@ def moved(case, size, scale=np.abs):
     for _ in range(TRIALS):
         other = case.nearby(rng, size, scale)
         rows = case.method.task_gradients(net, other.meta, other.batch, trace=False).grad
-        found = np.maximum(found, np.abs(rows.mean(axis=0) - case.truth))
+        found = np.maximum(found, np.abs(case.mean(case.chain * rows) - case.truth))
     return found
 
 
@@ -46,8 +47,9 @@ def lost_in_float32(case):
         other = case.nearby(rng, NEARBY).rounded(np.float32)
         with np.errstate(all="ignore"), suppress(NonFiniteError):
             if not other.near_kink:
-                meta, batch = other.meta.astype(np.float32), other.batch.astype(np.float32)
-                single = other.method.meta_gradient(other.net, meta, batch).grad
+                meta = other.meta.astype(np.float32)
+                batch = Batch(*other.batch.arrays, other.weights).astype(np.float32)
+                single = other.chain * other.method.meta_gradient(other.net, meta, batch).grad
                 lost = np.maximum(lost, np.abs(single - other.truth))
     return lost
 

@@ -5,10 +5,18 @@ import numpy as np
 from refmaml.doctor import matching, patterns
 from refmaml.doctor.bisection import bisect
 from refmaml.doctor.case_runs import ILL_CONDITIONED
+from refmaml.doctor.fitted_mistakes import explain_by_fit
+from refmaml.doctor.method_table import IMPLICIT, entry
 from refmaml.doctor.own_loss.shared_statistics import explain_by_statistics
+from refmaml.doctor.places import PLACES
 from refmaml.doctor.report import Report
+from refmaml.doctor.solver_mistakes import explain_by_solver, missing_step
+from refmaml.doctor.source_advice import fitting_advice, source_of
+from refmaml.doctor.stage_comparison import compare_stages, way_back
+from refmaml.doctor.task_coefficients import explain_by_task_coefficients
 from refmaml.doctor.update_after_each_task import explain_by_update_after_each_task
 from refmaml.doctor.verdicts import INCONCLUSIVE, WRONG
+from refmaml.errors import ArgumentError
 
 MOST_TIES = 4  # that are shown
 NO_SCALE = "the mean over tasks of d(mean query loss)/d(parameters), times nothing"
@@ -35,14 +43,18 @@ def diagnose(function, runs, results, remarks, seconds_left, at_kink):
     explanations = at_kink or name(usable, seconds_left, function)
     if explanations:
         first, *ties = explanations
-        advice = [m.fix_for(function.lib.name) for m in first.mistakes]
-        fix = "; and ".join(text for text in advice if text) or NO_SCALE
-        return report(str(first), fix, ties=tuple(map(str, ties[:MOST_TIES])))
+        source = source_of(function.fn)
+        lines = [fitting_advice(m.fix_for(function.lib.name), source) for m in first.mistakes]
+        fix = "; and ".join(line for line in lines if line) or (NO_SCALE if first.scale else "")
+        seen = tuple(f.text for f in returned_stages(runs))
+        return report(str(first), fix, ties=tuple(map(str, ties[:MOST_TIES])), findings=seen)
     if seconds_left() < 0:
         remarks = [*remarks, "time was up before all names had been tried (seconds=)"]
     findings, where = place(function, runs)
+    advice = PLACES.get(findings[0].stage, "") if findings else ""
     return report(
         f"no mistake of the dictionary; {where}",
+        fitting_advice(advice, source_of(function.fn)),
         findings=tuple(f.text for f in findings),
         stages=tuple((f.stage, f.tensor) for f in findings),
     )
@@ -63,19 +75,24 @@ def name(runs, seconds_left, function):
     """[Explanation]: simple names before composed ones."""
     cases, answers = [run.case for run in runs], [run.answer for run in runs]
     grads = [answer.grad for answer in answers]
+    implicit = entry(cases[0].method).kind == IMPLICIT
     return (
         patterns.explain_no_gradient(cases, answers)
         or explain(cases, grads, seconds_left)
         or patterns.explain_by_pattern(cases, answers)
         or explain_by_statistics(function, runs)
+        or (implicit and explain_by_solver(cases, grads, seconds_left))
+        or explain_by_task_coefficients(cases, grads, entry(cases[0].method).second_order)
+        or explain_by_fit(cases, grads, seconds_left)
         or matching.explain_by_two(cases, grads, seconds_left)
     )
 
 
 def explain(cases, grads, seconds_left=lambda: matching.SEARCH_TIME):
     """[Explanation] by a factor, by one mistake, or by an update after every task."""
+    implicit, by_scale = entry(cases[0].method).kind == IMPLICIT, matching.explain_by_scale(cases, grads)
     return (
-        matching.explain_by_scale(cases, grads)
+        (missing_step(by_scale) if implicit and by_scale else by_scale)
         or matching.explain_by_one(cases, grads, seconds_left)
         or explain_by_update_after_each_task(cases, grads, seconds_left)
     )
@@ -96,10 +113,26 @@ def name_at_kink(runs, seconds_left):
     return explain([run.case for run in near], [run.answer.grad for run in near], seconds_left)
 
 
+def cheapest_wrong(runs):
+    """The wrong run whose case is cheapest, or None."""
+    wrong = [run for run in runs if run.result.verdict == WRONG]
+    return min(wrong, key=lambda run: matching.cost(run.case), default=None)
+
+
+def returned_stages(runs):
+    """[Finding] about the stages that were returned beside a gradient with a name."""
+    run = cheapest_wrong(runs)
+    if run is None or not run.answer.stages:
+        return []
+    try:
+        return compare_stages(run.case, run.answer) or way_back(run.case, run.answer)
+    except ArgumentError:
+        return []
+
+
 def place(function, runs):
     """([Finding], where the mistake is, in words), found on the cheapest wrong case."""
-    wrong = [run for run in runs if run.result.verdict == WRONG]
-    cheapest = min(wrong, key=lambda run: matching.cost(run.case))
+    cheapest = cheapest_wrong(runs)
     findings = bisect(function, cheapest.case, cheapest.answer)
     if findings:
         return findings, findings[0].text

@@ -22,9 +22,15 @@ def right_variant(method):
 
 def candidate(case, changes):
     """The meta-gradient (M,) of a case with some fields of the variant changed."""
+    tasks = changes.get("tasks", right_variant(case.method).tasks)
+    return mean_over(rows_of(case, changes), tasks, case.weights)
+
+
+def rows_of(case, changes):
+    """That of each task, (T, M), without weights."""
     variant = replace(right_variant(case.method), **changes)
     rows = implicit_rows if isinstance(variant, Implicit) else task_rows
-    return mean_over(rows(case, variant), variant.tasks) * case.learned
+    return rows(case, variant) * case.learned
 
 
 def pairs(mistakes):

@@ -16,6 +16,7 @@ from refmaml.doctor.problem import Engine, Problem
 from refmaml.errors import ArgumentError, expect
 
 CPU = 1  # DLPack's number for it
+MOST_SHOWN = 240  # characters of an exception's text
 EXTRAS = {"cupy": "pip install refmaml[cuda12] or refmaml[cuda13]"}  # not named as the module
 TOO_FEW_DIGITS = {
     kind: ", which holds too few digits to judge a meta-gradient by (compute in float32 or float64)"
@@ -209,11 +210,11 @@ def problem_of(case, lib, layout):
     net = case.net if lib.kernels is None else case.net.with_kernels(lib.kernels)
     if lib.loss is not None:
         loss = takes_user_layout(lib.loss(net))
-        return Problem(case.name, case.method, net, lib.name, loss)
+        return Problem(case.name, case.shown_method, net, lib.name, loss)
     engine = Engine(net, lib.array, lib.to_numpy)
     return Problem(
         case.name,
-        case.method,
+        case.shown_method,
         net,
         lib.name,
         takes_user_layout(engine.loss),
@@ -282,6 +283,10 @@ def numpy_array(value, what):
 
 
 def first_line(error):
-    """An exception's class and the first line of its text, at most 200 characters."""
-    text = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {text}"[:200]
+    """An exception's class and its text in one line: the first paragraph, cut after a
+    sentence, or else after a word, where it is longer than MOST_SHOWN."""
+    text = " ".join(str(error).strip().split("\n\n")[0].split())
+    if len(text) > MOST_SHOWN:
+        sentence = text.rfind(". ", 0, MOST_SHOWN) + 1
+        text = text[:sentence] or f"{text[: max(text.rfind(' ', 0, MOST_SHOWN), 1)]} ..."
+    return f"{type(error).__name__}: {text}"

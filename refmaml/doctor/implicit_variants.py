@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +26,9 @@ class Implicit:
     product          "hvp" or "gauss_newton_product"
     at, query_at     where H and the query gradient are taken: "solution" or "start"
     solver           "exact"; ("stopped", m): m iterations; ("beta", m): p = r_old +
-                     beta p; ("scaled", m, c): steps of |r|^2 / (c p'Ap)
+                     beta p; ("scaled", m, c): steps of |r|^2 / (c p'Ap);
+                     ("neumann", n, a): a sum_{j <= n} (I - a A)^j b
+    inner_steps      steps of gradient descent in place of the solution; None: solved
     support, query   which set the inner and the outer loss are measured on
     kernels, query_kernels     a key of WRONG
     tasks            which tasks count, as in unrolled_variants.py
@@ -41,6 +44,7 @@ class Implicit:
     at: str = "solution"
     query_at: str = "solution"
     solver: object = "exact"
+    inner_steps: int | None = None
     support: str = "support"
     query: str = "query"
     kernels: str = ""
@@ -48,43 +52,83 @@ class Implicit:
     tasks: str = "all"
 
 
-def implicit_rows(case, variant):
-    """u of each task as `variant` has it, (T, P).
+class System(NamedTuple):
+    """The linear system of all tasks.
 
-    Where only some parameters adapt, their block is solved for, and the others get
-    q - H u.
+    product  v (T, P) -> A v, A = a I + c H / l on what adapts
+    H        v -> c H v / l
+    b        (T, P), the right-hand side: q on what adapts
+    q        (T, P), the query gradient
+    adapts   (P,), whether a parameter adapts
     """
-    method, theta = case.method, case.theta
-    net, query_net = (
-        case.net if not name else case.net.with_kernels(WRONG[name](case.net.kernels))
-        for name in (variant.kernels, variant.query_kernels)
-    )
-    x, y = data(case, variant.support)
-    start = np.broadcast_to(theta, (len(x), len(theta)))
-    phi = inner_solution(net, method, theta, x, y, variant)
-    query_point = phi if variant.query_at == "solution" else start
-    q = query_net.gradient(query_point, *data(case, variant.query))
+
+    product: Any
+    H: Any
+    b: np.ndarray
+    q: np.ndarray
+    adapts: np.ndarray
+
+    def rows(self, u):
+        """The meta-gradients (T, P) of a solution u: parameters that do not adapt get
+        q - H u."""
+        return u if self.adapts.all() else u + ~self.adapts * (self.q - self.H(u))
+
+
+def implicit_rows(case, variant):
+    """u of each task as `variant` has it, (T, P)."""
     if variant.curvature == 0:
-        return q
-    primal = net.primal(phi if variant.at == "solution" else start, x, y)
+        return query_gradient(case, variant)[1]
+    system = linear_system(case, variant)
+    return system.rows(solve(system.product, system.b, case.method, variant.solver))
+
+
+def query_gradient(case, variant):
+    """(phi*, q) of all tasks, each (T, P)."""
+    net = network(case, variant.kernels)
+    x, y = data(case, variant.support)
+    start = np.broadcast_to(case.theta, (len(x), len(case.theta)))
+    phi = inner_solution(net, case.method, case.theta, x, y, variant)
+    point = phi if variant.query_at == "solution" else start
+    query_net = network(case, variant.query_kernels)
+    return phi, query_net.primal(point, *data(case, variant.query), keep=False).grad
+
+
+def network(case, kernels):
+    """The case's net, with wrong kernels where these are named."""
+    return case.net.with_kernels(WRONG[kernels](case.net.kernels)) if kernels else case.net
+
+
+def linear_system(case, variant):
+    """The System as `variant` has it."""
+    method, theta = case.method, case.theta
+    phi, q = query_gradient(case, variant)
+    net, (x, y) = network(case, variant.kernels), data(case, variant.support)
+    primal = net.primal(phi if variant.at == "solution" else np.broadcast_to(theta, phi.shape), x, y)
     adapts = adapting(method, case.net).astype(bool)
     scale = variant.curvature / (variant.outer * method.regularization + variant.extra)
 
     def H(v):
         return scale * getattr(net, variant.product)(primal, v)
 
-    u = solve(lambda v: variant.identity * v + adapts * H(v), adapts * q, method, variant.solver)
-    return u if adapts.all() else u + ~adapts * (q - H(u))
+    return System(lambda v: variant.identity * v + adapts * H(v), H, adapts * q, q, adapts)
 
 
 def inner_solution(net, method, theta, x, y, variant):
-    """phi* (T, P), or where gradient descent without the proximal term ends."""
+    """phi* (T, P), or where gradient descent ends that is stopped, or has no proximal
+    term."""
+    if variant.inner_steps is not None:
+        adapts = adapting(method, net)
+        phi = np.broadcast_to(theta, (len(x), len(theta)))
+        for _ in range(variant.inner_steps):
+            g = net.primal(phi, x, y, keep=False).grad + method.regularization * (phi - theta)
+            phi = phi - method.inner_lr * adapts * g
+        return phi
     if variant.prox:
         changed = replace(method, regularization=variant.inner * method.regularization)
         return changed.solve(net, theta, x, y)[0]
     phi = np.broadcast_to(theta, (len(x), len(theta)))
     for _ in range(method.inner_steps):
-        phi = phi - method.inner_lr * net.gradient(phi, x, y)
+        phi = phi - method.inner_lr * net.primal(phi, x, y, keep=False).grad
     return phi
 
 
@@ -93,10 +137,21 @@ def solve(product, b, method, solver):
     if solver == "exact":
         return conjugate_gradients(product, b, method.cg_steps, method.cg_tol).x
     kind, iterations, *factor = solver
+    if kind == "neumann":
+        return neumann_series(product, b, iterations, *factor)
     if kind == "stopped":
         return conjugate_gradients(product, b, iterations, 0).x
     iterations = iterations or method.cg_steps
     return wrong_conjugate_gradients(product, b, iterations, kind == "beta", *factor)
+
+
+def neumann_series(product, b, terms, step):
+    """a sum_{j <= n} (I - a A)^j b: n terms beyond the first."""
+    v = total = b
+    for _ in range(terms):
+        v = v - step * product(v)
+        total = total + v
+    return step * total
 
 
 def wrong_conjugate_gradients(product, b, iterations, old_residual, factor=1.0):

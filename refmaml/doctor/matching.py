@@ -75,6 +75,17 @@ def candidate_or_truth(case, changes):
         return case.truth
 
 
+def candidate_or_nothing(case, changes):
+    """The gradient of the candidate with changes() (M,); None where the method cannot
+    have them."""
+    try:
+        with np.errstate(all="ignore"):
+            made = changes()
+            return None if made is None else candidate(case, made)
+    except (RefmamlError, KeyError, IndexError, FloatingPointError):
+        return None
+
+
 def explain_by_scale(cases, grads):
     """[Explanation] by a factor alone; empty where none explains every case.
 

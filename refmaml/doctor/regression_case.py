@@ -25,7 +25,8 @@ def regression(method):
     theta = net.init(rng, np.float64) + 0.1 * rng.standard_normal(net.num_params)
     batch = Batch(*normal_inputs(net, 1, EXAMPLES, rng), *normal_inputs(net, 1, 61, rng))
     method = fitting(adapting_everything(method), net)
-    if (getattr(method, "inner_batch", None) or 0) > EXAMPLES:
+    size = getattr(method, "inner_batch", None)
+    if not callable(size) and (size or 0) > EXAMPLES:
         method = replace(method, inner_batch=None)
     method = entry(method).settings(method, net, theta, batch)
     return Case("regression", net, method, initial_meta(method, net, theta, rng), batch)
@@ -66,7 +67,9 @@ def with_step_size(case, size):
         return case
     if kind == IMPLICIT:
         return case.with_(method=replace(case.method, regularization=1 / size, inner_lr=size))
-    method = replace(case.method, inner_lr=size)
+    factors = case.step_factors
+    sizes = size if factors is None else tuple(size * c for c in factors[: case.method.inner_steps])
+    method = replace(case.method, inner_lr=sizes)
     meta = case.meta.copy()
     meta[case.net.num_params :] = method.init(case.net, case.theta)[case.net.num_params :]
     return case.with_(method=method, meta=meta)

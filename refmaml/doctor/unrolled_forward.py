@@ -69,22 +69,32 @@ def mini_batches(case, loop, examples):
 
 def descend(case, loop):
     """The inner loop of all tasks."""
-    net = case.net
-    if loop.kernels:
-        net = net.with_kernels(WRONG[loop.kernels](net.kernels))
-    x, y = data(case, loop.support)
+    net, (x, y) = network(case, loop), data(case, loop.support)
     phi, rates = start_and_rates(case, loop)
     places = mini_batches(case, loop, x.shape[1])
-    mask = rule_mask(case, loop)
-    if not loop.carry:
-        return inner_loop(net, phi, rates, x, y, places, loop, mask)[0]
+    return inner_loop(net, phi, rates, x, y, places, loop, rule_mask(case, loop))[0]
+
+
+def descend_in_turn(case, loop):
+    """[Run] of each task, where one begins with the parameters or with the rule's state
+    with which the task before ended."""
+    net, (x, y) = network(case, loop), data(case, loop.support)
+    phi, rates = start_and_rates(case, loop)
+    places, mask = mini_batches(case, loop, x.shape[1]), rule_mask(case, loop)
     runs, state = [], None
-    for t in range(len(x)):  # task t + 1 begins with the rule's state after task t
-        one, first = slice(t, t + 1), t * loop.steps
-        run, state = inner_loop(net, phi, rates, x[one], y[one], places, loop, mask, state, first)
+    for t in range(len(x)):
+        one, first = slice(t, t + 1), t * loop.steps * loop.carry
+        run, after = inner_loop(net, phi, rates, x[one], y[one], places, loop, mask, state, first)
+        state = after if loop.carry else None
+        phi = phi if loop.start == "theta" else run.phis[-1]
         runs.append(run)
-    phis = [np.concatenate([run.phis[k] for run in runs]) for k in range(loop.steps + 1)]
-    return Run(net, phis, [], [], [], rates)
+    return runs
+
+
+def network(case, loop):
+    """The net with the kernels that the inner loop has."""
+    net = case.net
+    return net.with_kernels(WRONG[loop.kernels](net.kernels)) if loop.kernels else net
 
 
 def inner_loop(net, phi, rates, x, y, places, loop, mask, state=None, first=0):
@@ -102,4 +112,15 @@ def inner_loop(net, phi, rates, x, y, places, loop, mask, state=None, first=0):
         run.primals.append(primal)
         run.arguments.append(arguments)
         run.directions.append(d)
+    if loop.hessian_at != "each":
+        run.primals = moved_primals(net, run, x, y, places, loop.hessian_at)
     return run, state
+
+
+def moved_primals(net, run, x, y, places, where):
+    """The passes at other parameters than phi_0 .. phi_{K-1}: see Loop.hessian_at."""
+    K = len(run.primals)
+    points = {"start": run.phis[:1] * K, "end": run.phis[-1:] * K, "next": run.phis[1:]}[where]
+    return [
+        net.primal(phi, x[:, at], y[:, at]) for phi, at in zip(points, places, strict=True)
+    ]

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from refmaml.doctor.learned_through import derivative
 from refmaml.doctor.method_table import DISPLACEMENT, NO_LOOP, PER_PARAMETER, entry
-from refmaml.doctor.unrolled_forward import data, descend, rule_mask
+from refmaml.doctor.unrolled_forward import data, descend, descend_in_turn, rule_mask
 from refmaml.doctor.wrong_kernels import WRONG, support_statistics
 from refmaml.errors import expect
 from refmaml.update_rules import Adam, UpdateRule
@@ -26,6 +27,9 @@ class Loop:
     rate             a factor on every step size, or a tuple of one for each step
     factors          ((pattern of names, factor), ...): factors on some step sizes
     curvature        c_k, the factor of the H term
+    hessian_at       where H is taken: "each" phi_k, "start", "end", or "next" phi_{k+1}
+    jacobian         "each": that of every step; "once": of one step of the summed length
+                     from phi_0
     back             only the last so many steps are differentiated; None: all
     adapts           patterns of what adapts, at the method's inner_lr; None: the
                      method's
@@ -34,7 +38,7 @@ class Loop:
     base             "previous": phi_k; "start": every step begins at phi_0; "once":
                      every step takes the gradient at phi_0
     weights          w_0 .. w_K: "method"; "start", "last": that one alone; "after": all
-                     but w_0 alike; "all": all alike
+                     but w_0 alike; "all": all alike; or a tuple of K + 1 numbers
     rule             the update rule, one of refmaml.update_rules or wrong_rules.py
     anchor           strength of the term (anchor/2) |phi - phi_0|^2 in the inner loss
     explicit         whether that term and the rule's weight decay, which are no part of
@@ -42,13 +46,17 @@ class Loop:
     decay            weight decay in the inner loss
     rates            gradient of learned step sizes: "adjoint"; "query", "negative",
                      "zero", "first", "last"
+    through          what function of the learned number a step size is, as in
+                     learned_through.py; "": as the case has it
     mixed            whether parameters that do not adapt get their second-order term
     accumulated      whether the inner losses' gradients are added to the outer one
     kernels, query_kernels     a key of WRONG, or for the query "support statistics"
     places           the mini-batches: "method" or "all"
+    start            where a task starts: "theta"; "last task": where the task before
+                     ended; "last task, detached": not differentiated through
     carry            whether the rule's state goes on from task to task
     direction        Reptile: "displacement", "blend", "adapted", "query"
-    tasks            which tasks count: "all", "first", "last", "not first", "not last"
+    tasks            which tasks count: see mean_over
     """
 
     steps: int
@@ -56,25 +64,29 @@ class Loop:
     factors: tuple = ()
     adapts: tuple | None = None
     curvature: float = 1.0
+    hessian_at: str = "each"
+    jacobian: str = "each"
     back: int | None = None
     product: str = "hvp"
     support: str = "support"
     query: str = "query"
     base: str = "previous"
-    weights: str = "method"
+    weights: str | tuple = "method"
     rule: UpdateRule = UpdateRule()  # frozen, so that all may share it
     anchor: float = 0.0
     explicit: bool = True
     decay: float = 0.0
     rates: str = "adjoint"
+    through: object = ""
     mixed: bool = True
     accumulated: bool = False
     kernels: str = ""
     query_kernels: str = ""
     places: str = "method"
+    start: str = "theta"
     carry: bool = False
     direction: str = "displacement"
-    tasks: str = "all"
+    tasks: str | tuple = "all"
 
 
 def right_loop(method):
@@ -99,15 +111,41 @@ def right_loop(method):
 
 def task_rows(case, loop):
     """The meta-gradient of each task as `loop` has it, (T, M)."""
-    run = descend(case, loop)
     rows = displacement_rows if entry(case.method).kind == DISPLACEMENT else adjoint_rows
-    return rows(case, loop, run)
+    if loop.carry or loop.start != "theta":
+        return rows_in_turn(case, loop, rows)
+    return rows(case, loop, descend(case, loop))
 
 
-def mean_over(rows, tasks):
-    """1/T times the sum over the tasks that count."""
+def rows_in_turn(case, loop, rows_of):
+    """The same where a task depends on those before it.
+
+    What a task's start contributes is in the row of the first task.
+    """
+    rows, later, P = [], 0.0, case.net.num_params
+    runs = descend_in_turn(case, loop)
+    for t, run in reversed(list(enumerate(runs))):
+        row = rows_of(case.with_(batch=case.batch[t : t + 1]), loop, run, later)
+        if loop.start == "last task" and t > 0:
+            later, row = row[:, :P], np.concatenate([0 * row[:, :P], row[:, P:]], axis=1)
+        rows.append(row)
+    return np.concatenate(rows[::-1])
+
+
+def mean_over(rows, tasks, weights=None):
+    """1/T times the sum over the tasks that count.
+
+    tasks    "all", "first", "last", "not first", "not last"; "alike": all, without the
+             weights; or a tuple of T coefficients in place of the weights
+    weights  (T,), or None for 1 each
+    """
+    if isinstance(tasks, tuple):
+        weights, tasks = np.array(tasks), "all"
+    if weights is not None and tasks != "alike":
+        rows = weights[:, None] * rows
     counted = {
         "all": rows,
+        "alike": rows,
         "first": rows[:1],
         "last": rows[-1:],
         "not first": rows[1:],
@@ -122,6 +160,8 @@ def mean_over(rows, tasks):
 def loss_weights(case, loop):
     """w_0 .. w_K."""
     K = loop.steps
+    if isinstance(loop.weights, tuple):
+        return loop.weights
     if loop.weights == "method" and hasattr(case.method, "loss_weights"):
         given = case.method.loss_weights or (1 / case.method.inner_steps,) * case.method.inner_steps
         return (0.0, *given[:K], *(given[-1:] * (K - len(given))))
@@ -148,15 +188,18 @@ def query_gradients(case, loop, run):
     ]
 
 
-def adjoint_rows(case, loop, run):
-    """lam_0 of each task, and dM/dA where the method learns A: (T, M)."""
+def adjoint_rows(case, loop, run, later=0.0):
+    """lam_0 of each task, and dM/dA where the method learns A: (T, M).
+
+    later   (T, P), what is added to lam_K
+    """
     injected = query_gradients(case, loop, run)
     direct = sum(g for g in injected if g is not None)
     if loop.accumulated:
         extra = [primal.grad for primal in run.primals] + [0]
         injected = [(0 if g is None else g) + e for g, e in zip(injected, extra, strict=True)]
     zero = np.zeros((len(case.batch), case.net.num_params))
-    lam = zero + (0 if injected[-1] is None else injected[-1])
+    lam = zero + later + (0 if injected[-1] is None else injected[-1])
     start, dstate, of_rates, mask = zero, {}, [], rule_mask(case, loop)
     for k in range(loop.steps - 1, -1, -1):
         of_rates.append(-run.directions[k] * (lam if loop.rates != "query" else direct))
@@ -167,7 +210,8 @@ def adjoint_rows(case, loop, run):
             through = through + dphi + loop.anchor * mask * gam
             start = start - loop.anchor * mask * gam
         kept, start = (lam, start) if loop.base != "start" else (zero, start + lam)
-        kept, start = (kept + through, start) if loop.base != "once" else (kept, start + through)
+        once = "once" in (loop.base, loop.jacobian)
+        kept, start = (kept, start + through) if once else (kept + through, start)
         lam = kept + (0 if injected[k] is None else injected[k])
     return assembled(case, loop, lam + start, direct, of_rates[::-1])
 
@@ -198,16 +242,17 @@ def assembled(case, loop, lam, direct, of_rates):
         "last": [0] * (K - 1) + [1],
     }.get(loop.rates, [1] * K)
     of_rates = [c * dA for c, dA in zip(signs, of_rates, strict=True)]
+    factors = derivative(loop.through or case.step_sizes_through, case.meta[net.num_params :])
     if known.step_sizes == PER_PARAMETER:
         of_vector = method.adapting(net, case.theta) * sum(of_rates)
-        return np.concatenate([lam, of_vector], axis=1)
+        return np.concatenate([lam, factors * of_vector], axis=1)
     full = (of_rates + [np.zeros_like(lam)] * method.inner_steps)[: method.inner_steps]
     mask, starts = method.adapting(net, lam), [part.start for part in net.blocks]
     sums = [net.kernels.sum_segments(mask * dA, starts) for dA in full]
-    return np.concatenate([lam, *sums], axis=1)
+    return np.concatenate([lam, factors * np.concatenate(sums, axis=1)], axis=1)
 
 
-def displacement_rows(case, loop, run):
+def displacement_rows(case, loop, run, later=0.0):
     """theta - phi_K of each task, or what is mistaken for it."""
     theta, phi = case.theta, run.phis[-1]
     if loop.direction == "query":

@@ -44,9 +44,10 @@ class UserFunction:
             return read(value, case, self.layout)
 
     def mean_of_single_tasks(self, case):
-        """(M,): the mean of the gradients returned for one task at a time."""
+        """(M,): the mean of the gradients returned for one task at a time, weighted as
+        the case's tasks are."""
         single = (case.with_(batch=case.batch[t : t + 1]) for t in range(len(case.batch)))
-        return np.mean([self.answer(one).grad for one in single], axis=0)
+        return case.mean(np.stack([self.answer(one).grad for one in single]))
 
     def answer_nearby(self, case):
         """(case, Answer) on the case with each number changed by up to a tenth.

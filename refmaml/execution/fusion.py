@@ -29,31 +29,50 @@ def plan(net, shape):
     None for a net with a layer or a loss that no operation computes: such a net runs
     layer by layer.
     """
-    operations, i = [], 0
     try:
-        while i < len(net.layers):
-            step = fused if isinstance(net.layers[i], layers.BatchNorm2d) else single
-            operation, count = step(net, i, shape)
-            operations += [operation] if operation else []
-            for layer in net.layers[i : i + count]:
-                shape = layer.output_shape(shape)
-            i += count
-        return tuple(operations), LOSSES[type(net.loss_function)]
+        operations = sequence(net.parameters.slices, net.named_layers, shape)
+        return operations, LOSSES[type(net.loss_function)]
     except (NoOperation, KeyError):
         return None
 
 
-def offsets(net, i, *names):
-    """Where parameters of layer i begin in the flat vector; ABSENT for missing ones."""
-    slices = (net.parameters.slices.get(f"{net.names[i]}.{name}") for name in names)
-    return [op.ABSENT if part is None else part.start for part in slices]
+def sequence(slices, named, shape):
+    """The operations of layers in order, {name: layer}, from their input shape.
+
+    slices  {name: slice} of the net's parameters in the flat vector
+    """
+    names, in_order, operations, i = list(named), list(named.values()), [], 0
+    while i < len(in_order):
+        layer = in_order[i]
+        if isinstance(layer, layers.Residual):
+            operation, count = residual(slices, names[i], layer, shape), 1
+        elif isinstance(layer, layers.BatchNorm2d):
+            operation, count = batch_norm(offsets(slices, names[i]), in_order, i, shape)
+        elif type(layer) in NORMS:
+            operation, count = group_norm(offsets(slices, names[i]), in_order, i, shape)
+        else:
+            make = OPERATION_OF.get(type(layer), refuse)
+            operation, count = make(layer, shape, offsets(slices, names[i])), 1
+        operations += [operation] if operation else []
+        for passed in in_order[i : i + count]:
+            shape = passed.output_shape(shape)
+        i += count
+    return tuple(operations)
 
 
-def single(net, i, shape):
-    """(the operation of layer i, or None if it changes nothing; 1)."""
-    layer = net.layers[i]
-    make = OPERATION_OF.get(type(layer), refuse)
-    return make(layer, shape, offsets(net, i, "weight", "bias")), 1
+def residual(slices, name, layer, shape):
+    """The operation of a Residual."""
+    branch, shortcut = (
+        sequence(slices, {f"{name}.{part}.{i}": inner for i, inner in enumerate(inside)}, shape)
+        for part, inside in layer.parts.items()
+    )
+    return op.Residual(branch, shortcut, prod(shape), prod(layer.output_shape(shape)))
+
+
+def offsets(slices, name):
+    """Where a layer's weight and bias begin in the flat vector; ABSENT if missing."""
+    found = (slices.get(f"{name}.{parameter}") for parameter in ("weight", "bias"))
+    return [op.ABSENT if part is None else part.start for part in found]
 
 
 # ---- the operation of one layer, from its input shape and parameters' offsets --------
@@ -68,11 +87,10 @@ def linear(layer, shape, places):
 
 
 def conv2d(layer, shape, places):
-    if layer.groups > 1:
-        raise NoOperation
     kernel, stride, ((top, _), (left, _)), out = layer.geometry(tuple(shape[1:]))
     extents, windows = (*shape, layer.out_channels, *out), (kernel, stride, (top, left))
-    return op.Convolution(*extents, *windows, *places, pair(layer.dilation, "dilation"))
+    dilation = pair(layer.dilation, "dilation")
+    return op.Convolution(*extents, *windows, *places, dilation, layer.groups)
 
 
 def activation(layer, shape, places):
@@ -107,16 +125,34 @@ OPERATION_OF = {
 }
 
 
-# ---- a batch-norm with the layers behind it ------------------------------------------
+# ---- a norm with the layers behind it ------------------------------------------------
+
+NORMS = (layers.GroupNorm, layers.InstanceNorm2d, layers.LayerNorm)
 
 
-def fused(net, i, shape):
+def batch_norm(places, sequence, i, shape):
     """(one operation for batch-norm i and layers behind it, their number)."""
-    (slope, window, count), norm = fusion(net.layers, i), net.layers[i]
+    (slope, window, count), norm = fusion(sequence, i), sequence[i]
     C, H, W = (*shape, 1, 1)[:3]
-    places = offsets(net, i, "weight", "bias")
     out = H // window[0], W // window[1]
     return op.NormActPool(C, H, W, *out, norm.eps, *places, slope, window), count
+
+
+def group_norm(places, sequence, i, shape):
+    """(one operation for norm i and an activation behind it, their number).
+
+    A LayerNorm over some of the dimensions only has no operation.
+    """
+    norm, (C, H, W) = sequence[i], (*shape, 1, 1)[:3]
+    G, _, A = norm.extents()
+    if isinstance(norm, layers.LayerNorm) and norm.normalized_shape != tuple(shape):
+        raise NoOperation
+    by_position = A > 1 and places[0] != op.ABSENT
+    slope, following = 1.0, sequence[i + 1 : i + 2]
+    if is_leaky_relu(following):
+        slope = following[0].function.slope
+    count = 1 + is_leaky_relu(following)
+    return op.GroupNorm(C, H, W, G, norm.eps, *places, by_position, slope), count
 
 
 def fusion(sequence, i):

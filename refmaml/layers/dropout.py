@@ -28,9 +28,9 @@ class Dropout(Layer):
     - All tasks share it. A layer sees the tasks of a chunk without their numbers, and a
       task's result must not depend on the tasks that it is computed with.
     - Each example has a mask of its own.
-    - Change the seed at every meta-step: `net.with_dropout_seed(step)`. A seed that
-      stays is one thinned net. Every Dropout of a net needs a seed of its own, and
-      `with_dropout_seed` gives it one.
+    - Change the seed at every meta-step: `net.with_dropout_seed(step)`, as training
+      does. A seed that stays is one thinned net. Every Dropout of a net needs a seed of
+      its own, and `with_dropout_seed` gives it one.
     - `net.evaluation()` is the net without dropout, as is p = 0.
 
     p     the probability of 0, in [0, 1]; for 1 every entry is 0, as in PyTorch
@@ -94,6 +94,11 @@ class Dropout(Layer):
 def evaluated(layers: Iterable[Any]) -> list:
     """The layers without dropout; also those inside a layer."""
     return changed(layers, lambda layer: layer.evaluation())
+
+
+def has_dropout(layers: Iterable[Any]) -> bool:
+    """Whether a Dropout that drops something is among the layers, or inside one."""
+    return any(isinstance(layer, Dropout) and layer.p > 0 for _, layer in with_inner(layers))
 
 
 def reseeded(layers: Iterable[Any], seed: int) -> list:

@@ -15,11 +15,12 @@ meta_gradient  a MetaGradient: loss, accuracy, and grad (M,), the mean over task
                dM_t/dmeta
 """
 
+from refmaml.methods.anchor_map import anchor_map
 from refmaml.methods.conjugate_gradients import conjugate_gradients
 from refmaml.methods.meta_gradient import MetaGradient
 from refmaml.methods.table import *  # noqa: F403 (the classes; table.py imports each of them)
 from refmaml.methods.table import TABLE
 
-# The public names: the class of each entry of the table, and two more.
+# The public names: the class of each entry of the table, and three more.
 __all__ = [entry.cls.__name__ for entry in TABLE]
-__all__ += ["MetaGradient", "conjugate_gradients"]
+__all__ += ["MetaGradient", "anchor_map", "conjugate_gradients"]

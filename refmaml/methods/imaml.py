@@ -26,7 +26,8 @@ from refmaml.methods.proximal import Solved
 from refmaml.model import Net
 from refmaml.update_rules.rule import UpdateRule
 
-SOLVERS = ("gradient_descent", "newton_cg")  # each a function in the module of its name
+# Each is a function in the module of its name.
+SOLVERS = ("gradient_descent", "controlled_descent", "newton_cg")
 INNER = "inner_not_converged"
 INNER_TOL = 0.1  # of the inner residual: the implicit gradient is off by about as much
 
@@ -45,17 +46,19 @@ class IMAML:
     inner_steps     steps of the inner solver at most
     inner_tol       ends it earlier in a task, at
                     |grad F| <= inner_tol |lambda (phi - theta)|
-    inner_lr        step size of solver="gradient_descent" (the paper's iMAML-GD)
-    solver          or "newton_cg" (the paper's Hessian-free row: cg_steps CG iterations
-                    a step, then a line search)
+    inner_lr        step size of solver="gradient_descent" (the paper's iMAML-GD), and
+                    the first one of "controlled_descent"
+    solver          or "controlled_descent" (a task's step that raises the inner
+                    objective is taken back and halved), or "newton_cg" (the paper's
+                    Hessian-free row: cg_steps CG iterations a step, then a line search)
     cg_steps        iterations of the outer solve at most; cg_tol its relative residual
     adapts, frozen  which parameters adapt
     rule            the update rule of solver="gradient_descent" on grad F
 
     report, for each task: "cg_status"; "cg_residual" |b - A u| / |b|; "inner_residual"
-    |grad F| / |lambda (phi - theta)|; and "status", that of the whole answer:
-    cg_status, or "inner_not_converged" where inner_residual exceeds
-    max(inner_tol, 0.1).
+    |grad F| / |lambda (phi - theta)|; "inner_status": "converged", or "maxiter" where
+    inner_residual exceeds max(inner_tol, 0.1); and "status", that of the whole answer:
+    cg_status, or "inner_not_converged" where the inner solve did not converge.
     trace: phi, query gradient, u, CG residuals.
     Raises ArgumentError, NonFiniteError.
     Source: Rajeswaran, Finn, Kakade, Levine 2019, eq. 3-7 and Algorithms 1-2.
@@ -72,7 +75,7 @@ class IMAML:
     frozen: tuple = ()
     rule: UpdateRule = field(default_factory=UpdateRule, kw_only=True)
     status_labels = MappingProxyType(
-        {"cg_status": STATUSES, "status": np.array([*STATUSES, INNER])}
+        {"cg_status": STATUSES, "inner_status": STATUSES, "status": np.array([*STATUSES, INNER])}
     )
     meta_gradient = meta_gradient
     adapt = adapt
@@ -81,15 +84,15 @@ class IMAML:
         check_positive(regularization=self.regularization, inner_lr=self.inner_lr)
         check_not_negative(inner_tol=self.inner_tol, cg_tol=self.cg_tol)
         check_steps(inner_steps=self.inner_steps, cg_steps=self.cg_steps)
-        used = isinstance(self.rule, UpdateRule) and (self.rule.plain or self.solver != "newton_cg")
-        wanted = "an update rule, and none beside solver='newton_cg'"
+        used = isinstance(self.rule, UpdateRule) and (self.rule.plain or self.solver == SOLVERS[0])
+        wanted = f"an update rule, and none beside solver={' or '.join(map(repr, SOLVERS[1:]))}"
         expect(used, "rule", wanted, lambda: repr(self.rule))
         expect(self.solver in SOLVERS, "solver", f"one of {', '.join(SOLVERS)}", repr(self.solver))
 
     @property
     def data_independent(self) -> bool:
         """Whether the operations depend on shapes alone: no solver stops early."""
-        return self.solver == "gradient_descent" and self.inner_tol == 0
+        return self.solver != "newton_cg" and self.inner_tol == 0
 
     def init(self, net: Net, theta: Array) -> Array:
         """The meta-parameters (P,): theta itself."""
@@ -136,6 +139,7 @@ class IMAML:
         residual = quotient(xp, cg.residuals[-1], cg.residuals[0], cg.residuals[0] > 0)
         return {
             "cg_status": cg.status,
+            "inner_status": far_off.astype(np.int8),  # CONVERGED, or MAXITER = 1
             "inner_residual": inner_residual,
             "cg_residual": residual,
             "status": xp.where(far_off, np.int8(len(STATUSES)), cg.status),
@@ -148,10 +152,10 @@ class IMAML:
         return {**kept, "cg_residuals": residuals}
 
 
-def refuse_solve(overflowed: Array) -> NoReturn:
+def refuse_solve(overflowed: Array, system: str = "(I + H/lambda) u") -> NoReturn:
     """Raise NonFiniteError for the first system (T,) whose solve overflowed."""
     raise NonFiniteError(
-        "conjugate gradients on (I + H/lambda) u = grad g: expected finite numbers, "
+        f"conjugate gradients on {system} = grad g: expected finite numbers, "
         "got an overflow in a product or a square",
         int(overflowed.argmax()),
     )

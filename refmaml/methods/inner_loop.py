@@ -31,7 +31,8 @@ class InnerLoop:
     rule         the update rule (refmaml.update_rules) that makes a direction of the
                  gradient of the parameters that adapt, e.g. SGD(momentum=0.9)
     anchor       strength of a term (anchor/2) |phi - phi_0|^2 in the inner loss
-    inner_batch  examples in a mini-batch; None: the whole support set in each step
+    inner_batch  examples in a mini-batch; or a function (k, examples) -> the places that
+                 step k = 0, 1, ... sees; None: the whole support set in each step
     order_seed   seed of the order in which mini-batches go through the support set.
                  All tasks use the same order, so each task's examples should be
                  shuffled (FewShot.sample's support_order="shuffled"): class by class,
@@ -46,7 +47,7 @@ class InnerLoop:
     frozen: tuple = ()
     rule: UpdateRule = field(default_factory=UpdateRule, kw_only=True)
     anchor: float = field(default=0.0, kw_only=True)
-    inner_batch: int | None = field(default=None, kw_only=True)
+    inner_batch: Any = field(default=None, kw_only=True)
     order_seed: int = field(default=0, kw_only=True)
     data_independent = True  # which operations run depends on shapes alone
     meta_gradient = meta_gradient
@@ -56,7 +57,8 @@ class InnerLoop:
         check_steps(inner_steps=self.inner_steps)
         object.__setattr__(self, "inner_lr", check_step_size(self.inner_lr, self.inner_steps))
         check_not_negative(anchor=self.anchor)
-        check_steps(inner_batch=1 if self.inner_batch is None else self.inner_batch)
+        given = self.inner_batch
+        check_steps(inner_batch=1 if given is None or callable(given) else given)
         known = isinstance(self.rule, UpdateRule)
         expect(known, "rule", "an update rule, such as rm.SGD(momentum=0.9)", repr(self.rule))
 
@@ -106,8 +108,12 @@ class InnerLoop:
     def mini_batches(self, examples: int) -> list[np.ndarray]:
         """The places that each step sees.
 
-        They are shuffled, dealt out, and shuffled again when all are used.
+        They are shuffled, dealt out, and shuffled again when all are used; or those of
+        the function `inner_batch`.
         """
+        if callable(self.inner_batch):
+            return [places_of(self.inner_batch(k, examples), examples, k)
+                    for k in range(self.inner_steps)]  # fmt: skip
         size = self.inner_batch or examples
         wanted = f"at most the {examples} examples of a support set"
         expect(size <= examples, "inner_batch", wanted, repr(size))
@@ -122,6 +128,16 @@ class InnerLoop:
         """phi_K (T, P) for tasks with support sets x (T, N, ...), y (T, N, ...)."""
         phi, rates = self.start(net, meta)
         return descend(net, self, phi, rates, x, y, keep="last").phis[-1]
+
+
+def places_of(given: Any, examples: int, k: int) -> np.ndarray:
+    """The places of step k as integers, checked."""
+    places = np.asarray(given)
+    known = places.ndim == 1 and places.size > 0 and places.dtype.kind in "iu"
+    fits = known and places.min() >= 0 and places.max() < examples
+    wanted = f"places in the support set, integers from 0 to {examples - 1}, for step {k}"
+    expect(fits, "inner_batch", wanted, lambda: repr(given)[:80])
+    return places
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The mean over tasks of a method's task gradients."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, NoReturn, Protocol
 
@@ -146,7 +146,7 @@ class MeanOverTasks:
                 use(part.grad if some.weights is None else some.weights[:, None] * part.grad)
             except NonFiniteError as error:
                 raise error.counted_from(start) from None
-            parts.append(replace(part, grad=None))
+            parts.append(TaskGradients(part.loss, part.accuracy, None, part.trace, part.report))
         trace = [joined_traces(net.kernels, parts)] if self.trace else []
         return trace, joined_figures(net.kernels, parts)
 

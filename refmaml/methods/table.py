@@ -27,6 +27,7 @@ from refmaml.methods.imaml import IMAML as IMAML
 from refmaml.methods.maml import MAML as MAML
 from refmaml.methods.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
 from refmaml.methods.meta_sgd import MetaSGD as MetaSGD
+from refmaml.methods.released_imaml import ReleasedIMAML as ReleasedIMAML
 from refmaml.methods.reptile import Reptile as Reptile
 from refmaml.update_rules import SGD
 
@@ -36,6 +37,7 @@ DERIVATIVE = "dM/dmeta, through all of the inner loop"
 FIRST_ORDER = "dM/dmeta, the inner gradients being constants"
 IMPLICIT = "dM/dmeta at the exact solution of the inner problem"
 DISPLACEMENT = "meta minus what the inner loop makes of it"
+DAMPED = "the solution of a damped linear system, which is no derivative"
 
 # Which golden nets a case is computed on.
 ALL_NETS = "all nets without a context"
@@ -51,7 +53,7 @@ class Option(NamedTuple):
     """An option of the command line that belongs to one method.
 
     field   the field of the method's dataclass that it sets; None: it describes the net
-    kind    "integer >= 1", "number > 0", or a tuple of the texts allowed
+    kind    "integer >= 1", "number > 0", "switch", or a tuple of the texts allowed
     help    one line for --help
     """
 
@@ -79,7 +81,7 @@ class Entry(NamedTuple):
     name          on the command line
     cls           its class, a frozen dataclass
     title         in documents and pictures
-    gradient      what its meta_gradient returns: one of the four constants above
+    gradient      what its meta_gradient returns: one of the five constants above
     defaults      {option: value}: defaults of the command line for this method
     options       {name: Option}: options of the command line that only it has
     context       whether it needs a net with a Context or FiLM layer
@@ -115,6 +117,7 @@ CONVERGED = TO_ROUNDING | {"inner_steps": 40, "inner_lr": 0.2, "solver": "newton
 MOMENTUM = {"inner_lr": 0.1, "rule": SGD(momentum=0.5, dampening=0.2, weight_decay=0.1)}
 # iMAML's inner problem solved to rounding by steps with momentum.
 SOLVED_BY_MOMENTUM = TO_ROUNDING | {"inner_steps": 120, "inner_lr": 0.2, "rule": SGD(momentum=0.5)}
+SOLVED_WITH_CONTROL = TO_ROUNDING | {"inner_steps": 120, "solver": "controlled_descent"}
 ALPHA = {"inner_lr": 0.25}
 THREE_STEPS = {"inner_lr": 0.25, "inner_steps": 3}
 
@@ -174,6 +177,13 @@ TABLE = (
         "MAML++",
         # Antoniou et al. 2019, their Omniglot configuration
         defaults={"inner_steps": 5, "inner_lr": 0.1, "loss_scale": "mean"},
+        options={
+            "per_step_norm": Option(
+                "per_step_norm",
+                "switch",
+                "MAML++: batch-norm weights and biases of their own for each inner step",
+            )
+        },
         checked_with=({}, FROZEN, WEIGHTS, WEIGHTS | MOMENTUM),
         golden=(
             GoldenCase("mamlpp-3", ALL_NETS, THREE_STEPS | {"loss_weights": (0.25, 0.25, 0.5)}),
@@ -254,10 +264,12 @@ TABLE = (
             "regularization": Option("regularization", "number > 0", "iMAML: lambda"),
             "cg_steps": Option("cg_steps", "integer >= 1", "iMAML: steps of conjugate gradients"),
             "inner_solver": Option(
-                "solver", ("gradient_descent", "newton_cg"), "iMAML: the inner solver"
+                "solver",
+                ("gradient_descent", "controlled_descent", "newton_cg"),
+                "iMAML: the inner solver",
             ),
         },
-        checked_with=(CONVERGED, CONVERGED | FROZEN, SOLVED_BY_MOMENTUM),
+        checked_with=(CONVERGED, CONVERGED | FROZEN, SOLVED_BY_MOMENTUM, SOLVED_WITH_CONTROL),
         probed_with={
             "inner_steps": 60,
             "inner_tol": 0.0,
@@ -284,6 +296,14 @@ TABLE = (
                 },
             ),
         ),
+    ),
+    Entry(
+        "imaml-released",
+        ReleasedIMAML,
+        "iMAML, the authors' program",
+        DAMPED,
+        defaults={"inner_steps": 16, "inner_lr": 0.1, "loss_scale": "mean", "frozen": None},
+        checked_with=({"cg_steps": 100, "cg_tol": 1e-15},),
     ),
 )
 BY_NAME = {entry.name: entry for entry in TABLE}

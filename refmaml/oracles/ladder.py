@@ -100,6 +100,8 @@ def implicit(kernels):
         yield method_checks.meta_gradient_check(method, net, theta, batch)
         if hasattr(method, "regularization"):
             yield method_checks.imaml_dense_check(method, net, theta, batch)
+    for method in cases.methods_with(table.DAMPED):
+        yield method_checks.released_dense_check(method, net, theta, batch)
     for method in cases.methods_with(table.DISPLACEMENT):
         yield method_checks.displacement_check(method, net, theta, batch)
     maml = cases.methods()[0][0]

@@ -142,6 +142,32 @@ def imaml_dense_check(method, net, theta, batch):
     )
 
 
+def released_dense_check(method, net, theta, batch):
+    """ReleasedIMAML against plain loops, a dense Hessian and LAPACK.
+
+    (s I + H/d) u = q is (I + H/(s d)) s u = q, with s = 1 + shift and d = lambda +
+    damping.
+    """
+    s, d = 1 + method.shift, method.regularization + method.damping
+    truth, condition, everything = np.zeros_like(theta), 1.0, np.ones_like(theta)
+    for t in range(len(batch)):
+        x, y = batch.x_support[t : t + 1], batch.y_support[t : t + 1]
+        phi = theta
+        for _ in range(method.inner_steps):
+            phi = phi - method.inner_lr * net.gradient(phi[None], x, y)[0]
+        pull = method.inner_lr * method.regularization
+        phi = (1 - pull) * phi + pull * theta
+        H = dense.hessian(net, phi, x, y)
+        q = net.gradient(phi[None], batch.x_query[t : t + 1], batch.y_query[t : t + 1])[0]
+        truth += dense.imaml_gradient(H, q, s * d, everything) / s / len(batch)
+        condition = max(condition, np.linalg.cond(np.eye(len(theta)) + H / (s * d)))
+    value = method.meta_gradient(net, theta, batch).grad
+    limit = tolerance(float, method_terms(method, net, batch)) + method.cg_tol * condition
+    return Check(
+        "5 algebra", describe(method), "u", "dense H, LAPACK", relative_error(value, truth), limit
+    )
+
+
 def finite_difference_check(method, net, theta, batch):
     """Rung 6: one directional derivative of M from values of M alone."""
     v = np.random.default_rng(0).standard_normal(len(theta))

@@ -1,6 +1,7 @@
 """Rung 7 for kernel sets that run a whole net as one kernel.
 
-Together the nets have every operation that such a kernel knows.
+Together the nets, with those of whole_net_cases.py, have every operation that such a
+kernel knows.
 """
 
 import numpy as np
@@ -34,6 +35,7 @@ from refmaml.oracles.guarded import guarded, subject_on
 from refmaml.oracles.kinks import net_margin
 from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
+from refmaml.oracles.whole_net_cases import nets_of_parts
 
 TASKS, EXAMPLES, STEPS, RATE = 3, 7, 2, 0.02
 LOOP = InnerLoop(RATE, STEPS)  # plain gradient descent on the whole support set
@@ -221,9 +223,13 @@ def whole_net_check(name, net, kernels, dtype, shared):
 
 
 def whole_net_checks(kernels):
-    """Every net in both precisions, with parameters per task and with shared ones."""
+    """Every net in both precisions, with parameters per task and with shared ones.
+
+    Sets that run layer by layer have the layers of `nets_of_parts` checked one by one.
+    """
+    every = nets() | (nets_of_parts() if kernels.whole_net else {})
     for dtype in (np.float32, np.float64):
-        for name, net in nets().items():
+        for name, net in every.items():
             for shared in (False, True):
                 subject = subject_on(kernels, name, dtype, shared)
                 yield from guarded(subject, whole_net_check, name, net, kernels, dtype, shared)

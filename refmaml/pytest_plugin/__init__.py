@@ -4,9 +4,12 @@
         refmaml_check(my_function, rm.MAML(inner_lr=0.1, inner_steps=5),
         framework="torch")
 
-Its arguments are those of refmaml.check_meta_gradient. It returns the Report where the
-verdict is "right", fails the test with the diagnosis where it is "wrong", and skips it
-where it is "inconclusive". --refmaml-json FILE collects all reports.
+Its arguments are those of refmaml.check_meta_gradient. `refmaml_check_gradient`,
+`refmaml_check_hvp`, `refmaml_check_layer`, `refmaml_check_solve` and
+`refmaml_check_hypergradient` are the checks of single parts in the same way. Each
+returns the report where the verdict is "right", fails the test with the diagnosis where
+it is "wrong", and skips it where it is "inconclusive". --refmaml-json FILE collects all
+reports.
 
 pytest loads this file at every start, so that it is installed under a name of its own,
 `pytest_refmaml` (see setup.py): to import a module of the package is to import NumPy
@@ -49,23 +52,53 @@ def refmaml_check(request, record_property):
         from refmaml.doctor import check_meta_gradient
 
         report = check_meta_gradient(fn, method, **options)
-        record_property("refmaml_verdict", report.verdict)
-        record_property("refmaml_diagnosis", report.diagnosis)
-        request.node.stash.setdefault(REPORTS, []).append(
-            {"test": request.node.nodeid, **json.loads(report.to_json())}
-        )
-        if report.verdict == "inconclusive":
-            pytest.skip(first_line(report.verdict, report.diagnosis))
-        if not report.ok:
-            pytest.fail(f"{first_line(report.verdict, report.diagnosis)}\n{report}", pytrace=False)
-        return report
+        return judge(request, record_property, report, "meta-gradient")
 
     return check
 
 
-def first_line(verdict, diagnosis):
+def part_fixture(part):
+    """The fixture `refmaml_check_<part>`: refmaml.check_<part> as an assertion."""
+
+    @pytest.fixture(name=f"refmaml_check_{part}")
+    def fixture(request, record_property):
+        def check(*arguments, **options):
+            from refmaml import checks
+
+            report = getattr(checks, f"check_{part}")(*arguments, **options)
+            return judge(request, record_property, report, part)
+
+        return check
+
+    fixture.__doc__ = f"refmaml.check_{part} as an assertion."
+    return fixture
+
+
+refmaml_check_gradient = part_fixture("gradient")
+refmaml_check_hvp = part_fixture("hvp")
+refmaml_check_layer = part_fixture("layer")
+refmaml_check_solve = part_fixture("solve")
+refmaml_check_hypergradient = part_fixture("hypergradient")
+
+
+def judge(request, record_property, report, part):
+    """Record a report and return it if right; otherwise fail or skip the test."""
+    record_property("refmaml_verdict", report.verdict)
+    record_property("refmaml_diagnosis", report.diagnosis)
+    request.node.stash.setdefault(REPORTS, []).append(
+        {"test": request.node.nodeid, **json.loads(report.to_json())}
+    )
+    line = first_line(report.verdict, report.diagnosis, part)
+    if report.verdict == "inconclusive":
+        pytest.skip(line)
+    if not report.ok:
+        pytest.fail(f"{line}\n{report}", pytrace=False)
+    return report
+
+
+def first_line(verdict, diagnosis, part="meta-gradient"):
     """The verdict and the diagnosis, shortened to FIRST_LINE columns."""
-    text = f"meta-gradient {verdict}: {diagnosis}"
+    text = f"{part} {verdict}: {diagnosis}"
     return text if len(text) <= FIRST_LINE else f"{text[: FIRST_LINE - 3].rstrip()}..."
 
 
@@ -95,7 +128,8 @@ class Collector:
         if bad:
             terminalreporter.section("refmaml")
         for r in bad:
-            terminalreporter.line(f"{r['test']}: {first_line(r['verdict'], r['diagnosis'])}")
+            line = first_line(r["verdict"], r["diagnosis"], r.get("check", "meta-gradient"))
+            terminalreporter.line(f"{r['test']}: {line}")
 
     def pytest_sessionfinish(self):
         """Write the file, in the session and not in pytest-xdist's workers."""

@@ -106,6 +106,7 @@ def evaluate(
     chunk         tasks in memory at once; fewer where the GPU's memory requires it
     transductive  whether a batch-norm sees a task's query examples together; see
                   `outputs`
+    Dropout drops nothing here, neither in the adaptation nor on the query set.
     show          called with the number of tasks that this rank has done so far
     ranks         the processes that share the tasks; Ctrl-C on one stops all
     Returns an Evaluation. Its values do not depend on `chunk` or on `ranks`.
@@ -128,6 +129,7 @@ def evaluate_each_way(
         "an integer >= 2, as an interval needs two",
         repr(tasks),
     )
+    net = net.evaluation() if getattr(net, "has_dropout", False) else net
     my_tasks, parts = ranks.my_tasks(tasks), []
     measure = measurement(net, method, meta, ways)
 

@@ -7,7 +7,6 @@ it is one CUDA graph.
 """
 
 from dataclasses import dataclass, replace
-from math import nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,9 @@ from refmaml.nonfinite import refuse_vector
 from refmaml.ragged import RaggedBatch
 from refmaml.training import optimizers
 
+# Figures of tasks that a step hands on.
+KEPT = ("loss", "accuracy", "cg_residual", "inner_residual")
+
 
 class Step(NamedTuple):
     """The result of one meta-step.
@@ -28,7 +30,7 @@ class Step(NamedTuple):
     loss      mean query loss over tasks, before the update
     accuracy  mean query accuracy, before the update; None for regression
     norm      |meta-gradient|
-    residual  the largest CG residual of a task; NaN for methods without CG
+    residuals {field of Row: number}: those of the solves of an implicit gradient
     """
 
     meta: Any
@@ -36,7 +38,7 @@ class Step(NamedTuple):
     loss: float
     accuracy: float | None
     norm: float
-    residual: float = nan
+    residuals: dict = {}
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class StepWork:
         gradient = replace(self.gradient, chunk=self.chunk) if self.chunk else self.gradient
         (grad,), figures = gradient(net, meta, *batch)
         after, state = updated(net, self.optimizer, factors, meta, grad, state)
-        kept = {n: figures[n] for n in ("loss", "accuracy", "cg_residual") if n in figures}
+        kept = {n: figures[n] for n in KEPT if n in figures}
         norm2 = net.kernels.xp.square(grad, dtype=np.float64).sum()
         return [after, *state.values()], {**kept, "norm2": norm2}
 
@@ -82,6 +84,11 @@ def updated(net, optimizer, factors, meta, grad, state):
     return after, state
 
 
+def with_masks_of(net, step):
+    """The net with the dropout masks of a meta-step; itself where it has no dropout."""
+    return net.with_dropout_seed(step) if getattr(net, "has_dropout", False) else net
+
+
 class MetaStep:
     """step(recipe, now) -> Step, for one recipe.
 
@@ -89,14 +96,15 @@ class MetaStep:
     out how many tasks fit at once. The second is recorded as a CUDA graph, if the
     method's launches do not depend on its results (method.data_independent) and the
     memory suffices. Later steps replay the graph as long as their tasks have the same
-    shapes. Tasks with weights, or of different sizes, are launched kernel by kernel.
+    shapes. Tasks with weights, or of different sizes, are launched kernel by kernel; so
+    is a net with dropout, which has other masks in each step.
     """
 
     def __init__(self):
         self.work, self.recorded, self.too_large = None, None, False
 
     def __call__(self, recipe, now):
-        net, first = recipe.net, self.work is None
+        net, first = with_masks_of(recipe.net, now.step), self.work is None
         batch = check_meta(recipe.method, net, now.meta, recipe.sample(now.step), recipe.chunk)
         if batch.weights is not None or isinstance(batch, RaggedBatch):
             return step_along(recipe, now, batch)
@@ -109,7 +117,7 @@ class MetaStep:
         factors = optimizers.factors(recipe.optimizer, t, lr)
         if net.kernels.on_device:
             factors = np.array(factors, now.meta.dtype)
-        capturable = getattr(recipe.method, "data_independent", False)
+        capturable = getattr(recipe.method, "data_independent", False) and net is recipe.net
         run = self.replay if net.kernels.on_device and not first and capturable else self.launch
         kept, small = run(net, (factors, now.meta, *now.state.values()), batch.sets)
         accuracy = small.get("accuracy")
@@ -119,7 +127,7 @@ class MetaStep:
             float(small["loss"].mean()),
             None if accuracy is None else float(accuracy.mean()),
             float(np.sqrt(small["norm2"])),
-            largest_residual(small),
+            residuals(small),
         )
 
     def launch(self, net, vectors, sets):
@@ -146,9 +154,19 @@ class MetaStep:
         return self.launch(net, vectors, sets) if self.too_large else self.recorded(*arrays)
 
 
-def largest_residual(small):
-    """The largest CG residual that a method reports; NaN where it reports none."""
-    return float(small["cg_residual"].max()) if "cg_residual" in small else nan
+def residuals(small):
+    """{field of Row: number} of the residuals (T,) that a method reports, if any."""
+    found = {}
+    if "cg_residual" in small:
+        found["cg_residual"] = float(small["cg_residual"].max())
+    if "inner_residual" in small:
+        inner = np.asarray(small["inner_residual"], np.float64)
+        found["inner_residual"] = float(inner.mean())
+        for name, percent in (("median", 50), ("p95", 95)):
+            # One of the tasks' own values: an infinite one has no other to blend with.
+            value = np.percentile(inner, percent, method="inverted_cdf")
+            found[f"inner_residual_{name}"] = float(value)
+    return found
 
 
 def meta_step(recipe, now):
@@ -167,7 +185,8 @@ def distributed_meta_step(recipe, now):
 
 def step_along(recipe, now, batch):
     """One Step along the meta-gradient of a batch, or of one batch on each rank."""
-    net, optimizer, kernels = recipe.net, recipe.optimizer, recipe.net.kernels
+    net, optimizer = with_masks_of(recipe.net, now.step), recipe.optimizer
+    kernels = net.kernels
     out = recipe.ranks.meta_gradient(recipe.method, net, now.meta, batch, recipe.chunk)
     factors = optimizers.factors(optimizer, now.step + 1, recipe.schedule(now.step))
     if kernels.on_device:
@@ -181,7 +200,7 @@ def step_along(recipe, now, batch):
         float(out.loss),
         None if out.accuracy is None else float(out.accuracy),
         float(np.sqrt(norm2)),
-        largest_residual(out.report),
+        residuals(out.report),
     )
 
 

@@ -23,6 +23,9 @@ TAGS = {
     "accuracy": "query/accuracy",
     "grad_norm": "gradient/norm",
     "cg_residual": "gradient/cg_residual",
+    "inner_residual": "inner/residual",
+    "inner_residual_median": "inner/residual_median",
+    "inner_residual_p95": "inner/residual_p95",
 }
 
 
@@ -65,9 +68,8 @@ class Picture:
 class Events:
     """Event files for TensorBoard in `folder`.
 
-    Tags: query/loss, query/accuracy, gradient/norm, gradient/cg_residual, and at the
-    end held-out/... . When a run is resumed, TensorBoard drops the steps after `now`
-    that an earlier process wrote.
+    Tags: those of TAGS, and at the end held-out/... . When a run is resumed,
+    TensorBoard drops the steps after `now` that an earlier process wrote.
 
     Raises ArgumentError without tensorboardX, and DataError where the files cannot be
     written at the beginning. A later failure (a full disk) is reported once, and

@@ -19,8 +19,9 @@ PANELS = {
     "accuracy": ("query accuracy after adaptation", "#c8553d", False),
     "grad_norm": ("length of the meta-gradient", "#6a8d3a", True),
     "cg_residual": ("relative residual of CG", "#7b5ea7", True),
+    "inner_residual": ("relative residual of the inner solve", "#b08a2e", True),
 }
-OPTIONAL_PANELS = ("accuracy", "cg_residual")  # left out where no row has a value
+OPTIONAL_PANELS = ("accuracy", "cg_residual", "inner_residual")  # without a value: left out
 
 
 def running_mean(values, window):
@@ -105,9 +106,9 @@ def save_figure(path, figure):
 
 
 def write_png(path, rows, title="", held_out=()):
-    """Draw loss, accuracy, length of the meta-gradient and CG residual over meta-steps.
+    """Draw loss, accuracy, length of the meta-gradient and residuals over meta-steps.
 
-    Accuracy and CG residual are left out where no row has them.
+    Accuracy and residuals are left out where no row has them.
 
     held_out  (step, Evaluation) of evaluations, drawn with their intervals
     Raises DataError where `path` cannot be written.
@@ -141,7 +142,7 @@ def draw_panel(axes, name, steps, values, held_out):
     from matplotlib.ticker import PercentFormatter
 
     label, color, log = PANELS[name]
-    drawable = values > 0 if log else np.isfinite(values)
+    drawable = np.isfinite(values) & (values > 0 if log else True)
     draw(axes, steps[drawable], values[drawable], color, log=log)
     points = [(step, e.mean, e.interval) for step, e in held_out if e.quantity == name]
     if points:

@@ -17,6 +17,10 @@ class Row(NamedTuple):
     seconds      spent on meta-steps since training began, without pauses between runs
     cg_residual  the largest |b - A u| / |b| that conjugate gradients left in a task;
                  NaN for methods without them
+    inner_residual  |grad F| / |lambda (phi - theta)| of iMAML's inner problem, the mean
+                 over the step's tasks; NaN for methods without one
+    inner_residual_median, inner_residual_p95  its median and 95th percentile over the
+                 tasks, each the value of a task (nearest rank)
     """
 
     step: int
@@ -25,13 +29,20 @@ class Row(NamedTuple):
     grad_norm: float
     seconds: float
     cg_residual: float = nan
+    inner_residual: float = nan
+    inner_residual_median: float = nan
+    inner_residual_p95: float = nan
+
+
+# Left out of files where no row has a value.
+OPTIONAL = ("cg_residual", "inner_residual", "inner_residual_median", "inner_residual_p95")
 
 
 class Rows(Sequence):
     """A sequence of Rows. A slice is again Rows, a view without a copy.
 
-    table  (n, len(Row._fields)) float64. A million steps take 40 MB; as Row objects
-           they would take about 250 MB
+    table  (n, len(Row._fields)) float64. A million steps take 72 MB; as Row objects
+           they would take about 350 MB
     """
 
     def __init__(self, rows=()):

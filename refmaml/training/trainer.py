@@ -101,7 +101,7 @@ def advance(recipe, now):
     seconds = now.seconds + time.perf_counter() - started
     # A second run from the same start has a table of its own.
     curve = now.curve if len(now.curve) == now.step else Rows(now.rows)
-    curve.put(Row(t, after.loss, accuracy, after.norm, seconds, after.residual))
+    curve.put(Row(t, after.loss, accuracy, after.norm, seconds, **after.residuals))
     return Progress(after.meta, after.state, curve, t)
 
 

@@ -4,7 +4,7 @@ A panel for each protocol and kind of task; measured and published accuracies si
 side.
 """
 
-from refmaml.cli.omniglot.protocols import COLUMNS, PROTOCOLS, PUBLISHED, ROWS
+from refmaml.cli.omniglot.protocols import COLUMNS, PROTOCOLS, PUBLISHED, rows_of
 from refmaml.training.plot import INK, apply_style, can_draw, save_figure
 
 MEASURED, ALONE, PUBLISHED_AS = "#c8553d", "#5fa8d3", "#8d99a6"
@@ -44,7 +44,8 @@ def write_picture(path, results):
 
 def panel(axes, protocol, column, known):
     """Accuracy in per cent, with 95 % intervals; hollow for an unfinished run."""
-    rows = [(place, row, known.get((protocol, column, row))) for place, row in enumerate(ROWS)]
+    titles = rows_of(protocol)
+    rows = [(place, row, known.get((protocol, column, row))) for place, row in enumerate(titles)]
     ways = {
         "transductive": (MEASURED, -SHIFT, "query examples together"),
         "one at a time": (ALONE, 0, "one at a time"),
@@ -65,7 +66,7 @@ def panel(axes, protocol, column, known):
                     label=label,
                 )
                 label = None  # one entry in the legend
-    published = [PUBLISHED[row][column] for row in ROWS]
+    published = [PUBLISHED[row][column] for row in titles]
     axes.errorbar(
         [p.accuracy for p in published],
         [place + SHIFT for place in range(len(published))],
@@ -78,5 +79,5 @@ def panel(axes, protocol, column, known):
     )
     apply_style(axes, "accuracy on held-out characters, %", "")
     axes.set_title(f"{COLUMNS[column]}, {PROTOCOLS[protocol]}", fontsize=10, color=INK)
-    axes.set_yticks(range(len(ROWS)), list(ROWS.values()))
+    axes.set_yticks(range(len(titles)), list(titles.values()))
     axes.invert_yaxis()

@@ -3,6 +3,7 @@
 "as-published" gives each method the settings of its own code, undocumented ones too;
 "equal" gives all methods one net, one split, one query size and the same time. Later
 tables override earlier ones: COMMON, the protocol's own, its row, its column, its cell.
+"as-it-works" has iMAML alone, in the settings that train here (docs/imaml.md).
 
 Differences from the published protocols:
 - A split depended on the order of files on its authors' disk: the sizes are theirs, the
@@ -12,11 +13,12 @@ Differences from the published protocols:
 - Reptile's code passes the second moment of its inner Adam from task to task; here all
   tasks of a meta-step start from the same moment (methods/reptile.py). Its images are
   black on white, not inverted.
-- The rows of iMAML follow its paper. Its released code has no proximal term in the
-  inner loop; it solves (2 I + H / (lambda + 10)) u = g, which is half of first-order
-  MAML to four digits; it draws another split for the evaluation, so that three of four
-  test characters were trained on; and it lacks the Hessian-free row. The paper does not
-  state the number of Newton steps: three here.
+- iMAML has two rows "as published". "imaml" and "imaml-hf" follow its paper, which
+  does not state the number of Newton steps: three here. "imaml-released" takes the
+  steps of the program that the authors released (methods/released_imaml.py), which are
+  others. That program also draws another split for the evaluation, so that three of
+  four test characters were trained on: here no test character was. It lacks the
+  Hessian-free row.
 Sources: finn/maml main.py, maml.py, data_generator.py; openai/supervised-reptile
 README, reptile.py; aravindr93/imaml_dev examples/README, learner_model.py; Rajeswaran
 et al. 2019, table 2 and appendix; Nichol et al. 2018, tables 2 and 3.
@@ -25,9 +27,11 @@ et al. 2019, table 2 and appendix; Nichol et al. 2018, tables 2 and 3.
 from typing import NamedTuple
 
 from refmaml.cli import options
+from refmaml.cli.imaml_presets import NEWTON, PAPER, RELEASED, WORKS
 from refmaml.methods.table import BY_NAME
 
-ROWS = {name: BY_NAME[name].title for name in ("maml", "fomaml", "reptile", "imaml")}
+NAMES = ("maml", "fomaml", "reptile", "imaml-released", "imaml")
+ROWS = {name: BY_NAME[name].title for name in NAMES}
 ROWS["imaml-hf"] = f"{ROWS['imaml']}, Hessian-free"
 COLUMNS = {
     "5w1s": "5-way 1-shot",
@@ -38,6 +42,7 @@ COLUMNS = {
 PROTOCOLS = {
     "as-published": "each method as it was published",
     "equal": "one net, one split, one budget",
+    "as-it-works": "iMAML with a zero head and step control",
 }
 
 
@@ -84,6 +89,9 @@ PUBLISHED = {
     },
 }
 
+# The program that the authors released computed the row "imaml" of the paper.
+PUBLISHED["imaml-released"] = PUBLISHED["imaml"]
+
 # For all protocols. Of one-bit drawings Pillow makes the same images with every filter.
 COMMON = {
     "data": "omniglot",
@@ -93,6 +101,7 @@ COMMON = {
     "net": "conv4",
     "channels": 64,
     "downsample": "stride",
+    "head_init": "random",
     "weight_gain": 1.0,
     "seed": 0,
     "dtype": "float32",
@@ -181,31 +190,10 @@ NICHOL_20_WAY = {
     "eval_batch": 10,
 }
 
-# --inner_lr 1e-1 --outer_lr 1e-3 --n_steps 16 --task_mb_size 32 --lam 2.0 --cg_steps 5;
-# meta_steps "(at least) 20000"; 25 steps for 20-way
-RAJESWARAN = {
-    "method": "imaml",
-    "invert": False,
-    "split_seed": 123,
-    "train_classes": 1200,
-    "validation_classes": 0,
-    "padding": "torch",
-    "head": "flatten",
-    "bn_gamma": True,
-    "bn_eps": 1e-5,
-    "weight_gain": 1.73,
-    "frozen": [],
-    "loss_scale": "mean",
-    "regularization": 2.0,
-    "cg_steps": 5,
-    "inner_solver": "gradient_descent",
-    "inner_lr": 0.1,
-    "inner_steps": 16,
-    "tasks": 32,
-    "adam_eps": 1e-3,
-    "steps": 20000,
-}
-HESSIAN_FREE = {"inner_solver": "newton_cg", "inner_steps": 3}
+# What the columns set is theirs: SHAPES.
+RAJESWARAN = {n: v for n, v in PAPER.items() if n not in SHAPES["5w1s"]}
+RELEASED_PROGRAM = {n: v for n, v in RELEASED.items() if n not in SHAPES["5w1s"]}
+TRAINS = {n: v for n, v in WORKS.items() if n not in ("n_way", "k_shot")}
 
 # One net for all methods, nothing frozen; 20 minutes of meta-steps.
 EQUAL = {
@@ -255,7 +243,7 @@ OWN = {
     # this net (benchmarks/omniglot/README.md).
     "imaml": {name: RAJESWARAN[name] for name in (*IMPLICIT, "inner_solver", "inner_steps")}
     | {"inner_lr": 0.03},
-    "imaml-hf": {name: RAJESWARAN[name] for name in IMPLICIT} | HESSIAN_FREE,
+    "imaml-hf": {name: RAJESWARAN[name] for name in IMPLICIT} | NEWTON,
 }
 
 # {protocol: {row: its own options}}; IN_20_WAY has those that differ in 20-way columns.
@@ -264,10 +252,12 @@ TABLES = {
         "maml": FINN | {"method": "maml"},
         "fomaml": FINN | {"method": "fomaml"},
         "reptile": NICHOL,
+        "imaml-released": RELEASED_PROGRAM,
         "imaml": RAJESWARAN,
-        "imaml-hf": RAJESWARAN | HESSIAN_FREE,
+        "imaml-hf": RAJESWARAN | NEWTON,
     },
     "equal": {row: EQUAL | own for row, own in OWN.items()},
+    "as-it-works": {"imaml": TRAINS, "imaml-hf": TRAINS | NEWTON},
 }
 FIVE_STEPS = {"inner_steps": 5, "eval_steps": 5}
 IN_20_WAY = {
@@ -275,6 +265,7 @@ IN_20_WAY = {
         "maml": FINN_20_WAY,
         "fomaml": FINN_20_WAY,
         "reptile": NICHOL_20_WAY,
+        "imaml-released": {"inner_steps": 25},
         "imaml": {"inner_steps": 25},
         "imaml-hf": {},
     },
@@ -285,7 +276,18 @@ IN_20_WAY = {
         "imaml": {"inner_steps": 25},
         "imaml-hf": {},
     },
+    "as-it-works": {"imaml": {}, "imaml-hf": {}},
 }
+
+
+def rows_of(protocol):
+    """{row: title} of the rows that a protocol has."""
+    return {row: title for row, title in ROWS.items() if row in TABLES[protocol]}
+
+
+def cells_of(protocols, columns, rows):
+    """(protocol, column, row) of each chosen cell that its protocol has."""
+    return [(p, c, r) for p in protocols for c in columns for r in rows if r in TABLES[p]]
 
 
 def configuration(protocol, row, column):

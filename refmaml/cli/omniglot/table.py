@@ -2,7 +2,7 @@
 
 from refmaml.cli import options
 from refmaml.cli.omniglot import protocols
-from refmaml.cli.omniglot.protocols import COLUMNS, PROTOCOLS, PUBLISHED, ROWS
+from refmaml.cli.omniglot.protocols import COLUMNS, PROTOCOLS, PUBLISHED, ROWS, cells_of, rows_of
 
 
 def markdown(results):
@@ -30,7 +30,7 @@ def section(protocol, known):
         "| accuracy, % | " + " | ".join(COLUMNS[c] for c in columns) + " |",
         "|---|" + "---|" * len(columns),
     ]
-    for row, title in ROWS.items():
+    for row, title in rows_of(protocol).items():
         lines.append(
             f"| {title} | "
             + " | ".join(entry(known.get((protocol, row, c))) for c in columns)
@@ -76,10 +76,7 @@ def runs(results):
         "| judged in | cores |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    order = {
-        key: place
-        for place, key in enumerate((p, c, r) for p in PROTOCOLS for c in COLUMNS for r in ROWS)
-    }
+    order = {key: place for place, key in enumerate(cells_of(PROTOCOLS, COLUMNS, ROWS))}
     for r in sorted(results, key=lambda r: order[r["protocol"], r["column"], r["row"]]):
         lines.append(
             f"| {r['protocol']} | {COLUMNS[r['column']]} | {ROWS[r['row']]} | {r['steps']:,} "
@@ -96,15 +93,16 @@ def knobs(chosen, column="5w1s"):
     """
     lines = ["### The knobs"]
     for protocol in (p for p in PROTOCOLS if p in chosen):
-        cells = [protocols.configuration(protocol, row, column) for row in ROWS]
+        rows = rows_of(protocol)
+        cells = [protocols.configuration(protocol, row, column) for row in rows]
         meant = [name for name in cells[0] if all(options.has_effect(name, cell) for cell in cells)]
         differ = [name for name in meant if any(cell[name] != cells[0][name] for cell in cells)]
         lines += [
             "",
             f"{PROTOCOLS[protocol].capitalize()}, {COLUMNS[column]}:",
             "",
-            "| knob | " + " | ".join(ROWS.values()) + " |",
-            "|---|" + "---|" * len(ROWS),
+            "| knob | " + " | ".join(rows.values()) + " |",
+            "|---|" + "---|" * len(rows),
         ]
         lines += [
             f"| {name} | " + " | ".join(value(cell[name]) for cell in cells) + " |"

@@ -9,11 +9,6 @@ SYSTEM = fix("solve (I + H(phi*) / lambda) u = grad g(phi*), all of it at phi*")
 HALF = fix("(lambda/2) |phi - theta|^2, with the half")
 ONCE = fix("(lambda/2) |phi - theta|^2, once")
 PROXIMAL = fix("minimise f(phi) + (lambda/2) |phi - theta|^2")
-NO_DAMPING = fix("no damping in the system whose solution is the gradient")
-SOLVE = fix(
-    "CG until the residual is small: x += a p, r -= a A p with one a = |r|^2 / p'Ap; "
-    "p = r_new + (|r_new|^2 / |r|^2) p"
-)
 
 
 def imaml(method):
@@ -28,9 +23,6 @@ def imaml(method):
         Mistake("27", "the inner problem lacks its proximal term", {"prox": False}, PROXIMAL, True),
         *regularization(),
         *hessian(),
-        *damping(),
-        *conjugate_gradients(),
-        *stopped(method.cg_steps),
     ]
 
 
@@ -90,41 +82,4 @@ def hessian():
         Mistake("1", twice, {"curvature": 2.0, "identity": 2.0}, SYSTEM),
         gauss_newton(),
         Mistake("5", start, {"at": "start"}, SYSTEM),
-    ]
-
-
-def damping():
-    """((1 + d) I + H / (lambda + e)) with d and e not both 0."""
-    name = "damping: ({:g} I + H / (lambda + {:g}))"
-    return [
-        Mistake("31", name.format(1 + d, e), {"identity": 1.0 + d, "extra": e}, NO_DAMPING)
-        for d in (0.0, 1.0)
-        for e in (0.0, 1.0, 10.0)
-        if d or e
-    ]
-
-
-def conjugate_gradients():
-    """CG with a wrong direction or a wrong step, for several numbers of iterations."""
-    direction = "CG's directions start from the old residual{}"
-    length = "CG's step is {:g} times too long{}"
-    numbers = {m: f", {m} iterations" if m else "" for m in (None, 3, 5, 10)}
-    old = [
-        Mistake("33", direction.format(text), {"solver": ("beta", m)}, SOLVE)
-        for m, text in numbers.items()
-    ]
-    return old + [
-        Mistake("34", length.format(1 / c, text), {"solver": ("scaled", m, c)}, SOLVE)
-        for c in (0.5, 0.1)
-        for m, text in numbers.items()
-    ]
-
-
-def stopped(cg_steps):
-    """CG that stops after a few iterations."""
-    name = "CG stops after {} iteration{}"
-    return [
-        Mistake("35", name.format(m, "s" * (m > 1)), {"solver": ("stopped", m)}, SOLVE)
-        for m in (1, 2, 3, 4, 5)
-        if m < cg_steps
     ]

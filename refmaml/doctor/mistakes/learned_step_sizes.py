@@ -13,7 +13,34 @@ def learned_step_sizes():
         Mistake("18", FIRST_ORDER, {"rates": "query"}, ADJOINT),
         Mistake("18", sign, {"rates": "negative"}, ADJOINT),
         Mistake("18", "the step sizes have no gradient", {"rates": "zero"}, ADJOINT),
+        *learned_through(),
     ]
+
+
+def learned_through():
+    """A step size that is a function of what is learned, where the method declares none;
+    or the other way round."""
+    text = "the step sizes' gradient is that of raw, times {0}'(raw): a step size is {0}(raw)"
+    found = [
+        Mistake("18", text.format(name), other_function(name), declare(name))
+        for name in ("exp", "softplus", "sigmoid", "square")
+    ]
+    plain = "the step sizes' gradient is that of the step size, without the factor of its function"
+    chain = fix("multiply dM/dA by f'(raw), or leave learned_through out")
+    return [*found, Mistake("18", plain, other_function("identity"), chain)]
+
+
+def declare(name):
+    """The fix of step sizes that are a function of raw."""
+    return fix(
+        f'if it is meant, declare it: learned_through={{"inner_lr": "{name}"}}; else divide by '
+        f"{name}'(raw), which gives the gradient of the step size itself"
+    )
+
+
+def other_function(name):
+    """case -> the step sizes are learned through another function than the case has."""
+    return lambda case: {"through": name} if name != (case.step_sizes_through or "identity") else None
 
 
 def single_step_of_sum(K):

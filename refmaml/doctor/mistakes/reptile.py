@@ -2,6 +2,7 @@
 in the difference theta - phi_K."""
 
 from refmaml.doctor.mistakes.mistake import Mistake, fix
+from refmaml.doctor.mistakes.sets_and_tasks import chained_tasks
 from refmaml.doctor.mistakes.unrolled import inner_loop, whole_support_set
 from refmaml.update_rules import Adam, UpdateRule
 
@@ -17,6 +18,7 @@ def reptile(method):
         Mistake("38", blend, {"direction": "blend"}, DIFFERENCE),
         Mistake("38", "the adapted parameters themselves", {"direction": "adapted"}, DIFFERENCE),
         Mistake("39", query, {"direction": "query"}, DIFFERENCE),
+        *chained_tasks(through=False),
         *optimizer(method),
         *inner_loop(method),
     ]

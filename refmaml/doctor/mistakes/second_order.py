@@ -11,6 +11,7 @@ DETACHED = fix(
     jax="no lax.stop_gradient on the inner gradients or adapted parameters",
     numpy="lam = lam - alpha * H(phi_k) @ lam for every inner step k, from the last to the first",
 )
+AT = fix("keep phi_k of every step: its Hessian-vector product is taken there")
 FIRST_ORDER = "first-order: the second-order term is missing"
 
 
@@ -30,6 +31,7 @@ def second_order(K):
         Mistake("1", "the Hessian has the wrong sign", {"curvature": -1.0}, HESSIAN),
         gauss_newton(),
         *truncated(K),
+        *other_points(K),
         Mistake("17", mixed, no_mixed_term, DETACHED),
         *lost_second_derivatives(),
     ]
@@ -42,6 +44,26 @@ def truncated(K):
     return [
         Mistake("14", name.format(last, "is" if last == 1 else "are"), {"back": last}, graph)
         for last in range(1, K)
+    ]
+
+
+def other_points(K):
+    """One Jacobian for all steps, or H at other parameters than those of its step."""
+    if K == 1:
+        return [Mistake("14", "the Hessian is taken after the step", {"hessian_at": "next"}, AT)]
+    once = {"jacobian": "once", "hessian_at": "start"}
+    name = "one Jacobian for all steps: I - (the sum of the step sizes) H(theta)"
+    places = {
+        "start": "at the initial parameters, in every step",
+        "end": "at the adapted parameters, in every step",
+        "next": "one step late, at phi_{k+1}",
+    }
+    return [
+        Mistake("14", name, once, fix("a Jacobian for each step: I - alpha H(phi_k)"), True),
+        *(
+            Mistake("14", f"the Hessian is taken {text}", {"hessian_at": place}, AT)
+            for place, text in places.items()
+        ),
     ]
 
 

@@ -9,6 +9,14 @@ TASKS = fix(
     jax="jax.vmap over tasks, then .mean(0)",
 )
 
+CHAINED = "each task starts where the last one ended"
+DETACHED_CHAIN = {"start": "last task, detached"}
+AFRESH = fix(
+    "start every task from the meta-parameters themselves",
+    torch="phi = theta at the start of every task; state_dict() and .data are references to "
+    "the same storage: copy.deepcopy(module.state_dict()) or .clone() restores a copy",
+)
+
 
 def swapped_sets():
     """Support and query sets exchanged."""
@@ -22,6 +30,17 @@ def only_one_task():
         Mistake("8", "only the first task counts", {"tasks": "first"}, TASKS, True),
         Mistake("8", "only the last task counts", {"tasks": "last"}, TASKS, True),
     ]
+
+
+def chained_tasks(through):
+    """Each task starts where the last one ended.
+
+    through   whether a method differentiates, so that both ways of doing it differ
+    """
+    found = [Mistake("25", f"{CHAINED}, not differentiated", DETACHED_CHAIN, AFRESH)]
+    if through:
+        return [Mistake("25", CHAINED, {"start": "last task"}, AFRESH), *found]
+    return [Mistake("25", CHAINED, DETACHED_CHAIN, AFRESH)]
 
 
 def sets_and_tasks():

@@ -1,8 +1,7 @@
 """All mistakes of the methods that are differentiated through their inner loop."""
 
-from refmaml.doctor.mistakes.clipping import clipping
 from refmaml.doctor.mistakes.declared_rule import declared_rule
-from refmaml.doctor.mistakes.inner_steps import PLAIN_DESCENT, inner_steps, momentum_and_decay
+from refmaml.doctor.mistakes.inner_steps import inner_steps
 from refmaml.doctor.mistakes.layer_kernels import batch_norm
 from refmaml.doctor.mistakes.learned_step_sizes import learned_step_sizes, single_step_of_sum
 from refmaml.doctor.mistakes.mistake import Mistake, fix
@@ -12,10 +11,9 @@ from refmaml.doctor.mistakes.query_losses import (
     last_loss_only,
     unadapted_query_loss,
 )
-from refmaml.doctor.mistakes.second_order import second_order, unwanted_second_order
-from refmaml.doctor.mistakes.sets_and_tasks import sets_and_tasks
+from refmaml.doctor.mistakes.second_order import FIRST_ORDER, second_order, unwanted_second_order
+from refmaml.doctor.mistakes.sets_and_tasks import chained_tasks, sets_and_tasks
 from refmaml.doctor.mistakes.step_sizes import step_sizes
-from refmaml.update_rules import Adam
 
 GRAPH = fix(
     "clear gradients after the inner loop",
@@ -30,8 +28,6 @@ def inner_loop(method):
         *inner_steps(method.inner_steps),
         *step_sizes(),
         *batch_norm(),
-        *clipping(),
-        *momentum_and_decay(),
         *skipped_or_updated_twice(),
     ]
 
@@ -39,13 +35,12 @@ def inner_loop(method):
 def unrolled(method, order, own):
     """order: mistakes of the second-order term; own: those of this method alone."""
     accumulated = "the inner losses' own gradients are added to the outer one"
-    adam = Mistake("24", "Adam in the inner loop", {"rule": Adam()}, PLAIN_DESCENT)
     return [
         *order,
         unadapted_query_loss(),
         Mistake("12", accumulated, {"accumulated": True}, GRAPH),
-        adam,
         *own,
+        *chained_tasks(through=any(m.name == FIRST_ORDER for m in order)),
         *declared_rule(method),
         *whole_support_set(method),
         *inner_loop(method),

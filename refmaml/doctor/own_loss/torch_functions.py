@@ -14,7 +14,7 @@ DTYPES = {"d": torch.float64, "f": torch.float32}
 
 
 class TorchFunctions:
-    """loss, gradient and product by torch.autograd; the product is reverse over reverse.
+    """loss, gradient and product by torch.autograd, the product twice in reverse.
 
     loss        a UserLoss
     parameters  OwnParameters
