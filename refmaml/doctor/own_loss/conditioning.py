@@ -20,7 +20,7 @@ FLIPPING = 2 * of_nets.KINK  # roundings by which a choice near a kink may be mo
 def truth_at(case, net, meta):
     """(M,) the meta-gradient at other meta-parameters, or by another model."""
     rows = case.method.task_gradients(net, meta, case.batch, trace=False).grad
-    return rows.mean(axis=0) * case.learned
+    return case.mean(rows * case.chain) * case.learned
 
 
 def moved(case, size, scale=np.abs):
