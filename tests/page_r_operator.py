@@ -70,9 +70,7 @@ def batch_norms(now):
     batch_norm.batch_norm_forward(y, xh, s, x, unit, none, 1e-5)
     batch_norm.batch_norm_backward(dx, spare, other, dxh, xh, s, unit)
     batch_norm.batch_norm_r_forward(ry, rxh, rs, rx, xh, s, unit, none, none)
-    batch_norm.batch_norm_r_backward(
-        rdx, spare, other, dxh, rdxh, xh, s, rxh, rs, unit, none
-    )
+    batch_norm.batch_norm_r_backward(rdx, spare, other, dxh, rdxh, xh, s, rxh, rs, unit, none)
     yield one("xh", array("forward", "xh"), xh)
     yield one("rxh", array("r_forward", "xh"), rxh)
     yield one("dx", array("backward", "a"), dx)

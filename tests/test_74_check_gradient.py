@@ -318,7 +318,10 @@ RIGHT = {"fn": tanh_net, "params": PARAMS, "batch": (X, Y)}
         ({"fn": lambda p, b: (p, p)}, "loss: expected a number, got dict of 3"),
         ({"fn": lambda p, b: (p, np.ones(2))}, "loss: expected one real number, got an array"),
         ({"fn": lambda p, b: (p, np.nan)}, "loss: expected a finite number, got nan"),
-        ({"fn": lambda p, b: ({"in.weight": 0}, 1.0)}, "gradient: expected the structure of params"),
+        (
+            {"fn": lambda p, b: ({"in.weight": 0}, 1.0)},
+            "gradient: expected the structure of params",
+        ),
         (
             {"fn": lambda p, b: ({**p, "in.bias": np.ones(3)}, 1.0)},
             "gradient['in.bias']: expected shape (8,), got shape (3,)",

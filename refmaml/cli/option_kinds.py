@@ -118,7 +118,9 @@ def text():
 def named_object():
     """An object in a Python file."""
     return Kind(
-        lambda value: accept(isinstance(value, str) and value.rpartition(":")[2].isidentifier(), value),
+        lambda value: accept(
+            isinstance(value, str) and value.rpartition(":")[2].isidentifier(), value
+        ),
         "FILE.py:NAME",
     )
 

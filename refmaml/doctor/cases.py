@@ -97,6 +97,7 @@ class Case:
         if self.step_factors is None or not isinstance(lengths, tuple):
             return self.method
         return replace(self.method, inner_lr=lengths[0] / self.step_factors[0])
+
     # ---- the user's function ---------------------------------------------------------
 
     @property
@@ -227,9 +228,7 @@ class Case:
     def chain(self):
         """(M,) d(step size)/d(what is learned) for learned step sizes, 1 elsewhere."""
         P = self.net.num_params
-        return np.concatenate(
-            [np.ones(P), derivative(self.step_sizes_through, self.meta[P:])]
-        )
+        return np.concatenate([np.ones(P), derivative(self.step_sizes_through, self.meta[P:])])
 
     # ---- how exactly it can be known: see conditioning.py ----------------------------
 

@@ -100,7 +100,9 @@ def check_meta_gradient(
     options |= {"step_factors": step_factors}
     weights, through = checked_weights(task_weights), checked(learned_through).get(LEARNED, "")
     learns = entry(method).step_sizes is not None
-    expect(not through or learns, "learned_through", "a method that learns step sizes", repr(method))
+    expect(
+        not through or learns, "learned_through", "a method that learns step sizes", repr(method)
+    )
     entry(method)  # raises ArgumentError for another object
     known = precision is None or precision in PRECISIONS
     expect(known, "precision", "float64 or float32", repr(precision))
@@ -138,6 +140,8 @@ def checked_factors(given, method):
     fits = numbers and np.isfinite(given).all() and np.min(given) > 0
     expect(fits, "step_factors", f"{K} numbers > 0, one for each inner step", lambda: repr(given))
     return tuple(map(float, given))
+
+
 def check_own_loss(function, method, lib, given, seed, examined):
     """The Report of a check with a loss of the user's own.
 
@@ -145,7 +149,7 @@ def check_own_loss(function, method, lib, given, seed, examined):
     """
     expect(given["loss"] is not None, "loss", "a function loss(params, x, y)", "None")
     for name in ("net", "probes", "layout"):
-        expect(given[name] is None, name, "nothing beside loss=", lambda n=name: repr(given[n]))
+        expect(given[name] is None, name, "nothing beside loss=", type(given[name]).__name__)
     with own_loss(function, method, lib, given, seed) as own:
         if own.finding is not None:
             diagnosis, fix = own.finding

@@ -90,7 +90,10 @@ def name(runs, seconds_left, function):
 
 def explain(cases, grads, seconds_left=lambda: matching.SEARCH_TIME):
     """[Explanation] by a factor, by one mistake, or by an update after every task."""
-    implicit, by_scale = entry(cases[0].method).kind == IMPLICIT, matching.explain_by_scale(cases, grads)
+    implicit, by_scale = (
+        entry(cases[0].method).kind == IMPLICIT,
+        matching.explain_by_scale(cases, grads),
+    )
     return (
         (missing_step(by_scale) if implicit and by_scale else by_scale)
         or matching.explain_by_one(cases, grads, seconds_left)

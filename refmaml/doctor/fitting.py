@@ -102,8 +102,7 @@ def size_of(residual):
 def relative(change, family, p):
     """The largest change of a number, relative to it."""
     return max(
-        abs(d) / max(abs(x), n.least)
-        for d, x, n in zip(change, p, family.numbers, strict=True)
+        abs(d) / max(abs(x), n.least) for d, x, n in zip(change, p, family.numbers, strict=True)
     )
 
 

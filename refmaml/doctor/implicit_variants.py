@@ -103,7 +103,9 @@ def linear_system(case, variant):
     method, theta = case.method, case.theta
     phi, q = query_gradient(case, variant)
     net, (x, y) = network(case, variant.kernels), data(case, variant.support)
-    primal = net.primal(phi if variant.at == "solution" else np.broadcast_to(theta, phi.shape), x, y)
+    primal = net.primal(
+        phi if variant.at == "solution" else np.broadcast_to(theta, phi.shape), x, y
+    )
     adapts = adapting(method, case.net).astype(bool)
     scale = variant.curvature / (variant.outer * method.regularization + variant.extra)
 

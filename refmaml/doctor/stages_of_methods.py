@@ -31,8 +31,4 @@ def reference_stages(case):
     query = None
     if phis:
         query = case.net.primal(phis[-1], b.x_query, b.y_query, keep=False).grad
-    return {
-        "adapted": phis[-1] if phis else None,
-        "loss": case.outcome.loss,
-        "query_grad": query,
-    }
+    return {"adapted": phis[-1] if phis else None, "loss": case.outcome.loss, "query_grad": query}

@@ -121,6 +121,4 @@ def moved_primals(net, run, x, y, places, where):
     """The passes at other parameters than phi_0 .. phi_{K-1}: see Loop.hessian_at."""
     K = len(run.primals)
     points = {"start": run.phis[:1] * K, "end": run.phis[-1:] * K, "next": run.phis[1:]}[where]
-    return [
-        net.primal(phi, x[:, at], y[:, at]) for phi, at in zip(points, places, strict=True)
-    ]
+    return [net.primal(phi, x[:, at], y[:, at]) for phi, at in zip(points, places, strict=True)]

@@ -67,7 +67,11 @@ def wrong_forms(rule):
     if isinstance(rule, Adam):
         found += [
             (f"{name} without its bias correction", Uncorrected(rule), CORRECTION),
-            (f"{name}'s bias correction counts one step too many", LateCorrection(rule), CORRECTION),
+            (
+                f"{name}'s bias correction counts one step too many",
+                LateCorrection(rule),
+                CORRECTION,
+            ),
         ]
     if isinstance(rule, SGD) and rule.momentum and not rule.nesterov:
         average = Averaged(rule.momentum, rule.momentum, weight_decay=rule.weight_decay)

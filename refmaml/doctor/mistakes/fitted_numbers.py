@@ -38,7 +38,11 @@ def length(c):
         return "the step is c times too long"
     if c < 0:
         return "the step, in the wrong direction"
-    return f"the step, {plain(c)} times too long" if c > 1 else f"the step, {plain(1 / c)} times too short"
+    return (
+        f"the step, {plain(c)} times too long"
+        if c > 1
+        else f"the step, {plain(1 / c)} times too short"
+    )
 
 
 def step_sizes_that_differ(method):
@@ -64,9 +68,7 @@ def step_sizes_that_differ(method):
     changes = lambda case, *factors: {"rate": factors}  # noqa: E731
     title = name(*(f"c_{k + 1}" for k in range(K)))
     fractions = [0.4 + 0.6 * k / (K - 1) for k in range(K)]  # equal ones would be a saddle
-    numbers = tuple(
-        EACH._replace(starts=(fractions[-1 - k], fractions[k])) for k in range(K)
-    )
+    numbers = tuple(EACH._replace(starts=(fractions[-1 - k], fractions[k])) for k in range(K))
     family = Family("11", name, numbers, changes, advice, title=title, exchangeable=True)
     return [family]
 
@@ -94,7 +96,9 @@ def decay_family(tail, changes):
         other = "no weight decay in the inner loop"
         if own is not None:
             return fix(other)
-        return fix(f"if it is meant, declare it: rule=rm.SGD(weight_decay={shown(d)}); else {other}")
+        return fix(
+            f"if it is meant, declare it: rule=rm.SGD(weight_decay={shown(d)}); else {other}"
+        )
 
     return Family("decay", name, (DECAY,), changes, advice, per="alpha", title=name("d"))
 

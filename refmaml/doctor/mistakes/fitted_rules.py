@@ -130,13 +130,11 @@ def momentum(method):
             (kinds[1][0], kinds[1][1], lambda mu, d: SGD(mu, nesterov=True, weight_decay=d)),
         ]
     ]
-    forms = [
-        ("", lambda rule: rule),
-        (BUFFER, DetachedState),
-        (FIRST_ORDER, lambda rule: rule),
-    ]
+    forms = [("", lambda rule: rule), (BUFFER, DetachedState), (FIRST_ORDER, lambda rule: rule)]
     return [
-        family("26", lambda *v, n=name: n.format(*map(shown, v)), numbers, rule, form, wrap, instead)
+        family(
+            "26", lambda *v, n=name: n.format(*map(shown, v)), numbers, rule, form, wrap, instead
+        )
         for name, numbers, rule in kinds + decayed
         for form, wrap in forms
     ]

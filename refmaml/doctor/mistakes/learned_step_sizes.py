@@ -40,7 +40,9 @@ def declare(name):
 
 def other_function(name):
     """case -> the step sizes are learned through another function than the case has."""
-    return lambda case: {"through": name} if name != (case.step_sizes_through or "identity") else None
+    return lambda case: (
+        {"through": name} if name != (case.step_sizes_through or "identity") else None
+    )
 
 
 def single_step_of_sum(K):
