@@ -139,6 +139,10 @@ class LossModel(Model):
         self.kept.move_to_end(key)
         return self.kept[key]
 
+    def forget(self):
+        """Forget all passes, after a change of the functions."""
+        self.kept.clear()
+
     def loss(self, w, x, y):
         """The loss of each task, (T,)."""
         return self.primal(w, x, y, keep=False).loss
