@@ -22,6 +22,7 @@ METHOD = (
     "inner_solver",
     "inner_optimizer",
 )
+OWN_LOSS = ("loss", "params", "batch", "forward", "gradient", "not_meta_learned")
 NET = (
     "net",
     "n_way",
@@ -45,7 +46,7 @@ def add(subparsers):
         "doctor",
         help="name the mistake in a meta-gradient",
         description="Calls FUNCTION(problem, params, batch), or FUNCTION(params, batch) with "
-        "--net, on cases whose meta-gradients are known, and names the mistake if there is one. "
+        "--net or --loss, on cases whose meta-gradients are known, and names the mistake if there is one. "
         "Exit status 0: right, 1: wrong, 2: no gradient that can be judged, 3: inconclusive.",
     )
     p.add_argument(
@@ -62,11 +63,13 @@ def add(subparsers):
     options.add(p, (*CHECK, *FILES))
     options.add(p.add_argument_group("what it is meant to compute"), METHOD)
     options.add(p.add_argument_group("a net of your own, checked besides the built-in cases"), NET)
+    options.add(p.add_argument_group("a loss of your own, in any structure"), OWN_LOSS)
     p.set_defaults(func=run)
 
 
 def run(arguments):
     """Load, check, print, write; returns the verdict's exit status."""
+    from refmaml.cli.own_loss import own_loss
     from refmaml.doctor import check_meta_gradient
 
     given = options.typed(arguments)
@@ -80,6 +83,7 @@ def run(arguments):
     )
     check = {name: given[name] for name in CHECK if name in given}
     check["layout"] = layout(given.get("layout", []))
+    check |= own_loss(given)
     if "kernels" in check:
         check["kernels"] = kernel_set(check["kernels"])
     report = check_meta_gradient(load(arguments.function), method, net=net, **check)
@@ -175,7 +179,7 @@ def same_arguments(arguments):
     """The words that repeat the check: every option that was given, without files."""
     words = [arguments.function]
     for name, value in vars(arguments).items():
-        if name not in (*CHECK, *METHOD, *NET):
+        if name not in (*CHECK, *METHOD, *NET, *OWN_LOSS):
             continue
         if isinstance(value, bool):
             words.append(options.flag(name if value else f"no_{name}"))

@@ -115,6 +115,16 @@ def text():
     return Kind(lambda value: accept(isinstance(value, str) and value, value), "some text")
 
 
+def named_object():
+    """An object in a Python file."""
+    return Kind(
+        lambda value: accept(
+            isinstance(value, str) and value.rpartition(":")[2].isidentifier(), value
+        ),
+        "FILE.py:NAME",
+    )
+
+
 def png_path():
     """The path of a PNG; None where the option has no value."""
     return Kind(

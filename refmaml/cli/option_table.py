@@ -11,6 +11,7 @@ from refmaml.cli.option_kinds import (
     count,
     count_or_share,
     from_table,
+    named_object,
     not_negative,
     png_path,
     positive,
@@ -224,6 +225,15 @@ CALL_OPTIONS = {
     "precision": (choice(("float64", "float32")), "only this one (default: float64, then float32)"),
     "tol": (positive(), "the largest relative error of a tensor (default: what rounding allows)"),
     "seconds": (positive(), "how long to search for the mistake's name (default 30)"),
+    "loss": (named_object(), "loss(params, x, y) of one task; loss(outputs, y) beside --forward"),
+    "params": (named_object(), "its parameters: a dict, a pytree, an nn.Module, or a function"),
+    "batch": (named_object(), "the tasks: four sets or a list of tasks, or a function"),
+    "forward": (named_object(), "forward(params, x) -> outputs; an nn.Module needs none"),
+    "gradient": (named_object(), "NumPy: gradient(params, x, y) of the loss"),
+    "not_meta_learned": (
+        several(text(), "names or patterns"),
+        "parameters whose gradient is 0, None or missing",
+    ),
 }
 
 KINDS = {name: entry for group in SAVED.values() for name, entry in group.items()} | CALL_OPTIONS

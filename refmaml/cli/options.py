@@ -53,6 +53,7 @@ def metavar(kind):
         "names or patterns": "PATTERN",
         "names": "NAME",
         "NAME=AXES": "NAME=AXES",
+        "FILE.py:NAME": "FILE.py:NAME",
         "an update rule": "RULE",
     }.get(kind.expected, "N")
 

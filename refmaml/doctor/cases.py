@@ -98,6 +98,7 @@ class Case:
         if self.step_factors is None or not isinstance(lengths, tuple):
             return self.method
         return replace(self.method, inner_lr=lengths[0] / self.step_factors[0])
+
     # ---- the user's function ---------------------------------------------------------
 
     @property
@@ -111,7 +112,7 @@ class Case:
         return []
 
     def parts(self, value):
-        """{"grad": value} where a returned value is a gradient as a whole, else None."""
+        """{"grad": value} where a returned value is a whole gradient, else None."""
         return None
 
     def named_gradient(self, value):
@@ -187,8 +188,8 @@ class Case:
     @cached_property
     def structural_zeros(self):
         """Names whose gradient is 0 by definition, which may be missing from an answer:
-        CAVIA's context, step sizes of parameters that do not adapt, and what is declared
-        as not meta-learned."""
+        CAVIA's context, step sizes of parameters that do not adapt, and what is
+        declared as not meta-learned."""
         adapting = np.ones(self.net.num_params)
         if hasattr(self.method, "adapting"):
             adapting = self.method.adapting(self.net, self.theta)

@@ -58,8 +58,8 @@ def check_meta_gradient(
     method      what it should compute, e.g. rm.MAML(inner_lr=0.1, inner_steps=5)
     net         a net of the user's own, checked besides the built-in cases
     batch       tasks for that net; None: random ones
-    loss        a loss of the user's own, in place of net: loss(params, x, y) -> the mean
-                loss of one task, a number of the framework; see docs/doctor.md
+    loss        a loss of the user's own, in place of net: loss(params, x, y) -> the
+                mean loss of one task, a number of the framework; see docs/doctor.md
     params      its parameters: a dict of arrays, a pytree, or an nn.Module
     forward     forward(params, x) -> outputs, where the loss is loss(outputs, y); an
                 nn.Module is called itself
@@ -144,6 +144,8 @@ def checked_factors(given, method):
     fits = numbers and np.isfinite(given).all() and np.min(given) > 0
     expect(fits, "step_factors", f"{K} numbers > 0, one for each inner step", lambda: repr(given))
     return tuple(map(float, given))
+
+
 def check_own_loss(function, method, lib, given, seed, examined):
     """The Report of a check with a loss of the user's own.
 
@@ -151,7 +153,7 @@ def check_own_loss(function, method, lib, given, seed, examined):
     """
     expect(given["loss"] is not None, "loss", "a function loss(params, x, y)", "None")
     for name in ("net", "probes", "layout"):
-        expect(given[name] is None, name, "nothing beside loss=", lambda n=name: repr(given[n]))
+        expect(given[name] is None, name, "nothing beside loss=", type(given[name]).__name__)
     with own_loss(function, method, lib, given, seed) as own:
         if own.finding is not None:
             diagnosis, fix = own.finding

@@ -1,10 +1,10 @@
 """The forms in which a user's batch may come, and the way back into the same form.
 
-    sets   (x_support, y_support, x_query, y_query): a tuple, a list, a dict or an object
-           with these names, as a refmaml.Batch. Each set is an array, a tuple or a dict
-           of arrays with the task axis first; or a list with an entry for each task
-    tasks  [(x_support, y_support, x_query, y_query), ...]: a list of tasks, each a tuple,
-           a list, a dict or an object with these names
+sets   (x_support, y_support, x_query, y_query): a tuple, a list, a dict or an object
+       with these names, as a refmaml.Batch. Each set is an array, a tuple or a dict
+       of arrays with the task axis first; or a list with an entry for each task
+tasks  [(x_support, y_support, x_query, y_query), ...]: a list of tasks, each a tuple,
+       a list, a dict or an object with these names
 """
 
 from collections.abc import Callable, Mapping
@@ -95,7 +95,7 @@ def is_list_of_tasks(batch):
 
 
 def is_four(item):
-    """Whether an entry may be a task: a sequence of four, or something with the names."""
+    """Whether an entry may be a task: four in a row, or something with the names."""
     if isinstance(item, list | tuple):
         return len(item) == 4 and not hasattr(item, "shape")
     return has_names(item)
@@ -157,9 +157,7 @@ def user_batch(batch, convert):
 
     if form.by_task:
         made = [
-            form.outer(
-                [one(d, f"batch[{t}].{name}") for d, name in zip(task, NAMES, strict=True)]
-            )
+            form.outer([one(d, f"batch[{t}].{name}") for d, name in zip(task, NAMES, strict=True)])
             for t, task in enumerate(batch.tasks)
         ]
         return made, leaves
@@ -174,7 +172,7 @@ def user_batch(batch, convert):
 
 
 def stacked(column, framework):
-    """A TaskData whose arrays have the task axis first, of one TaskData for each task."""
+    """The TaskData with the task axis first, of one TaskData for each task."""
     trees = [tree_of(data.value, framework) for data in column]
     together = [np.stack(leaves) for leaves in zip(*(t.leaves for t in trees), strict=True)]
     return TaskData(trees[0].rebuild(together), framework, 0, column[0].role)

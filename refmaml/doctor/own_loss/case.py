@@ -3,7 +3,6 @@
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -136,7 +135,7 @@ class OwnLossCase(Case):
         inputs = {name: arrays for name, arrays in leaves.items()}
         inputs["params"] = tree_of(params, parameters.framework).leaves
         loss = functions.loss
-        problem = Problem(self.name, self.method, self.net, lib.name, loss)
+        problem = Problem(self.name, self.shown_method, self.net, lib.name, loss)
         return Arguments(problem, params, batch, inputs)
 
     def with_step_sizes(self, params, meta, convert):

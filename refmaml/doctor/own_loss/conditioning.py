@@ -20,12 +20,12 @@ FLIPPING = 2 * of_nets.KINK  # roundings by which a choice near a kink may be mo
 def truth_at(case, net, meta):
     """(M,) the meta-gradient at other meta-parameters, or by another model."""
     rows = case.method.task_gradients(net, meta, case.batch, trace=False).grad
-    return rows.mean(axis=0) * case.learned
+    return case.mean(rows * case.chain) * case.learned
 
 
 def moved(case, size, scale=np.abs):
-    """(M,) how far the true gradient moves when every parameter a is off by up to `size`
-    scale(a): the largest of several trials."""
+    """(M,) how far the true gradient moves when every parameter a is off by up to
+    `size` scale(a): the largest of several trials."""
     rng, found = np.random.default_rng(0), np.zeros(len(case.meta))
     for _ in range(of_nets.TRIALS):
         other = truth_at(case, case.net, case.moved_meta(rng, size, scale))
@@ -82,8 +82,10 @@ def terms(case):
 
 
 def allowed(case):
-    """(M,) how far each entry of a right gradient may be off: see doctor/conditioning.py,
-    and in float64 at least what the differences in place of products leave open."""
+    """(M,) how far each entry of a right gradient may be off.
+
+    See doctor/conditioning.py; what differences in place of products leave open is
+    added."""
     eps, out = np.finfo(case.dtype).eps, np.empty(len(case.meta))
     whole = np.abs(case.truth).max()
     least = of_nets.CANCELLED * whole if case.dtype is np.float64 else 0
@@ -98,5 +100,5 @@ def allowed(case):
 
 def jump(case):
     """How far FLIPPING roundings of the parameters move the gradient, in multiples of
-    what rounding allows. Smooth losses move FLIPPING times as far as by one rounding."""
+    what rounding allows; a smooth one moves FLIPPING times as far as by one."""
     return float((moved(case, FLIPPING * np.finfo(case.dtype).eps) / case.allowed).max())

@@ -128,7 +128,7 @@ class LossModel(Model):
         return TaskPasses(loss, np.stack([p.grad for p in passes]), passes)
 
     def pass_at(self, w, x, y, number=0, keep=True):
-        """The Pass of one task, from the memory of the last passes where it is there."""
+        """The Pass of one task, from the memory of the last passes if it is there."""
         number = number if self.functions.random is not None else 0
         key = w.tobytes(), w.dtype.char, id(x), id(y), number, keep
         if key not in self.kept:
@@ -138,6 +138,10 @@ class LossModel(Model):
                 self.kept.popitem(last=False)
         self.kept.move_to_end(key)
         return self.kept[key]
+
+    def forget(self):
+        """Forget all passes, after a change of the functions."""
+        self.kept.clear()
 
     def loss(self, w, x, y):
         """The loss of each task, (T,)."""

@@ -11,7 +11,7 @@ from copy import copy
 
 import numpy as np
 
-from refmaml.doctor.frameworks import first_line, numpy_array
+from refmaml.doctor.frameworks import first_line
 from refmaml.doctor.own_loss.differences import best_difference, product_by_differences
 from refmaml.doctor.own_loss.model import Pass
 from refmaml.doctor.own_loss.trees import tree_of
@@ -73,7 +73,7 @@ class NumpyFunctions:
             self.analytic = bool(np.abs(exact - found.value).max() <= AGREE * size and size > 0)
 
     def slope_by_complex_step(self, w, v, x, y):
-        """The derivative along v, or None where the loss does not take complex numbers."""
+        """The derivative along v; None where the loss takes no complex numbers."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", np.exceptions.ComplexWarning)  # float(complex)

@@ -62,8 +62,8 @@ class OwnParameters(Parameters):
             self.size += prod(shape)
 
     def matches(self, full, pattern):
-        """Whether a pattern selects a parameter: a name, a wildcard, the name of a module
-        that holds it, a module's class, "head" (the last layer) or "body"."""
+        """Whether a pattern selects a parameter: a name, a wildcard, the name of a
+        module that holds it, a module's class, "head" (the last layer) or "body"."""
         if pattern in ("head", "body"):
             head = max(self.layer_of.values())
             return (self.layer_of[full] == head) == (pattern == "head")
@@ -81,7 +81,7 @@ class OwnParameters(Parameters):
         )
 
     def user(self, arrays):
-        """The user's structure with other arrays in place of the parameters, in order."""
+        """The user's structure with other arrays for the parameters, in order."""
         leaves = list(self.leaves)
         for place, a in zip(self.places, arrays, strict=True):
             leaves[place] = a

@@ -15,7 +15,7 @@ UNUSUAL = 7_919_000_017  # a seed that a user's function will hardly set itself
 
 @dataclass
 class RandomDraws:
-    """states  {(task, role, number of the pass): the generator's state before the loss}"""
+    """states  {(task, role, number of the pass): the generator's state before it}"""
 
     states: dict = field(default_factory=dict)
 

@@ -45,8 +45,8 @@ class Derivatives(NamedTuple):
 
 
 class Off(NamedTuple):
-    """error: relative, 0 where the derivative agrees; place: the entry that is off most;
-    step: the best of the differences, 0 where the derivative agrees."""
+    """error: relative, 0 where the derivative agrees; place: the entry that is most
+    off; step: the best of the differences, 0 where the derivative agrees."""
 
     error: float
     place: int = 0

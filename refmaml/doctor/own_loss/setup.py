@@ -75,9 +75,7 @@ def model_of(framework, given):
         return LossModel(functions(loss, parameters), parameters), []
     functions = import_module("refmaml.doctor.own_loss.numpy_functions").NumpyFunctions
     gradient = given["gradient"]
-    expect(
-        gradient is None or callable(gradient), "gradient", "a function", lambda: repr(gradient)
-    )
+    expect(gradient is None or callable(gradient), "gradient", "a function", lambda: repr(gradient))
     return LossModel(functions(loss, parameters, gradient), parameters), []
 
 
@@ -104,7 +102,7 @@ def prepared(function, method, model, given, seed, remarks):
     theta, known = model.init(), entry(method)
     wanted = "a net with a Context or FiLM layer of refmaml (net=), for CAVIA"
     expect(not known.context, "method", "a method without a context, or " + wanted, "CAVIA")
-    remarks = remarks + first_look(model, theta, batch)
+    first_look(model, theta, batch)
     rng = np.random.default_rng(seed)
     method.adapting(model, theta) if hasattr(method, "adapting") else None
     meta = initial_meta(method, model, theta, rng)
@@ -115,7 +113,8 @@ def prepared(function, method, model, given, seed, remarks):
         return OwnLoss([case], remarks, (NOISE, SEED))
     remarks += random
     second_order = known.second_order
-    derivatives = check_derivatives(model, theta, batch, products=second_order)
+    derivatives, more = derivatives_of(model, theta, batch, second_order)
+    remarks += more
     if derivatives.wrong_gradient:
         text = f"{GRADIENT}: off by {derivatives.gradient:.0e} from differences of the loss"
         return OwnLoss([case], remarks, (text, BACKWARD))
@@ -140,13 +139,32 @@ def prepared(function, method, model, given, seed, remarks):
     return OwnLoss(cases, remarks)
 
 
+def derivatives_of(model, theta, batch, second_order):
+    """(Derivatives, [remark]); in JAX without a compiler where they are wrong with it."""
+    found, functions = check_derivatives(model, theta, batch, second_order), model.functions
+    wrong = found.wrong_gradient or found.wrong_product
+    if not wrong or not getattr(functions, "compiled", False):
+        return found, []
+    functions.without_compiler()
+    model.forget()
+    plain = check_derivatives(model, theta, batch, second_order)
+    if plain.wrong_gradient or plain.wrong_product:
+        return plain, []
+    off = max(found.gradient, found.product)
+    return plain, [
+        f"under jax.jit a derivative of the loss is off by {off:.0e} from differences, and right "
+        "without it: the truth is computed without it"
+    ]
+
+
 def first_look(model, theta, batch):
-    """[remark] from one call of the loss on every task, which raises in one line."""
+    """One call of the loss on every set of every task. Raises in one line."""
     functions = model.functions
     xs, ys = batch.tasks[0][:2]
-    remarks = []
     if hasattr(functions, "choose"):
         functions.choose(theta, xs, ys)
+    if hasattr(functions, "compile"):
+        functions.compile(theta, xs, ys)
     for x_support, y_support, x_query, y_query in batch.tasks:
         for x, y in ((x_support, y_support), (x_query, y_query)):
             found = functions.pass_at(theta, x, y, 0, False)
@@ -155,10 +173,6 @@ def first_look(model, theta, batch):
             bad = ~np.isfinite(found.grad)
             got = f"NaN or infinity{model.name_of(int(bad.argmax()))}" if bad.any() else ""
             expect(not bad.any(), "loss", f"a finite gradient {where}", got)
-    if hasattr(functions, "compile_if_same"):
-        remark = functions.compile_if_same(theta, xs, ys)
-        remarks += [remark] if remark else []
-    return remarks
 
 
 def random_draws(function, case):

@@ -30,7 +30,7 @@ DIFFERS = 1e-9  # relative change of a loss that is no rounding
 
 
 def explain_by_statistics(function, runs):
-    """[Explanation], or [] where the loss is not the user's own or nothing is explained.
+    """[Explanation]; [] where the loss is not the user's own, or nothing explains it.
 
     runs  [CaseRun] of wrong answers
     """
@@ -92,6 +92,6 @@ def examples_matter_to_each_other(case):
 
 
 def combines_tasks(case, g):
-    """Whether an answer is a sum of the right gradients of the tasks, weighted anyhow."""
+    """Whether an answer is a weighted sum of the right gradients of the tasks."""
     weights = np.linalg.lstsq((case.rows / case.allowed).T, g / case.allowed, rcond=None)[0]
     return right(case, weights @ case.rows, g)

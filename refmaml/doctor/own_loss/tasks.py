@@ -1,7 +1,7 @@
 """The examples of tasks: whatever the user's loss takes as x and y, task by task.
 
-The recursions of refmaml.methods hand x and y on to the model, count tasks, take some of
-them, take some examples of each, and join support and query set. A TaskSet does that
+The recursions of refmaml.methods hand x and y on to the model, count tasks, take some
+of them, take some examples of each, and join support and query set. A TaskSet does that
 with values of any structure: arrays, tuples, dicts."""
 
 from itertools import count

@@ -14,7 +14,7 @@ DTYPES = {"d": torch.float64, "f": torch.float32}
 
 
 class TorchFunctions:
-    """loss, gradient and product by torch.autograd, the product in reverse over reverse.
+    """loss, gradient and product by torch.autograd, the product twice in reverse.
 
     loss        a UserLoss
     parameters  OwnParameters
@@ -61,7 +61,7 @@ class TorchFunctions:
             self.state = torch.get_rng_state()
 
     def value(self, leaves, x, y, number=0):
-        """The loss as a tensor with its graph. Raises ArgumentError for another value."""
+        """The loss as a tensor with a graph. Raises ArgumentError for another value."""
         dtype = leaves[0].dtype
         with self.surroundings(dtype, x, number):
             params = self.parameters.user(leaves)

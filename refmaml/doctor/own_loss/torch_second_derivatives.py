@@ -80,7 +80,7 @@ class ModuleAlone:
         return out
 
     def vjp(self, leaves, create_graph=False):
-        """u'J as tensors, u drawn from one seed; random numbers are the same each time."""
+        """u'J as tensors; u and the module's random numbers are the same each time."""
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(0)
             own = dict(zip(self.names, leaves, strict=False))
@@ -91,9 +91,7 @@ class ModuleAlone:
             grads = torch.autograd.grad(
                 output, live, u, create_graph=create_graph, allow_unused=True
             )
-        return [
-            torch.zeros_like(a) if g is None else g for a, g in zip(live, grads, strict=True)
-        ]
+        return [torch.zeros_like(a) if g is None else g for a, g in zip(live, grads, strict=True)]
 
     def is_wrong(self):
         """Whether the derivative of u'J, symmetric in its vectors, is wrong."""

@@ -1,7 +1,7 @@
 """Nested dicts, lists and tuples of arrays, with a name for every array in them."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -96,7 +96,7 @@ def to_numpy(leaf, what):
     try:
         if hasattr(leaf, "detach"):  # a tensor, on any device and in any precision
             leaf = leaf.detach().cpu()
-            leaf = leaf.double() if leaf.is_floating_point() else leaf
+            leaf = (leaf.double() if leaf.is_floating_point() else leaf).numpy()
         a = np.array(leaf)
     except Exception as error:
         raise ArgumentError(
