@@ -70,7 +70,7 @@ def test_there_are_sixty_kinds_and_twenty_that_no_dictionary_has():
 
 
 def test_a_kind_of_mistake_changes_what_is_said():
-    """The judgement itself: a right function under a kind's words counts as called right."""
+    """The judgement itself, on verdicts made up here."""
     from kinds import FORWARD
     from run import truth_of
 
