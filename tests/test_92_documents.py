@@ -17,7 +17,7 @@ DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
     for pattern in (
         *("*.md", "docs/*.md", "examples/*.md", "refmaml/layers/*.md"),
-        *("benchmarks/README.md", "benchmarks/omniglot/README.md"),
+        *("benchmarks/README.md", "benchmarks/omniglot/README.md", "docs/findings/*.md"),
     )
     for path in ROOT.glob(pattern)
 )
