@@ -147,8 +147,8 @@ def pytest_runtest_setup(item):
                 pytest.skip(f"{reason}; make test-frameworks installs it")
 
 
-# Libraries that cannot stand beside the others: betty needs an old pip, BackPACK (and so
-# curvlinops) a torchvision that replaces the CPU build of PyTorch.
+# Libraries that cannot stand beside the others: betty needs an old pip, BackPACK and
+# curvlinops a torchvision that replaces the CPU build of PyTorch.
 APART = {"betty", "backpack", "curvlinops"}
 
 
