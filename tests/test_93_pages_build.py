@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from refmaml import documents
 from refmaml.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -110,6 +111,15 @@ def test_learn_opens_a_page_from_disk(found, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert str(PAGES / "anchor.html") in out and ("no browser" in out) != found
     assert main(["learn", "anchor", "--no-browser"]) == 0 and len(opened) == 1
+
+
+def test_learn_tells_a_page_that_it_lies_in_an_installed_package(tmp_path, capsys, monkeypatch):
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    monkeypatch.setattr(documents, "PACKAGE", tmp_path)
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
+    assert main(["learn", "anchor"]) == 0 and str(tmp_path) in capsys.readouterr().out
+    assert len(opened) == 1 and opened[0].endswith("anchor.html#installed")
 
 
 def test_learn_names_the_pages_if_there_is_none_of_that_name(capsys):
