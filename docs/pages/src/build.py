@@ -27,6 +27,7 @@ from latex2mathml.converter import convert
 SOURCES = Path(__file__).resolve().parent
 PAGES = SOURCES.parent
 INDEX = "index"
+TEXT = "<h2>What you see</h2>"
 SHARED = ("mathematics.js", "figure.js")  # what every page carries, before its own script
 
 
@@ -158,6 +159,8 @@ def build(page, pages):
     others = [other for other in pages if other.name != INDEX]
     for key, value in contents(others).items() if page.name == INDEX else ():
         body = body.replace(f"<!-- {key} -->", value)
+    if TEXT in body:  # in two columns where there is space
+        body = body.replace(TEXT, f'{TEXT}\n<section class="text">') + "</section>"
     parts = {
         "TITLE": page.title,
         "DESCRIPTION": html.escape(re.sub(r"[$\\{}]", "", page.idea)),

@@ -9,6 +9,7 @@ race.handle({name: "step", label: "step to look at", style: "ink", form: "diamon
   at: () => [Math.min(values.step, STEPS), race.fromPixels(0, 24)[1]], move: x => setControl("step", Math.round(x))});
 
 const run = {};
+const still = window.matchMedia("(prefers-reduced-motion: reduce)");
 
 function restart() {
   const normal = generator(1), column = () => Array.from({length: DIM}, normal);
@@ -84,7 +85,7 @@ function drawBars(panel, rows) {
 
 function draw() {
   if (run.key !== settings()) restart();
-  advance(PER_FRAME);
+  advance(still.matches ? STEPS : PER_FRAME); // at once where motion is not wanted
   const last = run.anil.length - 2, step = Math.min(values.step, last);
   race.axes("step", "degrees");
   for (const [name, {style}] of Object.entries(LEARNERS))
