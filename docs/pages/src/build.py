@@ -10,7 +10,7 @@ with lines "key: value", then a line "---", then HTML in which
     [[path]]            is a link to a file of the project
 
 The keys are title, short (a shorter title, for the links), idea (one or two sentences),
-order, and `map`, one line for each formula: "formula | file that computes it | test
+order, uses (further scripts of this folder, such as nets.js), and `map`, one line for each formula: "formula | file that computes it | test
 that checks it". NAME.js is the page's script.
 It finds the content of NAME.json, if there is one, as DATA. The same sources give the
 same bytes.
@@ -28,7 +28,7 @@ SOURCES = Path(__file__).resolve().parent
 PAGES = SOURCES.parent
 INDEX = "index"
 TEXT = "<h2>What you see</h2>"
-SHARED = ("mathematics.js", "figure.js")  # what every page carries, before its own script
+FIRST, LAST = "mathematics.js", ("panel.js", "figure.js")  # what every page carries
 
 
 # A sample of a line and the word or formula after it, which stay on one line.
@@ -45,6 +45,7 @@ class Page(NamedTuple):
     short: str
     idea: str
     order: int
+    uses: list
     rows: list
     body: str
 
@@ -60,7 +61,8 @@ def read(path):
         else:
             fields[key] = value
     title, short = fields["title"], fields.get("short", fields["title"])
-    return Page(path.stem, title, short, fields["idea"], int(fields["order"]), rows, body)
+    uses, order = fields.get("uses", "").split(), int(fields["order"])
+    return Page(path.stem, title, short, fields["idea"], order, uses, rows, body)
 
 
 def sources():
@@ -145,10 +147,12 @@ def navigation(page, pages):
 def script(page):
     """The shared scripts, the page's data, its own script; none may end it early."""
     own, data = (SOURCES / f"{page.name}.{ending}" for ending in ("js", "json"))
-    files = [SOURCES / name for name in SHARED] + ([own] if own.exists() else [])
-    parts = [path.read_text(encoding="utf-8") for path in files]
+    shared = [SOURCES / name for name in (FIRST, *page.uses, *LAST)]
+    parts = [path.read_text(encoding="utf-8") for path in shared]
     if data.exists():
-        parts.insert(len(SHARED), f"const DATA = {data.read_text(encoding='utf-8').strip()};")
+        parts.append(f"const DATA = {data.read_text(encoding='utf-8').strip()};")
+    if own.exists():
+        parts.append(own.read_text(encoding="utf-8"))
     text = "\n".join(parts)
     return text.replace("</script", "<\\/script")
 
