@@ -10,10 +10,10 @@ with lines "key: value", then a line "---", then HTML in which
     [[path]]            is a link to a file of the project
 
 The keys are title, short (a shorter title, for the links), idea (one or two sentences),
-order, uses (further scripts of this folder, such as nets.js), and `map`, one line for each formula: "formula | file that computes it | test
-that checks it". NAME.js is the page's script.
-It finds the content of NAME.json, if there is one, as DATA. The same sources give the
-same bytes.
+order, uses (further scripts of this folder, such as nets.js), and `map`, one line for
+each formula: "formula | file that computes it | test that checks it". NAME.js is the
+page's script. It finds the content of NAME.json, if there is one, as DATA. The same
+sources give the same bytes.
 """
 
 import html
