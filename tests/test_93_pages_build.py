@@ -12,6 +12,7 @@ from refmaml.cli import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "pages"
+SCRIPTS = [path for path in sorted((PAGES / "src").iterdir()) if path.suffix in (".js", ".css")]
 NAMES = sorted(path.stem for path in PAGES.glob("*.html"))
 ROWS = (14, 17, 32, 15, 8)  # formulas, figures and claims of each source
 LARGEST = 300_000  # bytes of a page: it opens at once, also from a slow stick
@@ -39,6 +40,12 @@ def test_formulas_and_names_of_numbers_become_markup(build):
     assert text.count("<math") == 2 and '<mn data-live="slope">' in text
     assert 'data-live="size"' in text and 'href="../../docs/gpu.md"' in text
     assert not re.search(r"[$\\]|\{\{|\[\[", text)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_is_short_and_at_most_100_columns_wide(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) < 300 and max(map(len, lines)) <= 100
 
 
 def visible(name):
