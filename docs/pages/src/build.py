@@ -10,10 +10,10 @@ with lines "key: value", then a line "---", then HTML in which
     [[path]]            is a link to a file of the project
 
 The keys are title, short (a shorter title, for the links), idea (one or two sentences),
-order, and `map`, one line for each formula: "formula | file that computes it | test
-that checks it". NAME.js is the page's script.
-It finds the content of NAME.json, if there is one, as DATA. The same sources give the
-same bytes.
+order, uses (further scripts of this folder, such as nets.js), and `map`, one line for
+each formula: "formula | file that computes it | test that checks it". NAME.js is the
+page's script. It finds the content of NAME.json, if there is one, as DATA. The same
+sources give the same bytes.
 """
 
 import html
@@ -27,7 +27,8 @@ from latex2mathml.converter import convert
 SOURCES = Path(__file__).resolve().parent
 PAGES = SOURCES.parent
 INDEX = "index"
-SHARED = ("mathematics.js", "figure.js")  # what every page carries, before its own script
+TEXT = "<h2>What you see</h2>"
+FIRST, LAST = "mathematics.js", ("panel.js", "figure.js")  # what every page carries
 
 
 # A sample of a line and the word or formula after it, which stay on one line.
@@ -44,6 +45,7 @@ class Page(NamedTuple):
     short: str
     idea: str
     order: int
+    uses: list
     rows: list
     body: str
 
@@ -59,7 +61,8 @@ def read(path):
         else:
             fields[key] = value
     title, short = fields["title"], fields.get("short", fields["title"])
-    return Page(path.stem, title, short, fields["idea"], int(fields["order"]), rows, body)
+    uses, order = fields.get("uses", "").split(), int(fields["order"])
+    return Page(path.stem, title, short, fields["idea"], order, uses, rows, body)
 
 
 def sources():
@@ -144,10 +147,12 @@ def navigation(page, pages):
 def script(page):
     """The shared scripts, the page's data, its own script; none may end it early."""
     own, data = (SOURCES / f"{page.name}.{ending}" for ending in ("js", "json"))
-    files = [SOURCES / name for name in SHARED] + ([own] if own.exists() else [])
-    parts = [path.read_text(encoding="utf-8") for path in files]
+    shared = [SOURCES / name for name in (FIRST, *page.uses, *LAST)]
+    parts = [path.read_text(encoding="utf-8") for path in shared]
     if data.exists():
-        parts.insert(len(SHARED), f"const DATA = {data.read_text(encoding='utf-8').strip()};")
+        parts.append(f"const DATA = {data.read_text(encoding='utf-8').strip()};")
+    if own.exists():
+        parts.append(own.read_text(encoding="utf-8"))
     text = "\n".join(parts)
     return text.replace("</script", "<\\/script")
 
@@ -158,6 +163,8 @@ def build(page, pages):
     others = [other for other in pages if other.name != INDEX]
     for key, value in contents(others).items() if page.name == INDEX else ():
         body = body.replace(f"<!-- {key} -->", value)
+    if TEXT in body:  # in two columns where there is space
+        body = body.replace(TEXT, f'{TEXT}\n<section class="text">') + "</section>"
     parts = {
         "TITLE": page.title,
         "DESCRIPTION": html.escape(re.sub(r"[$\\{}]", "", page.idea)),

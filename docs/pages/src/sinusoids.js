@@ -4,7 +4,8 @@ const ALPHA = 0.01, MOST = 10, EDGE = 5;
 const POSITIONS = [-4.6, -3.7, -2.9, -1.8, -1.1, 0.2, 1.3, 2.2, 3.4, 4.5];
 const GRID = Array.from({length: 81}, (_, i) => -8 + i / 5);
 const support = POSITIONS.map(x => [x, 0]);
-const weights = Object.fromEntries(Object.entries(DATA).map(([name, w]) => [name, Float64Array.from(w)]));
+const weights = Object.fromEntries(Object.entries(DATA).map(([name, w]) =>
+    [name, Float64Array.from(w)]));
 const wave = x => values.amplitude * Math.sin(x - values.phase);
 
 const fits = new Panel("fits", {x: [-8, 8], y: [-8.5, 8.5], height: w => (w < 500 ? 300 : 370)});
@@ -53,11 +54,14 @@ function draw() {
     curve.line(now[name].outside.map((e, k) => [k, e]), `thin ${style}`);
   }
   curve.line([[steps, 0.001], [steps, 1000]], "thin ink dotted");
-  const row = name => ({[`${name}_inside`]: now[name].inside[steps], [`${name}_outside`]: now[name].outside[steps]});
+  const row = name => ({[`${name}_inside`]: now[name].inside[steps],
+      [`${name}_outside`]: now[name].outside[steps]});
   live({steps, ...Object.assign({}, ...Object.keys(STARTS).map(row))});
   const [maml, erm] = [now.maml.inside[steps], now.erm.inside[steps]];
-  document.getElementById("verdict").textContent = steps === 0 ? "Before any step all starts know nothing of this wave."
-    : maml < 0.5 * erm ? `MAML's error is ${format(erm / maml, 1)} times smaller than ERM's after ${steps} ${steps > 1 ? "steps" : "step"}.`
+  document.getElementById("verdict").textContent = steps === 0
+      ? "Before any step all starts know nothing of this wave."
+    : maml < 0.5 * erm
+      ? `MAML's error is ${format(erm / maml, 1)} times smaller than ERM's: k = ${steps}.`
     : "Here MAML's start is hardly better than ERM's.";
 }
 
@@ -69,6 +73,7 @@ controls({
 
 start(draw, () => {
   const found = compute();
-  const round = Object.fromEntries(Object.entries(found).map(([name, {path, ...rest}]) => [name, {...rest, phi: Array.from(path[values.steps])}]));
+  const round = Object.fromEntries(Object.entries(found).map(([name, {path, ...rest}]) =>
+      [name, {...rest, phi: Array.from(path[values.steps])}]));
   return {...values, alpha: ALPHA, support, grid: GRID, edge: EDGE, weights: DATA, ...round};
 });
