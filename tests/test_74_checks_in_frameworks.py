@@ -216,6 +216,27 @@ def test_a_module_that_keeps_its_own_parameters_is_found(regression):
 
 
 @pytest.mark.frameworks("torch")
+def test_a_module_and_mixed_precisions_are_one_line(regression):
+    import torch
+
+    net, params, batch = regression
+    with pytest.raises(rm.ArgumentError, match="params: expected numbers in a container, such as"):
+        rm.check_gradient(lambda p: (p, 1.0), net)
+    single = torch.ones(3)
+
+    def fn(p):
+        return {"w": 2 * single}, (p["w"] @ single) ** 2
+
+    with pytest.raises(rm.ArgumentError, match='precision="float32" passes float32 numbers'):
+        rm.check_gradient(fn, {"w": torch.ones(3)})
+
+    def right(p):
+        return {"w": 2 * (p["w"] @ single) * single}, (p["w"] @ single) ** 2
+
+    assert rm.check_gradient(right, {"w": torch.ones(3)}, precision="float32").ok
+
+
+@pytest.mark.frameworks("torch")
 def test_a_product_over_a_data_loader():
     import torch
     import torch.nn.functional as F
