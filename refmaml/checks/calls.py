@@ -56,8 +56,8 @@ def takes(fn, count):
     return True
 
 
-def same_as_bound(fn, form, argument, counts):
-    """The first of `counts` that fn takes. Raises ArgumentError where it takes none."""
+def number_of_arguments(fn, form, argument, counts):
+    """The first of `counts` with which fn can be called, or an ArgumentError."""
     for count in counts:
         if takes(fn, count):
             return count
@@ -146,7 +146,7 @@ class LossAndGradient:
         self.tree, self.calls, self.absent = Tree(params, name), 0, ()
         self.ambiguous = self.swapped = False
         orders = (1, 2) if batch is None else (2, 1)
-        self.arguments = same_as_bound(fn, form, "fn", orders)
+        self.arguments = number_of_arguments(fn, form, "fn", orders)
 
     def __call__(self, vector):
         """(gradient (n,), loss) at a vector."""

@@ -12,7 +12,7 @@ from refmaml.checks.calls import (
     check_function,
     check_settings,
     lengths_of,
-    same_as_bound,
+    number_of_arguments,
 )
 from refmaml.checks.factors import fix_of, meaning, number_text
 from refmaml.checks.report import CheckReport, judged
@@ -106,7 +106,7 @@ class Product:
         self.fn, self.batch, self.precision, self.calls = fn, batch, precision, 0
         self.tree = Tree(params, "params")
         counts = (1, 2) if batch is None else (3, 1, 2)
-        self.arguments = same_as_bound(fn, FORM, "product", counts)
+        self.arguments = number_of_arguments(fn, FORM, "product", counts)
 
     def __call__(self, v):
         self.calls += 1

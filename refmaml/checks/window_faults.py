@@ -3,7 +3,7 @@
 import numpy as np
 
 from refmaml.checks import window_loops as loops
-from refmaml.checks.layer_faults import Fault
+from refmaml.checks.fault import Fault
 from refmaml.layers.extents import explicit_padding, pair
 
 
