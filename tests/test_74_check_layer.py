@@ -1,6 +1,7 @@
 """rm.check_layer: one hand-written layer, its mistakes by name, conventions as such."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -496,3 +497,64 @@ def test_wrong_arguments_are_one_line(arguments, words):
 def test_a_shape_that_the_layer_cannot_take_is_one_line():
     with pytest.raises(rm.ArgumentError, match="input of Linear"):
         rm.check_layer(lambda x, p, dy: dy, rm.Linear(4, 3), input_shape=(5,))
+
+
+# ---- other geometries, by the project's own kernels ----------------------------------
+
+
+def with_other_geometry(other):
+    """backward of a convolution whose geometry is other(layer), as loops would run.
+
+    Loops over its own number of windows read dy as far as they go; where dy ends before
+    them, they raise."""
+
+    def backward(x, params, dy, layer):
+        wrong = other(layer)
+        out = wrong.output_shape(x.shape[1:])[1:]
+        if any(n > m for n, m in zip(out, dy.shape[2:], strict=True)):
+            raise IndexError(f"index {dy.shape[2:]} is out of bounds for {out}")
+        return by_own_code("backward")(x, params, dy[:, :, : out[0], : out[1]], wrong)
+
+    return backward
+
+
+def paddings(change):
+    """other(layer) with change(top, bottom, left, right) as its paddings."""
+    return lambda layer: replace(layer, padding=change(*layer.padding[0], *layer.padding[1]))
+
+
+UNEQUAL = rm.Conv2d(2, 3, (3, 2), stride=(2, 3), padding=((1, 2), (0, 1)), dilation=(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (paddings(lambda t, b, l, r: ((t, t), (l, l))), "the padding before is used on both sides"),
+        (paddings(lambda t, b, l, r: ((b, b), (r, r))), "the padding after is used on both sides"),
+        (paddings(lambda t, b, l, r: ((0, 0), (0, 0))), "the padding is forgotten"),
+        (
+            paddings(lambda t, b, l, r: ((l, r), (t, b))),
+            "the paddings of rows and columns are exch",
+        ),
+        (paddings(lambda t, b, l, r: ((l, r), (l, r))), "the padding of columns is used for rows"),
+        (
+            lambda layer: replace(layer, stride=layer.stride[::-1]),
+            "the strides of rows and columns",
+        ),
+        (lambda layer: replace(layer, stride=layer.stride[1]), "the stride of columns is used for"),
+        (lambda layer: replace(layer, stride=1), "the stride is forgotten"),
+        (lambda layer: replace(layer, dilation=1), "the dilation is forgotten"),
+    ],
+)
+def test_a_geometry_that_is_mixed_up_has_a_name(other, words):
+    report = rm.check_layer(with_other_geometry(other), UNEQUAL)
+    assert report.verdict == "wrong" and words in report.diagnosis, report
+
+
+def test_a_class_of_layers_shows_what_one_geometry_hides():
+    square = rm.Conv2d(2, 3, 3, stride=2, padding=1)
+    swapped = with_other_geometry(lambda layer: replace(layer, stride=layer.stride[::-1])
+                                  if isinstance(layer.stride, tuple) else layer)  # fmt: skip
+    assert rm.check_layer(swapped, square).ok
+    report = rm.check_layer(swapped, rm.Conv2d)
+    assert report.verdict == "wrong" and "the strides of rows and columns" in report.diagnosis

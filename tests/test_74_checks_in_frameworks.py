@@ -216,7 +216,28 @@ def test_a_module_that_keeps_its_own_parameters_is_found(regression):
 
 
 @pytest.mark.frameworks("torch")
-def test_a_product_over_a_data_loader():
+def test_a_module_and_mixed_precisions_are_one_line(regression):
+    import torch
+
+    net, params, batch = regression
+    with pytest.raises(rm.ArgumentError, match="params: expected numbers in a container, such as"):
+        rm.check_gradient(lambda p: (p, 1.0), net)
+    single = torch.ones(3)
+
+    def fn(p):
+        return {"w": 2 * single}, (p["w"] @ single) ** 2
+
+    with pytest.raises(rm.ArgumentError, match='precision="float32" passes float32 numbers'):
+        rm.check_gradient(fn, {"w": torch.ones(3)})
+
+    def right(p):
+        return {"w": 2 * (p["w"] @ single) * single}, (p["w"] @ single) ** 2
+
+    assert rm.check_gradient(right, {"w": torch.ones(3)}, precision="float32").ok
+
+
+def classifier():
+    """(params, loss, product of one batch, data) of a small net in PyTorch."""
     import torch
     import torch.nn.functional as F
     from torch.func import functional_call
@@ -227,7 +248,6 @@ def test_a_product_over_a_data_loader():
     ).double()
     params = {n: p.detach().clone() for n, p in net.named_parameters()}
     x, y = torch.randn(50, 6, dtype=torch.float64), torch.randint(0, 4, (50,))
-    loader = [(x[i : i + 16], y[i : i + 16]) for i in range(0, 50, 16)]
 
     def loss(p, batch):
         return F.cross_entropy(functional_call(net, p, (batch[0],)), batch[1])
@@ -235,16 +255,27 @@ def test_a_product_over_a_data_loader():
     def of_batch(p, v, batch):
         w = {n: a.detach().requires_grad_() for n, a in p.items()}
         g = torch.autograd.grad(loss(w, batch), list(w.values()), create_graph=True)
-        return torch.autograd.grad(g, list(w.values()), grad_outputs=list(v.values()))
+        h = torch.autograd.grad(g, list(w.values()), grad_outputs=list(v.values()))
+        return dict(zip(p, h, strict=True))
+
+    return params, loss, of_batch, (x, y)
+
+
+@pytest.mark.frameworks("torch")
+def test_a_product_over_a_data_loader():
+    import torch
+
+    params, loss, of_batch, (x, y) = classifier()
+    loader = [(x[i : i + 16], y[i : i + 16]) for i in range(0, 50, 16)]
 
     def product(start, weigh):
         def total(p, v, batches):
-            acc, count = [start(a) for a in p.values()], 0
+            acc, count = {name: start(a) for name, a in p.items()}, 0
             for batch in batches:
                 n = len(batch[0]) if weigh else 1
-                acc = [a + n * h for a, h in zip(acc, of_batch(p, v, batch), strict=True)]
-                count += n
-            return {n: a / count for n, a in zip(p, acc, strict=True)}
+                h, count = of_batch(p, v, batch), count + n
+                acc = {name: a + n * h[name] for name, a in acc.items()}
+            return {name: a / count for name, a in acc.items()}
 
         return total
 
@@ -255,12 +286,16 @@ def test_a_product_over_a_data_loader():
     report = rm.check_hvp(product(torch.zeros_like, False), **given)
     assert "averaged without their numbers of examples" in report.diagnosis
 
-    # a product with the signature of many repositories: hvp(loss_fn, params, v)
-    def alone(v):
-        return dict(zip(params, of_batch(params, v, (x, y)), strict=True))
 
-    assert rm.check_hvp(alone, params, (x, y), loss=loss).ok
-    assert rm.check_hvp(alone, params).ok
+@pytest.mark.frameworks("torch")
+def test_a_product_without_a_meta_gradient():
+    params, loss, of_batch, data = classifier()
+
+    def product(v):
+        return of_batch(params, v, data)
+
+    assert rm.check_hvp(product, params, data, loss=loss).ok
+    assert rm.check_hvp(product, params).ok
 
 
 @pytest.mark.frameworks("torch")

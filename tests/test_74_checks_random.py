@@ -6,7 +6,7 @@ from part_functions import corrupted, drawn, gradient, leaves, with_gradient
 
 import refmaml as rm
 
-RIGHT, WRONG = range(300), range(60)
+RIGHT, WRONG = range(400), range(150)
 SMALLEST = 1e-4  # a change below this share of the largest entry may hide in rounding
 
 

@@ -21,6 +21,8 @@ from refmaml.doctor.frameworks import first_line
 from refmaml.doctor.verdicts import WRONG
 from refmaml.errors import ArgumentError, expect
 
+OF_DTYPES = ("dtype", "Double", "float64")  # in errors of mixed precisions
+PRECISION_HINT = '; precision="float32" passes float32 numbers'
 LOSS_FIRST = "the pair was read as (loss, gradient)"
 # Relative. Solvers that stop at 1e-8 and sums in float32 (1e-7) stay below this; a term
 # that is left out or counted twice changes a derivative by more.
@@ -54,8 +56,8 @@ def takes(fn, count):
     return True
 
 
-def same_as_bound(fn, form, argument, counts):
-    """The first of `counts` that fn takes. Raises ArgumentError where it takes none."""
+def number_of_arguments(fn, form, argument, counts):
+    """The first of `counts` with which fn can be called, or an ArgumentError."""
     for count in counts:
         if takes(fn, count):
             return count
@@ -90,8 +92,10 @@ def called(fn, argument, expected, *values):
     try:
         return fn(*values)
     except (Exception, SystemExit) as error:
+        line = first_line(error)
+        hint = PRECISION_HINT if any(word in line for word in OF_DTYPES) else ""
         raise ArgumentError(
-            f"{argument}: expected {expected}, got {first_line(error)}{user_line(error)}"
+            f"{argument}: expected {expected}, got {line}{user_line(error)}{hint}"
         ) from error
 
 
@@ -142,7 +146,7 @@ class LossAndGradient:
         self.tree, self.calls, self.absent = Tree(params, name), 0, ()
         self.ambiguous = self.swapped = False
         orders = (1, 2) if batch is None else (2, 1)
-        self.arguments = same_as_bound(fn, form, "fn", orders)
+        self.arguments = number_of_arguments(fn, form, "fn", orders)
 
     def __call__(self, vector):
         """(gradient (n,), loss) at a vector."""

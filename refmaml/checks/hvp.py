@@ -1,5 +1,7 @@
 """Is a Hessian-vector product right: linear, symmetric, and of which matrix?"""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from refmaml.checks import directions, hvp_properties, matrices
@@ -10,7 +12,7 @@ from refmaml.checks.calls import (
     check_function,
     check_settings,
     lengths_of,
-    same_as_bound,
+    number_of_arguments,
 )
 from refmaml.checks.factors import fix_of, meaning, number_text
 from refmaml.checks.report import CheckReport, judged
@@ -65,11 +67,11 @@ def check_hvp(
     both = (outputs is None) == (output_loss is None)
     expect(both, "outputs", "outputs and output_loss, both or none", "one of them")
     expect(batches is None or batch is None, "batches", "batch or batches", "both")
+    given = Given(gradient, loss, outputs, output_loss, example_losses).checked()
     data = batch if batches is None else checked_batches(batches)
     with Scope(params, data):
         user = Product(product, params, data, precision)
         exam = hvp_properties.Properties(user, VECTORS, tol, seed)
-        given = Given(gradient, loss, outputs, output_loss, example_losses)
         report = examined(exam, given, data, batches is not None, kind, damping)
     report.about.update(
         calls=user.calls,
@@ -80,15 +82,21 @@ def check_hvp(
     return report
 
 
-class Given:
+class Given(NamedTuple):
     """The functions that say which matrix is meant; None where not given."""
 
-    def __init__(self, gradient, loss, outputs, output_loss, example_losses):
-        for name, value in locals().items():
-            if name != "self" and value is not None:
-                check_function(value, name, "")
-        self.gradient, self.loss, self.outputs = gradient, loss, outputs
-        self.output_loss, self.example_losses = output_loss, example_losses
+    gradient: Any
+    loss: Any
+    outputs: Any
+    output_loss: Any
+    example_losses: Any
+
+    def checked(self):
+        """The same. Raises ArgumentError for anything but functions."""
+        for name, value in self._asdict().items():
+            if value is not None:
+                check_function(value, name, "of params and batch")
+        return self
 
 
 class Product:
@@ -98,7 +106,7 @@ class Product:
         self.fn, self.batch, self.precision, self.calls = fn, batch, precision, 0
         self.tree = Tree(params, "params")
         counts = (1, 2) if batch is None else (3, 1, 2)
-        self.arguments = same_as_bound(fn, FORM, "product", counts)
+        self.arguments = number_of_arguments(fn, FORM, "product", counts)
 
     def __call__(self, v):
         self.calls += 1

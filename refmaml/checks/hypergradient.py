@@ -15,7 +15,7 @@ from refmaml.checks.calls import (
     check_function,
     check_settings,
     in_either_order,
-    same_as_bound,
+    number_of_arguments,
     scalar,
 )
 from refmaml.checks.chain_factors import named_factor
@@ -232,7 +232,7 @@ def against_method(fn, values, of, tol):
     unknown = [name for name in values if name not in out.hyper]
     expect(not unknown, "values", f"some of {', '.join(out.hyper)}", lambda: repr(unknown[0]))
     check_function(fn, "fn", "fn(values)")
-    same_as_bound(fn, "fn(values)", "fn", (1,))
+    number_of_arguments(fn, "fn(values)", "fn", (1,))
     tree = Tree(values, "values")
     gradient, loss = split(fn(tree.build(tree.start)))
     got, _ = tree.flat(gradient, "gradient")

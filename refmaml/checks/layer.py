@@ -2,17 +2,17 @@
 
 import numpy as np
 
-from refmaml import layers
 from refmaml.checks.calls import check_settings
 from refmaml.checks.layer_cases import PLAIN, cases_of, layers_of
 from refmaml.checks.layer_functions import LayerFunctions
-from refmaml.checks.layer_names import by_other_inputs, compare, named
+from refmaml.checks.layer_names import by_other_inputs, compare, fits, named
 from refmaml.checks.layer_ties import tie_row
 from refmaml.checks.norm_faults import NORMS
 from refmaml.checks.report import CheckReport, Row, verdict_of
 from refmaml.doctor.verdicts import RIGHT, WRONG
 from refmaml.errors import ArgumentError, expect
 from refmaml.layers.extents import pair
+from refmaml.layers.layer import Layer
 from refmaml.version import __version__
 
 ROUNDINGS = 1000  # of the largest entry, times sqrt(n): a mistake is millions of them
@@ -54,7 +54,7 @@ def check_layer(
     functions = {"backward": backward, "forward": forward}
     functions |= {"r_forward": r_forward, "r_backward": r_backward}
     user = LayerFunctions(functions, framework, precision)
-    several = not isinstance(like, layers.ReLU.__mro__[2]) and len(layers_of(like)) > 1
+    several = not isinstance(like, Layer) and len(layers_of(like)) > 1
     wanted = "an instance, such as rm.Conv2d(2, 3, (3, 2)), or functions that take the layer"
     expect(not several or user.takes_layer(), "like", wanted, lambda: like.__name__)
     cases = cases_of(like, input_shape, seed, precision)
@@ -164,8 +164,6 @@ def of_tangents(label, wrong):
     """The name of an R-pass that leaves out some tangents, or None."""
     if not label.startswith("rd") or any(c.problem for c in wrong):
         return None
-    from refmaml.checks.layer_names import fits
-
     if all(fits(c.got, c.case.at_rdy[c.output], c.allowed) for c in wrong):
         return (
             "it is the backward pass of rdy alone: the tangents of x and params are left out",

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refmaml.checks.calls import check_function, same_as_bound, user_line
+from refmaml.checks.calls import check_function, number_of_arguments, user_line
 from refmaml.checks.trees import children, described, framework_of, numpy_of
 from refmaml.doctor.frameworks import first_line, framework
 from refmaml.errors import expect
@@ -39,7 +39,7 @@ class LayerFunctions:
                 form, counts = FORMS[pass_name]
                 check_function(fn, pass_name, form)
                 self.functions[pass_name] = fn
-                self.counts[pass_name] = same_as_bound(fn, form, pass_name, counts)
+                self.counts[pass_name] = number_of_arguments(fn, form, pass_name, counts)
 
     def takes_layer(self):
         """Whether every pass is told the layer."""

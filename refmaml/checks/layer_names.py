@@ -9,6 +9,7 @@ import numpy as np
 from refmaml.checks.factors import number_text
 from refmaml.checks.layer_cases import PLAIN, cases_of
 from refmaml.checks.layer_faults import faults_of
+from refmaml.checks.window_faults import windows_of
 
 EXACT = 1e-7  # relative: how well a factor's value must fit
 
@@ -225,8 +226,6 @@ def at_the_end(comparisons):
 
 def reaches_padding(case):
     """Whether windows reach more padding after the image than there is before it."""
-    from refmaml.checks.window_faults import windows_of
-
     g, out = windows_of(case), case.dy.shape[2:]
     sides = zip(out, g.stride, g.taps, g.dilation, g.before, g.after, g.image, strict=True)
     for n, s, k, d, before, after, H in sides:

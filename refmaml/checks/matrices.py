@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refmaml.checks import directions
-from refmaml.checks.calls import called, is_scalar, same_as_bound, scalar
+from refmaml.checks import directions, trees
+from refmaml.checks.calls import called, is_scalar, number_of_arguments, scalar
 from refmaml.checks.trees import described, framework_of, in_precision, numpy_of
 from refmaml.errors import expect
 
@@ -45,7 +45,7 @@ class Gradient:
         self.tree, self.precision, self.calls = tree, precision, 0
         self.fn = fn if fn is not None else by_autodiff(loss, tree)
         form = "gradient(params, batch) or gradient(params)"
-        self.arguments = same_as_bound(self.fn, form, "gradient", (2, 1))
+        self.arguments = number_of_arguments(self.fn, form, "gradient", (2, 1))
 
     def __call__(self, vector, batch):
         """(n,) at a vector."""
@@ -78,7 +78,7 @@ def by_autodiff(loss, tree):
     Raises ArgumentError where they have none.
     """
     form = "loss(params, batch) or loss(params)"
-    count = same_as_bound(loss, form, "loss", (2, 1))
+    count = number_of_arguments(loss, form, "loss", (2, 1))
     kinds = {framework_of(leaf) for leaf in leaves(tree.template)}
     known = kinds <= {"torch"} or kinds <= {"jax"}
     expect(known, "loss", "gradient= instead, for params without autodiff", ", ".join(kinds))
@@ -91,21 +91,17 @@ def by_autodiff(loss, tree):
 
 def leaves(template):
     """The arrays of a value."""
-    from refmaml.checks.trees import leaves_of
-
-    return [leaf for leaf in leaves_of(template).values() if leaf is not None]
+    return [leaf for leaf in trees.leaves_of(template).values() if leaf is not None]
 
 
 def torch_gradient(loss, params, batch, count):
     """The gradient of a loss by torch.autograd, in the structure of params."""
     import torch
 
-    from refmaml.checks.trees import mapped
-
-    params = mapped(params, lambda _, a: a.detach().clone().requires_grad_())
+    params = trees.mapped(params, lambda _, a: a.detach().clone().requires_grad_())
     value = loss(*(params, batch)[:count])
     found = iter(torch.autograd.grad(value, leaves(params), allow_unused=True))
-    return mapped(params, lambda _, a: next(found))
+    return trees.mapped(params, lambda _, a: next(found))
 
 
 # ---- matrices ------------------------------------------------------------------------
@@ -125,14 +121,16 @@ def forms(vs, products):
 
 def gauss_newton(outputs, output_loss, tree, vector, batch, precision, vs, products):
     """The Matrix of Gauss-Newton."""
-    count = same_as_bound(outputs, "outputs(params, batch)", "outputs", (2, 1))
-    takes_batch = same_as_bound(output_loss, "output_loss(z, batch)", "output_loss", (2, 1)) == 2
-    given, like = in_precision(batch, precision), []
+    count = number_of_arguments(outputs, "outputs(params, batch)", "outputs", (2, 1))
+    takes_batch = (
+        number_of_arguments(output_loss, "output_loss(z, batch)", "output_loss", (2, 1)) == 2
+    )
+    given, made = in_precision(batch, precision), []
 
     def z(s, v):
         params = tree.build(vector + s * v, precision)
         value = called(outputs, "outputs", "an array", *(params, given)[:count])
-        like.append(value)
+        made.append(value)
         return numpy_of(value, "outputs")
 
     z0 = z(0.0, vs[0])
@@ -140,9 +138,7 @@ def gauss_newton(outputs, output_loss, tree, vector, batch, precision, vs, produ
     js = [j.value for j in jacobian]
 
     def loss_at(a):
-        from refmaml.checks.trees import like as like_array
-
-        argument = like_array(like[0], a, precision)
+        argument = trees.like(made[0], a, precision)
         pair = (argument, given)[: 2 if takes_batch else 1]
         return scalar(called(output_loss, "output_loss", "a number", *pair), "output_loss")
 
@@ -166,7 +162,7 @@ def gauss_newton(outputs, output_loss, tree, vector, batch, precision, vs, produ
 def fisher(example_losses, tree, vector, batch, precision, vs, products):
     """The Matrix of the empirical Fisher information."""
     form = "example_losses(params, batch)"
-    count = same_as_bound(example_losses, form, "example_losses", (2, 1))
+    count = number_of_arguments(example_losses, form, "example_losses", (2, 1))
     given = in_precision(batch, precision)
 
     def losses(s, v):

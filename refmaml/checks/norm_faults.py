@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refmaml import layers
-from refmaml.checks.layer_faults import Fault
+from refmaml.checks.fault import Fault
 
 FORMULA = "dx = s (g - <g> - xh <g xh>), with g = gamma dy"
 NORMS = (layers.BatchNorm2d, layers.GroupNorm, layers.InstanceNorm2d, layers.LayerNorm)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from refmaml import layers
-from refmaml.checks.layer_faults import Fault
+from refmaml import kernels, layers
+from refmaml.checks.fault import Fault
 
 JACOBIAN = "dx = p (dy - sum p dy): the Jacobian is diag(p) - p p'"
 
@@ -104,8 +104,6 @@ def elementwise_faults(case):
 
 def gelu_faults(case):
     """The other form of GELU."""
-    from refmaml import kernels
-
     other = layers.GELU("none" if case.layer.approximate == "tanh" else "tanh")
     dx = other.backward(kernels.reference(), {}, {}, case.x[None], case.dy[None])[0]
     name = f"it is the derivative of the other form, approximate={other.approximate!r}"

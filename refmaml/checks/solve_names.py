@@ -201,7 +201,7 @@ def steps(m, in_front, eigenvalue, ratio, trial):
 
 def series_text(m, a, in_front):
     """The name and the fix of a Neumann series."""
-    terms = f"{m} term{'s' if m > 1 else ''}"
+    terms = f"{m} terms ({m - 1} after the first)" if m > 1 else "1 term"
     if not in_front:
         return (
             f"x is a Neumann series of {terms} with step {number_text(a)}, without the step in "

@@ -130,6 +130,9 @@ class Tree:
     def __init__(self, template, argument):
         self.template, self.argument = template, argument
         self.leaves, self.size, parts = [], 0, []
+        module = hasattr(template, "named_parameters")
+        wanted = "numbers in a container, such as dict(module.named_parameters())"
+        expect(not module, argument, wanted, "a module")
 
         def visit(name, leaf):
             a = numpy_of(leaf, f"{argument}[{name!r}]" if name else argument)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from refmaml.checks import window_loops as loops
-from refmaml.checks.layer_faults import Fault
+from refmaml.checks.fault import Fault
 from refmaml.layers.extents import explicit_padding, pair
 
 
@@ -25,8 +25,8 @@ def variants(g):
     """(name, fix, Windows) of every other geometry."""
     yield "the stride is forgotten", "window i begins at i * stride", g._replace(stride=(1, 1))
     yield from exchanged(g, "stride", "the stride", g.stride)
-    yield from exchanged(g, "dilation", "the dilation", g.dilation)
     yield "the dilation is forgotten", "tap p lies at p * dilation", g._replace(dilation=(1, 1))
+    yield from exchanged(g, "dilation", "the dilation", g.dilation)
     yield from paddings(g)
     flipped = "the kernel is flipped: a convolution where the layer is a correlation"
     yield flipped, "w[p, q] meets x[i + p, j + q]", g._replace(flip=True)
