@@ -222,7 +222,7 @@ def test_wrong_options_of_train_are_one_line(capsys, folder, argv, message):
             ["train", "--net", "mlp", "--data", "sinusoid", "--hidden", "2147483647", "2147483647"],
             "expected enough memory, got ",
         ),
-        (["learn"], "argument COMMAND: invalid choice: 'learn'"),
+        (["teach"], "argument COMMAND: invalid choice: 'teach'"),
         ([], "the following arguments are required: COMMAND"),
     ],
 )

@@ -6,6 +6,7 @@ import webbrowser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from refmaml import documents
 from refmaml.cli import main
@@ -78,6 +79,14 @@ def test_a_page_has_an_idea_a_figure_a_question_and_the_code_that_computes_it(na
         assert part in text, part
     assert re.search(r'href="../../refmaml/\S+\.py"', text)
     assert re.search(r'href="../../tests/\S+\.py"', text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("place,size", [("projector", (1280, 800)), ("phone", (390, 844))])
+def test_a_page_has_its_pictures(name, place, size):
+    path = PAGES / "pictures" / f"{name}-{place}.png"
+    with Image.open(path) as picture:
+        assert picture.size == size and path.stat().st_size < 150_000
 
 
 # ---- the table of all formulas -------------------------------------------------------
