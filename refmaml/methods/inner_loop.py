@@ -54,22 +54,18 @@ class InnerLoop:
     adapt = adapt
 
     def __post_init__(self) -> None:
-        check_steps(inner_steps=self.inner_steps)
+        counted = self.inner_batch is not None and not callable(self.inner_batch)
+        check_steps(inner_steps=self.inner_steps, inner_batch=self.inner_batch if counted else 1)
         object.__setattr__(self, "inner_lr", check_step_size(self.inner_lr, self.inner_steps))
         check_not_negative(anchor=self.anchor)
-        counted = self.inner_batch is not None and not callable(self.inner_batch)
-        check_steps(inner_batch=self.inner_batch if counted else 1)
         known = isinstance(self.rule, UpdateRule)
         expect(known, "rule", "an update rule, such as rm.SGD(momentum=0.9)", repr(self.rule))
 
     @property
     def step_lengths(self) -> tuple:
         """alpha of each step."""
-        return (
-            self.inner_lr
-            if isinstance(self.inner_lr, tuple)
-            else (self.inner_lr,) * self.inner_steps
-        )
+        alpha = self.inner_lr
+        return alpha if isinstance(alpha, tuple) else (alpha,) * self.inner_steps
 
     def init(self, net: Net, theta: Array) -> Array:
         """The meta-parameters (M,): theta itself."""
