@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from refmaml.doctor.joint_statistics import FirstExamples
 from refmaml.doctor.method_table import NO_LOOP, entry
 from refmaml.doctor.wrong_kernels import WRONG
 from refmaml.update_rules import UpdateRule
@@ -23,8 +24,15 @@ class Run:
 
 
 def data(case, which):
-    """(x, y) of the "support", the "query" or "both" sets."""
+    """(x, y) of the "support", the "query" or "both" sets.
+
+    "support first" and "query first" are both sets in that order, of which the loss
+    takes the first one.
+    """
     b = case.batch
+    if which.endswith(" first"):
+        sets = b.sets if which == "support first" else b.sets[::-1]
+        return tuple(np.concatenate(pair, axis=1) for pair in zip(*sets, strict=True))
     if which == "both":
         x = np.concatenate([b.x_support, b.x_query], axis=1)
         return x, np.concatenate([b.y_support, b.y_query], axis=1)
@@ -92,8 +100,10 @@ def descend_in_turn(case, loop):
 
 
 def network(case, loop):
-    """The net with the kernels that the inner loop has."""
+    """The net with the kernels and the loss that the inner loop has."""
     net = case.net
+    if loop.support == "support first":
+        net = net.with_loss(FirstExamples(net.loss_function, case.batch.x_support.shape[1]))
     return net.with_kernels(WRONG[loop.kernels](net.kernels)) if loop.kernels else net
 
 

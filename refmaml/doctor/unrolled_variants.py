@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from refmaml.doctor.joint_statistics import FirstExamples
 from refmaml.doctor.learned_through import derivative
 from refmaml.doctor.method_table import DISPLACEMENT, NO_LOOP, PER_PARAMETER, entry
 from refmaml.doctor.unrolled_forward import data, descend, descend_in_turn, rule_mask
@@ -177,6 +178,8 @@ def query_gradients(case, loop, run):
     """w_k grad g(phi_k) for each k, or None where w_k = 0."""
     x, y = data(case, loop.query)
     net = case.net
+    if loop.query == "query first":
+        net = net.with_loss(FirstExamples(net.loss_function, case.batch.x_query.shape[1]))
     if loop.query_kernels == "support statistics":
         phi = np.broadcast_to(run.phis[-2], (len(x), net.num_params))
         net = support_statistics(net, phi, data(case, "support")[0])

@@ -7,6 +7,8 @@ from itertools import cycle
 
 import numpy as np
 
+from refmaml.doctor.joint_statistics import over_all_tasks
+
 
 def constant_statistics(right, statistics=None):
     """Batch-norm whose mean and variance are constants.
@@ -148,6 +150,7 @@ def support_statistics(net, phi, x, unbiased=True):
 
 
 WRONG = {
+    "statistics over all tasks": over_all_tasks,
     "detached statistics": constant_statistics,
     "running statistics": running_statistics,
     "unbiased variance": unbiased_variance,

@@ -54,11 +54,10 @@ class InnerLoop:
     adapt = adapt
 
     def __post_init__(self) -> None:
-        check_steps(inner_steps=self.inner_steps)
+        counted = self.inner_batch is not None and not callable(self.inner_batch)
+        check_steps(inner_steps=self.inner_steps, inner_batch=self.inner_batch if counted else 1)
         object.__setattr__(self, "inner_lr", check_step_size(self.inner_lr, self.inner_steps))
         check_not_negative(anchor=self.anchor)
-        given = self.inner_batch
-        check_steps(inner_batch=1 if given is None or callable(given) else given)
         known = isinstance(self.rule, UpdateRule)
         expect(known, "rule", "an update rule, such as rm.SGD(momentum=0.9)", repr(self.rule))
 
@@ -91,8 +90,7 @@ class InnerLoop:
 
     def inner_gradient(self, net: Net, grad: Array, phi: Array, start: Array) -> Array:
         """What the rule takes: grad f + anchor (phi - phi_0), on what adapts."""
-        pulled = grad + self.anchor * (phi - start) if self.anchor else grad
-        return self.on_adapting(net, pulled)
+        return self.on_adapting(net, grad + self.anchor * (phi - start) if self.anchor else grad)
 
     def support_sets(self, net: Net, x: Array, y: Array) -> list[tuple[Array, Array]]:
         """The support examples (x, y) of each step."""
@@ -112,8 +110,10 @@ class InnerLoop:
         the function `inner_batch`.
         """
         if callable(self.inner_batch):
-            return [places_of(self.inner_batch(k, examples), examples, k)
-                    for k in range(self.inner_steps)]  # fmt: skip
+            batches = [np.ravel(self.inner_batch(k, examples)) for k in range(self.inner_steps)]
+            known = all(b.dtype.kind in "iu" and set(b) <= set(range(examples)) for b in batches)
+            expect(known, "inner_batch", f"places from 0 to {examples - 1}", repr(batches)[:80])
+            return batches
         size = self.inner_batch or examples
         wanted = f"at most the {examples} examples of a support set"
         expect(size <= examples, "inner_batch", wanted, repr(size))
@@ -128,16 +128,6 @@ class InnerLoop:
         """phi_K (T, P) for tasks with support sets x (T, N, ...), y (T, N, ...)."""
         phi, rates = self.start(net, meta)
         return descend(net, self, phi, rates, x, y, keep="last").phis[-1]
-
-
-def places_of(given: Any, examples: int, k: int) -> np.ndarray:
-    """The places of step k as integers, checked."""
-    places = np.asarray(given)
-    known = places.ndim == 1 and places.size > 0 and places.dtype.kind in "iu"
-    fits = known and places.min() >= 0 and places.max() < examples
-    wanted = f"places in the support set, integers from 0 to {examples - 1}, for step {k}"
-    expect(fits, "inner_batch", wanted, lambda: repr(given)[:80])
-    return places
 
 
 @dataclass(frozen=True)

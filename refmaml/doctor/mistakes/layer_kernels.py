@@ -7,6 +7,11 @@ STATISTICS = fix(
     torch="module.train(), or F.batch_norm(..., training=True) with running statistics None",
     jax="use_running_average=False, and no stop_gradient on mean and variance",
 )
+OF_ONE_TASK = fix(
+    "normalise each task with its own statistics",
+    jax="no axis_name of the tasks in batch-norm, and no pmean over them",
+)
+OF_ONE_SET = fix("pass the support set and the query set through the net one after the other")
 MODES = {
     "detached statistics": "batch-norm's mean and variance are treated as constants",
     "running statistics": "batch-norm runs in evaluation mode on fresh running statistics",
@@ -49,7 +54,16 @@ def batch_norm():
         ]
     support = "query points are normalised with the support set's statistics"
     changes = {"query_kernels": "support statistics"}
-    return [*found, *other_formulas(), Mistake("21", support, changes, STATISTICS)]
+    joint = "batch-norm's statistics are over the support and the query set together"
+    tasks = "batch-norm's statistics are over all tasks together"
+    return [
+        *found,
+        *other_formulas(),
+        Mistake("21", support, changes, STATISTICS),
+        Mistake("21", tasks, both("statistics over all tasks"), OF_ONE_TASK),
+        Mistake("21", joint, {"support": "support first", "query": "query first"}, OF_ONE_SET),
+        Mistake("21", f"{joint}, in the inner loop", {"support": "support first"}, OF_ONE_SET),
+    ]
 
 
 def lost_second_derivatives():
