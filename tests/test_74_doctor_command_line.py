@@ -176,3 +176,82 @@ def test_the_options_of_the_inner_loop_describe_what_the_function_computes(file,
     assert capsys.readouterr().err.startswith("refmaml: --rule: expected a rule, one of")
     listed = ["doctor", "--list", "--method", "maml", *rule]
     assert main(listed) == 0 and "the state of SGD is detached" in capsys.readouterr().out
+
+
+OWN = """
+import numpy as np
+import refmaml as rm
+
+net = rm.Sequential([rm.Linear(3, 4), rm.Tanh(), rm.Linear(4, 2)], rm.MSE(), (3,))
+method = rm.MAML(0.1, 2)
+params = {n: a.copy() for n, a in net.named(net.init(0, np.float64)).items()}
+
+
+def vector(p):
+    return np.concatenate([p[n].ravel() for n in net.shapes])[None]
+
+
+def loss(p, x, y):
+    return net.loss(vector(p), x[None], y[None])[0]
+
+
+def slope(p, x, y):
+    return net.named(net.gradient(vector(p), x[None], y[None])[0])
+
+
+def batch():
+    rng = np.random.default_rng(0)
+    return tuple(rng.standard_normal((2, n, d)) for n, d in ((5, 3), (5, 2), (7, 3), (7, 2)))
+
+
+def gradient(p, b, of=method):
+    theta = vector(p)[0].astype(float)
+    found = of.meta_gradient(net, theta, rm.Batch(*b)).grad
+    return {n: a.astype(p[n].dtype) for n, a in net.named(found).items()}
+
+
+def first_order(p, b):
+    return gradient(p, b, rm.FirstOrderMAML(0.1, 2))
+
+
+broken = 3
+
+
+def fails():
+    raise RuntimeError("no data")
+"""
+
+
+def test_a_loss_of_ones_own_comes_from_a_file(tmp_path, capsys):
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    own = [f"--{name}={file}:{name}" for name in ("loss", "params", "batch")]
+    what = ["--method", "maml", "--inner-lr", "0.1", "--inner-steps", "2", *own]
+    assert main(["doctor", f"{file}:gradient", *what]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("RIGHT") and f"--params {file}:params --batch {file}:batch" in out
+    given = [f"--gradient={file}:slope", "--precision", "float64"]
+    assert main(["doctor", f"{file}:first_order", *what, *given]) == 1
+    assert capsys.readouterr().out.startswith("WRONG: first-order")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--loss", "{}:loss"], "--params: expected FILE.py:NAME beside --loss, got nothing"),
+        (["--batch", "{}:batch"], "--batch: expected --loss beside it, got none"),
+        (["--loss", "{}:absent"], "--loss: expected a name in"),
+        (["--loss", "loss"], "--loss: expected FILE.py:NAME, got 'loss'"),
+        (["--loss", "{}:loss", "--params", "{}:params", "--batch", "{}:fails"],
+         "--batch: expected data, or a function without arguments that returns it, got Runtime"),
+        (["--loss", "{}:broken", "--params", "{}:params", "--batch", "{}:batch"],
+         "loss: expected a function loss(params, x, y)"),
+    ],
+)  # fmt: skip
+def test_a_loss_that_is_none_is_one_line(tmp_path, capsys, options, words):
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    filled = [option.format(file) for option in options]
+    assert main(["doctor", f"{file}:gradient", "--method", "maml", *filled]) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1

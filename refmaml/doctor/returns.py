@@ -154,7 +154,9 @@ def check_names(value, case):
     unknown = [str(k) for k in value if k not in case.shapes]
     missing = [k for k in case.shapes if k not in value and k not in case.structural_zeros]
     expect(not unknown, "gradient", f"the names {names}", lambda: f"an unknown name {unknown[0]!r}")
-    expect(not missing, "gradient", f"the names {names}", lambda: f"nothing for {missing[0]!r}")
+    declare = "(where it is not meta-learned: not_meta_learned=)"
+    got = f"nothing for {missing[0]!r} {declare}" if missing else ""
+    expect(not missing, "gradient", f"the names {names}", got)
 
 
 def in_order_of_params(flat, case, layout):

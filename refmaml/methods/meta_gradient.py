@@ -196,9 +196,8 @@ def finalize(
     hyper = {name.removeprefix(HYPER): mean(figures.pop(name)) for name in names}
     labels = getattr(method, "status_labels", {})
     report = {name: labels[name][a] if name in labels else a for name, a in figures.items()}
-    accuracy = None if accuracies is None else accuracies.mean()
-    loss = mean(losses)
-    return MetaGradient(loss, accuracy, grad, losses, accuracies, report, trace or {}, hyper)
+    accuracy, trace = None if accuracies is None else accuracies.mean(), trace or {}
+    return MetaGradient(mean(losses), accuracy, grad, losses, accuracies, report, trace, hyper)
 
 
 def check_meta(method: Method, net: Net, meta: Array, batch: Batch, chunk: int | None) -> Batch:
@@ -244,6 +243,5 @@ def refuse_overflow(net: Net, total: Array, grads: Array | None = None) -> None:
         rows = net.kernels.to_host(grads)
         bad = ~np.isfinite(rows).all(axis=1)
         if bad.any():
-            task = int(bad.argmax())
-            vector = rows[task]
+            task, vector = int(bad.argmax()), rows[bad.argmax()]
     refuse_vector(net, "meta-gradient", vector, task=task)

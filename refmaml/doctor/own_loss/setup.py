@@ -104,7 +104,6 @@ def prepared(function, method, model, given, seed, remarks):
     expect(not known.context, "method", "a method without a context, or " + wanted, "CAVIA")
     first_look(model, theta, batch)
     rng = np.random.default_rng(seed)
-    method.adapting(model, theta) if hasattr(method, "adapting") else None
     meta = initial_meta(method, model, theta, rng)
     case = OwnLossCase(OWN, model, method, meta, batch, constant=tuple(given["constant"]))
     case.constant_names  # noqa: B018  # raises for a pattern that selects nothing
@@ -133,10 +132,15 @@ def prepared(function, method, model, given, seed, remarks):
         "one that depends on the parameters",
         "a meta-gradient of 0 throughout",
     )
-    if model.functions.module is not None and model.functions.module.changed:
-        names = ", ".join(model.functions.module.changed)
-        remarks.append(f"a call of the module changes its buffers ({names}): they are put back")
-    return OwnLoss(cases, remarks)
+    return OwnLoss(cases, remarks + changed_buffers(model.functions.module))
+
+
+def changed_buffers(module):
+    """[remark] on buffers of the UserModule that a call changes."""
+    if module is None or not module.changed:
+        return []
+    names = ", ".join(module.changed)
+    return [f"a call of the module changes its buffers ({names}): they are put back"]
 
 
 def derivatives_of(model, theta, batch, second_order):
