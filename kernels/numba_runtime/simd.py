@@ -51,8 +51,7 @@ class Vectors:
     def store_lanes(self, value, address, whole, mask):
         """`store` with a mask; `whole` says that the mask is full, and none is needed.
 
-        On AMD's processors with AVX2, batch-norm with masked stores alone took two and
-        a half times as long in the forward pass.
+        Masked stores of AVX2 are slow on AMD's processors (norm_act_pool/cpu.py).
         """
         with self.builder.if_else(whole) as (plain, masked):
             with plain:
