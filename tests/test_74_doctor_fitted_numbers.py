@@ -7,6 +7,10 @@ import pytest
 from implementations import MAML
 
 import refmaml as rm
+from refmaml.doctor import fitted_mistakes
+from refmaml.doctor.builtin_cases import builtin_case
+from refmaml.doctor.dictionary import candidate
+from refmaml.doctor.mistakes.family import Family, Number
 
 PROBES = ("quadratic", "two-layer")
 
@@ -113,3 +117,36 @@ def test_an_undeclared_choice_is_wrong_and_named_with_its_numbers(name):
     report = checked(fn)
     assert report.verdict == "wrong" and words in report.diagnosis, str(report)
     assert report.fix, str(report)
+
+
+# ---- a fit is named only where it is unique and at the noise floor
+# --------------------
+
+
+def test_a_fit_above_the_noise_floor_is_no_name():
+    right = planted.maml(planted.momentum(0.5))
+
+    def off(problem, params, batch):
+        out = right(problem, params, batch)
+        out["0.weight"].flat[0] *= 1 + 1e-9
+        return out
+
+    assert "momentum 0.5" in checked(right, probes=("quadratic",)).diagnosis
+    report = checked(off, probes=("quadratic",), seconds=3)
+    assert report.verdict == "wrong" and report.diagnosis.startswith("no mistake"), str(report)
+
+
+def test_two_numbers_that_fit_as_well_cannot_be_distinguished(monkeypatch):
+    """A family in which c and -c are the same."""
+    even = Family(
+        "11",
+        lambda c: f"c = {c:g}",
+        (Number("c", (0.4, -0.4)),),
+        lambda case, c: {"rate": 1 + c * c},
+        lambda c: {},
+    )
+    case = builtin_case("quadratic", MAML)
+    g = candidate(case, {"rate": 1.25})
+    monkeypatch.setattr(fitted_mistakes, "families", lambda method: [even])
+    names = sorted(map(str, fitted_mistakes.explain_by_fit([case], [g])))
+    assert names == ["c = -0.5", "c = 0.5"]

@@ -1,8 +1,8 @@
 """Batch-norm's statistics over all tasks, or over support and query set, are named.
 
-The functions have their own net, gradient by gradient: a linear layer as a convolution of
-1 x 1, batch-norm, tanh, a head. Derivatives in theta are complex steps; inner gradients
-are by hand, with all tasks side by side.
+The functions have their own net, gradient by gradient: a linear layer as a convolution
+of 1 x 1, batch-norm, tanh, a head. Derivatives in theta are complex steps; inner
+gradients are by hand, with all tasks side by side.
 """
 
 import numpy as np
@@ -25,10 +25,11 @@ def own_net():
 def loss_and_gradient(w, x, y, over, counted):
     """(losses (T,), gradients) of the sum of all tasks' losses.
 
-    over      axes of the statistics; counted: the first so many examples are in the loss
+    over      axes of the statistics; counted: the first so many examples are in the
+              loss
     """
     h = np.einsum("tc,tnp->tncp", w["0.weight"], x)
-    mean, (T, N, C, P) = h.mean(over, keepdims=True), h.shape
+    mean, (T, N) = h.mean(over, keepdims=True), h.shape[:2]
     s = 1 / np.sqrt(((h - mean) ** 2).mean(over, keepdims=True) + EPS)
     xh = s * (h - mean)
     gamma = w["1.weight"][:, None, :, None]

@@ -29,7 +29,7 @@
     fitting.py           the numbers of a mistake, fitted on one case;
     fitted_mistakes.py   confirmed on every case
     task_coefficients.py, solver_mistakes.py, update_after_each_task.py
-                         mistakes with a search of their own
+                         mistakes with a search of their own (golden_section.py)
     patterns.py          what shows without a candidate: zeros, another order, clipping
 
     bisection.py         where a mistake without a name is: experiments on

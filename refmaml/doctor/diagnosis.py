@@ -13,7 +13,7 @@ from refmaml.doctor.report import Report
 from refmaml.doctor.solver_mistakes import explain_by_solver, missing_step
 from refmaml.doctor.source_advice import fitting_advice, source_of
 from refmaml.doctor.stage_comparison import compare_stages, way_back
-from refmaml.doctor.task_coefficients import explain_by_task_coefficients
+from refmaml.doctor.task_coefficients import FIRST, explain_by_task_coefficients
 from refmaml.doctor.update_after_each_task import explain_by_update_after_each_task
 from refmaml.doctor.verdicts import INCONCLUSIVE, WRONG
 from refmaml.errors import ArgumentError
@@ -79,27 +79,29 @@ def name(runs, seconds_left, function):
     """[Explanation]: simple names before composed ones."""
     cases, answers = [run.case for run in runs], [run.answer for run in runs]
     grads = [answer.grad for answer in answers]
-    implicit = entry(cases[0].method).kind == IMPLICIT
+    known = entry(cases[0].method)
+    implicit = known.kind == IMPLICIT
     return (
         patterns.explain_no_gradient(cases, answers)
         or explain(cases, grads, seconds_left)
         or patterns.explain_by_pattern(cases, answers)
         or explain_by_statistics(function, runs)
         or (implicit and explain_by_solver(cases, grads, seconds_left))
-        or explain_by_task_coefficients(cases, grads, entry(cases[0].method).second_order)
+        or explain_by_task_coefficients(cases, grads)
         or explain_by_fit(cases, grads, seconds_left)
         or matching.explain_by_two(cases, grads, seconds_left)
+        or (known.second_order and explain_by_task_coefficients(cases, grads, FIRST))
+        or []
     )
 
 
 def explain(cases, grads, seconds_left=lambda: matching.SEARCH_TIME):
     """[Explanation] by a factor, by one mistake, or by an update after every task."""
-    implicit, by_scale = (
-        entry(cases[0].method).kind == IMPLICIT,
-        matching.explain_by_scale(cases, grads),
-    )
+    by_scale = matching.explain_by_scale(cases, grads)
+    if by_scale and entry(cases[0].method).kind == IMPLICIT:
+        by_scale = missing_step(by_scale)
     return (
-        (missing_step(by_scale) if implicit and by_scale else by_scale)
+        by_scale
         or matching.explain_by_one(cases, grads, seconds_left)
         or explain_by_update_after_each_task(cases, grads, seconds_left)
     )

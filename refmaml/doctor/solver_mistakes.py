@@ -12,6 +12,7 @@ import numpy as np
 
 from refmaml.doctor import scale_factors
 from refmaml.doctor.fitted_mistakes import explain_by_fit
+from refmaml.doctor.golden_section import golden_section
 from refmaml.doctor.implicit_variants import Implicit, linear_system, solve
 from refmaml.doctor.matching import (
     ACCEPTED,
@@ -29,8 +30,6 @@ DENSE = 400  # parameters up to which A is made dense: 400 products at most
 MOST_TERMS, MOST_ITERATIONS, MOST_STEPS = 400, 30, 60
 STEPS = np.geomspace(0.01, 2.0, 60)  # of a Neumann series: where its search starts
 STEP_FACTORS = np.geomspace(0.05, 4.0, 40)  # of a step of CG: where its search starts
-GOLDEN = (np.sqrt(5) - 1) / 2
-PROMISE = 8  # rounds of a golden section after which a root shows
 BEST = 3  # local minima of a grid that are refined
 SOLVE = fix(
     "CG until the residual is small: x += a p, r -= a A p with one a = |r|^2 / p'Ap; "
@@ -272,31 +271,6 @@ def series_name(n, a):
     terms = f"{n} term{'s' * (n > 1)}"
     power = "(I - A)^j q" if a == 1 else f"(I - {plain(a)} A)^j q"
     return f"a Neumann series of {terms}, step {plain(a)}: sum_(j <= {n}) {power}"
-
-
-def golden_section(f, low, high, start, rounds=80):
-    """The minimum of f between two ends, to rounding; None where it is no root.
-
-    At a root the largest error falls with the distance. So after PROMISE rounds, which
-    leave 1/50 of the interval, it must be below a fifth of f at the start.
-    """
-    a, b = low, high
-    x, y = b - GOLDEN * (b - a), a + GOLDEN * (b - a)
-    fx, fy = f(x), f(y)
-    for step in range(rounds):
-        if b - a <= 1e-15 * abs(b):
-            break
-        if step == PROMISE and min(fx, fy) > 0.2 * start:
-            return None
-        if fx <= fy:
-            b, y, fy = y, x, fx
-            x = b - GOLDEN * (b - a)
-            fx = f(x)
-        else:
-            a, x, fx = x, y, fy
-            y = a + GOLDEN * (b - a)
-            fy = f(y)
-    return x if fx <= fy else y
 
 
 def simple(x):

@@ -17,22 +17,23 @@ from refmaml.doctor.mistakes.second_order import DETACHED, FIRST_ORDER
 AGREE = 1e-6  # relative difference of the coefficients between cases
 SEPARATE = 1e-6  # smallest singular value, relative, at which tasks can be told apart
 LARGEST = 100  # denominator of a weight that is printed as a fraction
-VARIANTS = ({}, "", {}), ({"curvature": 0.0}, FIRST_ORDER, DETACHED)
+RIGHT, FIRST = ({}, "", {}), ({"curvature": 0.0}, FIRST_ORDER, DETACHED)
 
 
-def explain_by_task_coefficients(cases, grads, second_order):
-    """[Explanation] by weights of the tasks, of the right gradient or of the
-    first-order one; [] where none explains every case."""
-    for changes, also, advice in VARIANTS if second_order else VARIANTS[:1]:
-        fitted = [coefficients(case, g, changes) for case, g in zip(cases, grads, strict=True)]
-        if any(c is None for c, _ in fitted):
-            continue
-        found = [c for c, _ in fitted]
-        same = all(agree(c, found[0]) for c in found if len(c) == len(found[0]))
-        if same:
-            mistakes = (weighted(found[0]), *named(also, advice))
-            return [Explanation(mistakes, "", max(misfit for _, misfit in fitted))]
-    return []
+def explain_by_task_coefficients(cases, grads, variant=None):
+    """[Explanation] by weights of the tasks; [] where none explains every case.
+
+    variant   RIGHT (None): of the right gradient; FIRST: of the first-order one
+    """
+    changes, also, advice = variant or RIGHT
+    fitted = [coefficients(case, g, changes) for case, g in zip(cases, grads, strict=True)]
+    if any(c is None for c, _ in fitted):
+        return []
+    found = [c for c, _ in fitted]
+    if not all(agree(c, found[0]) for c in found if len(c) == len(found[0])):
+        return []
+    mistakes = (weighted(found[0]), *named(also, advice))
+    return [Explanation(mistakes, "", max(misfit for _, misfit in fitted))]
 
 
 def named(name, advice):
