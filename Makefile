@@ -43,7 +43,7 @@ test-frameworks: $(FRAMEWORKS)/installed
 
 # Two browsers at a time: each takes a core and some 200 MB.
 test-pages: $(VENV)/installed-browser
-	$(RUN)/python -m pytest -n 2 --dist loadscope -m browser
+	$(RUN)/python -m pytest -n 2 --dist worksteal -m browser
 
 pages: $(VENV)/installed-pages
 	$(RUN)/python docs/pages/src/build.py

@@ -91,10 +91,19 @@ class Browser:
         sent = [m["message"] for m in found if "requestWillBeSent" in m["message"]["method"]]
         return [m["params"]["request"]["url"] for m in sent if "request" in m["params"]]
 
-    def seconds_of_work(self):
-        """Processor time of the page's thread so far; other work does not count."""
-        metrics = self.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
-        return {m["name"]: m["value"] for m in metrics}["TaskDuration"]
+    def seconds_to_load(self, path):
+        """Processor time of the page's thread until a file has loaded; other work does
+        not count. The counter starts again with each new process of the browser.
+        """
+
+        def spent():
+            metrics = self.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+            return {m["name"]: m["value"] for m in metrics}["TaskDuration"]
+
+        before = spent()
+        self.open(path)
+        after = spent()
+        return after - before if after >= before else after
 
     def close(self):
         self.driver.quit()

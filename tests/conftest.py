@@ -147,19 +147,26 @@ def pytest_runtest_setup(item):
                 pytest.skip(f"{reason}; make test-frameworks installs it")
 
 
+# Libraries that cannot stand beside the others: betty needs an old pip, BackPACK and
+# curvlinops a torchvision that replaces the CPU build of PyTorch.
+APART = {"betty", "backpack", "curvlinops"}
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
     """With REFMAML_NO_SKIPS=1 a skipped test fails, so that no test is lost silently.
 
-    Three kinds of tests may be skipped: those that need a GPU, those of the Omniglot
-    files if REFMAML_DATA does not name their folder, and those of the pages if there is
-    no Chromium.
+    Four kinds of tests may be skipped: those that need a GPU, those of the Omniglot
+    files if REFMAML_DATA does not name their folder, those of the pages if there is no
+    Chromium, and those of libraries that no extra can install (APART).
     """
     report = yield
     if os.environ.get("REFMAML_NO_SKIPS") and report.skipped and not hasattr(report, "wasxfail"):
         without_data = "real_root" in item.fixturenames and not os.environ.get("REFMAML_DATA")
         without_browser = item.get_closest_marker("browser") and not (CHROMIUM and DRIVER)
-        if not (item.get_closest_marker("gpu") or without_data or without_browser):
+        apart = any(APART & {*mark.args} for mark in item.iter_markers("frameworks"))
+        allowed = item.get_closest_marker("gpu") or without_data or without_browser or apart
+        if not allowed:
             report.outcome, reason = "failed", report.longrepr
             report.longrepr = f"skipped, which REFMAML_NO_SKIPS forbids: {reason[2]}"
     return report

@@ -107,8 +107,8 @@ PLANTED = {
         "average(product(rdxh, xh))",
     ),
     "one factor of tanh's second derivative": (
-        "-2, product(dh[c], product(h[c], rh[c]))",
-        "-2, product(dh[c], rh[c])",
+        "product(dh[c], product(h[c], rh[c]))",
+        "product(dh[c], rh[c])",
     ),
     "a product of the tangent dropped": ("dot(rh[c], dp) + dot(h[c], rdp)", "dot(h[c], rdp)"),
     "the complex step of another function": ("variance.re.map(z => z + EPS)", "variance.re"),

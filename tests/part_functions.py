@@ -1,6 +1,7 @@
-"""Functions for the checks of single parts: losses with exact gradients, drawn at random.
+"""Functions for the checks of single parts: losses drawn at random, exact gradients.
 
-A loss is analytic in NumPy, so the complex step gives its gradient exactly."""
+A loss is analytic in NumPy, so the complex step gives its gradient exactly.
+"""
 
 import numpy as np
 

@@ -99,14 +99,17 @@ small.run.external.python["float32"](np.zeros(3, "f"), np.float32(3))"""
 
 
 def test_every_function_on_demand_that_a_whole_net_calls_is_listed_as_needed():
-    from refmaml.kernels.whole_net import cpu, needs, operations, program
+    from refmaml.kernels.whole_net import columns, cpu, needs, operations
 
     called = [cpu.run.external]
     for function in called:
         called += [f for f in externals_called(function.function) if f not in called]
     window = operations.NormActPool(1, 2, 2, 1, 1, 0.1, 0, 0, window=(2, 2))
-    others = [tuple.__new__(k) for k in program.KINDS if k is not operations.NormActPool]
-    net = (window, window._replace(window=(1, 1)), *others)
+    pixel = ((1, 1), (1, 1), (0, 0))
+    grouped = operations.Convolution(2, 1, 1, 2, 1, 1, *pixel, 0, groups=2)
+    own = (operations.NormActPool, operations.Convolution)
+    others = [tuple.__new__(kind) for kind in columns.KINDS if kind not in own]
+    net = (window, window._replace(window=(1, 1)), grouped, *others)
     nets = [
         needs.needed(net, loss, what, 2, 1)
         for loss in (operations.CROSS_ENTROPY, operations.MEAN_OF_SQUARES)
@@ -114,6 +117,16 @@ def test_every_function_on_demand_that_a_whole_net_calls_is_listed_as_needed():
     ]
     listed = {function for needed in nets for function in with_called(needed)}
     assert {f.name for f in called} == {f.name for f in listed}
+
+
+def test_what_a_function_encloses_has_the_same_key_in_the_cache_of_every_process():
+    """The key contains the pickled closure, which differs for compiled functions."""
+    from refmaml.kernels.whole_net import needs
+
+    passes = (needs.UNPOOLED, needs.POOLED, *needs.PASSES.values(), *needs.LOSSES.values())
+    functions = with_called([call.external for calls in passes for call in calls])
+    enclosed = [c.cell_contents for f in functions for c in f.function.__closure__ or ()]
+    assert enclosed and all(isinstance(value, bool | int) for value in enclosed)
 
 
 def test_a_net_needs_only_what_its_layers_and_the_call_use():

@@ -37,6 +37,20 @@ def test_cg_residuals_are_a_column_only_where_there_are_any(tmp_path):
     assert float(having.rpartition(",")[2]) == 0.1 + 0.2
 
 
+def test_inner_residuals_are_columns_and_a_panel_and_an_infinite_one_is_drawn(tmp_path):
+    rows = [
+        row._replace(inner_residual=a, inner_residual_median=0.1, inner_residual_p95=a)
+        for row, a in zip(ROWS, (0.2, math.inf), strict=True)
+    ]
+    write_csv(tmp_path / "curve.csv", rows)
+    header, _, last = (tmp_path / "curve.csv").read_text().splitlines()
+    names = "inner_residual,inner_residual_median,inner_residual_p95"
+    assert header == f"step,loss,accuracy,grad_norm,seconds,{names}"
+    assert last.endswith(",inf,0.1,inf")
+    write_png(tmp_path / "curve.png", rows)
+    assert (tmp_path / "curve.png").exists()
+
+
 @pytest.mark.parametrize("window", [1, 2, 5, 40])
 def test_smoothing_is_the_mean_over_neighbours(window):
     values = np.random.default_rng(0).standard_normal(12)

@@ -183,6 +183,20 @@ def test_a_cg_residual_is_the_largest_of_the_steps_tasks():
     assert now.rows[0].cg_residual == report["cg_residual"].max() > report["cg_residual"].min()
 
 
+def test_the_curve_has_mean_median_and_95th_percentile_of_the_inner_residual():
+    recipe = replace(sinusoid_recipe(), method=IMAML(2.0, 3, cg_steps=2))
+    begin = start(recipe)
+    row = advance(recipe, begin).rows[0]
+    report = recipe.method.meta_gradient(recipe.net, begin.meta, recipe.sample(0)).report
+    values = np.sort(report["inner_residual"])
+    n = len(values)
+    assert row.inner_residual == values.astype(float).mean()
+    assert row.inner_residual_median == values[-(-n // 2) - 1]
+    assert row.inner_residual_p95 == values[-(-95 * n // 100) - 1]
+    plain = advance(sinusoid_recipe(), begin).rows[0]
+    assert np.isnan([plain.inner_residual, plain.inner_residual_p95, plain.cg_residual]).all()
+
+
 def test_maml_learns_the_subspace_that_linear_tasks_share():
     tasks = TwoLayerLinear(10, 2)
     recipe = Recipe(

@@ -60,8 +60,9 @@ def test_a_hessian_at_the_wrong_parameters_is_found_where_steps_move():
         for xs, ys, xq, yq in tasks(batch):
             phis = descend(problem, params, xs, ys, A, problem.method.inner_steps)
             lam = problem.gradient(phis[-1], xq, yq)
-            for phi in phis[:0:-1]:  # H at phi_{k+1}
-                lam = plus(-1, problem.hvp(phi, xs, ys, times(A, lam)), lam)
+            for phi, after in zip(phis[-2::-1], phis[:0:-1], strict=True):
+                between = plus(0.3, plus(-1, phi, after), phi)  # H between phi_k and phi_{k+1}
+                lam = plus(-1, problem.hvp(between, xs, ys, times(A, lam)), lam)
             rows.append(lam)
         return average(rows)
 
@@ -75,10 +76,13 @@ def test_a_mistake_between_steps_is_found_at_the_second():
         for xs, ys, xq, yq in tasks(batch):
             phis = [params]
             for k in range(problem.method.inner_steps):
-                phis.append(plus(-(0.7**k), times(A, problem.gradient(phis[-1], xs, ys)), phis[-1]))
+                g = problem.gradient(phis[-1], xs, ys)
+                shrunk = {n: g[n] * (0.7**k if n == "0.weight" else 1) for n in g}
+                phis.append(plus(-1, times(A, shrunk), phis[-1]))
             lam = problem.gradient(phis[-1], xq, yq)
             for k in range(problem.method.inner_steps - 1, -1, -1):
-                lam = plus(-(0.7**k), problem.hvp(phis[k], xs, ys, times(A, lam)), lam)
+                part = {n: lam[n] * (0.7**k if n == "0.weight" else 1) for n in lam}
+                lam = plus(-1, problem.hvp(phis[k], xs, ys, times(A, part)), lam)
             rows.append(lam)
         return average(rows)
 

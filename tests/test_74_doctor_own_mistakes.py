@@ -1,4 +1,4 @@
-"""Forty mistakes on nets of PyTorch that refmaml has no layers for, each by its name."""
+"""Forty mistakes on nets of PyTorch that refmaml has no layers for, by their names."""
 
 import pytest
 

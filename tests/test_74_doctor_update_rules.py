@@ -196,6 +196,8 @@ def test_names_are_distinct_and_new_only_where_the_method_has_a_rule():
     assert set(names(MOMENTUM)) - set(plain) == {
         "the inner loop is plain gradient descent, without the method's SGD",
         "the state of SGD is detached: no derivative passes from step to step",
+        "the state of SGD is carried from task to task",
+        "momentum is an average, m = mu m + (1 - mu) g",
     }
 
 

@@ -55,7 +55,7 @@ def sources(tmp_path_factory):
 def test_the_new_method_is_a_public_name(sources):
     in_refmaml, in_methods, names = printed_json(sources, PUBLIC)
     assert in_refmaml and in_methods
-    assert names[names.index("IMAML") + 1] == "ScalarRate"
+    assert names[names.index("ReleasedIMAML") + 1] == "ScalarRate"
     assert [name for name in names if name != "ScalarRate"] == rm.__all__
 
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from refmaml import documents
 from refmaml.cli import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "pages"
+SCRIPTS = [path for path in sorted((PAGES / "src").iterdir()) if path.suffix in (".js", ".css")]
 NAMES = sorted(path.stem for path in PAGES.glob("*.html"))
+ROWS = (14, 17, 32, 15, 8)  # formulas, figures and claims of each source
 LARGEST = 300_000  # bytes of a page: it opens at once, also from a slow stick
 
 
@@ -37,6 +40,12 @@ def test_formulas_and_names_of_numbers_become_markup(build):
     assert text.count("<math") == 2 and '<mn data-live="slope">' in text
     assert 'data-live="size"' in text and 'href="../../docs/gpu.md"' in text
     assert not re.search(r"[$\\]|\{\{|\[\[", text)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_is_short_and_at_most_100_columns_wide(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) < 300 and max(map(len, lines)) <= 100
 
 
 def visible(name):
@@ -71,6 +80,26 @@ def test_a_page_has_an_idea_a_figure_a_question_and_the_code_that_computes_it(na
     assert re.search(r'href="../../tests/\S+\.py"', text)
 
 
+# ---- the table of all formulas -------------------------------------------------------
+
+
+def table_rows():
+    """[row, what, page, code, test] of each line of docs/mathematics/README.md."""
+    text = (ROOT / "docs" / "mathematics" / "README.md").read_text()
+    return [line.strip("| ").split(" | ") for line in re.findall(r"^\| [A-E]\d.*\|$", text, re.M)]
+
+
+def test_the_table_of_formulas_has_every_row_once_and_says_which_wait():
+    rows = table_rows()
+    assert [row[0] for row in rows] == [
+        f"{part}{i}" for part, count in zip("ABCDE", ROWS, strict=True) for i in range(1, count + 1)
+    ]
+    for row in rows:
+        told = row[3] == "told, not computed"
+        waits = row[2] == "not yet"
+        assert len(row) == 5 and (row[3:] == ["-", "-"] if waits else told or "`" in row[4]), row
+
+
 # ---- refmaml learn -------------------------------------------------------------------
 
 
@@ -89,6 +118,15 @@ def test_learn_opens_a_page_from_disk(found, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert str(PAGES / "anchor.html") in out and ("no browser" in out) != found
     assert main(["learn", "anchor", "--no-browser"]) == 0 and len(opened) == 1
+
+
+def test_learn_tells_a_page_that_it_lies_in_an_installed_package(tmp_path, capsys, monkeypatch):
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    monkeypatch.setattr(documents, "PACKAGE", tmp_path)
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
+    assert main(["learn", "anchor"]) == 0 and str(tmp_path) in capsys.readouterr().out
+    assert len(opened) == 1 and opened[0].endswith("anchor.html#installed")
 
 
 def test_learn_names_the_pages_if_there_is_none_of_that_name(capsys):

@@ -62,9 +62,10 @@ def r_backward_sums_with(pooled):
     return run
 
 
-def r_backward_with(pooled):
-    r_backward_sums = r_backward_sums_with(pooled)
+r_sums_unpooled, r_sums_pooled = r_backward_sums_with(False), r_backward_sums_with(True)
 
+
+def r_backward_with(pooled):
     @external("F[::1], F[::1], F[::1], F[::1], F[::1], F[::1], int16[::1], F[::1], F[::1], "
               "F[::1], F[::1], F[::1], F, int64[::1], int64",
               name="r_backward_pooled" if pooled else "r_backward_unpooled", on_demand=True)
@@ -73,8 +74,12 @@ def r_backward_with(pooled):
         _, of_windows, of_taps, of_outside = lists_of(block)
         M = N * pixels
         total, rtotal, product, rproduct = np.zeros(C), np.zeros(C), np.zeros(C), np.zeros(C)
-        r_backward_sums(total, rtotal, product, rproduct, rxh, du, rdy, y, winner, xh, slope,
-                        block, N)
+        if pooled:
+            r_sums_pooled(total, rtotal, product, rproduct, rxh, du, rdy, y, winner, xh, slope,
+                          block, N)
+        else:
+            r_sums_unpooled(total, rtotal, product, rproduct, rxh, du, rdy, y, winner, xh, slope,
+                            block, N)
         mean, rmean = np.empty_like(s), np.empty_like(s)
         projection, rprojection = np.empty_like(s), np.empty_like(s)
         for c in range(C):  # sums over du; then means over dxh = gamma du

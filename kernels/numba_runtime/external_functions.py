@@ -40,6 +40,9 @@ class External:
     name          its name in its module, if it is defined under another one
     on_demand     compiled only where it is named (preparation.py), not with its callers
     from_python   also callable from Python, as `python[precision]`
+
+    A function may enclose plain numbers only. Anything else has a different key in
+    Numba's cache in each process.
     """
 
     def __init__(self, function, arguments, name=None, on_demand=False, from_python=False):

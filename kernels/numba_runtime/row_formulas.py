@@ -21,8 +21,8 @@ from numba.extending import intrinsic
 
 from refmaml.kernels.numba_runtime.simd import INTEGER, VECTOR, Vectors, loop, pointers, splat
 
-# Vectors of channels per block. All are masked: it costs nothing here, and unmasked
-# versions would double the compilation.
+# Vectors of channels per block. All are masked: unmasked versions would double the
+# compilation. Only stores branch to an unmasked one, as masked stores can be slow.
 VECTORS_PER_BLOCK = 2
 
 
@@ -200,6 +200,7 @@ class BlockEmitter:
             for i in range(VECTORS_PER_BLOCK)
         ]
         self.masks = [next(iter(self.vectors.values())).lanes_below(n) for n in left]
+        self.whole = [builder.icmp_signed(">=", n, INTEGER(self.lanes)) for n in left]
         in_registers = {
             name: [Lanes(builder, v) for v in self.load(name, self.addresses(name, None, j))]
             for name in names.channel
@@ -244,7 +245,8 @@ class BlockEmitter:
         for i, result in enumerate(results):
             for name, value in result.items():
                 if name in addresses:
-                    self.vectors[name].store(value.value, addresses[name][i], self.masks[i])
+                    where = addresses[name][i], self.whole[i], self.masks[i]
+                    self.vectors[name].store_lanes(value.value, *where)
                 else:
                     at = names.sum.index(name) * VECTORS_PER_BLOCK + i
                     sums[at] = builder.fadd(sums[at], self.widened(value.value, sums[at].type))

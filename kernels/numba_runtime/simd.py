@@ -48,6 +48,18 @@ class Vectors:
             return self.builder.store(value, address, align=self.size)
         return self.masked("store", ir.VoidType(), value, address, self.align, mask)
 
+    def store_lanes(self, value, address, whole, mask):
+        """`store` with a mask; `whole` says that the mask is full, and none is needed.
+
+        On AMD's processors with AVX2, batch-norm with masked stores alone took two and
+        a half times as long in the forward pass.
+        """
+        with self.builder.if_else(whole) as (plain, masked):
+            with plain:
+                self.store(value, address)
+            with masked:
+                self.store(value, address, mask)
+
     @property
     def align(self):
         return ir.IntType(32)(self.size)
@@ -100,9 +112,10 @@ def loop(builder, k0, k1, start, step):
     builder.position_at_end(body)
     k, sums = builder.phi(INTEGER), [builder.phi(value.type) for value in start]
     after, next_k = step(k, sums), builder.add(k, INTEGER(1))
+    end = builder.block  # another block than `body` if the step has branches
     builder.cbranch(builder.icmp_signed("<", next_k, k1), body, done)
     for phi, first, updated in zip([k, *sums], [k0, *start], [next_k, *after], strict=True):
         phi.add_incoming(first, entry)
-        phi.add_incoming(updated, body)
+        phi.add_incoming(updated, end)
     builder.position_at_end(done)
     return after

@@ -38,8 +38,8 @@ KINDS = (
 #   FUNCTION      the function of an Activate
 #   LISTS         where the offset lists begin in `lists`: one of windows; or of a
 #                 product FORWARD, BACKWARD_X and BACKWARD_W, then FILTER_ORDERS; or of
-#                 a GroupNorm the block of its rows, and the orders of gamma in the place
-#                 of FILTER_ORDERS
+#                 a GroupNorm the block of its rows, and in the place of FILTER_ORDERS
+#                 the orders of gamma
 # fmt: off
 (KIND, X, Y, DX, DY, X2, DX2, CONSTANT, C, H, W, O, HO, WO, WEIGHT, BIAS, KH, KW, SH, SW, GROUPS,
  S, WINNERS, BIAS_CANCELS, FUNCTION, LISTS) = range(26)

@@ -12,7 +12,7 @@ computation is an external function, so that only those that are used are compil
 
 from refmaml.kernels.numba_runtime.external_functions import external
 from refmaml.kernels.numba_runtime.inline_jit import inlined
-from refmaml.kernels.numba_runtime.unowned_views import part, row
+from refmaml.kernels.numba_runtime.unowned_views import part, row, unowned
 from refmaml.kernels.whole_net.derivatives import (
     Examples,
     copy_outputs,
@@ -115,6 +115,9 @@ def run(lo, hi, what, steps, order, kind, numbers, rule_rows, loss_kind, reals, 
     work, winners, rwork, qwork, qwinners       memory for the passes
     vectors                                     memory for parameter vectors
     """
+    # What the passes slice and index: no counting of references (unowned_views.py).
+    table, rtable, qtable = unowned(table), unowned(rtable), unowned(qtable)
+    lists, qlists, reals = unowned(lists), unowned(qlists), unowned(reals)
     if what == PRIMAL:
         primal_tasks(lo, hi, table, rtable, reals, lists, N, loss_kind, scale, x, labels, targets,
                      w, z, loss, finite, grad, work, winners, vectors)

@@ -95,7 +95,10 @@ def readers(nodes):
 
 
 def changes_its_adjoint(nodes, i):
-    """Whether the backward pass changes dy of node i, which a Sum and its inputs share."""
+    """Whether the backward pass of node i changes its dy.
+
+    A Sum and its inputs may share dy.
+    """
     if isinstance(nodes[i].op, Sum):
         ends = nodes[i].source, nodes[i].second
         return any(end != ABSENT and changes_its_adjoint(nodes, end) for end in ends)

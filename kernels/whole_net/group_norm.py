@@ -12,13 +12,6 @@ from refmaml.kernels.numba_runtime.inline_jit import inlined, inner
 from refmaml.kernels.numba_runtime.transpose import transpose
 from refmaml.kernels.whole_net import columns as at
 
-ROW = "int64[::1], int64[::1], int64"  # row, lists, N
-
-
-def vectors(count):
-    """The types of so many flat arrays; F is the precision."""
-    return ", ".join(["F[::1]"] * count)
-
 
 @inlined()
 def list_of(row, lists):
@@ -50,7 +43,7 @@ def deviations_of(row, work, N):
 # ---- the passes ----------------------------------------------------------------------
 
 
-@external(f"{ROW}, {vectors(4)}, F, F", on_demand=True)
+@inlined()
 def forward(row, lists, N, y, x, work, w, eps, slope):
     gamma = parameters_of(w, row[at.WEIGHT], row, 1)
     beta = parameters_of(w, row[at.BIAS], row, 0)
@@ -58,7 +51,7 @@ def forward(row, lists, N, y, x, work, w, eps, slope):
     task_passes.forward(y, x, s, gamma, beta, eps, slope, block, N)
 
 
-@external(f"{ROW}, {vectors(7)}, F", on_demand=True)
+@inlined()
 def backward(row, lists, N, dx, dy, y, xh, work, w, grad, slope):
     gamma = parameters_of(w, row[at.WEIGHT], row, 1)
     dgamma, dbeta = (gradients_of(grad, row[at.WEIGHT], row), gradients_of(grad, row[at.BIAS], row))
@@ -66,7 +59,7 @@ def backward(row, lists, N, dx, dy, y, xh, work, w, grad, slope):
     task_passes.backward(dx, dgamma, dbeta, dy, y, xh, s, gamma, slope, block, N)
 
 
-@external(f"int64[::1], {ROW}, {vectors(8)}, F", on_demand=True)
+@inlined()
 def r_forward(row, rrow, lists, N, ry, rx, y, xh, work, rwork, w, v, slope):
     gamma = parameters_of(w, row[at.WEIGHT], row, 1)
     rgamma = parameters_of(v, row[at.WEIGHT], row, 0)
@@ -77,7 +70,7 @@ def r_forward(row, rrow, lists, N, ry, rx, y, xh, work, rwork, w, v, slope):
 
 
 # fmt: off
-@external(f"int64[::1], {ROW}, {vectors(10)}, F", on_demand=True)
+@inlined()
 def r_backward(row, rrow, lists, N, rxh, dy, rdy, y, xh, work, rwork, w, v, grad, slope):
     gamma = parameters_of(w, row[at.WEIGHT], row, 1)
     rgamma = parameters_of(v, row[at.WEIGHT], row, 0)

@@ -24,7 +24,6 @@ from refmaml.kernels.conv2d.gather_indices import (
 )
 from refmaml.kernels.numba_runtime.external_functions import external
 from refmaml.kernels.numba_runtime.gemm_microkernel import accumulate
-from refmaml.kernels.numba_runtime.unowned_views import tail
 
 GROUPS = 8  # where a block has the number of groups, in place of a border
 
@@ -60,24 +59,24 @@ def product(c, x, x2, y, y2, f, f2, block, N):
         c[:] = 0
     for image in range(0, N, n):
         m = min(n, N - image)
-        for second in range(1 if len(y2 if what == BACKWARD_X else x2) == 0 else 2):
-            xs, ys, fs = x2 if second else x, y2 if second else y, f2 if second else f
+        for part in range(1 if len(y2 if what == BACKWARD_X else x2) == 0 else 2):
+            xs, ys, fs = x2 if part else x, y2 if part else y, f2 if part else f
             for g in range(G):
                 at_x, at_y = image * size_x + g * I, image * size_y + g * J
                 for tap in range(taps):
                     begin, end = first[tap], first[tap] + (first[tap + 1] - first[tap]) // n * m
-                    overwrite = second == 0 and covered * fresh[tap] == 1
+                    overwrite = part == 0 and covered * fresh[tap] == 1
                     at_f = (g * taps + place[tap]) * I * J
                     if what == FORWARD:
-                        accumulate((tail(c, at_y), tail(xs, at_x), tail(fs, at_f), positions, pixels,
-                                    begin, end, steps, rows, first[0], I, J, overwrite))
+                        accumulate((c[at_y:], xs[at_x:], fs[at_f:], positions, pixels, begin, end,
+                                    steps, rows, first[0], I, J, overwrite))
                     elif what == BACKWARD_X:
-                        accumulate((tail(c, at_x), tail(ys, at_y), tail(fs, at_f), pixels, positions,
-                                    begin, end, steps, rows, first[0], J, I, overwrite))
+                        accumulate((c[at_x:], ys[at_y:], fs[at_f:], pixels, positions, begin, end,
+                                    steps, rows, first[0], J, I, overwrite))
                     else:
-                        overwrite = image == 0 and second == 0
+                        overwrite = image == 0 and part == 0
                         if overwrite and begin == end:  # no position sees a pixel
                             c[at_f : at_f + I * J] = 0
-                        accumulate((tail(c, at_f), tail(xs, at_x), tail(ys, at_y), rows, steps, first[0],
-                                    I, pixels, positions, begin, end, J, overwrite))
+                        accumulate((c[at_f:], xs[at_x:], ys[at_y:], rows, steps, first[0], I,
+                                    pixels, positions, begin, end, J, overwrite))
 # fmt: on

@@ -8,8 +8,11 @@ A value or an adjoint has memory of its own, with these exceptions:
     a Sum       the adjoint of an input is that of the sum. The second one is a copy, at
                 DX2, where the operations before the Sum change it
     if lean     the adjoint of the input of a norm or an activation is where that input
-                is
+                is; other adjoints share memory, if one is read for the last time before
+                the other is written
 """
+
+import numpy as np
 
 from refmaml.kernels.whole_net import columns as at
 from refmaml.kernels.whole_net.graph import NORMS, changes_its_adjoint, readers
@@ -45,9 +48,10 @@ def plan_memory(table, nodes, N, lean):
         if isinstance(node.op, NORMS):
             each = N * node.op.groups if isinstance(node.op, GroupNorm) else node.op.C
             row[at.S] = places.take(each)
+    end_of_values = places.end
     place_adjoints(table, nodes, N, lean, places)
     place_inputs(table, nodes)
-    return places.end
+    return share_memory(table, end_of_values, places.end) if lean else places.end
 
 
 def values(row, N):
@@ -91,3 +95,32 @@ def place_inputs(table, nodes):
             row[at.DY] = row[at.DX]
         if node.second != ABSENT:
             row[at.X2] = table[node.second, at.Y]
+
+
+ADJOINTS = [at.DX, at.DY, at.DX2]
+
+
+def share_memory(table, begin, end):
+    """Moves the adjoints, which are at begin .. end, to shared places. Returns the new
+    end.
+
+    The backward passes go from the last row to the first. An adjoint is in use from the
+    first row that has its place, in this order, to the last one. The largest are placed
+    first, each at the lowest offset that is free while it is in use.
+    """
+    starts = np.unique(table[:, ADJOINTS])
+    starts = starts[starts >= begin]
+    sizes = np.diff([*starts, end])
+    moved, placed = {}, []
+    for i in np.argsort(-sizes, kind="stable"):
+        rows = np.flatnonzero((table[:, ADJOINTS] == starts[i]).any(axis=1))
+        offset = begin
+        for lo, hi, first, last in sorted(placed):
+            beside = last < rows[0] or rows[-1] < first
+            if not beside and lo < offset + sizes[i] and offset < hi:
+                offset = hi
+        placed.append((offset, offset + sizes[i], rows[0], rows[-1]))
+        moved[int(starts[i])] = offset
+    for column in ADJOINTS:
+        table[:, column] = [moved.get(place, place) for place in table[:, column].tolist()]
+    return int(max([begin, *(hi for _, hi, _, _ in placed)]))

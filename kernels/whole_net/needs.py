@@ -4,6 +4,7 @@ External functions on demand are listed here, those that they call follow from t
 """
 
 from refmaml.kernels.activation import cpu as activation
+from refmaml.kernels.group_norm import task_passes
 from refmaml.kernels.norm_act_pool import cpu as norm_act_pool
 from refmaml.kernels.norm_act_pool import r_passes
 from refmaml.kernels.whole_net import (
@@ -14,7 +15,9 @@ from refmaml.kernels.whole_net import (
     images,
     inner_loop,
     operations,
+    residual,
 )
+from refmaml.kernels.whole_net.graph import nodes_of
 from refmaml.kernels.whole_net.rule_numbers import PLAIN
 from refmaml.kernels.whole_net.update_rules import pull_back, take_step
 
@@ -39,14 +42,14 @@ PASSES = {
         activation.r_derivative_block,
     ),
     operations.MaxPool: (images.max_pool, images.scatter, images.gather, images.scatter),
+    operations.GroupNorm: (
+        task_passes.forward,
+        task_passes.backward,
+        task_passes.r_forward,
+        task_passes.r_backward,
+    ),
     operations.Average: (images.average, images.average_transposed) * 2,
     operations.Flatten: (images.flatten, images.flatten_transposed) * 2,
-    operations.GroupNorm: (
-        group_norm.forward,
-        group_norm.backward,
-        group_norm.r_forward,
-        group_norm.r_backward,
-    ),
 }
 LOSSES = {
     operations.CROSS_ENTROPY: (
@@ -78,12 +81,10 @@ def needed(net_operations, loss, what, order=0, kind=PLAIN):
 
 def of_passes(net_operations, loss, passes, *entries):
     """The External functions of these entries and of the passes of all operations."""
+    net_operations = [node.op for node in nodes_of(net_operations)]
     calls = [call for op in net_operations for call in passes_of(op)[passes]]
-    if any(isinstance(op, operations.GroupNorm) for op in net_operations):
-        calls += [group_norm.to_rows, group_norm.from_rows]
-    if any(op.groups > 1 for op in net_operations if isinstance(op, operations.Convolution)):
-        calls.append(grouped.product)
     calls += LOSSES[loss][: 2 if passes == ALL else 1]
+    calls += [call for op in net_operations for call in besides_passes(op)]
     return list(dict.fromkeys(call.external for call in (*entries, *calls)))
 
 
@@ -92,3 +93,14 @@ def passes_of(op):
     if isinstance(op, operations.NormActPool):
         return UNPOOLED if op.window == (1, 1) else POOLED
     return PASSES.get(type(op), ())
+
+
+def besides_passes(op):
+    """What an operation calls in every pass, or for the order of its parameters."""
+    if isinstance(op, operations.GroupNorm):
+        return group_norm.to_rows, group_norm.from_rows
+    if isinstance(op, operations.Convolution) and op.groups > 1:
+        return (grouped.product,)
+    if isinstance(op, operations.Sum | operations.Fork):
+        return residual.add, residual.copy
+    return ()

@@ -28,6 +28,14 @@ class BatchProducts(NamedTuple):
     kinks: bool
 
 
+def checked_batches(batches):
+    """The batches as a list. Raises ArgumentError unless there are 2 to MOST."""
+    expect(hasattr(batches, "__iter__"), "batches", "a list of batches", type(batches).__name__)
+    batches = list(batches)
+    expect(2 <= len(batches) <= MOST, "batches", f"2 to {MOST} batches", f"{len(batches)}")
+    return batches
+
+
 def examples(batch):
     """The number of examples in a batch: the length of its first array."""
     arrays = [a for a in leaves_of(batch).values() if framework_of(a) and len(a.shape)]
@@ -37,7 +45,6 @@ def examples(batch):
 
 def batch_products(exam, given, batches):
     """The BatchProducts of the vectors of an examination."""
-    expect(2 <= len(batches) <= MOST, "batches", f"2 to {MOST} batches", f"{len(batches)}")
     tree, precision = exam.product.tree, exam.product.precision
     gradient = matrices.Gradient(given.gradient, tree, precision, given.loss)
     found = [

@@ -3,6 +3,7 @@
 import inspect
 import traceback
 from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from refmaml.checks.trees import (
     libraries,
 )
 from refmaml.doctor.frameworks import first_line
+from refmaml.doctor.verdicts import WRONG
 from refmaml.errors import ArgumentError, expect
 
+LOSS_FIRST = "the pair was read as (loss, gradient)"
 # Relative. Solvers that stop at 1e-8 and sums in float32 (1e-7) stay below this; a term
 # that is left out or counted twice changes a derivative by more.
 TOLERANCE = {"float64": 1e-6, "float32": 1e-3}
@@ -128,16 +131,18 @@ class LossAndGradient:
 
     tree    the Tree of params
     calls   how often fn was called
+    ambiguous, swapped  whether both are single numbers; whether then the loss is first
     absent  names whose gradient was None
     """
 
-    def __init__(self, fn, params, batch, precision, argument="fn"):
+    def __init__(self, fn, params, batch, precision, name="params"):
         form = "fn(params, batch) or fn(params)"
-        check_function(fn, argument, form)
-        self.fn, self.batch, self.precision, self.argument = fn, batch, precision, argument
-        self.tree, self.calls, self.absent = Tree(params, "params"), 0, ()
+        check_function(fn, "fn", form)
+        self.fn, self.batch, self.precision, self.argument = fn, batch, precision, "fn"
+        self.tree, self.calls, self.absent = Tree(params, name), 0, ()
+        self.ambiguous = self.swapped = False
         orders = (1, 2) if batch is None else (2, 1)
-        self.arguments = same_as_bound(fn, form, argument, orders)
+        self.arguments = same_as_bound(fn, form, "fn", orders)
 
     def __call__(self, vector):
         """(gradient (n,), loss) at a vector."""
@@ -147,7 +152,9 @@ class LossAndGradient:
             value, pair = (value["grad"], value["loss"]), True
         expect(pair, self.argument, "(gradient, loss)", lambda: described(value))
         gradient, loss = value
-        if is_scalar(gradient) and not is_scalar(loss):  # as jax.value_and_grad returns it
+        self.ambiguous = is_scalar(gradient) and is_scalar(loss)
+        loss_first = self.swapped if self.ambiguous else is_scalar(gradient)
+        if loss_first:  # as jax.value_and_grad returns it
             gradient, loss = loss, gradient
         flat, self.absent = self.tree.flat(gradient, "gradient")
         self.expect_finite(flat)
@@ -171,6 +178,19 @@ class LossAndGradient:
             bad = int((~np.isfinite(flat[leaf.place])).sum())
             name = f"gradient[{leaf.name!r}]" if leaf.name else "gradient"
             expect(not bad, name, "finite numbers", f"{bad} that are NaN or infinite")
+
+
+def in_either_order(problem, examine):
+    """examine(); where it is wrong and the pair ambiguous, that of (loss, gradient).
+
+    The second one counts only where it is right.
+    """
+    report = examine()
+    if report.verdict != WRONG or not problem.ambiguous:
+        return report
+    problem.swapped = True
+    other = examine()
+    return replace(other, remarks=(*other.remarks, LOSS_FIRST)) if other.ok else report
 
 
 def lengths_of(batch):

@@ -2,7 +2,7 @@
 
 from math import exp, expm1, log
 
-from refmaml.checks.factors import common, fix_of, meaning, times_text
+from refmaml.checks.factors import common, fix_of, meaning, number_text, times_text
 
 AGREE = 1e-5  # relative: how well a factor must fit at every value that was tried
 
@@ -87,16 +87,24 @@ def named_factor(entries):
     several = len(usable) > 1
     if several and (constant := common(factors, AGREE)) is not None:
         return of_constant(constant)
+    names = [] if several or is_odd(factors[0]) else [of_constant(factors[0])]
     for chain, text, fix in CHAINS:
         for sign in (1, -1):
             if all(fits(chain, sign, e, f) for e, f in zip(usable, factors, strict=True)):
-                return text + ("; and the sign is wrong" if sign < 0 else ""), fix
-    return of_constant(factors[0]) if not several else ("", "")
+                names.append((text + ("; and the sign is wrong" if sign < 0 else ""), fix))
+    if not names:
+        return ("", "") if several else of_constant(factors[0])
+    return "; or ".join(text for text, _ in names), "; or ".join(fix for _, fix in names)
+
+
+def is_odd(c):
+    """Whether a factor is neither an integer nor one over an integer."""
+    return "." in number_text(c) or "e" in number_text(c)
 
 
 def of_constant(c):
     """(text, fix) of a constant factor."""
-    return f"is {times_text(c)} the right one: {meaning(c, {})}", fix_of(c, "it")
+    return f"is {times_text(c)} the right one: {meaning(c, {})}", fix_of(c, "the derivative")
 
 
 def fits(chain, sign, entry, factor):

@@ -9,7 +9,7 @@ examples, cannot show.
 import numpy as np
 
 from refmaml.checks import directions
-from refmaml.checks.calls import LossAndGradient, Scope, check_settings, lengths_of
+from refmaml.checks.calls import LossAndGradient, Scope, check_settings, in_either_order, lengths_of
 from refmaml.checks.factors import agreement, common, fix_of, meaning, times_text
 from refmaml.checks.locate import located
 from refmaml.checks.report import CheckReport, Row, verdict_of
@@ -54,7 +54,9 @@ def check_gradient(fn, params, batch=None, *, directions=3, tol=None, precision=
     expect(whole, "directions", "an integer >= 1", lambda: repr(directions))
     with Scope(params, batch):
         problem = LossAndGradient(fn, params, batch, precision)
-        report = examined(Examination(problem, tol, seed, directions))
+        report = in_either_order(
+            problem, lambda: examined(Examination(problem, tol, seed, directions))
+        )
     report.about.update(
         calls=problem.calls,
         seed=seed,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from refmaml.checks import directions, hvp_properties, matrices
-from refmaml.checks.batch_weights import batch_products, weights_of_batches
+from refmaml.checks.batch_weights import batch_products, checked_batches, weights_of_batches
 from refmaml.checks.calls import (
     Scope,
     called,
@@ -65,7 +65,7 @@ def check_hvp(
     both = (outputs is None) == (output_loss is None)
     expect(both, "outputs", "outputs and output_loss, both or none", "one of them")
     expect(batches is None or batch is None, "batches", "batch or batches", "both")
-    data = batch if batches is None else list(batches)
+    data = batch if batches is None else checked_batches(batches)
     with Scope(params, data):
         user = Product(product, params, data, precision)
         exam = hvp_properties.Properties(user, VECTORS, tol, seed)

@@ -14,6 +14,7 @@ from refmaml.checks.calls import (
     Scope,
     check_function,
     check_settings,
+    in_either_order,
     same_as_bound,
     scalar,
 )
@@ -63,13 +64,14 @@ def check_hypergradient(
     given = [part is not None for part in (method, net, theta, batch)]
     expect(all(given) or not any(given), "method", "method, net, theta and batch", "some of them")
     with Scope(values):
-        problem = LossAndGradient(fn, values, None, precision)
+        problem = LossAndGradient(fn, values, None, precision, "values")
         count = len(problem.tree.start)
         expect(count <= MOST, "values", f"at most {MOST} numbers", f"{count}")
         if method is not None:
             report = against_method(fn, values, (method, net, theta, batch), tol)
+            problem.calls += 1
         else:
-            report = examined(Hyperparameters(problem, tol, by))
+            report = in_either_order(problem, lambda: examined(Hyperparameters(problem, tol, by)))
     report.about.update(
         calls=problem.calls,
         seed=seed,

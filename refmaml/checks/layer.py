@@ -151,7 +151,8 @@ def name_wrong_outputs(user, wrong, every, texts, fixes, seed):
             text, fix = by_other_inputs(user, every[label], seed) or ("", "")
         if text:
             texts[label] = text
-            fixes.append(fix)
+            word, _, rest = fix.partition(" ")
+            fixes.append(f"{word} {label} {rest}" if word in ("divide", "multiply") else fix)
         elif any(c.problem for c in cs):
             texts[label] = next(c.problem for c in cs if c.problem)
         else:

@@ -47,7 +47,8 @@ class LayerFunctions:
 
     def array(self, a):
         """A fresh array of the framework."""
-        return self.lib.array(a.astype(self.precision))
+        with self.lib.scope():  # outside of it JAX has no float64
+            return self.lib.array(a.astype(self.precision))
 
     def named(self, arrays):
         """Fresh arrays by name."""

@@ -12,8 +12,8 @@ from refmaml.checks.factors import agreement, common, fix_of, meaning, number_te
 from refmaml.doctor.verdicts import WRONG
 
 EACH = 3  # directions for each array: one factor must explain them all
-ROUND = 8  # an array's own steps begin at so many times the smallest that was chosen
-STEPS = 9  # and are halved so often: down to a thirty-second of it
+ROUND = 4  # an array's own steps begin at so many times the smallest that was chosen
+STEPS = 6  # and are halved so often: down to an eighth of it
 NAMED = 4  # arrays that a sentence lists by name
 
 
@@ -72,12 +72,22 @@ def array_rows(exam):
     """({name: Row}, {name: factor or None}), along directions in each array."""
     rows, factors = {}, {}
     for leaf in exam.tree.leaves:
-        name, around = leaf.name or "params", short(exam)
-        found = [exam.row(name, direction(exam, leaf.place), **around)[0] for _ in range(EACH)]
+        found = directions_of(exam, leaf)
         worst = max(found, key=lambda row: row.error / row.allowed)
         factors[leaf.name] = common([row.factor for row in found], agreement(found))
         rows[leaf.name] = with_factor(worst, factors[leaf.name])
     return rows, factors
+
+
+def directions_of(exam, leaf):
+    """Rows of one array: EACH directions, fewer once their factors differ."""
+    found = []
+    while len(found) < EACH:
+        v = direction(exam, leaf.place)
+        found.append(exam.row(leaf.name or "params", v, **short(exam))[0])
+        if common([row.factor for row in found], agreement(found)) is None:
+            break
+    return found
 
 
 def with_factor(row, factor):
@@ -131,6 +141,8 @@ def narrowed(exam, low, high):
             good, bad = (good, middle) if is_wrong(middle) else (middle, bad)
         return bad
 
+    if wrong(low, low + 1) and wrong(high - 1, high):  # the usual case
+        return low, high
     first = bisect(low, high, lambda k: wrong(low, k)) - 1
     after = bisect(high, low, lambda k: wrong(k, high)) + 1
     return (first, after) if first < after else (low, high)

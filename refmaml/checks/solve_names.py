@@ -95,6 +95,11 @@ def early(system, path):
     """The name of an early iterate."""
     fault, i = path.match
     text = f"x is iterate {i} {FAULTS[fault]}"
+    if not system.exam.is_symmetric():
+        return (
+            f"{text}, which do not apply: the product is not symmetric",
+            "repair the product (rm.check_hvp), or use GMRES or BiCGSTAB",
+        )
     if fault != "cg":
         return text, "r' r / r_old' r_old times p, plus the new r, is the next direction"
     needed = f", {path.converged} reach {system.tol:.0e}" if path.converged else ""

@@ -46,8 +46,8 @@ def add(subparsers):
         "doctor",
         help="name the mistake in a meta-gradient",
         description="Calls FUNCTION(problem, params, batch), or FUNCTION(params, batch) with "
-        "--net or --loss, on cases whose meta-gradients are known, and names the mistake if there is one. "
-        "Exit status 0: right, 1: wrong, 2: no gradient that can be judged, 3: inconclusive.",
+        "--net or --loss, on cases whose meta-gradients are known, and names the mistake if "
+        "there is one. Exit status 0: right, 1: wrong, 2: no gradient that can be judged, 3: inconclusive.",
     )
     p.add_argument(
         "function",
@@ -99,9 +99,12 @@ def run(arguments):
 def print_dictionary(method, framework):
     """Print every known mistake of a method: its row, name and fix."""
     from refmaml.doctor.dictionary import dictionary
+    from refmaml.doctor.fitted_mistakes import families
 
     for mistake in dictionary(method):
         print(f"{mistake.row:>6}  {mistake.name}\n        {mistake.fix_for(framework)}")
+    for family in families(method):
+        print(f"{family.row:>6}  {family.title}\n        the numbers are fitted")
     return 0
 
 

@@ -63,10 +63,12 @@ WORKS = PROGRAM | {
 }
 # The number of Newton steps is not published.
 NEWTON = {"inner_solver": "newton_cg", "inner_steps": 3}
+# Of WORKS at its first meta-step, 3 steps leave an inner residual of 0.5, 10 of 0.14.
+MORE_NEWTON = NEWTON | {"inner_steps": 10}
 PRESETS = {
     "imaml-omniglot-5w1s-released": RELEASED,
     "imaml-omniglot-5w1s-paper": PAPER,
     "imaml-omniglot-5w1s-works": WORKS,
     "imaml-hf-omniglot-5w1s-paper": PAPER | NEWTON,
-    "imaml-hf-omniglot-5w1s-works": WORKS | NEWTON,
+    "imaml-hf-omniglot-5w1s-works": WORKS | MORE_NEWTON,
 }

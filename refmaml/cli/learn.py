@@ -11,6 +11,7 @@ from refmaml.documents import document, installed
 from refmaml.errors import expect
 
 FOUND = re.compile(r'<meta name="description" content="([^"]*)">\s*<title>(.*) - refmaml</title>')
+LINE = 80  # columns of the list
 BEGINNING = 4096  # bytes of a page that hold its title and its description
 
 
@@ -34,8 +35,10 @@ def run(arguments):
     pages = {path.stem: path for path in sorted(document("pages").glob("*.html"))}
     expect(pages, "pages", f"the pages of refmaml in {document('pages')}", "none")
     if arguments.page is None:
+        width = max(map(len, pages)) + 2
         for name, path in pages.items():
-            print(f"{name:14}{description(path)}")
+            lines = textwrap.wrap(description(path), LINE - width)
+            print(f"{name:{width}}" + f"\n{'':{width}}".join(lines))
         print(f"\nrefmaml learn PAGE opens one; they are in {document('pages')}")
         return 0
     wanted = f"one of {', '.join(pages)}"
@@ -45,11 +48,10 @@ def run(arguments):
 
 
 def description(path):
-    """Title and idea of a page, on lines of 80 columns."""
+    """Title and idea of a page."""
     with open(path, encoding="utf-8") as file:
         idea, title = (html.unescape(part) for part in FOUND.search(file.read(BEGINNING)).groups())
-    lines = textwrap.wrap(f"{title}. {idea}", 66)
-    return f"\n{'':14}".join(lines)
+    return f"{title}. {idea}"
 
 
 def open_page(path, browser):

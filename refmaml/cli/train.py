@@ -89,7 +89,7 @@ def run(arguments):
             save_every=given.get("save_every", 60.0),
         )
         if ranks.rank == 0:
-            conclude(folder, result, monitors)
+            conclude(folder, result, monitors, recipe)
 
 
 def prepare(ranks, given, config, now):
@@ -243,18 +243,26 @@ def resume_command(folder, ranks, given):
     return f"{mpi.launch_command(ranks)} train --resume --out {words}"
 
 
-def conclude(folder, result, monitors):
+def conclude(folder, result, monitors, recipe):
     """Write and draw the held-out result, and print it in one line."""
     from refmaml.cli import report
+    from refmaml.cli.representation import measured, representation
     from refmaml.training import files
 
     config, now = folder.config, folder.latest
+    learned, note = {}, ""
+    if measured(config):
+        learned = representation(config, recipe.net, recipe.method, now.meta)
+        note = f", {learned['angle']:.3g} degrees from the tasks' subspace"
+        learned = {"representation": learned}
     about = {"steps": now.step, "seconds": round(now.seconds, 3), "configuration": config}
-    files.write_json(folder.path / RESULT, report.record(result) | about | report.circumstances())
+    files.write_json(
+        folder.path / RESULT, report.record(result) | learned | about | report.circumstances()
+    )
     folder.draw_curve([(now.step, result)])
     for monitor in monitors:
         monitor.conclude(now, result)
     print(
         f"{run_title(config)}: {result} over {len(result.values)} held-out tasks, "
-        f"after {now.step} steps in {now.seconds:.0f} s; see {folder.path}"
+        f"after {now.step} steps in {now.seconds:.0f} s{note}; see {folder.path}"
     )

@@ -13,6 +13,8 @@
     builtin_cases.py     the built-in cases; method_settings.py: step sizes that show
                          mistakes
     method_table.py      what the doctor knows of each method
+    task_weights.py, learned_through.py   what the user declares beside it
+    conventions.py       what right implementations of one rule do differently
 
     user_function.py     calling the user's function
     problem.py           its first argument; frameworks.py, layouts.py: its arrays
@@ -24,12 +26,16 @@
     wrong_rules.py, wrong_kernels.py      choices that need formulas of their own
     matching.py          which mistake, with which factor, explains a gradient
     scale_factors.py     what that factor is made of
-    update_after_each_task.py             a mistake whose size has to be searched for
+    fitting.py           the numbers of a mistake, fitted on one case;
+    fitted_mistakes.py   confirmed on every case
+    task_coefficients.py, solver_mistakes.py, update_after_each_task.py
+                         mistakes with a search of their own
     patterns.py          what shows without a candidate: zeros, another order, clipping
 
     bisection.py         where a mistake without a name is: experiments on
-    regression_case.py   a small regression; stage_comparison.py: stages that were
-                         returned; findings.py: the result
+    regression_case.py   a small regression; stage_comparison.py, stages_of_methods.py:
+                         stages that were returned; findings.py: the result
+    places.py, source_advice.py           what to do about it, beside the code at hand
     report.py            the Report; renderers.py: as text, markdown, JSON and JUnit XML
 
 Imports run one way. Only the command line, the pytest plugin and tests import the

@@ -30,7 +30,8 @@ class Case:
     like    a case that differs by rounding only, whose conditioning is used
     step_factors        the function's own factors on the step size of each step, where
                         it sees a single `inner_lr`; None: it has none
-    task_weights        T -> (T,), the weights w_t in M = (1/T) sum_t w_t M_t; None: 1 each
+    task_weights        T -> (T,), the weights w_t in M = (1/T) sum_t w_t M_t; None: 1
+                        each
     step_sizes_through  what function of the learned number a step size is: see
                         learned_through.py; "": the number itself
     constant  patterns of parameters that are not meta-learned: their gradient is 0,

@@ -2,7 +2,7 @@
 
 import platform
 import re
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from time import perf_counter
 
 import numpy as np
@@ -82,14 +82,15 @@ def check_meta_gradient(
     kernels     the kernel set of problem.net, and so of problem.loss, gradient and hvp
                 in NumPy and CuPy; None: that of a user's net on a GPU, else the
                 reference
-    task_weights  w_t in M = (1/T) sum_t w_t M_t: one number for each task, or a function
-                of the number of tasks T -> (T,), which fits every case; None: 1 each
+    task_weights  w_t in M = (1/T) sum_t w_t M_t: one number for each task, or a
+                function of the number of tasks T -> (T,), which fits every case; None:
+                1 each
     learned_through  {"inner_lr": "softplus"}: a learned step size is softplus(raw), and
                 the function returns the gradient with regard to raw; "exp", "softplus",
                 "sigmoid", "square", or a function of the step size A -> f'(raw)
 
-    step_factors  the function's own factors on inner_lr, one for each inner step, where it
-                reads a single inner_lr and has a schedule of its own
+    step_factors  the function's own factors on inner_lr, one for each inner step,
+                where it reads a single inner_lr and has a schedule of its own
 
     Returns a Report. Raises ArgumentError in one line for arguments that mean nothing,
     and for an answer that is no gradient. Units: errors are relative."""
@@ -118,6 +119,9 @@ def check_meta_gradient(
     def examined(cases, remarks):
         cases = [case.with_(**limits) for case in cases]
         cases = cases if factors is None else [case.scheduled(factors) for case in cases]
+        if weights is not None:
+            for case in cases:  # raises where there are not as many weights as tasks
+                case.mean(np.zeros((len(case.batch), 1)))
         return examine(function, cases, precisions, repeats, seconds, remarks)
 
     of_loss = {"loss": loss, "params": params, "forward": forward, "gradient": gradient}
@@ -199,9 +203,21 @@ def same_call(fn, method, framework, seed, options):
     text = "".join(f", {name}={value}" for name, value in given.items())
     function = getattr(fn, "__name__", "fn")
     return (
-        f"rm.check_meta_gradient({function}, {with_prefix(repr(method))}, "
+        f"rm.check_meta_gradient({function}, {with_prefix(short(method))}, "
         f"framework={framework!r}, seed={seed}{text})"
     )
+
+
+def short(method):
+    """The repr of a method without the fields that have their defaults."""
+    given = {f.name: (getattr(method, f.name), default_of(f)) for f in fields(method)}
+    text = ", ".join(f"{n}={value!r}" for n, (value, default) in given.items() if value != default)
+    return f"{type(method).__name__}({text})"
+
+
+def default_of(field):
+    """The default of a dataclass's field; MISSING where it has none."""
+    return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
 def with_prefix(text):

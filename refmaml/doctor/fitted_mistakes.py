@@ -1,9 +1,9 @@
 """Which mistake with fitted numbers explains a gradient on every case.
 
-The numbers are fitted on the cheapest case on which the gradient is wrong, rounded where
-the rounded number fits as well, and confirmed on every other case. A name is given where
-the fit is at the noise floor. A second optimum there, or a second family with as many
-numbers, is listed as one that cannot be distinguished.
+The numbers are fitted on the cheapest case on which the gradient is wrong, rounded
+where the rounded number fits as well, and confirmed on every other case. A name is
+given where the fit is at the noise floor. A second optimum there, or a second family
+with as many numbers, is listed as one that cannot be distinguished.
 """
 
 from refmaml.doctor import scale_factors
@@ -107,7 +107,9 @@ def fit_at(case, g, family, optimum, ratio):
 
 
 def explanation(cases, first, family, optimum, per, fits):
-    """The Explanation with the numbers printed, or None where its factor has no name."""
+    """The Explanation with the numbers printed, or None where its factor has no
+    name.
+    """
     named = scale_factors.name_of(cases, [f.scale for f in fits])
     if named is None:
         return None

@@ -18,6 +18,7 @@ STEP = 1e-4  # of a central difference, relative to the number: truncation 1e-8,
 # rounding of the gradient over it 1e-11
 HOPELESS = {3: 0.5, 6: 1e-2, 12: 1e-6}  # after so many steps, the error must be smaller by
 # this factor
+NEAREST = 6  # starts, of many, from which the search goes on
 CONVERGED = 1e-13  # a relative change of the numbers below which the search ends
 APART = 1e-3  # two optima that differ by more than this are different ones
 DIGITS = range(1, 7)  # to which a fitted number is rounded
@@ -37,7 +38,7 @@ def optima(case, g, family, seconds_left, starts=None):
     starts   [values]; None: those of the family
     """
     found = []
-    for start in starts_of(family) if starts is None else starts:
+    for start in nearest(case, g, family) if starts is None else starts:
         if seconds_left() <= 0:
             break
         best = descend(case, g, family, start)
@@ -53,6 +54,16 @@ def starts_of(family):
     goes on with its last one."""
     most = max(len(n.starts) for n in family.numbers)
     return [[n.starts[min(i, len(n.starts) - 1)] for n in family.numbers] for i in range(most)]
+
+
+def nearest(case, g, family):
+    """The starts of a family; of many, the NEAREST ones with the smallest misfit."""
+    starts = starts_of(family)
+    if len(starts) <= NEAREST:
+        return starts
+    fits = [fit_of(case, g, family, start) for start in starts]
+    misfits = [np.inf if fit is None else fit.misfit for fit in fits]
+    return [starts[i] for i in np.argsort(misfits)[:NEAREST]]
 
 
 def far(a, b, family):
@@ -123,7 +134,9 @@ def derivatives(case, family, p, c, scale):
 
 
 def damped_step(case, g, family, p, A, residual, damping):
-    """(p, c, Fit, error, damping) after a step that makes the error smaller, or None."""
+    """(p, c, Fit, error, damping) after a step that makes the error smaller, or
+    None.
+    """
     norms = np.sqrt((A * A).sum(axis=0))
     if not np.isfinite(norms).all():
         return None

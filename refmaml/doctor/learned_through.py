@@ -1,7 +1,7 @@
 """Step sizes that are a function of what is learned: exp, softplus, sigmoid, a square.
 
-Where a step size is A = f(raw), the gradient with regard to raw is f'(raw) dM/dA. A case
-states A, so f' is written as a function of A.
+Where a step size is A = f(raw), the gradient with regard to raw is f'(raw) dM/dA. A
+case states A, so f' is written as a function of A.
 """
 
 import numpy as np

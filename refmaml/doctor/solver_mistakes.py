@@ -1,15 +1,17 @@
-"""Mistakes in the solver of iMAML's linear system, with fitted numbers: a Neumann series
-of n terms and step a, conjugate gradients that stop after m iterations or go wrong.
+"""Mistakes in the solver of iMAML's linear system, with fitted numbers: a Neumann
+series of n terms and step a, conjugate gradients that stop after m iterations or go
+wrong.
 
 The search is on the cheapest case on which the gradient is wrong, where A is a dense
 matrix. What fits there is confirmed on every case with products alone.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from refmaml.doctor import scale_factors
+from refmaml.doctor.fitted_mistakes import explain_by_fit
 from refmaml.doctor.implicit_variants import Implicit, linear_system, solve
 from refmaml.doctor.matching import (
     ACCEPTED,
@@ -28,7 +30,8 @@ MOST_TERMS, MOST_ITERATIONS, MOST_STEPS = 400, 30, 60
 STEPS = np.geomspace(0.01, 2.0, 60)  # of a Neumann series: where its search starts
 STEP_FACTORS = np.geomspace(0.05, 4.0, 40)  # of a step of CG: where its search starts
 GOLDEN = (np.sqrt(5) - 1) / 2
-BEST = 4  # local minima of a grid that are refined
+PROMISE = 8  # rounds of a golden section after which a root shows
+BEST = 3  # local minima of a grid that are refined
 SOLVE = fix(
     "CG until the residual is small: x += a p, r -= a A p with one a = |r|^2 / p'Ap; "
     "p = r_new + (|r_new|^2 / |r|^2) p"
@@ -50,18 +53,29 @@ class Solver(NamedTuple):
 
 
 def explain_by_solver(cases, grads, seconds_left=lambda: SEARCH_TIME):
-    """[Explanation] of a wrong solver, the one with the fewest numbers first."""
+    """[Explanation] of a wrong solver or of another wrong number of iMAML, the cheapest
+    search first."""
     pairs = sorted(zip(cases, grads, strict=True), key=lambda pair: cost(pair[0]))
     wrong = [pair for pair in pairs if misfit_of_truth(*pair) > 1]
     if not wrong:
         return []
-    search, found = Search(*wrong[0]), []
-    for tried in (search.stopped, search.old_residual, search.series, search.scaled, search.inner):
-        for solver in tried(seconds_left):
-            found += confirmed(pairs, solver)
+    search = Search(*wrong[0])
+    return (
+        first_confirmed(pairs, (search.stopped, search.old_residual), seconds_left)
+        or explain_by_fit(cases, grads, seconds_left)
+        or first_confirmed(pairs, (search.series, search.inner, search.scaled), seconds_left)
+    )
+
+
+def first_confirmed(pairs, searches, seconds_left):
+    """[Explanation] of the first searches that find a solver which explains every
+    case.
+    """
+    for tried in searches:
+        found = [e for solver in tried(seconds_left) for e in confirmed(pairs, solver)]
         if found or seconds_left() <= 0:
-            break
-    return found
+            return found
+    return []
 
 
 def confirmed(pairs, solver):
@@ -115,24 +129,45 @@ class Search:
     """The search on one case, with its linear system."""
 
     def __init__(self, case, g):
-        self.case, self.g = case, g
+        self.case, self.g = case, g / case.allowed
         self.system = linear_system(case, Implicit())
         T, P = self.system.b.shape
+        w = np.ones(T) if case.weights is None else case.weights
+        self.scale = w[:, None] / (T * case.allowed)
         self.product, self.spectrum = self.system.product, None
         if P <= DENSE:
             columns = [self.product(np.broadcast_to(e, (T, P))) for e in np.eye(P)]
             A = np.stack(columns, axis=2)
             A = (A + A.transpose(0, 2, 1)) / 2
             self.product = lambda v: (A @ v[:, :, None])[:, :, 0]
-            sizes, V = np.linalg.eigh(A)
-            self.spectrum = sizes, V, np.einsum("tij,ti->tj", V, self.system.b)
+            self.spectrum = self.spectrum_of(A)
+
+    def spectrum_of(self, A):
+        """(s (T P,), W (M, T P), c (M,)): eigenvalues, and what f(A) b of all tasks
+        gives as a gradient over what rounding allows: W f(s) + c."""
+        s, V = np.linalg.eigh(A)
+        b = np.einsum("tij,ti->tj", V, self.system.b)
+        c = self.system.rows(np.zeros_like(b))
+        parts = [self.system.rows(V[:, :, j] * b[:, j : j + 1]) - c for j in range(s.shape[1])]
+        W = np.stack(parts, axis=2) * self.scale[:, :, None]
+        return (
+            s.ravel(),
+            W.transpose(1, 0, 2).reshape(len(self.g), -1),
+            (self.scale * c).sum(axis=0),
+        )
 
     def misfit(self, u):
         """That of a solution u (T, P) of all tasks, up to a factor."""
-        rows = self.system.rows(u)
-        if not np.isfinite(rows).all():
-            return np.inf
-        return fit_scale(self.case, self.g, self.case.mean(rows)).misfit
+        return float(self.misfits((self.scale * self.system.rows(u)).sum(axis=0)[None])[0])
+
+    def misfits(self, c):
+        """Those of gradients c (n, M) over what rounding allows; a misfit of inf where
+        a gradient is not finite or 0."""
+        with np.errstate(all="ignore"):
+            squares = (c * c).sum(axis=1)
+            s = (c @ self.g) / squares
+            found = np.abs(self.g - s[:, None] * c).max(axis=1)
+        return np.where(np.isfinite(found) & (squares > 0), found, np.inf)
 
     def solved(self, solver):
         """u of a solver."""
@@ -167,11 +202,15 @@ class Search:
         for m in self.iterations():
             if seconds_left() <= 0:
                 return
-            for c in self.refined(STEP_FACTORS, lambda c, m=m: self.solved(("scaled", m, c))):
+            for c in self.refined(STEP_FACTORS, lambda c, m=m: self.of_scaled(m, c)):
                 if abs(c - 1) > 1e-6:
                     name = f"CG's step is {plain(simple(1 / c))} times too long{self.after(m)}"
                     yield Solver("34", name, {"solver": ("scaled", m, c)}, SOLVE)
                     return
+
+    def of_scaled(self, m, factors):
+        """The misfits of CG with steps of these factors."""
+        return np.array([self.misfit(self.solved(("scaled", m, c))) for c in factors])
 
     def after(self, m):
         """How many iterations CG has, where the method has another number."""
@@ -184,15 +223,18 @@ class Search:
         for n in range(1, MOST_TERMS + 1):
             if seconds_left() <= 0:
                 return
-            for a in self.refined(STEPS, lambda a, n=n: self.series_of(n, a)):
+            for a in self.refined(STEPS, lambda a, n=n: self.of_series(n, a)):
                 yield Solver("35", series_name(n, a), {"solver": ("neumann", n, a)}, SERIES)
                 return
 
-    def series_of(self, n, a):
-        """The sum of a Neumann series: (1 - (1 - a s)^(n + 1)) / s on eigenvalues s."""
-        s, V, b = self.spectrum
+    def of_series(self, n, steps):
+        """The misfits of series of n terms: (1 - (1 - a s)^(n + 1)) / s on eigenvalues
+        s.
+        """
+        s, W, c = self.spectrum
         with np.errstate(over="ignore", invalid="ignore"):
-            return np.einsum("tij,tj->ti", V, (1 - (1 - a * s) ** (n + 1)) / s * b)
+            f = (1 - (1 - np.asarray(steps)[:, None] * s) ** (n + 1)) / s
+            return self.misfits(f @ W.T + c)
 
     def inner(self, seconds_left):
         """An inner problem that is left after m steps of gradient descent."""
@@ -200,23 +242,23 @@ class Search:
             c = candidate_or_nothing(self.case, lambda m=m: {"inner_steps": m})
             if seconds_left() <= 0 or c is None:
                 return
-            if fit_scale(self.case, self.g, c).misfit <= ACCEPTED:
+            if self.misfits(c[None] / self.case.allowed)[0] <= ACCEPTED:
                 name = f"the inner problem is left after {m} gradient step{'s' * (m > 1)}"
                 yield Solver("27", name, {"inner_steps": m}, INNER)
                 return
 
-    def refined(self, grid, u_of):
-        """[x] at the noise floor: local minima of the misfit on a grid, refined by golden
-        sections, and rounded where that is as good."""
-        misfits = np.array([self.misfit(u_of(x)) for x in grid])
+    def refined(self, grid, misfits_of):
+        """[x] at the noise floor: local minima of the misfit on a grid, refined by
+        golden sections, and rounded where that is as good."""
+        misfits = misfits_of(grid)
         padded = np.concatenate([[np.inf], misfits, [np.inf]])
         lowest = [i for i in range(len(grid)) if padded[i + 1] <= min(padded[i], padded[i + 2])]
         found = []
         for i in sorted(lowest, key=lambda i: misfits[i])[:BEST]:
             ends = grid[max(i - 1, 0)], grid[min(i + 1, len(grid) - 1)]
-            x = simple(golden_section(lambda x: self.misfit(u_of(x)), *ends))
-            if self.misfit(u_of(x)) <= ACCEPTED:
-                found.append(x)
+            x = golden_section(lambda x: misfits_of(np.array([x]))[0], *ends, misfits[i])
+            if x is not None and misfits_of(np.array([simple(x)]))[0] <= ACCEPTED:
+                found.append(simple(x))
         return found
 
 
@@ -232,12 +274,20 @@ def series_name(n, a):
     return f"a Neumann series of {terms}, step {plain(a)}: sum_(j <= {n}) {power}"
 
 
-def golden_section(f, low, high, rounds=80):
-    """The minimum of f between two ends, to rounding."""
+def golden_section(f, low, high, start, rounds=80):
+    """The minimum of f between two ends, to rounding; None where it is no root.
+
+    At a root the largest error falls with the distance. So after PROMISE rounds, which
+    leave 1/50 of the interval, it must be below a fifth of f at the start.
+    """
     a, b = low, high
     x, y = b - GOLDEN * (b - a), a + GOLDEN * (b - a)
     fx, fy = f(x), f(y)
-    for _ in range(rounds):
+    for step in range(rounds):
+        if b - a <= 1e-15 * abs(b):
+            break
+        if step == PROMISE and min(fx, fy) > 0.2 * start:
+            return None
         if fx <= fy:
             b, y, fy = y, x, fx
             x = b - GOLDEN * (b - a)
@@ -246,8 +296,6 @@ def golden_section(f, low, high, rounds=80):
             a, x, fx = x, y, fy
             y = a + GOLDEN * (b - a)
             fy = f(y)
-        if b - a <= 1e-15 * abs(b):
-            break
     return x if fx <= fy else y
 
 

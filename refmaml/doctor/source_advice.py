@@ -75,7 +75,9 @@ def names_in(code):
 
 
 def without_comments(text):
-    """Source without comments and docstrings, in which words may stand for themselves."""
+    """Source without comments and docstrings, in which words may stand for
+    themselves.
+    """
     text = re.sub(r'"""(?:.|\n)*?"""', "", text)
     return re.sub(r"(?m)#.*$", "", text)
 

@@ -1,8 +1,8 @@
 """The stages that a function returned beside its gradient, compared one by one.
 
 Each stage is compared with what it should be at the function's own inputs, in the order
-in which stages depend on each other, so that one wrong stage does not make those after it
-look wrong:
+in which stages depend on each other, so that one wrong stage does not make those after
+it look wrong:
 
     inner_grad[k]   grad f at the function's own phi_k
     phi[k+1]        the step from its own phi_k by its own inner_grad[k]
@@ -165,8 +165,8 @@ def compare_loss(value, expected, bound):
 def compare_products(walk, phis):
     """[Finding] of a Hessian-vector product at the function's own phi_k and vector.
 
-    With an update rule, a proximal term or losses after every step, the vector depends on
-    how the function is written; products are not compared then.
+    With an update rule, a proximal term or losses after every step, the vector depends
+    on how the function is written; products are not compared then.
     """
     case, stages, loop = walk.case, walk.stages, walk.loop
     weighted = hasattr(case.method, "loss_weights")

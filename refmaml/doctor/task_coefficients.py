@@ -1,7 +1,7 @@
 """Tasks that are weighted: g = (1/T) sum_t c_t M_t with other c_t than the method's.
 
-The c_t are a linear least-squares fit, on each case by itself. They are named where they
-are unique and at the noise floor, and the same on all cases with as many tasks.
+The c_t are a linear least-squares fit, on each case by itself. They are named where
+they are unique and at the noise floor, and the same on all cases with as many tasks.
 """
 
 from fractions import Fraction
@@ -17,12 +17,12 @@ from refmaml.doctor.mistakes.second_order import DETACHED, FIRST_ORDER
 AGREE = 1e-6  # relative difference of the coefficients between cases
 SEPARATE = 1e-6  # smallest singular value, relative, at which tasks can be told apart
 LARGEST = 100  # denominator of a weight that is printed as a fraction
-VARIANTS = ({}, "", {}), ({"curvature": 0.0, "explicit": False}, FIRST_ORDER, DETACHED)
+VARIANTS = ({}, "", {}), ({"curvature": 0.0}, FIRST_ORDER, DETACHED)
 
 
 def explain_by_task_coefficients(cases, grads, second_order):
-    """[Explanation] by weights of the tasks, of the right gradient or of the first-order
-    one; [] where none explains every case."""
+    """[Explanation] by weights of the tasks, of the right gradient or of the
+    first-order one; [] where none explains every case."""
     for changes, also, advice in VARIANTS if second_order else VARIANTS[:1]:
         fitted = [coefficients(case, g, changes) for case, g in zip(cases, grads, strict=True)]
         if any(c is None for c, _ in fitted):

@@ -32,7 +32,9 @@ class Weights:
 
 
 def checked_weights(given):
-    """Weights, or None where none are given. Raises ArgumentError for another object."""
+    """Weights, or None where none are given. Raises ArgumentError for another
+    object.
+    """
     if given is None:
         return None
     known = callable(given) or (np.ndim(given) == 1 and np.asarray(given).dtype.kind in "fi")

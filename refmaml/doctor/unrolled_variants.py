@@ -28,8 +28,8 @@ class Loop:
     factors          ((pattern of names, factor), ...): factors on some step sizes
     curvature        c_k, the factor of the H term
     hessian_at       where H is taken: "each" phi_k, "start", "end", or "next" phi_{k+1}
-    jacobian         "each": that of every step; "once": of one step of the summed length
-                     from phi_0
+    jacobian         "each": that of every step; "once": of one step of the summed
+                     length from phi_0
     back             only the last so many steps are differentiated; None: all
     adapts           patterns of what adapts, at the method's inner_lr; None: the
                      method's

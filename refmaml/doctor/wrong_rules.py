@@ -137,7 +137,9 @@ class LateCorrection(Wrapped):
 
 
 class EarlyRoot:
-    """sqrt((v' + eps_root) / c2) + eps: eps_root is added before the bias correction."""
+    """sqrt((v' + eps_root) / c2) + eps: eps_root is added before the bias
+    correction.
+    """
 
     def moments(self, net, phi, g, state, factors):
         """The Moments of a step."""

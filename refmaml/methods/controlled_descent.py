@@ -13,6 +13,7 @@ import numpy as np
 
 from refmaml.layers.layer import Array
 from refmaml.methods.conjugate_gradients import dot
+from refmaml.methods.inner_loop_adjoint import scaled
 from refmaml.methods.newton_cg import moved
 from refmaml.methods.proximal import Solved, objective_gradient, relative_residual, solved
 from refmaml.model import Net
@@ -65,9 +66,10 @@ def controlled_descent(
 def point(net: Net, primal: Any, phi: Array, theta: Array, strength: float, mask: Array) -> Point:
     """The Point of a pass at phi. Overflow gives infinity or NaN."""
     with np.errstate(all="ignore"):
-        moved = phi - theta
-        value = primal.loss + strength / 2 * dot(net.kernels, moved, moved)
-        return Point(phi, value, objective_gradient(primal, phi, theta, strength, mask))
+        d = phi - theta
+        value = primal.loss + strength / 2 * dot(net.kernels, d, d)
+        each = net.kernels.xp.full((len(phi), 1), strength, d.real.dtype)
+        return Point(phi, value, scaled(net, mask, moved(net, primal.grad, each, d)))
 
 
 def does_not_rise(kernels: Any, now: Point, trial: Point) -> Array:

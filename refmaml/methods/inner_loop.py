@@ -31,8 +31,8 @@ class InnerLoop:
     rule         the update rule (refmaml.update_rules) that makes a direction of the
                  gradient of the parameters that adapt, e.g. SGD(momentum=0.9)
     anchor       strength of a term (anchor/2) |phi - phi_0|^2 in the inner loss
-    inner_batch  examples in a mini-batch; or a function (k, examples) -> the places that
-                 step k = 0, 1, ... sees; None: the whole support set in each step
+    inner_batch  examples in a mini-batch; or a function (k, examples) -> the places
+                 that step k = 0, 1, ... sees; None: the whole support set in each step
     order_seed   seed of the order in which mini-batches go through the support set.
                  All tasks use the same order, so each task's examples should be
                  shuffled (FewShot.sample's support_order="shuffled"): class by class,

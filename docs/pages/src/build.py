@@ -9,9 +9,11 @@ with lines "key: value", then a line "---", then HTML in which
     {{name}}            is such a number in the text
     [[path]]            is a link to a file of the project
 
-The keys are title, idea (one sentence), order, and `map`, one line for each formula:
-"formula | file that computes it | test that checks it". NAME.js is the page's script.
-The same sources give the same bytes.
+The keys are title, short (a shorter title, for the links), idea (one or two sentences),
+order, uses (further scripts of this folder, such as nets.js), and `map`, one line for
+each formula: "formula | file that computes it | test that checks it". NAME.js is the
+page's script. It finds the content of NAME.json, if there is one, as DATA. The same
+sources give the same bytes.
 """
 
 import html
@@ -25,7 +27,14 @@ from latex2mathml.converter import convert
 SOURCES = Path(__file__).resolve().parent
 PAGES = SOURCES.parent
 INDEX = "index"
-SHARED = ("mathematics.js", "figure.js")  # what every page carries, before its own script
+TEXT = "<h2>What you see</h2>"
+FIRST, LAST = "mathematics.js", ("panel.js", "figure.js")  # what every page carries
+
+
+# A sample of a line and the word or formula after it, which stay on one line.
+KEY = re.compile(
+    r'(<span class="key[^"]*"></span>) ?(<math(?:(?!</math>).)*</math>|<span.*?</span>|[^\s<]+)'
+)
 
 
 class Page(NamedTuple):
@@ -33,8 +42,10 @@ class Page(NamedTuple):
 
     name: str
     title: str
+    short: str
     idea: str
     order: int
+    uses: list
     rows: list
     body: str
 
@@ -49,7 +60,9 @@ def read(path):
             rows.append(tuple(part.strip() for part in value.split(" | ")))
         else:
             fields[key] = value
-    return Page(path.stem, fields["title"], fields["idea"], int(fields["order"]), rows, body)
+    title, short = fields["title"], fields.get("short", fields["title"])
+    uses, order = fields.get("uses", "").split(), int(fields["order"])
+    return Page(path.stem, title, short, fields["idea"], order, uses, rows, body)
 
 
 def sources():
@@ -79,6 +92,7 @@ def markup(text):
     """HTML of the page's own notation."""
     text = re.sub(r"\$\$(.+?)\$\$", lambda m: formula(m[1].strip(), "block"), text, flags=re.S)
     text = re.sub(r"\$([^$]+)\$([.,;:?!)]*)", lambda m: inline(m[1], m[2]), text)
+    text = KEY.sub(r'<span class="whole">\1 \2</span>', text)
     text = re.sub(r"\{\{(\w+)\}\}", r'<span class="number" data-live="\1"></span>', text)
     return re.sub(r"\[\[(.+?)\]\]", lambda m: link(m[1]), text)
 
@@ -125,16 +139,21 @@ def navigation(page, pages):
     return "\n".join(
         f'<a href="{other.name}.html"'
         + (' aria-current="page"' if other.name == page.name else "")
-        + f">{other.title}</a>"
+        + f">{other.short}</a>"
         for other in pages
     )
 
 
 def script(page):
-    """The shared scripts and the page's own, which none may end early."""
-    own = SOURCES / f"{page.name}.js"
-    files = [SOURCES / name for name in SHARED] + ([own] if own.exists() else [])
-    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    """The shared scripts, the page's data, its own script; none may end it early."""
+    own, data = (SOURCES / f"{page.name}.{ending}" for ending in ("js", "json"))
+    shared = [SOURCES / name for name in (FIRST, *page.uses, *LAST)]
+    parts = [path.read_text(encoding="utf-8") for path in shared]
+    if data.exists():
+        parts.append(f"const DATA = {data.read_text(encoding='utf-8').strip()};")
+    if own.exists():
+        parts.append(own.read_text(encoding="utf-8"))
+    text = "\n".join(parts)
     return text.replace("</script", "<\\/script")
 
 
@@ -144,6 +163,8 @@ def build(page, pages):
     others = [other for other in pages if other.name != INDEX]
     for key, value in contents(others).items() if page.name == INDEX else ():
         body = body.replace(f"<!-- {key} -->", value)
+    if TEXT in body:  # in two columns where there is space
+        body = body.replace(TEXT, f'{TEXT}\n<section class="text">') + "</section>"
     parts = {
         "TITLE": page.title,
         "DESCRIPTION": html.escape(re.sub(r"[$\\{}]", "", page.idea)),

@@ -10,13 +10,15 @@ for (const [name, label, style, form] of [
   ["first", "centre of the first task", "violet", "circle"],
   ["second", "centre of the second task", "violet", "square"],
   ["theta", "start theta", "ink", "diamond"],
-]) plane.handle({name, label, style, form, at: () => points[name], move: (x, y) => { points[name] = [x, y]; }});
+]) plane.handle({name, label, style, form, at: () => points[name],
+    move: (x, y) => { points[name] = [x, y]; }});
 
 const hessians = () => [symmetric([1, FLAT], 70), symmetric([values.steep, FLAT], SECOND_ANGLE)];
 const tasks = () => hessians().map((A, i) => quadratic(A, [points.first, points.second][i]));
 
 // Degrees between two directions.
-const between = (a, b) => (Math.acos(Math.min(1, Math.max(-1, dot(a, b) / (norm(a) * norm(b))))) * 180) / Math.PI;
+const between = (a, b) => (Math.acos(Math.min(1, Math.max(-1, dot(a, b) / (norm(a) * norm(b)))))
+    * 180) / Math.PI;
 
 function outerPath(method) {
   const path = [points.theta], {alpha, steps} = values, both = tasks();
@@ -45,7 +47,8 @@ function draw() {
   const now = compute(), {alpha, steps, steep} = values;
   plane.axes();
   hessians().forEach((A, i) => {
-    for (const level of [0.3, 1.2, 2.7, 4.8]) plane.ellipse([points.first, points.second][i], A, level, "thin quiet faint");
+    for (const level of [0.3, 1.2, 2.7, 4.8]) plane.ellipse([points.first, points.second][i], A,
+        level, "thin quiet faint");
     plane.line(now.paths[i], "thin ink");
     const longest = Math.max(...now.lam[i].map(norm));
     now.paths[i].forEach((phi, k) => {
@@ -53,7 +56,8 @@ function draw() {
       plane.arrow(phi, combine(phi, -0.6 / longest, now.lam[i][k]), "violet thin");
     });
   });
-  const length = d => norm(d), shownAs = {...now.directions, reptile: scaled(1 / (alpha * steps), now.directions.reptile)};
+  const length = d => norm(d), shownAs =
+      {...now.directions, reptile: scaled(1 / (alpha * steps), now.directions.reptile)};
   const factor = 1.7 / Math.max(...Object.values(shownAs).map(length));
   for (const [method, style] of Object.entries(STYLES)) {
     plane.line(now.descents[method], `thin ${style}`);
@@ -67,11 +71,17 @@ function draw() {
     [`${method}_x`]: now.directions[method][0], [`${method}_y`]: now.directions[method][1],
     [`${method}_angle`]: between(now.directions[method], now.directions.maml),
   });
-  live({alpha, steps, steep, factor: now.factor, ...Object.assign({}, ...Object.keys(METHODS).map(row))});
+  live({alpha, steps, steep, factor: now.factor,
+      ...Object.assign({}, ...Object.keys(METHODS).map(row))});
   const last = now.losses.fomaml.at(-1), first = now.losses.fomaml[0];
-  const verdict = shown.fomaml_angle > 90 ? "First-order MAML points uphill here: its direction is more than 90° off the exact gradient."
-    : last > 10 * first ? "First-order MAML still points downhill at θ, but its outer steps run away."
-    : now.factor < 0 ? "The factor is negative: along the steep axis of task ■ first-order MAML has the wrong sign."
+  const verdict = shown.fomaml_angle > 90
+      ? "First-order MAML points uphill here: its direction is more than 90° off the "
+        + "exact gradient."
+    : last > 10 * first
+      ? "First-order MAML still points downhill at θ, but its outer steps run away."
+    : now.factor < 0
+      ? "The factor is negative: along the steep axis of task ■ first-order MAML has the "
+        + "wrong sign."
     : "All factors are positive: first-order MAML has the right signs, and other lengths.";
   document.getElementById("verdict").textContent = verdict;
 }
@@ -80,6 +90,9 @@ controls({
   alpha: {label: "step size α", min: 0.05, max: 1, step: 0.05, value: 0.5},
   steps: {label: "inner steps K", min: 1, max: 6, step: 1, value: 1},
   steep: {label: "curvature s", min: 0.5, max: 4, step: 0.1, value: 3},
-}, {"small α": () => setControl("alpha", 0.1), "α s > 1": () => { setControl("alpha", 0.5); setControl("steep", 3); setControl("steps", 1); }});
+}, {"small α": () => setControl("alpha", 0.1),
+    "α s > 1": () => { setControl("alpha", 0.5); setControl("steep", 3); setControl("steps", 1);
+    }});
 
-start(draw, () => ({...values, ...points, hessians: hessians(), centres: [points.first, points.second], outer: OUTER_STEP, ...compute()}));
+start(draw, () => ({...values, ...points, hessians: hessians(),
+    centres: [points.first, points.second], outer: OUTER_STEP, ...compute()}));

@@ -1,5 +1,6 @@
 "use strict";
-// The mathematics of all pages. The tests compare its numbers with refmaml's own.
+// The mathematics of all pages: vectors, iMAML's anchor, meta-gradients, conjugate
+// gradients, priors. The tests compare its numbers with refmaml's own.
 
 // ---- vectors and matrices: arrays of numbers, arrays of rows -------------------------
 const dot = (a, b) => a.reduce((sum, x, i) => sum + x * b[i], 0);
@@ -9,6 +10,9 @@ const scaled = (s, a) => a.map(x => s * x);
 const minus = (a, b) => combine(a, -1, b);
 const times = (A, v) => A.map(row => dot(row, v));
 const mean = vectors => scaled(1 / vectors.length, vectors.reduce((a, b) => combine(a, 1, b)));
+const sum = a => a.reduce((s, x) => s + x, 0);
+const average = a => sum(a) / a.length;
+const product = (a, b) => a.map((x, i) => x * b[i]); // elementwise
 
 // A = Q diag(values) Q' of a symmetric 2 x 2 matrix; the columns of Q are the vectors.
 function symmetricEigen([[a, b], [, d]]) {
@@ -79,7 +83,8 @@ function innerLoop(task, theta, alpha, K) {
 function adjoints(task, path, alpha) {
   const K = path.length - 1, lam = [];
   lam[K] = task.grad(path[K]);
-  for (let k = K - 1; k >= 0; k--) lam[k] = combine(lam[k + 1], -alpha, task.hvp(path[k], lam[k + 1]));
+  for (let k = K - 1; k >= 0; k--) lam[k] =
+      combine(lam[k + 1], -alpha, task.hvp(path[k], lam[k + 1]));
   return lam;
 }
 
@@ -116,16 +121,20 @@ const solve = (product, b) => conjugateGradients(product, b, 4 * b.length, 1e-15
 // u = (I + H/lambda)^-1 grad f(phi*), iMAML's gradient.
 function implicit(task, theta, lambda) {
   const start = task.grad(theta);
-  const phi = combine(theta, -1, solve(v => combine(scaled(lambda, v), 1, task.hvp(theta, v)), start));
+  const phi = combine(theta, -1,
+      solve(v => combine(scaled(lambda, v), 1, task.hvp(theta, v)), start));
   const u = solve(v => combine(v, 1 / lambda, task.hvp(phi, v)), task.grad(phi));
   return {phi, u};
 }
 
 // The directions of the methods, means over tasks.
 const METHODS = {
-  maml: (tasks, theta, alpha, K) => mean(tasks.map(t => adjoints(t, innerLoop(t, theta, alpha, K), alpha)[0])),
-  fomaml: (tasks, theta, alpha, K) => mean(tasks.map(t => t.grad(innerLoop(t, theta, alpha, K)[K]))),
-  reptile: (tasks, theta, alpha, K) => mean(tasks.map(t => minus(theta, innerLoop(t, theta, alpha, K)[K]))),
+  maml: (tasks, theta, alpha, K) =>
+      mean(tasks.map(t => adjoints(t, innerLoop(t, theta, alpha, K), alpha)[0])),
+  fomaml: (tasks, theta, alpha, K) =>
+      mean(tasks.map(t => t.grad(innerLoop(t, theta, alpha, K)[K]))),
+  reptile: (tasks, theta, alpha, K) =>
+      mean(tasks.map(t => minus(theta, innerLoop(t, theta, alpha, K)[K]))),
   imaml: (tasks, theta, alpha, K) => mean(tasks.map(t => implicit(t, theta, 1 / (alpha * K)).u)),
 };
 
@@ -133,109 +142,48 @@ const METHODS = {
 const metaLoss = (tasks, theta, alpha, K) =>
   tasks.reduce((sum, t) => sum + t.loss(innerLoop(t, theta, alpha, K)[K]), 0) / tasks.length;
 
-// ---- batch-norm of one channel: arrays of M values, <a> is their mean ----------------
-const sum = a => a.reduce((s, x) => s + x, 0);
-const average = a => sum(a) / a.length;
-const product = (a, b) => a.map((x, i) => x * b[i]); // elementwise
-const centred = a => { const m = average(a); return a.map(x => x - m); };
-
-function normForward(x, eps) {
-  const c = centred(centred(x)), s = 1 / Math.sqrt(average(product(c, c)) + eps);
-  return {xh: scaled(s, c), s};
+// ---- descent on u' A u / 2 - b' u with exact steps, to compare CG with ----------------
+function steepestDescent(product, b, steps) {
+  const xs = [b.map(() => 0)];
+  for (let k = 0; k < steps; k++) {
+    const r = minus(b, product(xs[k])), curvature = dot(r, product(r));
+    if (curvature <= 0) break;
+    xs.push(combine(xs[k], dot(r, r) / curvature, r));
+  }
+  return xs;
 }
 
-// dx = s (dxh - <dxh> - xh <dxh xh>)
-const normInner = (dxh, xh) => combine(centred(dxh), -average(product(dxh, xh)), xh);
-const normBackward = (dxh, {xh, s}) => scaled(s, normInner(dxh, xh));
+// |u_k - u|_A / |u|_A <= 2 ((sqrt(kappa) - 1) / (sqrt(kappa) + 1))^k
+const cgBound = (kappa, k) => 2 * ((Math.sqrt(kappa) - 1) / (Math.sqrt(kappa) + 1)) ** k;
 
-// rxh = s (rx - <rx> - xh <xh rx>), rs = -s^2 <xh rx>
-const normTangent = (rx, {xh, s}) => ({rxh: scaled(s, normInner(rx, xh)), rs: -s * s * average(product(xh, rx))});
-
-// The product rule on normBackward.
-function normTangentBackward(dxh, rdxh, {xh, s}, {rxh, rs}) {
-  const slope = average(product(dxh, xh)), rslope = average(combine(product(rdxh, xh), 1, product(dxh, rxh)));
-  const rinner = combine(combine(centred(rdxh), -slope, rxh), -rslope, xh);
-  return combine(scaled(rs, normInner(dxh, xh)), s, rinner);
+// ---- early stopping as a Gaussian prior ------------------------------------------------
+// The prior's precision along an eigenvector of curvature s, for which K steps of
+// gradient descent of size alpha end at the most probable parameters.
+function priorPrecision(s, alpha, K) {
+  const left = (1 - alpha * s) ** K;
+  return (s * left) / (1 - left);
 }
 
-// ---- a net of four layers, a = W x, batch-norm, tanh, p = w h, and half the mean square
-// of p - y; four passes. params and along: {W, gamma, beta, w}. Columns of a, xh, n, h
-// are channels: lists of one array for each channel. count(layer, pass) counts products.
-const EPS = 1e-5;
-
-function netPasses({x, y}, params, along, count = () => {}) {
-  const {W, gamma, beta, w} = params, V = along, N = y.length, channels = [...gamma.keys()];
-  const each = f => channels.map(f), examples = f => y.map((_, n) => f(n));
-  const firstLayer = U => each(c => x.map(row => dot(U[c], row)));
-  const lastLayer = (u, g) => examples(n => each(c => u[c] * g[c][n]).reduce((s, z) => s + z, 0));
-  count("first", "forward");
-  const a = firstLayer(W), norms = each(c => normForward(a[c], EPS)), xh = norms.map(z => z.xh);
-  const n = each(c => xh[c].map(z => gamma[c] * z + beta[c])), h = n.map(row => row.map(Math.tanh));
-  count("last", "forward");
-  const p = lastLayer(w, h), e = minus(p, y), loss = dot(e, e) / (2 * N);
-
-  count("first", "r_forward");
-  const ra = firstLayer(V.W), tangents = each(c => normTangent(ra[c], norms[c])), rxh = tangents.map(z => z.rxh);
-  const rn = each(c => combine(combine(scaled(V.gamma[c], xh[c]), gamma[c], rxh[c]), V.beta[c], xh[c].map(() => 1)));
-  const slope = h.map(row => row.map(z => 1 - z * z)), rh = each(c => product(slope[c], rn[c]));
-  count("last", "r_forward", 2);
-  const rp = combine(lastLayer(w, rh), 1, lastLayer(V.w, h));
-
-  const dp = scaled(1 / N, e);
-  count("last", "backward", 2);
-  const dw = each(c => dot(h[c], dp)), dh = each(c => scaled(w[c], dp));
-  const dn = each(c => product(dh[c], slope[c])), dxh = each(c => scaled(gamma[c], dn[c]));
-  const da = each(c => normBackward(dxh[c], norms[c]));
-  count("first", "backward");
-  const dW = each(c => x[0].map((_, j) => sum(examples(i => da[c][i] * x[i][j]))));
-  const grad = {W: dW, gamma: each(c => dot(dn[c], xh[c])), beta: dn.map(sum), w: dw};
-
-  const rdp = scaled(1 / N, rp);
-  count("last", "r_backward", 4);
-  const rdw = each(c => dot(rh[c], dp) + dot(h[c], rdp));
-  const rdh = each(c => combine(scaled(w[c], rdp), V.w[c], dp));
-  const rdn = each(c => combine(product(rdh[c], slope[c]), -2, product(dh[c], product(h[c], rh[c]))));
-  const rdxh = each(c => combine(scaled(V.gamma[c], dn[c]), gamma[c], rdn[c]));
-  const rda = each(c => normTangentBackward(dxh[c], rdxh[c], norms[c], tangents[c]));
-  count("first", "r_backward");
-  const hvp = {
-    W: each(c => x[0].map((_, j) => sum(examples(i => rda[c][i] * x[i][j])))),
-    gamma: each(c => dot(rdn[c], xh[c]) + dot(dn[c], rxh[c])), beta: rdn.map(sum), w: rdw,
-  };
-  return {
-    loss, grad, hvp, norms, tangents,
-    forward: {a, xh, h, p: [p]}, r_forward: {a: ra, xh: rxh, h: rh, p: [rp]},
-    backward: {a: da, xh: dxh, h: dh, p: [dp]}, r_backward: {a: rda, xh: rdxh, h: rdh, p: [rdp]},
-  };
+// A matrix with A's eigenvectors and the eigenvalues f(s).
+function ofEigenvalues(A, f) {
+  const {values: s, vectors: Q} = symmetricEigen(A), g = s.map(f);
+  return [0, 1].map(i => [0, 1].map(j => Q[i][0] * g[0] * Q[j][0] + Q[i][1] * g[1] * Q[j][1]));
 }
 
-const flat = ({W, gamma, beta, w}) => [...W.flat(), ...gamma, ...beta, ...w];
-const moved = (p, r, v) => ({
-  W: p.W.map((row, i) => combine(row, r, v.W[i])), gamma: combine(p.gamma, r, v.gamma),
-  beta: combine(p.beta, r, v.beta), w: combine(p.w, r, v.w),
-});
+function solve2([[a, b], [c, d]], [x, y]) {
+  const determinant = a * d - b * c;
+  return [(d * x - b * y) / determinant, (a * y - c * x) / determinant];
+}
 
-// ---- the complex step on batch-norm: derivatives that share no line with the above ----
-// Complex vectors are {re, im}. Im f(x + i h v) / h is the derivative of f along v.
-const STEP = 1e-30;
-const complex = (re, im) => ({re, im});
-const times_c = (a, b) => complex(combine(product(a.re, b.re), -1, product(a.im, b.im)), combine(product(a.re, b.im), 1, product(a.im, b.re)));
-const minus_c = (a, b) => complex(minus(a.re, b.re), minus(a.im, b.im));
-const mean_c = a => complex(a.re.map(() => average(a.re)), a.im.map(() => average(a.im)));
-function inverse_root(a) {
-  const size = a.re.map((x, i) => Math.hypot(x, a.im[i]) ** -0.5), half = a.re.map((x, i) => -Math.atan2(a.im[i], x) / 2);
-  return complex(size.map((r, i) => r * Math.cos(half[i])), size.map((r, i) => r * Math.sin(half[i])));
+// The maximum of -(w - c)' A (w - c) / 2 - (w - theta)' P (w - theta) / 2.
+function mostProbable(A, c, P, theta) {
+  const sum = A.map((row, i) => combine(row, 1, P[i]));
+  return solve2(sum, combine(times(A, c), 1, times(P, theta)));
 }
-function complexNorm(x) {
-  const c = minus_c(x, mean_c(x)), variance = mean_c(times_c(c, c));
-  const s = inverse_root(complex(variance.re.map(z => z + EPS), variance.im));
-  return {xh: times_c(s, c), s};
-}
-// dx of the loss <dxh, xh>, entry by entry, from the forward pass alone.
-const stepBackward = (x, dxh) => x.map((_, j) => dot(dxh, complexNorm(complex(x, x.map((_, i) => (i === j ? STEP : 0)))).xh.im) / STEP);
-// rdx: the backward pass, written once more in complex numbers, along (rx, rdxh).
-function stepTangentBackward(x, rx, dxh, rdxh) {
-  const {xh, s} = complexNorm(complex(x, scaled(STEP, rx))), d = complex(dxh, scaled(STEP, rdxh));
-  const inner = minus_c(minus_c(d, mean_c(d)), times_c(xh, mean_c(times_c(d, xh))));
-  return scaled(1 / STEP, times_c(s, inner).im);
+
+// min over phi of f(phi) + (lambda/2) |phi - theta|^2, and its gradient in theta.
+function envelope(A, c, theta, lambda) {
+  const {phi} = implicit(quadratic(A, c), theta, lambda), way = minus(theta, phi);
+  return {phi, value: quadratic(A, c).loss(phi) + (lambda / 2) * dot(way, way),
+      gradient: scaled(lambda, way)};
 }

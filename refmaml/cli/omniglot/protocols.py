@@ -27,7 +27,7 @@ et al. 2019, table 2 and appendix; Nichol et al. 2018, tables 2 and 3.
 from typing import NamedTuple
 
 from refmaml.cli import options
-from refmaml.cli.imaml_presets import NEWTON, PAPER, RELEASED, WORKS
+from refmaml.cli.imaml_presets import MORE_NEWTON, NEWTON, PAPER, RELEASED, WORKS
 from refmaml.methods.table import BY_NAME
 
 NAMES = ("maml", "fomaml", "reptile", "imaml-released", "imaml")
@@ -257,7 +257,7 @@ TABLES = {
         "imaml-hf": RAJESWARAN | NEWTON,
     },
     "equal": {row: EQUAL | own for row, own in OWN.items()},
-    "as-it-works": {"imaml": TRAINS, "imaml-hf": TRAINS | NEWTON},
+    "as-it-works": {"imaml": TRAINS, "imaml-hf": TRAINS | MORE_NEWTON},
 }
 FIVE_STEPS = {"inner_steps": 5, "eval_steps": 5}
 IN_20_WAY = {

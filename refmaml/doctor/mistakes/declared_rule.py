@@ -114,7 +114,9 @@ def wrong_clipping(rule):
     """[(name, wrong rule, fix)] of declared clipping."""
     if not isinstance(rule, Clip):
         return []
-    found = [("the gradients are not clipped", rule.rule, fix("clip before the rule"))]
+    found = []
+    if not rule.rule.plain:
+        found.append(("the gradients are not clipped", rule.rule, fix("clip before the rule")))
     through = fix(
         "differentiate the factor too",
         torch="no .detach() or .item() on the norm, and no clip_grad_norm_, which writes .grad "

@@ -6,7 +6,8 @@ from refmaml.doctor.mistakes.fitted_rules import DECAY, shown
 from refmaml.doctor.mistakes.mistake import HESSIAN, fix
 from refmaml.doctor.wrong_rules import DecayBefore
 
-RATE = Number("c", (1.5, 4.0, 16.0, 0.5, -1.0, 64.0), -1e3, 1e3, simple=())
+FACTORS = tuple(1.3**k for k in range(-16, 21))  # from 1/66 to 190
+RATE = Number("c", (*FACTORS, *(-c for c in FACTORS[6:28:2])), -1e3, 1e3, simple=())
 EACH = Number("c", (0.9,), -1e2, 1e2, simple=(0.0, 1.0))
 ANCHOR = Number("anchor", (0.1, 2.0), -1e2, 1e2)
 WEIGHT = Number("w", (0.1,), -1e2, 1e2)

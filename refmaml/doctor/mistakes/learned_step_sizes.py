@@ -18,8 +18,8 @@ def learned_step_sizes():
 
 
 def learned_through():
-    """A step size that is a function of what is learned, where the method declares none;
-    or the other way round."""
+    """A step size that is a function of what is learned, where the method declares
+    none; or the other way round."""
     text = "the step sizes' gradient is that of raw, times {0}'(raw): a step size is {0}(raw)"
     found = [
         Mistake("18", text.format(name), other_function(name), declare(name))

@@ -6,6 +6,8 @@ scale_factors.py names the factor."""
 
 from typing import Any, NamedTuple
 
+KERNEL_FIELDS = {"kernels", "query_kernels", "product"}
+
 
 class Mistake(NamedTuple):
     """One known mistake.
@@ -23,6 +25,12 @@ class Mistake(NamedTuple):
     changes: Any
     fix: dict = {}
     common: bool = False
+
+    @property
+    def needs_kernels(self):
+        """Whether the mistake is in refmaml's own kernels or layers, or needs a product
+        that only its nets have."""
+        return isinstance(self.changes, dict) and bool(set(self.changes) & KERNEL_FIELDS)
 
     def changes_on(self, case):
         """{field: value} on this case, or None where the mistake cannot occur."""

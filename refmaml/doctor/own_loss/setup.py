@@ -144,7 +144,7 @@ def changed_buffers(module):
 
 
 def derivatives_of(model, theta, batch, second_order):
-    """(Derivatives, [remark]); in JAX without a compiler where they are wrong with it."""
+    """(Derivatives, [remark]); JAX does not compile where that makes them wrong."""
     found, functions = check_derivatives(model, theta, batch, second_order), model.functions
     wrong = found.wrong_gradient or found.wrong_product
     if not wrong or not getattr(functions, "compiled", False):
