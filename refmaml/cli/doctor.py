@@ -47,7 +47,8 @@ def add(subparsers):
         help="name the mistake in a meta-gradient",
         description="Calls FUNCTION(problem, params, batch), or FUNCTION(params, batch) with "
         "--net or --loss, on cases whose meta-gradients are known, and names the mistake if "
-        "there is one. Exit status 0: right, 1: wrong, 2: no gradient that can be judged, 3: inconclusive.",
+        "there is one. Exit status 0: right, 1: wrong, 2: no gradient that can be judged, "
+        "3: inconclusive.",
     )
     p.add_argument(
         "function",
