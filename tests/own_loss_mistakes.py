@@ -86,7 +86,7 @@ def adam(phi, g, state, k):
         m, v = state.get(n, (0.0, 0.0))
         m, v = 0.9 * m + 0.1 * g[n], 0.999 * v + 0.001 * g[n] ** 2
         state[n] = m, v
-        out[n] = m / (1 - 0.9**t) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+        out[n] = m / (1 - 0.9**t) / ((v / (1 - 0.999**t) + 1e-16).sqrt() + 1e-8)
     return out
 
 

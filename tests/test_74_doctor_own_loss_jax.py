@@ -59,7 +59,9 @@ def meta(
         xs, ys, xq, yq = sets(four)
         phis = [theta]
         for k in range(steps):
-            phi = phis[-1] if last is None or k != steps - last else tree(stop, phis[-1])
+            phi = phis[-1]
+            if last is not None and k == steps - last:  # the steps before are constants
+                phi = tree(lambda p, t: stop(p) + t - stop(t), phi, theta)
             g = jax.grad(loss)(theta if at == "start" else phi, xs, ys)
             g = tree(stop, g) if first_order else g
             g = tree(lambda a: twice * a - (twice - 1) * stop(a), g)
