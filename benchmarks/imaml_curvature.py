@@ -144,15 +144,13 @@ def draw(path, runs):
         at_phi = [np.median(p["eigenvalue_at_phi"]) for p in run["probes"]]
         panels[0].plot(steps, at_phi, "--", color=color, linewidth=1.0)
         panels[3].plot(run["curve"]["up_to_step"], run["curve"]["accuracy"], **style)
-    labels = (
-        "largest eigenvalue of H at theta (at phi: dashed)",
-        "residual of the inner problem",
-        "residual of CG",
-    )
+    labels = ("largest eigenvalue of H", "residual of the inner problem", "residual of CG")
     for axes, label in zip(panels, (*labels, "query accuracy in training"), strict=True):
         apply_style(axes, "meta-step", label)
-    for axes in panels[:3]:
+    for axes in panels[:2]:
         set_logarithmic(axes)
+    panels[2].set_yscale("log")  # over ten decades
+    panels[0].set_title("at theta; dashed: at phi", fontsize=9)
     panels[0].legend(frameon=False, fontsize=9)
     save_figure(path, figure)
 

@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from refmaml.cli.omniglot.protocols import PUBLISHED, ROWS, TABLES
@@ -237,6 +238,24 @@ def test_the_omniglot_table_is_that_of_the_committed_results(row):
     )
     line = f"| {' | '.join(cells)} |"
     assert line in table_of_results(), line
+
+
+def test_the_curves_of_imaml_are_those_of_the_committed_result():
+    page = (ROOT / "docs/imaml.md").read_text()
+    for run in committed("omniglot/imaml-curvature.json")["runs"].values():
+        first, last, curve = run["probes"][0], run["probes"][-1], run["curve"]
+        numbers = (
+            f"{run['steps']:,}",
+            f"{np.median(first['eigenvalue_at_theta']):.0f}",
+            f"{np.median(last['eigenvalue_at_theta']):.0f}",
+            f"{curve['inner_residual'][0]:.2f}",
+            f"{curve['inner_residual'][-1]:.2f}",
+            f"{run['steps_with_inner_residual_above_0.1']:,}",
+            f"{np.median(last['cg_residual']):.1g}",
+            f"{curve['accuracy'][-1]:.0%}",
+        )
+        line = f"| {run['title']} | {' | '.join(numbers)} |"
+        assert line in page, line
 
 
 def test_the_result_after_two_hours_is_committed(results):
