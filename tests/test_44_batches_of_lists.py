@@ -100,12 +100,23 @@ def test_numbers_that_are_not_finite_are_named_with_the_task():
         rm.ERM().meta_gradient(net, theta, rm.Batch(*lists(), weights))
 
 
-@pytest.mark.parametrize(
-    "batch",
-    [rm.Batch(*lists()), whole(5, WEIGHTS), [(1, 2, 3, 4)]],
-    ids=["sizes", "weights", "no batch"],
-)
+@pytest.mark.parametrize("batch", [rm.Batch(*lists()), [(1, 2, 3, 4)]], ids=["sizes", "no batch"])
 def test_the_doctor_refuses_what_it_would_ignore(batch):
     net = rm.mlp((3, 4, 2), activation="tanh")
     with pytest.raises(ArgumentError, match="^batch: expected"):
         rm.check_meta_gradient(lambda params, batch: params, rm.MAML(0.1), net=net, batch=batch)
+
+
+def test_the_doctor_judges_a_batch_with_weights():
+    net, method = rm.mlp((3, 4, 2), activation="tanh"), rm.MAML(0.1)
+
+    def gradient(params, batch, weights=WEIGHTS):
+        tasks = rm.Batch(*batch, weights)
+        return net.named(method.meta_gradient(net, net.flat(params), tasks).grad)
+
+    def verdict(fn):
+        options = {"net": net, "batch": whole(5, WEIGHTS), "precision": "float64", "repeats": 0}
+        return rm.check_meta_gradient(fn, method, **options).verdict
+
+    assert verdict(gradient) == "right"
+    assert verdict(lambda params, batch: gradient(params, batch, None)) == "wrong"

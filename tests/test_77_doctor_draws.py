@@ -20,9 +20,9 @@ def path(monkeypatch):
 
 def judged(seeds, wrong, **options):
     from draws import draw
-    from run import judged
+    from judge import judged as judge
 
-    return [judged(draw(FIRST + seed, wrong, **options)) for seed in seeds]
+    return [judge(draw(FIRST + seed, wrong, **options)) for seed in seeds]
 
 
 def check_right(rows):
@@ -71,8 +71,8 @@ def test_there_are_sixty_kinds_and_twenty_that_no_dictionary_has():
 
 def test_a_kind_of_mistake_changes_what_is_said():
     """The judgement itself, on verdicts made up here."""
+    from judge import truth_of
     from kinds import FORWARD
-    from run import truth_of
 
     kind = FORWARD[0]
     assert truth_of(kind, {"verdict": "right", "said": ""}) == "called right"

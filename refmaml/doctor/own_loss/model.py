@@ -109,6 +109,15 @@ class LossModel(Model):
         """Raise ArgumentError: there are no layers of refmaml to compute otherwise."""
         raise ArgumentError("net: expected layers of refmaml, got a loss of the user's own")
 
+    @property
+    def loss_function(self):
+        """Raise ArgumentError: the loss is the user's own."""
+        raise ArgumentError("net: expected a loss of refmaml, got a loss of the user's own")
+
+    def with_loss(self, loss):
+        """Raise ArgumentError: the loss is the user's own."""
+        return self.loss_function
+
     def gauss_newton_product(self, primal, v):
         """Raise ArgumentError: the outputs are not known apart from the loss."""
         raise ArgumentError("net: expected outputs apart from the loss, got the loss alone")

@@ -1,6 +1,6 @@
 """Judges drawn functions with the doctor, and writes what it said of each.
 
-    python benchmarks/doctor_draws/run.py --right 500 --wrong 500 --out draws.json
+    python benchmarks/doctor_draws/judge.py --right 500 --wrong 500 --out draws.json
 
 Right functions must be called right; wrong ones wrong, with a true name or a true
 place. Of a wrong function that is called right, `misfit` says that it differs from the
