@@ -5,6 +5,7 @@
 # make test-frameworks   installs PyTorch, JAX and other libraries (2 GB) and runs the tests
 #                        that compare refmaml with them. REFMAML_DATA names the folder of
 #                        Omniglot's archives: make test-frameworks REFMAML_DATA=DIR
+# make test-long         the doctor's tables of forty mistakes on nets of PyTorch: many minutes
 # make test-pages        the tests of docs/pages/ in Chromium, which the system must have (Debian:
 #                        apt-get install chromium chromium-driver)
 # make pages             builds docs/pages/ from docs/pages/src/
@@ -26,7 +27,7 @@ PYTEST := -m pytest -n auto --dist worksteal
 export OPENBLAS_NUM_THREADS ?= 1
 export REFMAML_DATA
 
-.PHONY: demo test test-slow test-frameworks test-pages pages gpu lint clean
+.PHONY: demo test test-slow test-frameworks test-long test-pages pages gpu lint clean
 
 demo: $(VENV)/installed
 	$(RUN)/refmaml verify --kernels reference
@@ -39,7 +40,10 @@ test-slow: $(VENV)/installed-test
 	$(RUN)/python $(PYTEST) -m "slow and not frameworks and not gpu and not browser"
 
 test-frameworks: $(FRAMEWORKS)/installed
-	$(FRAMEWORKS)/bin/python $(PYTEST) -m "frameworks and not gpu"
+	$(FRAMEWORKS)/bin/python $(PYTEST) -m "frameworks and not gpu and not long"
+
+test-long: $(FRAMEWORKS)/installed
+	$(FRAMEWORKS)/bin/python $(PYTEST) -m "frameworks and long"
 
 # Two browsers at a time: each takes a core and some 200 MB.
 test-pages: $(VENV)/installed-browser

@@ -53,7 +53,7 @@ def test_a_few_mistakes_are_named(label):
     assert words in diagnosis(loss, own, changes)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_at_least_25_mistakes_are_named_on_each_net_and_none_falsely(name):
     from own_loss_mistakes import variants
