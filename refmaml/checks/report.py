@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from refmaml.checks import renderers
+from refmaml.doctor.report import Verdict
 from refmaml.doctor.verdicts import INCONCLUSIVE, RIGHT, WRONG
 
 
@@ -32,7 +33,7 @@ def judged(name, error, allowed, factor=float("nan"), remark=""):
 
 
 @dataclass(frozen=True)
-class CheckReport:
+class CheckReport(Verdict):
     """What a check of one part found; bool(report) is report.ok.
 
     check       "gradient", "hvp", "layer", "solve" or "hypergradient"
@@ -54,16 +55,7 @@ class CheckReport:
     remarks: tuple = ()
     about: dict = field(default_factory=dict)
 
-    @property
-    def ok(self):
-        """Whether the part is right."""
-        return self.verdict == RIGHT
-
-    def __bool__(self):
-        return self.ok
-
-    def __str__(self):
-        return renderers.text(self)
+    renderers = renderers
 
     def row(self, name):
         """The Row of that name. Raises KeyError where there is none."""
@@ -71,18 +63,6 @@ class CheckReport:
             if row.name == name:
                 return row
         raise KeyError(name)
-
-    def to_json(self):
-        """The whole report as JSON text; "schema" is the number of its form."""
-        return renderers.as_json(self)
-
-    def to_markdown(self):
-        """The report as a markdown page, e.g. for $GITHUB_STEP_SUMMARY."""
-        return renderers.markdown(self)
-
-    def to_junit(self):
-        """The report as JUnit XML: a test case for each row."""
-        return renderers.junit(self)
 
 
 def verdict_of(rows):

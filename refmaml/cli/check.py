@@ -6,9 +6,10 @@ import shlex
 from typing import NamedTuple
 
 from refmaml.cli import options
-from refmaml.cli.check_objects import UserFile, layer_from_text
-from refmaml.cli.doctor import FILES, STATUS, load, write
+from refmaml.cli.doctor import FILES, show
+from refmaml.cli.layer_text import layer_from_text
 from refmaml.cli.outputs import check_outputs
+from refmaml.cli.user_files import UserFile, load
 from refmaml.errors import ArgumentError, expect
 
 SETTINGS = ("tol", "seed")  # options of every part, beside --precision
@@ -130,12 +131,7 @@ def run(arguments):
     report = check(fn, **keywords)
     words = ["refmaml", "check", arguments.part, arguments.function]
     report.about["again"] = shlex.join([*words, *same_options(typed)])
-    print(report)
-    texts = {"json": report.to_json, "markdown": report.to_markdown, "junit": report.to_junit}
-    for name, text in texts.items():
-        if name in given:
-            write(given[name], text(), options.flag(name))
-    return STATUS[report.verdict]
+    return show(report, given)
 
 
 def objects(file, typed, part):

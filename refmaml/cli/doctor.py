@@ -1,14 +1,13 @@
 """`refmaml doctor FILE.py:FUNCTION`: a verdict on a meta-gradient, and its mistake."""
 
-import importlib.util
 import shlex
-import sys
 from pathlib import Path
 
 from refmaml.cli import options, presets
 from refmaml.cli.kernels import kernel_set
 from refmaml.cli.outputs import check_outputs
-from refmaml.errors import ArgumentError, DataError, expect
+from refmaml.cli.user_files import load
+from refmaml.errors import DataError, expect
 from refmaml.storage.atomic import atomic_write
 
 STATUS = {"right": 0, "wrong": 1, "inconclusive": 3}  # 2 is an error, as in every command
@@ -89,6 +88,11 @@ def run(arguments):
         check["kernels"] = kernel_set(check["kernels"])
     report = check_meta_gradient(load(arguments.function), method, net=net, **check)
     report.about["again"] = shlex.join(["refmaml", "doctor", *same_arguments(arguments)])
+    return show(report, given)
+
+
+def show(report, given):
+    """Print a report, write it to the files of FILES; its verdict's exit status."""
     print(report)
     texts = {"json": report.to_json, "markdown": report.to_markdown, "junit": report.to_junit}
     for name, text in texts.items():
@@ -137,36 +141,6 @@ def method_and_net(given):
     if "net" not in given:
         return method, None
     return method, problem.make_net(config | {"kernels": "reference"})
-
-
-def load(text):
-    """The function in FILE.py:FUNCTION. Raises ArgumentError in one line."""
-    file, colon, name = text.rpartition(":")
-    expect(colon and file and name.isidentifier(), "function", "FILE.py:FUNCTION", repr(text))
-    found = getattr(imported(file), name, None)
-    got = f"{name!r}, which is not one"
-    if found is None:
-        got = f"{name!r}, which it does not have"
-    expect(callable(found), "function", f"a function in {file}", got)
-    return found
-
-
-def imported(file):
-    """The module in a file; its folder is searched, as by `python FILE.py`."""
-    path = Path(file)
-    got = file if path.exists() else f"{file}, which does not exist"
-    expect(path.is_file(), "function", "a Python file", got)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    expect(spec is not None, "function", "a Python file, *.py", file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # a script's own sys.exit(0) is no verdict
-        text = f"function: expected {file} to import, got {type(error).__name__}: {error}"
-        raise ArgumentError(text.splitlines()[0]) from error
-    return module
 
 
 def layout(pairs):

@@ -1,11 +1,9 @@
 """`refmaml doctor --loss FILE.py:LOSS`: the user's loss, parameters and tasks."""
 
-import functools
-import inspect
-
 from refmaml.cli import options
-from refmaml.cli.doctor import OWN_LOSS, imported
-from refmaml.errors import ArgumentError, expect
+from refmaml.cli.doctor import OWN_LOSS
+from refmaml.cli.user_files import data_of, object_at
+from refmaml.errors import expect
 
 OBJECTS = tuple(name for name in OWN_LOSS if name != "not_meta_learned")  # FILE.py:NAME
 DATA = ("params", "batch")  # which may be functions without arguments
@@ -27,20 +25,5 @@ def own_loss(given):
 
 def value_of(option, text):
     """The object in FILE.py:NAME, or what it returns where it is a function of data."""
-    file, colon, name = text.rpartition(":")
-    expect(colon and file, options.flag(option), "FILE.py:NAME", repr(text))
-    module = imported(file)
-    got = f"{name!r}, which it does not have"
-    expect(hasattr(module, name), options.flag(option), f"a name in {file}", got)
-    value = getattr(module, name)
-    made = inspect.isroutine(value) or isinstance(value, functools.partial)
-    if option not in DATA or not made:
-        return value
-    try:
-        return value()
-    except Exception as error:
-        line = (str(error).splitlines() or [""])[0]
-        raise ArgumentError(
-            f"{options.flag(option)}: expected data, or a function without arguments that "
-            f"returns it, got {type(error).__name__}: {line}"
-        ) from error
+    value = object_at(text, options.flag(option))
+    return data_of(value, options.flag(option)) if option in DATA else value

@@ -59,8 +59,35 @@ class CaseResult:
         return max(self.rows, key=lambda row: row.error / row.tolerance)
 
 
+class Verdict:
+    """What all reports have in common; `renderers` says how they look."""
+
+    @property
+    def ok(self):
+        """Whether what was checked is right."""
+        return self.verdict == RIGHT
+
+    def __bool__(self):
+        return self.ok
+
+    def __str__(self):
+        return self.renderers.text(self)
+
+    def to_json(self):
+        """The whole report as JSON text; "schema" is the number of its form."""
+        return self.renderers.as_json(self)
+
+    def to_markdown(self):
+        """The report as a markdown page, e.g. for $GITHUB_STEP_SUMMARY."""
+        return self.renderers.markdown(self)
+
+    def to_junit(self):
+        """The report as JUnit XML: a test case for each result."""
+        return self.renderers.junit(self)
+
+
 @dataclass(frozen=True)
-class Report:
+class Report(Verdict):
     """What check_meta_gradient found; bool(report) is report.ok.
 
     verdict      "right", "wrong" or "inconclusive"
@@ -84,34 +111,12 @@ class Report:
     results: tuple = ()
     remarks: tuple = ()
     about: dict = field(default_factory=dict)
-
-    @property
-    def ok(self):
-        """Whether the gradient is right."""
-        return self.verdict == RIGHT
+    renderers = renderers
 
     @property
     def sittings(self):
         """`results` under its name in the JSON schema."""
         return self.results
-
-    def __bool__(self):
-        return self.ok
-
-    def __str__(self):
-        return renderers.text(self)
-
-    def to_json(self):
-        """The whole report as JSON text; "schema" is the number of its form."""
-        return renderers.as_json(self)
-
-    def to_markdown(self):
-        """The report as a markdown page, e.g. for $GITHUB_STEP_SUMMARY."""
-        return renderers.markdown(self)
-
-    def to_junit(self):
-        """The report as JUnit XML: a test case for each case and precision."""
-        return renderers.junit(self)
 
 
 def tensor_rows(case, g):
