@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from refmaml.cli import main
+from refmaml.cli.user_files import data_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -209,3 +210,13 @@ def test_the_fixtures_of_pytest_fail_skip_and_pass(file, tmp_path):
         ("solve", "right"),
         ("hypergradient", "wrong"),
     }
+
+
+def test_data_that_can_be_called_is_not_called():
+    class Module:
+        def __call__(self):
+            raise AssertionError("called")
+
+    module = Module()
+    assert data_of(module, "--params") is module
+    assert data_of(lambda: 3, "--params") == 3

@@ -105,7 +105,11 @@ def test_params_and_batch_come_in_the_users_own_form():
         return meta()(params, [list(column) for column in zip(*batch, strict=True)])
 
     assert check(by_task, batch=ragged_tasks())
-    assert not check(lambda p, b: meta(create_graph=False)(p, list(zip(*b))), batch=ragged_tasks())  # noqa: B905
+
+    def first_order(params, batch):
+        return meta(create_graph=False)(params, list(zip(*batch, strict=True)))
+
+    assert not check(first_order, batch=ragged_tasks())
     columns = tuple([list(column) for column in zip(*ragged_tasks(), strict=True)])
     assert check(meta(), batch=columns)
     arrays = rm.Batch(*([a.numpy() for a in column] for column in columns))

@@ -1,9 +1,12 @@
 """The doctor on a loss of the user's own in NumPy, and what it refuses in one line."""
 
+from collections import OrderedDict, defaultdict, namedtuple
+
 import numpy as np
 import pytest
 
 import refmaml as rm
+from refmaml.doctor.own_loss.trees import tree_of
 
 METHOD = rm.MAML(0.3, 2)
 
@@ -170,3 +173,13 @@ def test_the_users_own_arrays_stay_as_they_are():
     check(params=params, batch=batch)
     assert all(np.array_equal(a, b) for a, b in zip(batch, copies[1], strict=True))
     assert tree(lambda a, b: np.array_equal(a, b), params, copies[0])["head"]["w"]
+
+
+def test_containers_keep_their_class_and_named_tuples_their_names():
+    Pair = namedtuple("Pair", "left right")
+    value = {"a": defaultdict(list, b=1.0), "c": Pair(2.0, OrderedDict(d=3.0))}
+    tree = tree_of(value)
+    assert tree.names == ["a.b", "c.left", "c.right.d"]
+    other = tree.rebuild([4.0, 5.0, 6.0])
+    assert other == {"a": {"b": 4.0}, "c": Pair(5.0, OrderedDict(d=6.0))}
+    assert other["a"].default_factory is list and type(other["c"]) is Pair

@@ -179,6 +179,7 @@ def test_the_variant_without_a_mistake_is_the_method(cls, rule):
 def test_a_list_of_step_sizes_keeps_its_ratios_on_a_case(cls):
     case = builtin_case("mlp", cls([0.4, 0.1, 0.2], 3))
     largest, *others = case.method.inner_lr
+    # the case rounds its step sizes to three digits
     assert np.allclose([a / largest for a in others], [0.25, 0.5], rtol=0.01)
     g = candidate(case, {})
     assert np.abs(g - case.truth).max() <= 1e-11 * np.abs(case.truth).max()

@@ -43,8 +43,8 @@ def test_a_cell_of_the_table_is_measured_again(library, kind, net, committed):
         assert found == committed
     elif committed < RIGHT:
         assert found < RIGHT
-    else:
-        assert found == pytest.approx(committed, rel=0.05)
+    else:  # the size of a fault, which rounding moves by far less than this
+        assert found == pytest.approx(committed, rel=1e-9)
 
 
 def test_docs_results_has_every_line_of_the_table():

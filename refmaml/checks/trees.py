@@ -6,12 +6,12 @@ a value of a vector: fresh arrays in the framework, on the device and with the
 """
 
 import sys
-from copy import copy
 from typing import NamedTuple
 
 import numpy as np
 
 from refmaml.doctor.frameworks import first_line
+from refmaml.doctor.own_loss.trees import children, with_children
 from refmaml.errors import ArgumentError, expect
 
 PRECISIONS = ("float64", "float32")
@@ -45,32 +45,12 @@ def is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def children(value):
-    """[(name, child)] of a container, or None for a value that is none."""
-    if isinstance(value, dict):
-        return list(value.items())
-    if hasattr(value, "_fields"):
-        return list(zip(value._fields, value, strict=True))
-    if isinstance(value, list | tuple):
-        return list(enumerate(value))
-    return None
-
-
-def rebuilt(value, parts):
-    """A container like `value` with other children."""
-    if isinstance(value, dict):
-        new = copy(value)  # keeps the class, as OrderedDict and defaultdict
-        new.update(zip(value, parts, strict=True))
-        return new
-    return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-
-
 def mapped(value, function, name=""):
     """The tree with function(name, leaf) for each leaf; None stays."""
     found = children(value)
     if found is not None:
         parts = [mapped(v, function, joined(name, key)) for key, v in found]
-        return rebuilt(value, parts)
+        return with_children(value, parts)
     if value is None:
         return None
     if not framework_of(value) and not is_number(value) and is_registered(value):

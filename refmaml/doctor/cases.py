@@ -233,15 +233,17 @@ class Case:
 
     # ---- how exactly it can be known: see conditioning.py ----------------------------
 
+    conditioning = conditioning
+
     @cached_property
     def noise(self):
         """{name: how far the true gradient moves by one rounding of float64}."""
-        return conditioning.noise(self) if self.like is None else self.like.noise
+        return self.conditioning.noise(self) if self.like is None else self.like.noise
 
     @cached_property
     def allowed(self):
         """(M,) how far each entry of a right gradient may be off."""
-        return conditioning.allowed(self)
+        return self.conditioning.allowed(self)
 
     @cached_property
     def margin(self):

@@ -59,8 +59,15 @@ def noise(case):
 
     theta - phi_K (Reptile) also loses one rounding of theta.
     """
+    return noise_from(case, moved(case, np.finfo(np.float64).eps), lost_in_float32(case))
+
+
+def noise_from(case, moved, lost):
+    """The same, from how far the gradient moves by one rounding of float64, (M,), and
+    from what is lost in float32, (M,).
+    """
     eps, single = np.finfo(np.float64).eps, np.finfo(np.float32).eps
-    found = np.maximum(moved(case, eps), eps / single * lost_in_float32(case))
+    found = np.maximum(moved, eps / single * lost)
     least = 0.05 * eps * np.abs(case.truth).max()
     subtracted = np.zeros(len(case.meta))
     if entry(case.method).kind == DISPLACEMENT:

@@ -52,13 +52,7 @@ class OwnLossCase(Case):
 
     # ---- how exactly the truth can be known: see conditioning.py ---------------------
 
-    @cached_property
-    def noise(self):
-        return conditioning.noise(self) if self.like is None else self.like.noise
-
-    @cached_property
-    def allowed(self):
-        return conditioning.allowed(self)
+    conditioning = conditioning
 
     @property
     def margin(self):

@@ -9,7 +9,6 @@ from contextlib import suppress
 import numpy as np
 
 from refmaml.doctor import conditioning as of_nets
-from refmaml.doctor.method_table import DISPLACEMENT, entry
 from refmaml.doctor.own_loss.model import LossModel
 from refmaml.errors import RefmamlError
 
@@ -57,20 +56,8 @@ def error_of_products(case):
 
 def noise(case):
     """{name: how far the true gradient moves by one rounding of float64}."""
-    eps, single = np.finfo(np.float64).eps, np.finfo(np.float32).eps
-    found = np.maximum(moved(case, eps), eps / single * lost_in_float32(case))
-    whole = np.abs(case.truth).max()
-    subtracted = np.zeros(len(case.meta))
-    if entry(case.method).kind == DISPLACEMENT:
-        subtracted = eps * np.abs(case.meta)
-    return {
-        name: max(
-            found[place].max() + subtracted[place].max(),
-            eps * np.abs(case.truth[place]).max(),
-            0.05 * eps * whole,
-        )
-        for name, place in case.places.items()
-    }
+    moved_by_one = moved(case, np.finfo(np.float64).eps)
+    return of_nets.noise_from(case, moved_by_one, lost_in_float32(case))
 
 
 def terms(case):

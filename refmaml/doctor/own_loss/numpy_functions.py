@@ -67,7 +67,7 @@ class NumpyFunctions:
             try:
                 with np.errstate(all="ignore"):
                     exact = self.gradient(w + 1j * TINY * v, x, y).imag / TINY
-            except Exception:
+            except Exception:  # the user's gradient takes real numbers only: differences
                 return
             size = np.abs(found.value).max()
             self.analytic = bool(np.abs(exact - found.value).max() <= AGREE * size and size > 0)
@@ -78,7 +78,7 @@ class NumpyFunctions:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", np.exceptions.ComplexWarning)  # float(complex)
                 value = self.value(w + 1j * TINY * v, x, y)
-        except Exception:
+        except Exception:  # the user's loss takes real numbers only: `choose` says so
             return None
         return value.imag / TINY if np.iscomplexobj(value) else None
 

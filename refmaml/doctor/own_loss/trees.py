@@ -1,6 +1,7 @@
 """Nested dicts, lists and tuples of arrays, with a name for every array in them."""
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -33,27 +34,42 @@ def tree_of(value, framework=""):
     return Tree(names, [leaf for _, leaf in pairs], rebuild)
 
 
+def children(value):
+    """[(name, child)] of a container, or None for a value that is none."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if hasattr(value, "_fields"):
+        return list(zip(value._fields, value, strict=True))
+    return list(enumerate(value)) if isinstance(value, list | tuple) else None
+
+
+def with_children(value, parts):
+    """A container like `value` with other children."""
+    if isinstance(value, dict):
+        new = copy(value)  # keeps the class, as OrderedDict and defaultdict
+        new.update(zip(value, parts, strict=True))
+        return new
+    if isinstance(value, Mapping):
+        return type(value)(dict(zip(value, parts, strict=True)))
+    return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+
+
 def walk(value, path):
     """(path, leaf) of every leaf, in order."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from walk(item, (*path, key))
-    elif isinstance(value, list | tuple):
-        for place, item in enumerate(value):
-            yield from walk(item, (*path, place))
-    else:
+    found = children(value)
+    if found is None:
         yield path, value
+    else:
+        for key, item in found:
+            yield from walk(item, (*path, key))
 
 
 def rebuilt(value, leaves):
     """A value of the structure of `value` with other leaves."""
-    if isinstance(value, Mapping):
-        items = {key: rebuilt(item, leaves) for key, item in value.items()}
-        return items if type(value) is dict else type(value)(items)
-    if isinstance(value, list | tuple):
-        items = [rebuilt(item, leaves) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    return next(leaves)
+    found = children(value)
+    if found is None:
+        return next(leaves)
+    return with_children(value, [rebuilt(item, leaves) for _, item in found])
 
 
 def jax_tree(value):
