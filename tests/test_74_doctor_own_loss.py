@@ -259,6 +259,6 @@ def test_a_frozen_body_is_right_where_it_is_declared(answer):
 def test_a_gradient_of_what_is_not_meta_learned_is_wrong():
     fn = meta(factors={"0.weight": 0.0, "0.bias": 0.0})
     report = check(fn, rm.ANIL(0.4, 2), not_meta_learned=("0.*",))
-    assert report.verdict == "wrong"
+    assert report.verdict == "wrong" and "not_meta_learned=('0.*',)" in report.about["again"]
     with pytest.raises(rm.ArgumentError, match="patterns: expected a name"):
         check(fn, rm.ANIL(0.4, 2), not_meta_learned=("7.*",))

@@ -1,6 +1,7 @@
 """The doctor: a verdict on a meta-gradient, and the name of its mistake if it is wrong.
 
     check.py             check_meta_gradient: arguments and cases
+    declarations.py      what the user declares: weights, learned step sizes, schedules
     examination.py       the procedure, from cases to a Report
     case_runs.py         one case in one precision: the call, the comparison, the
                          verdict

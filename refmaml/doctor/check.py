@@ -9,14 +9,12 @@ import numpy as np
 
 from refmaml import update_rules
 from refmaml.doctor.builtin_cases import builtin_cases, own_case
+from refmaml.doctor.declarations import declarations
 from refmaml.doctor.examination import PRECISIONS, examine
 from refmaml.doctor.frameworks import framework as framework_called
 from refmaml.doctor.layouts import Layout
-from refmaml.doctor.learned_through import LEARNED, checked
-from refmaml.doctor.method_table import entry
 from refmaml.doctor.own_loss.setup import own_loss
 from refmaml.doctor.report import Report
-from refmaml.doctor.task_weights import checked_weights
 from refmaml.doctor.user_function import UserFunction
 from refmaml.doctor.verdicts import WRONG
 from refmaml.errors import expect
@@ -99,51 +97,30 @@ def check_meta_gradient(
     options |= {"tol": tol, "precision": precision}
     options |= {"task_weights": task_weights, "learned_through": learned_through}
     options |= {"step_factors": step_factors}
-    weights, through = checked_weights(task_weights), checked(learned_through).get(LEARNED, "")
-    learns = entry(method).step_sizes is not None
-    expect(
-        not through or learns, "learned_through", "a method that learns step sizes", repr(method)
+    options |= {"not_meta_learned": tuple(not_meta_learned) or None}
+    declared = declarations(
+        method, tol, not_meta_learned, task_weights, learned_through, step_factors
     )
-    entry(method)  # raises ArgumentError for another object
     known = precision is None or precision in PRECISIONS
     expect(known, "precision", "float64 or float32", repr(precision))
     if kernels is None and net is not None and net.kernels.on_device:
         kernels = net.kernels
     lib = framework_called(framework)._replace(kernels=kernels)
     function = UserFunction(fn, lib, Layout(layout))
-    factors = None if step_factors is None else checked_factors(step_factors, method)
     precisions = [precision] if precision else list(PRECISIONS)
-    limits = {"tol": tol, "constant": tuple(not_meta_learned), "step_sizes_through": through}
-    limits |= {} if weights is None else {"task_weights": weights}
 
     def examined(cases, remarks):
-        cases = [case.with_(**limits) for case in cases]
-        cases = cases if factors is None else [case.scheduled(factors) for case in cases]
-        if weights is not None:
-            for case in cases:  # raises where there are not as many weights as tasks
-                case.mean(np.zeros((len(case.batch), 1)))
+        cases = [declared(case) for case in cases]
         return examine(function, cases, precisions, repeats, seconds, remarks)
 
     of_loss = {"loss": loss, "params": params, "forward": forward, "gradient": gradient}
     if any(value is not None for value in of_loss.values()):
         options |= of_loss
-        report = check_own_loss(function, method, lib, {**options, **limits}, seed, examined)
+        report = check_own_loss(function, method, lib, options, seed, examined)
     else:
         report = examined(*all_cases(function, method, probes, net, batch, seed))
     about = about_call(fn, method, framework, seed, options)
     return replace(report, about=about | {"seconds": round(perf_counter() - started, 2)})
-
-
-def checked_factors(given, method):
-    """The argument `step_factors` as a tuple of numbers."""
-    fits = isinstance(getattr(method, "inner_lr", None), float) and entry(method).step_sizes is None
-    wanted = "a method with one step size that is not learned"
-    expect(fits, "step_factors", wanted, lambda: repr(method))
-    K = method.inner_steps
-    numbers = np.ndim(given) == 1 and len(given) == K and np.asarray(given).dtype.kind in "fi"
-    fits = numbers and np.isfinite(given).all() and np.min(given) > 0
-    expect(fits, "step_factors", f"{K} numbers > 0, one for each inner step", lambda: repr(given))
-    return tuple(map(float, given))
 
 
 def check_own_loss(function, method, lib, given, seed, examined):

@@ -105,7 +105,7 @@ def prepared(function, method, model, given, seed, remarks):
     first_look(model, theta, batch)
     rng = np.random.default_rng(seed)
     meta = initial_meta(method, model, theta, rng)
-    case = OwnLossCase(OWN, model, method, meta, batch, constant=tuple(given["constant"]))
+    case = OwnLossCase(OWN, model, method, meta, batch, constant=given["not_meta_learned"] or ())
     case.constant_names  # noqa: B018  # raises for a pattern that selects nothing
     random = random_draws(function, case)
     if random == "unseeded":
