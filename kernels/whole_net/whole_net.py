@@ -1,4 +1,9 @@
-"""A net as one kernel: compiled for a precision, with memory, on several threads."""
+"""A net as one kernel: compiled for a precision, with memory, on several threads.
+
+Nets of any size run in one kernel. The largest one measured, resnet12(32) with 75
+queries of 28x28 (float32, 150 MB of values for a task), takes 1 / 1.13 of the time of
+its layers one by one; conv4(norm="group") takes 1 / 1.17.
+"""
 
 from functools import cache
 from itertools import accumulate
@@ -18,9 +23,6 @@ from refmaml.kernels.whole_net.operations import CROSS_ENTROPY
 from refmaml.kernels.whole_net.program import Program, program, supported
 from refmaml.kernels.whole_net.rule_numbers import NO_RULE, PLAIN, num_rows
 
-# Nets of any size run in one kernel. The largest one measured, resnet12(32) with 75
-# queries of 28x28 (float32, 150 MB of values for a task), takes 1 / 1.13 of the time of
-# its layers one by one; conv4(norm="group") takes 1 / 1.17.
 SERIAL_BELOW = 1 << 21  # multiply-adds; with fewer, one thread is faster
 
 
