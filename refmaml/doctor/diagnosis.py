@@ -40,9 +40,9 @@ def diagnose(function, runs, results, remarks, seconds_left, at_kink):
         return Report(WRONG, diagnosis, fix, results=tuple(results), remarks=tuple(remarks), **more)
 
     usable = [run for run in runs if at_kink or run.result.verdict != INCONCLUSIVE]
-    if all(right_to_float32(run) for run in usable):
-        return report(IN_FLOAT32, USE_FLOAT64)
     explanations = at_kink or name(usable, seconds_left, function)
+    if not explanations and all(right_to_float32(run) for run in usable):
+        return report(IN_FLOAT32, USE_FLOAT64)
     if explanations:
         first, *ties = explanations
         source = source_of(function.fn)
