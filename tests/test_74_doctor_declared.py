@@ -9,6 +9,8 @@ from implementations import MAML, meta_sgd
 
 import refmaml as rm
 
+pytestmark = pytest.mark.slow
+
 PROBES = ("quadratic", "two-layer")
 
 

@@ -7,6 +7,8 @@ from follow_document import copy_sources, follow, printed_json, python
 
 import refmaml as rm
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = "docs/add_a_method.md"
 
 LADDER = """
