@@ -1,8 +1,10 @@
 """Other libraries checked by the doctor: the committed results, adapters, crashes."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,11 +32,11 @@ def percent(value):
 # ---- what was committed --------------------------------------------------------------
 
 
-def test_docs_results_has_every_line_of_the_table():
-    from table import lines
+def test_docs_results_has_every_line_of_both_tables():
+    from table import lines, rule_lines
 
-    page = (ROOT / "docs" / "results.md").read_text()
-    for line in lines(committed("conformance.json")):
+    page, record = (ROOT / "docs" / "results.md").read_text(), committed("conformance.json")
+    for line in lines(record) + rule_lines(record):
         assert f"\n{line}\n" in page, line
 
 
@@ -49,11 +51,8 @@ def test_every_library_has_an_adapter_a_version_and_a_verdict_on_every_method():
     from table import METHODS
 
     record = committed("conformance.json")
-    assert (
-        len(record["libraries"]) + len(record["absent"]) == len(run.LIBRARIES)
-        and record["machine"]
-        and record["versions"]
-    )
+    parts = [library["part"] for library in record["libraries"]]
+    assert parts == list(run.LIBRARIES) and not record["absent"]
     for library in record["libraries"]:
         assert (
             library["versions"]
@@ -62,6 +61,29 @@ def test_every_library_has_an_adapter_a_version_and_a_verdict_on_every_method():
         )
         for result in library["methods"].values():
             assert result["verdict"] in ("right", "wrong", "absent") and result["diagnosis"]
+
+
+def test_every_column_of_the_update_rules_has_a_verdict_on_every_rule():
+    import run
+    from rules import COLUMNS, RULES
+
+    columns = committed("conformance.json")["rules"]
+    assert [column["part"] for column in columns] == list(run.RULES)
+    assert [column["name"] for column in columns] == list(COLUMNS)
+    for column in columns:
+        assert column["versions"] and list(column["rules"]) == list(RULES)
+        assert "failed" not in column
+        for result in column["rules"].values():
+            assert result["verdict"] in ("right", "wrong", "absent") and result["diagnosis"]
+
+
+def test_every_result_names_the_run_that_measured_it():
+    record = committed("conformance.json")
+    results = record["libraries"] + record["rules"]
+    assert {result["run"] for result in results} == set(range(len(record["runs"])))
+    for run in record["runs"]:
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d", run["date"]) and run["seconds"] > 0
+        assert run["machine"] and run["versions"] and run["command"].startswith("python ")
 
 
 def test_the_sentences_of_docs_results_on_the_demonstrations_hold():
@@ -144,6 +166,51 @@ def test_a_cell_has_the_number_of_correct_digits_or_the_error(result, expected):
     assert cell(result) == expected
 
 
+# ---- update rules of other libraries -------------------------------------------------
+
+MODULES = {"higher_loop": ("torch", "higher"), "torchopt_meta": ("torch", "torchopt")}
+MODULES |= {"optax_loop": ("jax", "optax")}
+
+
+def cells():
+    """A cell for each committed verdict on a rule that a library has."""
+    sys.path.insert(0, str(FOLDER))
+    from rules import COLUMNS
+
+    sys.path.remove(str(FOLDER))
+    return [
+        pytest.param(
+            column["name"],
+            rule,
+            result,
+            marks=pytest.mark.frameworks(*MODULES[COLUMNS[column["name"]].module]),
+            id=f"{column['name']}, {rule}",
+        )
+        for column in committed("conformance.json")["rules"]
+        for rule, result in column["rules"].items()
+        if result["verdict"] != "absent"
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")  # deprecations inside the libraries
+@pytest.mark.parametrize("column, rule, result", cells())
+def test_a_verdict_on_an_update_rule_is_measured_again(column, rule, result):
+    """On two probes in float64: the verdict of the table, and its name of a mistake."""
+    from rules import COLUMNS, RULES
+    from worker import METHODS
+
+    library, method = COLUMNS[column].library, replace(METHODS["MAML"], rule=RULES[rule])
+    report = rm.check_meta_gradient(
+        library.methods["MAML"],
+        method,
+        framework=library.framework,
+        probes=("quadratic", "mlp"),
+        precision="float64",
+        repeats=0,
+    )
+    assert report.verdict == result["verdict"], str(report)
+
+
 # ---- running -------------------------------------------------------------------------
 
 
@@ -173,20 +240,31 @@ def test_an_adapter_with_its_graph_cut_would_be_called_wrong():
     assert report.verdict == "wrong" and "first-order" in report.diagnosis
 
 
-def test_a_library_that_crashes_loses_no_earlier_result_and_no_other_library(
-    tmp_path, monkeypatch, capsys
-):
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """run.py with a worker of a few lines, where optax is not installed."""
     import run
 
     (tmp_path / "worker.py").write_text(
         "import json, os, sys\n"
-        "json.dump({'name': 'x', 'versions': {'x': '1'}, 'methods': {}}, open(sys.argv[2], 'w'))\n"
+        "kind = 'rules' if sys.argv[3:] else 'methods'\n"
+        "found = {'name': sys.argv[1], 'versions': {'x': '1'}, kind: {}}\n"
+        "json.dump(found, open(sys.argv[2], 'w'))\n"
         "if sys.argv[1] == 'higher_loop':\n    sys.stderr.write('out of luck\\n'); os._exit(3)\n"
     )
     monkeypatch.setattr(run, "HERE", tmp_path)
     monkeypatch.setattr(run, "find_spec", lambda name: None if name == "optax" else object())
-    assert run.main(["--only", "higher", "betty", "optax", "--out", str(tmp_path / "out")]) == 0
-    record = json.loads((tmp_path / "out" / "conformance.json").read_text())
+    out = tmp_path / "out"
+
+    def measured(*only):
+        assert run.main(["--only", *only, "--out", str(out)]) == 0
+        return json.loads((out / "conformance.json").read_text())
+
+    return measured
+
+
+def test_a_library_that_crashes_loses_no_earlier_result_and_no_other_library(stand_in, capsys):
+    record = stand_in("higher", "betty", "optax")
     assert [library.get("failed") for library in record["libraries"]] == [
         "exit status 3: out of luck",
         None,
@@ -195,6 +273,32 @@ def test_a_library_that_crashes_loses_no_earlier_result_and_no_other_library(
         record["absent"] == {"optax": "optax is not installed"}
         and "ended early" in capsys.readouterr().out
     )
+
+
+def test_a_run_of_some_parts_keeps_the_results_of_all_others(stand_in):
+    first = stand_in("jax", "betty")
+    record = stand_in("rules")
+    assert [result["part"] for result in record["libraries"]] == ["betty", "jax"]
+    assert record["libraries"] == first["libraries"] and record["runs"][:1] == first["runs"]
+    columns = ["rules:higher", "rules:TorchOpt", "rules:TorchOpt, default dtype float32"]
+    assert [result["part"] for result in record["rules"]][:3] == columns
+    assert all(result["run"] == 1 for result in record["rules"])
+    assert record["absent"] == {"rules:optax": "optax is not installed"}
+    record = stand_in("jax", "betty")  # of the first run nothing is left
+    assert [run["command"].partition("--only ")[2] for run in record["runs"]] == [
+        "rules",
+        "jax betty",
+    ]
+    assert all(result["run"] == 1 for result in record["libraries"])
+    assert all(result["run"] == 0 for result in record["rules"])
+
+
+def test_results_of_another_schema_are_not_overwritten(tmp_path):
+    (tmp_path / "conformance.json").write_text('{"schema": 1}')
+    command = [sys.executable, FOLDER / "run.py", "--only", "optax", "--out", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("run.py: --out: expected results of")
+    assert (tmp_path / "conformance.json").read_text() == '{"schema": 1}'
 
 
 def test_an_unknown_library_is_one_clear_line(tmp_path):
