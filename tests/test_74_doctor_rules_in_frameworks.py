@@ -121,6 +121,8 @@ CUT = {
     "adam with eps_root": "the second moment of Adam is detached",
     "clipping": "the clipping factor is not differentiated",
 }
+# JAX compiles each case for itself, which takes seconds.
+PROBES = {"torch": ("quadratic", "two-layer", "mlp", "conv"), "jax": ("quadratic", "mlp")}
 IN_BOTH = [
     pytest.param(
         name, framework, marks=pytest.mark.frameworks(framework), id=f"{name}, {framework}"
@@ -138,8 +140,9 @@ def checked(fn, rule, framework, **options):
 @pytest.mark.parametrize("name, framework", IN_BOTH)
 def test_right_code_with_an_update_rule_is_called_right(name, framework):
     code, rule = RULES[name]
-    report = checked(maml(code), rule, framework)
-    assert report.ok and len(report.results) == 4, str(report)
+    probes = PROBES[framework]
+    report = checked(maml(code), rule, framework, probes=probes)
+    assert report.ok and len(report.results) == 2 * len(probes), str(report)
     assert all(result.misfit <= 0.5 for result in report.results), str(report)
     assert not any("convention" in remark for remark in report.remarks), str(report)
 

@@ -158,6 +158,7 @@ def test_the_results_of_learn2learn_s_own_tests_are_those_of_the_committed_run()
             "**wrong**, 12 % off",
         ),
         ({"verdict": "wrong", "errors": {"float64": {"a": 140.0}}}, "**wrong**, 140 times off"),
+        ({"verdict": "wrong", "errors": {"float64": {"a": 7e-6}}}, "**wrong**, 7.0e-06 off"),
     ],
 )
 def test_a_cell_has_the_number_of_correct_digits_or_the_error(result, expected):

@@ -16,6 +16,7 @@ pip install '.[conformance]'.
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 from datetime import date
@@ -152,9 +153,9 @@ def main(argv=None):
     path = out / "conformance.json"
     before = earlier(path) if arguments.only else EMPTY
     found, absent = examine_all(chosen(arguments.only))
-    command = ["python benchmarks/conformance/run.py", *(["--only"] if arguments.only else [])]
+    only = ["--only", *arguments.only] if arguments.only else []
     run = {
-        "command": " ".join([*command, *arguments.only]),
+        "command": shlex.join(["python", "benchmarks/conformance/run.py", *only]),
         "date": date.today().isoformat(),
         **circumstances(),
         "seconds": round(perf_counter() - started, 1),

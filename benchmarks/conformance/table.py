@@ -28,8 +28,14 @@ def cell(result):
             if precision in errors
         )
     worst = max(max(by_probe.values()) for by_probe in errors.values())
-    size = f"{100 * worst:.0f} % off" if worst < 10 else f"{worst:.0f} times off"
-    return f"**{result['verdict']}**, {size}"
+    return f"**{result['verdict']}**, {size(worst)}"
+
+
+def size(error):
+    """A relative error in words."""
+    if error < 0.01:
+        return f"{error:.1e} off"
+    return f"{100 * error:.0f} % off" if error < 10 else f"{error:.0f} times off"
 
 
 def rows(record):
@@ -109,19 +115,16 @@ def origins(record):
 
 def markdown(record):
     """The text of conformance.md."""
-    head = [
-        "# Libraries, checked by the doctor",
-        "",
+    text = ["# Libraries, checked by the doctor", ""]
+    text += [
         "Digits that are right in float64 / float32, "
         "the worst parameter on the worst of four probes.",
         "",
     ]
-    rules = [
-        "",
-        "The same for update rules inside MAML, each declared to the doctor by `rule=`:",
-        "",
-        *rule_lines(record),
-    ]
-    what = ["", "What the doctor says of what is not right:", "", *remarks(record)]
-    runs = ["", "Measured:", "", *origins(record), ""]
-    return "\n".join([*head, *lines(record), *(rules if record["rules"] else []), *what, *runs])
+    if record["libraries"]:
+        text += [*lines(record), ""]
+    if record["rules"]:
+        text += ["Update rules inside MAML, each declared to the doctor by `rule=`:", ""]
+        text += [*rule_lines(record), ""]
+    text += ["What the doctor says of what is not right:", "", *remarks(record), ""]
+    return "\n".join([*text, "Measured:", "", *origins(record), ""])
