@@ -74,6 +74,20 @@ def of(case, library, silent=False):
     return row["errors"][library]
 
 
+def test_docs_results_says_how_many_cells_are_right_and_how_closely_they_agree():
+    """Right is agreement to 1e-11; every other cell of the table is bold."""
+    from update_rules import cell, lines
+
+    page = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    errors = [e for row in RECORD["rows"] for e in row["errors"].values() if e is not None]
+    right = [error for error in errors if error != "NaN" and error < RIGHT]
+    wrong = len(errors) - len(right)
+    assert f"{len(right)} of the {len(errors)} cells are right" in page
+    assert f"agree to {max(right):.0e}; the {wrong} in bold are wrong" in page
+    assert sum(line.count("**") // 2 for line in lines(RECORD)) == wrong
+    assert cell(0.9 * RIGHT) == "9e-12" and cell(1.1 * RIGHT) == "**1.1e-11**"
+
+
 def test_what_docs_results_says_of_the_libraries_is_what_was_measured():
     page = " ".join((ROOT / "docs" / "results.md").read_text().split())
     for library in ("TorchOpt", "optax"):
