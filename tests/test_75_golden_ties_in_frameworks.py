@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from golden_cases import case
+from refmaml.golden.ties import TIED
 
 from refmaml.oracles.tolerance import relative_error
 
@@ -48,75 +49,83 @@ def test_pytorch_s_own_pooling_and_relu_give_the_file_s_meta_gradient_on_all_tas
     assert relative_error(np.mean(found, axis=0), mean) <= ROUNDING
 
 
-def jax_poolings():
-    """{convention: max-pooling by 2 of x (N, C, H, W)}, and lax.reduce_window's."""
+def reduce_window(x):
+    """Max-pooling by 2 of x (N, C, H, W), as JAX has it."""
     import jax.numpy as jnp
     from jax import lax
 
-    def places(x):
-        return [x[..., p::2, q::2] for p in range(2) for q in range(2)]
-
-    def by_comparison(replaces):
-        def pool(x):
-            best, *others = places(x)
-            for other in others:
-                best = jnp.where(replaces(other, best), other, best)
-            return best
-
-        return pool
-
-    def shared(x):
-        largest = lax.stop_gradient(jnp.stack(places(x)).max(axis=0))
-        equal = [(part == largest).astype(x.dtype) for part in places(x)]
-        return sum(part * e for part, e in zip(places(x), equal, strict=True)) / sum(equal)
-
-    return {
-        "lax.reduce_window": lambda x: lax.reduce_window(
-            x, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID"
-        ),
-        "first": by_comparison(lambda new, best: new > best),
-        "last": by_comparison(lambda new, best: new >= best),
-        "shared": shared,
-    }
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
 
 
-def jax_gradients(theta, lr, tasks, pool, relu, compiled):
-    """dM/dtheta of each task, MAML with one step, by JAX in float64."""
+def last(x):
+    """The same; of equal values the last in row order gets the whole adjoint."""
+    import jax.numpy as jnp
+
+    best, *others = [x[..., p::2, q::2] for p in range(2) for q in range(2)]
+    for other in others:
+        best = jnp.where(other >= best, other, best)
+    return best
+
+
+def shared(x):
+    """The same; equal values share the adjoint."""
+    import jax.numpy as jnp
+
+    places = jnp.stack([x[..., p::2, q::2] for p in range(2) for q in range(2)])
+    equal = (places == places.max(axis=0)).astype(x.dtype)
+    return (places * equal).sum(axis=0) / equal.sum(axis=0)
+
+
+def relu(z):
+    import jax
+
+    return jax.nn.relu(z)
+
+
+def maximum(z):
+    """ReLU as a maximum: its derivative at 0 is 1/2."""
+    import jax.numpy as jnp
+
+    return jnp.maximum(z, 0.0)
+
+
+def jax_errors(golden, pool, activation, compiled):
+    """The error of each task's gradient, MAML with one step by JAX in float64."""
     import jax
     import jax.numpy as jnp
     from jax import lax
 
+    from refmaml.autodiff.jax_autodiff import float64
+
+    theta, lr, tasks, of_task, _ = tied(golden)
+
     def loss(phi, x, y):
         w, b, head, bias = phi
         z = lax.conv_general_dilated(x, w, (1, 1), "VALID") + b.reshape(-1, 1, 1)
-        z = pool(relu(z)).reshape(len(x), -1) @ head.T + bias
+        z = pool(activation(z)).reshape(len(x), -1) @ head.T + bias
         return -jnp.take_along_axis(jax.nn.log_softmax(z), y[:, None], axis=1).mean()
 
     def after(theta, x, y, x_query, y_query):
         g = jax.grad(loss)(theta, x, y)
         return loss([p - lr * d for p, d in zip(theta, g, strict=True)], x_query, y_query)
 
-    function = jax.grad(after)
-    function = jax.jit(function) if compiled else function
-    return [flat(function(list(theta.values()), *task)) for task in tasks]
+    gradient = jax.jit(jax.grad(after)) if compiled else jax.grad(after)
+    with float64():
+        found = [flat(gradient(list(theta.values()), *task)) for task in tasks]
+    return [relative_error(g, right) for g, right in zip(found, of_task, strict=True)]
 
 
 @pytest.mark.frameworks("jax")
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "jit"])
-def test_jax_s_reduce_window_has_the_convention_that_docs_golden_states(golden, compiled):
-    import jax.numpy as jnp
+def test_jax_s_pooling_and_relu_give_the_file_s_meta_gradient_on_all_tasks(golden, compiled):
+    """lax.reduce_window takes the first of equal values; jax.nn.relu has 0 at 0."""
+    assert max(jax_errors(golden, reduce_window, relu, compiled)) <= ROUNDING
 
-    from refmaml.autodiff.jax_autodiff import float64
 
-    theta, lr, tasks, of_task, _ = tied(golden)
-
-    def errors(pool, relu):
-        rows = jax_gradients(theta, lr, tasks, pool, relu, compiled)
-        return [relative_error(g, right) for g, right in zip(rows, of_task, strict=True)]
-
-    with float64():
-        found = {
-            n: errors(p, lambda z: jnp.where(z > 0, z, 0.0)) for n, p in jax_poolings().items()
-        }
-    print(found)
-    assert 0, found
+@pytest.mark.frameworks("jax")
+@pytest.mark.parametrize(
+    "pool, activation", [(last, relu), (shared, relu), (reduce_window, maximum)]
+)
+def test_other_conventions_differ_on_the_task_with_ties_and_on_no_other(golden, pool, activation):
+    errors = jax_errors(golden, pool, activation, compiled=True)
+    assert min(errors[:TIED]) > 1e-3 and max(errors[TIED:]) <= ROUNDING
