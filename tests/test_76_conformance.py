@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -155,16 +156,50 @@ def test_a_cell_has_the_number_of_correct_digits_or_the_error(result, expected):
 # ---- running -------------------------------------------------------------------------
 
 
-@needs_torch
+# What the adapters import; learn2learn and betty cannot stand beside the others.
+MODULES = {
+    "torch_func": ("torch",),
+    "higher_loop": ("torch", "higher"),
+    "torchopt_meta": ("torch", "torchopt"),
+    "jax_grad": ("jax",),
+    "jaxopt_solvers": ("jax", "jaxopt"),
+    "optax_loop": ("jax", "optax"),
+}
+METHODS = ("MAML", "first-order MAML", "ANIL", "Meta-SGD", "Reptile", "iMAML")
+
+
+@pytest.mark.filterwarnings("ignore")  # deprecations inside the libraries
+@pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize(
-    "name", ["MAML", "first-order MAML", "ANIL", "Meta-SGD", "Reptile", "iMAML"]
+    "module",
+    [pytest.param(m, marks=pytest.mark.frameworks(*needs)) for m, needs in MODULES.items()],
 )
+def test_an_adapter_is_right_on_quadratics_or_says_why_it_lacks_the_method(module, name):
+    from worker import METHODS as GIVEN
+
+    library = import_module(f"adapters.{module}").LIBRARY
+    if name not in library.methods:
+        assert library.absent[name]
+        return
+    report = rm.check_meta_gradient(
+        library.methods[name],
+        GIVEN[name],
+        framework=library.framework,
+        probes=("quadratic",),
+        precision="float64",
+        repeats=0,
+    )
+    assert report.ok, report
+
+
+@needs_torch
+@pytest.mark.parametrize("name", METHODS)
 def test_the_adapter_of_the_pytorch_loop_is_right(name):
     from adapters.torch_loop import LIBRARY
-    from worker import METHODS
+    from worker import METHODS as GIVEN
 
     report = rm.check_meta_gradient(
-        LIBRARY.methods[name], METHODS[name], framework="torch", repeats=0, precision="float64"
+        LIBRARY.methods[name], GIVEN[name], framework="torch", repeats=0, precision="float64"
     )
     assert report.ok, report
 
