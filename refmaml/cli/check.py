@@ -9,7 +9,7 @@ from refmaml.cli import options
 from refmaml.cli.doctor import FILES, show
 from refmaml.cli.layer_text import layer_from_text
 from refmaml.cli.outputs import check_outputs
-from refmaml.cli.user_files import UserFile, load
+from refmaml.cli.user_files import load
 from refmaml.errors import ArgumentError, expect
 
 SETTINGS = ("tol", "seed")  # options of every part, beside --precision
@@ -123,10 +123,9 @@ def run(arguments):
 
     typed, part = vars(arguments), PARTS[arguments.part]
     given = options.typed(arguments)
-    fn = load(arguments.function)
-    file = arguments.function.rpartition(":")[0]
-    check_outputs({options.flag(n): given.get(n) for n in FILES}, {"the function's": file})
-    keywords = objects(UserFile(file), typed, part) | settings(typed, given, part)
+    file, fn = load(arguments.function)
+    check_outputs({options.flag(n): given.get(n) for n in FILES}, {"the function's": file.file})
+    keywords = objects(file, typed, part) | settings(typed, given, part)
     check = getattr(refmaml, f"check_{arguments.part}")
     report = check(fn, **keywords)
     words = ["refmaml", "check", arguments.part, arguments.function]
