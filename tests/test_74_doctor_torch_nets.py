@@ -116,7 +116,8 @@ def of_images(stuck=False, norms=2):
 
 
 @pytest.mark.parametrize(
-    ("norms", "words"), [(1, "does not adapt 1.weight"), (2, "is no bias (norms)")]
+    ("norms", "words"),
+    [(1, "does not adapt 1.weight"), (2, "is no bias (norms: 1.weight, 4.weight)")],
 )
 def test_norms_that_use_their_own_weights_are_named(norms, words):
     import torch

@@ -5,6 +5,7 @@ import numpy as np
 from refmaml.doctor import matching, patterns
 from refmaml.doctor.bisection import bisect
 from refmaml.doctor.case_runs import ILL_CONDITIONED
+from refmaml.doctor.conventions import under_convention
 from refmaml.doctor.fitted_mistakes import explain_by_fit
 from refmaml.doctor.method_table import IMPLICIT, entry
 from refmaml.doctor.own_loss.shared_statistics import explain_by_statistics
@@ -52,12 +53,10 @@ def diagnose(function, runs, results, remarks, seconds_left, at_kink):
     usable = [run for run in runs if at_kink or run.result.verdict != INCONCLUSIVE]
     if all(right_to_float32(run) for run in usable):
         return report(IN_FLOAT32, USE_FLOAT64)
-    explanations = at_kink or name_simply(usable, seconds_left)
-    if not explanations and any(run.answer.absent for run in usable):
-        runs, absent = without_absent(usable)
-        usable, remarks = runs, [*remarks, patterns.absent(absent)]
-        explanations = name_simply(usable, seconds_left)
-    explanations = explanations or name_by_search(usable, seconds_left, function)
+    explanations = at_kink
+    if not at_kink:
+        explanations, runs, more = name(function, usable, seconds_left)
+        remarks = [*remarks, *more]
     if explanations:
         first, *ties = explanations
         source = source_of(function.fn)
@@ -72,7 +71,7 @@ def diagnose(function, runs, results, remarks, seconds_left, at_kink):
     advice = fitting_advice(advice, source_of(function.fn))
     return report(
         f"no mistake of the dictionary; {where}",
-        DRAWS if draws_unlike_the_net(function, usable[0].case) else advice,
+        DRAWS if draws_unlike_the_net(function, runs[0].case) else advice,
         findings=tuple(f.text for f in findings),
         stages=tuple((f.stage, f.tensor) for f in findings),
     )
@@ -89,6 +88,37 @@ def right_to_float32(run):
         and (misfit >= LEAST_IN_FLOAT32 or run.result.misfit <= 1)
         and single.relative_allowance <= ILL_CONDITIONED
     )
+
+
+def name(function, runs, seconds_left):
+    """([Explanation], the runs that they explain, [remark]): simple names before
+    composed ones.
+
+    The runs may differ from those given: parameters without a gradient count as not
+    meta-learned, and the method's rule may follow another convention.
+    """
+    found, remarks = name_simply(runs, seconds_left), []
+    if not found and any(run.answer.absent for run in runs):
+        runs, absent = without_absent(runs)
+        found, remarks = name_simply(runs, seconds_left), [patterns.absent(absent)]
+    if found:
+        return found, runs, remarks
+    for changed, remark in under_conventions(runs):
+        cases, grads = [run.case for run in changed], [run.answer.grad for run in changed]
+        found = explain(cases, grads, seconds_left)
+        if found:
+            return found, changed, [*remarks, remark]
+    return name_by_search(runs, seconds_left, function), runs, remarks
+
+
+def under_conventions(runs):
+    """[(runs under a convention of the method's rule, remark)]."""
+    found = []
+    for place, (_, remark) in enumerate(under_convention(runs[0].case.method)):
+        methods = [under_convention(run.case.method)[place][0] for run in runs]
+        cases = [run.case.with_(method=m) for run, m in zip(runs, methods, strict=True)]
+        found.append(([r._replace(case=c) for r, c in zip(runs, cases, strict=True)], remark))
+    return found
 
 
 def name_simply(runs, seconds_left):

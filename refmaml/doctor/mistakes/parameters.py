@@ -8,6 +8,7 @@ EVERY = fix(
 )
 ONCE = fix("update every parameter once in each step, shared ones too")
 MOST_ARRAYS = 64  # of which each is tried alone
+MOST_LISTED = 4  # names of norms
 GROUPS = {
     "head": "the head",
     "body": "the body",
@@ -58,7 +59,8 @@ def groups_of_arrays(shapes):
     one = tuple(n for n in names if len(shapes[n]) == 1)
     found["every one-dimensional array (biases, norms)"] = one
     norms = tuple(n for n in one if "bias" not in last[n])
-    found["every one-dimensional array that is no bias (norms)"] = norms
+    listed = ", ".join(norms[:MOST_LISTED]) + (", ..." if len(norms) > MOST_LISTED else "")
+    found[f"every one-dimensional array that is no bias (norms: {listed})"] = norms
     return found
 
 
