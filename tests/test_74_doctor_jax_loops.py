@@ -52,7 +52,7 @@ def checked(fn, rule):
 
 
 @pytest.mark.frameworks("jax", "optax")
-@pytest.mark.parametrize("eps_root", [0.0, 1e-8])
+@pytest.mark.parametrize("eps_root", [pytest.param(0.0, marks=pytest.mark.slow), 1e-8])
 def test_adam_of_optax_is_right_where_it_is_declared(eps_root):
     assert checked(inner_adam(eps_root, None), rm.Adam(eps_root=eps_root))
 
@@ -108,6 +108,7 @@ def with_statistics(over):
     return lambda params, b: gradient(params, b.x_support, b.y_support, b.x_query, b.y_query)
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks("jax")
 @pytest.mark.parametrize(
     ("over", "words"),
