@@ -235,13 +235,16 @@ def test_a_loss_of_ones_own_comes_from_a_file(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("WRONG: first-order")
 
 
+DATA = ("--params", "params", "--batch", "batch")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--loss", "{}:loss"], "--params: expected NAME beside --loss, got nothing"),
         (["--params", "params"], "--params: expected --loss beside it, got none"),
-        (["--loss", "{}:absent"], "--loss: expected a name in"),
-        (["--loss", "the loss"], "--loss: expected NAME, or FILE.py:NAME, got 'the loss'"),
+        (["--loss", "{}:absent", *DATA], "--loss: expected a name in"),
+        (["--loss", "the loss", *DATA], "--loss: expected NAME, or FILE.py:NAME, got 'the loss'"),
         (["--loss", "{}:loss", "--params", "{}:params", "--batch", "{}:fails"],
          "--batch: expected data, or a function without arguments that returns it, got Runtime"),
         (["--loss", "{}:broken", "--params", "{}:params", "--batch", "{}:batch"],

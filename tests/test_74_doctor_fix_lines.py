@@ -53,6 +53,8 @@ def test_clauses_that_the_source_makes_pointless_are_left_out(text, source, expe
         ("def f(p, graph=True):\n    g(p, create_graph=graph)\npartial(f, graph=False)", "False"),
         ("def f(p, graph):\n    return grad(p, create_graph=graph)", "graph"),
         ("def f(p, create_graph=True):\n    return g(p)\nf(p, create_graph=False)", ""),
+        ("def f(p): return grad(p, create_graph=graph)\ngraph = False", "False"),
+        ("def f(p): return grad(p, create_graph=not drop)\ndrop = False", "True"),
         ("key=lambda g: grad(g, create_graph=second_order))", "second_order"),
     ],
 )
@@ -99,6 +101,12 @@ def test_the_source_follows_calls_without_comments_and_without_libraries():
     assert "def outer" in source and "def update" in source and "def plus" in source
     assert ".detach()" not in source and ".data" not in source
     assert source_of(rm.check_meta_gradient) == "" and source_of(len) == ""
+    switch = False
+
+    def closed(phi):
+        return update(phi, switch)
+
+    assert "switch = False" in source_of(closed)
     partial = source_of(functools.partial(update, g=3))
     assert "partial(update, g=3)" in partial and "def update" in partial
 

@@ -1,6 +1,8 @@
 """`refmaml doctor FILE.py:FUNCTION`: a verdict on a meta-gradient, and its mistake."""
 
+import argparse
 import shlex
+import textwrap
 from pathlib import Path
 
 from refmaml.cli import options, presets
@@ -52,6 +54,28 @@ GROUPS = {
     "how it is checked": CHECK,
     "files": FILES,
 }
+ABOUT = {
+    "what FUNCTION is meant to compute": "The built-in cases change --inner-lr and "
+    "--regularization, so that mistakes show: FUNCTION reads both from problem.method.",
+    "what FUNCTION does on purpose": "Declared, it is right; if not, it is a mistake with a name. "
+    "An update rule is --rule, a proximal term --anchor.",
+    "a net that FUNCTION(params, batch) implements": "One in your file, or one of refmaml's by "
+    "--net and the options below it. --batch NAME has tasks for it (default: random ones).",
+    "a loss of your own, on any net": "--loss, --params and --batch together.",
+}
+DESCRIPTION = """\
+Calls FUNCTION(problem, params, batch) on tasks whose meta-gradients are known, and
+names the mistake if there is one. problem.method is the method and problem.loss(params,
+x, y) the loss of one task; FUNCTION returns the meta-gradient, {name: array}.
+FUNCTION(params, batch) has a net of its own, which --net, --own-net or --loss
+describes. Exit status 0: right, 1: wrong, 2: no gradient that can be judged,
+3: inconclusive."""
+EXAMPLES = """\
+NAME is a name in FILE.py, or OTHER.py:NAME. Examples, more in docs/doctor.md:
+
+  refmaml doctor mine.py:gradient --framework torch --method maml --inner-steps 5
+  refmaml doctor mine.py:gradient --framework torch --rule "Adam(eps_root=1e-8)"
+  refmaml doctor mine.py:gradient --framework torch --loss loss --params net --batch data"""
 REPEATED = {name for names in GROUPS.values() for name in names} - {*FILES}
 
 
@@ -60,11 +84,10 @@ def add(subparsers):
     p = subparsers.add_parser(
         "doctor",
         help="name the mistake in a meta-gradient",
-        description="Calls FUNCTION(problem, params, batch) on tasks whose meta-gradients are "
-        "known, and names the mistake if there is one. FUNCTION(params, batch) implements a net "
-        "of its own, which --net, --own-net or --loss describes. Exit status 0: right, 1: wrong, "
-        "2: no gradient that can be judged, 3: inconclusive.",
-        epilog="NAME is a name in FILE.py, or OTHER.py:NAME. docs/doctor.md has examples.",
+        usage="refmaml doctor FILE.py:FUNCTION [options]\n       refmaml doctor --list [options]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
     )
     p.add_argument(
         "function",
@@ -78,8 +101,13 @@ def add(subparsers):
         help="print the mistakes that are known for --method, and what to do about each",
     )
     for title, names in GROUPS.items():
-        options.add(p.add_argument_group(title), names)
+        options.add(p.add_argument_group(title, wrapped(ABOUT.get(title))), names)
     p.set_defaults(func=run)
+
+
+def wrapped(text):
+    """A group's text in lines of a terminal, or None."""
+    return text and textwrap.fill(text, 78)
 
 
 def run(arguments):

@@ -111,7 +111,10 @@ SAVED = {
         "rank": (count(1), "linear: the dimension of the tasks' common subspace"),
     },
     "method": {
-        "method": (choice(tuple(presets.BY_METHOD)), "the meta-learning method"),
+        "method": (
+            choice(tuple(presets.BY_METHOD)),
+            f"the meta-learning method (default {presets.DEFAULTS['method']})",
+        ),
         "inner_lr": (
             step_sizes(MAX_STEPS),
             "step size of the inner loop, or one for each step: 0.4,0.2,0.1",

@@ -1,7 +1,9 @@
 """What a function's source gives as create_graph: True, something else, or nothing.
 
-`create_graph=second_order` is followed to the calls that pass `second_order`, and to
-its default. So an override on purpose is told from an argument that is forgotten.
+`create_graph=second_order` is followed to the calls that pass `second_order`, to its
+default, and to `second_order = False` at the top of the source, as source_advice.py
+writes what a function closes over. So an override on purpose is told from an argument
+that is forgotten.
 """
 
 import ast
@@ -38,7 +40,7 @@ def values_in(tree):
 def followed(value, call, functions, tree):
     """[text] of a value; where it is an argument of the function around the call, of
     what is passed for it."""
-    text = ast.unparse(value)
+    text = written(value, tree)
     around = [f for f in functions if text in argument_names(f) and call in ast.walk(f)]
     if not isinstance(value, ast.Name) or not around:
         return [text]
@@ -47,7 +49,21 @@ def followed(value, call, functions, tree):
     default = default_of(function, text)
     if not passed or None in passed:
         passed = [*passed, default]
-    return [ast.unparse(p) for p in passed if p is not None] or [text]
+    return [written(p, tree) for p in passed if p is not None] or [text]
+
+
+def written(value, tree):
+    """An expression as text; True or False where the top of the source says so."""
+    if isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.Not):
+        inner = written(value.operand, tree)
+        return {"True": "False", "False": "True"}.get(inner, ast.unparse(value))
+    constants = {
+        name_of(node.targets[0]): node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+    }
+    known = isinstance(value, ast.Name) and value.id in constants
+    return str(constants[value.id]) if known else ast.unparse(value)
 
 
 def calls_of(tree):

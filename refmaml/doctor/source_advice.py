@@ -54,6 +54,7 @@ def source_of(fn, depth=DEPTH):
         seen.add(id(code))
         try:
             texts.append(textwrap.dedent(inspect.getsource(f)))
+            texts += switches(f, code)
         except (OSError, TypeError):
             continue
         todo += [(other, left - 1) for other in called_by(f, code)]
@@ -78,13 +79,25 @@ def is_library(file):
 def called_by(f, code):
     """Objects that a function's code may call: globals it names, and what it closes
     over."""
-    found = [f.__globals__.get(name) for name in names_in(code)]
-    for cell in f.__closure__ or ():
+    return [other for other in named_by(f, code).values() if callable(other)]
+
+
+def switches(f, code):
+    """["name = False"]: the booleans that a function closes over, as source."""
+    named = named_by(f, code)
+    return [f"{name} = {value}" for name, value in named.items() if isinstance(value, bool)]
+
+
+def named_by(f, code):
+    """{name: object} of the globals that a function's code names, and of what it closes
+    over."""
+    found = {name: f.__globals__.get(name) for name in names_in(code)}
+    for name, cell in zip(code.co_freevars, f.__closure__ or (), strict=False):
         try:
-            found.append(cell.cell_contents)
+            found[name] = cell.cell_contents
         except ValueError:  # an empty cell
             continue
-    return [other for other in found if callable(other)]
+    return found
 
 
 def names_in(code):
