@@ -139,6 +139,23 @@ def test_step_sizes_learned_through_a_function(loops, name):
     assert checked(loops.learned_rates(torch.clone, torch.clone), method)
 
 
+def test_an_error_of_pytorch_s_differentiable_optimiser_is_one_whole_sentence(loops):
+    import torch
+
+    def fn(problem, params, batch):
+        theta = loops.start_of(params)
+        sgd = torch.optim.SGD(theta.values(), problem.method.inner_lr, differentiable=True)
+        problem.loss(theta, batch.x_support[0], batch.y_support[0]).backward()
+        sgd.step()
+        return theta
+
+    with pytest.raises(rm.ArgumentError) as caught:
+        checked(fn, probes=("quadratic",))
+    text = str(caught.value)
+    assert "in-place operation. (" in text and "test_74_doctor_torch_loops.py" in text, text
+    assert "\n" not in text
+
+
 # ---- returned stages -----------------------------------------------------------------
 
 
