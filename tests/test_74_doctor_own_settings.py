@@ -50,6 +50,20 @@ def test_a_step_size_of_the_function_s_own_is_said_with_its_number(fn, method):
     assert "query gradient" not in str(report) and "problem.method" in report.fix
 
 
+@pytest.mark.parametrize(
+    ("fn", "settings", "words"),
+    [
+        (maml_with_momentum, {"rule": rm.SGD(0.9)}, "0.037 (with momentum 0.9) is written"),
+        (planted.maml(planted.adam()), {}, "0.037 (with Adam, eps=1e-8) is written"),
+    ],
+    ids=["momentum", "adam"],
+)
+def test_it_is_said_with_its_number_beside_a_rule_that_is_not_declared(fn, settings, words):
+    report = checked(with_settings(fn, inner_lr=0.037, **settings), seconds=0.1)
+    assert "does not follow problem.method.inner_lr" in report.diagnosis, str(report)
+    assert words in report.diagnosis and "query gradient" not in str(report)
+
+
 def test_beside_a_mistake_without_a_name_it_is_said_that_the_step_does_not_follow():
     report = checked(distorted(with_settings(maml, inner_lr=0.037)), seconds=1)
     assert "the inner step does not follow problem.method.inner_lr" in report.diagnosis, str(report)

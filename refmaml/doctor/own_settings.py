@@ -12,8 +12,10 @@ from refmaml.doctor.findings import Finding
 from refmaml.doctor.fitting import optima, rounded
 from refmaml.doctor.method_table import DISPLACEMENT, IMPLICIT, UNROLLED, entry
 from refmaml.doctor.mistakes import fitted_imaml, fitted_numbers
-from refmaml.doctor.mistakes.family import plain
+from refmaml.doctor.mistakes.family import Family, plain
+from refmaml.doctor.mistakes.fitted_rules import EPS, MOMENTUM
 from refmaml.doctor.regression_case import with_single_step
+from refmaml.update_rules import SGD, Adam
 
 SAME = 1e-12  # relative change of an answer that does not depend on a setting
 OWN_STEP, OWN_STEPS = "own step size", "own number of steps"  # stages
@@ -49,22 +51,46 @@ def own_step_size(function, case, g):
 def own_number(case, answer):
     """The function's own step size or lambda in words, where one fits; else ""."""
     if entry(case.method).kind == IMPLICIT:
-        families, size = fitted_imaml.regularization()[::-1], case.method.regularization
-    elif isinstance(case.method.inner_lr, tuple):
-        families, size = fitted_numbers.own_step_size(case.method), 1.0
-    else:
-        families, size = [fitted_numbers.step_size()], case.method.inner_lr
-    value = fitted(case, answer, families)
-    return "" if value is None else plain(value * size)
+        for family in fitted_imaml.regularization()[::-1]:
+            values = fitted(case, answer, family)
+            if values is not None:
+                return plain(values[0] * case.method.regularization)
+        return ""
+    for words, numbers, rule in rules_of(case.method):
+        values = fitted(case, answer, own_step(numbers, rule))
+        if values is not None:
+            more = [plain(v) for v in values[1:]]
+            return plain(values[0]) + (f" ({words.format(*more)})" if words else "")
+    return ""
 
 
-def fitted(case, answer, families):
-    """The value of the first family with one optimum of factor 1, or None."""
-    for family in families:
-        found = optima(case, answer, family, lambda: 1.0)
-        if len(found) == 1 and abs(found[0].scale - 1) < 1e-6:
-            return rounded(case, answer, family, found[0]).values[0]
-    return None
+def rules_of(method):
+    """[(in words, numbers, numbers -> update rule)]: the method's rule, then others."""
+    known = [("", (), lambda: method.rule)]
+    momentum, eps = MOMENTUM._replace(starts=(0.9,)), EPS._replace(starts=(1e-8,))
+    return known + [
+        ("with momentum {}", (momentum,), lambda mu: SGD(mu)),
+        ("with Adam, eps={}", (eps,), lambda e: Adam(eps=e)),
+    ]
+
+
+def own_step(numbers, rule):
+    """The Family of a step size of the function's own, and a rule with numbers."""
+
+    def changes(case, c, *values):
+        lengths = case.method.inner_lr
+        lengths = lengths if isinstance(lengths, tuple) else (lengths,) * case.method.inner_steps
+        return {"rate": tuple(c / a for a in lengths), "rule": rule(*values)}
+
+    return Family("11", None, (fitted_numbers.OWN, *numbers), changes, None)
+
+
+def fitted(case, answer, family):
+    """The values of a family with one optimum, of factor 1; else None."""
+    found = optima(case, answer, family, lambda: 1.0)
+    if len(found) != 1 or abs(found[0].scale - 1) > 1e-6:
+        return None
+    return rounded(case, answer, family, found[0]).values
 
 
 def own_number_of_steps(function, case):
