@@ -64,7 +64,7 @@ CHOICES = {
     ),
     "anchor": (lambda t: t.proximal(0.1), {"anchor": 0.1}, "anchor = 0.1"),
 }  # fmt: skip
-QUICK = ("momentum", "weights", "cosine", "anchor")
+QUICK = ("momentum", "weights", "anchor")
 SLOW = [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in CHOICES]
 DECLARATIONS = ("task_weights", "step_factors")
 

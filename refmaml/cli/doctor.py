@@ -14,7 +14,14 @@ from refmaml.storage.atomic import atomic_write
 
 STATUS = {"right": 0, "wrong": 1, "inconclusive": 3}  # 2 is an error, as in every command
 CHECK = (
-    *("framework", "probes", "layout", "precision", "tol", "seed", "seconds", "repeats"),
+    "framework",
+    "probes",
+    "layout",
+    "precision",
+    "tol",
+    "seed",
+    "seconds",
+    "repeats",
     "kernels",
 )
 FILES = ("json", "markdown", "junit")
