@@ -22,6 +22,7 @@ def families(method):
         return fitted_imaml.fitted(method)
     found = [
         fitted_numbers.step_size(),
+        *fitted_numbers.own_step_size(method),
         *fitted_numbers.step_sizes_that_differ(method),
         *fitted_numbers.decay(),
         *fitted_numbers.anchors(),

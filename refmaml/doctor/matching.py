@@ -117,8 +117,12 @@ def explain_by_two(cases, grads, seconds_left=lambda: SEARCH_TIME):
 
 
 def mistakes_of(cases):
-    """[Mistake]: those of the cases themselves, and the method's dictionary."""
-    return [*cases[0].more_mistakes, *dictionary(cases[0].method)]
+    """[Mistake]: those of the cases themselves, and the method's dictionary; of two
+    with the same name the first."""
+    found = {}
+    for mistake in (*cases[0].more_mistakes, *dictionary(cases[0].method)):
+        found.setdefault(mistake.name, mistake)
+    return list(found.values())
 
 
 def some_array_right(case, g):
