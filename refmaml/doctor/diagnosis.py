@@ -8,6 +8,7 @@ from refmaml.doctor.case_runs import ILL_CONDITIONED
 from refmaml.doctor.fitted_mistakes import explain_by_fit
 from refmaml.doctor.method_table import IMPLICIT, entry
 from refmaml.doctor.own_loss.shared_statistics import explain_by_statistics
+from refmaml.doctor.own_loss.single_task import single_task
 from refmaml.doctor.places import PLACES
 from refmaml.doctor.report import Report
 from refmaml.doctor.solver_mistakes import explain_by_solver, missing_step
@@ -81,29 +82,32 @@ def name(runs, seconds_left, function):
     grads = [answer.grad for answer in answers]
     known = entry(cases[0].method)
     implicit = known.kind == IMPLICIT
+    alone = single_task(function, runs)
     return (
         patterns.explain_no_gradient(cases, answers)
-        or explain(cases, grads, seconds_left)
+        or explain(cases, grads, seconds_left, alone)
         or patterns.explain_by_pattern(cases, answers)
         or explain_by_statistics(function, runs)
         or (implicit and explain_by_solver(cases, grads, seconds_left))
         or explain_by_task_coefficients(cases, grads)
-        or explain_by_fit(cases, grads, seconds_left)
-        or matching.explain_by_two(cases, grads, seconds_left)
+        or explain_by_fit(cases, grads, seconds_left, alone)
+        or matching.explain_by_two(cases, grads, seconds_left, alone)
         or (known.second_order and explain_by_task_coefficients(cases, grads, FIRST))
         or []
     )
 
 
-def explain(cases, grads, seconds_left=lambda: matching.SEARCH_TIME):
-    """[Explanation] by a factor, by one mistake, or by an update after every task."""
+def explain(cases, grads, seconds_left=lambda: matching.SEARCH_TIME, alone=None):
+    """[Explanation] by a factor, by one mistake, or by an update after every task,
+    which does not show on one task alone."""
     by_scale = matching.explain_by_scale(cases, grads)
     if by_scale and entry(cases[0].method).kind == IMPLICIT:
         by_scale = missing_step(by_scale)
     return (
         by_scale
-        or matching.explain_by_one(cases, grads, seconds_left)
-        or explain_by_update_after_each_task(cases, grads, seconds_left)
+        or matching.explain_by_one(cases, grads, seconds_left, alone)
+        or (alone is None and explain_by_update_after_each_task(cases, grads, seconds_left))
+        or []
     )
 
 
