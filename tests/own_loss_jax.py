@@ -1,5 +1,5 @@
-"""A convolutional net in JAX in a pytree, and MAML on it with the mistakes that occur in
-such code."""
+"""A convolutional net in JAX in a pytree, and MAML on it with the mistakes that occur
+in such code."""
 
 from functools import partial
 

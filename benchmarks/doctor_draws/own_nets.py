@@ -1,6 +1,6 @@
 """What the doctor says of mistakes on nets that refmaml has no layers for.
 
-    python benchmarks/doctor_draws/own_nets.py --out benchmarks/doctor_draws/own_nets.json
+    python benchmarks/doctor_draws/own_nets.py --out own_nets.json
 
 A residual net with group norm, an LSTM and attention with layer norm in PyTorch, a
 convolutional net in JAX and one in NumPy, and their mistakes: tests/own_net_tables.py.
@@ -23,6 +23,13 @@ from refmaml.environment import circumstances
 from refmaml.storage.atomic import atomic_write
 
 HERE = Path(__file__)
+TITLES = {
+    "residual": "residual net with group norm, PyTorch",
+    "lstm": "LSTM, PyTorch",
+    "attention": "attention with layer norm, PyTorch",
+    "jax": "convolutional net, JAX",
+    "numpy": "convolutional net, NumPy, gradient by hand",
+}
 
 
 def in_a_fresh_process(name):
@@ -69,6 +76,14 @@ def record_of(nets):
     return {"command": command, **about, "summary": summary(nets), "nets": nets}
 
 
+def line(net):
+    """The line of docs/results.md on a net."""
+    right, rows = net["right"], net["rows"]
+    counts = Counter(row["result"] for row in rows)
+    cells = f"{right['error']:.0e}", *(counts[r] for r in ("named", "no name", "a false name"))
+    return f"| {net['title']} | {' | '.join(map(str, cells))} |"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=HERE.with_suffix(".json"))
@@ -82,7 +97,8 @@ def main():
     for name in options.only:
         limit_threads(name)
         if name not in nets:
-            nets[name] = {"right": in_a_fresh_process(name), "rows": []}
+            right = in_a_fresh_process(name)
+            nets[name] = {"title": TITLES[name], "right": right, "rows": []}
         table, done = TABLES[name](), {row["mistake"] for row in nets[name]["rows"]}
         for label in table.mistakes:
             if label in done:
