@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from golden_cases import case
-from refmaml.golden.ties import TIED
 
+from refmaml.golden.ties import TIED
 from refmaml.oracles.tolerance import relative_error
 
 ROUNDING = 1e-12  # relative; another convention differs by more than 1e-3
