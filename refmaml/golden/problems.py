@@ -155,10 +155,12 @@ def tasks(net, rng):
 
 
 def meta_parameters(net, method, theta, rng):
-    """[theta, rates]: the learned rates are drawn around alpha, so that all differ."""
+    """[theta, rates]: what else is learned is drawn around its start, so that all
+    differ.
+    """
     meta = method.init(net, theta)
     rates = meta[net.num_params :]
-    rates *= exact(rng.uniform(0.5, 1.5, rates.shape))
+    rates[...] = exact(rates * exact(rng.uniform(0.5, 1.5, rates.shape)))
     return meta
 
 
