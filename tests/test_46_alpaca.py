@@ -7,7 +7,7 @@ import refmaml as rm
 from refmaml import kernels
 from refmaml.methods import bayesian_regression
 from refmaml.methods.bayesian_regression import Prior
-from refmaml.methods.symmetric_solves import times, transposed_times
+from refmaml.methods.symmetric_solves import times
 from refmaml.oracles import cases, method_checks, solved_heads
 from refmaml.oracles.solved_head_checks import evidence_check, hvp_check, regression_net, start
 from refmaml.oracles.tolerance import relative_error
@@ -146,9 +146,8 @@ def test_float32_and_the_cpu_kernels_agree_with_the_reference():
     net = NETS["with a bias"]
     meta, batch = start(METHOD, net)
     exact = METHOD.meta_gradient(net, meta, batch).grad
-    assert relative_error(
-        METHOD.meta_gradient(net.with_kernels("cpu"), meta, batch).grad, exact
-    ) < (1e-12)
+    cpu = METHOD.meta_gradient(net.with_kernels("cpu"), meta, batch).grad
+    assert relative_error(cpu, exact) < PROMISE
     single = METHOD.meta_gradient(net, meta.astype(np.float32), batch).grad
     assert single.dtype == np.float32 and relative_error(single, exact) < 1e-4
 
@@ -183,6 +182,5 @@ def test_an_overflow_is_named():
     meta, batch = start(METHOD, net)
     broken = meta.astype(np.float32)
     broken[-1] = -200.0  # the noise underflows
-    with pytest.raises(rm.NonFiniteError):
+    with pytest.raises(rm.NonFiniteError, match="^query set: the predictive likelihood"):
         METHOD.meta_gradient(net, broken, batch)
-    assert np.isfinite(transposed_times(K, batch.y_support, batch.x_support)).all()

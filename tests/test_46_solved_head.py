@@ -5,7 +5,7 @@ import pytest
 
 import refmaml as rm
 from refmaml import kernels
-from refmaml.methods import solved_head
+from refmaml.methods import features, solved_head
 from refmaml.methods.ridge_head import RidgeHead
 from refmaml.methods.symmetric_solves import transposed_times
 from refmaml.oracles import cases, complex_step, method_checks, solved_heads
@@ -73,7 +73,7 @@ def test_second_derivatives_are_symmetric_and_wrong_ones_are_refused(monkeypatch
 def test_the_implicit_part_is_a_product_of_the_net_under_squared_error():
     """d/dtheta of -<U, grad_W f>, f = 1/2 |Y - Z|^2, is the net's own product H U."""
     net, meta, batch = case_on(NETS["more features than examples"])
-    P, body = net.num_params, solved_head.body_of(net)
+    P, body = net.num_params, features.body_of(net)
     here = METHOD.solve(net, body, meta, batch.x_support, batch.y_support)
     query = net.gradient(here.phi, batch.x_query, batch.y_query)
     _, _, kept = METHOD.head.backward(K, here.solved, *solved_head.of_head(net, query))

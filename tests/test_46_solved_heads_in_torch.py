@@ -94,7 +94,7 @@ def test_gradient_and_product_are_those_of_autodiff(name):
     unused = torch.zeros(len(meta), dtype=torch.bool)
     unused[: net.num_params] = torch.from_numpy(net.mask(("head",)).copy()) & (name != "ALPaCA")
     out = method.meta_gradient(net, meta, batch)
-    assert abs(out.loss - float(value)) < SAME * abs(out.loss)
+    assert abs(out.loss - value.item()) < SAME * abs(out.loss)
     assert relative_error(out.grad, grad.detach().numpy()) < SAME
     assert relative_error(method.hvp(net, meta, batch, v), product.numpy()) < SAME
     assert (out.grad[unused.numpy()] == 0).all()

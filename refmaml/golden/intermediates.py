@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from refmaml.methods import IMAML, R2D2, MAMLPlusPlus, Reptile
+from refmaml.methods.features import body_of
 from refmaml.methods.inner_loop import InnerLoop
-from refmaml.methods.solved_head import body_of, of_head
+from refmaml.methods.solved_head import of_head
 
 INPUTS = {
     "theta": "(P,) the parameters",

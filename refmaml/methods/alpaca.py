@@ -24,11 +24,11 @@ from refmaml.layers.layer import Array
 from refmaml.methods import bayesian_regression
 from refmaml.methods.adapt import adapt
 from refmaml.methods.bayesian_regression import Prior
+from refmaml.methods.features import Features, body_of
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
 from refmaml.methods.meta_hessian import hvp
-from refmaml.methods.solved_head import body_of, joined, refuse_solution
+from refmaml.methods.solved_head import joined, refuse_solution
 from refmaml.nonfinite import refuse_non_finite
-from refmaml.primal import Primal
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class ALPaCA:
         W0, L = last["weight"], meta[P:-1].reshape(1, G, G)
         if "bias" in last:
             W0 = net.kernels.concatenate([W0, last["bias"][..., None]], axis=2)
-        rows = (xp.broadcast_to(a, (T, *a.shape[1:])) for a in (W0, L))
-        return Prior(*map(xp.ascontiguousarray, rows), meta[-1])
+        W0, L = (xp.ascontiguousarray(xp.broadcast_to(a, (T, *a.shape[1:]))) for a in (W0, L))
+        return Prior(W0, L, meta[-1])
 
     def extended(self, net: Any, X: Array, constant: float = 1) -> Array:
         """X with the bias's feature: 1, or 0 for a tangent; X itself without a bias."""
@@ -125,33 +125,34 @@ class ALPaCA:
 
     # ---- the meta-gradient -----------------------------------------------------------
 
-    def passes(self, net: Any, body: Any, meta: Array, batch: Batch) -> tuple[list, list, list]:
-        """The body's parameters; of both sets, what it saved, and the features."""
+    def both(self, net: Any, body: Any, meta: Array, batch: Batch) -> list[Features]:
+        """The body's pass on the support sets and that on the query sets."""
         theta = meta[None, : net.num_params]
-        w, saved, features = body.parameters.views(theta[:, : body.num_params]), [], []
         for x, y in batch.sets:
             self.check(net, theta, x, y)
-            X, kept = body.forward(w, x)
-            saved, features = [*saved, kept], [*features, self.extended(net, X)]
-        return w, saved, features
+        return [Features.of(body, theta[:, : body.num_params], x) for x, _ in batch.sets]
+
+    def likelihood(self, net: Any, sets: list[Features], meta: Array, batch: Batch) -> Any:
+        """bayesian_regression.forward on the features of both sets."""
+        X, Q = (self.extended(net, part.X) for part in sets)
+        prior = self.prior(net, meta, len(batch))
+        y, yq = batch.y_support, batch.y_query
+        return bayesian_regression.forward(net.kernels, X, y, Q, yq, prior)
 
     def task_gradients(self, net: Any, meta: Array, batch: Batch, trace: bool) -> TaskGradients:
         """[dM_t/dtheta, dM_t/dL, dM_t/dell] of each task, (T, P + G^2 + 1)."""
-        k, body, T = net.kernels, body_of(net), len(batch)
-        w, saved, (X, Q) = self.passes(net, body, meta, batch)
-        prior = self.prior(net, meta, T)
-        loss, here = bayesian_regression.forward(k, X, batch.y_support, Q, batch.y_query, prior)
+        k, body = net.kernels, body_of(net)
+        support, query = sets = self.both(net, body, meta, batch)
+        loss, here = self.likelihood(net, sets, meta, batch)
         phi = joined(net, meta[None, : body.num_params], *self.parts(net, here.W))
         ok = k.xp.isfinite(phi).all()
         net.require(ok, lambda: refuse_solution(net, meta, batch.x_support, phi))
         net.require(k.xp.isfinite(loss).all(), lambda: refuse_likelihood(k.to_host(loss)))
         dX, dQ, dprior, _ = bayesian_regression.backward(k, here)
-        dbody = sum(
-            body.backward(w, kept, self.without(net, d))[0]
-            for kept, d in zip(saved, (dX, dQ), strict=True)
-        )
+        dbody, _ = support.pullback(self.without(net, dX))
+        more, _ = query.pullback(self.without(net, dQ))
         kept = {"phi": [meta[None, : net.num_params], phi]} if trace else {}
-        return TaskGradients(loss, None, self.rows(net, dbody, dprior), kept)
+        return TaskGradients(loss, None, self.rows(net, dbody + more, dprior), kept)
 
     def rows(self, net: Any, body: Array, prior: Prior) -> Array:
         """(T, P + G^2 + 1) of the body's part and the Prior of adjoints."""
@@ -163,26 +164,23 @@ class ALPaCA:
 
     def task_products(self, net: Any, meta: Array, batch: Batch, v: Array) -> Array:
         """H_t v of each task."""
-        k, body, T = net.kernels, body_of(net), len(batch)
-        w, saved, (X, Q) = self.passes(net, body, meta, batch)
-        loss, here = bayesian_regression.forward(
-            k, X, batch.y_support, Q, batch.y_query, self.prior(net, meta, T)
-        )
+        k, body = net.kernels, body_of(net)
+        support, query = sets = self.both(net, body, meta, batch)
+        _, here = self.likelihood(net, sets, meta, batch)
         dX, dQ, _, adjoints = bayesian_regression.backward(k, here)
-        rbody, primals, tangents, kept = v[None, : body.num_params], [], [], []
-        for d, s in zip((dX, dQ), saved, strict=True):
-            grad, dys = body.backward(w, s, self.without(net, d))
-            primals.append(Primal(w, d, loss, None, grad, s, dys, None))
-            rX, rsaved = body.r_forward(primals[-1], rbody)
-            tangents, kept = [*tangents, self.extended(net, rX, 0)], [*kept, rsaved]
-        rprior = self.prior(net, v, T)
-        moved = bayesian_regression.r_forward(k, here, batch.y_support, *tangents, rprior)
-        *rd, rdprior = bayesian_regression.r_backward(k, here, adjoints, moved)
-        product = sum(
-            body.r_backward(primal, rbody, rsaved, self.without(net, a))
-            for primal, rsaved, a in zip(primals, kept, rd, strict=True)
-        )
-        return self.rows(net, product, rdprior)
+        _, at_support = support.pullback(self.without(net, dX))
+        _, at_query = query.pullback(self.without(net, dQ))
+
+        rbody, rprior = v[None, : body.num_params], self.prior(net, v, len(batch))
+        rX, saved = body.r_forward(at_support, rbody)
+        rQ, saved_query = body.r_forward(at_query, rbody)
+        rX, rQ = (self.extended(net, a, 0) for a in (rX, rQ))
+        y = batch.y_support
+        tangents = bayesian_regression.r_forward(k, here, y, rX, rQ, rprior)
+        rdX, rdQ, rdprior = bayesian_regression.r_backward(k, here, adjoints, tangents)
+        product = body.r_backward(at_support, rbody, saved, self.without(net, rdX))
+        more = body.r_backward(at_query, rbody, saved_query, self.without(net, rdQ))
+        return self.rows(net, product + more, rdprior)
 
 
 def refuse_likelihood(loss: np.ndarray) -> None:

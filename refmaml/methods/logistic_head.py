@@ -122,7 +122,7 @@ class LogisticHead(ScaledHead):
         super().__post_init__()
         set_fields(self, newton_steps=check_integer("newton_steps", self.newton_steps))
 
-    def forward(self, k: Any, X: Array, Y: Array, eta: Array) -> tuple[Array, Array, Optimum]:
+    def forward(self, k: Any, X: Array, Y: Array, eta: Array) -> tuple[Array, Array, Any]:
         """w (T, C, F), b (T, C) and what the other passes need."""
         ell, alpha, beta = eta
         X, strength = self.extended(k, X, 1), k.xp.exp(ell)
@@ -141,15 +141,13 @@ class LogisticHead(ScaledHead):
         G = strength * W - transposed_times(k, R, X)
         return Optimum(X, strength, alpha, W, G, Mu, R, systems(k, X, Mu * (1 - Mu), strength))
 
-    def report(self, k: Any, saved: Optimum) -> dict[str, Array]:
+    def report(self, k: Any, saved: Any) -> dict[str, Array]:
         """{"inner_residual": |G| / |lambda W| (T,)}: 0 at the optimum, 0/0 is 0."""
         xp, pull = k.xp, saved.strength * saved.W
         G, size = (xp.sqrt(inner_product(a.real, a.real)) for a in (saved.G, pull))
         return {"inner_residual": G / xp.where(size > 0, size, 1)}
 
-    def backward(
-        self, k: Any, saved: Optimum, dw: Array, db: Array
-    ) -> tuple[Array, Array, Adjoints]:
+    def backward(self, k: Any, saved: Any, dw: Array, db: Array) -> tuple[Array, Array, Any]:
         """dX (T, N, F), deta (T, 3), and what `r_backward` needs."""
         X, W, S = saved.X, saved.W, saved.hessians.S
         dw = self.of_layer(k, dw, db)

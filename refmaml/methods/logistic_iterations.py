@@ -27,7 +27,7 @@ from typing import Any
 
 from refmaml.errors import expect
 from refmaml.layers.layer import Array
-from refmaml.methods.logistic_head import LogisticHead, Optimum
+from refmaml.methods.logistic_head import LogisticHead
 from refmaml.methods.symmetric_solves import (
     inner_product,
     times,
@@ -47,7 +47,7 @@ class LogisticIterations(LogisticHead):
 
     newton_steps: int = 10
 
-    def forward(self, k: Any, X: Array, Y: Array, eta: Array) -> tuple[Array, Array, list[Optimum]]:
+    def forward(self, k: Any, X: Array, Y: Array, eta: Array) -> tuple[Array, Array, Any]:
         """w (T, C, F), b (T, C), and what every step needs."""
         ell, alpha, beta = eta
         X, strength = self.extended(k, X, 1), k.xp.exp(ell)
@@ -59,13 +59,11 @@ class LogisticIterations(LogisticHead):
             path.append(self.at(k, X, Y, strength, alpha, W))
         return *self.layer(k, alpha * W, beta), path
 
-    def report(self, k: Any, saved: list[Optimum]) -> dict[str, Array]:
+    def report(self, k: Any, saved: Any) -> dict[str, Array]:
         """That of LogisticHead at the last W."""
         return super().report(k, saved[-1])
 
-    def backward(
-        self, k: Any, saved: list[Optimum], dw: Array, db: Array
-    ) -> tuple[Array, Array, None]:
+    def backward(self, k: Any, saved: Any, dw: Array, db: Array) -> tuple[Array, Array, Any]:
         """dX (T, N, F), deta (T, 3), and nothing for a second derivative."""
         *path, end = saved
         dw = self.of_layer(k, dw, db)

@@ -23,41 +23,26 @@ import numpy as np
 
 from refmaml.batch import Batch
 from refmaml.errors import expect
-from refmaml.layers.bilinear import Linear
 from refmaml.layers.layer import Array
 from refmaml.methods.adapt import adapt
+from refmaml.methods.features import Features, body_of
 from refmaml.methods.inner_loop_adjoint import query_pass
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
 from refmaml.methods.meta_hessian import hvp
 from refmaml.methods.scaled_head import ScaledHead
 from refmaml.nonfinite import refuse_non_finite
-from refmaml.primal import Primal
 
 
 class Adapted(NamedTuple):
-    """What adaptation leaves for the adjoint.
+    """phi (T, P), and what adaptation leaves for the adjoint.
 
-    phi    (T, P)
-    w      the body's parameters, and `saved` what its forward pass saved
-    solved what the head's forward pass saved
+    support  the body's pass on the support sets
+    solved   what the head's forward pass saved
     """
 
     phi: Array
-    w: list
-    saved: list
+    support: Features
     solved: Any
-
-
-def body_of(net: Any) -> Any:
-    """The layers before the head as a net. Raises ArgumentError where there is no head.
-
-    The head is a Linear layer at the end of the net.
-    """
-    layers = list(getattr(net, "named_layers", {}).items())
-    last = layers[-1][1] if layers else net
-    wanted = "a Linear layer at its end, whose parameters the solution replaces"
-    expect(type(last) is Linear, "net", wanted, lambda: type(last).__name__)
-    return type(net)(dict(layers[:-1]), net.loss_function, net.input_shape, net.kernels)
 
 
 def targets(net: Any, X: Array, y: Array) -> Array:
@@ -113,12 +98,12 @@ class SolvedHead:
         expect(labels or not self.head.of_labels, "y", wanted, lambda: f"dtype {y.dtype}")
         room = net.layers[-1].bias or not self.head.intercept
         expect(room, "net", "a bias in its last layer, for the intercept", "none")
-        w = body.parameters.views(theta[None])
-        X, saved = body.forward(w, x)
-        weight, bias, solved = self.head.forward(k, X, targets(net, X, y), eta)
+        support = Features.of(body, theta[None], x)
+        Y = targets(net, support.X, y)
+        weight, bias, solved = self.head.forward(k, support.X, Y, eta)
         phi = joined(net, theta[None], weight, bias)
         net.require(k.xp.isfinite(phi).all(), lambda: refuse_solution(net, meta, x, phi))
-        return Adapted(phi, w, saved, solved)
+        return Adapted(phi, support, solved)
 
     def adapted(self, net: Any, meta: Array, x: Array, y: Array) -> Array:
         """phi (T, P)."""
@@ -132,7 +117,8 @@ class SolvedHead:
         here = self.solve(net, body, meta, batch.x_support, batch.y_support)
         query = query_pass(net, here.phi, batch)
         dX, deta, _ = self.head.backward(k, here.solved, *of_head(net, query.grad))
-        dtheta = query.grad[:, : body.num_params] + body.backward(here.w, here.saved, dX)[0]
+        dbody, _ = here.support.pullback(dX)
+        dtheta = query.grad[:, : body.num_params] + dbody
         kept = {"phi": [meta[None, : net.num_params], here.phi], "query_grad": [query.grad]}
         report = self.head.report(k, here.solved)
         gradient = k.concatenate([without_head(net, dtheta), deta], axis=1)
@@ -147,10 +133,9 @@ class SolvedHead:
         query = net.primal(here.phi, batch.x_query, batch.y_query)
         dw, db = of_head(net, query.grad)
         dX, _, adjoints = self.head.backward(k, here.solved, dw, db)
-        dbody, dys = body.backward(here.w, here.saved, dX)
+        _, support = here.support.pullback(dX)
 
         rbody, reta = v[None, : body.num_params], v[P:]
-        support = Primal(here.w, dX, query.loss, None, dbody, here.saved, dys, None)
         rX, rsaved = body.r_forward(support, rbody)
         rw, rb, tangents = self.head.r_forward(k, here.solved, rX, reta)
         rgrad = net.hvp(query, joined(net, rbody, rw, rb))
