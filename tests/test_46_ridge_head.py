@@ -113,6 +113,18 @@ def test_both_forms_of_the_solve_are_the_same_matrix():
         assert relative_error(system.solve(K, V @ A), V) < 1e-13
 
 
+def test_the_head_of_the_authors_code_is_this_one_with_another_strength():
+    """They divide X, with a column of ones, and Y by sqrt(N), and take lambda = 50."""
+    for N, F in SIZES:
+        case = head_case(RidgeHead(intercept=True), N, F)
+        eta = np.array([np.log(50 * N), 1.0, 0.0])
+        w, b, _ = case.head.forward(K, case.X, case.Y, eta)
+        X = np.concatenate([case.X, np.ones((2, N, 1))], axis=2) / np.sqrt(N)
+        for t in range(2):
+            theirs = solved_heads.ridge_weights(X[t], case.Y[t] / np.sqrt(N), 50)
+            assert relative_error(np.vstack([w[t].T, b[t]]), theirs) < 1e-14
+
+
 def test_a_small_strength_does_not_cancel_digits_of_the_solution():
     """W = B'X and R = lambda B: with lambda = 1e-10 the naive difference has none."""
     case = head_case(RidgeHead(), 5, 8)

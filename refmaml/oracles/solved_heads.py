@@ -26,7 +26,7 @@ def ridge_weights(X, Y, strength):
     return np.linalg.solve(X.T @ X + strength * np.eye(X.shape[1]), X.T @ Y)
 
 
-def logistic_weights(X, Y, strength, steps=60):
+def logistic_weights(X, Y, strength, steps=25):
     """W (F, C): for each class the minimiser of the logistic loss with its penalty.
 
     Newton's steps on the dense system, halved while the objective rises by more than
