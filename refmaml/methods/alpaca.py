@@ -28,6 +28,7 @@ from refmaml.methods.features import Features, body_of
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
 from refmaml.methods.meta_hessian import hvp
 from refmaml.methods.solved_head import joined, refuse_solution
+from refmaml.methods.symmetric_solves import identity
 from refmaml.nonfinite import refuse_non_finite
 
 
@@ -65,11 +66,11 @@ class ALPaCA:
         """[theta, L, ell]."""
         body_of(net)
         G = self.features(net)
-        start = np.append(sqrt(self.precision) * np.eye(G), log(self.noise))
 
         def work(net: Any, theta: Array) -> tuple[list, dict]:
-            (rest,) = net.kernels.arrays(start.astype(theta.dtype))
-            return [net.kernels.concatenate([theta, rest])], {}
+            L = sqrt(self.precision) * identity(net.kernels, G, theta.dtype)
+            ell = net.kernels.xp.full(1, log(self.noise), theta.dtype)
+            return [net.kernels.concatenate([theta, L.reshape(-1), ell])], {}
 
         return net.run(work, theta)[0][0]
 

@@ -42,6 +42,7 @@ from refmaml.methods.logistic_steps import step_length
 from refmaml.methods.scaled_head import ScaledHead
 from refmaml.methods.symmetric_solves import (
     Ridge,
+    columns,
     inner_product,
     times,
     times_transposed,
@@ -155,7 +156,7 @@ class LogisticHead(ScaledHead):
         P = times_transposed(k, X, U)
         dX = times(k, saved.R, U) - times(k, S * P, W)
         dell = -saved.strength * inner_product(U, W)
-        deta = k.xp.stack([dell, inner_product(dw, W), db.sum(axis=1)], axis=1)
+        deta = columns(k, dell, inner_product(dw, W), db.sum(axis=1))
         return self.without(k, dX), deta, Adjoints(dw, U, P)
 
     def r_forward(
@@ -189,5 +190,5 @@ class LogisticHead(ScaledHead):
         both = inner_product(rU, W) + inner_product(U, rW)
         rdell = -rstrength * inner_product(U, W) - saved.strength * both
         rdalpha = inner_product(rdw, W) + inner_product(dw, rW)
-        rdeta = k.xp.stack([rdell, rdalpha, rdb.sum(axis=1)], axis=1)
+        rdeta = columns(k, rdell, rdalpha, rdb.sum(axis=1))
         return self.without(k, rdX), rdeta

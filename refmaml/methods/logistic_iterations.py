@@ -29,6 +29,7 @@ from refmaml.errors import expect
 from refmaml.layers.layer import Array
 from refmaml.methods.logistic_head import LogisticHead
 from refmaml.methods.symmetric_solves import (
+    columns,
     inner_product,
     times,
     times_transposed,
@@ -78,7 +79,7 @@ class LogisticIterations(LogisticHead):
             dstrength = dstrength + inner_product(U, D) - inner_product(U, W)
             lam = lam + transposed_times(k, dZ, X) - here.strength * U
         dell = end.strength * dstrength
-        deta = k.xp.stack([dell, inner_product(dw, end.W), db.sum(axis=1)], axis=1)
+        deta = columns(k, dell, inner_product(dw, end.W), db.sum(axis=1))
         return self.without(k, dX), deta, None
 
     def r_forward(self, *arguments: Any) -> Any:

@@ -37,6 +37,7 @@ from refmaml.layers.layer import Array
 from refmaml.methods.scaled_head import ScaledHead
 from refmaml.methods.symmetric_solves import (
     Ridge,
+    columns,
     inner_product,
     times,
     times_transposed,
@@ -96,7 +97,7 @@ class RidgeHead(ScaledHead):
         P = times_transposed(k, system.x, U)
         dX = times(k, R, U) - times(k, P, W)
         dell = -system.strength * inner_product(U, W)
-        deta = k.xp.stack([dell, inner_product(dw, W), db.sum(axis=1)], axis=1)
+        deta = columns(k, dell, inner_product(dw, W), db.sum(axis=1))
         return self.without(k, dX), deta, Adjoints(dw, U, P)
 
     def r_forward(
@@ -128,5 +129,5 @@ class RidgeHead(ScaledHead):
         both = inner_product(rU, W) + inner_product(U, rW)
         rdell = -rstrength * inner_product(U, W) - system.strength * both
         rdalpha = inner_product(rdw, W) + inner_product(dw, rW)
-        rdeta = k.xp.stack([rdell, rdalpha, rdb.sum(axis=1)], axis=1)
+        rdeta = columns(k, rdell, rdalpha, rdb.sum(axis=1))
         return self.without(k, rdX), rdeta

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from math import log
 from typing import Any
 
-import numpy as np
-
 from refmaml.arguments import check_bool, check_number, check_positive_number, set_fields
 from refmaml.layers.layer import Array
 
@@ -42,9 +40,9 @@ class ScaledHead:
             intercept=check_bool("intercept", self.intercept),
         )
 
-    def start(self) -> np.ndarray:
+    def start(self) -> tuple[float, float, float]:
         """The meta-parameters eta (3,) at the start: ell = log lambda, alpha, beta."""
-        return np.array([log(self.strength), self.scale, self.shift])
+        return log(self.strength), self.scale, self.shift
 
     def report(self, k: Any, saved: Any) -> dict[str, Array]:
         """What the head says of its solve, (T,) each: nothing where it is exact."""

@@ -82,8 +82,9 @@ class SolvedHead:
         body_of(net)
 
         def work(net: Any, theta: Array) -> tuple[list, dict]:
-            (eta,) = net.kernels.arrays(self.head.start().astype(theta.dtype))
-            return [net.kernels.concatenate([theta, eta])], {}
+            numbers = self.head.start()
+            eta = [net.kernels.xp.full(1, number, theta.dtype) for number in numbers]
+            return [net.kernels.concatenate([theta, *eta])], {}
 
         return net.run(work, theta)[0][0]
 

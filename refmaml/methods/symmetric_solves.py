@@ -51,6 +51,17 @@ def transposed(k: Any, a: Array) -> Array:
     return k.xp.ascontiguousarray(a.swapaxes(1, 2))
 
 
+def identity(k: Any, n: int, dtype: Any) -> Array:
+    """I (n, n)."""
+    place = k.xp.arange(n)
+    return (place[:, None] == place).astype(dtype)
+
+
+def columns(k: Any, *vectors: Array) -> Array:
+    """(T, n) of n vectors (T,)."""
+    return k.concatenate([a[:, None] for a in vectors], axis=1)
+
+
 def inner_product(a: Array, b: Array) -> Array:
     """<a, b> of each task, (T,), of arrays (T, ...)."""
     return (a * b).reshape(len(a), -1).sum(axis=1)
@@ -102,8 +113,8 @@ class Ridge(NamedTuple):
         """The factorised system of X (T, N, F) and lambda."""
         N, F = x.shape[1:]
         gram = times_transposed(k, x, x) if N < F else transposed_times(k, x, x)
-        identity = k.xp.eye(min(N, F), dtype=x.real.dtype)
-        return cls(x, strength, cholesky(k.xp, gram + strength * identity))
+        damped = gram + strength * identity(k, min(N, F), x.real.dtype)
+        return cls(x, strength, cholesky(k.xp, damped))
 
     @property
     def woodbury(self) -> bool:
