@@ -28,6 +28,7 @@ METHODS = [
     rm.ReleasedIMAML(inner_steps=2, cg_steps=3),
     rm.R2D2(intercept=True),
     rm.LRD2(newton_steps=3),
+    rm.MetaOptNet(solver_steps=3),
     rm.LRD2(newton_steps=2, differentiate="iterations"),
 ]
 COUNTED = ("to the GPU", "to the host", "wait")

@@ -13,7 +13,7 @@ from refmaml.batch import Batch
 from refmaml.execution import Sequential
 from refmaml.golden.intermediates import points
 from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, FiLM, Flatten, Linear, MaxPool2d, ReLU
-from refmaml.methods import table
+from refmaml.methods import SolvedHead, table
 from refmaml.models import conv4, mlp, two_layer_linear
 from refmaml.oracles import cases
 from refmaml.oracles.kinks import net_margin
@@ -155,12 +155,16 @@ def tasks(net, rng):
 
 
 def meta_parameters(net, method, theta, rng):
-    """[theta, rates]: what else is learned is drawn around its start, so that all
-    differ.
+    """[theta, rates]: the learned rates are drawn around alpha, so that all differ.
+
+    The numbers of a solved head differ already.
     """
     meta = method.init(net, theta)
     rates = meta[net.num_params :]
-    rates[...] = exact(rates * exact(rng.uniform(0.5, 1.5, rates.shape)))
+    if isinstance(method, SolvedHead):
+        rates[...] = exact(rates)
+    else:
+        rates *= exact(rng.uniform(0.5, 1.5, rates.shape))
     return meta
 
 

@@ -22,10 +22,11 @@ from refmaml.methods.logistic_iterations import LogisticIterations
 from refmaml.methods.meta_gradient import MetaGradient
 from refmaml.methods.ridge_head import RidgeHead
 from refmaml.methods.solved_head import SolvedHead
+from refmaml.methods.svm_head import SVMHead
 from refmaml.methods.table import *  # noqa: F403 (the classes; table.py imports each of them)
 from refmaml.methods.table import TABLE
 
 # The public names: the class of each entry of the table, and some more.
 __all__ = [entry.cls.__name__ for entry in TABLE]
 __all__ += ["MetaGradient", "anchor_map", "conjugate_gradients"]
-__all__ += ["SolvedHead", "RidgeHead", "LogisticHead", "LogisticIterations"]
+__all__ += ["SolvedHead", "RidgeHead", "LogisticHead", "LogisticIterations", "SVMHead"]

@@ -29,6 +29,7 @@ from refmaml.methods.lrd2 import LRD2 as LRD2
 from refmaml.methods.maml import MAML as MAML
 from refmaml.methods.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
 from refmaml.methods.meta_sgd import MetaSGD as MetaSGD
+from refmaml.methods.metaoptnet import MetaOptNet as MetaOptNet
 from refmaml.methods.r2d2 import R2D2 as R2D2
 from refmaml.methods.released_imaml import ReleasedIMAML as ReleasedIMAML
 from refmaml.methods.reptile import Reptile as Reptile
@@ -343,6 +344,17 @@ TABLE = (
             RIDGE | {"intercept": True},
             RIDGE | {"newton_steps": 3, "differentiate": "iterations"},
         ),
+    ),
+    Entry(
+        "metaoptnet",
+        MetaOptNet,
+        "MetaOptNet",
+        defaults={"loss_scale": "mean", "frozen": None},
+        options={
+            "svm_cost": Option("cost", "number > 0", "MetaOptNet: bound of the dual variables"),
+            "solver_steps": Option("solver_steps", "integer >= 1", "MetaOptNet: iterations"),
+        },
+        checked_with=(RIDGE, RIDGE | {"intercept": True, "cost": 0.5}),
     ),
     Entry(
         "alpaca",

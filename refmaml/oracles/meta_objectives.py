@@ -185,7 +185,7 @@ def relative_change(new, old):
 
 
 def solved_head(net, method, task, meta):
-    """R2-D2, LR-D2: meta = [theta, log lambda, alpha, beta]; heads by LAPACK."""
+    """R2-D2, LR-D2, MetaOptNet: meta = [theta, log lambda, alpha, beta]."""
     sets = support_set(task, len(meta))
     return query_loss(net, task, solved_heads.adapted(net, method, *sets, meta))
 
@@ -207,6 +207,7 @@ FORMULAS = {
     table.IMAML: imaml,
     table.R2D2: solved_head,
     table.LRD2: solved_head,
+    table.MetaOptNet: solved_head,
     table.ALPaCA: alpaca,
 }
 

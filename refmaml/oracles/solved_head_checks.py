@@ -10,7 +10,8 @@ from refmaml.methods import bayesian_regression
 from refmaml.methods.logistic_head import LogisticHead
 from refmaml.methods.logistic_iterations import LogisticIterations
 from refmaml.methods.ridge_head import RidgeHead
-from refmaml.methods.table import LRD2, PREDICTIVE, R2D2, ALPaCA
+from refmaml.methods.svm_head import SVMHead
+from refmaml.methods.table import LRD2, PREDICTIVE, R2D2, ALPaCA, MetaOptNet
 from refmaml.oracles import cases, complex_step, solved_heads
 from refmaml.oracles.method_checks import meta_gradient_check, method_terms
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
@@ -45,6 +46,8 @@ def heads():
         (RidgeHead(intercept=True), ridge),
         (LogisticHead(), logistic),
         (LogisticHead(intercept=True), logistic),
+        (SVMHead(), solved_heads.svm_weights(0.1)),
+        (SVMHead(intercept=True, cost=0.5), solved_heads.svm_weights(0.5)),
         (LogisticIterations(newton_steps=3), solved_heads.iterated_weights(3)),
         (LogisticIterations(intercept=True, newton_steps=1), solved_heads.iterated_weights(1)),
     ]
@@ -202,6 +205,7 @@ def second_derivatives():
     return [
         ("R2D2", R2D2(0.75, 1.75, 0.25), cases.smooth_net()),
         ("LRD2", LRD2(0.75, 1.75, 0.25, intercept=True), cases.smooth_net()),
+        ("MetaOptNet", MetaOptNet(0.75, 1.75, 0.25), cases.smooth_net()),
         ("ALPaCA", ALPaCA(0.75, 0.25), regression_net()),
         ("ALPaCA without bias", ALPaCA(0.75, 0.25), regression_net(bias=False)),
     ]

@@ -6,6 +6,8 @@ differentiates them. They know neither Woodbury's identity nor any adjoint. That
 bayesian_regression.py is the likelihood of the targets with their covariance matrix.
 """
 
+from functools import cache
+
 import numpy as np
 
 
@@ -72,8 +74,66 @@ def iterated_weights(steps):
     return weights
 
 
+def svm_weights(cost):
+    """(X, Y, lambda) -> W (F, C) of the multi-class SVM's dual.
+
+    SciPy's optimiser says which entries are at their bounds, from real parts; LAPACK
+    solves for the others.
+    """
+    known = {}  # a complex step changes no real part
+
+    def weights(X, Y, strength):
+        key = X.real.tobytes(), Y.tobytes(), np.real(strength)
+        if key not in known:
+            known[key] = at_bounds(X.real, Y, np.real(strength), cost)
+        return X.T @ dual_solution(X, Y, strength, cost, known[key])
+
+    return weights
+
+
+svm_of_cost = cache(svm_weights)  # the same known bounds in every call
+
+
+def dual_matrices(X, Y, strength):
+    """G (N C, N C), and A (N, N C), which sums the classes of an example."""
+    N, C = Y.shape
+    G = np.kron(X @ X.T + strength * np.eye(N), np.eye(C))
+    return G, np.kron(np.eye(N), np.ones((1, C)))
+
+
+def at_bounds(X, Y, strength, cost):
+    """Which of the entries z <= cost y (N C,) are equal at the optimum."""
+    from scipy.optimize import minimize
+
+    G, A = dual_matrices(X, Y, strength)
+    y = Y.ravel()
+    found = minimize(
+        lambda z: z @ G @ z / 2 - y @ z,
+        cost / 2 * (y - 1 / Y.shape[1]),
+        jac=lambda z: G @ z - y,
+        method="SLSQP",
+        bounds=[(None, bound) for bound in cost * y],
+        constraints={"type": "eq", "fun": lambda z: A @ z, "jac": lambda z: A},
+        options={"ftol": 1e-16, "maxiter": 1000},
+    )
+    return cost * y - found.x < 1e-6 * cost
+
+
+def dual_solution(X, Y, strength, cost, fixed):
+    """Z (N, C) with the entries `fixed` at their bounds: one linear system."""
+    G, A = dual_matrices(X, Y, strength)
+    y, free = Y.ravel(), ~fixed
+    z = np.where(fixed, cost * y, 0).astype(G.dtype)
+    system = np.block([[G[np.ix_(free, free)], A[:, free].T], [A[:, free], 0 * A @ A.T]])
+    right = np.concatenate([(y - G @ z)[free], -A @ z])
+    z[free] = np.linalg.solve(system, right)[: free.sum()]
+    return z.reshape(Y.shape)
+
+
 def weights_of(method):
     """The function (X, Y, lambda) -> W (F, C) of a method or a head."""
+    if hasattr(method, "cost"):
+        return svm_of_cost(method.cost)
     if not hasattr(method, "newton_steps"):
         return ridge_weights
     through = getattr(method, "differentiate", "") == "iterations"
