@@ -21,6 +21,7 @@ def train_glyphs(*more):
     "method",
     [
         ["r2d2", "--head-intercept", "--head-strength", "50"],
+        pytest.param(["metaoptnet", "--svm-cost", "0.2"], marks=pytest.mark.slow),
         pytest.param(["lrd2", "--newton-steps", "5"], marks=pytest.mark.slow),
     ],
     ids=lambda words: words[0],
