@@ -25,7 +25,7 @@ from refmaml.layers import (
     MaxPool2d,
     ReLU,
 )
-from refmaml.methods import table
+from refmaml.methods import SolvedHead, table
 from refmaml.models import conv4, mlp, two_layer_linear
 from refmaml.oracles import cases
 from refmaml.oracles.kinks import net_margin
@@ -112,8 +112,16 @@ def uneven_net():
 
 
 def problems(schema=SCHEMA):
-    """{name: Problem} of this version of the schema and of those before it."""
-    return {name: p for name, p in all_problems().items() if p.schema <= schema}
+    """{name: Problem} of this version of the schema and of those before it.
+
+    The methods, too, are those of the version.
+    """
+    since = {case.name: case.schema for entry in table.TABLE for case in entry.golden}
+    return {
+        name: p._replace(methods={key: m for key, m in p.methods.items() if since[key] <= schema})
+        for name, p in all_problems().items()
+        if p.schema <= schema
+    }
 
 
 def all_problems():
@@ -221,10 +229,16 @@ def tasks(net, rng):
 
 
 def meta_parameters(net, method, theta, rng):
-    """[theta, rates]: the learned rates are drawn around alpha, so that all differ."""
+    """[theta, rates]: the learned rates are drawn around alpha, so that all differ.
+
+    The numbers of a solved head differ already.
+    """
     meta = method.init(net, theta)
     rates = meta[net.num_params :]
-    rates *= exact(rng.uniform(0.5, 1.5, rates.shape))
+    if isinstance(method, SolvedHead):
+        rates[...] = exact(rates)
+    else:
+        rates *= exact(rng.uniform(0.5, 1.5, rates.shape))
     return meta
 
 
