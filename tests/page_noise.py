@@ -83,7 +83,12 @@ def at_the_anchor(numbers, net, curvature):
     yield "phi", numbers["phi"], phi, CLOSE
     yield "M", numbers["M"], f, CLOSE
     yield "dM", numbers["slope"], df * found.slope[0], CLOSE * curvature**2
-    yield "amortised", numbers["amortised"], f + strength / 2 * (phi - anchor) ** 2, CLOSE * strength
+    yield (
+        "amortised",
+        numbers["amortised"],
+        f + strength / 2 * (phi - anchor) ** 2,
+        CLOSE * strength,
+    )
 
 
 PLANTED = {

@@ -40,9 +40,7 @@ def model(problem, query_is_parameter=False):
     def of(function, other):
         return lambda w, x: np.where(x[:, 0] == 1, other(w), function(w, zero))
 
-    return rm.ScalarFunction(
-        of(f, lambda w: w), of(df, np.ones_like), of(ddf, np.zeros_like)
-    )
+    return rm.ScalarFunction(of(f, lambda w: w), of(df, np.ones_like), of(ddf, np.zeros_like))
 
 
 def spelled(text):

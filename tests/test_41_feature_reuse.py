@@ -14,7 +14,9 @@ THETA = NET.init(0, float)
 
 def test_nothing_changes_without_adaptation():
     rows = layer_changes(NET, THETA, THETA, X)
-    assert [row.name for row in rows] == [str(name) for name, *_ in NET.layer_outputs(THETA[None], X)]
+    assert [row.name for row in rows] == [
+        str(name) for name, *_ in NET.layer_outputs(THETA[None], X)
+    ]
     assert all(row.change == 0 and row.similarity == pytest.approx(1) for row in rows)
 
 
@@ -40,7 +42,10 @@ def test_cka_does_not_see_a_rotation_a_scale_or_a_shift():
     assert linear_cka(a, 3 * a @ rotation + 2) == pytest.approx(1)
     assert linear_cka(a, RNG.standard_normal((30, 4))) < 0.5
     # Orthogonal centred columns have nothing in common.
-    assert linear_cka(np.eye(4)[:, :1] - np.eye(4)[:, 1:2], np.eye(4)[:, 2:3] - np.eye(4)[:, 3:]) < 1e-15
+    assert (
+        linear_cka(np.eye(4)[:, :1] - np.eye(4)[:, 1:2], np.eye(4)[:, 2:3] - np.eye(4)[:, 3:])
+        < 1e-15
+    )
 
 
 @pytest.mark.parametrize(

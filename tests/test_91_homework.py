@@ -26,7 +26,9 @@ def test_every_homework_has_a_skeleton_a_solution_and_a_check():
     skeletons = {p.stem for p in FOLDER.glob("*.py")} - {"grade", "compare"}
     assert skeletons == set(NAMES) == set(grade.HOMEWORKS) and len(NAMES) == 6
     assert all((FOLDER / f"{name}.py").read_text().count("...") >= 3 for name in NAMES)
-    assert not any(re.search(r"= \.\.\.", (FOLDER / "solutions" / f"{n}.py").read_text()) for n in NAMES)
+    assert not any(
+        re.search(r"= \.\.\.", (FOLDER / "solutions" / f"{n}.py").read_text()) for n in NAMES
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -60,7 +62,9 @@ WRONG = {
         "maml", "lam = along(lam, -alpha, problem.hvp(phis[k], *support, lam))", "lam = lam",
         "first.order|every factor",
     ),
-    "all Hessians at theta": ("maml", "problem.hvp(phis[k]", "problem.hvp(phis[0]", "initial parameters"),
+    "all Hessians at theta": (
+        "maml", "problem.hvp(phis[k]", "problem.hvp(phis[0]", "initial parameters",
+    ),
     "too few steps of conjugate gradients": (
         "conjugate_gradients", "STEPS = 6", "STEPS = 3", "3 (steps|iterations)|iterate 3",
     ),
@@ -124,4 +128,6 @@ def test_grading_writes_junit_and_counts_what_is_not_right(tmp_path, capsys):
     assert re.search(r"linear +not right", capsys.readouterr().out)
     written = {path.stem: path for path in (tmp_path / "reports").glob("*.xml")}
     assert set(written) >= set(NAMES) - {"linear"}
-    assert all(ElementTree.parse(path).getroot().tag.startswith("testsuite") for path in written.values())
+    assert all(
+        ElementTree.parse(path).getroot().tag.startswith("testsuite") for path in written.values()
+    )

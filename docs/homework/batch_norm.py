@@ -2,8 +2,8 @@
 
 `forward` is given: xh = c s, with c = x - <x> and s = (<c c> + eps)^(-1/2), where <a>
 is the mean over a channel; y = gamma xh + beta. Write the adjoint of each line, then
-the tangents: rs = R{s}, rxh = R{xh}, rdx = R{dx}. For the last one, begin with the short
-form dx = s (dxh - <dxh> - xh <dxh xh>), and leave no factor out.
+the tangents: rs = R{s}, rxh = R{xh}, rdx = R{dx}. For the last one, begin with the
+short form dx = s (dxh - <dxh> - xh <dxh xh>), and leave no factor out.
 
     python docs/homework/compare.py docs/homework/batch_norm.py
     refmaml check layer docs/homework/batch_norm.py:backward --like "BatchNorm2d(3)" \

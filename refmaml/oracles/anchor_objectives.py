@@ -115,7 +115,7 @@ def stochastic_objective(
 def free_energy(
     net: ScalarFunction, anchor: float, x: np.ndarray, strength: float, mean: float, s: float
 ) -> tuple[float, float, float]:
-    """KL(N(mean, s^2) | N(theta_0, 1/lambda)) + E f, and its derivatives in mean and s."""
+    """KL(N(mean, s^2) | N(theta_0, 1/lambda)) + E f; its derivatives in mean and s."""
     weights = norm.pdf(NODES)
     weights = weights / weights.sum()
     f, df, ddf = (weights @ evaluated(net, name, mean + s * NODES, x) for name in net.functions)
@@ -127,10 +127,10 @@ def free_energy(
 def variational_objective(
     net: ScalarFunction, anchor: float, x: np.ndarray, strength: float, steps: int = 400
 ) -> Variational:
-    """V at one anchor: the minimum that natural gradient descent reaches from the prior.
+    """V at one anchor: the minimum that natural gradient descent finds from the prior.
 
-    The precision follows lambda + E f'', the mean follows -(E f' + lambda (m - theta_0))
-    over the precision. Where V has many minima, this is one of them.
+    The precision follows lambda + E f''; the mean follows -(E f' + lambda (m -
+    theta_0)) over the precision. Where V has many minima, this is one of them.
     """
     mean, precision, rate = anchor, strength, 0.2
     for _ in range(steps):

@@ -12,7 +12,7 @@ def example():
     return found | tangents
 
 
-# ---- the product and its two transposes: given -----------------------------------------
+# ---- the product and its two transposes: given ---------------------------------------
 
 
 def patches(x, kernel):
@@ -38,7 +38,7 @@ def product_dx(dy, weight):
     return product(padded, weight[:, :, ::-1, ::-1].swapaxes(0, 1))
 
 
-# ---- the passes ------------------------------------------------------------------------
+# ---- the passes ----------------------------------------------------------------------
 
 
 def adjoints(x, weight, dy, rx, rweight, rdy):
