@@ -21,6 +21,7 @@ DOCUMENTS = sorted(
             "*.md",
             "docs/*.md",
             "docs/findings/*.md",
+            "docs/homework/*.md",
             "docs/mathematics/*.md",
             "docs/pages/*.md",
             "examples/*.md",

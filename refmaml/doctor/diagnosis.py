@@ -9,6 +9,7 @@ from refmaml.doctor.conventions import under_convention
 from refmaml.doctor.fitted_mistakes import explain_by_fit
 from refmaml.doctor.method_table import IMPLICIT, entry
 from refmaml.doctor.own_loss.shared_statistics import explain_by_statistics
+from refmaml.doctor.own_loss.single_task import single_task
 from refmaml.doctor.places import PLACES
 from refmaml.doctor.random_numbers import draws_random_numbers
 from refmaml.doctor.report import Report
@@ -97,18 +98,20 @@ def name(function, runs, seconds_left):
     The runs may differ from those given: parameters without a gradient count as not
     meta-learned, and the method's rule may follow another convention.
     """
-    found, remarks = name_simply(runs, seconds_left), []
+    alone = single_task(function, runs)
+    found, remarks = name_simply(runs, seconds_left, alone), []
     if not found and any(run.answer.absent for run in runs):
         runs, absent = without_absent(runs)
-        found, remarks = name_simply(runs, seconds_left), [patterns.absent(absent)]
+        alone = single_task(function, runs)
+        found, remarks = name_simply(runs, seconds_left, alone), [patterns.absent(absent)]
     if found:
         return found, runs, remarks
     for changed, remark in under_conventions(runs):
         cases, grads = [run.case for run in changed], [run.answer.grad for run in changed]
-        found = explain(cases, grads, seconds_left)
+        found = explain(cases, grads, seconds_left, single_task(function, changed))
         if found:
             return found, changed, [*remarks, remark]
-    return name_by_search(runs, seconds_left, function), runs, remarks
+    return name_by_search(runs, seconds_left, function, alone), runs, remarks
 
 
 def under_conventions(runs):
@@ -121,17 +124,17 @@ def under_conventions(runs):
     return found
 
 
-def name_simply(runs, seconds_left):
+def name_simply(runs, seconds_left, alone):
     """[Explanation] by no gradient, by one mistake, or by what shows without one."""
     cases, answers = [run.case for run in runs], [run.answer for run in runs]
     return (
         patterns.explain_no_gradient(cases, answers)
-        or explain(cases, [answer.grad for answer in answers], seconds_left)
+        or explain(cases, [answer.grad for answer in answers], seconds_left, alone)
         or patterns.explain_by_pattern(cases, answers)
     )
 
 
-def name_by_search(runs, seconds_left, function):
+def name_by_search(runs, seconds_left, function, alone):
     """[Explanation] by experiments, by fitted numbers, or by two mistakes."""
     cases, grads = [run.case for run in runs], [run.answer.grad for run in runs]
     known = entry(cases[0].method)
@@ -139,8 +142,8 @@ def name_by_search(runs, seconds_left, function):
         explain_by_statistics(function, runs)
         or (known.kind == IMPLICIT and explain_by_solver(cases, grads, seconds_left))
         or explain_by_task_coefficients(cases, grads)
-        or explain_by_fit(cases, grads, seconds_left)
-        or matching.explain_by_two(cases, grads, seconds_left)
+        or explain_by_fit(cases, grads, seconds_left, alone)
+        or matching.explain_by_two(cases, grads, seconds_left, alone)
         or (known.second_order and explain_by_task_coefficients(cases, grads, FIRST))
         or []
     )
@@ -157,15 +160,17 @@ def without_absent(runs):
     return [run._replace(case=c) for run, c in zip(runs, cases, strict=True)], names
 
 
-def explain(cases, grads, seconds_left=lambda: matching.SEARCH_TIME):
-    """[Explanation] by a factor, by one mistake, or by an update after every task."""
+def explain(cases, grads, seconds_left=lambda: matching.SEARCH_TIME, alone=None):
+    """[Explanation] by a factor, by one mistake, or by an update after every task,
+    which does not show on one task alone."""
     by_scale = matching.explain_by_scale(cases, grads)
     if by_scale and entry(cases[0].method).kind == IMPLICIT:
         by_scale = missing_step(by_scale)
     return (
         by_scale
-        or matching.explain_by_one(cases, grads, seconds_left)
-        or explain_by_update_after_each_task(cases, grads, seconds_left)
+        or matching.explain_by_one(cases, grads, seconds_left, alone)
+        or (alone is None and explain_by_update_after_each_task(cases, grads, seconds_left))
+        or []
     )
 
 

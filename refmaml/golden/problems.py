@@ -25,7 +25,7 @@ from refmaml.layers import (
     MaxPool2d,
     ReLU,
 )
-from refmaml.methods import table
+from refmaml.methods import SolvedHead, table, table_entry
 from refmaml.models import conv4, mlp, two_layer_linear
 from refmaml.oracles import cases
 from refmaml.oracles.kinks import net_margin
@@ -112,53 +112,61 @@ def uneven_net():
 
 
 def problems(schema=SCHEMA):
-    """{name: Problem} of this version of the schema and of those before it."""
-    return {name: p for name, p in all_problems().items() if p.schema <= schema}
+    """{name: Problem} of this version of the schema and of those before it.
+
+    The methods, too, are those of the version.
+    """
+    since = {case.name: case.schema for entry in table.TABLE for case in entry.golden}
+    return {
+        name: p._replace(methods={key: m for key, m in p.methods.items() if since[key] <= schema})
+        for name, p in all_problems().items()
+        if p.schema <= schema
+    }
 
 
 def all_problems():
     """{name: Problem}."""
-    any_net = (table.ALL_NETS, table.NETS_WITH_A_BODY)
-    examples = (*any_net, table.NETS_WITH_EXAMPLES)
+    any_net = (table_entry.ALL_NETS, table_entry.NETS_WITH_A_BODY)
+    examples = (*any_net, table_entry.NETS_WITH_EXAMPLES)
     return {
         "quadratic": Problem(
             "1/2 (w - c)' A (w - c): x holds A, y holds c",
             Quadratic(7),
-            cases_on(table.ALL_NETS, table.SMOOTH_NETS),
+            cases_on(table_entry.ALL_NETS, table_entry.SMOOTH_NETS),
         ),
         "mlp": Problem(
             "linear, tanh, linear; cross-entropy",
             mlp((2, 5, 3), "tanh", CrossEntropy()),
-            cases_on(*examples, table.NETS_WITHOUT_DEAD_BIASES, table.SMOOTH_NETS),
+            cases_on(*examples, table_entry.NETS_WITHOUT_DEAD_BIASES, table_entry.SMOOTH_NETS),
         ),
         "two-layer-linear": Problem(
             "linear, linear, no biases; half the mean squared error",
             two_layer_linear(4, 2),
-            cases_on(*examples, table.NETS_WITHOUT_DEAD_BIASES),
+            cases_on(*examples, table_entry.NETS_WITHOUT_DEAD_BIASES),
         ),
         "conv": Problem(
             "convolution, batch-norm, ReLU, max-pooling, convolution, batch-norm, ReLU, "
             "linear; cross-entropy",
             conv_net(),
-            cases_on(*examples, table.NETS_WITH_BATCH_NORM),
+            cases_on(*examples, table_entry.NETS_WITH_BATCH_NORM),
         ),
         "strided": Problem(
             "four blocks of convolution with stride 2 and 'same' padding, batch-norm with "
             "beta only, ReLU; cross-entropy",
             conv4(3, channels=2, image=(1, 18, 18)),
-            cases_on(*any_net, table.NETS_WITH_BATCH_NORM),
+            cases_on(*any_net, table_entry.NETS_WITH_BATCH_NORM),
         ),
         "film": Problem(
             "the conv net with a FiLM layer after pooling, whose context CAVIA adapts",
             conv_net(True),
-            cases_on(table.NETS_WITH_CONTEXT),
+            cases_on(table_entry.NETS_WITH_CONTEXT),
         ),
         "uneven": Problem(
             "convolutions, max- and mean-pooling with other extents in height than in width: "
             "kernels, strides, paddings before and after, images; batch-norm, ReLU; "
             "cross-entropy",
             uneven_net(),
-            cases_on(*any_net, table.NETS_WITH_BATCH_NORM),
+            cases_on(*any_net, table_entry.NETS_WITH_BATCH_NORM),
             schema=2,
         ),
         "ties": Problem(
@@ -166,7 +174,7 @@ def all_problems():
             "first task has ties",
             ties_net(),
             # Not ANIL and its like: filters that do not move keep their ties.
-            cases_on(table.ALL_NETS),
+            cases_on(table_entry.ALL_NETS),
             schema=2,
             ties=RULE,
         ),
@@ -221,10 +229,16 @@ def tasks(net, rng):
 
 
 def meta_parameters(net, method, theta, rng):
-    """[theta, rates]: the learned rates are drawn around alpha, so that all differ."""
+    """[theta, rates]: the learned rates are drawn around alpha, so that all differ.
+
+    The numbers of a solved head differ already.
+    """
     meta = method.init(net, theta)
     rates = meta[net.num_params :]
-    rates *= exact(rng.uniform(0.5, 1.5, rates.shape))
+    if isinstance(method, SolvedHead):
+        rates[...] = exact(rates)
+    else:
+        rates *= exact(rng.uniform(0.5, 1.5, rates.shape))
     return meta
 
 
