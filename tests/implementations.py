@@ -42,6 +42,11 @@ def tasks(batch):
 # ---- right: the recursion of MAML, ANIL, first-order MAML ----------------------------
 
 
+def flat(problem, params):
+    """The parameters of the net as refmaml's flat vector (P,)."""
+    return np.concatenate([params[name].ravel() for name in problem.net.shapes])
+
+
 def adapting(problem, params):
     """alpha on what adapts, 0 elsewhere, by name."""
     mask = problem.net.named(problem.net.mask(problem.method.adapts).astype(float))

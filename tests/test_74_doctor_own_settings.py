@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import complex_step_functions as planted
 import numpy as np
 import pytest
-from implementations import IMAML, MAML, imaml, maml
+from implementations import IMAML, MAML, flat, imaml, maml
 from test_74_doctor_update_rules import MOMENTUM, maml_with_momentum
 
 import refmaml as rm
@@ -121,3 +121,18 @@ def test_a_limit_that_no_case_reaches_is_a_remark():
     report = checked(fn, reached, probes=("two-layer",))
     assert report and not report.remarks, str(report)
     assert not checked(maml).remarks
+
+
+def test_a_step_size_for_each_step_and_an_unknown_mistake_are_placed():
+    """With a single step MAML++ has fewer step sizes, and a shorter answer."""
+    method = rm.MAMLPlusPlus(0.1, 3)
+
+    def half(problem, params, batch):
+        rates = [a for name, a in params.items() if name.startswith("inner_lr.")]
+        theta, b = flat(problem, params), rm.Batch(*batch)
+        meta = np.concatenate([theta, np.stack(rates, 1).ravel()])
+        fewer = rm.Batch(b.x_support[:, :3], b.y_support[:, :3], b.x_query, b.y_query)
+        return problem.method.meta_gradient(problem.net, meta, fewer).grad
+
+    report = rm.check_meta_gradient(half, method, probes=("mlp",), repeats=0)
+    assert report.verdict == "wrong" and "support examples [0, 1, 2]" in report.diagnosis

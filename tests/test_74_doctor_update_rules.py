@@ -4,7 +4,7 @@ size for each step: right functions are right, and mistakes in the rule get thei
 
 import numpy as np
 import pytest
-from implementations import average, plus, tasks, times
+from implementations import average, flat, plus, tasks, times
 
 import refmaml as rm
 from refmaml.doctor.builtin_cases import builtin_case
@@ -240,19 +240,19 @@ def own_batch():
 def test_a_first_order_gradient_whose_decay_is_differentiated_has_that_name(rule):
     method = rm.FirstOrderMAML(0.1, 3, rule=rule)
 
+    def first_order(problem, params, batch):
+        theta = flat(problem, params)
+        return problem.method.meta_gradient(problem.net, theta, rm.Batch(*batch)).grad
+
     def kept(problem, params, batch):
         """dphi_K/dtheta without H is a number, as all parameters decay alike."""
         phi, m = 1.0, 0.0
-        for _ in range(method.inner_steps):
+        for _ in range(problem.method.inner_steps):
             m = rule.momentum * m + rule.weight_decay * phi
-            phi -= method.inner_lr * m
-        grad = method.meta_gradient(problem.net, params, rm.Batch(*batch)).grad
-        return phi * grad
+            phi -= problem.method.inner_lr * m
+        return phi * first_order(problem, params, batch)
 
-    report = rm.check_meta_gradient(kept, method, probes=("mlp", "conv"), repeats=0)
-    assert report.verdict == "wrong" and "the derivative" not in report.diagnosis
-    assert "weight decay is differentiated" in report.diagnosis
-    assert rm.check_meta_gradient(
-        lambda p, params, batch: method.meta_gradient(p.net, params, rm.Batch(*batch)).grad,
-        method, probes=("mlp",), repeats=0,
-    ).verdict == "right"  # fmt: skip
+    cases = {"probes": ("mlp", "conv"), "repeats": 0}
+    assert rm.check_meta_gradient(first_order, method, **cases).verdict == "right"
+    report = rm.check_meta_gradient(kept, method, **cases)
+    assert report.verdict == "wrong" and "weight decay is differentiated" in report.diagnosis
