@@ -67,7 +67,7 @@ def test_options_become_fields_of_the_method():
 @pytest.mark.parametrize("option", [["--head-strength", "2"], ["--head-intercept"]])
 def test_another_method_refuses_them(capsys, option):
     line = error_of(capsys, "train", *GLYPHS, "--steps", "1", *option)
-    wanted = "expected --method r2d2 or lrd2 beside it, got --method maml"
+    wanted = "expected --method r2d2 or lrd2 or metaoptnet beside it, got --method maml"
     assert line == f"{option[0]}: {wanted}"
 
 
