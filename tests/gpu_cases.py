@@ -26,6 +26,10 @@ METHODS = [
     rm.IMAML(**IMPLICIT, solver="newton_cg"),
     rm.IMAML(**IMPLICIT, solver="controlled_descent"),
     rm.ReleasedIMAML(inner_steps=2, cg_steps=3),
+    rm.R2D2(intercept=True),
+    rm.LRD2(newton_steps=3),
+    rm.MetaOptNet(solver_steps=3),
+    rm.LRD2(newton_steps=2, differentiate="iterations"),
 ]
 COUNTED = ("to the GPU", "to the host", "wait")
 
@@ -33,7 +37,7 @@ COUNTED = ("to the GPU", "to the host", "wait")
 def name_of(method):
     return type(method).__name__ + "".join(
         f", {f}"
-        for f in ("recompute", "inner_batch", "solver", "frozen")
+        for f in ("recompute", "inner_batch", "solver", "frozen", "differentiate")
         if getattr(method, f, None)
     )
 

@@ -12,7 +12,7 @@ from refmaml.cli import main, problem
 from refmaml.training import checkpoint
 from refmaml.update_rules.from_text import LONGEST, NAMES, RULES, rule_from_text
 
-pytestmark = pytest.mark.usefixtures("folder")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("folder")]
 MOMENTUM = "SGD(momentum=0.9)"
 RULE = ["--rule", "Clip(SGD(momentum=0.5), norm=10.0)", "--anchor", "0.1", "--inner-batch", "4"]
 LOOP = [*RULE, "--order-seed", "3", "--inner-steps", "3", "--inner-lr", "0.03,0.02,0.01"]
@@ -132,9 +132,10 @@ def test_options_become_fields_of_the_method():
     assert problem.make_method(config) == wanted
 
 
-@pytest.mark.parametrize(
-    "method", [m for m in problem.METHODS if m not in ("erm", "imaml-released")]
-)
+WITHOUT_A_RULE = ("erm", "imaml-released", "r2d2", "lrd2", "metaoptnet", "alpaca")
+
+
+@pytest.mark.parametrize("method", [m for m in problem.METHODS if m not in WITHOUT_A_RULE])
 def test_every_method_with_an_inner_loop_takes_a_rule(method):
     config = configuration("--data", "sinusoid", "--method", method, "--rule", "rmsprop")
     assert problem.make_method(config).rule == rm.RMSprop()

@@ -7,11 +7,12 @@ import pytest
 from golden_cases import FILES, KNOWN, ROOT, along, case, close, load
 
 from refmaml.golden.problems import MARGIN, terms
-from refmaml.methods import CAVIA, IMAML, MAMLPlusPlus, MetaSGD, Reptile
+from refmaml.methods import CAVIA, IMAML, R2D2, MAMLPlusPlus, MetaSGD, Reptile
 from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.oracles import closed_forms, complex_step, dense
 from refmaml.oracles.closed_forms import QuadraticTask
 from refmaml.oracles.method_checks import truth_by_steps
+from refmaml.oracles.solved_heads import features, one_hot, ridge_weights
 from refmaml.oracles.tolerance import relative_error, tolerance
 from refmaml.quadratic import Quadratic
 
@@ -31,7 +32,7 @@ def test_no_right_float32_implementation_meets_a_kink(golden):
     manifest = json.loads((golden / "manifest.json").read_text())
     margins = {name: problem["kink_margin"] for name, problem in manifest["problems"].items()}
     assert (
-        all(margins[name] > MARGIN for name in ("conv", "strided", "film"))
+        all(margins[name] > MARGIN for name in ("conv", "strided", "film", "uneven", "ties"))
         and margins["mlp"] is None
     )
 
@@ -120,6 +121,29 @@ def test_query_gradients_and_losses_are_those_at_the_last_point(golden, name, ke
     close(a["task_losses"], sum(w * value for w, value in zip(weights, losses, strict=True)), limit)
 
 
+def of_a_ridge_head(net, batch, a):
+    """q and (dX/dtheta)' dfeatures, 0 for the last layer; then three numbers."""
+    P, q, (ell, _, _) = net.num_params, a["query_grad"], a["meta"][net.num_params :]
+
+    def inner_product(theta):  # <X, dfeatures> of each task at one theta
+        X = features(net, theta[None], batch.x_support)
+        return (X * a["dfeatures"]).sum(axis=(1, 2))
+
+    steps = (complex_step.shifted(a["meta"][:P], e) for e in np.eye(P))
+    through = np.stack([complex_step.derivative(inner_product(at)) for at in steps], axis=1)
+    last = net.parameters.views(q)[-1]
+    X, C = a["features"], net.layers[-1].out_features
+    W = np.stack(
+        [ridge_weights(X[t], one_hot(y, C), np.exp(ell)).T for t, y in enumerate(batch.y_support)]
+    )
+    dell = -np.exp(ell) * (a["u"] * W).sum(axis=(1, 2))
+    dalpha, dbeta = (
+        (last["weight"] * W).sum(axis=(1, 2)),
+        last.get("bias", 0 * W[..., 0]).sum(axis=1),
+    )
+    return [(q + through) * ~net.mask(("head",)), np.stack([dell, dalpha, dbeta], axis=1)]
+
+
 @pytest.mark.parametrize("name, key", FILES)
 def test_the_meta_gradient_is_what_its_formula_makes_of_the_intermediates(golden, name, key):
     net, method, batch, a, limit = case(golden, name, key)
@@ -128,6 +152,8 @@ def test_the_meta_gradient_is_what_its_formula_makes_of_the_intermediates(golden
         parts = [a["meta"] - a["phi"][-1]]
     elif isinstance(method, IMAML):
         parts = [a["u"]]
+    elif isinstance(method, R2D2):
+        parts = of_a_ridge_head(net, batch, a)
     else:
         first = a["lam"][0] if "lam" in a else a["query_grad"]
         parts = [first * (1 - net.mask(("context",))) if isinstance(method, CAVIA) else first]

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from refmaml.methods import IMAML, MAMLPlusPlus, Reptile
+from refmaml.methods import IMAML, R2D2, MAMLPlusPlus, Reptile
+from refmaml.methods.features import body_of
 from refmaml.methods.inner_loop import InnerLoop
+from refmaml.methods.solved_head import of_head
 
 INPUTS = {
     "theta": "(P,) the parameters",
@@ -98,6 +100,19 @@ BY_METHOD = {
         "query_grad": "(T, P) q = grad g at the last phi",
         "grad": "(M,) mean over tasks of u",
     },
+    "R2D2": {
+        "meta": "(P + 3,) theta, log lambda, alpha, beta",
+        "features": "(T, N, F) X: what the last layer reads of x_support at theta",
+        "phi": "(2, T, P) phi[0] = theta; phi[1] = theta with alpha W for the last weight and "
+        "beta for each last bias, W (C, F) = Y'X (X'X + lambda I)^-1, Y (N, C) the targets, or "
+        "labels as unit vectors",
+        "query_grad": "(T, P) q = grad g at phi[1]",
+        "u": "(T, C, F) U = alpha q_w (X'X + lambda I)^-1, q_w the last weight's part of q",
+        "dfeatures": "(T, N, F) (Y - X W') U - X U' W: d g / d X",
+        "task_losses": "(T,) g(phi[1])",
+        "grad": "(P + 3,) mean over tasks of q + (dX/dtheta)' dfeatures, with 0 for the last "
+        "layer, then of -lambda <U, W>, <q_w, W>, and the sum of q over the last bias",
+    },
 }
 
 
@@ -182,4 +197,17 @@ def of_implicit(net, method, meta, batch, out):
     return {"u": u, "hvp": net.hvp(primal, u), **residuals}
 
 
-OF_METHOD = {MAMLPlusPlus: of_weighted_losses, Reptile: of_reptile, IMAML: of_implicit}
+def of_solved_head(net, method, meta, batch, out):
+    """R2-D2: its features, their adjoint, and the adjoint system's solution."""
+    here = method.solve(net, body_of(net), meta, batch.x_support, batch.y_support)
+    q = out.trace["query_grad"][0]
+    dX, _, adjoints = method.head.backward(net.kernels, here.solved, *of_head(net, q))
+    return {"features": here.solved.system.x, "u": adjoints.U, "dfeatures": dX}
+
+
+OF_METHOD = {
+    MAMLPlusPlus: of_weighted_losses,
+    Reptile: of_reptile,
+    IMAML: of_implicit,
+    R2D2: of_solved_head,
+}

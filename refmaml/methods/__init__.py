@@ -17,10 +17,16 @@ meta_gradient  a MetaGradient: loss, accuracy, and grad (M,), the mean over task
 
 from refmaml.methods.anchor_map import anchor_map
 from refmaml.methods.conjugate_gradients import conjugate_gradients
+from refmaml.methods.logistic_head import LogisticHead
+from refmaml.methods.logistic_iterations import LogisticIterations
 from refmaml.methods.meta_gradient import MetaGradient
+from refmaml.methods.ridge_head import RidgeHead
+from refmaml.methods.solved_head import SolvedHead
+from refmaml.methods.svm_head import SVMHead
 from refmaml.methods.table import *  # noqa: F403 (the classes; table.py imports each of them)
 from refmaml.methods.table import TABLE
 
-# The public names: the class of each entry of the table, and three more.
+# The public names: the class of each entry of the table, and some more.
 __all__ = [entry.cls.__name__ for entry in TABLE]
 __all__ += ["MetaGradient", "anchor_map", "conjugate_gradients"]
+__all__ += ["SolvedHead", "RidgeHead", "LogisticHead", "LogisticIterations", "SVMHead"]

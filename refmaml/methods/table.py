@@ -18,15 +18,19 @@ with its import; docs/add_a_method.md shows a complete example.
 
 from typing import NamedTuple
 
+from refmaml.methods.alpaca import ALPaCA as ALPaCA
 from refmaml.methods.anil import ANIL as ANIL
 from refmaml.methods.anil import FirstOrderANIL as FirstOrderANIL
 from refmaml.methods.cavia import CAVIA as CAVIA
 from refmaml.methods.erm import ERM as ERM
 from refmaml.methods.first_order_maml import FirstOrderMAML as FirstOrderMAML
 from refmaml.methods.imaml import IMAML as IMAML
+from refmaml.methods.lrd2 import LRD2 as LRD2
 from refmaml.methods.maml import MAML as MAML
 from refmaml.methods.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
 from refmaml.methods.meta_sgd import MetaSGD as MetaSGD
+from refmaml.methods.metaoptnet import MetaOptNet as MetaOptNet
+from refmaml.methods.r2d2 import R2D2 as R2D2
 from refmaml.methods.released_imaml import ReleasedIMAML as ReleasedIMAML
 from refmaml.methods.reptile import Reptile as Reptile
 from refmaml.update_rules import SGD
@@ -37,6 +41,7 @@ DERIVATIVE = "dM/dmeta, through all of the inner loop"
 FIRST_ORDER = "dM/dmeta, the inner gradients being constants"
 IMPLICIT = "dM/dmeta at the exact solution of the inner problem"
 DISPLACEMENT = "meta minus what the inner loop makes of it"
+PREDICTIVE = "dM/dmeta, M being a likelihood and not the net's loss"
 DAMPED = "the solution of a damped linear system, which is no derivative"
 
 # Which golden nets a case is computed on.
@@ -68,11 +73,13 @@ class GoldenCase(NamedTuple):
     name      of its file, NET.NAME.npz
     nets      which golden nets it is computed on: one of the constants above
     settings  fields of the method; all numbers are exact in float32
+    schema    the first version of the golden vectors that has it
     """
 
     name: str
     nets: str
     settings: dict
+    schema: int = 1
 
 
 class Entry(NamedTuple):
@@ -81,7 +88,7 @@ class Entry(NamedTuple):
     name          on the command line
     cls           its class, a frozen dataclass
     title         in documents and pictures
-    gradient      what its meta_gradient returns: one of the five constants above
+    gradient      what its meta_gradient returns: one of the constants above
     defaults      {option: value}: defaults of the command line for this method
     options       {name: Option}: options of the command line that only it has
     context       whether it needs a net with a Context or FiLM layer
@@ -120,6 +127,13 @@ SOLVED_BY_MOMENTUM = TO_ROUNDING | {"inner_steps": 120, "inner_lr": 0.2, "rule":
 SOLVED_WITH_CONTROL = TO_ROUNDING | {"inner_steps": 120, "solver": "controlled_descent"}
 ALPHA = {"inner_lr": 0.25}
 THREE_STEPS = {"inner_lr": 0.25, "inner_steps": 3}
+# Heads solved in closed form: where lambda, alpha and beta start.
+HEAD_OPTIONS = {
+    "head_strength": Option("strength", "number > 0", "solved heads: lambda at the start"),
+    "head_scale": Option("scale", "number > 0", "solved heads: the outputs' scale at the start"),
+    "head_intercept": Option("intercept", "switch", "solved heads: with an intercept"),
+}
+RIDGE = {"strength": 0.75, "scale": 1.75, "shift": 0.25}
 
 TABLE = (
     Entry(
@@ -304,6 +318,59 @@ TABLE = (
         DAMPED,
         defaults={"inner_steps": 16, "inner_lr": 0.1, "loss_scale": "mean", "frozen": None},
         checked_with=({"cg_steps": 100, "cg_tol": 1e-15},),
+    ),
+    Entry(
+        "r2d2",
+        R2D2,
+        "R2-D2",
+        defaults={"loss_scale": "mean", "frozen": None},
+        options=HEAD_OPTIONS,
+        checked_with=(RIDGE, RIDGE | {"intercept": True}),
+        golden=(GoldenCase("r2d2", NETS_WITH_A_BODY, RIDGE, schema=2),),
+    ),
+    Entry(
+        "lrd2",
+        LRD2,
+        "LR-D2",
+        defaults={"loss_scale": "mean", "frozen": None},
+        options={
+            "newton_steps": Option("newton_steps", "integer >= 1", "LR-D2: Newton steps"),
+            "differentiate": Option(
+                "differentiate",
+                ("optimum", "iterations"),
+                "LR-D2: its derivative, at the optimum or through the steps",
+            ),
+        },
+        checked_with=(
+            RIDGE,
+            RIDGE | {"intercept": True},
+            RIDGE | {"newton_steps": 3, "differentiate": "iterations"},
+        ),
+    ),
+    Entry(
+        "metaoptnet",
+        MetaOptNet,
+        "MetaOptNet",
+        defaults={"loss_scale": "mean", "frozen": None},
+        options={
+            "svm_cost": Option("cost", "number > 0", "MetaOptNet: bound of the dual variables"),
+            "solver_steps": Option("solver_steps", "integer >= 1", "MetaOptNet: iterations"),
+        },
+        checked_with=(RIDGE, RIDGE | {"intercept": True, "cost": 0.5}),
+    ),
+    Entry(
+        "alpaca",
+        ALPaCA,
+        "ALPaCA",
+        PREDICTIVE,
+        defaults={"loss_scale": "mean", "frozen": None},
+        options={
+            "prior_precision": Option(
+                "precision", "number > 0", "ALPaCA: the prior's at the start"
+            ),
+            "noise": Option("noise", "number > 0", "ALPaCA: the targets' variance at the start"),
+        },
+        checked_with=({"precision": 0.75, "noise": 0.25},),
     ),
 )
 BY_NAME = {entry.name: entry for entry in TABLE}

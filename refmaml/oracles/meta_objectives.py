@@ -13,7 +13,7 @@ here, which share no code with refmaml.methods. Any other method gets M from its
 import numpy as np
 
 from refmaml.methods import table
-from refmaml.oracles import inner_rules
+from refmaml.oracles import inner_rules, solved_heads
 from refmaml.update_rules import UpdateRule
 
 
@@ -184,6 +184,17 @@ def relative_change(new, old):
     return np.abs(new - old).max() / size if size > 0 else 0.0
 
 
+def solved_head(net, method, task, meta):
+    """R2-D2, LR-D2, MetaOptNet: meta = [theta, log lambda, alpha, beta]."""
+    sets = support_set(task, len(meta))
+    return query_loss(net, task, solved_heads.adapted(net, method, *sets, meta))
+
+
+def alpaca(net, method, task, meta):
+    """ALPaCA: meta = [theta, L, log v]; the predictive likelihood by LAPACK."""
+    return solved_heads.predictive_loss(net, task, meta)
+
+
 FORMULAS = {
     table.MAML: maml,
     table.ANIL: maml,
@@ -194,6 +205,10 @@ FORMULAS = {
     table.MAMLPlusPlus: maml_plus_plus,
     table.CAVIA: cavia,
     table.IMAML: imaml,
+    table.R2D2: solved_head,
+    table.LRD2: solved_head,
+    table.MetaOptNet: solved_head,
+    table.ALPaCA: alpaca,
 }
 
 

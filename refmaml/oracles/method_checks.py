@@ -41,6 +41,10 @@ def describe(method):
         parts.append(f"mini-batches of {method.inner_batch}")
     if getattr(method, "loss_weights", None):
         parts.append("weighted losses")
+    if getattr(method, "intercept", False):
+        parts.append("intercept")
+    if getattr(method, "differentiate", "") == "iterations":
+        parts.append(f"through {method.newton_steps} Newton steps")
     if getattr(method, "frozen", ()):
         parts.append(f"frozen {', '.join(method.frozen)}")
     return ", ".join(parts)
