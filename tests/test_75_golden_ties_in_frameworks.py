@@ -1,5 +1,7 @@
 """The golden vectors with ties beside PyTorch and JAX: which conventions these have."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from golden_cases import case
@@ -129,3 +131,12 @@ def test_jax_s_pooling_and_relu_give_the_file_s_meta_gradient_on_all_tasks(golde
 def test_other_conventions_differ_on_the_task_with_ties_and_on_no_other(golden, pool, activation):
     errors = jax_errors(golden, pool, activation, compiled=True)
     assert min(errors[:TIED]) > 1e-3 and max(errors[TIED:]) <= ROUNDING
+
+
+@pytest.mark.frameworks("jax")
+def test_docs_golden_names_the_version_of_jax_that_these_tests_have_seen():
+    """Another version with the same conventions: write its number there."""
+    import jax
+
+    page = (Path(__file__).parent.parent / "docs" / "golden.md").read_text()
+    assert f"JAX {jax.__version__} has this rule, too, with `lax.reduce_window`" in page

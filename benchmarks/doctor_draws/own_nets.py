@@ -54,13 +54,14 @@ def limit_threads(name):
 
 
 def summary(nets):
-    """{net: {"named": n, "no name": n, "a false name": n, "cpu_seconds": s}}."""
+    """{net: {"tried": "n of m", "named": n, "no name": n, "a false name": n,
+    "cpu_seconds": s}}, what is not there being 0."""
     found = {}
     for name, net in nets.items():
-        rows = net["rows"]
+        rows, tried = net["rows"], f"{len(net['rows'])} of {net['mistakes']}"
         seconds = round(sum(row["cpu_seconds"] for row in rows), 1)
         counts = Counter(row["result"] for row in rows)
-        found[name] = {"mistakes": len(rows), **counts, "cpu_seconds": seconds}
+        found[name] = {"tried": tried, **counts, "cpu_seconds": seconds}
     return found
 
 
@@ -80,7 +81,8 @@ def line(net):
     """The line of docs/results.md on a net."""
     right, rows = net["right"], net["rows"]
     counts = Counter(row["result"] for row in rows)
-    cells = f"{right['error']:.0e}", *(counts[r] for r in ("named", "no name", "a false name"))
+    found = [counts[result] for result in ("named", "no name", "a false name")]
+    cells = f"{right['error']:.0e}", f"{len(rows)} of {net['mistakes']}", *found
     return f"| {net['title']} | {' | '.join(map(str, cells))} |"
 
 
@@ -96,10 +98,11 @@ def main():
     nets = json.loads(options.out.read_text())["nets"] if options.out.exists() else {}
     for name in options.only:
         limit_threads(name)
+        table = TABLES[name]()
         if name not in nets:
-            right = in_a_fresh_process(name)
-            nets[name] = {"title": TITLES[name], "right": right, "rows": []}
-        table, done = TABLES[name](), {row["mistake"] for row in nets[name]["rows"]}
+            about = {"title": TITLES[name], "mistakes": len(table.mistakes)}
+            nets[name] = {**about, "right": in_a_fresh_process(name), "rows": []}
+        done = {row["mistake"] for row in nets[name]["rows"]}
         for label in table.mistakes:
             if label in done:
                 continue

@@ -25,7 +25,7 @@ from refmaml.layers import (
     MaxPool2d,
     ReLU,
 )
-from refmaml.methods import SolvedHead, table
+from refmaml.methods import SolvedHead, table, table_entry
 from refmaml.models import conv4, mlp, two_layer_linear
 from refmaml.oracles import cases
 from refmaml.oracles.kinks import net_margin
@@ -126,47 +126,47 @@ def problems(schema=SCHEMA):
 
 def all_problems():
     """{name: Problem}."""
-    any_net = (table.ALL_NETS, table.NETS_WITH_A_BODY)
-    examples = (*any_net, table.NETS_WITH_EXAMPLES)
+    any_net = (table_entry.ALL_NETS, table_entry.NETS_WITH_A_BODY)
+    examples = (*any_net, table_entry.NETS_WITH_EXAMPLES)
     return {
         "quadratic": Problem(
             "1/2 (w - c)' A (w - c): x holds A, y holds c",
             Quadratic(7),
-            cases_on(table.ALL_NETS, table.SMOOTH_NETS),
+            cases_on(table_entry.ALL_NETS, table_entry.SMOOTH_NETS),
         ),
         "mlp": Problem(
             "linear, tanh, linear; cross-entropy",
             mlp((2, 5, 3), "tanh", CrossEntropy()),
-            cases_on(*examples, table.NETS_WITHOUT_DEAD_BIASES, table.SMOOTH_NETS),
+            cases_on(*examples, table_entry.NETS_WITHOUT_DEAD_BIASES, table_entry.SMOOTH_NETS),
         ),
         "two-layer-linear": Problem(
             "linear, linear, no biases; half the mean squared error",
             two_layer_linear(4, 2),
-            cases_on(*examples, table.NETS_WITHOUT_DEAD_BIASES),
+            cases_on(*examples, table_entry.NETS_WITHOUT_DEAD_BIASES),
         ),
         "conv": Problem(
             "convolution, batch-norm, ReLU, max-pooling, convolution, batch-norm, ReLU, "
             "linear; cross-entropy",
             conv_net(),
-            cases_on(*examples, table.NETS_WITH_BATCH_NORM),
+            cases_on(*examples, table_entry.NETS_WITH_BATCH_NORM),
         ),
         "strided": Problem(
             "four blocks of convolution with stride 2 and 'same' padding, batch-norm with "
             "beta only, ReLU; cross-entropy",
             conv4(3, channels=2, image=(1, 18, 18)),
-            cases_on(*any_net, table.NETS_WITH_BATCH_NORM),
+            cases_on(*any_net, table_entry.NETS_WITH_BATCH_NORM),
         ),
         "film": Problem(
             "the conv net with a FiLM layer after pooling, whose context CAVIA adapts",
             conv_net(True),
-            cases_on(table.NETS_WITH_CONTEXT),
+            cases_on(table_entry.NETS_WITH_CONTEXT),
         ),
         "uneven": Problem(
             "convolutions, max- and mean-pooling with other extents in height than in width: "
             "kernels, strides, paddings before and after, images; batch-norm, ReLU; "
             "cross-entropy",
             uneven_net(),
-            cases_on(*any_net, table.NETS_WITH_BATCH_NORM),
+            cases_on(*any_net, table_entry.NETS_WITH_BATCH_NORM),
             schema=2,
         ),
         "ties": Problem(
@@ -174,7 +174,7 @@ def all_problems():
             "first task has ties",
             ties_net(),
             # Not ANIL and its like: filters that do not move keep their ties.
-            cases_on(table.ALL_NETS),
+            cases_on(table_entry.ALL_NETS),
             schema=2,
             ties=RULE,
         ),
