@@ -64,7 +64,7 @@ def test_what_is_given_as_create_graph_is_followed_to_the_calls(source, given):
 
 def test_an_override_on_purpose_is_said_as_such():
     line = fitting_advice(TORCH, "def f(l, graph=False): return grad(l, create_graph=graph)")
-    assert "create_graph=False is given: the inner loop needs True" in line
+    assert "create_graph=False is given: the inner loop needs create_graph=True" in line
     assert "rm.FirstOrderMAML" in line and "create_graph=True" not in line
     line = fitting_advice(TORCH, "torch.func.grad(loss)(phi)")
     assert line.startswith("the code at hand differentiates with torch.func: look in")

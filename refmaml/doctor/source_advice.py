@@ -35,8 +35,8 @@ LOOK = (
     "differentiated (a custom Function, a fused kernel, a value that went through NumPy)"
 )
 OTHER_GRAPH = (
-    "create_graph={} is given: the inner loop needs True; where first-order is meant, check it "
-    "as rm.FirstOrderMAML or rm.FirstOrderANIL"
+    "create_graph={} is given: the inner loop needs create_graph=True; where first-order is "
+    "meant, check it as rm.FirstOrderMAML or rm.FirstOrderANIL"
 )
 FUNCTIONAL = re.compile(r"\b(?:torch\.func|functorch|func)\.")  # it needs no create_graph
 
