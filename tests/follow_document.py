@@ -55,12 +55,12 @@ def added(text, lines, end_of_list):
     imports = [line for line in lines if line.startswith("from ")]
     entries = [line for line in lines if not line.startswith("from ")]
     old = text.splitlines()
-    last_import = max(i for i, line in enumerate(old) if line.startswith("from refmaml."))
+    first_import = min(i for i, line in enumerate(old) if line.startswith("from refmaml."))
     last_entry = max(i for i, line in enumerate(old) if line == end_of_list)
     new = [
-        *old[: last_import + 1],
+        *old[:first_import],
         *imports,
-        *old[last_import + 1 : last_entry],
+        *old[first_import:last_entry],
         *entries,
         *old[last_entry:],
     ]

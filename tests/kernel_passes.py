@@ -4,6 +4,7 @@ The tests of fast kernels share it.
 """
 
 import numpy as np
+import pytest
 
 from refmaml import kernels
 from refmaml.layers import (
@@ -21,6 +22,9 @@ from refmaml.oracles.tolerance import relative_error, tolerance
 
 REFERENCE = kernels.reference()
 PRECISIONS = [np.float32, np.float64]
+# Kernels are compiled for each precision, which takes longer than their tests: tests of
+# many kernels leave one precision to `make test-slow`.
+SLOW_FLOAT64 = pytest.param(np.float64, marks=pytest.mark.slow)
 LARGER = [
     cases.LayerCase(Conv2d(16, 24, 3, stride=2, padding="same"), (16, 15, 14)),
     cases.LayerCase(Conv2d(1, 32, 3, padding=1), (1, 20, 20)),

@@ -244,6 +244,7 @@ print(os.waitpid(child, 0)[1], bits() == before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_computes_the_same_bits_on_threads_of_its_own():
     """A child has no threads; Numba terminates one that uses OpenMP after a fork."""

@@ -35,7 +35,7 @@ def cpu_with_whole_net(made):
     return kernels.KernelSet("cpu", CPU.functions, empty=CPU.empty, whole_net=made)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [pytest.param(np.float32, marks=pytest.mark.slow), np.float64])
 @pytest.mark.parametrize("name", NETS)
 def test_every_net_agrees_with_the_reference_kernels(name, dtype):
     assert (
@@ -198,6 +198,7 @@ def test_a_window_of_more_pixels_than_a_winner_can_count_is_run_layer_by_layer()
     assert supported(operations((181, 181))) and not supported(operations((182, 182)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["strided conv4", "max-pool conv4", "mlp"])
 def test_the_bits_depend_neither_on_threads_nor_on_chunks_nor_on_the_run(name):
     net = NETS[name]

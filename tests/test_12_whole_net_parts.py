@@ -9,6 +9,8 @@ from refmaml.execution.fusion import plan
 from refmaml.oracles.whole_net_cases import nets_of_parts
 from refmaml.oracles.whole_net_checks import probe, quantities, whole_net_check
 
+pytestmark = pytest.mark.slow
+
 numba = pytest.importorskip("numba", reason="the cpu kernels need numba, which is not installed")
 
 from refmaml.kernels.numba_runtime.memory import Memory  # noqa: E402 (needs numba)

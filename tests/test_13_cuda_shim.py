@@ -13,7 +13,7 @@ import pytest
 from cuda_shim.build import ABSENT, build, load, sanitizer_library
 from cuda_shim.device import RaceError, ShimDevice
 
-pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))]
 HERE = Path(__file__).parent
 COMMON = "typedef REAL real;\n"
 KERNELS = r"""

@@ -22,7 +22,7 @@ from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import relative_error, tolerance
 from refmaml.oracles.whole_net_checks import EXAMPLES, nets, probe
 
-pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))]
 NETS = {
     "strided conv4": conv4(3, channels=3, image=(1, 10, 10)),
     "max-pool conv4": conv4(

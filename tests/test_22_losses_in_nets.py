@@ -10,6 +10,8 @@ from refmaml.execution.fusion import plan
 from refmaml.oracles import cases, meta_objectives, method_checks
 from refmaml.oracles.tolerance import relative_error, tolerance
 
+pytestmark = pytest.mark.slow
+
 # ---- meta-gradients ------------------------------------------------------------------
 
 

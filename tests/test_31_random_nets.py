@@ -18,6 +18,8 @@ from refmaml.oracles.method_checks import displacement_check, imaml_dense_check,
 from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import tolerance
 
+pytestmark = pytest.mark.slow
+
 REFERENCE, CPU = kernels.reference(), kernels.cpu()
 SEEDS, PRECISIONS = st.integers(0, 2**32 - 1), st.sampled_from([np.float32, np.float64])
 # Of some 2,400 nets one used a third of the leeway.

@@ -10,6 +10,8 @@ from refmaml.oracles import cases
 from refmaml.oracles.method_checks import truth_by_steps
 from refmaml.oracles.tolerance import relative_error
 
+pytestmark = pytest.mark.slow
+
 
 def norms_of(net):
     return [layer for layer in net.layers if "Norm" in type(layer).__name__]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import refmaml as rm
-from refmaml.methods import table
+from refmaml.methods import table_entry
 from refmaml.oracles import cases, complex_step, meta_objectives, method_checks, wrong_gradients
 
 PROMISE = 1e-12  # what the README promises of every meta-gradient in float64
@@ -89,7 +89,7 @@ def test_cavia_differentiates_through_its_context_and_the_context_really_moves()
 
 
 @pytest.mark.parametrize(
-    "method", cases.methods_with(table.DISPLACEMENT), ids=method_checks.describe
+    "method", cases.methods_with(table_entry.DISPLACEMENT), ids=method_checks.describe
 )
 def test_reptile_is_its_definition_stepped_by_hand(method):
     net, rng = cases.smooth_net(), np.random.default_rng(0)

@@ -8,6 +8,8 @@ import refmaml as rm
 from refmaml.errors import ArgumentError
 from refmaml.training import evaluate
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kernels", ["reference", "cpu"])
 @pytest.mark.parametrize("method", [rm.MAML(0.3, 2), rm.FirstOrderMAML(0.3), rm.IMAML(2.0)])

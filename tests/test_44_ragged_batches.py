@@ -19,6 +19,8 @@ from weighted_and_ragged import (
 import refmaml as rm
 from refmaml.errors import ArgumentError
 
+pytestmark = pytest.mark.slow
+
 TASKS = range(len(SIZES))
 
 

@@ -51,6 +51,7 @@ def test_maml_with_a_rule_is_the_derivative_of_the_loss_after_its_steps(method):
     assert check.passed and check.error < PROMISE, check
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", rule_checks.RULES, ids=name_of)
 def test_a_rule_on_a_net_with_group_norm_gelu_and_a_residual_block(rule):
     method = rm.MAML(0.05, 5, rule=rule)

@@ -10,7 +10,7 @@ from small_runs import ROOT
 
 from refmaml.errors import DataError
 
-pytestmark = pytest.mark.usefixtures("folder")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("folder")]
 
 
 @pytest.mark.filterwarnings("ignore")

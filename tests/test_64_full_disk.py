@@ -19,7 +19,7 @@ from refmaml.storage import atomic
 from refmaml.training import SGD, Recipe, Schedule, advance, checkpoint, trainer
 from refmaml.update_rules import UpdateRule
 
-pytestmark = pytest.mark.usefixtures("folder")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("folder")]
 
 
 # ---- no disk -------------------------------------------------------------------------

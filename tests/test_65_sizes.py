@@ -11,7 +11,7 @@ from refmaml.errors import ArgumentError
 from refmaml.kernels import reference
 from refmaml.training import checkpoint
 
-pytestmark = pytest.mark.usefixtures("folder")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("folder")]
 HUGE = 2**31 - 1
 GLYPHS = {"data": "glyphs", "k_shot": 1, "k_query": 1}
 ROOM = 64 << 20  # bytes

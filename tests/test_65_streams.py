@@ -14,7 +14,7 @@ from refmaml.cli import train as train_command
 from refmaml.log import is_terminal, log
 from refmaml.progress import bars_enabled
 
-pytestmark = pytest.mark.usefixtures("folder")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("folder")]
 LOUD = SMALL[:-1]
 
 

@@ -12,7 +12,7 @@ from refmaml.cli import main, problem
 from refmaml.training import checkpoint
 from refmaml.update_rules.from_text import LONGEST, NAMES, RULES, rule_from_text
 
-pytestmark = pytest.mark.usefixtures("folder")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("folder")]
 MOMENTUM = "SGD(momentum=0.9)"
 RULE = ["--rule", "Clip(SGD(momentum=0.5), norm=10.0)", "--anchor", "0.1", "--inner-batch", "4"]
 LOOP = [*RULE, "--order-seed", "3", "--inner-steps", "3", "--inner-lr", "0.03,0.02,0.01"]

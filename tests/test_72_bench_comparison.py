@@ -14,6 +14,8 @@ from refmaml.bench.implementations.implementation import Implementation, chunks,
 from refmaml.bench.worker import Worker
 from refmaml.bench.workloads import TABLE
 
+pytestmark = pytest.mark.slow
+
 TINY = TABLE["tiny"]
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from command_line import REFERENCE, configuration
 
+pytestmark = pytest.mark.slow
+
 TINY = ["--data", "glyphs", "--channels", "2", "--n-way", "3", "--inner-steps", "4", *REFERENCE]
 
 

@@ -9,6 +9,8 @@ from command_line import REFERENCE, configuration
 from refmaml.cli import main
 from refmaml.cli.omniglot import protocols
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     "--data",
     "glyphs",

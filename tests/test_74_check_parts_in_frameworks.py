@@ -96,6 +96,59 @@ def test_a_layer_in_pytorch():
 
 
 @pytest.mark.frameworks("torch")
+def test_rules_for_ties_of_pytorch_are_conventions():
+    import torch
+    from torch.nn import functional as F
+
+    def backward(pool):
+        def fn(x, params, dy):
+            x = x.requires_grad_()
+            return torch.autograd.grad(pool(x), x, dy)[0]
+
+        return fn
+
+    def blocks(x):
+        x = x[:, :, : x.shape[2] // 2 * 2, : x.shape[3] // 2 * 2]
+        return x.unfold(2, 2, 2).unfold(3, 2, 2)
+
+    def close(x):
+        parts = blocks(x)
+        largest = parts.amax((4, 5), keepdim=True)
+        counts = torch.isclose(parts, largest, atol=1e-2).to(x)
+        return (parts * counts).sum((4, 5))
+
+    like, given = rm.MaxPool2d(2), {"framework": "torch"}
+    first = rm.check_layer(backward(lambda x: F.max_pool2d(x, 2)), like, **given)
+    assert first and not any("ties" in remark for remark in first.remarks)
+    split = rm.check_layer(backward(lambda x: blocks(x).amax((4, 5))), like, **given)
+    assert split and any("the equal values in equal parts" in r for r in split.remarks)
+    report = rm.check_layer(backward(close), like, **given)
+    assert "a tolerance in the comparison" in report.diagnosis, str(report)
+
+
+@pytest.mark.frameworks("torch")
+def test_a_convolution_in_pytorch_that_mixes_rows_and_columns():
+    import torch
+    from torch.nn import functional as F
+
+    def backward(stride):
+        def fn(x, params, dy, layer):
+            x, w = x.requires_grad_(), params["weight"].requires_grad_()
+            pads = [*layer.padding[1], *layer.padding[0]]
+            y = F.conv2d(F.pad(x, pads), w, params["bias"], stride(layer), 0, layer.dilation,
+                         layer.groups)  # fmt: skip
+            dx, dw = torch.autograd.grad(y, (x, w), dy)
+            return {"x": dx, "weight": dw, "bias": dy.sum((0, 2, 3))}
+
+        return fn
+
+    assert rm.check_layer(backward(lambda layer: layer.stride), rm.Conv2d, framework="torch")
+    wrong = backward(lambda layer: layer.stride[::-1])
+    report = rm.check_layer(wrong, rm.Conv2d, framework="torch")
+    assert report.verdict == "wrong" and "stride" in report.diagnosis, str(report)
+
+
+@pytest.mark.frameworks("torch")
 def test_a_solve_in_pytorch():
     import torch
 

@@ -106,7 +106,7 @@ def test_the_exit_status_is_the_verdict(file, capsys, part, name, options, statu
         (["gradient", "{}:raises"], "fn: expected a gradient and a loss, got RuntimeError: no"),
         (["gradient", "{}:number"], "'number', which is not one"),
         (["gradient", "{}:cube", "--params", "absent"], "--params: expected a name in"),
-        (["gradient", "{}:cube", "--params", "a b"], "--params: expected FILE.py:NAME"),
+        (["gradient", "{}:cube", "--params", "a b"], "--params: expected NAME, or FILE.py:NAME"),
         (["gradient", "{}:cube", "--params", "damped", "--batch", "raises"], "--batch: expected"),
         (["gradient", "{}:cube", "--directions", "x"], "--directions: expected a number"),
         (["gradient", "{}:cube", "--tol", "-1"], "--tol: expected a finite number > 0"),

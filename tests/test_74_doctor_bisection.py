@@ -28,6 +28,8 @@ from wrong_implementations_stages import located, recursion, times_factor, with_
 
 import refmaml as rm
 
+pytestmark = pytest.mark.slow
+
 SMOOTH = ("quadratic", "mlp")
 
 

@@ -225,23 +225,26 @@ def fails():
 def test_a_loss_of_ones_own_comes_from_a_file(tmp_path, capsys):
     file = tmp_path / "own.py"
     file.write_text(OWN)
-    own = [f"--{name}={file}:{name}" for name in ("loss", "params", "batch")]
+    own = [f"--loss={file}:loss", "--params", "params", "--batch", "batch"]
     what = ["--method", "maml", "--inner-lr", "0.1", "--inner-steps", "2", *own]
     assert main(["doctor", f"{file}:gradient", *what]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("RIGHT") and f"--params {file}:params --batch {file}:batch" in out
+    assert out.startswith("RIGHT") and f"--loss {file}:loss --params params --batch" in out
     given = [f"--gradient={file}:slope", "--precision", "float64"]
     assert main(["doctor", f"{file}:first_order", *what, *given]) == 1
     assert capsys.readouterr().out.startswith("WRONG: first-order")
 
 
+DATA = ("--params", "params", "--batch", "batch")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--loss", "{}:loss"], "--params: expected FILE.py:NAME beside --loss, got nothing"),
-        (["--batch", "{}:batch"], "--batch: expected --loss beside it, got none"),
-        (["--loss", "{}:absent"], "--loss: expected a name in"),
-        (["--loss", "loss"], "--loss: expected FILE.py:NAME, got 'loss'"),
+        (["--loss", "{}:loss"], "--params: expected NAME beside --loss, got nothing"),
+        (["--params", "params"], "--params: expected --loss beside it, got none"),
+        (["--loss", "{}:absent", *DATA], "--loss: expected a name in"),
+        (["--loss", "the loss", *DATA], "--loss: expected NAME, or FILE.py:NAME, got 'the loss'"),
         (["--loss", "{}:loss", "--params", "{}:params", "--batch", "{}:fails"],
          "--batch: expected data, or a function without arguments that returns it, got Runtime"),
         (["--loss", "{}:broken", "--params", "{}:params", "--batch", "{}:batch"],

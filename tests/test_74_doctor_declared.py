@@ -9,6 +9,8 @@ from implementations import MAML, meta_sgd
 
 import refmaml as rm
 
+pytestmark = pytest.mark.slow
+
 PROBES = ("quadratic", "two-layer")
 
 
@@ -165,6 +167,28 @@ def test_a_mistake_in_a_declared_rule_has_its_name(name):
     fn, method, words = WRONG_FORMS[name]
     report = checked(fn, method)
     assert report.verdict == "wrong" and words in report.diagnosis, str(report)
+
+
+UNDER_CONVENTIONS = {
+    "v detached": (
+        planted.maml(planted.adam(root=1e-8, early=True, detach="v")),
+        declared(rule=rm.Adam(eps_root=1e-8)),
+        "the second moment of Adam is detached",
+    ),
+    "factor detached": (
+        planted.maml(planted.clipped(0.2, detach=True)),
+        declared(rule=CLIP),
+        "the clipping factor is not differentiated",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNDER_CONVENTIONS)
+def test_a_mistake_under_another_convention_has_its_name_too(name):
+    fn, method, words = UNDER_CONVENTIONS[name]
+    report = checked(fn, method)
+    assert words in report.diagnosis, str(report)
+    assert any("a convention, no mistake" in remark for remark in report.remarks)
 
 
 # ---- step sizes that are a function of what is learned -------------------------------

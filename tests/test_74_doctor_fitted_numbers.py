@@ -12,6 +12,8 @@ from refmaml.doctor.builtin_cases import builtin_case
 from refmaml.doctor.dictionary import candidate
 from refmaml.doctor.mistakes.family import Family, Number
 
+pytestmark = pytest.mark.slow
+
 PROBES = ("quadratic", "two-layer")
 
 

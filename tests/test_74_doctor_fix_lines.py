@@ -1,10 +1,13 @@
 """A fix line does not advise what the code at hand already does."""
 
+import functools
+
 import pytest
 from implementations import MAML, plus
 
 import refmaml as rm
 from refmaml.doctor.frameworks import MOST_SHOWN, first_line
+from refmaml.doctor.graph_argument import graph_given
 from refmaml.doctor.mistakes.declared_rule import STATE
 from refmaml.doctor.mistakes.second_order import DETACHED
 from refmaml.doctor.patterns import CUT
@@ -37,6 +40,38 @@ def test_clauses_that_the_source_makes_pointless_are_left_out(text, source, expe
 
 
 @pytest.mark.parametrize(
+    ("source", "given"),
+    [
+        ("grad(l, phi)", ""),
+        ("grad(l, phi, create_graph = True)", "True"),
+        ("grad(l, phi, create_graph=False)", "False"),
+        ("grad(l, phi, create_graph=not drop)", "not drop"),
+        ("grad(inner, create_graph=True)\ngrad(outer, create_graph=False)", "True"),
+        ("def f(p, graph=True):\n    return grad(p, create_graph=graph)", "True"),
+        ("def f(p, graph=True):\n    return grad(p, create_graph=graph)\nf(p, False)", "False"),
+        ("def f(p, *, graph=False):\n    return grad(p, create_graph=graph)\nf(p)", "False"),
+        ("def f(p, graph=True):\n    g(p, create_graph=graph)\npartial(f, graph=False)", "False"),
+        ("def f(p, graph):\n    return grad(p, create_graph=graph)", "graph"),
+        ("def f(p, create_graph=True):\n    return g(p)\nf(p, create_graph=False)", ""),
+        ("def f(p): return grad(p, create_graph=graph)\ngraph = False", "False"),
+        ("def f(p): return grad(p, create_graph=not drop)\ndrop = False", "True"),
+        ("key=lambda g: grad(g, create_graph=second_order))", "second_order"),
+    ],
+)
+def test_what_is_given_as_create_graph_is_followed_to_the_calls(source, given):
+    assert graph_given(source) == given
+
+
+def test_an_override_on_purpose_is_said_as_such():
+    line = fitting_advice(TORCH, "def f(l, graph=False): return grad(l, create_graph=graph)")
+    assert "create_graph=False is given: the inner loop needs create_graph=True" in line
+    assert "rm.FirstOrderMAML" in line and "create_graph=True" not in line
+    line = fitting_advice(TORCH, "torch.func.grad(loss)(phi)")
+    assert line.startswith("the code at hand differentiates with torch.func: look in")
+    assert fitting_advice(TORCH, "torch.func.grad(f)(phi.detach())") == "no .detach() there"
+
+
+@pytest.mark.parametrize(
     ("text", "source", "words"),
     [
         (TORCH, "grad(l, create_graph=True)", "has create_graph=True"),
@@ -66,6 +101,14 @@ def test_the_source_follows_calls_without_comments_and_without_libraries():
     assert "def outer" in source and "def update" in source and "def plus" in source
     assert ".detach()" not in source and ".data" not in source
     assert source_of(rm.check_meta_gradient) == "" and source_of(len) == ""
+    switch = False
+
+    def closed(phi):
+        return update(phi, switch)
+
+    assert "switch = False" in source_of(closed)
+    partial = source_of(functools.partial(update, g=3))
+    assert "partial(update, g=3)" in partial and "def update" in partial
 
 
 class Blunder(RuntimeError):

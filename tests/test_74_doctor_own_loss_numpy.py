@@ -4,38 +4,12 @@ from collections import OrderedDict, defaultdict, namedtuple
 
 import numpy as np
 import pytest
+from own_loss_numpy import LR, STEPS, VARIANTS, example, forward, gradient, loss, maml, tree
 
 import refmaml as rm
 from refmaml.doctor.own_loss.trees import tree_of
 
-METHOD = rm.MAML(0.3, 2)
-
-
-def forward(params, x):
-    x = x[:, :, None] * params["conv"]["kernel"]  # a convolution of width 3 with one input
-    x = np.tanh(x[:, :-2, 0] + x[:, 1:-1, 1] + x[:, 2:, 2] + params["conv"]["bias"])
-    return x @ params["head"]["w"] + params["head"]["b"]
-
-
-def loss(params, x, y):
-    return ((forward(params, x) - y) ** 2).mean()
-
-
-def gradient(params, x, y):
-    """The gradient of `loss`, in its structure."""
-    kernel, w = params["conv"]["kernel"], params["head"]["w"]
-    s = x[:, :-2] * kernel[0] + x[:, 1:-1] * kernel[1] + x[:, 2:] * kernel[2]
-    h = np.tanh(s + params["conv"]["bias"])
-    dz = 2 * (h @ w + params["head"]["b"] - y) / y.size
-    ds = (dz @ w.T) * (1 - h * h)
-    parts = x[:, :-2], x[:, 1:-1], x[:, 2:]
-    return {
-        "conv": {
-            "kernel": np.array([(ds * p).sum() for p in parts]),
-            "bias": ds.sum(keepdims=True)[0],
-        },
-        "head": {"w": h.T @ dz, "b": dz.sum(0)},
-    }
+METHOD = rm.MAML(LR, STEPS)
 
 
 def real_gradient(params, x, y):
@@ -43,39 +17,6 @@ def real_gradient(params, x, y):
     if np.iscomplexobj(params["head"]["b"]):
         raise TypeError("real numbers only")
     return gradient(params, x, y)
-
-
-def example():
-    rng = np.random.default_rng(0)
-    params = {
-        "conv": {"kernel": rng.standard_normal(3), "bias": rng.standard_normal(1)},
-        "head": {"w": rng.standard_normal((4, 2)), "b": rng.standard_normal(2)},
-    }
-    return params, tuple(
-        rng.standard_normal((3, n, d)) for n, d in ((5, 6), (5, 2), (7, 6), (7, 2))
-    )
-
-
-def tree(function, *values):
-    if isinstance(values[0], dict):
-        return {key: tree(function, *(v[key] for v in values)) for key in values[0]}
-    return function(*values)
-
-
-def maml(params, batch, curvature=1.0):
-    """MAML by hand; the products are a complex step of the gradient."""
-    total = None
-    for xs, ys, xq, yq in zip(*batch, strict=True):
-        phis = [params]
-        for _ in range(2):
-            phis.append(tree(lambda p, g: p - 0.3 * g, phis[-1], gradient(phis[-1], xs, ys)))
-        lam = gradient(phis[-1], xq, yq)
-        for phi in phis[-2::-1]:
-            moved = tree(lambda p, v: p + 1e-30j * v, phi, lam)
-            product = tree(lambda a: a.imag / 1e-30, gradient(moved, xs, ys))
-            lam = tree(lambda v, h, p: (v - 0.3 * curvature * h).astype(p.dtype), lam, product, phi)
-        total = lam if total is None else tree(np.add, total, lam)
-    return tree(lambda a: a / len(batch[0]), total)
 
 
 def check(fn=maml, method=METHOD, **options):
@@ -92,6 +33,13 @@ def test_a_loss_in_numpy_is_judged_with_its_gradient_or_by_the_complex_step(give
     assert report.diagnosis.startswith("first-order")
     report = check(lambda p, b: maml(p, b, 2.0), gradient=given)
     assert "Hessian counts twice" in report.diagnosis
+
+
+@pytest.mark.parametrize("label", VARIANTS)
+def test_mistakes_are_named_on_a_net_in_numpy(label):
+    changes, words = VARIANTS[label]
+    report = check(lambda p, b: maml(p, b, **changes), gradient=gradient)
+    assert report.verdict == "wrong" and words in report.diagnosis
 
 
 def test_both_precisions_and_repeated_calls_are_judged():

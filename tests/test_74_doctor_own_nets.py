@@ -7,6 +7,8 @@ from wrong_implementations import step_sizes
 
 import refmaml as rm
 
+pytestmark = pytest.mark.slow
+
 
 def test_arrays_are_passed_and_returned_in_the_given_layout():
     shapes = []

@@ -12,6 +12,8 @@ from refmaml.doctor.cases import Case
 from refmaml.oracles import cases
 from refmaml.oracles.method_checks import truth_by_steps
 
+pytestmark = pytest.mark.slow
+
 
 def rounded_to(bits):
     """A right gradient; in float32 rounded to so many bits, as in TF32."""
@@ -117,6 +119,21 @@ def test_float32_inside_a_float64_call_is_named():
     assert report.verdict == "wrong" and report.diagnosis.startswith(
         "right to float32, not to float64"
     )
+
+
+def test_a_known_mistake_as_small_as_float32_s_rounding_keeps_its_name():
+    """Clipping makes the steps so short that the proximal term changes 4e-6."""
+    rule = rm.Clip(rm.SGD(), norm=0.01)
+
+    def anchored(problem, params, batch):
+        method = rm.MAML(0.1, 4, rule=rule, anchor=1.0)
+        return method.meta_gradient(problem.net, params, rm.Batch(*batch))
+
+    report = rm.check_meta_gradient(
+        anchored, rm.MAML(0.1, 4, rule=rule), probes=("two-layer", "conv"), repeats=0
+    )
+    assert report.verdict == "wrong" and "with anchor = 1" in report.diagnosis
+    assert max(r.error for r in report.results) < 1e-5
 
 
 def certain_probabilities():

@@ -185,6 +185,7 @@ def test_a_flat_vector_is_read_in_the_order_of_params():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kept, name",
     [(slice(1, None), "the first task is left out"), (slice(-1), "the last task is left out")],

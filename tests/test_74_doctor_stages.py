@@ -7,6 +7,8 @@ from wrong_implementations_stages import located, times_factor, with_wrong_deriv
 
 import refmaml as rm
 
+pytestmark = pytest.mark.slow
+
 
 def returned(problem, params, batch, wrong=None, factor=1, leave_out=(), **more):
     """MAML with every stage, as a dict.

@@ -12,6 +12,8 @@ from refmaml.doctor.cases import Case
 from refmaml.doctor.dictionary import candidate, dictionary
 from refmaml.doctor.regression_case import regression, with_single_step, with_steps
 
+pytestmark = pytest.mark.slow
+
 MOMENTUM = rm.MAML(0.1, 3, rule=rm.SGD(momentum=0.9))
 LENGTHS = rm.MAML([0.1, 0.05, 0.02], 3)
 
@@ -232,3 +234,25 @@ def own_batch():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((2, 2, 12, 3)), rng.standard_normal((2, 2, 12, 2))
     return x[0], y[0], x[1], y[1]
+
+
+@pytest.mark.parametrize("rule", [rm.SGD(weight_decay=0.2), rm.SGD(momentum=0.9, weight_decay=0.2)])
+def test_a_first_order_gradient_whose_decay_is_differentiated_has_that_name(rule):
+    method = rm.FirstOrderMAML(0.1, 3, rule=rule)
+
+    def kept(problem, params, batch):
+        """dphi_K/dtheta without H is a number, as all parameters decay alike."""
+        phi, m = 1.0, 0.0
+        for _ in range(method.inner_steps):
+            m = rule.momentum * m + rule.weight_decay * phi
+            phi -= method.inner_lr * m
+        grad = method.meta_gradient(problem.net, params, rm.Batch(*batch)).grad
+        return phi * grad
+
+    report = rm.check_meta_gradient(kept, method, probes=("mlp", "conv"), repeats=0)
+    assert report.verdict == "wrong" and "the derivative" not in report.diagnosis
+    assert "weight decay is differentiated" in report.diagnosis
+    assert rm.check_meta_gradient(
+        lambda p, params, batch: method.meta_gradient(p.net, params, rm.Batch(*batch)).grad,
+        method, probes=("mlp",), repeats=0,
+    ).verdict == "right"  # fmt: skip

@@ -159,8 +159,8 @@ DAMAGE = {
         "of dtype <f2",
     ),
     "another schema version": (
-        lambda f: edit_manifest(f, lambda m: m.update(schema="refmaml-golden-2")),
-        "schema 'refmaml-golden-2'",
+        lambda f: edit_manifest(f, lambda m: m.update(schema="refmaml-golden-3")),
+        "schema 'refmaml-golden-3'",
     ),
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "no such file"),
     "a manifest that is no JSON": (

@@ -48,7 +48,7 @@ def test_a_run_that_is_stopped_leaves_nothing(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(files, "write_manifest", stop)
-    monkeypatch.setattr(check, "problems", lambda: {"quadratic": KNOWN["quadratic"]})
+    monkeypatch.setattr(check, "problems", lambda *_: {"quadratic": KNOWN["quadratic"]})
     assert main(["golden", str(tmp_path / "out")]) == 130
     assert list(tmp_path.iterdir()) == []
 

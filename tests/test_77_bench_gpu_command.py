@@ -16,6 +16,8 @@ from refmaml.bench.worker import WorkerError
 from refmaml.bench.workloads import TABLE
 from refmaml.cli import bench_gpu, main
 
+pytestmark = pytest.mark.slow
+
 TINY = TABLE["tiny"]
 
 

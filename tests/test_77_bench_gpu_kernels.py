@@ -17,6 +17,8 @@ from refmaml.bench.gpu import device, kernel_rows, roofs, rotation
 from refmaml.bench.gpu.sanitizer_program import PLANTED
 from refmaml.kernels.cuda_runtime.source import source
 
+pytestmark = pytest.mark.slow
+
 needs_compiler = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
 
 

@@ -21,7 +21,7 @@ from refmaml.bench.gpu import (
 from refmaml.bench.kernel_table import fused_functions
 from refmaml.bench.workloads import TABLE
 
-pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))]
 MILLISECONDS = 2.0
 ATTRIBUTES = {
     "L2CacheSize": 4096,

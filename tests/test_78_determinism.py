@@ -15,6 +15,8 @@ from refmaml.bench.gpu import determinism, engine, kernel_rows, replay, sanitize
 from refmaml.bench.kernel_table import reference_functions
 from refmaml.cli import main, verify_numba_cuda
 
+pytestmark = pytest.mark.slow
+
 
 def read(path):
     return json.loads(path.read_text())

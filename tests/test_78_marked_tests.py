@@ -9,6 +9,8 @@ import pytest
 
 from refmaml.bench.gpu import marked_tests
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -3,6 +3,8 @@
 import pytest
 from follow_document import copy_sources, follow, printed_json
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = "docs/add_a_layer.md"
 
 ON_THE_REFERENCE = """

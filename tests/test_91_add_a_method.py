@@ -8,6 +8,8 @@ from follow_document import copy_sources, follow, printed_json, python
 import refmaml as rm
 from refmaml.methods import table
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = "docs/add_a_method.md"
 
 LADDER = """

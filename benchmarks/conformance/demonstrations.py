@@ -146,14 +146,13 @@ def conjugate_gradients():
     """
     import betty.hypergradient as hypergradient
     from adapters.betty_problems import implicit
+    from adapters.library import answer
 
     import refmaml as rm
     from refmaml.doctor.builtin_cases import builtin_case
-    from refmaml.doctor.frameworks import arguments_of, framework
-    from refmaml.doctor.layouts import Layout
 
     case = builtin_case("quadratic", rm.IMAML(regularization=2.0))
-    released, arguments = hypergradient.cg, arguments_of(case, framework("torch"), Layout())
+    released = hypergradient.cg
     text = inspect.getsource(released)
     wrong, right = (
         "p_new = [rr + beta * pp for rr, pp in zip(r, p)]",
@@ -166,10 +165,8 @@ def conjugate_gradients():
     found = {}
     for name, function in (("as released", released), ("with the new residual", repaired["cg"])):
         hypergradient.jvp_fn_mapping["cg"] = function
-        answer = implicit(type="cg", cg_iterations=case.net.num_params)(*arguments)
-        found[name] = relative_error(
-            case.flat({n: g.numpy() for n, g in answer.items()}), case.truth
-        )
+        gradient = implicit(type="cg", cg_iterations=case.net.num_params)
+        found[name] = relative_error(answer(gradient, case, "torch"), case.truth)
     hypergradient.jvp_fn_mapping["cg"] = released
     return found
 

@@ -1,15 +1,19 @@
 """One library in its own process: the doctor checks all its methods.
 
-    python worker.py MODULE FILE
+    python worker.py MODULE FILE          the methods of its LIBRARY
+    python worker.py MODULE FILE NAME     its MAML with each update rule inside
 
-Writes the verdicts as JSON.
+Writes the verdicts as JSON. NAME is that of a Library in the module of adapters.
 """
 
 import json
 import sys
 import warnings
+from dataclasses import replace
 from importlib import import_module, metadata
 from time import perf_counter
+
+from rules import RULES
 
 import refmaml as rm
 
@@ -30,16 +34,14 @@ def base(name):
     return name.partition(" (")[0]
 
 
-def examine(library, name, seed=0):
-    """The doctor's verdict and diagnosis on a method, errors by precision and probe.
+def examine(function, method, framework, seed=0):
+    """The doctor's verdict and diagnosis, and the errors by precision and probe.
 
     If the check raises an error, the verdict is "failed" and its text the diagnosis.
     """
     started = perf_counter()
     try:
-        report = rm.check_meta_gradient(
-            library.methods[name], METHODS[base(name)], framework=library.framework, seed=seed
-        )
+        report = rm.check_meta_gradient(function, method, framework=framework, seed=seed)
     except rm.RefmamlError as error:
         return {"verdict": "failed", "diagnosis": " ".join(str(error).split())}
     errors = {}
@@ -53,22 +55,46 @@ def examine(library, name, seed=0):
     }
 
 
-def main(module, path):
-    """Examine a library's methods; the file is written after each.
+def absent(reason):
+    """The result of what a library does not have."""
+    return {"verdict": "absent", "diagnosis": reason}
 
-    So a crash loses only the methods after it.
+
+def of_methods(library):
+    """(name, result) of each method of a library and of its variants."""
+    for method, given in METHODS.items():
+        for name, function in library.methods.items():
+            if base(name) == method:
+                yield name, examine(function, given, library.framework)
+        if method in library.absent:
+            yield method, absent(library.absent[method])
+
+
+def of_rules(library):
+    """(rule, result) of a library's MAML with each update rule, which is declared."""
+    function, method = library.methods["MAML"], METHODS["MAML"]
+    for name, rule in RULES.items():
+        reason = library.lacks(rule)
+        yield (
+            name,
+            absent(reason)
+            if reason
+            else examine(function, replace(method, rule=rule), library.framework),
+        )
+
+
+def main(module, path, name=None):
+    """Examine a library; the file is written after each result.
+
+    So a crash loses only the results after it.
     """
     warnings.simplefilter("ignore")  # deprecation warnings of libraries
-    library = import_module(f"adapters.{module}").LIBRARY
-    found = {
-        "name": library.name,
-        "versions": {name: metadata.version(name) for name in library.distributions},
-        "methods": {},
-    }
-    for name in METHODS:
-        found["methods"] |= {n: examine(library, n) for n in library.methods if base(n) == name}
-        if name in library.absent:
-            found["methods"][name] = {"verdict": "absent", "diagnosis": library.absent[name]}
+    library = getattr(import_module(f"adapters.{module}"), name or "LIBRARY")
+    kind, results = ("rules", of_rules) if name else ("methods", of_methods)
+    versions = {name: metadata.version(name) for name in library.distributions}
+    found = {"name": library.name, "versions": versions, kind: {}}
+    for title, result in results(library):
+        found[kind][title] = result
         with open(path, "w") as file:
             json.dump(found, file)
 

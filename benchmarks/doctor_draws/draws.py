@@ -7,7 +7,7 @@ import numpy as np
 from displacement import Displacement
 from functions import Loop, Recursion
 from implicit import Implicit
-from kinds import BY_FORM, RULES
+from kinds import BY_FORM, DECAY, RULES
 
 import refmaml as rm
 
@@ -105,6 +105,8 @@ def fitting_kinds(function, method):
     if isinstance(function, Loop) and not method.rule.plain and function.order == 2:
         stateful = getattr(method.rule, "momentum", 1)
         kinds += RULES * (6 if stateful else 0)
+    if isinstance(function, Loop) and function.order == 1:
+        kinds += DECAY * (6 if getattr(method.rule, "weight_decay", 0) else 0)
     backward = {"first-order", "no way back", "only the last step is differentiated"}
     if getattr(function, "order", 2) == 1:
         kinds = [k for k in kinds if k.name not in backward and "H " not in k.name]

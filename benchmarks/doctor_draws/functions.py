@@ -22,7 +22,8 @@ class Loop:
     """fn(problem, params, batch) by autodiff through the loop, with one Slip.
 
     library   "torch" or "jax"
-    order     1: every inner gradient is stopped (first-order MAML)
+    order     1: every inner step is stopped (first-order MAML)
+    stopped_gradient  order 1: only the gradient in it is
     detached  the rule's state, or the clipping factor, is stopped
     """
 
@@ -30,6 +31,7 @@ class Loop:
     slip: Slip = RIGHT
     order: int = 2
     detached: bool = False
+    stopped_gradient: bool = False
 
     @property
     def __name__(self):
@@ -66,6 +68,7 @@ class Loop:
             g = mapped(lib.stopped, g) if self.order == 1 else g
             g = slip.gradient(mapped(lambda a, m: a * m, g, mask), at, start, lib, k)
             d, state = direction(method.rule, at, g, state, k + 1, lib, self.detached)
+            d = d if self.order == 2 or self.stopped_gradient else mapped(lib.stopped, d)
             alpha = slip.rate(rate_of(method, learned, mask, k), problem, k)
             after = moved(phi, alpha, d)
             phi = after if slip.step is None else slip.step(phi, after, start, lib)

@@ -25,7 +25,7 @@ BACKWARD = [
     Kind(
         "H after the step",
         slip(product=lambda Hv, v, at, lib: lib.product(dict(at[1]), at[2], at[3], v)),
-        ("after the step",),
+        ("after the step", "one step late"),
     ),
     Kind(
         "H of the query set",
@@ -59,7 +59,14 @@ BACKWARD = [
         WAY_BACK,
         False,
     ),
-    Kind("way back in the wrong order", slip(back=lambda ks: ks[::-1]), (), WAY_BACK, False),
+    Kind(
+        "way back in the wrong order",
+        slip(back=lambda ks: ks[::-1]),
+        (),
+        # Its first step alone is right: the second is where it goes wrong.
+        (*WAY_BACK, "1 step is right"),
+        False,
+    ),
     Kind(
         "way back misses the first step", slip(back=lambda ks: ks[:-1]), ("last", "differentiated")
     ),
@@ -122,6 +129,13 @@ REPTILE = [
 
 RULES = [
     Kind("state detached", fields(detached=True), ("detached", "not differentiated", "constant"))
+]
+
+# First-order MAML with weight decay in its rule.
+DECAY = [
+    Kind(
+        "only the gradient is stopped", fields(stopped_gradient=True), ("decay is differentiated",)
+    )
 ]
 
 BY_FORM = {

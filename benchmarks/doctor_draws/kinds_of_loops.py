@@ -71,6 +71,7 @@ FORWARD = [
             )
         ),
         ("decay",),
+        INNER,
     ),
     Kind(
         "proximal term inside",
@@ -171,13 +172,13 @@ AUTODIFF = [
     Kind(
         "parameters stopped between steps",
         slip(step=lambda phi, after, start, lib: mapped(lib.stopped, after)),
-        ("zero", "no gradient", "0 throughout", "unadapted", "detached"),
+        ("0 everywhere", "no gradient", "0 throughout", "unadapted", "detached"),
         WAY_BACK,
     ),
     Kind(
         "losses before and after",
         slip(losses=lambda ls: (ls[0] + ls[-1]) / 2),
-        ("averaged", "before and after"),
+        ("averaged", "before and after", "before, between and after"),
     ),
     Kind(
         "losses after every step",

@@ -9,7 +9,7 @@ from refmaml.cli import options
 from refmaml.cli.doctor import FILES, show
 from refmaml.cli.layer_text import layer_from_text
 from refmaml.cli.outputs import check_outputs
-from refmaml.cli.user_files import UserFile, load
+from refmaml.cli.user_files import load
 from refmaml.errors import ArgumentError, expect
 
 SETTINGS = ("tol", "seed")  # options of every part, beside --precision
@@ -67,6 +67,34 @@ PARTS = {
         choices={"by": ("differences", "complex step")},
     ),
 }
+HELP = {
+    "params": "the parameters at which it is judged: an array, dict, list or pytree",
+    "batch": "the data that the functions get as their last argument; anything",
+    "batches": "a list of batches: the product is the mean over all of their examples",
+    "gradient": "gradient(params, batch): first derivatives, whose differences it must equal",
+    "loss": "PyTorch, JAX: loss(params, batch), in place of --gradient",
+    "outputs": "outputs(params, batch); with --output-loss: also compare with Gauss-Newton",
+    "output_loss": "output_loss(outputs, batch) -> the loss",
+    "example_losses": "example_losses(params, batch) -> (N,): also compare with the Fisher matrix",
+    "kind": "the matrix that is meant",
+    "forward": "forward(x, params) -> y, or (y, saved): backward then gets saved for x",
+    "r_forward": "r_forward(x, params, rx, rparams) -> ry: forward along a tangent",
+    "r_backward": "r_backward(x, params, dy, rx, rparams, rdy) -> backward along a tangent",
+    "framework": "the library of the function's arrays",
+    "b": "the right-hand side",
+    "x": "the solver's answer",
+    "residual": "the residual b - A x as the solver reports it, or its norm",
+    "damping": "d, where A + d I is meant, and the function is A",
+    "values": "the hyperparameters: a number, or {name: number}",
+    "method": "a method of refmaml that has them, as the reference",
+    "net": "the net that the method adapts",
+    "theta": "its parameters, one flat vector",
+    "by": "how the derivative of the loss is computed",
+}
+OF_FILE = (
+    "NAME is a name in FILE.py, or OTHER.py:NAME. Data may also be a function without required "
+    "arguments, which is called for it."
+)
 STATUSES = "Exit status 0: right, 1: wrong, 2: nothing that can be judged, 3: inconclusive."
 
 
@@ -84,20 +112,27 @@ def add(subparsers):
 
 def add_part(parts, name, part):
     """Register one part."""
-    p = parts.add_parser(name, help=part.help, description=f"{part.help}. {STATUSES}")
+    p = parts.add_parser(
+        name,
+        help=part.help,
+        usage=f"refmaml check {name} FILE.py:FUNCTION [options]",
+        description=f"{part.help}. {STATUSES}",
+        epilog="docs/checks.md has an example of each check, and says how to read its report.",
+    )
     p.add_argument("function", metavar="FILE.py:FUNCTION", help="the function to judge")
-    of_file = p.add_argument_group("from the file: NAME, or FILE.py:NAME")
+    of_file = p.add_argument_group("from the file", OF_FILE)
     for option in (*part.needed, *part.data, *part.functions):
         own = f" (default: {option}, if the file has it)" if option in defaults(part) else ""
-        what = "a function" if option in part.functions else "data, or a function that returns it"
-        add_text(of_file, option, "NAME", f"{what}{own}")
+        add_text(of_file, option, "NAME", f"{HELP[option]}{own}")
     for option in part.numbers:
-        add_text(p, option, "N", "d, where A + d I is meant")
+        add_text(p, option, "N", HELP[option])
     for option, values in part.choices.items():
-        add_text(p, option, "{" + ",".join(values) + "}", f"default {values[0]}")
+        text = f"{HELP[option]} (default {values[0]})"
+        add_text(p, option, "{" + ",".join(values) + "}", text)
     if name == "layer":
-        p.add_argument("--like", required=True, metavar="LAYER", help='"BatchNorm2d(3)", Conv2d')
-        add_text(p, "input_shape", "C,H,W", "the shape of one example")
+        like = 'the layer that it should be: "BatchNorm2d(3)"; or Conv2d, with any sizes'
+        p.add_argument("--like", required=True, metavar="LAYER", help=like)
+        add_text(p, "input_shape", "C,H,W", "the shape of one example (default: unequal sides)")
     if name == "gradient":
         add_text(p, "directions", "N", "how many random directions (default 3)")
     add_text(p, "precision", "{float64,float32}", "of the function's numbers (default float64)")
@@ -123,10 +158,9 @@ def run(arguments):
 
     typed, part = vars(arguments), PARTS[arguments.part]
     given = options.typed(arguments)
-    fn = load(arguments.function)
-    file = arguments.function.rpartition(":")[0]
-    check_outputs({options.flag(n): given.get(n) for n in FILES}, {"the function's": file})
-    keywords = objects(UserFile(file), typed, part) | settings(typed, given, part)
+    file, fn = load(arguments.function)
+    check_outputs({options.flag(n): given.get(n) for n in FILES}, {"the function's": file.file})
+    keywords = objects(file, typed, part) | settings(typed, given, part)
     check = getattr(refmaml, f"check_{arguments.part}")
     report = check(fn, **keywords)
     words = ["refmaml", "check", arguments.part, arguments.function]

@@ -1,6 +1,8 @@
 """`refmaml doctor FILE.py:FUNCTION`: a verdict on a meta-gradient, and its mistake."""
 
+import argparse
 import shlex
+import textwrap
 from pathlib import Path
 
 from refmaml.cli import options, presets
@@ -11,7 +13,17 @@ from refmaml.errors import DataError, expect
 from refmaml.storage.atomic import atomic_write
 
 STATUS = {"right": 0, "wrong": 1, "inconclusive": 3}  # 2 is an error, as in every command
-CHECK = ("framework", "probes", "layout", "precision", "tol", "seed", "seconds", "kernels")
+CHECK = (
+    "framework",
+    "probes",
+    "layout",
+    "precision",
+    "tol",
+    "seed",
+    "seconds",
+    "repeats",
+    "kernels",
+)
 FILES = ("json", "markdown", "junit")
 METHOD = (
     "method",
@@ -21,7 +33,10 @@ METHOD = (
     "inner_solver",
     "inner_optimizer",
 )
-OWN_LOSS = ("loss", "params", "batch", "forward", "gradient", "not_meta_learned")
+OWN_LOSS = ("loss", "params", "batch", "forward", "gradient")
+MINI_BATCHES = "mini_batches"
+DECLARED = ("not_meta_learned", "task_weights", "learned_through", "step_factors")
+OWN_NET = "own_net"
 NET = (
     "net",
     "n_way",
@@ -37,6 +52,38 @@ NET = (
     "context",
     "loss_scale",
 )
+# The options of --help, in groups.
+GROUPS = {
+    "what FUNCTION is meant to compute": METHOD,
+    "what FUNCTION does on purpose": (MINI_BATCHES, *DECLARED),
+    "a net that FUNCTION(params, batch) implements": (OWN_NET, *NET),
+    "a loss of your own, on any net": OWN_LOSS,
+    "how it is checked": CHECK,
+    "files": FILES,
+}
+ABOUT = {
+    "what FUNCTION is meant to compute": "The built-in cases change --inner-lr and "
+    "--regularization, so that mistakes show: FUNCTION reads both from problem.method.",
+    "what FUNCTION does on purpose": "Declared, it is right; if not, it is a mistake with a name. "
+    "An update rule is --rule, a proximal term --anchor.",
+    "a net that FUNCTION(params, batch) implements": "One in your file, or one of refmaml's by "
+    "--net and the options below it. --batch NAME has tasks for it (default: random ones).",
+    "a loss of your own, on any net": "--loss, --params and --batch together.",
+}
+DESCRIPTION = """\
+Calls FUNCTION(problem, params, batch) on tasks whose meta-gradients are known, and
+names the mistake if there is one. problem.method is the method and problem.loss(params,
+x, y) the loss of one task; FUNCTION returns the meta-gradient, {name: array}.
+FUNCTION(params, batch) has a net of its own, which --net, --own-net or --loss
+describes. Exit status 0: right, 1: wrong, 2: no gradient that can be judged,
+3: inconclusive."""
+EXAMPLES = """\
+NAME is a name in FILE.py, or OTHER.py:NAME. Examples, more in docs/doctor.md:
+
+  refmaml doctor mine.py:gradient --framework torch --method maml --inner-steps 5
+  refmaml doctor mine.py:gradient --framework torch --rule "Adam(eps_root=1e-8)"
+  refmaml doctor mine.py:gradient --framework torch --loss loss --params net --batch data"""
+REPEATED = {name for names in GROUPS.values() for name in names} - {*FILES}
 
 
 def add(subparsers):
@@ -44,10 +91,10 @@ def add(subparsers):
     p = subparsers.add_parser(
         "doctor",
         help="name the mistake in a meta-gradient",
-        description="Calls FUNCTION(problem, params, batch), or FUNCTION(params, batch) with "
-        "--net or --loss, on cases whose meta-gradients are known, and names the mistake if "
-        "there is one. Exit status 0: right, 1: wrong, 2: no gradient that can be judged, "
-        "3: inconclusive.",
+        usage="refmaml doctor FILE.py:FUNCTION [options]\n       refmaml doctor --list [options]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
     )
     p.add_argument(
         "function",
@@ -60,16 +107,19 @@ def add(subparsers):
         action="store_true",
         help="print the mistakes that are known for --method, and what to do about each",
     )
-    options.add(p, (*CHECK, *FILES))
-    options.add(p.add_argument_group("what it is meant to compute"), METHOD)
-    options.add(p.add_argument_group("a net of your own, checked besides the built-in cases"), NET)
-    options.add(p.add_argument_group("a loss of your own, in any structure"), OWN_LOSS)
+    for title, names in GROUPS.items():
+        options.add(p.add_argument_group(title, wrapped(ABOUT.get(title))), names)
     p.set_defaults(func=run)
+
+
+def wrapped(text):
+    """A group's text in lines of a terminal, or None."""
+    return text and textwrap.fill(text, 78)
 
 
 def run(arguments):
     """Load, check, print, write; returns the verdict's exit status."""
-    from refmaml.cli.own_loss import own_loss
+    from refmaml.cli import user_keywords
     from refmaml.doctor import check_meta_gradient
 
     given = options.typed(arguments)
@@ -81,12 +131,14 @@ def run(arguments):
         {options.flag(name): given.get(name) for name in FILES},
         {"the function's": arguments.function.rpartition(":")[0]},
     )
-    check = {name: given[name] for name in CHECK if name in given}
+    file, fn = load(arguments.function)
+    check = {"net": net} | {name: given[name] for name in CHECK if name in given}
     check["layout"] = layout(given.get("layout", []))
-    check |= own_loss(given)
+    check |= user_keywords.data(given, file) | user_keywords.declared(given, file)
     if "kernels" in check:
         check["kernels"] = kernel_set(check["kernels"])
-    report = check_meta_gradient(load(arguments.function), method, net=net, **check)
+    method = user_keywords.with_mini_batches(method, given, file)
+    report = check_meta_gradient(fn, method, **check)
     report.about["again"] = shlex.join(["refmaml", "doctor", *same_arguments(arguments)])
     return show(report, given)
 
@@ -154,7 +206,7 @@ def same_arguments(arguments):
     """The words that repeat the check: every option that was given, without files."""
     words = [arguments.function]
     for name, value in vars(arguments).items():
-        if name not in (*CHECK, *METHOD, *NET, *OWN_LOSS):
+        if name not in REPEATED:
             continue
         if isinstance(value, bool):
             words.append(options.flag(name if value else f"no_{name}"))

@@ -121,8 +121,30 @@ def named_object():
         lambda value: accept(
             isinstance(value, str) and value.rpartition(":")[2].isidentifier(), value
         ),
-        "FILE.py:NAME",
+        "NAME, or FILE.py:NAME",
     )
+
+
+def numbers():
+    """A list of finite numbers: as text, with commas between them."""
+
+    def read(value):
+        values = value.split(",") if isinstance(value, str) else value
+        return [accept(isfinite(number), number) for number in map(float, values)]
+
+    return Kind(read, "numbers with commas between them")
+
+
+def numbers_or_object():
+    """A list of finite numbers, or an object in a Python file."""
+
+    def read(value):
+        try:
+            return numbers().read(value)
+        except ValueError:
+            return named_object().read(value)
+
+    return Kind(read, "numbers with commas between them, or the NAME of a function")
 
 
 def png_path():

@@ -13,6 +13,8 @@ from refmaml.cli.option_kinds import (
     from_table,
     named_object,
     not_negative,
+    numbers,
+    numbers_or_object,
     png_path,
     positive,
     several,
@@ -109,7 +111,10 @@ SAVED = {
         "rank": (count(1), "linear: the dimension of the tasks' common subspace"),
     },
     "method": {
-        "method": (choice(tuple(presets.BY_METHOD)), "the meta-learning method"),
+        "method": (
+            choice(tuple(presets.BY_METHOD)),
+            f"the meta-learning method (default {presets.DEFAULTS['method']})",
+        ),
         "inner_lr": (
             step_sizes(MAX_STEPS),
             "step size of the inner loop, or one for each step: 0.4,0.2,0.1",
@@ -225,6 +230,12 @@ CALL_OPTIONS = {
     "precision": (choice(("float64", "float32")), "only this one (default: float64, then float32)"),
     "tol": (positive(), "the largest relative error of a tensor (default: what rounding allows)"),
     "seconds": (positive(), "how long to search for the mistake's name (default 30)"),
+    "repeats": (
+        count(0),
+        "how often the call on the first case is repeated, to find noise, carried state and "
+        "growing memory (default 6)",
+    ),
+    "own_net": (named_object(), "a net of refmaml's own that FUNCTION(params, batch) implements"),
     "loss": (named_object(), "loss(params, x, y) of one task; loss(outputs, y) beside --forward"),
     "params": (named_object(), "its parameters: a dict, a pytree, an nn.Module, or a function"),
     "batch": (named_object(), "the tasks: four sets or a list of tasks, or a function"),
@@ -232,7 +243,26 @@ CALL_OPTIONS = {
     "gradient": (named_object(), "NumPy: gradient(params, x, y) of the loss"),
     "not_meta_learned": (
         several(text(), "names or patterns"),
-        "parameters whose gradient is 0, None or missing",
+        "parameters that are not meta-learned: their gradient is 0, None or missing",
+    ),
+    "task_weights": (
+        numbers_or_object(),
+        "w_t in M = (1/T) sum_t w_t M_t: a number for each task, or a function of the number of "
+        "tasks T -> T numbers, which fits every case (default: 1 each)",
+    ),
+    "learned_through": (
+        several(text(), "NAME=FUNCTION"),
+        "inner_lr=softplus: a learned step size is softplus(raw), and the gradient is that of "
+        "raw; exp, softplus, sigmoid, square, or a function: step size -> f'(raw)",
+    ),
+    "step_factors": (
+        numbers(),
+        "the function's own factors on a single --inner-lr, one for each inner step: 1,0.75,0.25",
+    ),
+    "mini_batches": (
+        named_object(),
+        "a function (k, number of examples) -> the places of the support examples that inner "
+        "step k sees; --inner-batch N is N examples in each step",
     ),
 }
 

@@ -53,7 +53,10 @@ def metavar(kind):
         "names or patterns": "PATTERN",
         "names": "NAME",
         "NAME=AXES": "NAME=AXES",
-        "FILE.py:NAME": "FILE.py:NAME",
+        "NAME=FUNCTION": "NAME=FUNCTION",
+        "numbers with commas between them": "N,N,...",
+        "numbers with commas between them, or the NAME of a function": "N,N,...|NAME",
+        "NAME, or FILE.py:NAME": "NAME",
         "an update rule": "RULE",
     }.get(kind.expected, "N")
 

@@ -9,18 +9,6 @@ from pathlib import Path
 from refmaml.errors import ArgumentError, expect
 
 
-def load(text):
-    """The function in FILE.py:FUNCTION. Raises ArgumentError in one line."""
-    file, colon, name = text.rpartition(":")
-    expect(colon and file and name.isidentifier(), "function", "FILE.py:FUNCTION", repr(text))
-    found = getattr(imported(file), name, None)
-    got = f"{name!r}, which is not one"
-    if found is None:
-        got = f"{name!r}, which it does not have"
-    expect(callable(found), "function", f"a function in {file}", got)
-    return found
-
-
 def imported(file):
     """The module in a file; its folder is searched, as by `python FILE.py`."""
     path = Path(file)
@@ -37,13 +25,6 @@ def imported(file):
         text = f"function: expected {file} to import, got {type(error).__name__}: {error}"
         raise ArgumentError(text.splitlines()[0]) from error
     return module
-
-
-def object_at(text, option):
-    """The object in FILE.py:NAME. Raises ArgumentError in one line."""
-    file, colon, name = text.rpartition(":")
-    expect(colon and file, option, "FILE.py:NAME", repr(text))
-    return named(imported(file), file, name, option)
 
 
 def named(module, file, name, option):
@@ -71,7 +52,10 @@ def data_of(value, option):
 
 
 class UserFile:
-    """The names in a user's file, and in others as FILE.py:NAME."""
+    """The names in a user's file, and in others as FILE.py:NAME.
+
+    Each file is imported once, so that its functions and data share one module.
+    """
 
     def __init__(self, file):
         self.file, self.modules = file, {file: imported(file)}
@@ -80,7 +64,7 @@ class UserFile:
         """The object NAME, or FILE.py:NAME. Raises ArgumentError in one line."""
         file, colon, name = text.rpartition(":")
         file = file if colon else self.file
-        expect(name.isidentifier(), option, "NAME or FILE.py:NAME", repr(text))
+        expect(name.isidentifier(), option, "NAME, or FILE.py:NAME", repr(text))
         if file not in self.modules:
             self.modules[file] = imported(file)
         return named(self.modules[file], file, name, option)
@@ -89,6 +73,23 @@ class UserFile:
         """Whether the user's own file has a name."""
         return hasattr(self.modules[self.file], name)
 
+    def function(self, text, option):
+        """A function. Raises ArgumentError in one line."""
+        found = self.find(text, option)
+        got = f"{text.rpartition(':')[2]!r}, which is not one"
+        expect(
+            callable(found), option, f"a function in {text.rpartition(':')[0] or self.file}", got
+        )
+        return found
+
     def data(self, text, option):
         """A value; a function without arguments is called for it."""
         return data_of(self.find(text, option), option)
+
+
+def load(text):
+    """(UserFile, function) of FILE.py:FUNCTION. Raises ArgumentError in one line."""
+    file, colon, name = text.rpartition(":")
+    expect(colon and file and name.isidentifier(), "function", "FILE.py:FUNCTION", repr(text))
+    found = UserFile(file)
+    return found, found.function(name, "function")

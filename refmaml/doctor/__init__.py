@@ -16,6 +16,7 @@
     method_table.py      what the doctor knows of each method
     task_weights.py, learned_through.py   what the user declares beside it
     conventions.py       what right implementations of one rule do differently
+    limits.py            limits that no case reaches
 
     user_function.py     calling the user's function
     problem.py           its first argument; frameworks.py, layouts.py: its arrays
@@ -36,7 +37,10 @@
     bisection.py         where a mistake without a name is: experiments on
     regression_case.py   a small regression; stage_comparison.py, stages_of_methods.py:
                          stages that were returned; findings.py: the result
-    places.py, source_advice.py           what to do about it, beside the code at hand
+    random_numbers.py    whether a function draws random numbers, with a seed of its own
+    own_settings.py      settings of the method that the function does not read
+    places.py, source_advice.py, graph_argument.py
+                         what to do about it, beside the code at hand
     report.py            the Report; renderers.py: as text, markdown, JSON and JUnit XML
 
 Imports run one way. Only the command line, the pytest plugin and tests import the

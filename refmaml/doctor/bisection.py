@@ -17,7 +17,9 @@ from refmaml.batch import Batch
 from refmaml.doctor.cases import STEP_SIZE
 from refmaml.doctor.findings import MARGIN, Finding, first_wrong_tensor, wrong_stage
 from refmaml.doctor.matching import ACCEPTED, fit_scale
+from refmaml.doctor.method_settings import selects
 from refmaml.doctor.method_table import DISPLACEMENT, IMPLICIT, NO_LOOP, UNROLLED, entry
+from refmaml.doctor.own_settings import own_number_of_steps, own_step_size
 from refmaml.doctor.regression_case import (
     regression,
     with_query_solved,
@@ -71,12 +73,18 @@ def by_experiments(function, case):
         return found or frozen_statistics(function, case)
     if case.own_loss:  # a function of this net does not know another one
         own = query_gradient(function, case, "on the case itself")
-        return own or by_number_of_steps(function, case)
+        return own or own_number_of_steps(function, case) or by_number_of_steps(function, case)
     small = regression(case.shown_method).with_(
         task_weights=case.task_weights, step_sizes_through=case.step_sizes_through
     )
+    constant = tuple(p for p in case.constant if selects(small.net, p))
+    if small.with_(constant=constant).constant_names < set(small.net.shapes):
+        small = small.with_(constant=constant)
     if case.step_factors is not None:
         small = small.scheduled(case.step_factors)
+    own_steps = own_number_of_steps(function, small)
+    if own_steps:
+        return query_gradient(function, small, "with no inner step to speak of") or own_steps
     return (
         unseen_examples(function, small)
         or isolated_stage(function, small)
@@ -179,11 +187,14 @@ def query_gradient(function, case, how):
     """[Finding] in the query gradient: the step size takes away everything else."""
     if entry(case.method).kind == DISPLACEMENT:
         return []
-    case = with_step_size(case, NO_STEP)
+    given, case = case, with_step_size(case, NO_STEP)
     g = function.answer(case).grad
     tensor = first_wrong_tensor(case, g)
     if tensor is None:
         return []
+    own = own_step_size(function, given, g)
+    if own:
+        return own
     if entry(case.method).kind == IMPLICIT:
         fit = fit_scale(case, g, case.truth)
         if fit.misfit <= ACCEPTED:

@@ -11,7 +11,8 @@ from refmaml.batch import Batch
 from refmaml.doctor import conditioning
 from refmaml.doctor.frameworks import arguments_of
 from refmaml.doctor.learned_through import derivative
-from refmaml.doctor.method_table import IMPLICIT, PER_PARAMETER, entry
+from refmaml.doctor.method_table import IMPLICIT, NO_LOOP, PER_PARAMETER, entry
+from refmaml.doctor.mistakes.parameters import of_own_net
 
 STEP_SIZE = "inner_lr."  # what the names of learned step sizes begin with
 
@@ -109,7 +110,9 @@ class Case:
     @property
     def more_mistakes(self):
         """[Mistake] that are possible here besides those of the method."""
-        return []
+        known = entry(self.method)
+        has_loop = known.kind not in (IMPLICIT, NO_LOOP)
+        return of_own_net(self) if self.own and has_loop else []
 
     def parts(self, value):
         """{"grad": value} where a returned value is a whole gradient, else None."""

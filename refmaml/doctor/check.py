@@ -9,7 +9,7 @@ import numpy as np
 
 from refmaml import update_rules
 from refmaml.doctor.builtin_cases import builtin_cases, own_case
-from refmaml.doctor.declarations import declarations
+from refmaml.doctor.declarations import declarations, with_constants
 from refmaml.doctor.examination import PRECISIONS, examine
 from refmaml.doctor.frameworks import framework as framework_called
 from refmaml.doctor.layouts import Layout
@@ -98,11 +98,12 @@ def check_meta_gradient(
     options |= {"task_weights": task_weights, "learned_through": learned_through}
     options |= {"step_factors": step_factors}
     options |= {"not_meta_learned": tuple(not_meta_learned) or None}
-    declared = declarations(
-        method, tol, not_meta_learned, task_weights, learned_through, step_factors
-    )
+    declared = declarations(method, tol, task_weights, learned_through, step_factors)
     known = precision is None or precision in PRECISIONS
     expect(known, "precision", "float64 or float32", repr(precision))
+    of_refmaml = net is None or hasattr(net, "with_kernels")
+    wanted = "a net of refmaml; for a module or a loss of your own: loss=, params=, batch="
+    expect(of_refmaml, "net", wanted, type(net).__name__)
     if kernels is None and net is not None and net.kernels.on_device:
         kernels = net.kernels
     lib = framework_called(framework)._replace(kernels=kernels)
@@ -110,7 +111,8 @@ def check_meta_gradient(
     precisions = [precision] if precision else list(PRECISIONS)
 
     def examined(cases, remarks):
-        cases = [declared(case) for case in cases]
+        cases, more = with_constants([declared(case) for case in cases], tuple(not_meta_learned))
+        remarks = [*remarks, *more]
         return examine(function, cases, precisions, repeats, seconds, remarks)
 
     of_loss = {"loss": loss, "params": params, "forward": forward, "gradient": gradient}

@@ -7,12 +7,13 @@ function's own, parameters that are not meta-learned; and the tolerance.
 import numpy as np
 
 from refmaml.doctor.learned_through import LEARNED, checked
+from refmaml.doctor.method_settings import selects
 from refmaml.doctor.method_table import entry
 from refmaml.doctor.task_weights import checked_weights
 from refmaml.errors import expect
 
 
-def declarations(method, tol, not_meta_learned, task_weights, learned_through, step_factors):
+def declarations(method, tol, task_weights, learned_through, step_factors):
     """case -> the case with what these arguments of check_meta_gradient declare.
 
     Raises ArgumentError for arguments that mean nothing, and on a case with another
@@ -24,7 +25,7 @@ def declarations(method, tol, not_meta_learned, task_weights, learned_through, s
     expect(not through or learns, "learned_through", wanted, lambda: repr(method))
     weights = checked_weights(task_weights)
     factors = None if step_factors is None else checked_factors(step_factors, method)
-    fields = {"tol": tol, "constant": tuple(not_meta_learned), "step_sizes_through": through}
+    fields = {"tol": tol, "step_sizes_through": through}
     fields |= {} if weights is None else {"task_weights": weights}
 
     def declared(case):
@@ -34,6 +35,30 @@ def declarations(method, tol, not_meta_learned, task_weights, learned_through, s
         return case if factors is None else case.scheduled(factors)
 
     return declared
+
+
+def with_constants(cases, patterns):
+    """(the cases in which what the patterns select is not meta-learned, [remark]).
+
+    A built-in case takes the patterns that select something in it, and is left out
+    where nothing is left to learn. Raises ArgumentError for a pattern that selects
+    nothing in any case.
+    """
+    if not patterns:
+        return cases, []
+    kept, remarks = [], []
+    for pattern in patterns:
+        known = any(selects(case.net, pattern) for case in cases)
+        wanted = f"names or patterns of parameters: {', '.join(cases[-1].net.shapes)}"
+        expect(known, "not_meta_learned", wanted, repr(pattern))
+    for case in cases:
+        case = case.with_(constant=tuple(p for p in patterns if selects(case.net, p)))
+        if case.constant_names < set(case.net.shapes):
+            kept.append(case)
+        else:
+            remarks.append(f"the {case.name} case was left out: nothing in it is meta-learned")
+    expect(kept, "not_meta_learned", "patterns that leave something to learn", repr(patterns))
+    return kept, remarks
 
 
 def checked_factors(given, method):

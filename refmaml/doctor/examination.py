@@ -8,6 +8,7 @@ from refmaml.doctor.case_runs import judged, keeps_first_call, run_case
 from refmaml.doctor.conventions import under_convention
 from refmaml.doctor.diagnosis import diagnose, name_at_kink
 from refmaml.doctor.dictionary import candidate
+from refmaml.doctor.limits import unreached_limits
 from refmaml.doctor.method_table import UNROLLED, entry
 from refmaml.doctor.repeats import repeat
 from refmaml.doctor.report import Report
@@ -32,6 +33,11 @@ NOISE = (
     "the answer changes to and fro from call to call: noise (dropout, random batches, "
     "unseeded draws)"
 )
+SEEDED = "draw nothing inside, or from a seed given"
+DRAW_NOTHING = (
+    "draw nothing inside; code with dropout is judged by its own loss, loss=, params=, batch=, and "
+    "with a seed in the function"
+)
 
 
 def examine(function, cases, precisions, repeats, seconds, remarks):
@@ -52,7 +58,7 @@ def examine(function, cases, precisions, repeats, seconds, remarks):
             again = repeat(function, runs[0].case, runs[0].answer, repeats) if repeats else None
             remarks += remarks_on(cases, runs, again)
             if again is not None and again.difference > 1:
-                return unsteady(again, results, remarks)
+                return unsteady(again, results, remarks, cases[0].own_loss)
         seconds_left = budget(seconds)
         wrong = any(run.result.verdict == WRONG for run in runs)
         at_kink = [] if wrong else name_at_kink(runs, seconds_left)
@@ -61,7 +67,7 @@ def examine(function, cases, precisions, repeats, seconds, remarks):
         own = [run.case for run in runs if run.case.own and run.result.verdict == RIGHT]
         if not earlier_right and any(keeps_first_call(function, case) for case in own):
             return wrong_calls(KEPT, "use each call's own params and batch", results, remarks)
-    return passed(results, remarks)
+    return passed(results, [*remarks, *unreached_limits(function, cases)])
 
 
 def by_convention(runs, dtype, earlier_right):
@@ -100,12 +106,15 @@ def wrong_calls(diagnosis, fix, results, remarks):
     return Report(WRONG, diagnosis, fix, results=tuple(results), remarks=tuple(remarks))
 
 
-def unsteady(again, results, remarks):
-    """The Report on a function that answers differently when the call is repeated."""
+def unsteady(again, results, remarks, own_loss):
+    """The Report on a function that answers differently when the call is repeated.
+
+    own_loss   whether the loss is the user's own, so that it may draw random numbers
+    """
     diagnosis, fix = {
         None: (STATE_OR_NOISE, "start every call afresh, and draw from a seed given"),
         True: (STATE, "start every call afresh"),
-        False: (NOISE, "draw nothing inside, or from a seed given"),
+        False: (NOISE, SEEDED if own_loss else DRAW_NOTHING),
     }[again.drifts]
     return wrong_calls(diagnosis, fix, results, remarks)
 

@@ -3,12 +3,13 @@
 The numbers are fitted on the cheapest case on which the gradient is wrong, rounded
 where the rounded number fits as well, and confirmed on every other case. A name is
 given where the fit is at the noise floor. A second optimum there, or a second family
-with as many numbers, is listed as one that cannot be distinguished.
+with as many numbers, is listed as one that cannot be distinguished. A family without an
+optimum on one task alone is not fitted on all.
 """
 
 from refmaml.doctor import scale_factors
 from refmaml.doctor.fitting import descend, far, fit_of, optima, rounded
-from refmaml.doctor.matching import ACCEPTED, SEARCH_TIME, Explanation, cost, misfit_of_truth
+from refmaml.doctor.matching import ACCEPTED, SEARCH_TIME, TIED, Explanation, cost, misfit_of_truth
 from refmaml.doctor.method_table import DISPLACEMENT, IMPLICIT, NO_LOOP, entry
 from refmaml.doctor.mistakes import Mistake, fitted_imaml, fitted_numbers, fitted_rules
 
@@ -22,6 +23,7 @@ def families(method):
         return fitted_imaml.fitted(method)
     found = [
         fitted_numbers.step_size(),
+        *fitted_numbers.own_step_size(method),
         *fitted_numbers.step_sizes_that_differ(method),
         *fitted_numbers.decay(),
         *fitted_numbers.anchors(),
@@ -38,9 +40,12 @@ def families(method):
     return sorted(found, key=lambda family: len(family.numbers))
 
 
-def explain_by_fit(cases, grads, seconds_left=lambda: SEARCH_TIME):
+def explain_by_fit(cases, grads, seconds_left=lambda: SEARCH_TIME, alone=None):
     """[Explanation] by one family, the likeliest first; [] where none explains every
-    case."""
+    case.
+
+    alone  a SingleTask (own_loss/single_task.py) on which each is fitted first, or None
+    """
     pairs = sorted(zip(cases, grads, strict=True), key=lambda pair: cost(pair[0]))
     wrong = [pair for pair in pairs if misfit_of_truth(*pair) > 1]
     if not wrong:
@@ -50,12 +55,23 @@ def explain_by_fit(cases, grads, seconds_left=lambda: SEARCH_TIME):
         if seconds_left() <= 0 or (found and len(family.numbers) > size):
             break
         first = fitted_on(wrong, family)
-        for optimum in optima(*first, family, seconds_left):
+        for optimum in optima_of(first, family, seconds_left, alone):
             optimum = rounded(*first, family, optimum)
             explained = confirmed(pairs, first, family, optimum, seconds_left)
             if explained is not None:
                 found, size = [*found, explained], len(family.numbers)
     return sorted(found, key=lambda e: len(e.scale))
+
+
+def optima_of(first, family, seconds_left, alone):
+    """[Optimum] of a family on a pair of case and gradient, from those on one task
+    alone; from all starts where these do not lead to one."""
+    if alone is None:
+        return optima(*first, family, seconds_left)
+    pair, enough = (alone.case, alone.grad), ACCEPTED * TIED
+    starts = optima(*pair, family, seconds_left, accepted=enough, rough=True)
+    found = optima(*first, family, seconds_left, [o.values for o in starts])
+    return found or (optima(*first, family, seconds_left) if starts else [])
 
 
 def fitted_on(wrong, family):

@@ -16,6 +16,10 @@ from refmaml.doctor.matching import ACCEPTED, candidate_or_nothing, fit_scale
 ROUNDS = 30  # Levenberg-Marquardt steps at most
 STEP = 1e-4  # of a central difference, relative to the number: truncation 1e-8, and
 # rounding of the gradient over it 1e-11
+ONE_SIDED = 1e-6  # of a difference to one side: truncation 1e-6, so that each step of the
+# descent still leaves a millionth of the error
+STUCK = 0.9995  # a part of the error that would remain in the linear model at best, above
+# which a rough descent ends: a local minimum
 HOPELESS = {3: 0.5, 6: 1e-2, 12: 1e-6}  # after so many steps, the error must be smaller by
 # this factor
 NEAREST = 6  # starts, of many, from which the search goes on
@@ -32,17 +36,19 @@ class Optimum(NamedTuple):
     misfit: float
 
 
-def optima(case, g, family, seconds_left, starts=None):
+def optima(case, g, family, seconds_left, starts=None, accepted=ACCEPTED, rough=False):
     """[Optimum] at the noise floor, best first, each far from the others.
 
     starts   [values]; None: those of the family
+    accepted the misfit up to which one counts
+    rough    whether fewer gradients are computed on the way: see `descend`
     """
     found = []
     for start in nearest(case, g, family) if starts is None else starts:
         if seconds_left() <= 0:
             break
-        best = descend(case, g, family, start)
-        if best.misfit <= ACCEPTED and all(far(best, other, family) for other in found):
+        best = descend(case, g, family, start, rough)
+        if best.misfit <= accepted and all(far(best, other, family) for other in found):
             found.append(best)
             if len(found) > 1:
                 break
@@ -80,8 +86,12 @@ def gradient_of(case, family, p):
     return c if c is not None and np.isfinite(c).all() else None
 
 
-def descend(case, g, family, p):
-    """The Optimum that Levenberg-Marquardt reaches from p."""
+def descend(case, g, family, p, rough=False):
+    """The Optimum that Levenberg-Marquardt reaches from p.
+
+    rough  whether derivatives are differences to one side, and the descent ends at the
+           first local minimum
+    """
     p = np.array(p, float)
     nothing = Optimum(tuple(p), 0.0, np.inf)
     c = gradient_of(case, family, p)
@@ -91,10 +101,13 @@ def descend(case, g, family, p):
     fit = fit_scale(case, g, c)
     first = error = size_of(target - fit.scale * c / case.allowed)
     for step in range(ROUNDS):
-        A = derivatives(case, family, p, c, fit.scale)
-        if A is None or error > HOPELESS.get(step, np.inf) * first:
+        if error > HOPELESS.get(step, np.inf) * first:
             break
-        new = damped_step(case, g, family, p, A, target - fit.scale * c / case.allowed, damping)
+        A = derivatives(case, family, p, c, fit.scale, rough)
+        residual = target - fit.scale * c / case.allowed
+        if A is None or (rough and size_of(least_residual(A, residual)) > STUCK * error):
+            break
+        new = damped_step(case, g, family, p, A, residual, damping)
         if new is None:
             break
         change, (p, c, fit, error), damping = relative(new[0] - p, family, p), new[:4], new[4]
@@ -117,20 +130,30 @@ def relative(change, family, p):
     )
 
 
-def derivatives(case, family, p, c, scale):
+def derivatives(case, family, p, c, scale, one_sided=False):
     """(M, numbers + 1): d(s c)/dp by central differences, and c, over what rounding
     allows; one-sided where a number is at its bound. None where that fails."""
     columns = []
     for i, number in enumerate(family.numbers):
-        h = STEP * max(abs(p[i]), number.least)
+        h = (ONE_SIDED if one_sided else STEP) * max(abs(p[i]), number.least)
         ends = [p.copy(), p.copy()]
-        ends[0][i] = max(p[i] - h, number.low)
-        ends[1][i] = min(p[i] + h, number.high)
-        values = [gradient_of(case, family, end) for end in ends]
+        above = min(p[i] + h, number.high)
+        ends[0][i] = p[i] if one_sided and above > p[i] else max(p[i] - h, number.low)
+        ends[1][i] = above
+        values = [c if end[i] == p[i] else gradient_of(case, family, end) for end in ends]
         if any(v is None for v in values):
             return None
         columns.append(scale * (values[1] - values[0]) / (ends[1][i] - ends[0][i]))
     return np.stack([*columns, c], axis=1) / case.allowed[:, None]
+
+
+def least_residual(A, residual):
+    """The residual that the linear model leaves at best; 0 where it is not finite."""
+    norms = np.sqrt((A * A).sum(axis=0))
+    if not np.isfinite(norms).all():
+        return np.zeros_like(residual)
+    A = A / np.where(norms == 0, 1.0, norms)
+    return residual - A @ np.linalg.lstsq(A, residual, rcond=None)[0]
 
 
 def damped_step(case, g, family, p, A, residual, damping):

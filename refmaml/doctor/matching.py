@@ -94,31 +94,41 @@ def explain_by_scale(cases, grads):
     return try_all(cases, grads, [()])
 
 
-def explain_by_one(cases, grads, seconds_left=lambda: SEARCH_TIME):
+def explain_by_one(cases, grads, seconds_left=lambda: SEARCH_TIME, alone=None):
     """[Explanation] by one mistake of the dictionary, best first.
 
     All but the first cannot be distinguished from it. Empty where nothing explains
     every case.
 
     seconds_left   () -> how many seconds the search may still take
+    alone          a SingleTask (own_loss/single_task.py) that excludes candidates, or
+                   None
     """
     ordered = sorted(mistakes_of(cases), key=lambda m: not m.common)
-    return try_all(cases, grads, [(m,) for m in ordered], seconds_left)
+    return try_all(cases, grads, [(m,) for m in ordered], seconds_left, alone)
 
 
-def explain_by_two(cases, grads, seconds_left=lambda: SEARCH_TIME):
+def explain_by_two(cases, grads, seconds_left=lambda: SEARCH_TIME, alone=None):
     """The same by two mistakes at once, one of them common.
 
     Two mistakes change every named array, so they are not tried where one is right.
     """
     if all(some_array_right(case, g) for case, g in zip(cases, grads, strict=True)):
         return []
-    return try_all(cases, grads, pairs(mistakes_of(cases)), seconds_left)
+    return try_all(cases, grads, pairs(mistakes_of(cases)), seconds_left, alone)
 
 
 def mistakes_of(cases):
-    """[Mistake]: those of the cases themselves, and the method's dictionary."""
-    return [*cases[0].more_mistakes, *dictionary(cases[0].method)]
+    """[Mistake]: those of the cases themselves, and the method's dictionary, without
+    what needs refmaml's layers where the loss is the user's own. Of two with the same
+    name the first."""
+    known = dictionary(cases[0].method)
+    if cases[0].own_loss:
+        known = [m for m in known if not m.needs_kernels]
+    found = {}
+    for mistake in (*cases[0].more_mistakes, *known):
+        found.setdefault(mistake.name, mistake)
+    return list(found.values())
 
 
 def some_array_right(case, g):
@@ -131,11 +141,11 @@ def some_array_right(case, g):
     )
 
 
-def try_all(cases, grads, groups, seconds_left=lambda: SEARCH_TIME):
+def try_all(cases, grads, groups, seconds_left=lambda: SEARCH_TIME, alone=None):
     """[Explanation] for the groups of mistakes that explain every case.
 
-    The cheapest case comes first, as it excludes most of them. When time is up, the
-    groups fitted until then are ranked.
+    One task alone comes first, then the cheapest case, as these exclude most of them.
+    When time is up, the groups fitted until then are ranked.
     """
     remaining = [(group, []) for group in groups]
     by_cost = sorted(zip(cases, grads, strict=True), key=lambda pair: cost(pair[0]))
@@ -145,7 +155,7 @@ def try_all(cases, grads, groups, seconds_left=lambda: SEARCH_TIME):
             if seconds_left() <= 0:
                 break
             changes = merged(case, group)
-            if changes is CONFLICT:
+            if changes is CONFLICT or (alone and not alone.may_explain(case, group)):
                 continue
             fit = fit_scale(case, g, candidate_or_truth(case, changes))
             if fit.misfit <= ACCEPTED * TIED:

@@ -27,15 +27,16 @@ from refmaml.methods import (
     MetaSGD,
     Reptile,
     table,
+    table_entry,
 )
 
 UNROLLED, DISPLACEMENT, IMPLICIT, NO_LOOP = "unrolled", "displacement", "implicit", "no loop"
 PER_PARAMETER, PER_LAYER_AND_STEP = "per parameter", "per layer and step"
 KINDS = {
-    table.DERIVATIVE: UNROLLED,
-    table.FIRST_ORDER: UNROLLED,
-    table.DISPLACEMENT: DISPLACEMENT,
-    table.IMPLICIT: IMPLICIT,
+    table_entry.DERIVATIVE: UNROLLED,
+    table_entry.FIRST_ORDER: UNROLLED,
+    table_entry.DISPLACEMENT: DISPLACEMENT,
+    table_entry.IMPLICIT: IMPLICIT,
 }
 
 # {class: method -> [Mistake]}: the dictionaries.
@@ -101,6 +102,6 @@ def entry_of_class(cls):
         method_settings.with_proximal_term if implicit else method_settings.with_curvature,
         kind,
         STEP_SIZES.get(cls),
-        second_order=implicit or (kind == UNROLLED and known.gradient == table.DERIVATIVE),
+        second_order=implicit or (kind == UNROLLED and known.gradient == table_entry.DERIVATIVE),
         context=known.context,
     )

@@ -24,6 +24,27 @@ CLIP_LATER = fix("clip after the check, outside of the meta-gradient")
 NAMES = fix("return a dict by name, or the order of params")
 
 
+def absent(names):
+    """A remark on parameters without a gradient, beside another mistake."""
+    return (
+        f"no gradient came back (None) for {', '.join(names)}; the rest is judged as if these "
+        f"were not meta-learned: {not_learned(names)['']}"
+    )
+
+
+def not_learned(names):
+    """The fix of parameters without a gradient: declare them, or keep their graph."""
+    listed = ", ".join(map(repr, names)) + ("," if len(names) == 1 else "")
+    declare = (
+        f"right if {'they are' if len(names) > 1 else 'it is'} not meta-learned: then declare "
+        f"not_meta_learned=({listed})"
+    )
+    otherwise = {"": CUT[""], "torch": f"{CUT['']}; {CUT['torch']}"} | {
+        name: CUT[name] for name in ("jax", "numpy")
+    }
+    return {name: f"{declare}; else {text}" for name, text in otherwise.items()}
+
+
 def explain_by_pattern(cases, answers):
     """[Explanation]: another order, clipping, or tensors with factors of their own."""
     return (
@@ -126,7 +147,7 @@ def tensors_off(cases, answers):
         absent = any(a.absent for a in answers)
         what = "no gradient came back (None)" if absent else "the gradient is 0"
         text = f"{', '.join(zero)}: {what}, all others are right"
-        return explanation("41", text, CUT)
+        return explanation("41", text, not_learned(zero))
     named = [
         scale_factors.name_of([c for c, _ in seen], [s for _, s in seen])
         for seen in factors.values()

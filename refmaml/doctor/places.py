@@ -5,6 +5,9 @@ PLACES = {
     "inner gradient": DIFFERENCE,
     "query gradient": DIFFERENCE,
     "step": "phi - inner_lr * gradient, by the method's own rule and step size",
+    "own step size": "read it from problem.method: it differs from case to case",
+    "own number of steps": "read it from problem.method.inner_steps, and check again: then the "
+    "step that is wrong can be found",
     "adapted parameters": "query loss and gradient belong to phi_K, the last of the steps",
     "query loss": "the mean over the query examples of one task, at phi_K",
     "Hessian-vector product": "compare it with a difference of two gradients, at the same phi_k",

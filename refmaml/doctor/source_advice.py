@@ -5,11 +5,16 @@ has clauses. A clause that asks for something the code has, or forbids something
 not have, is left out.
 """
 
+import functools
 import inspect
 import re
+import textwrap
 from pathlib import Path
 
-WANTED = ("create_graph=True", "track_higher_grads=True", "copy_initial_weights=False")
+from refmaml.doctor.graph_argument import graph_given
+
+GRAPH = "create_graph=True"
+WANTED = (GRAPH, "track_higher_grads=True", "copy_initial_weights=False")
 FORBIDDEN = (
     ".detach()",
     ".data",
@@ -29,6 +34,11 @@ LOOK = (
     "the code at hand {}: look in what it calls, and for an operation whose backward cannot be "
     "differentiated (a custom Function, a fused kernel, a value that went through NumPy)"
 )
+OTHER_GRAPH = (
+    "create_graph={} is given: the inner loop needs create_graph=True; where first-order is "
+    "meant, check it as rm.FirstOrderMAML or rm.FirstOrderANIL"
+)
+FUNCTIONAL = re.compile(r"\b(?:torch\.func|functorch|func)\.")  # it needs no create_graph
 
 
 def source_of(fn, depth=DEPTH):
@@ -36,17 +46,27 @@ def source_of(fn, depth=DEPTH):
     texts, todo, seen = [], [(fn, depth)], set()
     while todo:
         f, left = todo.pop()
+        texts += partial_text(f)
         f = inspect.unwrap(getattr(f, "__func__", getattr(f, "func", f)))
         code = getattr(f, "__code__", None)
         if code is None or id(code) in seen or left < 0 or is_library(code.co_filename):
             continue
         seen.add(id(code))
         try:
-            texts.append(inspect.getsource(f))
+            texts.append(textwrap.dedent(inspect.getsource(f)))
+            texts += switches(f, code)
         except (OSError, TypeError):
             continue
         todo += [(other, left - 1) for other in called_by(f, code)]
     return "\n".join(without_comments(text) for text in texts)
+
+
+def partial_text(f):
+    """[the keywords of a functools.partial as source]."""
+    if not isinstance(f, functools.partial) or not hasattr(f.func, "__name__"):
+        return []
+    given = ", ".join(f"{name}={value!r}" for name, value in f.keywords.items())
+    return [f"partial({f.func.__name__}, {given})"] if given else []
 
 
 def is_library(file):
@@ -59,13 +79,25 @@ def is_library(file):
 def called_by(f, code):
     """Objects that a function's code may call: globals it names, and what it closes
     over."""
-    found = [f.__globals__.get(name) for name in names_in(code)]
-    for cell in f.__closure__ or ():
+    return [other for other in named_by(f, code).values() if callable(other)]
+
+
+def switches(f, code):
+    """["name = False"]: the booleans that a function closes over, as source."""
+    named = named_by(f, code)
+    return [f"{name} = {value}" for name, value in named.items() if isinstance(value, bool)]
+
+
+def named_by(f, code):
+    """{name: object} of the globals that a function's code names, and of what it closes
+    over."""
+    found = {name: f.__globals__.get(name) for name in names_in(code)}
+    for name, cell in zip(code.co_freevars, f.__closure__ or (), strict=False):
         try:
-            found.append(cell.cell_contents)
+            found[name] = cell.cell_contents
         except ValueError:  # an empty cell
             continue
-    return [other for other in found if callable(other)]
+    return found
 
 
 def names_in(code):
@@ -89,11 +121,15 @@ def fitting_advice(text, source):
         return text
     present, kept, there, absent = re.sub(r"\s*=\s*", "=", source), [], [], []
     for clause in CLAUSES.split(text):
-        wanted = [word for word in WANTED if word in clause]
         if any(clause.startswith(start) and word not in source for start, word in ONLY.items()):
             continue
+        wanted = [word for word in WANTED if word in clause]
+        if GRAPH in wanted:
+            line, has_it = advice_on_graph(clause, source)
+            kept, there = kept + line, there + has_it
+            continue
         if wanted and all(word in present for word in wanted):
-            there += wanted
+            there += [f"has {word}" for word in wanted]
             continue
         shorter = without_absent(clause, source)
         kept += [shorter] if shorter else []
@@ -101,7 +137,19 @@ def fitting_advice(text, source):
     if kept:
         return "; ".join(kept)
     listed = f"{', '.join(absent[:-1])} or {absent[-1]}" if len(absent) > 1 else "".join(absent)
-    return LOOK.format(f"has {there[0]}" if there else f"has no {listed}")
+    return LOOK.format(there[0] if there else f"has no {listed}")
+
+
+def advice_on_graph(clause, source):
+    """([what to say of create_graph], [what the source has in its place])."""
+    given = graph_given(source)
+    if given == "True":
+        return [], [f"has {GRAPH}"]
+    if given:
+        return [OTHER_GRAPH.format(given)], []
+    if FUNCTIONAL.search(source) and "autograd" not in source:
+        return [], ["differentiates with torch.func"]
+    return [clause], []
 
 
 def without_absent(clause, source):

@@ -111,6 +111,15 @@ def other_eps(value):
     return wrong
 
 
+def lost_activation(right):
+    """No second derivative of activation functions: f'' is taken as 0."""
+
+    def r_backward(rdx, dy, rdy, x, rx, function):
+        right.activation_backward(rdx, rdy, x, function)
+
+    return right.replace(activation_r_backward=r_backward)
+
+
 def lost_pooling(right):
     """No second derivative through max-pooling: the tangent of its output is 0."""
 
@@ -158,5 +167,6 @@ WRONG = {
     "eps 1e-3": other_eps(1e-3),
     "eps 1e-2": other_eps(1e-2),
     "lost pooling": lost_pooling,
+    "lost activation": lost_activation,
     "constant probabilities": constant_probabilities,
 }

@@ -159,6 +159,25 @@ class EarlyRootAdamW(EarlyRoot, AdamW):
 
 
 @dataclass(frozen=True)
+class ConstantEarlyRootAdam(AdamConstantRoot, EarlyRootAdam):
+    """EarlyRootAdam with a denominator that is not differentiated."""
+
+
+@dataclass(frozen=True)
+class ConstantEarlyRootAdamW(AdamConstantRoot, EarlyRootAdamW):
+    """EarlyRootAdamW with a denominator that is not differentiated."""
+
+
+CONSTANT_ROOT |= {EarlyRootAdam: ConstantEarlyRootAdam, EarlyRootAdamW: ConstantEarlyRootAdamW}
+
+
+def name_of(rule):
+    """The name of a rule's class in refmaml.update_rules, from which it derives."""
+    known = (SGD, Adam, AdamW, RMSprop, Adagrad, Clip)
+    return next((c.__name__ for c in type(rule).__mro__ if c in known), type(rule).__name__)
+
+
+@dataclass(frozen=True)
 class EarlyEps(Wrapped):
     """(sqrt(v') + eps) / sqrt(c2): eps is added before the bias correction."""
 

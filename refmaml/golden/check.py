@@ -21,16 +21,17 @@ TOLERANCE = (
 )
 
 
-def write(folder, about):
+def write(folder, about, schema=files.SCHEMA):
     """Compute all golden vectors and write them to a folder that does not exist yet.
 
     about    {"command", "versions", "machine"}, for the manifest
+    schema   the version: an older one has fewer problems
 
     Returns the manifest. Raises ArgumentError, DataError.
     """
     with files.new_folder(folder) as part:
         stated, described = {}, {}
-        for name, problem in problems().items():
+        for name, problem in problems(schema).items():
             theta, v, batch, metas, margin = draw(problem)
             inputs = {"theta": theta, "v": v, **dict(batch.named)}
             stated[f"{name}.npz"] = files.write_arrays(
@@ -48,7 +49,7 @@ def write(folder, about):
             "problems": described,
             "files": with_meanings(stated),
         }
-        files.write_manifest(part, manifest)
+        files.write_manifest(part, manifest, schema)
     return manifest
 
 
@@ -67,6 +68,7 @@ def describe(problem, batch):
     net = problem.net
     return {
         "title": problem.title,
+        **({"ties": problem.ties} if problem.ties else {}),
         **({} if isinstance(net, Quadratic) else describe_net(net)),
         "extents": {
             "T": len(batch),
@@ -161,7 +163,8 @@ def check(folder):
     Yields a Check for each array. Raises DataError if a byte differs from what the
     manifest states, or if the folder describes other problems than this version has.
     """
-    manifest, known = files.read_manifest(folder), problems()
+    manifest = files.read_manifest(folder)
+    known = problems(manifest["schema"])
     for name, problem in known.items():
         inputs = read(folder, manifest, f"{name}.npz")
         batch = batch_of(inputs)

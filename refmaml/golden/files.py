@@ -27,7 +27,8 @@ from refmaml.storage.npz import read_members
 from refmaml.storage.zips import open_regular, read_small, require
 from refmaml.training.files import durable_write, unwritable, write_json
 
-SCHEMA = "refmaml-golden-1"
+SCHEMA = 2  # the version that is written; older ones are read too
+NAMES = {f"refmaml-golden-{version}": version for version in range(1, SCHEMA + 1)}
 LIMIT = 1 << 26  # bytes; a larger file is not read
 MANIFEST, MANIFEST_LIMIT = "manifest.json", 1 << 21
 DTYPES = ("<f8", "<f4", "<i8")
@@ -98,9 +99,9 @@ def entry(a):
     return {"shape": list(a.shape), "dtype": a.dtype.str, "sha256": sha256(a.tobytes())}
 
 
-def write_manifest(folder, value):
+def write_manifest(folder, value, schema=SCHEMA):
     """Write the manifest; it is the last file of a folder."""
-    write_json(Path(folder) / MANIFEST, {"schema": SCHEMA, **value})
+    write_json(Path(folder) / MANIFEST, {"schema": f"refmaml-golden-{schema}", **value})
 
 
 def refuse(path, error):
@@ -110,17 +111,18 @@ def refuse(path, error):
 
 
 def read_manifest(folder):
-    """The manifest of a folder.
+    """The manifest of a folder, with the version of its schema as a number.
 
-    Raises DataError unless it has this schema and the folder has exactly its files.
+    Raises DataError unless this version reads its schema and the folder has exactly its
+    files.
     """
     path = Path(folder) / MANIFEST
     try:
         value = json.loads(read_small(path, MANIFEST_LIMIT))
         require(
-            isinstance(value, dict) and value.get("schema") == SCHEMA,
+            isinstance(value, dict) and value.get("schema") in NAMES,
             f"schema {value.get('schema') if isinstance(value, dict) else None!r} where "
-            f"this version reads {SCHEMA!r}",
+            f"this version reads {' and '.join(map(repr, NAMES))}",
         )
         require(
             {"tolerance", "problems", "files"} <= set(value) and isinstance(value["files"], dict),
@@ -141,7 +143,7 @@ def read_manifest(folder):
         raise DataError(f"{path}: expected a file of refmaml golden, got no such file") from None
     except Exception as error:  # JSON and its values can raise many types
         raise refuse(path, error) from error
-    return value
+    return value | {"schema": NAMES[value["schema"]]}
 
 
 def read_arrays(path, stated):

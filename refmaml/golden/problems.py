@@ -11,9 +11,21 @@ import numpy as np
 
 from refmaml.batch import Batch
 from refmaml.execution import Sequential
+from refmaml.golden.files import SCHEMA
 from refmaml.golden.intermediates import points
-from refmaml.layers import BatchNorm2d, Conv2d, CrossEntropy, FiLM, Flatten, Linear, MaxPool2d, ReLU
-from refmaml.methods import SolvedHead, table
+from refmaml.golden.ties import RULE, TIED, plant, ties_net
+from refmaml.layers import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    CrossEntropy,
+    FiLM,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    ReLU,
+)
+from refmaml.methods import SolvedHead, table, table_entry
 from refmaml.models import conv4, mlp, two_layer_linear
 from refmaml.oracles import cases
 from refmaml.oracles.kinks import net_margin
@@ -26,14 +38,21 @@ from refmaml.tasks import Quadratics
 # branch.
 MARGIN = 20 * float(np.finfo(np.float32).eps)
 TASKS, SUPPORT, QUERY = 3, 5, 7
+DRAWS = 100  # every problem here is found within three
 
 
 class Problem(NamedTuple):
-    """A net and {name: method}, all on the same parameters and tasks."""
+    """A net and {name: method}, all on the same parameters and tasks.
+
+    schema: the first version of the schema that has this problem
+    ties: the rule for ties, where the first task has some; see ties.py
+    """
 
     title: str
     net: Any
     methods: dict
+    schema: int = 1
+    ties: str | None = None
 
 
 def cases_on(*nets):
@@ -70,42 +89,94 @@ def conv_net(film=False):
     )
 
 
-def problems():
+def uneven_net():
+    """A net in which heights and widths differ everywhere: images, kernels, strides,
+    paddings before and after, pooling windows.
+    """
+    return Sequential(
+        [
+            Conv2d(2, 3, (3, 2), stride=(2, 1), padding=((2, 1), (0, 1))),
+            BatchNorm2d(3),
+            ReLU(),
+            MaxPool2d((1, 3), stride=(1, 2)),
+            Conv2d(3, 4, (2, 3), stride=(1, 2), padding=((0, 1), (2, 0))),
+            BatchNorm2d(4),
+            ReLU(),
+            AvgPool2d((3, 1), stride=(2, 1)),
+            Flatten(),
+            Linear(24, 3),
+        ],
+        CrossEntropy(),
+        (2, 9, 13),
+    )
+
+
+def problems(schema=SCHEMA):
+    """{name: Problem} of this version of the schema and of those before it.
+
+    The methods, too, are those of the version.
+    """
+    since = {case.name: case.schema for entry in table.TABLE for case in entry.golden}
+    return {
+        name: p._replace(methods={key: m for key, m in p.methods.items() if since[key] <= schema})
+        for name, p in all_problems().items()
+        if p.schema <= schema
+    }
+
+
+def all_problems():
     """{name: Problem}."""
-    any_net = (table.ALL_NETS, table.NETS_WITH_A_BODY)
-    examples = (*any_net, table.NETS_WITH_EXAMPLES)
+    any_net = (table_entry.ALL_NETS, table_entry.NETS_WITH_A_BODY)
+    examples = (*any_net, table_entry.NETS_WITH_EXAMPLES)
     return {
         "quadratic": Problem(
             "1/2 (w - c)' A (w - c): x holds A, y holds c",
             Quadratic(7),
-            cases_on(table.ALL_NETS, table.SMOOTH_NETS),
+            cases_on(table_entry.ALL_NETS, table_entry.SMOOTH_NETS),
         ),
         "mlp": Problem(
             "linear, tanh, linear; cross-entropy",
             mlp((2, 5, 3), "tanh", CrossEntropy()),
-            cases_on(*examples, table.NETS_WITHOUT_DEAD_BIASES, table.SMOOTH_NETS),
+            cases_on(*examples, table_entry.NETS_WITHOUT_DEAD_BIASES, table_entry.SMOOTH_NETS),
         ),
         "two-layer-linear": Problem(
             "linear, linear, no biases; half the mean squared error",
             two_layer_linear(4, 2),
-            cases_on(*examples, table.NETS_WITHOUT_DEAD_BIASES),
+            cases_on(*examples, table_entry.NETS_WITHOUT_DEAD_BIASES),
         ),
         "conv": Problem(
             "convolution, batch-norm, ReLU, max-pooling, convolution, batch-norm, ReLU, "
             "linear; cross-entropy",
             conv_net(),
-            cases_on(*examples, table.NETS_WITH_BATCH_NORM),
+            cases_on(*examples, table_entry.NETS_WITH_BATCH_NORM),
         ),
         "strided": Problem(
             "four blocks of convolution with stride 2 and 'same' padding, batch-norm with "
             "beta only, ReLU; cross-entropy",
             conv4(3, channels=2, image=(1, 18, 18)),
-            cases_on(*any_net, table.NETS_WITH_BATCH_NORM),
+            cases_on(*any_net, table_entry.NETS_WITH_BATCH_NORM),
         ),
         "film": Problem(
             "the conv net with a FiLM layer after pooling, whose context CAVIA adapts",
             conv_net(True),
-            cases_on(table.NETS_WITH_CONTEXT),
+            cases_on(table_entry.NETS_WITH_CONTEXT),
+        ),
+        "uneven": Problem(
+            "convolutions, max- and mean-pooling with other extents in height than in width: "
+            "kernels, strides, paddings before and after, images; batch-norm, ReLU; "
+            "cross-entropy",
+            uneven_net(),
+            cases_on(*any_net, table_entry.NETS_WITH_BATCH_NORM),
+            schema=2,
+        ),
+        "ties": Problem(
+            "convolution with 1 x 2 filters, ReLU, max-pooling, linear; cross-entropy. The "
+            "first task has ties",
+            ties_net(),
+            # Not ANIL and its like: filters that do not move keep their ties.
+            cases_on(table_entry.ALL_NETS),
+            schema=2,
+            ties=RULE,
         ),
     }
 
@@ -114,25 +185,28 @@ def draw(problem, seed=0):
     """(theta (P,), direction v (P,), batch, {method: meta (M,)}, margin) in float64.
 
     Drawn until no kink is near any point at which a method evaluates the net; see
-    MARGIN.
+    MARGIN. Raises RuntimeError if none of DRAWS draws is.
     """
     rng = np.random.default_rng(seed)
-    while True:
+    for _ in range(DRAWS):
         theta, v = (
             exact(start(problem.net, rng)),
             exact(rng.standard_normal(problem.net.num_params)),
         )
         batch = tasks(problem.net, rng)
+        if problem.ties:
+            plant(problem.net, theta, batch)
         metas = {
             name: meta_parameters(problem.net, method, theta, rng)
             for name, method in problem.methods.items()
         }
         margin = min(
-            distance(problem.net, method, metas[name], batch)
+            distance(problem, method, metas[name], batch)
             for name, method in problem.methods.items()
         )
         if margin > MARGIN:
             return theta, v, batch, metas, margin
+    raise RuntimeError(f"{problem.title}: a kink at every one of {DRAWS} draws")
 
 
 def exact(a):
@@ -168,15 +242,22 @@ def meta_parameters(net, method, theta, rng):
     return meta
 
 
-def distance(net, method, meta, batch):
+def distance(problem, method, meta, batch):
     """The least distance from a kink at all points where the method evaluates the net.
 
-    Infinite for a net without kinks.
+    Infinite for a net without kinks. Planted ties are left out: those of the first task
+    at theta.
     """
+    net = problem.net
     if isinstance(net, Quadratic):
         return np.inf
     phis = points(net, method, meta, batch, method.meta_gradient(net, meta, batch, trace=True))
-    return min(net_margin(net, phi, x) for phi in phis for x in (batch.x_support, batch.x_query))
+    tied = TIED if problem.ties else 0
+    return min(
+        net_margin(net, phi[first:], x[first:])
+        for k, phi in enumerate(phis)
+        for x, first in ((batch.x_support, 0 if k else tied), (batch.x_query, 0))
+    )
 
 
 def terms(net, method, batch):

@@ -16,8 +16,6 @@ may import from here. A new method is one file in refmaml/methods/ and one entry
 with its import; docs/add_a_method.md shows a complete example.
 """
 
-from typing import NamedTuple
-
 from refmaml.methods.alpaca import ALPaCA as ALPaCA
 from refmaml.methods.anil import ANIL as ANIL
 from refmaml.methods.anil import FirstOrderANIL as FirstOrderANIL
@@ -33,105 +31,36 @@ from refmaml.methods.metaoptnet import MetaOptNet as MetaOptNet
 from refmaml.methods.r2d2 import R2D2 as R2D2
 from refmaml.methods.released_imaml import ReleasedIMAML as ReleasedIMAML
 from refmaml.methods.reptile import Reptile as Reptile
-from refmaml.update_rules import SGD
-
-# What a method's meta_gradient returns; it decides which oracle the ladder uses.
-# M(meta) is the query loss at the adapted parameters.
-DERIVATIVE = "dM/dmeta, through all of the inner loop"
-FIRST_ORDER = "dM/dmeta, the inner gradients being constants"
-IMPLICIT = "dM/dmeta at the exact solution of the inner problem"
-DISPLACEMENT = "meta minus what the inner loop makes of it"
-PREDICTIVE = "dM/dmeta, M being a likelihood and not the net's loss"
-DAMPED = "the solution of a damped linear system, which is no derivative"
-
-# Which golden nets a case is computed on.
-ALL_NETS = "all nets without a context"
-NETS_WITH_A_BODY = "nets with more than a head"
-NETS_WITH_EXAMPLES = "nets whose inputs are examples"  # not the quadratic
-NETS_WITHOUT_DEAD_BIASES = "no bias before a batch-norm"
-SMOOTH_NETS = "nets without kinks"
-NETS_WITH_BATCH_NORM = "nets with batch-norm"
-NETS_WITH_CONTEXT = "nets with a context"
-
-
-class Option(NamedTuple):
-    """An option of the command line that belongs to one method.
-
-    field   the field of the method's dataclass that it sets; None: it describes the net
-    kind    "integer >= 1", "number > 0", "switch", or a tuple of the texts allowed
-    help    one line for --help
-    """
-
-    field: str | None
-    kind: str | tuple
-    help: str
-
-
-class GoldenCase(NamedTuple):
-    """A method with settings under which golden vectors are computed.
-
-    name      of its file, NET.NAME.npz
-    nets      which golden nets it is computed on: one of the constants above
-    settings  fields of the method; all numbers are exact in float32
-    """
-
-    name: str
-    nets: str
-    settings: dict
-
-
-class Entry(NamedTuple):
-    """A method, and what the rest of refmaml has to know about it.
-
-    name          on the command line
-    cls           its class, a frozen dataclass
-    title         in documents and pictures
-    gradient      what its meta_gradient returns: one of the constants above
-    defaults      {option: value}: defaults of the command line for this method
-    options       {name: Option}: options of the command line that only it has
-    context       whether it needs a net with a Context or FiLM layer
-    checked_with  settings that the ladder checks it with. The ladder adds inner_lr and
-                  inner_steps of its own where the method has these fields and the
-                  settings do not name them
-    probed_with   IMPLICIT only: settings with which the doctor's probes solve the inner
-                  problem and the linear system down to rounding
-    benched_with  settings of a small meta-gradient. The bench times kernels that only
-                  this method calls, on the calls that it makes; None: there are none
-    golden        its golden vectors
-    """
-
-    name: str
-    cls: type
-    title: str
-    gradient: str = DERIVATIVE
-    defaults: dict = {}
-    options: dict = {}
-    context: bool = False
-    checked_with: tuple = ({},)
-    probed_with: dict = {}
-    benched_with: dict | None = None
-    golden: tuple = ()
-
-
-FROZEN = {"frozen": ("BatchNorm2d",)}
-WEIGHTS = {"inner_steps": 5, "loss_weights": (0.1, 0.0, 0.3, 0.2, 0.4)}
-ADAM = {"optimizer": "adam", "inner_lr": 0.01, "inner_steps": 5, "inner_batch": 4}
-# Both solves run down to rounding: the oracles know the exact solution only.
-TO_ROUNDING = {"regularization": 2.0, "inner_tol": 0.0, "cg_steps": 100, "cg_tol": 1e-15}
-CONVERGED = TO_ROUNDING | {"inner_steps": 40, "inner_lr": 0.2, "solver": "newton_cg"}
-MOMENTUM = {"inner_lr": 0.1, "rule": SGD(momentum=0.5, dampening=0.2, weight_decay=0.1)}
-# iMAML's inner problem solved to rounding by steps with momentum.
-SOLVED_BY_MOMENTUM = TO_ROUNDING | {"inner_steps": 120, "inner_lr": 0.2, "rule": SGD(momentum=0.5)}
-SOLVED_WITH_CONTROL = TO_ROUNDING | {"inner_steps": 120, "solver": "controlled_descent"}
-ALPHA = {"inner_lr": 0.25}
-THREE_STEPS = {"inner_lr": 0.25, "inner_steps": 3}
-# Heads solved in closed form: where lambda, alpha and beta start.
-HEAD_OPTIONS = {
-    "head_strength": Option("strength", "number > 0", "solved heads: lambda at the start"),
-    "head_scale": Option("scale", "number > 0", "solved heads: the outputs' scale at the start"),
-    "head_intercept": Option("intercept", "switch", "solved heads: with an intercept"),
-}
-RIDGE = {"strength": 0.75, "scale": 1.75, "shift": 0.25}
+from refmaml.methods.table_entry import (
+    ALL_NETS,
+    DAMPED,
+    DISPLACEMENT,
+    FIRST_ORDER,
+    IMPLICIT,
+    NETS_WITH_A_BODY,
+    NETS_WITH_BATCH_NORM,
+    NETS_WITH_CONTEXT,
+    NETS_WITH_EXAMPLES,
+    NETS_WITHOUT_DEAD_BIASES,
+    PREDICTIVE,
+    SMOOTH_NETS,
+    Entry,
+    GoldenCase,
+    Option,
+)
+from refmaml.methods.table_settings import (
+    ADAM,
+    ALPHA,
+    CONVERGED,
+    FROZEN,
+    HEAD_OPTIONS,
+    MOMENTUM,
+    RIDGE,
+    SOLVED_BY_MOMENTUM,
+    SOLVED_WITH_CONTROL,
+    THREE_STEPS,
+    WEIGHTS,
+)
 
 TABLE = (
     Entry(
@@ -324,7 +253,7 @@ TABLE = (
         defaults={"loss_scale": "mean", "frozen": None},
         options=HEAD_OPTIONS,
         checked_with=(RIDGE, RIDGE | {"intercept": True}),
-        golden=(GoldenCase("r2d2", NETS_WITH_A_BODY, RIDGE),),
+        golden=(GoldenCase("r2d2", NETS_WITH_A_BODY, RIDGE, schema=2),),
     ),
     Entry(
         "lrd2",

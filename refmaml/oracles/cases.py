@@ -18,7 +18,7 @@ from refmaml.layers import (
     ReLU,
     Tanh,
 )
-from refmaml.methods import table
+from refmaml.methods import table, table_entry
 from refmaml.oracles.kinks import net_margin
 from refmaml.oracles.layer_cases import (
     EXAMPLES,
@@ -192,7 +192,7 @@ def methods(inner_lr=0.3, inner_steps=5):
     return [
         (method, entry.context)
         for entry in table.TABLE
-        if entry.gradient in (table.DERIVATIVE, table.FIRST_ORDER)
+        if entry.gradient in (table_entry.DERIVATIVE, table_entry.FIRST_ORDER)
         for method in case_methods(entry, inner_lr, inner_steps)
     ]
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from refmaml.execution.recorded_gradient import RecordedGradient
-from refmaml.methods import IMAML, MAML, table
+from refmaml.methods import IMAML, MAML, table_entry
 from refmaml.oracles import cases
 from refmaml.oracles.guarded import guarded, subject_on
 from refmaml.oracles.layer_checks import LayerProbe, empty_like, flat
@@ -100,7 +100,7 @@ def device_method_checks(kernels, reference, dtype):
     tried += [
         (method, smooth)
         for method in (
-            *cases.methods_with(table.DISPLACEMENT),
+            *cases.methods_with(table_entry.DISPLACEMENT),
             IMAML(**K),
             IMAML(**K, solver="newton_cg"),
         )

@@ -4,7 +4,7 @@ import numpy as np
 
 from refmaml import kernels as kernel_sets
 from refmaml.autodiff import jax_autodiff, torch_autodiff
-from refmaml.methods import table
+from refmaml.methods import table_entry
 from refmaml.oracles import cases, meta_objectives, method_checks
 from refmaml.oracles.closed_form_checks import closed_form_checks
 from refmaml.oracles.guarded import guarded
@@ -97,13 +97,13 @@ def implicit(kernels):
     """iMAML on two oracles, Reptile on its definition, two checks by values of M."""
     net, rng = cases.smooth_net().with_kernels(kernels), np.random.default_rng(0)
     theta, batch = cases.start(net, rng), cases.tasks_for(net, rng)
-    for method in cases.methods_with(table.IMPLICIT):
+    for method in cases.methods_with(table_entry.IMPLICIT):
         yield method_checks.meta_gradient_check(method, net, theta, batch)
         if hasattr(method, "regularization"):
             yield method_checks.imaml_dense_check(method, net, theta, batch)
-    for method in cases.methods_with(table.DAMPED):
+    for method in cases.methods_with(table_entry.DAMPED):
         yield method_checks.released_dense_check(method, net, theta, batch)
-    for method in cases.methods_with(table.DISPLACEMENT):
+    for method in cases.methods_with(table_entry.DISPLACEMENT):
         yield method_checks.displacement_check(method, net, theta, batch)
     maml = cases.methods()[0][0]
     yield method_checks.finite_difference_check(maml, net, theta, batch)

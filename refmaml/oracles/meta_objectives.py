@@ -12,7 +12,7 @@ here, which share no code with refmaml.methods. Any other method gets M from its
 
 import numpy as np
 
-from refmaml.methods import table
+from refmaml.methods import table, table_entry
 from refmaml.oracles import inner_rules, solved_heads
 from refmaml.update_rules import UpdateRule
 
@@ -27,7 +27,7 @@ def formula_of(method):
     if type(method) in FORMULAS:
         return FORMULAS[type(method)]
     entry = table.entry_of(method)
-    first_order = entry is not None and entry.gradient == table.FIRST_ORDER
+    first_order = entry is not None and entry.gradient == table_entry.FIRST_ORDER
     return first_order_by_adaptation if first_order else by_adaptation
 
 

@@ -1,4 +1,6 @@
-"""higher: innerloop_ctx with a differentiable SGD."""
+"""higher: innerloop_ctx with its differentiable copies of torch.optim's optimizers."""
+
+from dataclasses import fields
 
 import higher
 import torch
@@ -7,10 +9,27 @@ from adapters.library import Library, rate
 from adapters.torch_common import Probe, by_task, gradient, leaves
 
 
+def lacks(rule):
+    """Why higher has no such rule, or ""."""
+    if getattr(rule, "eps_root", 0):
+        return "no eps_root"
+    name = type(rule).__name__
+    return "" if name in ("UpdateRule", "SGD", "Adam", "RMSprop") else f"no {name}"
+
+
+def torch_optimizer(rule, groups, lr):
+    """The optimizer of torch.optim with the fields of an update rule."""
+    if rule.plain:
+        return torch.optim.SGD(groups, lr=lr)
+    given = {f.name: getattr(rule, f.name) for f in fields(rule) if f.name != "eps_root"}
+    return getattr(torch.optim, type(rule).__name__)(groups, lr=lr, **given)
+
+
 def inner(problem, module, x, y, **options):
-    """(functional module, its optimiser's context) after K steps."""
+    """(functional module, its optimiser's context), before the first of K steps."""
     groups = [{"params": [p]} for p in module.parameters()]
-    optimizer = torch.optim.SGD(groups, lr=getattr(problem.method, "inner_lr", 0.1))
+    method = problem.method
+    optimizer = torch_optimizer(method.rule, groups, getattr(method, "inner_lr", 0.1))
     return higher.innerloop_ctx(module, optimizer, copy_initial_weights=False, **options)
 
 
@@ -80,4 +99,5 @@ LIBRARY = Library(
         "Reptile": reptile,
     },
     {"iMAML": "no implicit differentiation"},
+    lacks,
 )

@@ -1,10 +1,18 @@
 """What the adapters share: their description, tasks, step sizes, means over tasks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from refmaml.doctor.frameworks import arguments_of, framework
+from refmaml.doctor.layouts import Layout
 from refmaml.methods.inner_loop_adjoint import step_sizes
+
+
+def every_rule(rule):
+    """The reason of a library that lacks no update rule."""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -17,6 +25,7 @@ class Library:
     framework      of its arrays
     methods        {method of the table: function(problem, params, batch)}
     absent         {method of the table: why the library has none}
+    lacks          update rule -> why the library has none of that kind; "" where it has
     """
 
     name: str
@@ -25,6 +34,7 @@ class Library:
     framework: str
     methods: dict
     absent: dict = field(default_factory=dict)
+    lacks: Callable = every_rule
 
 
 def adapted(problem):
@@ -61,3 +71,15 @@ def tasks(batch):
 def mean(gradients):
     """The mean over tasks of {name: gradient}."""
     return {name: sum(g[name] for g in gradients) / len(gradients) for name in gradients[0]}
+
+
+def answer(function, case, arrays):
+    """(M,) what an adapter's function returns on a case of the doctor.
+
+    arrays  "torch", "jax": the framework of the function
+    """
+    lib = framework(arrays)
+    with lib.scope():
+        problem, params, batch, _ = arguments_of(case, lib, Layout())
+        found = function(problem, params, batch)
+        return case.flat({name: lib.to_numpy(g) for name, g in found.items()})

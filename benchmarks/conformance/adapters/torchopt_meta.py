@@ -1,19 +1,74 @@
-"""TorchOpt: a differentiable SGD, and implicit differentiation of a solution."""
+"""TorchOpt: differentiable optimizers, and implicit differentiation of a solution."""
+
+from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 import torchopt
 
+import refmaml as rm
 from adapters.library import Library
 from adapters.torch_common import Probe, by_task, gradient
 
 
-@by_task
-def maml(problem, params, x, y, x_query, y_query):
-    module = Probe(problem, params)
-    start, optimizer = module.start, torchopt.MetaSGD(module, lr=problem.method.inner_lr)
-    for _ in range(problem.method.inner_steps):
-        optimizer.step(module(x, y))
-    return gradient(module(x_query, y_query), start)
+def torchopt_optimizer(rule, lr, **options):
+    """TorchOpt's functional optimizer with the fields of an update rule."""
+    if rule.plain:
+        return torchopt.sgd(lr)
+    given = {"weight_decay": rule.weight_decay}
+    if isinstance(rule, rm.Adam):
+        name = "adamw" if rule.decoupled else "adam"
+        given |= {"betas": rule.betas, "eps": rule.eps, "eps_root": rule.eps_root}
+        return getattr(torchopt, name)(lr, **given, **options)
+    if isinstance(rule, rm.SGD):
+        given |= {"momentum": rule.momentum, "nesterov": rule.nesterov}
+        return torchopt.sgd(lr, dampening=rule.dampening, **given)
+    given |= {"alpha": rule.alpha, "eps": rule.eps, "momentum": rule.momentum}
+    return torchopt.rmsprop(lr, centered=rule.centered, **given)
+
+
+def lacks(rule):
+    """Why TorchOpt has no such rule, or ""."""
+    if isinstance(rule, rm.RMSprop) and rule.eps_root:
+        return "no eps_root in RMSprop"
+    known = isinstance(rule, rm.SGD | rm.Adam | rm.RMSprop) or rule.plain
+    return "" if known else f"no {type(rule).__name__} in this adapter"
+
+
+def lacks_fused(rule):
+    """Why there is no fused operator for a rule, or ""."""
+    return "" if type(rule) is rm.Adam else "the fused operator is Adam's alone"
+
+
+@contextmanager
+def default_dtype(name):
+    """A context in which new tensors of PyTorch have that dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, name))
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def unrolled(default="float32", **options):
+    """MAML with the method's rule inside.
+
+    default  PyTorch's default dtype during the call; TorchOpt computes 1 - beta^t in it
+    options  of TorchOpt's optimizer, beside the rule's fields
+    """
+
+    @by_task
+    def maml(problem, params, x, y, x_query, y_query):
+        module, method = Probe(problem, params), problem.method
+        start, rule = module.start, torchopt_optimizer(method.rule, method.inner_lr, **options)
+        optimizer = torchopt.MetaOptimizer(module, rule)
+        with default_dtype(default):
+            for _ in range(method.inner_steps):
+                optimizer.step(module(x, y))
+            return gradient(module(x_query, y_query), start)
+
+    return maml
 
 
 class Proximal(
@@ -62,10 +117,20 @@ LIBRARY = Library(
     "torchopt",
     ("torchopt", "torch"),
     "torch",
-    {"MAML": maml, "ANIL": maml, "iMAML": imaml},
+    {"MAML": unrolled(), "ANIL": unrolled(), "iMAML": imaml},
     {
         "first-order MAML": "its differentiable optimisers have no such switch",
         "Meta-SGD": "one learning rate for all parameters",
         "Reptile": "no method of its own",
     },
+    lacks,
+)
+# The columns of the table of update rules.
+FLOAT64 = replace(LIBRARY, methods={"MAML": unrolled("float64")})
+FLOAT32 = replace(LIBRARY, name="TorchOpt, default dtype float32")
+FUSED = replace(
+    LIBRARY,
+    name="TorchOpt, use_accelerated_op",
+    methods={"MAML": unrolled("float64", use_accelerated_op=True)},
+    lacks=lacks_fused,
 )

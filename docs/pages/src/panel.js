@@ -1,7 +1,8 @@
 "use strict";
 // ---- panels: one drawing with axes and points that can be dragged --------------------
 // options: x and y ranges; height in pixels, or a function of the width; equal: the same
-// scale in both directions (y is then the range's centre); log: y in powers of ten
+// scale in both directions (y is then the range's centre); log: y in powers of ten;
+// names: of the intervals [0, 1], [1, 2], ... of x, in place of numbers
 class Panel {
   constructor(id, options) {
     Object.assign(this, {left: 42, right: 14, top: 8, bottom: 22, handles: [], ...options});
@@ -58,7 +59,9 @@ class Panel {
 
   axes(xLabel = "", yLabel = "") {
     const bottom = this.tall - this.bottom, right = this.width - this.right;
-    for (const x of this.ticks(this.x, this.width / 60)) {
+    (this.names ?? []).forEach((text, i) => element("text", {x: this.X(i + 0.5), y: bottom + 16,
+        "text-anchor": "middle", text}, this.back));
+    for (const x of this.names ? [] : this.ticks(this.x, this.width / 60)) {
       element("line", {class: "grid", x1: this.X(x), x2: this.X(x), y1: this.top, y2: bottom},
           this.back);
       element("text", {class: "quiet", x: this.X(x), y: bottom + 15, "text-anchor": "middle",

@@ -8,14 +8,17 @@ from refmaml.doctor.mistakes.mistake import Mistake, fix
 from refmaml.doctor.wrong_rules import (
     CONSTANT_ROOT,
     Averaged,
+    ConstantClip,
     ConstantTorchClip,
     DecayAfter,
     DecayBefore,
     DetachedState,
     EarlyEps,
+    ExactClip,
     LateCorrection,
     PassedClip,
     Uncorrected,
+    name_of,
 )
 from refmaml.update_rules import SGD, Adam, AdamW, Clip, UpdateRule
 
@@ -31,7 +34,7 @@ CORRECTION = fix("m / (1 - b1^t) and v / (1 - b2^t), t = 1 in the first step of 
 
 def declared_rule(method):
     """Another rule than the method's, its state detached, no proximal term."""
-    found, name = [], type(method.rule).__name__
+    found, name = [], name_of(method.rule)
     if not method.rule.plain:
         plain = f"the inner loop is plain gradient descent, without the method's {name}"
         found.append(Mistake("rule", plain, {"rule": UpdateRule()}, fix("use problem.method.rule")))
@@ -59,7 +62,7 @@ def wrong_forms(rule):
             (name, replace(rule, rule=wrong), advice)
             for name, wrong, advice in wrong_forms(rule.rule)
         ]
-    found, name = [], type(rule).__name__
+    found, name = [], name_of(rule)
     if type(rule) in CONSTANT_ROOT:
         constant = f"the second moment of {name} is detached: its denominator is a constant"
         found.append((constant, CONSTANT_ROOT[type(rule)](**vars(rule)), STATE))
@@ -105,7 +108,7 @@ def moved_decay(rule):
     if isinstance(rule, AdamW):
         text = "weight decay passes through the moments (Adam's, not AdamW's)"
         return [(text, Adam(**vars(rule)), fix("phi - A wd phi - A mh / D: beside the moments"))]
-    text = f"weight decay is beside {type(rule).__name__}, not in its gradient"
+    text = f"weight decay is beside {name_of(rule)}, not in its gradient"
     beside = DecayAfter(replace(rule, weight_decay=0.0), decay)
     return [(text, beside, fix("g + wd phi before everything else"))]
 
@@ -123,6 +126,7 @@ def wrong_clipping(rule):
         "in place",
     )
     constant = ConstantTorchClip if rule.norm is not None else PassedClip
+    constant = ConstantClip if isinstance(rule, ExactClip) else constant
     text = "the clipping factor is not differentiated"
     found.append((text, constant(**vars(rule)), through))
     if rule.norm is not None:

@@ -8,6 +8,7 @@ from refmaml.doctor.wrong_rules import DecayBefore
 
 FACTORS = tuple(1.3**k for k in range(-16, 21))  # from 1/66 to 190
 RATE = Number("c", (*FACTORS, *(-c for c in FACTORS[6:28:2])), -1e3, 1e3, simple=())
+OWN = Number("c", tuple(1e-3 * 1.4**k for k in range(28)), 1e-9, 1e3, 1e-6, ())  # to 8.8
 EACH = Number("c", (0.9,), -1e2, 1e2, simple=(0.0, 1.0))
 ANCHOR = Number("anchor", (0.1, 2.0), -1e2, 1e2)
 WEIGHT = Number("w", (0.1,), -1e2, 1e2)
@@ -31,6 +32,27 @@ def step_size():
     return Family(
         "11", name, (RATE,), lambda case, c: {"rate": c}, advice, per="alpha", title=name("c")
     )
+
+
+def own_step_size(method):
+    """A step size of the function's own, where the method has one for each step."""
+    if not isinstance(method.inner_lr, tuple):
+        return []  # step_size() finds it
+    one = step_size()
+
+    def changes(case, c):
+        return {"rate": tuple(c / a for a in case.method.inner_lr)}
+
+    return [
+        Family(
+            "11",
+            lambda c: one.name(1.0, own=c),
+            (OWN,),
+            changes,
+            lambda c: one.fix(1.0, own=c),
+            title=one.name(1.0, own="c"),
+        )
+    ]
 
 
 def length(c):

@@ -13,13 +13,14 @@ PROXIMAL = fix("minimise f(phi) + (lambda/2) |phi - theta|^2")
 
 def imaml(method):
     """Every mistake of iMAML."""
-    pooling, softmax = lost_second_derivatives()
+    activation, pooling, softmax = lost_second_derivatives()
     return [
         *query_gradient(),
         *sets(),
         *only_one_task(),
         softmax,
         pooling,
+        activation,
         Mistake("27", "the inner problem lacks its proximal term", {"prox": False}, PROXIMAL, True),
         *regularization(),
         *hessian(),

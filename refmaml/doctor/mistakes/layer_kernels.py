@@ -16,6 +16,12 @@ MODES = {
     "detached statistics": "batch-norm's mean and variance are treated as constants",
     "running statistics": "batch-norm runs in evaluation mode on fresh running statistics",
 }
+SECOND_DERIVATIVE = fix(
+    "write the operation's backward pass in operations that can be differentiated",
+    torch="in a custom autograd.Function: save_for_backward, no ctx attributes and no "
+    ".detach() in backward, which must itself be differentiable; or plain operations",
+    jax="in a custom_vjp: a backward pass of differentiable operations, no stop_gradient",
+)
 UNBIASED = fix("divide by n, not n - 1 (torch: unbiased=False)")
 EPS = fix("use the net's eps")
 
@@ -70,7 +76,9 @@ def lost_second_derivatives():
     """Second derivatives that one operation drops."""
     softmax = "softmax's probabilities are constants in the second derivative"
     pooling = "no second derivative through max-pooling"
+    activation = "the second derivative of an operation is wrong: that of activations is 0"
     return [
+        Mistake("43", activation, {"kernels": "lost activation"}, SECOND_DERIVATIVE),
         Mistake("22", pooling, {"kernels": "lost pooling"}, HESSIAN),
         Mistake("23", softmax, {"kernels": "constant probabilities"}, HESSIAN),
     ]

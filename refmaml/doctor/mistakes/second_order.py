@@ -2,6 +2,7 @@
 
 from refmaml.doctor.mistakes.layer_kernels import lost_second_derivatives
 from refmaml.doctor.mistakes.mistake import HESSIAN, Mistake, fix
+from refmaml.update_rules import Clip
 
 DETACHED = fix(
     "let the inner gradients depend on the parameters: "
@@ -12,6 +13,12 @@ DETACHED = fix(
     numpy="lam = lam - alpha * H(phi_k) @ lam for every inner step k, from the last to the first",
 )
 AT = fix("keep phi_k of every step: its Hessian-vector product is taken there")
+WHOLE_STEP = fix(
+    "first-order methods take dphi_K/dtheta as I: stop the whole step, with its decay and "
+    "its anchor, not only the gradient in it (where it is meant, it is a convention)",
+    torch="detach the whole step, phi = phi - (alpha * d).detach(): weight decay and the "
+    "anchor too, not only the gradient (where it is meant, it is a convention)",
+)
 FIRST_ORDER = "first-order: the second-order term is missing"
 
 
@@ -73,8 +80,29 @@ def no_mixed_term(case):
     return None if adapting.all() else {"mixed": False}
 
 
-def unwanted_second_order():
-    """A second-order term in a first-order method."""
+def unwanted_second_order(method):
+    """First-order methods: a second-order term, or that of decay and anchor."""
     name = "second-order, where first-order is meant"
     changes = {"curvature": 1.0, "explicit": True}
-    return [Mistake("1", name, changes, fix("detach the inner gradients"), True)]
+    found = [Mistake("1", name, changes, fix("detach the inner gradients"), True)]
+    if explicit := explicit_terms(method):
+        name = f"first-order, but {explicit} is differentiated: dphi_K/dtheta is not I"
+        found.append(Mistake("1", name, {"explicit": True}, WHOLE_STEP, True))
+    return found
+
+
+def whole_step_detached(method):
+    """First-order, and the derivatives of decay and anchor are missing too."""
+    if not (explicit := explicit_terms(method)):
+        return []
+    name = f"{FIRST_ORDER}, and {explicit} is not differentiated either"
+    return [Mistake("1", name, {"curvature": 0.0, "explicit": False}, DETACHED, True)]
+
+
+def explicit_terms(method):
+    """The terms of a step in which phi itself stands, in words; "" for none."""
+    rule = method.rule
+    while isinstance(rule, Clip):
+        rule = rule.rule
+    decay = "weight decay" if getattr(rule, "weight_decay", 0) else ""
+    return " and ".join(filter(None, (decay, "the anchor" if method.anchor else "")))

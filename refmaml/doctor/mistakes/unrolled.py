@@ -11,7 +11,12 @@ from refmaml.doctor.mistakes.query_losses import (
     last_loss_only,
     unadapted_query_loss,
 )
-from refmaml.doctor.mistakes.second_order import FIRST_ORDER, second_order, unwanted_second_order
+from refmaml.doctor.mistakes.second_order import (
+    FIRST_ORDER,
+    second_order,
+    unwanted_second_order,
+    whole_step_detached,
+)
 from refmaml.doctor.mistakes.sets_and_tasks import chained_tasks, sets_and_tasks
 from refmaml.doctor.mistakes.step_sizes import step_sizes
 
@@ -34,13 +39,15 @@ def inner_loop(method):
 
 def unrolled(method, order, own):
     """order: mistakes of the second-order term; own: those of this method alone."""
+    differentiated = any(m.name == FIRST_ORDER for m in order)
     accumulated = "the inner losses' own gradients are added to the outer one"
     return [
         *order,
         unadapted_query_loss(),
         Mistake("12", accumulated, {"accumulated": True}, GRAPH),
+        *(whole_step_detached(method) if differentiated else []),
         *own,
-        *chained_tasks(through=any(m.name == FIRST_ORDER for m in order)),
+        *chained_tasks(through=differentiated),
         *declared_rule(method),
         *whole_support_set(method),
         *inner_loop(method),
@@ -64,7 +71,7 @@ def maml(method):
 def first_order_maml(method):
     """First-order MAML and first-order ANIL."""
     own = averaged_losses(method.inner_steps) + wrong_part_adapts(method)
-    return unrolled(method, unwanted_second_order(), own)
+    return unrolled(method, unwanted_second_order(method), own)
 
 
 def cavia(method):

@@ -15,4 +15,6 @@ second_derivatives.py, torch_second_derivatives.py
                      whether the framework's derivatives are right, and where not
 case.py, conditioning.py, mistakes.py
                      what the doctor's other modules ask of a case
+shared_statistics.py statistics of a norm over too many examples
+single_task.py       one task alone, which excludes candidates at 1/T of their cost
 """

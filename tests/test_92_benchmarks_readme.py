@@ -1,0 +1,103 @@
+"""benchmarks/README.md: its table of goals is that of the committed bench."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "benchmarks" / "README.md").read_text()
+RECORD = json.loads((ROOT / "benchmarks" / "bench" / "bench.json").read_text())
+META = {part["title"]: part for part in RECORD["meta"]}
+WORKLOADS = RECORD["ourselves"]["workloads"]
+
+
+def row(start):
+    """What the table says was measured, in the row that starts with a goal."""
+    (line,) = (line for line in PAGE.splitlines() if line.startswith(f"| {start}"))
+    return line.rstrip(" |").rpartition("|")[2].strip()
+
+
+def times(title):
+    return f"{META[title]['over_the_fastest_peer']:.1f} times"
+
+
+def median(seconds):
+    return seconds["median"]
+
+
+@pytest.mark.parametrize(
+    "goal, title",
+    [
+        ("strided net, 1 step", "strided net, 1 step"),
+        ("strided net, 5 steps", "strided net, 5 steps"),
+        ("max-pool net", "max-pool net, 1 step, 15 queries"),
+    ],
+)
+def test_speeds_and_rates_are_those_of_the_bench(goal, title):
+    assert row(goal) == f"{times(title)}, {100 * META[title]['of_sgemm']:.0f} %"
+
+
+def test_ratios_within_refmaml_are_those_of_the_bench():
+    products, threads = (
+        [
+            median(part[what][over]) / median(part[what][under])
+            for part in (WORKLOADS["strided-1"], WORKLOADS["max-pool-1"])
+        ]
+        for what, over, under in (("product", "hvp", "gradient"), ("threads", "1", "2"))
+    )
+    assert row("product over gradient") == f"{products[0]:.2f} strided, {products[1]:.2f} max-pool"
+    assert row("2 threads over 1") == f"{threads[0]:.2f} strided, {threads[1]:.2f} max-pool"
+
+
+def test_the_sinusoid_net_s_ratios_are_those_of_the_bench():
+    one, five = (META[f"sinusoid, {k}"]["times_as_fast_as"] for k in ("1 step", "5 steps"))
+    assert row("sinusoid faster than JAX jit") == (
+        f"1 step {one['jax-vmap']:.2f} times as fast as jit + vmap "
+        f"({one['jax-map']:.2f} as jit + map), 5 steps {five['jax-vmap']:.2f} times"
+    )
+
+
+def megabytes(title, name="refmaml"):
+    (found,) = (r["peak"] for r in META[title]["results"] if r["name"] == name)
+    return f"{found / 1e6:.0f}"
+
+
+def test_memory_is_that_of_the_bench():
+    text, pool = row("memory under 300 MB"), "max-pool net, 1 step, 15 queries"
+    strided, steps = "strided net, 1 step", "strided net, 5 steps"
+    many = {name: f"{part['memory']['256'] / 1e6:.0f}" for name, part in WORKLOADS.items()}
+    assert f"strided {megabytes(strided)} MB (256 tasks: {many['strided-1']})" in text
+    assert f"5 steps {megabytes(steps)}, max-pool {megabytes(pool)} " in text
+    assert f"(256 tasks: {many['max-pool-1']}," in text
+    loops = [megabytes(title, "torch-loop") for title in (strided, steps)]
+    assert f"the strided net: {loops[0]} and {loops[1]}" in text
+    for title in (strided, steps, pool):  # every other peer needs more
+        peers = [r for r in META[title]["results"] if r["name"] not in ("refmaml", "sgemm")]
+        less = [r["name"] for r in peers if r["peak"] < 1e6 * float(megabytes(title))]
+        assert less == ([] if title == pool else ["torch-loop"])
+
+
+def test_the_times_of_a_first_use_are_those_of_the_bench_and_of_the_newer_run():
+    found = RECORD["startup"]
+    newer = json.loads((ROOT / "benchmarks" / "first_use.json").read_text())["seconds"]
+    seconds = f"{newer['first call, empty cache']:.1f} s (`first_use.json`)"
+    assert row("import under 0.3 s") == (
+        f"{median(found['import']):.2f} s; {median(found['warm']):.2f} s; {found['cold']:.1f} s. "
+        f"Since then compilation was made shorter: {seconds}"
+    )
+
+
+def test_the_summary_of_docs_results_is_that_of_the_committed_files():
+    page = " ".join((ROOT / "docs" / "results.md").read_text().split()).partition("## ")[0]
+    nets = [META[title]["over_the_fastest_peer"] for title in META if "sinusoid" not in title]
+    assert f"{min(nets):.1f} to {max(nets):.1f} times as fast" in page
+    other = json.loads((ROOT / "benchmarks" / "bench" / "rules" / "bench.json").read_text())
+    ratios = [part["over_the_fastest_peer"] for part in other["meta"]]
+    assert f"on a residual net, {min(ratios):.1f} to {max(ratios):.1f} times" in page
+    assert META["sinusoid, 1 step"]["over_the_fastest_peer"] < 1
+    findings = [p for p in (ROOT / "docs" / "findings").glob("*.md") if p.stem != "README"]
+    assert f"{len(findings)} faults in released ones" in page
+    conformance = json.loads((ROOT / "benchmarks/conformance/conformance.json").read_text())
+    assert len(conformance["libraries"]) == 9 and "judged nine other libraries" in page
+    assert not (ROOT / "benchmarks" / "gpu" / "gpu.json").exists() and "Nothing here ran" in page
