@@ -9,6 +9,8 @@ from implementations import IMAML, MAML, flat, imaml, maml
 from test_74_doctor_update_rules import MOMENTUM, maml_with_momentum
 
 import refmaml as rm
+from refmaml.doctor import update_after_each_task
+from refmaml.doctor.builtin_cases import builtin_case
 
 PROBES = ("quadratic", "two-layer")
 
@@ -136,3 +138,13 @@ def test_a_step_size_for_each_step_and_an_unknown_mistake_are_placed():
 
     report = rm.check_meta_gradient(half, method, probes=("mlp",), repeats=0)
     assert report.verdict == "wrong" and "support examples [0, 1, 2]" in report.diagnosis
+
+
+def test_the_search_for_an_outer_step_ends_where_its_steps_overflow(monkeypatch):
+    case = builtin_case("mlp", MAML)
+
+    def overflows(case, loop, beta):
+        return case.truth + (np.inf if beta else 0.0)
+
+    monkeypatch.setattr(update_after_each_task, "sequential", overflows)
+    assert update_after_each_task.explain_by_update_after_each_task([case], [2 * case.truth]) == []

@@ -210,7 +210,10 @@ AUTODIFF = [
         ("clip", "limit"),
     ),
     Kind(
-        "clipped by norm", drawn(lambda u: Slip(gradient=by_norm(0.1 + 0.2 * u))), ("clip", "norm")
+        "clipped by norm",
+        drawn(lambda u: Slip(gradient=by_norm(0.1 + 0.2 * u))),
+        ("clip", "norm"),
+        INNER,
     ),
     Kind(
         "the outer gradient is clipped",

@@ -48,6 +48,8 @@ def best_beta(case, g, seconds_left):
         c, dc = gradient(beta), (gradient(beta + h) - gradient(beta - h)) / (2 * h)
         s = fit_scale(case, g, c).scale
         A = np.stack([c, s * dc], axis=1) / case.allowed[:, None]
+        if not np.isfinite(A).all():  # steps of this size overflow
+            return NOT_FOUND
         change = np.linalg.lstsq(A, g / case.allowed, rcond=None)[0][1]
         if not np.isfinite(change) or abs(change) > 10:
             return NOT_FOUND
