@@ -35,6 +35,7 @@ def explain_by_update_after_each_task(cases, grads, seconds_left=lambda: SEARCH_
     return ranked(cases, [((Mistake("9", step, None, FIX),), fits)])
 
 
+@np.errstate(over="ignore", invalid="ignore")  # steps that are too long overflow
 def best_beta(case, g, seconds_left):
     """(beta, Fit) of the sequential update nearest to g.
 
@@ -48,7 +49,7 @@ def best_beta(case, g, seconds_left):
         c, dc = gradient(beta), (gradient(beta + h) - gradient(beta - h)) / (2 * h)
         s = fit_scale(case, g, c).scale
         A = np.stack([c, s * dc], axis=1) / case.allowed[:, None]
-        if not np.isfinite(A).all():  # steps of this size overflow
+        if not np.isfinite(A).all():
             return NOT_FOUND
         change = np.linalg.lstsq(A, g / case.allowed, rcond=None)[0][1]
         if not np.isfinite(change) or abs(change) > 10:
