@@ -133,6 +133,7 @@ def test_complex_numbers_are_refused_and_the_error_names_the_reference_kernels(c
         ReLU().forward(cuda, {}, np.zeros((1, 1, 2, 3, 3), complex))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kernel", sorted(name for name in REFERENCE.functions if not name.startswith("vector_"))
 )

@@ -23,6 +23,8 @@ import refmaml as rm
 from refmaml.kernels import discovery, factories
 from refmaml.oracles import cases
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("numba", reason="the numba_cuda kernels need numba, which is not installed")
 HERE = Path(__file__).parent
 

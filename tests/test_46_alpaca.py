@@ -142,6 +142,7 @@ def test_its_gradient_is_zero_nowhere_by_construction_and_chunks_change_no_bit()
         assert np.array_equal(METHOD.meta_gradient(net, meta, batch, chunk=chunk).grad, whole.grad)
 
 
+@pytest.mark.slow
 def test_float32_and_the_cpu_kernels_agree_with_the_reference():
     net = NETS["with a bias"]
     meta, batch = start(METHOD, net)

@@ -228,6 +228,7 @@ def test_chunks_do_not_change_a_bit_and_the_report_has_a_row_for_each_task():
     assert (whole.report["inner_residual"] < 1e-13).all()
 
 
+@pytest.mark.slow
 def test_the_cpu_kernels_and_float32_agree_with_the_reference():
     net = NETS["convolutions"]
     meta, batch = case_on(net, METHOD)

@@ -137,6 +137,7 @@ def test_float32_is_within_its_tolerance_of_float64():
     assert relative_error(single, exact) < limit
 
 
+@pytest.mark.slow
 def test_the_cpu_kernels_agree_with_the_reference():
     net, meta, batch = case_on(cases.conv_net())
     cpu = METHOD.meta_gradient(net.with_kernels("cpu"), meta, batch).grad

@@ -6,7 +6,7 @@ from command_line import REFERENCE, configuration, error_of, left_in, train
 import refmaml as rm
 from refmaml.cli import main, problem
 
-pytestmark = pytest.mark.usefixtures("folder")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("folder")]
 GLYPHS = [
     *("--data", "glyphs", "--net", "mlp", "--hidden", "8", "--tasks", "2", "--n-way", "3"),
     *("--eval-tasks", "4", "--quiet", *REFERENCE),

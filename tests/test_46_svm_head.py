@@ -15,6 +15,8 @@ from refmaml.oracles import cases, method_checks, solved_heads
 from refmaml.oracles.solved_head_checks import ETA, SIZES, head_case, head_checks, hvp_check, start
 from refmaml.oracles.tolerance import relative_error
 
+pytestmark = pytest.mark.slow
+
 K = kernels.reference()
 PROMISE = 1e-12  # what the project promises of every derivative in float64
 METHOD = rm.MetaOptNet(0.75, 1.75, 0.25)

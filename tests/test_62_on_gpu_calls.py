@@ -14,7 +14,7 @@ import refmaml as rm
 from refmaml.execution.recorded_gradient import RecordedGradient
 from refmaml.oracles.tolerance import relative_error
 
-pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))]
 
 
 def test_adaptation_losses_and_products_return_the_caller_s_type_of_array(cupy, on_cupy):

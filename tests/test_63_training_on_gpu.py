@@ -18,7 +18,7 @@ from refmaml.oracles.tolerance import relative_error
 from refmaml.training import SGD, Adam, checkpoint, evaluate, train
 from refmaml.training.meta_step import MetaStep
 
-pytestmark = pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(ABSENT), reason=str(ABSENT))]
 
 
 def test_evaluation_takes_a_copy_over_and_one_back_for_each_chunk(cupy, on_cupy):

@@ -11,6 +11,8 @@ from refmaml.cli import main
 from refmaml.training import checkpoint
 from refmaml.training.evaluation import HELD_OUT_STEP
 
+pytestmark = pytest.mark.slow
+
 SMALL = [
     *("train", "--data", "sinusoid", "--hidden", "6", "--tasks", "4", "--steps", "2"),
     *("--eval-tasks", "2", "--kernels", "reference"),

@@ -9,6 +9,8 @@ from hand_written_layers import by_own_code
 import refmaml as rm
 from refmaml.checks import layer_cases
 
+pytestmark = pytest.mark.slow
+
 FAULTS_OF_CONV = {
     "stride missing in backward": "dx, dweight: the stride is forgotten",
     "stride of rows for columns": "the stride of rows is used for columns",

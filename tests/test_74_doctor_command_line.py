@@ -103,6 +103,7 @@ def test_a_script_that_exits_is_not_right(tmp_path, capsys, text, words):
     assert out == "" and words in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_reports_are_written_to_files_and_the_last_line_repeats_the_check(file, capsys, tmp_path):
     paths = {name: tmp_path / f"report.{name}" for name in ("json", "markdown", "junit")}
     options = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
@@ -162,6 +163,7 @@ def with_momentum(problem, params, batch):
 '''
 
 
+@pytest.mark.slow
 def test_the_options_of_the_inner_loop_describe_what_the_function_computes(file, capsys):
     file.write_text(CODE + MOMENTUM)
     rule = ["--rule", "SGD(momentum=0.9)"]
@@ -222,6 +224,7 @@ def fails():
 """
 
 
+@pytest.mark.slow
 def test_a_loss_of_ones_own_comes_from_a_file(tmp_path, capsys):
     file = tmp_path / "own.py"
     file.write_text(OWN)

@@ -10,6 +10,8 @@ import refmaml as rm
 from refmaml.cli import doctor as command
 from refmaml.cli import main
 
+pytestmark = pytest.mark.slow
+
 DECLARED = '''
 
 import numpy as np

@@ -9,6 +9,8 @@ from own_loss_numpy import LR, STEPS, VARIANTS, example, forward, gradient, loss
 import refmaml as rm
 from refmaml.doctor.own_loss.trees import tree_of
 
+pytestmark = pytest.mark.slow
+
 METHOD = rm.MAML(LR, STEPS)
 
 

@@ -12,6 +12,8 @@ import refmaml as rm
 from refmaml.doctor import update_after_each_task
 from refmaml.doctor.builtin_cases import builtin_case
 
+pytestmark = pytest.mark.slow
+
 PROBES = ("quadratic", "two-layer")
 
 

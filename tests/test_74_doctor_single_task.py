@@ -8,6 +8,8 @@ import refmaml as rm
 from refmaml.doctor import diagnosis, matching
 from refmaml.doctor.own_loss.single_task import SingleTask, single_task
 
+pytestmark = pytest.mark.slow
+
 
 def check(fn, **options):
     params, batch = example()

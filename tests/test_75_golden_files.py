@@ -201,6 +201,7 @@ def test_a_damaged_folder_is_refused_with_one_line(copy, capsys, what):
     assert said in err and ": expected " in err and ", got " in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lam", "grad", "phi", "grad_float32"])
 def test_a_wrong_value_is_found_even_where_all_sums_agree_with_it(copy, capsys, name):
     def spoil(arrays):

@@ -12,6 +12,8 @@ from refmaml import kernels
 from refmaml.bench.gpu import result_file, sanitizer, sanitizer_program
 from refmaml.bench.kernel_table import reference_functions
 
+pytestmark = pytest.mark.slow
+
 
 def read(path):
     return json.loads(path.read_text())

@@ -7,6 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parent.parent / "docs" / "homework"
 NAMES = sorted(path.stem for path in (FOLDER / "solutions").glob("*.py"))
 
