@@ -108,7 +108,7 @@ IMPLICIT = [
         "cubed term in the system",
         fields(system=lambda v, Hv, s: v + Hv / s + 0.1 * v * v),
         (),
-        ("linear system", "product"),
+        ("linear system", "product", "not linear"),
         False,
     ),
 ]

@@ -208,6 +208,7 @@ AUTODIFF = [
         "clipped by value",
         drawn(lambda u: Slip(gradient=clipped(0.05 + 0.1 * u))),
         ("clip", "limit"),
+        INNER,
     ),
     Kind(
         "clipped by norm",

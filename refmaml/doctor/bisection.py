@@ -197,8 +197,8 @@ def query_gradient(function, case, how):
         return own
     if entry(case.method).kind == IMPLICIT:
         fit = fit_scale(case, g, case.truth)
-        if fit.misfit <= ACCEPTED:
-            return [unsolved_system(fit.scale, tensor)]
+        multiple = fit.misfit <= ACCEPTED
+        return [unsolved_system(fit.scale, tensor) if multiple else no_multiple(tensor)]
     if tensor.startswith(STEP_SIZE):  # those of the net itself come first, and are right
         return [wrong_stage("step sizes' gradient", tensor, f" (seen {how})")]
     return [wrong_stage("query gradient", tensor, f" (seen {how})")]
@@ -212,6 +212,15 @@ def unsolved_system(scale, tensor):
         f"{scale:.6g} times the query gradient, so the approximate inverse is wrong"
     )
     return Finding("linear system", tensor, text)
+
+
+def no_multiple(tensor):
+    """The Finding that it is not, which has two causes that no call tells apart."""
+    text = (
+        "the first stage that is wrong is the query gradient, or a solve that is not linear: where "
+        f"H / lambda is 0, the answer is no multiple of the right query gradient, in {tensor}"
+    )
+    return Finding("query gradient", tensor, text)
 
 
 def wrong_answer(function, case, stage, how):
