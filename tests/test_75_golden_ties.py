@@ -98,3 +98,27 @@ def test_version_1_under_the_name_of_version_2_lacks_files(version_1, capsys):
     assert main(["golden", "--check", str(version_1)]) == 2
     assert "expected this version's methods of mlp" in capsys.readouterr().err
     path.write_text(before)
+
+
+LATER = ("rule", "anchor", "inner_batch", "order_seed", "per_step_norm")
+
+
+def without_later_fields(folder, **other):
+    """Write the manifest as a version without these fields of methods did."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for problem in manifest["problems"].values():
+        for method in problem["methods"].values():
+            if method["method"] != "Reptile":  # it had inner_batch and order_seed before
+                given = method["fields"]
+                method["fields"] = {n: v for n, v in given.items() if n not in LATER} | other
+    path.write_text(json.dumps(manifest))
+
+
+def test_a_folder_from_before_a_field_existed_passes_and_another_value_does_not(copy, capsys):
+    without_later_fields(copy)
+    assert main(["golden", "--check", str(copy)]) == 0
+    capsys.readouterr()
+    without_later_fields(copy, anchor=0.5)
+    assert main(["golden", "--check", str(copy)]) == 2
+    assert "expected this version's methods" in capsys.readouterr().err

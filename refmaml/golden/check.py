@@ -1,6 +1,6 @@
 """Writes all golden vectors, and recomputes a folder's values from its inputs."""
 
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +168,7 @@ def check(folder):
     for name, problem in known.items():
         inputs = read(folder, manifest, f"{name}.npz")
         batch = batch_of(inputs)
+        fill_in_defaults(manifest["problems"].get(name), problem.methods)
         require_same(folder, manifest, name, describe(problem, batch))
         limit = max(terms(problem.net, method, batch) for method in problem.methods.values())
         yield from compared(folder, f"{name}.npz", outputs_of(problem, inputs), inputs, limit)
@@ -209,6 +210,30 @@ def read(folder, manifest, name):
             },
         },
     )
+
+
+def fill_in_defaults(stated, methods):
+    """Add the fields of methods that the version which wrote a folder did not have.
+
+    Such a method is the same as one whose new fields have their defaults.
+    """
+    for key, method in methods.items():
+        try:
+            given = stated["methods"][key]["fields"]
+            stated["methods"][key]["fields"] = defaults(method) | given
+        except (KeyError, TypeError):  # no such problem or method: require_same says so
+            continue
+
+
+def defaults(method):
+    """{field: default} of a method's class as JSON values."""
+    found = {}
+    for field in fields(method):
+        factory = field.default_factory
+        value = field.default if factory is MISSING else factory()
+        if value is not MISSING:
+            found[field.name] = json_value(asdict(value) if is_dataclass(value) else value)
+    return found
 
 
 def require_same(folder, manifest, name, described):
