@@ -78,3 +78,18 @@ def test_a_kind_of_mistake_changes_what_is_said():
     assert truth_of(kind, {"verdict": "right", "said": ""}) == "called right"
     assert truth_of(kind, {"verdict": "wrong", "said": "one inner step too many"}) == "named"
     assert truth_of(kind, {"verdict": "wrong", "said": "first-order"}) == "neither"
+
+
+def test_the_documents_say_what_the_committed_run_found():
+    summary = RECORD["summary"]
+    right, said = summary["right"]["right"], summary["said of the wrong"]
+    wrong = sum(said.values())
+    explained = (said["named"] + said["placed"]) / wrong
+    text = " ".join((HERE.parents[1] / "docs" / "results.md").read_text().split())
+    assert f"none of {right} right ones was called wrong" in text
+    assert (
+        f"of {wrong} wrong ones, of {summary['kinds']} kinds, {explained:.0%} were named or "
+        f"placed, and {said['called right']} were called right" in text
+    )
+    called_right = [r for r in RECORD["rows"] if r["kind"] and r["verdict"] == "right"]
+    assert all(row["misfit"] < 1 for row in called_right)  # they compute the right gradient
