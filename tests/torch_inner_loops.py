@@ -190,9 +190,12 @@ def learned_rates(of_raw, raw_of):
         names = [n for n in params if not n.startswith("inner_lr.")]
         theta = start_of({n: params[n] for n in names})
         raw = start_of({n: raw_of(params[f"inner_lr.{n}"]) for n in names})
+
+        def step(phi, g, state, k, alpha):
+            return {n: phi[n] - of_raw(raw[n]) * g[n] for n in g}, state
+
         losses = []
         for xs, ys, xq, yq in tasks(batch):
-            step = lambda phi, g, s, k, a: ({n: phi[n] - of_raw(raw[n]) * g[n] for n in g}, s)  # noqa: E731
             losses.append(problem.loss(descend(problem, theta, xs, ys, step), xq, yq))
         value = torch.stack(losses).mean()
         found = derivative(value, {**theta, **{f"inner_lr.{n}": r for n, r in raw.items()}})

@@ -39,6 +39,7 @@ from refmaml.arguments import check_integer, set_fields
 from refmaml.layers.layer import Array
 from refmaml.layers.logistic import sigmoid
 from refmaml.methods.logistic_steps import step_length
+from refmaml.methods.ridge_head import Adjoints
 from refmaml.methods.scaled_head import ScaledHead
 from refmaml.methods.symmetric_solves import (
     Ridge,
@@ -82,14 +83,6 @@ class Optimum(NamedTuple):
     Mu: Array
     R: Array
     hessians: Systems
-
-
-class Adjoints(NamedTuple):
-    """What `backward` saves: dw, U (T, C, F), P = X U' (T, N, C)."""
-
-    dw: Array
-    U: Array
-    P: Array
 
 
 class Tangents(NamedTuple):
