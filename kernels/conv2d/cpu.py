@@ -30,6 +30,8 @@ the same run each product would take 160.)
       that nothing is set to 0 before; sums in parts of equal length;
       filters read row by row from memory, without a copy (sgemm would
       take 147)                                                          155 / 150 / 165
+  v6  3 x 3 filters with stride 1, where algorithms.py says so: fewer
+      products (winograd.py has the times)                               not at stride 2
 
 Rejected: filters of backward_x made from those of forward, tap by tap (40 microseconds
 per task instead of 20); in backward_w rows of o and columns of c (255 instead of 205);
@@ -39,15 +41,12 @@ per task instead of 20); in backward_w rows of o and columns of c (255 instead o
 import numpy as np
 from numba import prange
 
-from refmaml.kernels.conv2d.gather_indices import (
-    BACKWARD_W,
-    BACKWARD_X,
-    FORWARD,
-    N_IMAGES,
-    gather_indices,
-)
+from refmaml.kernels.conv2d import winograd
+from refmaml.kernels.conv2d.algorithms import by_winograd, product_block
+from refmaml.kernels.conv2d.gather_indices import BACKWARD_W, BACKWARD_X, FORWARD, N_IMAGES
 from refmaml.kernels.conv2d.groups import filters_by_group, groups, images_by_group
 from refmaml.kernels.conv2d.task_product import product
+from refmaml.kernels.conv2d.winograd_block import I, J
 from refmaml.kernels.numba_runtime.compiled import compiled
 from refmaml.kernels.numba_runtime.inline_jit import inner
 from refmaml.kernels.numba_runtime.transpose import transpose, transpose_uncached
@@ -137,6 +136,29 @@ def products_for_filters(dw, x, x2, dy, dy2, block):
         product(rows, x[t].ravel(), x2[t].ravel(), dy[t].ravel(), dy2[t].ravel(), rows, rows,
                 block, x.shape[1])
         restore_filters(dw[t], rows, block[4], block[1])
+
+
+@compiled("images! images images rows rows offsets", grain=512)
+def winograd_with_filters(c, a, a2, f, f2, block):
+    """`products_with_filters` by Winograd's filtering."""
+    (T, N), n = c.shape[:2], block[N_IMAGES]
+    groups = (N + n - 1) // n
+    for group in prange(T * groups):
+        t, lo = group // groups, group % groups * n
+        hi = min(lo + n, N)
+        part, part2 = a[t, lo:hi].ravel(), a2[t, lo:hi].ravel()
+        winograd.product(c[t, lo:hi].ravel(), part, part2, part, part2, f[t % len(f)],
+                         f2[t % len(f2)], block, hi - lo)
+
+
+@compiled("rows! images images images images offsets", grain=512)
+def winograd_for_filters(dw, x, x2, dy, dy2, block):
+    """`products_for_filters` by Winograd's filtering."""
+    for t in prange(len(x)):
+        rows = np.empty(dw.shape[1], x.dtype)
+        winograd.product(rows, x[t].ravel(), x2[t].ravel(), dy[t].ravel(), dy2[t].ravel(), rows,
+                         rows, block, x.shape[1])
+        restore_filters(dw[t], rows, block[J], block[I])
 # fmt: on
 
 
@@ -152,12 +174,10 @@ def rows_from(w, what, dtype):
 
 
 def block_for(what, x, y, w, stride, padding, dilation):
-    """The block of gather_indices. (Padding at the far ends follows
-    from the extents.)
-    """
+    """The block of a product. (Padding at the far ends follows from the extents.)"""
     kernel, start = tuple(w.shape[3:]), (padding[0][0], padding[1][0])
     geometry = kernel, tuple(stride), start, tuple(dilation)
-    return gather_indices(what, *x.shape[1:], *y.shape[2:], *geometry)
+    return product_block(what, *x.shape[1:], *y.shape[2:], *geometry)
 
 
 def channels_last(shape, dtype):
@@ -179,7 +199,8 @@ def sum_forward(y, xs, ws, stride, padding, dilation):
     def product(y, xs, ws):
         rows = [rows_from(w, FORWARD, y.dtype) for w in ws]
         block = block_for(FORWARD, xs[0], y, ws[0], stride, padding, dilation)
-        products_with_filters(y, *pair(xs), *pair(rows), block)
+        run = winograd_with_filters if by_winograd(block) else products_with_filters
+        run(y, *pair(xs), *pair(rows), block)
 
     images_by_group(product, y, xs, ws, groups(xs[0], ws[0]), channels_last)
 
@@ -190,7 +211,8 @@ def sum_backward_x(dx, dys, ws, stride, padding, dilation):
     def product(dx, dys, ws):
         rows = [rows_from(w, BACKWARD_X, dx.dtype) for w in ws]
         block = block_for(BACKWARD_X, dx, dys[0], ws[0], stride, padding, dilation)
-        products_with_filters(dx, *pair(dys), *pair(rows), block)
+        run = winograd_with_filters if by_winograd(block) else products_with_filters
+        run(dx, *pair(dys), *pair(rows), block)
 
     images_by_group(product, dx, dys, ws, groups(dx, ws[0]), channels_last)
 
@@ -200,7 +222,8 @@ def sum_backward_w(dw, xs, dys, stride, padding, dilation):
 
     def product(dw, xs, dys):
         block = block_for(BACKWARD_W, xs[0], dys[0], dw, stride, padding, dilation)
-        products_for_filters(dw, *pair(xs), *pair(dys), block)
+        run = winograd_for_filters if by_winograd(block) else products_for_filters
+        run(dw, *pair(xs), *pair(dys), block)
 
     filters_by_group(product, dw, xs, dys, groups(xs[0], dw), channels_last)
 

@@ -24,6 +24,9 @@ from refmaml.kernels.numba_runtime.simd import INTEGER, VECTOR, Vectors, loop, p
 # Vectors of channels per block. All are masked: unmasked versions would double the
 # compilation. Only stores branch to an unmasked one, as masked stores can be slow.
 VECTORS_PER_BLOCK = 2
+# So many pixels ahead a block asks for what it will read. Without that, arrays larger
+# than the caches take 1.3 to 4 times as long.
+AHEAD = 12
 
 
 class Lanes:
@@ -194,7 +197,7 @@ class BlockEmitter:
 
     def emit(self, formula, pixels, windows, count, j, end):
         """The whole block: channels from j, none from `end` on."""
-        builder, names = self.builder, self.names
+        builder, names, self.count = self.builder, self.names, count
         left = [
             builder.sub(end, builder.add(j, INTEGER(i * self.lanes)))
             for i in range(VECTORS_PER_BLOCK)
@@ -234,6 +237,7 @@ class BlockEmitter:
             for kind, row in zip((names.pixel, names.window), rows, strict=True)
             for name in kind
         }
+        self.prefetch(pixels, windows, builder.add(k, INTEGER(AHEAD)), j)
         values = {
             name: [Lanes(builder, value) for value in self.load(name, where)]
             for name, where in addresses.items()
@@ -251,6 +255,30 @@ class BlockEmitter:
                     at = names.sum.index(name) * VECTORS_PER_BLOCK + i
                     sums[at] = builder.fadd(sums[at], self.widened(value.value, sums[at].type))
         return sums
+
+    def addresses_at(self, pixels, windows, k, j):
+        """The addresses of all arrays' vectors at pixel k, by name."""
+        rows = [self.builder.load(self.builder.gep(array, [k])) for array in (pixels, windows)]
+        return {
+            name: self.addresses(name, row, j)
+            for kind, row in zip((self.names.pixel, self.names.window), rows, strict=True)
+            for name in kind
+        }
+
+    def prefetch(self, pixels, windows, k, j):
+        """Asks for what the loop reads at pixel k, or at the last pixel."""
+        builder, last = self.builder, self.builder.sub(self.count, INTEGER(1))
+        k = builder.select(builder.icmp_signed("<", k, last), k, last)
+        number, address = ir.IntType(32), ir.IntType(8).as_pointer()
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [address, number, number, number]),
+            "llvm.prefetch.p0",
+        )
+        read, keep, data = number(0), number(3), number(1)
+        for places in self.addresses_at(pixels, windows, k, j).values():
+            for place in places:
+                builder.call(function, [builder.bitcast(place, address), read, keep, data])
 
     def widened(self, value, wide):
         """A float32 vector as float64, for a sum."""

@@ -4,6 +4,8 @@ External functions on demand are listed here, those that they call follow from t
 """
 
 from refmaml.kernels.activation import cpu as activation
+from refmaml.kernels.conv2d import winograd
+from refmaml.kernels.conv2d.algorithms import winograd_for_many
 from refmaml.kernels.group_norm import task_passes
 from refmaml.kernels.norm_act_pool import cpu as norm_act_pool
 from refmaml.kernels.norm_act_pool import r_passes
@@ -99,8 +101,18 @@ def besides_passes(op):
     """What an operation calls in every pass, or for the order of its parameters."""
     if isinstance(op, operations.GroupNorm):
         return group_norm.to_rows, group_norm.from_rows
-    if isinstance(op, operations.Convolution) and op.groups > 1:
-        return (grouped.product,)
+    if isinstance(op, operations.Convolution):
+        return convolutions(op)
     if isinstance(op, operations.Sum | operations.Fork):
         return residual.add, residual.copy
+    return ()
+
+
+def convolutions(op):
+    """The products of a convolution that are on demand."""
+    if op.groups > 1:
+        return (grouped.product,)
+    shape = (op.C, op.H, op.W, op.O, op.Ho, op.Wo)
+    if winograd_for_many(*shape, op.kernel, op.stride, op.start, op.dilation):
+        return winograd.images_product, winograd.filters_product
     return ()

@@ -5,7 +5,9 @@ Parameters are in product order (filter_order.py).
 
 from refmaml.kernels.bias import cpu as bias
 from refmaml.kernels.conv2d import task_product as conv2d
-from refmaml.kernels.conv2d.gather_indices import BACKWARD_W, BACKWARD_X, FORWARD
+from refmaml.kernels.conv2d import winograd
+from refmaml.kernels.conv2d.gather_indices import BACKWARD_W, BACKWARD_X, FORWARD, WHAT
+from refmaml.kernels.conv2d.winograd_block import WINOGRAD
 from refmaml.kernels.linear import cpu as linear
 from refmaml.kernels.numba_runtime.external_functions import external
 from refmaml.kernels.numba_runtime.inline_jit import inlined
@@ -30,16 +32,25 @@ def filters_of(row, w):
     return part(w, row[at.WEIGHT], row[at.WEIGHT] + size)
 
 
+@inlined()
+def convolution(row, c, x, x2, y, y2, f, f2, block, N):
+    """A product of a convolution, by the algorithm that its block is for."""
+    if row[at.GROUPS] > 1:
+        grouped.product(c, x, x2, y, y2, f, f2, block, N)
+    elif block[WHAT] >= WINOGRAD:
+        winograd.product(c, x, x2, y, y2, f, f2, block, N)
+    else:
+        conv2d.product(c, x, x2, y, y2, f, f2, block, N)
+
+
 @external(f"{OFFSETS}, F[::1], F[::1], F[::1], F[::1], F[::1]")
 def forward(row, lists, N, y, x, x2, w, w2):
     """y = x * w + x2 * w2 + bias of w2. If x2 is empty, y = x * w + bias of w2."""
     block, f, f2 = list_of(row, lists, FORWARD), filters_of(row, w), filters_of(row, w2)
     if row[at.KIND] == at.MATRIX:
         linear.task_forward(y, x, x2, f, f2, block)
-    elif row[at.GROUPS] == 1:
-        conv2d.product(y, x, x2, y, y, f, f2, block, N)
     else:
-        grouped.product(y, x, x2, y, y, f, f2, block, N)
+        convolution(row, y, x, x2, y, y, f, f2, block, N)
     if row[at.BIAS] >= 0 and row[at.BIAS_CANCELS] == 0:
         O = row[at.O]
         bias.task_forward(y.reshape((len(y) // O, O)), part(w2, row[at.BIAS], row[at.BIAS] + O))
@@ -54,10 +65,8 @@ def backward_x(row, lists, N, dx, dy, dy2, w, w2):
     block, f, f2 = list_of(row, lists, BACKWARD_X), filters_of(row, w), filters_of(row, w2)
     if row[at.KIND] == at.MATRIX:
         linear.task_backward_x(dx, dy, dy2, f, f2, block)
-    elif row[at.GROUPS] == 1:
-        conv2d.product(dx, dx, dx, dy, dy2, f, f2, block, N)
     else:
-        grouped.product(dx, dx, dx, dy, dy2, f, f2, block, N)
+        convolution(row, dx, dx, dx, dy, dy2, f, f2, block, N)
 
 
 @external(f"{OFFSETS}, F[::1], F[::1], F[::1], F[::1], F[::1]")
@@ -68,10 +77,8 @@ def backward_w(row, lists, N, grad, x, x2, dy, dy2):
     block, dw = list_of(row, lists, BACKWARD_W), filters_of(row, grad)
     if row[at.KIND] == at.MATRIX:
         linear.task_backward_w(dw, dy, part(dy2, 0, 0) if len(x2) == 0 else dy2, x, x2, block)
-    elif row[at.GROUPS] == 1:
-        conv2d.product(dw, x, x2, dy, dy2, dw, dw, block, N)
     else:
-        grouped.product(dw, x, x2, dy, dy2, dw, dw, block, N)
+        convolution(row, dw, x, x2, dy, dy2, dw, dw, block, N)
     bias_gradient(row, grad, dy2)
 
 

@@ -18,7 +18,8 @@ from math import prod
 import numpy as np
 
 from refmaml.kernels.activation.functions import LEAKY
-from refmaml.kernels.conv2d.gather_indices import BACKWARD_W, BACKWARD_X, FORWARD, gather_indices
+from refmaml.kernels.conv2d.algorithms import product_block
+from refmaml.kernels.conv2d.gather_indices import BACKWARD_W, BACKWARD_X, FORWARD
 from refmaml.kernels.group_norm.task_passes import row_lists
 from refmaml.kernels.linear.cpu import offsets
 from refmaml.kernels.norm_act_pool.windows import window_lists
@@ -145,7 +146,7 @@ def convolution_lists(op, N):
     shape = (N, op.C, op.H, op.W, op.O, op.Ho, op.Wo)
     windows, products = (op.kernel, op.stride, op.start, op.dilation), (FORWARD, BACKWARD_X)
     if op.groups == 1:
-        blocks = [gather_indices(what, *shape, *windows) for what in (*products, BACKWARD_W)]
+        blocks = [product_block(what, *shape, *windows) for what in (*products, BACKWARD_W)]
     else:
         blocks = [
             grouped_indices(what, op.groups, *shape, *windows) for what in (*products, BACKWARD_W)
