@@ -1,4 +1,4 @@
-"""Convolutions by Winograd's filtering: exact identities, products, errors, the choice."""
+"""Winograd's filtering: exact identities, products, rounding errors, the choice."""
 
 from fractions import Fraction
 
@@ -14,8 +14,8 @@ from refmaml.oracles.tolerance import relative_error, tolerance
 
 pytest.importorskip("numba", reason="the cpu kernels need numba, which is not installed")
 
-from refmaml.kernels.conv2d import algorithms, winograd_block  # noqa: E402 (needs numba)
-from refmaml.kernels.conv2d import cpu as conv2d  # noqa: E402 (needs numba)
+from refmaml.kernels.conv2d import algorithms, winograd_block
+from refmaml.kernels.conv2d import cpu as conv2d
 
 ALL = FORWARD, BACKWARD_X, BACKWARD_W
 
