@@ -31,6 +31,8 @@ from refmaml.methods import __all__ as _methods
 from refmaml.models import conv4, mlp, resnet12, two_layer_linear
 from refmaml.quadratic import Quadratic
 from refmaml.ragged import RaggedBatch
+from refmaml.rl import *  # noqa: F403 (its __all__ is the list of policies and estimators)
+from refmaml.rl import __all__ as _rl
 from refmaml.scalar import ScalarFunction
 from refmaml.tasks import *  # noqa: F403 (its __all__ is the list of task distributions)
 from refmaml.tasks import __all__ as _tasks
@@ -71,6 +73,7 @@ __all__ = [
     *_methods,
     *_tasks,
     *_rules,
+    *_rl,
     "check_meta_gradient",
     "check_gradient",
     "check_hvp",
