@@ -24,3 +24,15 @@ def trajectories_of(policy, w, seed=1, N=4, H=5, whole=False):
     lengths = np.full((T, N), H) if whole else rng.integers(1, H + 1, (T, N))
     mask = (np.arange(H) < lengths[..., None]).astype(float)
     return rm.Trajectories(states, actions, rewards, mask, policy.log_probs(w, states, actions))
+
+
+def frozen_batch(policy, w, seed=1, **options):
+    """Trajectories with random advantages."""
+    batch = trajectories_of(policy, w, seed, **options)
+    advantages = np.random.default_rng([seed, 1]).standard_normal(batch.axes)
+    return batch.with_advantages(advantages)
+
+
+def off(a, b):
+    """The largest difference, relative to the largest number of b."""
+    return np.abs(a - b).max() / np.abs(b).max()

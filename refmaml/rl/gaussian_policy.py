@@ -84,7 +84,7 @@ class GaussianPolicy:
     """
 
     def __init__(self, net: Any, log_sigma: Any = 0.0, learn_sigma: bool = True) -> None:
-        shape = getattr(net, "input_shape", None) or ()
+        shape: tuple = getattr(net, "input_shape", None) or ()
         known = hasattr(net, "r_backward") and len(shape) == 1
         wanted = "a net on vectors with its input_shape, such as rm.mlp((2, 8, 2))"
         expect(known, "net", wanted, lambda: f"{type(net).__name__} on {shape}")
@@ -139,7 +139,7 @@ class GaussianPolicy:
     # ---- mu and l: the net's four passes ---------------------------------------------
 
     def distributions(self, w: Array, states: Array, keep: bool = True) -> Distributions:
-        """mu and l at the states (T, ..., S); keep=False drops what passes need later."""
+        """mu and l at the states (T, ..., S); keep=False: no later passes."""
         self.check(w, states)
         views = self.net.parameters.views(w[:, : self.net.num_params])
         flat = states.reshape(len(states), -1, self.state_dim)

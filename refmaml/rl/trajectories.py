@@ -1,6 +1,6 @@
 """A batch of trajectories as padded arrays, its returns and its advantages."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class Trajectories:
                every trajectory has H steps
     log_probs  (T, N, H): log pi(a | s) under the policy that drew the actions; None:
                not known. Estimators read them where the policy differs from that one
+    advantages (T, N, H): what estimators weight the steps with; None: not computed yet
     Numbers of masked steps are not used, but have to be finite.
     Raises ArgumentError for other shapes, kinds of numbers or masks.
     """
@@ -32,6 +33,7 @@ class Trajectories:
     rewards: np.ndarray
     mask: Any = None
     log_probs: Any = None
+    advantages: Any = None
 
     def __post_init__(self) -> None:
         shape = getattr(self.states, "shape", ())
@@ -45,8 +47,9 @@ class Trajectories:
         check_floats("actions", self.actions, (*shape[:3], *(actions[3:4] or (1,))))
         check_floats("rewards", self.rewards, shape[:3])
         check_mask(self.mask, shape[:3])
-        if self.log_probs is not None:
-            check_floats("log_probs", self.log_probs, shape[:3])
+        for name in ("log_probs", "advantages"):
+            if getattr(self, name) is not None:
+                check_floats(name, getattr(self, name), shape[:3])
 
     def __len__(self) -> int:
         """The number of tasks T."""
@@ -71,9 +74,12 @@ class Trajectories:
     def episodes(self, some: slice) -> "Trajectories":
         """The trajectories in a slice, of every task."""
         expect(isinstance(some, slice), "some", "a slice, as slice(0, 8)", lambda: repr(some))
-        log_probs = None if self.log_probs is None else self.log_probs[:, some]
-        s, a, r, mask = (x[:, some] for x in (self.states, self.actions, self.rewards, self.mask))
-        return Trajectories(s, a, r, mask, log_probs)
+        named = {name: a for name, a in vars(self).items() if a is not None}
+        return Trajectories(**{name: a[:, some] for name, a in named.items()})
+
+    def with_advantages(self, advantages: np.ndarray) -> "Trajectories":
+        """The same trajectories with other advantages (T, N, H)."""
+        return replace(self, advantages=advantages)
 
     # ---- returns ---------------------------------------------------------------------
 
