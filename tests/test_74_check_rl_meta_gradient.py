@@ -84,8 +84,14 @@ CASES = {
         ByHand("none", total=0.0), Way(ways.dice, ways.not_detached), {}, "wrong",
         "the answer is 0: the old policy is not detached in the meta-loss",
     ),
+    "divided by the episode count": (
+        ByHand(sums=ways.sums_over_episodes),
+        Way(ways.divided_by_episodes, ways.divided_by_episodes), {}, "wrong",
+        "the weights of the cumulative log-probabilities are divided by the episode count",
+    ),
     "counted twice": (
-        None, Way(ways.prefix_and_to_go, ways.prefix_and_to_go), {}, "wrong",
+        ByHand(sums=lambda N, H: np.kron(np.eye(N), np.tri(H))),
+        Way(ways.prefix_and_to_go, ways.prefix_and_to_go), {}, "wrong",
         "a reward counts once for each earlier step",
     ),
     "a sum over trajectories": (
@@ -107,6 +113,7 @@ def judged(name, function, framework):
 
 # These take longer: two inner steps, or many recipes before the one that fits.
 SLOW = {
+    "divided by the episode count", "counted twice",
     "wrong batch of two", "emaml, two steps", "emaml, steps", "own rewards", "descends",
     "a sum over trajectories", "dice, declared", "score on dice", "naive, declared",
 }  # fmt: skip

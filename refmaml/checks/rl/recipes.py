@@ -115,7 +115,7 @@ def starts(wrong_forms: bool) -> Iterator[Recipe]:
 
 def variants(recipe: Recipe, steps: int) -> Iterator[Recipe]:
     """A recipe with one more mistake."""
-    for old in (False, True):
+    for old in (False, True) if recipe.form.ratio else (False,):
         yield recipe._replace(m=1 / A, old=old)
         for k in range(steps):
             yield recipe._replace(outer=k, old=old)
@@ -126,10 +126,10 @@ def variants(recipe: Recipe, steps: int) -> Iterator[Recipe]:
 def recipes(steps: int) -> Iterator[Recipe]:
     """All recipes for K inner steps, those with fewer mistakes first."""
     yield from starts(False)
+    yield from starts(True)
     right = list(starts(False))
     for recipe in right:
         yield from variants(recipe, steps)
-    yield from starts(True)
     for recipe in right[:4]:
         for k in range(steps):
             for old in (False, True):
