@@ -1,5 +1,7 @@
 """rm.check_rl_meta_gradient: which estimator a policy's meta-gradient is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import rl_implementations as ways
@@ -249,6 +251,25 @@ def test_noise_is_inconclusive():
         return {n: a + 1e-3 * rng.standard_normal(a.shape) for n, a in g.items()}
 
     assert rm.check_rl_meta_gradient(noisy).verdict == "inconclusive"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("over", "factor"), [("trajectories", 1 / 7), ("steps", 7)])
+def test_another_convention_of_the_sums_is_one_mistake(over, factor):
+    other = ByHand("dice", weights=lambda b, problem: factor * b.advantages)
+    report = rm.check_rl_meta_gradient(other, over=over)
+    assert "all sums over steps are divided by the number of" in report.diagnosis
+    right = {"trajectories": "steps", "steps": "trajectories"}[over]
+    assert report.fix == f'pass over="{right}", if it is meant' and not report.findings
+    told = ByHand("dice", weights=lambda b, problem: factor * b.advantages, total=1.0)
+    assert rm.check_rl_meta_gradient(as_if(told, over), over=right).ok
+
+
+def as_if(function, over):
+    """A function that believes in `over`, whatever the problem says."""
+    return lambda problem, params, batch: function(
+        replace(problem, over=over, inner_lr=problem.inner_lr), params, batch
+    )
 
 
 def test_two_mistakes_are_both_named():

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from refmaml.checks.factors import meaning, times_text
 from refmaml.checks.rl.answers import Fit
-from refmaml.checks.rl.probe import LENGTHS
+from refmaml.checks.rl.probe import LENGTHS, H
 from refmaml.checks.rl.recipes import Recipe
 
 NAMES = {
@@ -36,7 +36,7 @@ FIXES = {
     "earlier steps too (DiCE), or add the score term (E-MAML)",
     "lvc": "put exp(c - c.detach()) of the cumulative log-probabilities c times the rewards of "
     "single steps in place of the ratio of one step (DiCE)",
-    "dice": "use another estimator only where it is meant",
+    "dice": 'pass estimator="dice", if it is meant',
     "score": "leave out the score term, or take the Hessian of the naive surrogate beside it",
 }
 
@@ -102,9 +102,7 @@ def mistakes_of(fit: Fit) -> list[Mistake]:
                 "sum it over them: the density of an action is the product of its entries'",
             )
         )
-    found += of_batch(recipe) + of_scale(recipe)
-    if fit.wrong_factor:
-        found.append(of_factor(fit))
+    found += of_batch(recipe) + of_scales(fit)
     if not fit.exact_score:
         found.append(of_score(fit))
     return found
@@ -116,6 +114,17 @@ def of_batch(recipe: Recipe) -> list[Mistake]:
         return []
     text = f"the meta-loss is computed on the wrong batch: that of inner step {recipe.outer}"
     return [Mistake(text, "compute it on the trajectories of the adapted policy (batch.outer)")]
+
+
+def of_scales(fit: Fit) -> list[Mistake]:
+    """A factor of the inner steps, and one of the whole answer."""
+    scale, a = fit.recipe.scale, fit.factor
+    if scale in (H, 1 / H) and abs(a / scale - 1) <= fit.agree:
+        meant = "trajectories" if scale == H else "steps"
+        text = f"all sums over steps are divided by the number of {meant}, unlike problem.over"
+        return [Mistake(text, f'pass over="{meant}", if it is meant')]
+    whole = [of_factor(fit)] if fit.wrong_factor else []
+    return [*of_scale(fit.recipe), *whole]
 
 
 def of_scale(recipe: Recipe) -> list[Mistake]:
