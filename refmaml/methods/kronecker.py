@@ -175,7 +175,7 @@ def log_determinant(
     Raises ArgumentError for a net without such a layer.
     """
     chosen, k = counted(net, adapting), net.kernels
-    plain = Network(net.named_layers, net.loss_function, net.input_shape, k)  # nothing fused
+    plain = Network(net.named_layers, net.loss_function, net.input_shape, k)
     primal = plain.primal(phi, x, y)
     N, outputs = primal.outputs.shape[1:]
     scale = net.loss_function.scale(N, outputs)
