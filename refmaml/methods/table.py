@@ -314,7 +314,7 @@ TABLE = (
             "laplace_weight": Option("weight", "number >= 0", "LLAMA: eta, before the term"),
             "laplace_precision": Option("precision", "number > 0", "LLAMA: tau, the prior's"),
             "curvature": Option("curvature", CURVATURES, "LLAMA: the Hessian's form"),
-            "probes": Option("probes", "integer >= 1", "LLAMA: vectors of --curvature probes"),
+            "laplace_probes": Option("probes", "integer >= 1", "LLAMA: vectors of its probes"),
             "lanczos_steps": Option("lanczos_steps", "integer >= 1", "LLAMA: products for each"),
         },
         checked_with=(
