@@ -36,7 +36,9 @@ def test_it_trains_on_sinusoids(curvature):
 
 def test_options_become_fields_of_the_method():
     given = ["--laplace-weight", "0.5", "--laplace-precision", "2", "--curvature", "probes"]
-    config = configuration("--method", "llama", *given, "--laplace-probes", "3", "--lanczos-steps", "5")
+    config = configuration(
+        "--method", "llama", *given, "--laplace-probes", "3", "--lanczos-steps", "5"
+    )
     method = problem.make_method(config)
     assert (method.weight, method.precision, method.curvature) == (0.5, 2.0, "probes")
     assert (method.probes, method.lanczos_steps) == (3, 5)

@@ -186,7 +186,7 @@ def adapted_draws(
 
 
 def checked(net: Any, method: Any, theta: Any, scale: Any) -> tuple[Any, np.ndarray, float]:
-    """The net on the reference kernels, theta in float64, scale. Raises ArgumentError."""
+    """The net on the reference kernels, theta in float64; or raise ArgumentError."""
     wanted = "a method that differentiates its inner loop and learns theta alone, such as MAML"
     known = isinstance(method, DifferentiatedLoop) and hasattr(net, "layers")
     known = known and len(method.init(net, np.zeros(net.num_params))) == net.num_params
