@@ -166,10 +166,18 @@ def counted(net: Any, adapting: Array) -> list[int]:
     return chosen
 
 
-def log_determinant(
+class Factored(NamedTuple):
+    """A pass of a net whose layers are separate, and {number of a layer: Factors}."""
+
+    net: Network
+    primal: Primal
+    factors: dict
+
+
+def pass_with_factors(
     net: Any, phi: Array, x: Array, y: Array, adapting: Array, precision: float
-) -> tuple[Array, Array]:
-    """L (T,) and dL/dphi (T, P) of the support loss at phi (T or 1, P).
+) -> Factored:
+    """The factors of the support loss at phi (T or 1, P).
 
     adapting  (P,) is 0 where a parameter does not adapt
     Raises ArgumentError for a net without such a layer.
@@ -183,13 +191,18 @@ def log_determinant(
         i: factors(k, plain.layers[i], primal.saved[i], primal.dys[i], scale, sqrt(precision))
         for i in chosen
     }
-    gradient = injected_pass(
-        plain,
-        primal,
-        {i: layer.ddy for i, layer in found.items()},
-        {i: layer.dx for i, layer in found.items()},
-    )
-    return sum(layer.value for layer in found.values()), gradient
+    return Factored(plain, primal, found)
+
+
+def log_determinant(
+    net: Any, phi: Array, x: Array, y: Array, adapting: Array, precision: float
+) -> tuple[Array, Array]:
+    """L (T,) and dL/dphi (T, P); arguments and errors as of `pass_with_factors`."""
+    at = pass_with_factors(net, phi, x, y, adapting, precision)
+    ddy = {i: layer.ddy for i, layer in at.factors.items()}
+    dx = {i: layer.dx for i, layer in at.factors.items()}
+    value = sum(layer.value for layer in at.factors.values())
+    return value, injected_pass(at.net, at.primal, ddy, dx)
 
 
 def injected_pass(net: Network, primal: Primal, at_outputs: dict, at_inputs: dict) -> Array:
