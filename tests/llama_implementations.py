@@ -42,8 +42,8 @@ class Task:
         tau = self.problem.method.precision if tau is None else tau
         M, unit = self.hessian(phi, of) + tau * np.eye(len(phi)), np.eye(len(phi))
         A = np.diag(1 / np.diag(M)) if diagonal else np.linalg.inv(M)
-        rows = [self.hvp(phi + 1j * STEP * e, of, a + 0j).imag / STEP for e, a in zip(unit, A)]
-        return sum(rows)
+        pairs = zip(unit, A, strict=True)
+        return sum(self.hvp(phi + 1j * STEP * e, of, a + 0j).imag / STEP for e, a in pairs)
 
 
 def one_task(task, theta, factor=1.0, direct=False, at_theta=False, query=False, **matrix):
