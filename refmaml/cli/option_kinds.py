@@ -174,4 +174,5 @@ def from_table(kind):
     """The Kind of an option of the methods' table: its `kind` there."""
     if isinstance(kind, tuple):
         return choice(kind)
-    return {"integer >= 1": count(1), "number > 0": positive(), "switch": switch()}[kind]
+    numbers = {"integer >= 1": count(1), "number > 0": positive(), "number >= 0": not_negative()}
+    return (numbers | {"switch": switch()})[kind]

@@ -23,6 +23,8 @@ from refmaml.methods.cavia import CAVIA as CAVIA
 from refmaml.methods.erm import ERM as ERM
 from refmaml.methods.first_order_maml import FirstOrderMAML as FirstOrderMAML
 from refmaml.methods.imaml import IMAML as IMAML
+from refmaml.methods.llama import CURVATURES
+from refmaml.methods.llama import LLAMA as LLAMA
 from refmaml.methods.lrd2 import LRD2 as LRD2
 from refmaml.methods.maml import MAML as MAML
 from refmaml.methods.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
@@ -37,6 +39,7 @@ from refmaml.methods.table_entry import (
     DISPLACEMENT,
     FIRST_ORDER,
     IMPLICIT,
+    LAPLACE,
     NETS_WITH_A_BODY,
     NETS_WITH_BATCH_NORM,
     NETS_WITH_CONTEXT,
@@ -54,6 +57,8 @@ from refmaml.methods.table_settings import (
     CONVERGED,
     FROZEN,
     HEAD_OPTIONS,
+    HESSIAN,
+    KRONECKER,
     MOMENTUM,
     RIDGE,
     SOLVED_BY_MOMENTUM,
@@ -298,6 +303,27 @@ TABLE = (
             "noise": Option("noise", "number > 0", "ALPaCA: the targets' variance at the start"),
         },
         checked_with=({"precision": 0.75, "noise": 0.25},),
+    ),
+    Entry(
+        "llama",
+        LLAMA,
+        "LLAMA",
+        LAPLACE,
+        defaults={"loss_scale": "mean", "frozen": None},
+        options={
+            "laplace_weight": Option("weight", "number >= 0", "LLAMA: eta, before the term"),
+            "laplace_precision": Option("precision", "number > 0", "LLAMA: tau, the prior's"),
+            "curvature": Option("curvature", CURVATURES, "LLAMA: the Hessian's form"),
+            "laplace_probes": Option("probes", "integer >= 1", "LLAMA: vectors of its probes"),
+            "lanczos_steps": Option("lanczos_steps", "integer >= 1", "LLAMA: products for each"),
+        },
+        checked_with=(
+            HESSIAN,
+            HESSIAN | MOMENTUM,
+            HESSIAN | {"adapts": ("head",)},
+            KRONECKER,
+            KRONECKER | MOMENTUM,
+        ),
     ),
 )
 BY_NAME = {entry.name: entry for entry in TABLE}

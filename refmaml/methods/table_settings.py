@@ -22,3 +22,6 @@ HEAD_OPTIONS = {
     "head_intercept": Option("intercept", "switch", "solved heads: with an intercept"),
 }
 RIDGE = {"strength": 0.75, "scale": 1.75, "shift": 0.25}
+# LLAMA: a precision at which the Hessians of the ladder's nets are positive definite.
+HESSIAN = {"inner_steps": 3, "weight": 0.5, "precision": 3.0, "curvature": "hessian"}
+KRONECKER = {"inner_steps": 3, "weight": 0.5, "precision": 0.25, "curvature": "kronecker"}
