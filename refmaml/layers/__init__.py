@@ -25,6 +25,8 @@ from refmaml.layers.activation import LeakyReLU, ReLU, Softplus, Tanh
 from refmaml.layers.batch_norm import BatchNorm2d
 from refmaml.layers.bilinear import Conv2d, Linear
 from refmaml.layers.context import Context
+from refmaml.layers.cosine_linear import CosineLinear
+from refmaml.layers.drop_block import DropBlock2d
 from refmaml.layers.dropout import Dropout
 from refmaml.layers.elementwise_loss import BCEWithLogits, Huber
 from refmaml.layers.eval_batch_norm import EvalBatchNorm2d
@@ -71,4 +73,6 @@ __all__ = [
     "Huber",
     "GaussianNLL",
     "WeightedCrossEntropy",
+    "CosineLinear",
+    "DropBlock2d",
 ]

@@ -28,6 +28,7 @@ from refmaml.methods.llama import LLAMA as LLAMA
 from refmaml.methods.lrd2 import LRD2 as LRD2
 from refmaml.methods.maml import MAML as MAML
 from refmaml.methods.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
+from refmaml.methods.meta_curvature import MetaCurvature as MetaCurvature
 from refmaml.methods.meta_sgd import MetaSGD as MetaSGD
 from refmaml.methods.metaoptnet import MetaOptNet as MetaOptNet
 from refmaml.methods.r2d2 import R2D2 as R2D2
@@ -63,6 +64,7 @@ from refmaml.methods.table_settings import (
     RIDGE,
     SOLVED_BY_MOMENTUM,
     SOLVED_WITH_CONTROL,
+    SPREAD,
     THREE_STEPS,
     WEIGHTS,
 )
@@ -116,6 +118,14 @@ TABLE = (
                 "meta-sgd-2-frozen-bn", NETS_WITH_BATCH_NORM, ALPHA | {"inner_steps": 2} | FROZEN
             ),
         ),
+    ),
+    Entry(
+        "meta-curvature",
+        MetaCurvature,
+        "Meta-Curvature",
+        # Park & Oliva 2019, section 5.1: a mean loss
+        defaults={"loss_scale": "mean", "frozen": None},
+        checked_with=(SPREAD, SPREAD | FROZEN, SPREAD | MOMENTUM),
     ),
     Entry(
         "maml++",
