@@ -24,6 +24,7 @@ output for one input (`output_shape`, which refuses a wrong shape), and initial 
 from refmaml.layers.activation import LeakyReLU, ReLU, Softplus, Tanh
 from refmaml.layers.batch_norm import BatchNorm2d
 from refmaml.layers.bilinear import Conv2d, Linear
+from refmaml.layers.bounded_gaussian_nll import BoundedGaussianNLL
 from refmaml.layers.context import Context
 from refmaml.layers.dropout import Dropout
 from refmaml.layers.elementwise_loss import BCEWithLogits, Huber
@@ -71,4 +72,5 @@ __all__ = [
     "Huber",
     "GaussianNLL",
     "WeightedCrossEntropy",
+    "BoundedGaussianNLL",
 ]
