@@ -13,7 +13,7 @@ here, which share no code with refmaml.methods. Any other method gets M from its
 import numpy as np
 
 from refmaml.methods import table, table_entry
-from refmaml.oracles import inner_rules, solved_heads
+from refmaml.oracles import inner_rules, neural_process, solved_heads
 from refmaml.update_rules import UpdateRule
 
 
@@ -195,6 +195,11 @@ def alpaca(net, method, task, meta):
     return solved_heads.predictive_loss(net, task, meta)
 
 
+def cnp(net, method, task, meta):
+    """CNP: meta = [theta, eta]; each row encodes the support set by itself."""
+    return query_loss(net, task, neural_process.adapted(net, method, task, meta))
+
+
 FORMULAS = {
     table.MAML: maml,
     table.ANIL: maml,
@@ -209,6 +214,7 @@ FORMULAS = {
     table.LRD2: solved_head,
     table.MetaOptNet: solved_head,
     table.ALPaCA: alpaca,
+    table.CNP: cnp,
 }
 
 
