@@ -80,10 +80,9 @@ class CNP:
     def init(self, net: Any, theta: Array) -> Array:
         """[theta, eta] (P + E,)."""
         encoder = self.encoder_net(net)
-        start = start_of(encoder, self.encoder_seed)
 
         def work(net: Any, theta: Array) -> tuple[list, dict]:
-            (eta,) = net.kernels.to_device(start.astype(theta.dtype))
+            eta = start_of(encoder, self.encoder_seed, theta.dtype)
             return [net.kernels.concatenate([theta, eta])], {}
 
         return net.run(work, theta)[0][0]
@@ -144,12 +143,11 @@ def encoder_of(kind: type, sizes: tuple[int, ...], kernels: Any) -> Any:
     return kind(layers[:-1], MSE(), (sizes[0],), kernels)
 
 
-@lru_cache(maxsize=16)
-def start_of(encoder: Any, seed: int) -> np.ndarray:
-    """The encoder's start in float64, read-only; every check reads its size."""
-    eta = encoder.init(seed, np.float64)
-    eta.flags.writeable = False
-    return eta
+def start_of(encoder: Any, seed: int, dtype: Any) -> Array:
+    """eta (E,), to be read only: every check of a vector's length asks for it."""
+    key = "start of an encoder", tuple(encoder.shapes.values()), seed, np.dtype(dtype)
+    make = encoder.init
+    return encoder.kernels.cached(key, lambda: encoder.kernels.arrays(make(seed, dtype))[0])
 
 
 def target_size(net: Any) -> int:
