@@ -73,7 +73,10 @@ def make_mlp(config, images, loss, kernels):
     if images:
         before, inputs, outputs = [Flatten()], prod(image_shape(config)), config["n_way"]
     else:
-        before, inputs = [], {"sinusoid": 1, "linear": config["dim"]}[config["data"]]
+        before, inputs = (
+            [],
+            {"sinusoid": 1, "completion": 2, "linear": config["dim"]}[config["data"]],
+        )
         outputs = 2 if config["likelihood"] else 1
     sizes, init = (inputs, *config["hidden"], outputs), config["mlp_init"]
     net = models.mlp(sizes, loss=loss, kernels=kernels, init=init)

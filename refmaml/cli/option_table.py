@@ -56,6 +56,7 @@ REQUIRES = {
     **{name: ("net", ("conv4",)) for name in CONV4_ONLY},
     **{name: ("norm", ("batch",)) for name in BATCH_NORM_ONLY},
     "likelihood": ("data", REGRESSIONS),
+    "fewest_shots": ("data", ("completion",)),
     "threads": ("kernels", ("auto", "cpu")),
     "hidden": ("net", ("mlp",)),
     "mlp_init": ("net", ("mlp",)),
@@ -82,6 +83,11 @@ SAVED = {
         "k_shot": (count(1), "support examples per class"),
         "k_query": (count(1), "query examples per class"),
         "train_shots": (count(1), "support examples per class in training (default: --k-shot)"),
+        "fewest_shots": (
+            count(1),
+            "completion: a training step's number of support pixels is drawn from this one to "
+            "--k-shot",
+        ),
         "support_order": (
             choice(("by_class", "shuffled")),
             "the order of support examples, for mini-batches (Reptile: shuffled)",

@@ -37,6 +37,7 @@ DEFAULTS = {
     "k_shot": 1,
     "k_query": 5,
     "train_shots": None,
+    "fewest_shots": None,
     "support_order": "by_class",
     "dim": 20,
     "rank": 3,
@@ -118,6 +119,16 @@ BY_DATA = {
         "inner_lr": 0.1,
         "loss_scale": "mean",
         "lr": 1e-2,
+    },
+    # Garnelo et al. 2018, section 4.2: any number of pixels of a picture
+    "completion": {
+        "net": "mlp",
+        "k_shot": 200,
+        "k_query": 200,
+        "fewest_shots": 10,
+        "inner_lr": 0.01,
+        "loss_scale": "mean",
+        "tasks": 8,
     },
 }
 
