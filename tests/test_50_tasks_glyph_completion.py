@@ -24,7 +24,7 @@ def picture_of(batch, t, size=28):
     """The pixels of task t (size, size); NaN where neither set has one."""
     picture = np.full((size, size), np.nan)
     for x, y in batch.sets:
-        rows, columns = np.round((x[t] + 1) * size / 2 - 0.5).astype(int).T
+        rows, columns = np.round((x[t, :, :2] + 1) * size / 2 - 0.5).astype(int).T
         assert np.isnan(picture[rows, columns]).all()  # no pixel twice
         picture[rows, columns] = y[t, :, 0]
     return picture
@@ -76,6 +76,18 @@ def test_the_number_of_support_pixels_is_drawn_for_each_step(cache):
 def test_a_bad_argument_is_refused(test_split, given, line):
     with pytest.raises(rm.ArgumentError, match=line):
         test_split.sample(1, **given)
+
+
+def test_waves_of_the_places_stand_beside_them(test_split):
+    waves = rm.GlyphCompletion("test", frequencies=3).sample(2, k_shot=5, k_query=7)
+    plain = test_split.sample(2, k_shot=5, k_query=7)
+    assert waves.x_query.shape == (2, 7, 14) and np.array_equal(waves.y_query, plain.y_query)
+    x, places = waves.x_query.astype(float), plain.x_query.astype(float)
+    assert np.array_equal(x[..., :2], places)
+    for j in range(3):
+        block = x[..., 2 + 4 * j : 6 + 4 * j]
+        angle = 2**j * np.pi * places
+        assert np.allclose(block, np.concatenate([np.sin(angle), np.cos(angle)], axis=2), atol=1e-5)
 
 
 def test_a_bad_fewest_is_refused(cache):

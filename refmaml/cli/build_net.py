@@ -75,7 +75,9 @@ def make_mlp(config, images, loss, kernels):
     else:
         before, inputs = (
             [],
-            {"sinusoid": 1, "completion": 2, "linear": config["dim"]}[config["data"]],
+            {"sinusoid": 1, "completion": 2 + 4 * config["frequencies"], "linear": config["dim"]}[
+                config["data"]
+            ],
         )
         outputs = 2 if config["likelihood"] else 1
     sizes, init = (inputs, *config["hidden"], outputs), config["mlp_init"]

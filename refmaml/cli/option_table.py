@@ -56,7 +56,7 @@ REQUIRES = {
     **{name: ("net", ("conv4",)) for name in CONV4_ONLY},
     **{name: ("norm", ("batch",)) for name in BATCH_NORM_ONLY},
     "likelihood": ("data", REGRESSIONS),
-    "fewest_shots": ("data", ("completion",)),
+    **{name: ("data", ("completion",)) for name in ("fewest_shots", "frequencies")},
     "threads": ("kernels", ("auto", "cpu")),
     "hidden": ("net", ("mlp",)),
     "mlp_init": ("net", ("mlp",)),
@@ -87,6 +87,10 @@ SAVED = {
             count(1),
             "completion: a training step's number of support pixels is drawn from this one to "
             "--k-shot",
+        ),
+        "frequencies": (
+            count(0, 16),
+            "completion: sines and cosines of a pixel's place, beside it (0: its place alone)",
         ),
         "support_order": (
             choice(("by_class", "shuffled")),

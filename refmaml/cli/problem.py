@@ -152,7 +152,7 @@ def make_tasks(config, split, data_root=None, download=False):
         return tasks.ImageFolder(data_root, split, rotations=rotations, **settings)
     if config["data"] == "completion":
         fewest = config["fewest_shots"] if split == "train" else None
-        return tasks.GlyphCompletion(split, fewest=fewest)
+        return tasks.GlyphCompletion(split, fewest=fewest, frequencies=config["frequencies"])
     if config["data"] == "sinusoid":
         return tasks.Sinusoids()
     return tasks.TwoLayerLinear(config["dim"], config["rank"])

@@ -18,6 +18,10 @@ class GlyphCompletion:
     x = (row, column), both in (-1, 1), at the middle of a pixel; y is the ink there, in
     [0, 1]. Some pixels are the support set, others the query set.
 
+    With `frequencies` f, x also has sin(2^j pi u) and cos(2^j pi u) for j < f and both
+    coordinates u: 2 + 4 f numbers. A net of coordinates alone learns the fine strokes
+    last (Tancik et al. 2020).
+
     split, size, examples, seed  as in Glyphs; pictures are not turned
     fewest  None: each step has k_shot support pixels. An integer n: their number is
             drawn for each step from n .. k_shot, all tasks of a step alike
@@ -25,21 +29,23 @@ class GlyphCompletion:
     Source: Garnelo et al. 2018, section 4.2, which completes pictures of digits.
     """
 
-    def __init__(self, split="train", *, size=28, examples=20, seed=0, fewest=None):
+    def __init__(self, split="train", *, size=28, examples=20, seed=0, fewest=None, frequencies=0):
         if fewest is not None:
             expect_count("fewest", fewest)
+        expect_count("frequencies", frequencies, least=0)
         glyphs = Glyphs(split, size=size, examples=examples, seed=seed, rotations="none")
         self.images, self.names, self.fewest = glyphs.images, glyphs.names, fewest
         places = (2 * np.arange(size) + 1) / size - 1
         rows, columns = np.meshgrid(places, places, indexing="ij")
         self.places = np.stack([rows.ravel(), columns.ravel()], axis=1)  # (size^2, 2)
+        self.inputs = with_waves(self.places, frequencies)
 
     def __len__(self):
         """The number of pictures."""
         return self.images.shape[0] * self.images.shape[1]
 
     def sample(self, tasks, k_shot=100, k_query=200, *, seed=0, step=0, dtype=np.float32):
-        """A Batch: x (T, k, 2), y (T, k, 1); k is k_shot in the support, else k_query.
+        """A Batch: x (T, k, 2 + 4 f), y (T, k, 1); k is k_shot or k_query.
 
         tasks       how many, or which ones as a range
         k_shot      support pixels (the most of them, with `fewest`)
@@ -51,7 +57,7 @@ class GlyphCompletion:
         expect_real_dtype(dtype)
         chosen = order[:, : k_shot + k_query]
         y = np.take_along_axis(pictures, chosen, axis=1)[..., None] / 255
-        return split_shots(self.places[chosen], y, k_shot, dtype)
+        return split_shots(self.inputs[chosen], y, k_shot, dtype)
 
     def draw(self, tasks, k_shot, k_query, seed, step):
         """(pictures (T, pixels) uint8, an order of pixels for each, support pixels)."""
@@ -70,3 +76,10 @@ class GlyphCompletion:
         if self.fewest is not None:
             k_shot = int(task_rng(seed, step, STEP_STREAM).integers(self.fewest, k_shot + 1))
         return pictures, order, k_shot
+
+
+def with_waves(places, frequencies):
+    """Places (N, 2), then sin(2^j pi u), cos(2^j pi u): (N, 2 + 4 frequencies)."""
+    angles = [2**j * np.pi * places for j in range(frequencies)]
+    waves = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
+    return np.concatenate([places, *waves], axis=1)
