@@ -20,6 +20,7 @@ from refmaml.methods.alpaca import ALPaCA as ALPaCA
 from refmaml.methods.anil import ANIL as ANIL
 from refmaml.methods.anil import FirstOrderANIL as FirstOrderANIL
 from refmaml.methods.cavia import CAVIA as CAVIA
+from refmaml.methods.cnp import CNP as CNP
 from refmaml.methods.erm import ERM as ERM
 from refmaml.methods.first_order_maml import FirstOrderMAML as FirstOrderMAML
 from refmaml.methods.imaml import IMAML as IMAML
@@ -55,6 +56,7 @@ from refmaml.methods.table_entry import (
 from refmaml.methods.table_settings import (
     ADAM,
     ALPHA,
+    CONTEXT,
     CONVERGED,
     FROZEN,
     HEAD_OPTIONS,
@@ -151,7 +153,7 @@ TABLE = (
         "CAVIA",
         # Zintgraf et al. 2019, section 5.1
         defaults={"inner_lr": 1.0, "loss_scale": "mean", "frozen": None},
-        options={"context": Option(None, "integer >= 1", "CAVIA: numbers in a task's context")},
+        options={"context": CONTEXT},
         context=True,
         checked_with=({}, MOMENTUM),
         golden=(GoldenCase("cavia-2", NETS_WITH_CONTEXT, ALPHA | {"inner_steps": 2}),),
@@ -334,6 +336,30 @@ TABLE = (
             KRONECKER,
             KRONECKER | MOMENTUM,
         ),
+    ),
+    Entry(
+        "cnp",
+        CNP,
+        "CNP",
+        defaults={
+            "hidden": [64, 64],
+            "mlp_init": "xavier",
+            "context": 64,
+            "loss_scale": "mean",
+            "frozen": None,
+            "likelihood": True,
+        },
+        options={
+            "context": CONTEXT,
+            "encoder": Option(
+                "encoder", "integers >= 1", "CNP: sizes of the encoder's hidden layers"
+            ),
+            "encoder_seed": Option(
+                "encoder_seed", "integer >= 0", "CNP: seed of the encoder's start (default 0)"
+            ),
+        },
+        context=True,
+        checked_with=({"encoder": (6, 5)}, {"encoder": (), "encoder_seed": 1}),
     ),
 )
 BY_NAME = {entry.name: entry for entry in TABLE}

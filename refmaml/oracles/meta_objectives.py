@@ -13,7 +13,7 @@ here, which share no code with refmaml.methods. Any other method gets M from its
 import numpy as np
 
 from refmaml.methods import table, table_entry
-from refmaml.oracles import inner_rules, laplace, learned_curvature, solved_heads
+from refmaml.oracles import inner_rules, laplace, learned_curvature, neural_process, solved_heads
 from refmaml.update_rules import UpdateRule
 
 
@@ -219,6 +219,11 @@ def llama(net, method, task, W):
     return query_loss(net, task, phi) + method.weight * term
 
 
+def cnp(net, method, task, meta):
+    """CNP: meta = [theta, eta]; each row encodes the support set by itself."""
+    return query_loss(net, task, neural_process.adapted(net, method, task, meta))
+
+
 FORMULAS = {
     table.MAML: maml,
     table.ANIL: maml,
@@ -235,6 +240,7 @@ FORMULAS = {
     table.MetaOptNet: solved_head,
     table.ALPaCA: alpaca,
     table.LLAMA: llama,
+    table.CNP: cnp,
 }
 
 
