@@ -106,12 +106,11 @@ class Batch:
         dtype = np.dtype(dtype)
         expect(dtype.kind in "fc", "dtype", "a float or complex dtype", lambda: f"{dtype}")
 
-        def cast(a: np.ndarray) -> np.ndarray:
-            return a.astype(dtype, copy=False) if a.dtype.kind == "f" or a is self.weights else a
+        def kept(a: np.ndarray) -> bool:
+            return a.dtype == dtype or not (a.dtype.kind == "f" or a is self.weights)
 
-        arrays = [cast(a) for a in self.all_arrays]
-        unchanged = all(a is b for a, b in zip(arrays, self.all_arrays, strict=True))
-        return self if unchanged else Batch.unchecked(*arrays)
+        cast = (a if kept(a) else a.astype(dtype) for a in self.all_arrays)
+        return self if all(map(kept, self.all_arrays)) else Batch.unchecked(*cast)
 
 
 def is_array(a: Any) -> bool:

@@ -122,7 +122,13 @@ def test_without_threadpoolctl_the_command_reports_it(monkeypatch, capsys):
 
 def test_the_default_is_every_workload_with_plain_steps_but_the_smallest_and_the_largest():
     plain = {name for name, workload in TABLE.items() if workload.rule.plain}
-    assert set(DEFAULT) == plain - {"tiny", "resnet-1"}
+    small = {name for name in plain if name.startswith("linear-") or name.endswith("-one")}
+    assert set(DEFAULT) == plain - {"tiny", "resnet-1"} - small
+
+
+def test_the_smallest_workloads_have_one_task_or_25():
+    tasks = {TABLE[name].tasks for name in TABLE if name.startswith(("sinusoid-", "linear-"))}
+    assert tasks == {1, 25}
 
 
 # ---- imports ----

@@ -154,4 +154,5 @@ def test_tuning_stops_when_its_time_is_over():
 
 
 def test_chunks_are_no_larger_than_the_batch():
-    assert chunks(TABLE["strided-1"]) == (16, 8, 4) and chunks(TINY.with_tasks(3)) == (3,)
+    assert chunks(TABLE["strided-1"]) == (16, 8, 4, 32) and chunks(TINY.with_tasks(3)) == (3,)
+    assert chunks(TABLE["max-pool-1"]) == (4, 8, 16)

@@ -22,7 +22,7 @@ __all__ = [
 BLOCK = 8192
 
 
-@external("F[::1], F[::1], int64, F", on_demand=True)
+@external("F[::1], F[::1], int64, F", on_demand=True, allocates=False)
 def forward_block(y, x, kind, slope):
     """y = f(x)."""
     zero = y.dtype.type(0)
@@ -37,7 +37,7 @@ def forward_block(y, x, kind, slope):
             y[i] = slope * x[i] if x[i] <= zero else x[i]
 
 
-@external("F[::1], F[::1], F[::1], int64, F", on_demand=True)
+@external("F[::1], F[::1], F[::1], int64, F", on_demand=True, allocates=False)
 def derivative_block(dx, dy, x, kind, slope):
     """dx = f'(x) dy."""
     zero, one = dx.dtype.type(0), dx.dtype.type(1)
@@ -63,7 +63,7 @@ def derivative(dx, dy, x, kind, slope):
         derivative_block(dx[part], dy[part], x[part], kind, slope)
 
 
-@external("F[::1], F[::1], F[::1], F[::1], F[::1], int64, F", on_demand=True)
+@external("F[::1], F[::1], F[::1], F[::1], F[::1], int64, F", on_demand=True, allocates=False)
 def r_derivative_block(rdx, dy, rdy, x, rx, kind, slope):
     """rdx = f'(x) rdy + f''(x) rx dy."""
     if kind == LEAKY:

@@ -35,18 +35,20 @@ LOAD, TRY, WAIT = range(3)  # `effort`
 
 
 def compile_function(
-    function, signature, name, number=1, total=1, parallel=False, effort=WAIT, from_python=True
-):
+    function, signature, name, number=1, total=1, parallel=False, effort=WAIT, from_python=True,
+    allocates=True,
+):  # fmt: skip
     """`function` compiled for one signature, or loaded from the cache on disk.
 
     name, number, total  what the progress report says: function `number` of `total`
     effort               LOAD: None if the cache does not have it. TRY: None if another
                          process is compiling it. WAIT: until that process has finished
     from_python          whether Python may call it
+    allocates            False: it makes no array, and references are not counted
     """
     name = f"{function.__module__.removeprefix('refmaml.kernels.')}.{name}"
-    wrappers = {"no_cfunc_wrapper": True, "no_cpython_wrapper": not from_python}
-    run = njit(parallel=parallel, error_model="numpy", nogil=True, **wrappers)(function)
+    options = {"no_cfunc_wrapper": True, "no_cpython_wrapper": not from_python, "_nrt": allocates}
+    run = njit(parallel=parallel, error_model="numpy", nogil=True, **options)(function)
     with Progress(name, number, total) as progress, without_garbage_collection():
         run._cache = cache = SafeCache(function, progress, effort)
         try:

@@ -40,15 +40,21 @@ class External:
     name          its name in its module, if it is defined under another one
     on_demand     compiled only where it is named (preparation.py), not with its callers
     from_python   also callable from Python, as `python[precision]`
+    allocates     False for a function that neither makes arrays nor calls an `inner`
+                  function that returns a new one. It does not count references to its
+                  arguments, which are its caller's: 14 calls less for 7 arrays, as long
+                  as a small matrix product
 
     A function may enclose plain numbers only. Anything else has a different key in
     Numba's cache in each process.
     """
 
-    def __init__(self, function, arguments, name=None, on_demand=False, from_python=False):
+    def __init__(
+        self, function, arguments, name=None, on_demand=False, from_python=False, allocates=True
+    ):
         function.__name__ = name or function.__name__
         self.function, self.arguments, self.on_demand = function, arguments, on_demand
-        self.from_python, self.python = from_python, {}
+        self.from_python, self.allocates, self.python = from_python, allocates, {}
         self.name = f"{function.__module__}.{function.__name__}"
         stub = ctypes.cast(unprepared, ctypes.c_void_p).value
         self.addresses = {precision: ctypes.c_void_p(stub) for precision in PRECISIONS}
@@ -88,6 +94,7 @@ class External:
             total,
             effort=effort,
             from_python=self.from_python,
+            allocates=self.allocates,
         )
         if run is None:
             return False

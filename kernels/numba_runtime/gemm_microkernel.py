@@ -14,6 +14,10 @@ this, because it keeps no array in registers, so the tile is written in LLVM's
 intermediate representation. Every element of c adds its terms in the order of k,
 whichever tile it is in: the bits depend neither on the number of threads nor on the
 size of the tiles.
+
+Rows that are left over go into tiles of 4 rows. Such a tile may end beyond the last
+row: it then computes the last row several times, and stores the same numbers there. A
+step of fewer rows would not be faster, as each multiply-add waits for the one before.
 """
 
 from llvmlite import ir
@@ -22,22 +26,30 @@ from numba.extending import intrinsic
 
 from refmaml.kernels.numba_runtime.external_functions import external
 from refmaml.kernels.numba_runtime.inline_jit import inner
-from refmaml.kernels.numba_runtime.simd import INTEGER, VECTOR, WIDE, Vectors, loop, pointers, splat
+from refmaml.kernels.numba_runtime.simd import (
+    INTEGER,
+    WIDE,
+    Vectors,
+    lanes_of,
+    loop,
+    pointers,
+    splat,
+)
 
 KMAX = 112  # the most steps at a time: so many rows of b, of 4 vectors, fit in 32 KiB
 
 
-def tile_code(rows, vectors, partial):
+def tile_code(rows, vectors, partial, limited):
     """The code of a tile."""
 
     def codegen(context, builder, signature, args):
         c, a, b, rows_c, rows_a, steps_a, steps_b = pointers(
-            context, builder, signature, args, 0, 1, 2, 3, 4, 6, 7
+            context, builder, signature, args, 0, 1, 2, 3, 4, 7, 8
         )
-        r, k0, k1, j, width, overwrite = args[5], *args[8:]
+        r, end, k0, k1, j, width, overwrite = args[5], args[6], *args[9:]
         v = Vectors(context, builder, signature, 0)
-        before = INTEGER((vectors - 1) * v.type.count)
-        last = v.lanes_below(builder.sub(builder.sub(width, j), before)) if partial else None
+        left = builder.sub(builder.sub(width, j), INTEGER((vectors - 1) * v.type.count))
+        last = v.lanes_below(left) if partial else None
         masks = [None] * (vectors - 1) + [last]
 
         def number_at(array, index):
@@ -49,7 +61,14 @@ def tile_code(rows, vectors, partial):
                 for i, mask in enumerate(masks)
             ]
 
-        row = [builder.add(r, INTEGER(i)) for i in range(rows)]
+        def row_at(i):
+            """Row r + i; the last row if there are fewer."""
+            place, last_row = builder.add(r, INTEGER(i)), builder.sub(end, INTEGER(1))
+            if not limited:
+                return place
+            return builder.select(builder.icmp_signed("<", place, end), place, last_row)
+
+        row = [row_at(i) for i in range(rows)]
         places = [p for i in row for p in vectors_at(c, builder.add(number_at(rows_c, i), j))]
         lines = [builder.gep(a, [number_at(rows_a, i)]) for i in row]
         start = [builder.select(overwrite, ir.Constant(v.type, None), v.load(*p)) for p in places]
@@ -64,25 +83,43 @@ def tile_code(rows, vectors, partial):
                 ]
             return new
 
-        for value, p in zip(loop(builder, k0, k1, start, step), places, strict=True):
-            v.store(value, *p)
+        sums = loop(builder, k0, k1, start, step)
+
+        def store(masked):
+            for value, (address, mask) in zip(sums, places, strict=True):
+                v.store(value, address, mask if masked else None)
+
+        if partial:  # masked stores are slow on some processors, and are seldom needed
+            with builder.if_else(builder.icmp_signed("<", left, INTEGER(v.type.count))) as (
+                masked,
+                plain,
+            ):
+                with masked:
+                    store(masked=True)
+                with plain:
+                    store(masked=False)
+        else:
+            store(masked=False)
         return context.get_dummy_value()
 
     return codegen
 
 
-def tile(rows, vectors, partial=False):
-    """tile(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width, overwrite):
+def tile(rows, vectors, partial=False, limited=False):
+    """tile(c, a, b, rows_c, rows_a, r, end, steps_a, steps_b, k0, k1, j, width, ...):
 
     the sum above, k0 < k1, for `rows` rows from r and `vectors` vectors from column j,
-    added to c, or, if overwrite, to 0. partial: the last vector ends at column `width`.
+    added to c, or, if `overwrite`, the last argument, to 0. partial: the last vector
+    ends at column `width`. limited: there may be fewer rows, r < end.
     """
-    codegen = tile_code(rows, vectors, partial)
+    codegen = tile_code(rows, vectors, partial, limited)
 
     @intrinsic
-    def run(typingctx, c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width, overwrite):
+    def run(
+        typingctx, c, a, b, rows_c, rows_a, r, end, steps_a, steps_b, k0, k1, j, width, overwrite
+    ):
         return types.void(
-            c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width, overwrite
+            c, a, b, rows_c, rows_a, r, end, steps_a, steps_b, k0, k1, j, width, overwrite
         ), codegen
 
     return run
@@ -95,23 +132,20 @@ FOUR = 4 if WIDE else 2
 def strip(vectors, partial=False):
     """The sum above for rows r0 .. r1 of `vectors` vectors from column j.
 
-    Tiles have 6 rows, then 2, then 1.
+    Tiles have 6 rows, then 4 or what is left of them.
     """
-    six, two, one = (tile(rows, vectors, partial) for rows in (6, 2, 1))
+    six, four = tile(6, vectors, partial), tile(4, vectors, partial, limited=True)
 
     @inner()
     def run(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, j, width, overwrite):
         r = r0
         while r < r1:
             if r + 6 <= r1:
-                six(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width, overwrite)
+                six(c, a, b, rows_c, rows_a, r, r1, steps_a, steps_b, k0, k1, j, width, overwrite)
                 r += 6
-            elif r + 2 <= r1:
-                two(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width, overwrite)
-                r += 2
             else:
-                one(c, a, b, rows_c, rows_a, r, steps_a, steps_b, k0, k1, j, width, overwrite)
-                r += 1
+                four(c, a, b, rows_c, rows_a, r, r1, steps_a, steps_b, k0, k1, j, width, overwrite)
+                r += 4
 
     return run
 
@@ -126,13 +160,13 @@ up_to_one, up_to_two, up_to_three, up_to_four = (
 
 # fmt: off
 @external("F[::1], F[::1], F[::1], int64[::1], int64[::1], int64, int64, int64[::1], int64[::1], "
-          "int64, int64, int64, boolean")
+          "int64, int64, int64, boolean", allocates=False)
 def accumulate(c, a, b, rows_c, rows_a, r0, r1, steps_a, steps_b, k0, k1, width, overwrite):
     """The sum above for rows r0 .. r1, added to c; or, if overwrite, written to c."""
-    size, zero = VECTOR // c.itemsize, r0 - r0  # a constant 0 would be a type of its own
-    parts = (k1 - k0 + KMAX - 1) // KMAX
+    size, zero = lanes_of(c), r0 - r0  # a constant 0 would be a type of its own
+    parts, hi = (k1 - k0 + KMAX - 1) // KMAX, k0
     for part in range(parts):
-        lo, hi = k0 + (k1 - k0) * part // parts, k0 + (k1 - k0) * (part + 1) // parts
+        lo, hi = hi, k1 if part == parts - 1 else k0 + (k1 - k0) * (part + 1) // parts
         j, new = zero, overwrite and part == 0
         while j < width:
             left = (width - j + size - 1) // size

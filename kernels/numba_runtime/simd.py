@@ -4,12 +4,29 @@ They are for the loops that Numba's own compilation does not keep in registers.
 """
 
 from llvmlite import binding, ir
+from numba import types
 from numba.core import cgutils
+from numba.extending import intrinsic
 
 # With AVX-512 there are 32 registers of 64 bytes; otherwise 16 of 32 bytes are assumed.
 WIDE = bool(binding.get_host_cpu_features().get("avx512f"))
 VECTOR = 64 if WIDE else 32  # bytes
 INTEGER = ir.IntType(64)  # the type of offsets and counts
+
+
+@intrinsic
+def lanes_of(typingctx, a):
+    """How many elements of an array make a vector.
+
+    It is a constant for the compiler, so that divisions by it become shifts: a division
+    by a number in memory takes as long as ten vector operations.
+    """
+
+    def codegen(context, builder, signature, args):
+        size = context.get_abi_sizeof(context.get_data_type(signature.args[0].dtype))
+        return INTEGER(VECTOR // size)
+
+    return types.int64(a), codegen
 
 
 class Vectors:

@@ -9,7 +9,7 @@ from numba.extending import intrinsic
 
 from refmaml.kernels.numba_runtime.external_functions import external
 from refmaml.kernels.numba_runtime.inline_jit import inner
-from refmaml.kernels.numba_runtime.simd import INTEGER, VECTOR, Vectors, pointers, splat
+from refmaml.kernels.numba_runtime.simd import INTEGER, Vectors, lanes_of, pointers, splat
 
 
 def exchange(builder, rows, step):
@@ -76,26 +76,26 @@ def transpose_block(partial):
 whole_block, partial_block = transpose_block(partial=False), transpose_block(partial=True)
 
 
-@external("F[::1], int64[::1], F[::1], int64[::1]")
+@external("F[::1], int64[::1], F[::1], int64[::1]", allocates=False)
 def transpose(target, rows_t, source, rows_s):
     """target[rows_t[j] + i] = source[rows_s[i] + j] for all i and j; flat arrays.
 
     i is the inner loop: it writes whole cache lines of the target one after another.
     """
-    size = VECTOR // target.itemsize
+    size = lanes_of(target)
     for j in range(0, len(rows_t), size):
         for i in range(0, len(rows_s), size):
             one_block(target, rows_t, j, source, rows_s, i)
 
 
-@external("F[::1], int64[::1], F[::1], int64[::1]")
+@external("F[::1], int64[::1], F[::1], int64[::1]", allocates=False)
 def transpose_uncached(target, rows_t, source, rows_s):
     """The same for a source that is in no cache yet.
 
     j is the inner loop: it reads a few rows from beginning to end, as memory is
     fastest.
     """
-    size = VECTOR // target.itemsize
+    size = lanes_of(target)
     for i in range(0, len(rows_s), size):
         for j in range(0, len(rows_t), size):
             one_block(target, rows_t, j, source, rows_s, i)
@@ -103,7 +103,7 @@ def transpose_uncached(target, rows_t, source, rows_s):
 
 @inner()
 def one_block(target, rows_t, j, source, rows_s, i):
-    size, I, J = VECTOR // target.itemsize, len(rows_s), len(rows_t)
+    size, I, J = lanes_of(target), len(rows_s), len(rows_t)
     if i + size <= I and j + size <= J:
         whole_block(target, rows_t, j, J, source, rows_s, i, I)
     else:

@@ -40,6 +40,20 @@ def tail(typingctx, a, start):
 
 
 @intrinsic
+def matrix(typingctx, a, rows, columns):
+    """A flat array of rows * columns numbers as (rows, columns)."""
+    view = a.copy(ndim=2, layout="C")
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(a)(context, builder, args[0])
+        strides = [builder.mul(args[2], array.itemsize), array.itemsize]
+        start = context.get_constant(types.intp, 0)
+        return emit_view(context, builder, view, array, start, args[1:], strides)
+
+    return view(a, types.intp, types.intp), codegen
+
+
+@intrinsic
 def row(typingctx, a, i):
     """a[i] of a contiguous array of two or more dimensions."""
     view = a.copy(ndim=a.ndim - 1, layout="C")

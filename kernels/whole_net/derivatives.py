@@ -12,7 +12,7 @@ import numpy as np
 from refmaml.kernels.cross_entropy import cpu as cross_entropy
 from refmaml.kernels.numba_runtime.external_functions import external
 from refmaml.kernels.numba_runtime.inline_jit import inlined
-from refmaml.kernels.numba_runtime.unowned_views import row
+from refmaml.kernels.numba_runtime.unowned_views import matrix, row
 from refmaml.kernels.squared_error import cpu as squared_error
 from refmaml.kernels.whole_net import columns as at
 from refmaml.kernels.whole_net.operations import CROSS_ENTROPY
@@ -47,10 +47,10 @@ class Examples(NamedTuple):
 def outputs(table, column, work, N):
     """The last value (or, by the column, its adjoint) as (N, D)."""
     last = row(table, len(table) - 1)
-    return output_of(last, last[column], work, N).reshape((N, last[at.O]))
+    return matrix(output_of(last, last[column], work, N), N, last[at.O])
 
 
-@external("int64[:,::1], F[:,::1], F[::1], int64")
+@external("int64[:,::1], F[:,::1], F[::1], int64", allocates=False)
 def copy_outputs(table, z, work, N):
     """Fills z (N, D) with the last value."""
     out = outputs(table, at.Y, work, N)
@@ -66,7 +66,7 @@ def cross_entropy_adjoint(loss, dz, z, labels, scale):
     cross_entropy.task_backward(dz, dz, labels, scale)
 
 
-@external("F[::1], F[:,::1], F[:,::1], F[:,::1], F", on_demand=True)
+@external("F[::1], F[:,::1], F[:,::1], F[:,::1], F", on_demand=True, allocates=False)
 def squared_error_adjoint(loss, dz, z, target, scale):
     """Fills dz, and loss (1,)."""
     loss[0] = squared_error.task_forward(dz, z, target, scale)
@@ -81,7 +81,7 @@ def cross_entropy_r_adjoint(rdz, z, rz, labels, scale):
     cross_entropy.task_r_backward(rdz, p, rz, scale)
 
 
-@external("F[:,::1], F[:,::1], F", on_demand=True)
+@external("F[:,::1], F[:,::1], F", on_demand=True, allocates=False)
 def squared_error_r_adjoint(rdz, rz, scale):
     """Fills rdz = (d^2 loss / dz^2) rz."""
     squared_error.task_backward(rdz, rz, scale)
@@ -98,7 +98,8 @@ def r_adjoint(e, t, z, rz, rdz):
 
 @external(
     "int64[:,::1], F[:,::1], int64[::1], int64, int64, F, F[::1], int64[::1], F[:,::1], "
-    "F[::1], F[::1], F[::1], F[::1], F[::1], int16[::1]"
+    "F[::1], F[::1], F[::1], F[::1], F[::1], int16[::1]",
+    allocates=False,
 )
 def primal_of_task(
     table, reals, lists, N, loss_kind, scale, x, labels, target, loss, w, wt, grad, work, winners

@@ -14,8 +14,10 @@ positions.
 from refmaml.kernels.numba_runtime.external_functions import external
 from refmaml.kernels.numba_runtime.inline_jit import inlined
 from refmaml.kernels.numba_runtime.transpose import transpose, transpose_uncached
+from refmaml.kernels.numba_runtime.unowned_views import part
 from refmaml.kernels.whole_net import columns as at
 from refmaml.kernels.whole_net import group_norm
+from refmaml.kernels.whole_net.products import per_group
 
 
 @inlined()
@@ -23,14 +25,14 @@ def orders_of(row, lists):
     """(rows (tap, c), rows o, transposed rows o, rows c of a tap);
     program.py has them.
     """
-    start, G = row[at.LISTS + at.FILTER_ORDERS] + 1, row[at.GROUPS]
-    O, C = row[at.O] // G, row[at.C] // G
+    start = row[at.LISTS + at.FILTER_ORDERS] + 1
+    O, C = per_group(row[at.O], row), per_group(row[at.C], row)
     taps = start + C * row[at.KH] * row[at.KW]
     return (
-        lists[start:taps],
-        lists[taps : taps + O],
-        lists[taps + O : taps + 2 * O],
-        lists[taps + 2 * O : taps + 2 * O + C],
+        part(lists, start, taps),
+        part(lists, taps, taps + O),
+        part(lists, taps + O, taps + 2 * O),
+        part(lists, taps + 2 * O, taps + 2 * O + C),
     )
 
 
@@ -39,9 +41,22 @@ def extent(row):
     """(begin, end) of a product's filters in a parameter vector; the size of one tap of
     one group.
     """
-    G = row[at.GROUPS]
-    size = row[at.O] // G * (row[at.C] // G)
-    return row[at.WEIGHT], row[at.WEIGHT] + G * size * row[at.KH] * row[at.KW], size
+    size = per_group(row[at.O], row) * per_group(row[at.C], row)
+    return row[at.WEIGHT], row[at.WEIGHT] + row[at.GROUPS] * size * row[at.KH] * row[at.KW], size
+
+
+@inlined()
+def is_reordered(row):
+    """Whether an operation has filters that orders differ in: more than one row and
+    column."""
+    vector = row[at.KIND] == at.MATRIX and (row[at.O] == 1 or row[at.C] == 1)
+    return row[at.KIND] <= at.MATRIX and not vector
+
+
+@inlined()
+def weights_of(row):
+    """How many numbers begin at WEIGHT, where their order is the same everywhere."""
+    return row[at.C] * (row[at.O] if row[at.KIND] == at.MATRIX else 1)
 
 
 @inlined()
@@ -52,43 +67,45 @@ def copy(to, source, start, count):
             to[i] = source[i]
 
 
-@external("int64[:,::1], int64[::1], F[::1], F[::1]")
+@external("int64[:,::1], int64[::1], F[::1], F[::1]", allocates=False)
 def to_product_order(table, lists, ordered, w):
     """Fills `ordered` from w."""
     for i in range(len(table)):
         row = table[i]
-        if row[at.KIND] <= at.MATRIX:
+        if is_reordered(row):
             (begin, end, _), (taps, outputs, _, _) = extent(row), orders_of(row, lists)
-            size = (end - begin) // row[at.GROUPS]
+            size = per_group(end - begin, row)
             for lo in range(begin, end, size):
-                transpose_uncached((ordered[lo : lo + size], taps, w[lo : lo + size], outputs))
+                transpose_uncached(
+                    (part(ordered, lo, lo + size), taps, part(w, lo, lo + size), outputs)
+                )
             copy(ordered, w, row[at.BIAS], row[at.O])
         elif row[at.KIND] == at.GROUP_NORM and row[at.KH] > 1:
             group_norm.to_rows(row, lists, ordered, w)
         else:
-            copy(ordered, w, row[at.WEIGHT], row[at.C])
+            copy(ordered, w, row[at.WEIGHT], weights_of(row))
             copy(ordered, w, row[at.BIAS], row[at.O])
 
 
-@external("int64[:,::1], int64[::1], F[::1], F[::1]")
+@external("int64[:,::1], int64[::1], F[::1], F[::1]", allocates=False)
 def from_product_order(table, lists, w, ordered):
     """Fills w from `ordered`."""
     for i in range(len(table)):
         row = table[i]
-        if row[at.KIND] <= at.MATRIX:
+        if is_reordered(row):
             (begin, end, _), (taps, outputs, _, _) = extent(row), orders_of(row, lists)
-            size = (end - begin) // row[at.GROUPS]
+            size = per_group(end - begin, row)
             for lo in range(begin, end, size):
-                transpose((w[lo : lo + size], outputs, ordered[lo : lo + size], taps))
+                transpose((part(w, lo, lo + size), outputs, part(ordered, lo, lo + size), taps))
             copy(w, ordered, row[at.BIAS], row[at.O])
         elif row[at.KIND] == at.GROUP_NORM and row[at.KH] > 1:
             group_norm.from_rows(row, lists, w, ordered)
         else:
-            copy(w, ordered, row[at.WEIGHT], row[at.C])
+            copy(w, ordered, row[at.WEIGHT], weights_of(row))
             copy(w, ordered, row[at.BIAS], row[at.O])
 
 
-@external("int64[:,::1], int64[::1], F[::1], F[::1]")
+@external("int64[:,::1], int64[::1], F[::1], F[::1]", allocates=False)
 def transpose_filters(table, lists, transposed, ordered):
     """Fills `transposed` with the filters of `ordered` as rows (tap, o) of C numbers.
 
@@ -96,9 +113,10 @@ def transpose_filters(table, lists, transposed, ordered):
     """
     for i in range(len(table)):
         row = table[i]
-        if row[at.KIND] <= at.MATRIX and row[at.CONSTANT] == 0:
+        if is_reordered(row) and row[at.CONSTANT] == 0:
             (begin, end, size), (_, _, outputs, channels) = extent(row), orders_of(row, lists)
             for tap in range(begin, end, size):
-                transpose(
-                    (transposed[tap : tap + size], outputs, ordered[tap : tap + size], channels)
-                )
+                to, source = part(transposed, tap, tap + size), part(ordered, tap, tap + size)
+                transpose((to, outputs, source, channels))
+        elif row[at.KIND] == at.MATRIX and row[at.CONSTANT] == 0:
+            copy(transposed, ordered, row[at.WEIGHT], weights_of(row))

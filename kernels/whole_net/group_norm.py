@@ -42,8 +42,16 @@ def deviations_of(row, work, N):
 
 # ---- the passes ----------------------------------------------------------------------
 
+# The types of the arguments; F is the precision.
+ROW, LISTS = "int64[::1]", "int64[::1], int64"  # a row; lists, N
 
-@inlined()
+
+def flat(count):
+    """The types of so many flat arrays."""
+    return ", ".join(["F[::1]"] * count)
+
+
+@external(f"{ROW}, {LISTS}, {flat(4)}, F, F", on_demand=True)
 def forward(row, lists, N, y, x, work, w, eps, slope):
     gamma = parameters_of(w, row[at.WEIGHT], row, 1)
     beta = parameters_of(w, row[at.BIAS], row, 0)
@@ -51,7 +59,7 @@ def forward(row, lists, N, y, x, work, w, eps, slope):
     task_passes.forward(y, x, s, gamma, beta, eps, slope, block, N)
 
 
-@inlined()
+@external(f"{ROW}, {LISTS}, {flat(7)}, F", on_demand=True)
 def backward(row, lists, N, dx, dy, y, xh, work, w, grad, slope):
     gamma = parameters_of(w, row[at.WEIGHT], row, 1)
     dgamma, dbeta = (gradients_of(grad, row[at.WEIGHT], row), gradients_of(grad, row[at.BIAS], row))
@@ -59,7 +67,7 @@ def backward(row, lists, N, dx, dy, y, xh, work, w, grad, slope):
     task_passes.backward(dx, dgamma, dbeta, dy, y, xh, s, gamma, slope, block, N)
 
 
-@inlined()
+@external(f"{ROW}, {ROW}, {LISTS}, {flat(8)}, F", on_demand=True)
 def r_forward(row, rrow, lists, N, ry, rx, y, xh, work, rwork, w, v, slope):
     gamma = parameters_of(w, row[at.WEIGHT], row, 1)
     rgamma = parameters_of(v, row[at.WEIGHT], row, 0)
@@ -70,7 +78,7 @@ def r_forward(row, rrow, lists, N, ry, rx, y, xh, work, rwork, w, v, slope):
 
 
 # fmt: off
-@inlined()
+@external(f"{ROW}, {ROW}, {LISTS}, {flat(10)}, F", on_demand=True)
 def r_backward(row, rrow, lists, N, rxh, dy, rdy, y, xh, work, rwork, w, v, grad, slope):
     gamma = parameters_of(w, row[at.WEIGHT], row, 1)
     rgamma = parameters_of(v, row[at.WEIGHT], row, 0)

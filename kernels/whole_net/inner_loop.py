@@ -25,9 +25,9 @@ from refmaml.kernels.whole_net.filter_order import (
 )
 from refmaml.kernels.whole_net.rule_numbers import MOMENTUM, PLAIN, ZERO, G
 from refmaml.kernels.whole_net.update_rules import pull_back, row_of, take_step
-from refmaml.kernels.whole_net.vectors import keep_if_finite, multiply, step, subtract
+from refmaml.kernels.whole_net.vectors import add, divide, keep_if_finite, multiply, step, subtract
 
-LAM, V, V_TRANSPOSED, GRADIENT, SCRATCH = range(5)  # the first rows of `vectors`
+LAM, V, V_TRANSPOSED, GRADIENT, TOTAL, SCRATCH = range(6)  # the first rows of `vectors`
 # The types of the fields of Examples; F is the precision.
 EXAMPLES = ("int64[:,::1], int64[:,::1], F[:,::1], int64[::1], int64, int64, F, F[:,::1], "
             "int64[:,::1], F[:,:,::1]")  # fmt: skip
@@ -134,7 +134,9 @@ def unrolled(lo, hi, steps, order, kind, numbers, rule_rows,
              w, rates, z, loss, finite, grad, work, rwork, winners, qwork, qwinners, vectors):
     """Query loss, outputs and lam_0 of tasks lo .. hi; order 1: lam_0 = lam_K.
 
-    finite: whether every gradient of the inner loop and lam_0 were finite.
+    finite: whether phi_0, every gradient of the inner loop and lam_0 were finite.
+    grad: a row for each task. If it has one row, it gets the mean over tasks lo .. hi:
+    they are added to 0 one after another. `finite` of the last is for the sum, too.
     work, winners: a slot for each step, or fewer; then `adjoint` recomputes passes.
     """
     support = Examples(table, rtable, reals, lists, N, loss_kind, scale, x, labels, targets)
@@ -142,6 +144,8 @@ def unrolled(lo, hi, steps, order, kind, numbers, rule_rows,
     lam, qt, gradient = row(vectors, LAM), row(vectors, V_TRANSPOSED), row(vectors, GRADIENT)
     A, phis, transposed, memory = sections(vectors, len(rates), len(work), rule_rows)
     rule = Rule(kind, numbers, memory)
+    total, average = row(vectors, TOTAL), len(grad) == 1
+    total[:] = 0
     for k in range(len(rates)):
         to_product_order(table, lists, row(A, k), row(rates, k))
     for t in range(lo, hi):
@@ -149,6 +153,7 @@ def unrolled(lo, hi, steps, order, kind, numbers, rule_rows,
         finite[t], flag = True, part(finite, t, t + 1)
         if new_start:
             to_product_order(table, lists, row(phis, 0), row(w, t % len(w)))
+            keep_if_finite(flag, row(phis, 0))
         descend(support, t, steps, new_start, A, phis, transposed, rule, task_loss, flag,
                 gradient, work, winners)
         phi = row(phis, phi_row(steps, len(phis)))
@@ -159,6 +164,13 @@ def unrolled(lo, hi, steps, order, kind, numbers, rule_rows,
             adjoint(t, steps, table, rtable, reals, lists, N, loss_kind, scale, x, labels,
                     targets, A, phis, transposed, kind, numbers, memory, vectors, work, rwork,
                     winners)
-        from_product_order(table, lists, row(grad, t), lam)
         keep_if_finite(flag, lam)
+        if average:
+            add(total, lam)
+        else:
+            from_product_order(table, lists, row(grad, t), lam)
+    if average:
+        keep_if_finite(part(finite, hi - 1, hi), total)
+        divide(total, hi - lo)
+        from_product_order(table, lists, row(grad, 0), total)
 # fmt: on

@@ -10,6 +10,7 @@ from refmaml.kernels.group_norm import task_passes
 from refmaml.kernels.norm_act_pool import cpu as norm_act_pool
 from refmaml.kernels.norm_act_pool import r_passes
 from refmaml.kernels.whole_net import (
+    batch_norm,
     cpu,
     derivatives,
     group_norm,
@@ -63,6 +64,21 @@ LOSSES = {
         derivatives.squared_error_r_adjoint,
     ),
 }
+# What calls these in a pass, and finds their numbers.
+WRAPPERS = {
+    operations.NormActPool: (
+        batch_norm.forward,
+        batch_norm.backward,
+        batch_norm.r_forward,
+        batch_norm.r_backward,
+    ),
+    operations.GroupNorm: (
+        group_norm.forward,
+        group_norm.backward,
+        group_norm.r_forward,
+        group_norm.r_backward,
+    ),
+}
 FIRST, ALL = slice(0, 2), slice(0, 4)
 
 
@@ -85,6 +101,7 @@ def of_passes(net_operations, loss, passes, *entries):
     """The External functions of these entries and of the passes of all operations."""
     net_operations = [node.op for node in nodes_of(net_operations)]
     calls = [call for op in net_operations for call in passes_of(op)[passes]]
+    calls += [call for op in net_operations for call in WRAPPERS.get(type(op), ())[passes]]
     calls += LOSSES[loss][: 2 if passes == ALL else 1]
     calls += [call for op in net_operations for call in besides_passes(op)]
     return list(dict.fromkeys(call.external for call in (*entries, *calls)))

@@ -11,22 +11,20 @@ operation is constant, nothing has a tangent before the operation's own paramete
     winners       winners of max-pooling
 
 Each pass is compiled on its own (external_functions.py), with flat arrays as arguments.
+A pass makes no array: what an operation needs besides, its own functions make.
 """
 
 from refmaml.kernels.activation import cpu as activation
-from refmaml.kernels.norm_act_pool import cpu as norm_act_pool
 from refmaml.kernels.numba_runtime.external_functions import external
+from refmaml.kernels.numba_runtime.unowned_views import part
+from refmaml.kernels.whole_net import batch_norm, group_norm, products, residual
 from refmaml.kernels.whole_net import columns as at
-from refmaml.kernels.whole_net import group_norm, products, residual
 from refmaml.kernels.whole_net.images import (
-    channel_gradients,
-    channel_values,
     input_of,
     map_images,
     map_images_transposed,
     max_pool,
     output_of,
-    scale_of,
     winners_of,
 )
 
@@ -41,7 +39,7 @@ def vectors(count):
 
 
 # fmt: off
-@external(f"{PROGRAM}, {vectors(2)}, {WORK}")
+@external(f"{PROGRAM}, {vectors(2)}, {WORK}", allocates=False)
 def forward(table, reals, lists, N, x, w, work, winners):
     """Fills the values in `work`, and the winners."""
     for i in range(len(table)):
@@ -49,12 +47,9 @@ def forward(table, reals, lists, N, x, w, work, winners):
         a, y = input_of(row, row[at.X], x, work, N), output_of(row, row[at.Y], work, N)
         won = winners_of(row, winners, N)
         if kind <= at.MATRIX:
-            products.forward(row, lists, N, y, a, a[:0], w, w)
+            products.forward(row, lists, N, y, a, part(a, 0, 0), w, w)
         elif kind == at.NORM_ACT_POOL:
-            gamma = channel_values(w, row[at.WEIGHT], row, 1)
-            beta = channel_values(w, row[at.BIAS], row, 0)
-            norm_act_pool.forward(y, won, a, scale_of(row, work), gamma, beta, reals[i, 0],
-                                  reals[i, 1], products.list_of(row, lists, 0), N)
+            batch_norm.forward(row, lists, N, y, won, a, work, w, reals[i, 0], reals[i, 1])
         elif kind == at.ACTIVATE:
             activation.forward_block(y, a, row[at.FUNCTION], reals[i, 1])
         elif kind == at.MAX_POOL:
@@ -67,7 +62,7 @@ def forward(table, reals, lists, N, x, w, work, winners):
             map_images(row, y, a, won, N)
 
 
-@external(f"{TABLE}, {PROGRAM}, {vectors(5)}, {WORK}")
+@external(f"{TABLE}, {PROGRAM}, {vectors(5)}, {WORK}", allocates=False)
 def backward(table, dtable, reals, lists, N, x, w, wt, grad, work, dwork, winners):
     """Fills the gradient from the adjoint of the last value.
 
@@ -79,15 +74,11 @@ def backward(table, dtable, reals, lists, N, x, w, wt, grad, work, dwork, winner
         dx, dy = input_of(row, drow[at.DX], x, dwork, N), output_of(row, drow[at.DY], dwork, N)
         won = winners_of(row, winners, N)
         if kind <= at.MATRIX:
-            products.backward_w(row, lists, N, grad, a, a[:0], dy, dy)
+            products.backward_w(row, lists, N, grad, a, part(a, 0, 0), dy, dy)
             if row[at.CONSTANT] == 0:
-                products.backward_x(row, lists, N, dx, dy, dy[:0], wt, wt)
+                products.backward_x(row, lists, N, dx, dy, part(dy, 0, 0), wt, wt)
         elif kind == at.NORM_ACT_POOL:
-            dgamma = channel_gradients(grad, row[at.WEIGHT], row)
-            dbeta = channel_gradients(grad, row[at.BIAS], row)
-            gamma = channel_values(w, row[at.WEIGHT], row, 1)
-            norm_act_pool.backward(dx, dgamma, dbeta, dy, y, won, a, scale_of(row, work), gamma,
-                                   reals[i, 1], products.list_of(row, lists, 0), N)
+            batch_norm.backward(row, lists, N, dx, dy, y, won, a, work, w, grad, reals[i, 1])
         elif kind == at.ACTIVATE:
             activation.derivative_block(dx, dy, a, row[at.FUNCTION], reals[i, 1])
         elif kind == at.GROUP_NORM:
@@ -98,7 +89,7 @@ def backward(table, dtable, reals, lists, N, x, w, wt, grad, work, dwork, winner
             map_images_transposed(row, dx, dy, won, N)
 
 
-@external(f"{TABLE}, {PROGRAM}, {vectors(4)}, {WORK}")
+@external(f"{TABLE}, {PROGRAM}, {vectors(4)}, {WORK}", allocates=False)
 def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, winners):
     """Fills the tangents of the values along v, and what r_backward needs of them."""
     for i in range(len(table)):
@@ -108,16 +99,12 @@ def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, winners):
         won = winners_of(row, winners, N)
         if kind <= at.MATRIX:
             if row[at.CONSTANT] == 1:
-                products.forward(row, lists, N, ry, a, a[:0], v, v)
+                products.forward(row, lists, N, ry, a, part(a, 0, 0), v, v)
             else:
                 products.forward(row, lists, N, ry, ra, a, w, v)
         elif kind == at.NORM_ACT_POOL:
-            gamma = channel_values(w, row[at.WEIGHT], row, 1)
-            rgamma = channel_values(v, row[at.WEIGHT], row, 0)
-            rbeta = channel_values(v, row[at.BIAS], row, 0)
-            norm_act_pool.r_forward(ry, scale_of(rrow, rwork), ra, y, won, a, scale_of(row, work),
-                                    gamma, rgamma, rbeta, reals[i, 1],
-                                    products.list_of(row, lists, 0), N)
+            batch_norm.r_forward(row, rrow, lists, N, ry, ra, y, won, a, work, rwork, w, v,
+                                 reals[i, 1])
         elif kind == at.ACTIVATE:
             activation.derivative_block(ry, ra, a, row[at.FUNCTION], reals[i, 1])
         elif kind == at.GROUP_NORM:
@@ -129,7 +116,7 @@ def r_forward(table, rtable, reals, lists, N, x, w, v, work, rwork, winners):
             map_images(row, ry, ra, won, N)
 
 
-@external(f"{TABLE}, {PROGRAM}, {vectors(7)}, {WORK}")
+@external(f"{TABLE}, {PROGRAM}, {vectors(7)}, {WORK}", allocates=False)
 def r_backward(table, rtable, reals, lists, N, x, w, v, wt, vt, grad, work, rwork, winners):
     """Fills the tangent of the gradient from the tangent of the last adjoint."""
     for i in range(len(table) - 1, -1, -1):
@@ -140,18 +127,13 @@ def r_backward(table, rtable, reals, lists, N, x, w, v, wt, vt, grad, work, rwor
         won = winners_of(row, winners, N)
         if kind <= at.MATRIX:
             if row[at.CONSTANT] == 1:
-                products.backward_w(row, lists, N, grad, a, a[:0], rdy, rdy)
+                products.backward_w(row, lists, N, grad, a, part(a, 0, 0), rdy, rdy)
             else:
                 products.backward_w(row, lists, N, grad, ra, a, dy, rdy)
                 products.backward_x(row, lists, N, rdx, rdy, dy, wt, vt)
         elif kind == at.NORM_ACT_POOL:
-            rdgamma = channel_gradients(grad, row[at.WEIGHT], row)
-            rdbeta = channel_gradients(grad, row[at.BIAS], row)
-            gamma = channel_values(w, row[at.WEIGHT], row, 1)
-            rgamma = channel_values(v, row[at.WEIGHT], row, 0)
-            norm_act_pool.r_backward(ra, rdgamma, rdbeta, dy, rdy, y, won, a, scale_of(row, work),
-                                     scale_of(rrow, rwork), gamma, rgamma, reals[i, 1],
-                                     products.list_of(row, lists, 0), N)
+            batch_norm.r_backward(row, rrow, lists, N, ra, dy, rdy, y, won, a, work, rwork, w, v,
+                                  grad, reals[i, 1])
         elif kind == at.ACTIVATE:
             activation.r_derivative_block(rdx, dy, rdy, a, ra, row[at.FUNCTION], reals[i, 1])
         elif kind == at.GROUP_NORM:

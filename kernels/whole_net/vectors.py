@@ -17,7 +17,10 @@ def keep_if_finite(flag, a):
             lanes[j] += a[i + j] - a[i + j]
     for i in range(whole, len(a)):
         lanes[0] += a[i] - a[i]
-    for j in range(64):
+    for half in (32, 16, 8):
+        for j in range(half):
+            lanes[j] += lanes[j + half]
+    for j in range(8):
         flag[0] = flag[0] and lanes[j] == lanes[j]
 
 
@@ -40,3 +43,18 @@ def subtract(a, b):
     """a -= b."""
     for i in range(len(a)):
         a[i] -= b[i]
+
+
+@inlined()
+def add(a, b):
+    """a += b."""
+    for i in range(len(a)):
+        a[i] += b[i]
+
+
+@inlined()
+def divide(a, count):
+    """a /= count, an integer."""
+    divisor = a.dtype.type(count)
+    for i in range(len(a)):
+        a[i] /= divisor

@@ -5,9 +5,6 @@ queries of 28x28 (float32, 150 MB of values for a task), takes 1 / 1.13 of the t
 its layers one by one; conv4(norm="group") takes 1 / 1.17.
 """
 
-from functools import cache
-from itertools import accumulate
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -16,14 +13,17 @@ from refmaml.kernels.numba_runtime.compiled import check_precision
 from refmaml.kernels.numba_runtime.preparation import prepare
 from refmaml.kernels.numba_runtime.threads import parallel_for
 from refmaml.kernels.whole_net import cpu
+from refmaml.kernels.whole_net.arguments import dense, divided, placeholders, rows_of_pixels
 from refmaml.kernels.whole_net.inner_loop import num_vectors
 from refmaml.kernels.whole_net.memory_plan import whole_lines
 from refmaml.kernels.whole_net.needs import needed
 from refmaml.kernels.whole_net.operations import CROSS_ENTROPY
 from refmaml.kernels.whole_net.program import Program, program, supported
 from refmaml.kernels.whole_net.rule_numbers import NO_RULE, PLAIN, num_rows
+from refmaml.kernels.whole_net.task_mean import Shape, TaskMean
 
 SERIAL_BELOW = 1 << 21  # multiply-adds; with fewer, one thread is faster
+ONE_CALL_BELOW = 1 << 25  # with more, Python's share of the time is below 3 %
 
 
 class TaskSet(NamedTuple):
@@ -140,6 +140,18 @@ class WholeNet:
         self.on_tasks(T, 3 * steps * support.program.macs + query.program.macs, run)
         return Outcome(*out, None)
 
+    def task_mean(self, rates, T, support, query, order, slots, rule=NO_RULE):
+        """`unrolled` with the mean over tasks: a TaskMean for arrays of one kind.
+
+        rates (K, P); support, query: (examples per task, scale) of each set. None where
+        the arithmetic takes so long that nothing is saved.
+        """
+        steps, P = rates.shape
+        macs = 3 * steps * self.program(support[0], order == 1).macs
+        macs = T * (macs + self.program(query[0], True).macs)
+        shape = Shape(T, P, rates.dtype, support, query, steps, order, slots)
+        return TaskMean(self, shape, rates, rule, macs) if macs < ONE_CALL_BELOW else None
+
     # ---- how it runs -----------------------------------------------------------------
 
     # fmt: off
@@ -218,48 +230,6 @@ class WholeNet:
     def pass_memory(self, T, made, dtype):
         """Memory for the values and adjoints, and for the winners, of all tasks."""
         return self.empty((T, made.work), dtype), self.empty((T, made.winners), np.int16)
-
-
-@cache
-def placeholders(dtype):
-    """Arrays for arguments that are not used: outputs or targets, losses, flags,
-    gradients, labels."""
-    return (
-        np.empty((1, 1, 1), dtype),
-        np.empty(1, dtype),
-        np.empty(1, bool),
-        np.empty((1, 1), dtype),
-        np.empty((1, 1), np.int64),
-    )
-
-
-def divided(empty, dtype, *shapes):
-    """Arrays of these shapes in one block of memory, each at a cache line."""
-    size, parts = places_in_block(shapes)
-    block = empty((size,), dtype)
-    return [block[part].reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-@cache
-def places_in_block(shapes):
-    """(numbers in a block, a slice of it for each shape)."""
-    starts = [0, *accumulate(whole_lines(prod(shape)) for shape in shapes)]
-    parts = [slice(a, a + prod(shape)) for a, shape in zip(starts, shapes, strict=False)]
-    return starts[-1], parts
-
-
-def dense(a, dtype):
-    """`a` contiguous and writable. Numba gives read-only arrays (JAX's)
-    another type.
-    """
-    fits = type(a) is np.ndarray and a.dtype == dtype and a.flags.carray
-    return a if fits else np.require(a, dtype, "CW")
-
-
-def rows_of_pixels(x, dtype):
-    """(T, N, C, H, W), or (T, N, C), as (T, N H W C)."""
-    x = x.transpose(0, 1, 3, 4, 2) if x.ndim == 5 else x
-    return dense(x, dtype).reshape(len(x), -1)
 
 
 def whole_net(operations, loss, memory, threads=None):

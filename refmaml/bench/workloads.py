@@ -13,8 +13,8 @@ from refmaml.batch import Batch
 from refmaml.bench import flops
 from refmaml.errors import expect
 from refmaml.methods import MAML
-from refmaml.models import conv4, mlp, resnet12
-from refmaml.tasks import Sinusoids
+from refmaml.models import conv4, mlp, resnet12, two_layer_linear
+from refmaml.tasks import Sinusoids, TwoLayerLinear
 from refmaml.update_rules import SGD, Adam, UpdateRule
 
 
@@ -78,6 +78,11 @@ def sinusoids(tasks, support, query, seed):
     return Sinusoids().sample(tasks, support, query, seed=seed)
 
 
+def subspace_tasks(tasks, support, query, seed):
+    """Linear tasks that share a subspace of 3 dimensions, as in `--data linear`."""
+    return TwoLayerLinear(20, 3).sample(tasks, support, query, seed=seed, dtype=np.float32)
+
+
 def strided():
     return conv4()
 
@@ -95,11 +100,13 @@ def resnet():
     return resnet12(32, image=(1, 28, 28))
 
 
+two_layer = partial(two_layer_linear, 20, 3)
 noise_28x28 = partial(noise_images, 5, (1, 28, 28))
 noise_16x16 = partial(noise_images, 3, (1, 16, 16))
 MOMENTUM_TITLE = "strided net, 5 steps with momentum 0.9"
 ADAM_TITLE = "strided net, 5 steps of Adam"
 RESNET_TITLE = "ResNet-12 of width 32, 1 step, 25 queries"
+LINEAR_TITLE = "two-layer linear net, 1 step"
 POOL_TITLE, SMALL_TITLE = "max-pool net, 1 step, 15 queries", "a small net, for trying the bench"
 TABLE = {
     w.name: w
@@ -125,10 +132,30 @@ TABLE = {
         Workload("resnet-1", RESNET_TITLE, resnet, noise_28x28, 4, 5, 25, 0.01, 1),
         Workload("sinusoid-1", "sinusoid, 1 step", mlp, sinusoids, 25, 10, 10, 0.01, 1),
         Workload("sinusoid-5", "sinusoid, 5 steps", mlp, sinusoids, 25, 10, 10, 0.01, 5),
+        Workload("sinusoid-1-one", "sinusoid, 1 step, 1 task", mlp, sinusoids, 1, 10, 10, 0.01, 1),
+        Workload("sinusoid-5-one", "sinusoid, 5 steps, 1 task", mlp, sinusoids, 1, 10, 10, 0.01, 5),
+        Workload("linear-1", LINEAR_TITLE, two_layer, subspace_tasks, 25, 10, 10, 0.1, 1),
+        Workload(
+            "linear-5",
+            "two-layer linear net, 5 steps",
+            two_layer,
+            subspace_tasks,
+            25,
+            10,
+            10,
+            0.1,
+            5,
+        ),
+        Workload(
+            "linear-1-one", f"{LINEAR_TITLE}, 1 task", two_layer, subspace_tasks, 1, 10, 10, 0.1, 1
+        ),
         Workload("tiny", SMALL_TITLE, small_max_pool, noise_16x16, 4, 3, 6, 0.01, 2),
     )
 }
-NOT_BY_DEFAULT = ("strided-5-momentum", "strided-5-adam", "resnet-1", "tiny")
+NOT_BY_DEFAULT = (
+    *("strided-5-momentum", "strided-5-adam", "resnet-1", "tiny"),
+    *("sinusoid-1-one", "sinusoid-5-one", "linear-1", "linear-5", "linear-1-one"),
+)
 DEFAULT = tuple(name for name in TABLE if name not in NOT_BY_DEFAULT)
 
 

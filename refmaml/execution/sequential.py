@@ -12,6 +12,7 @@ from refmaml.execution.fusion import fused_layers, plan
 from refmaml.execution.groups import rows_in_groups, run_in_groups
 from refmaml.execution.interoperability import Interoperability
 from refmaml.execution.kernel_choice import by_name, expect_real, mention_faster_kernels
+from refmaml.execution.one_call import KernelMean, kind_of, one_call
 from refmaml.execution.one_kernel import KernelPrimal, as_one_kernel
 from refmaml.layers.dropout import evaluated, expect_own_seeds, has_dropout, reseeded
 from refmaml.layers.walk import outputs, walk
@@ -44,7 +45,7 @@ class Sequential(Interoperability, Network):
         self.has_dropout = has_dropout(self.layers)
         self.passes = fused_layers(self.layers, self.kernels)
         self.whole_nets, self.masks = {}, {}  # cached, by shape and by choice of parameters
-        self.output_sizes, self.checked = {}, set()  # cached, by shape
+        self.output_sizes, self.checked, self.calls = {}, set(), {}  # cached, by shape
         self.deferred = None
 
     def evaluation(self):
@@ -74,12 +75,15 @@ class Sequential(Interoperability, Network):
     def run(self, work, *arrays):
         """(vectors, figures) of work(net, *arrays): vectors of the kind of arrays[0].
 
-        A mean over tasks goes some tasks at a time, and as one kernel if it exists.
+        A mean over tasks goes some tasks at a time, and as one kernel if it exists: for
+        a small net in one call.
         Tasks of different sizes, arrays in lists, go in groups of equal sizes.
         """
         if len(arrays) > 1 and is_list(arrays[1]):
             return run_in_groups(self, work, *arrays)
         if isinstance(work, MeanOverTasks):
+            if (found := one_call(self, work, *arrays)) is not None:
+                return found
             work = self.scheduled(work, Batch.unchecked(*arrays[1:]))
         if not self.kernels.on_device:
             mention_faster_kernels(self, work, arrays)
@@ -100,7 +104,8 @@ class Sequential(Interoperability, Network):
         one_kernel = as_one_kernel(work.method) if whole else None
         chunk = work.chunk or tasks_at_once(work.method, self, batch, one_kernel is not None)
         run = one_kernel or work.task_gradients
-        return type(work)(work.method, run, chunk, work.trace)
+        kind = KernelMean if one_kernel and type(work) is MeanOverTasks else type(work)
+        return kind(work.method, run, chunk, work.trace)
 
     def match_input(self, a, like):
         """An array, or each array of a dict of lists, as NumPy's where `like` is."""
@@ -257,11 +262,6 @@ class Sequential(Interoperability, Network):
         after = kernel.unrolled(phi, rates, support, query, order, slots, *given)
         after = self.kernel_primal(kernel, after, batch.y_query)
         return after if self.finite(after) else None
-
-
-def kind_of(a):
-    """What a check of an array depends on, but for its values."""
-    return type(a), getattr(a, "shape", None), getattr(a, "dtype", None)
 
 
 def copy_of(net):

@@ -188,7 +188,7 @@ def finalize(
     """
 
     def mean(a: Array) -> Array:  # of w_t a_t over tasks
-        return (a if weights is None else (weights * a.T).T).mean(axis=0)
+        return np.add.reduce(a if weights is None else (weights * a.T).T) / len(a)
 
     figures = dict(figures)
     losses, accuracies = figures.pop("loss"), figures.pop("accuracy", None)
@@ -212,7 +212,7 @@ def check_meta(method: Method, net: Net, meta: Array, batch: Batch, chunk: int |
     expect(isinstance(batch, Batch), "batch", "a refmaml.Batch", lambda: described(batch))
     M = len(method.init(net, xp.zeros(net.num_params)))
     expect(
-        isinstance(meta, np.ndarray | xp.ndarray)
+        isinstance(meta, (np.ndarray, xp.ndarray))
         and not isinstance(meta, np.ma.MaskedArray)
         and meta.shape == (M,),
         "theta" if net.num_params == M else "meta",

@@ -46,8 +46,8 @@ def nets():
     """{name: net}: the nets that a whole-net kernel is checked on.
 
     They have channels that fill less or more than one SIMD vector, pixels outside every
-    window, windows that overlap, a bias before batch-norm and one elsewhere, and images
-    that are flattened at the start and at the end.
+    window, layers of one unit, windows that overlap, a bias before batch-norm and one
+    elsewhere, and images that are flattened at the start and at the end.
     """
     return {
         "strided conv4": conv4(5, channels=6, image=(1, 14, 14), bn_gamma=True),
@@ -60,6 +60,7 @@ def nets():
         "flattened first": flattened_first(),
         "mlp": mlp((3, 40, 7, 2)),
         "two-layer linear": two_layer_linear(6, 2),
+        "one unit in a layer": mlp((2, 1, 3, 1, 2), "tanh"),
     }
 
 

@@ -65,5 +65,7 @@ def first_settings(choices: dict[str, Any]):
 
 def chunks(workload):
     """Numbers of tasks to compute at once, the likeliest first."""
-    sizes = (4, 8, 16) if workload.support + workload.query > 40 else (16, 8, 32, 4)
-    return tuple(n for n in sizes if n < workload.tasks) or (workload.tasks,)
+    if workload.support + workload.query > 40:
+        sizes = (4, 8, 16)
+        return tuple(n for n in sizes if n < workload.tasks) or (workload.tasks,)
+    return (*(n for n in (16, 8, 32, 4) if n < workload.tasks), workload.tasks)
