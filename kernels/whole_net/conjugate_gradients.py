@@ -16,13 +16,7 @@ from refmaml.kernels.numba_runtime.inline_jit import inner
 from refmaml.kernels.numba_runtime.unowned_views import part
 from refmaml.kernels.whole_net.derivatives import hessian_product
 from refmaml.kernels.whole_net.filter_order import transpose_filters
-from refmaml.kernels.whole_net.proximal import (
-    add,
-    add_product,
-    copy,
-    is_finite,
-    shrink_and_add,
-)
+from refmaml.kernels.whole_net.proximal import add, add_product, copy, is_finite, shrink_and_add
 from refmaml.kernels.whole_net.solver_numbers import (
     AFTER,
     BEFORE,

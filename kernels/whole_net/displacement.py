@@ -7,6 +7,7 @@ one call per pass over all tasks is the reference (refmaml/methods/reptile.py).
 
 from refmaml.kernels.numba_runtime.external_functions import external
 from refmaml.kernels.numba_runtime.unowned_views import part, row, unowned
+from refmaml.kernels.whole_net.cpu import MATRIX, RANGE, RESULTS, TASKS
 from refmaml.kernels.whole_net.derivatives import Examples, copy_outputs, primal
 from refmaml.kernels.whole_net.filter_order import (
     from_product_order,
@@ -23,11 +24,9 @@ THETA, MASK, MOMENT, PHI, WT, GRADIENT, SCRATCH, RATES = range(8)
 
 
 # fmt: off
-@external("int64, int64, int64, int64, int64, F, int64, F[:,::1], int64, F[:,::1], "
-          "int64[:,::1], int64[::1], int64, F, F[:,::1], int64[:,::1], F[:,:,::1], "
-          "int64[:,::1], int64[::1], int64, F, F[:,::1], int64[:,::1], F[:,:,::1], "
-          "F[::1], F[::1], F[::1], F[:,::1], F[:,:,::1], F[::1], boolean[::1], F[:,::1], "
-          "F[:,::1], F[::1], int16[::1], F[::1], int16[::1], F[:,::1]", from_python=True)
+@external(f"{RANGE}, int64, int64, int64, F, int64, {MATRIX}, int64, {MATRIX}, {TASKS}, {TASKS}, "
+          f"F[::1], F[::1], F[::1], {MATRIX}, {RESULTS}, {MATRIX}, "
+          f"F[::1], int16[::1], F[::1], int16[::1], {MATRIX}", from_python=True)
 def displacement(lo, hi, steps, sets, carried, anchor, kind, rule_numbers, loss_kind, reals,
                  table, lists, N, scale, x, labels, targets,
                  qtable, qlists, Nq, qscale, xq, qlabels, qtargets,

@@ -12,11 +12,8 @@ call per pass over all tasks, is the reference.
 from refmaml.kernels.numba_runtime.external_functions import external
 from refmaml.kernels.numba_runtime.inline_jit import inner
 from refmaml.kernels.numba_runtime.unowned_views import part, row, unowned
-from refmaml.kernels.whole_net.conjugate_gradients import (
-    System,
-    conjugate_gradients,
-    hessian_times,
-)
+from refmaml.kernels.whole_net.conjugate_gradients import System, conjugate_gradients, hessian_times
+from refmaml.kernels.whole_net.cpu import MATRIX, RANGE, RESULTS, TASKS
 from refmaml.kernels.whole_net.derivatives import Examples, copy_outputs, primal
 from refmaml.kernels.whole_net.filter_order import from_product_order, to_product_order
 from refmaml.kernels.whole_net.inner_solvers import (
@@ -50,13 +47,9 @@ def frozen_part(gradient, query, product, mask, strength):
         gradient[i] += (one - mask[i]) * (query[i] - product[i] / strength)
 
 
-# table .. targets: int64[:,::1], int64[::1], int64, F, F[:,::1], int64[:,::1], F[:,:,::1]
-@external("int64, int64, int64, int64, int64, boolean, F[::1], int64, F[:,::1], int64, F[:,::1], "
-          "int64[:,::1], "
-          "int64[:,::1], int64[::1], int64, F, F[:,::1], int64[:,::1], F[:,:,::1], "
-          "int64[:,::1], int64[::1], int64, F, F[:,::1], int64[:,::1], F[:,:,::1], "
-          "F[::1], F[::1], F[:,:,::1], F[::1], boolean[::1], F[:,::1], int64[::1], F[:,::1], "
-          "F[::1], int16[::1], F[::1], F[::1], int16[::1], F[:,::1]", from_python=True)
+@external(f"{RANGE}, int64, int64, int64, boolean, F[::1], int64, {MATRIX}, int64, {MATRIX}, "
+          f"int64[:,::1], {TASKS}, {TASKS}, F[::1], F[::1], {RESULTS}, int64[::1], {MATRIX}, "
+          f"F[::1], int16[::1], F[::1], F[::1], int16[::1], {MATRIX}", from_python=True)
 def implicit(lo, hi, solver, steps, cg_steps, all_adapt, numbers, kind, rule_numbers, loss_kind,
              reals, rtable,
              table, lists, N, scale, x, labels, targets,

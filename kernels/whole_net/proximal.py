@@ -1,6 +1,7 @@
 """Arithmetic of proximal inner loops on vectors of one task.
 
-    F(phi) = f(phi) + (lambda/2) |phi - theta|^2,   grad F = grad f + lambda (phi - theta)
+    F(phi) = f(phi) + (lambda/2) |phi - theta|^2
+    grad F = grad f + lambda (phi - theta)
 
 refmaml/methods/proximal.py has the formulas, on vectors of all tasks. Vectors are in
 product order here, and sums have 32 parts side by side: sums differ from those of the

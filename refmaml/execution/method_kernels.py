@@ -48,12 +48,12 @@ def rule_of(method):
 
 
 def calls():
-    """The kernels' calls; the module needs Numba, which is there if a net has a kernel."""
+    """The kernels' calls. The module needs Numba, as every net that has a kernel."""
     return import_module("refmaml.kernels.whole_net.method_calls")
 
 
 def sets_for(net, meta, batch):
-    """(kernel, support, query), each set (x, y, scale); None where one kernel cannot run."""
+    """(kernel, support, query), each set (x, y); None where there is no kernel."""
     shape = batch.x_support.shape[2:]
     kernel = net.whole_net(shape, np.result_type(meta.dtype, batch.x_support.dtype))
     if kernel is None or shape != batch.x_query.shape[2:]:
@@ -82,20 +82,16 @@ class ImplicitKernel:
 
     def by_kernel(self, net, theta, kernel, support, query):
         """The TaskGradients; None where numbers overflowed."""
-        method, (x, y), (xq, yq) = self.method, support, query
-        settings = (
-            SOLVERS.index(method.solver), method.inner_steps, method.cg_steps, self.numbers(theta)
-        )  # fmt: skip
-        out = calls().implicit_gradients(
-            kernel, theta, method.mask(net, theta), (x, y, scale_of(net, x)), (xq, yq, scale_of(net, xq)),
-            settings, self.rule,
-        )  # fmt: skip
+        method, solver = self.method, SOLVERS.index(self.method.solver)
+        settings = solver, method.inner_steps, method.cg_steps, self.numbers(theta)
+        mask, sets = method.mask(net, theta), [(*s, scale_of(net, s[0])) for s in (support, query)]
+        out = calls().implicit_gradients(kernel, theta, mask, *sets, settings, self.rule)
         if not (out.finite.all() and np.isfinite(out.loss).all()):
             return None
         status, residuals = out.status.astype(np.int8), out.residuals[:, [at.BEFORE, at.AFTER]].T
         cg = Solution(out.grad, residuals, status, None)
         report = method.report(np, cg, out.residuals[:, at.INNER])
-        accuracy = net.loss_function.accuracy(out.z, yq)
+        accuracy = net.loss_function.accuracy(out.z, query[1])
         return TaskGradients(out.loss, accuracy, out.grad, {}, report)
 
     def numbers(self, theta):
@@ -124,7 +120,9 @@ class DisplacementKernel:
         return result or self.method.task_gradients(net, meta, batch, trace)
 
     def by_kernel(self, net, meta, kernel, support, query):
-        """The TaskGradients; None where numbers overflowed or mini-batches differ in size."""
+        """The TaskGradients; None where numbers overflowed, and where mini-batches
+        differ in size.
+        """
         method, P, carried = self.method, net.num_params, self.method.moment == "carried"
         mini = mini_batches(method, net, *support)
         if mini is None:
