@@ -14,8 +14,8 @@ from refmaml.bench import agreement, comparison, machine, picture, record, stand
 from refmaml.bench.implementations import PEERS
 from refmaml.bench.timing import MIN_TURNS, Spread
 from refmaml.bench.worker import ImplementationService, WorkerError
-from refmaml.bench.workloads import DEFAULT, TABLE
-from refmaml.cli import main
+from refmaml.bench.workloads import DEFAULT, DEFAULT_ON_GPU, TABLE
+from refmaml.cli import bench_tables, main
 
 TINY = TABLE["tiny"]
 
@@ -69,7 +69,7 @@ def test_the_picture_accepts_a_workload_without_timings(tmp_path):
 
 # ---- the command ----
 
-TOP_KEYS = "schema versions machine limits kernel_set busy absent meta seconds"
+TOP_KEYS = "schema versions machine limits kernel_set busy absent meta seconds resumed"
 
 
 @pytest.fixture
@@ -96,6 +96,57 @@ def test_the_command_writes_a_record_and_a_picture(tmp_path, capsys, small_limit
     assert "Gflop/s" in capsys.readouterr().out
 
 
+def entry_of(workload):
+    """A record of a workload that nobody measured."""
+    return {"workload": workload.name, "title": "made up", "results": []}
+
+
+@pytest.fixture
+def made_up(monkeypatch, small_limits):
+    """Counts the workloads that are compared; the second one is stopped."""
+    pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
+    compared = []
+
+    def compare(workload, names, options):
+        compared.append(workload.name)
+        if len(compared) == 2:
+            raise KeyboardInterrupt
+        return []
+
+    monkeypatch.setattr(comparison, "compare", compare)
+    monkeypatch.setattr(record, "workload_record", lambda w, results: entry_of(w))
+    monkeypatch.setattr(bench_tables, "print_comparison", lambda entry: None)
+    monkeypatch.setattr(picture, "write_picture", lambda *given: None)
+    return compared
+
+
+RESUMED = "bench --only meta --workloads tiny tiny-imaml tiny-reptile --peers --kernels reference"
+
+
+def test_a_run_that_was_stopped_goes_on_behind_its_last_workload(made_up, tmp_path, capsys):
+    command = [*RESUMED.split(), "--out", str(tmp_path)]
+    with pytest.raises(KeyboardInterrupt):
+        main(command)
+    part = json.loads((tmp_path / "bench.json").read_text())
+    assert [e["workload"] for e in part["meta"]] == ["tiny"] and part["resumed"] == 0
+    assert main([*command, "--resume"]) == 0
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert made_up == ["tiny", "tiny-imaml", "tiny-imaml", "tiny-reptile"]
+    assert [e["workload"] for e in found["meta"]] == ["tiny", "tiny-imaml", "tiny-reptile"]
+    assert found["resumed"] == 1
+
+
+def test_a_record_of_other_versions_is_not_resumed(made_up, tmp_path, capsys):
+    command = [*RESUMED.split(), "--out", str(tmp_path)]
+    with pytest.raises(KeyboardInterrupt):
+        main(command)
+    part = json.loads((tmp_path / "bench.json").read_text())
+    part["versions"]["numpy"] = "0.1"
+    (tmp_path / "bench.json").write_text(json.dumps(part))
+    assert main([*command, "--resume"]) == 2
+    assert "--resume: expected the versions, machine and settings of" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -120,15 +171,23 @@ def test_without_threadpoolctl_the_command_reports_it(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("refmaml: threadpoolctl: expected it to be installed")
 
 
-def test_the_default_is_every_workload_with_plain_steps_but_the_smallest_and_the_largest():
-    plain = {name for name, workload in TABLE.items() if workload.rule.plain}
-    small = {name for name in plain if name.startswith("linear-") or name.endswith("-one")}
-    assert set(DEFAULT) == plain - {"tiny", "resnet-1"} - small
-
-
 def test_the_smallest_workloads_have_one_task_or_25():
     tasks = {TABLE[name].tasks for name in TABLE if name.startswith(("sinusoid-", "linear-"))}
     assert tasks == {1, 25}
+
+
+def test_the_default_is_every_workload_but_the_smallest():
+    assert set(DEFAULT) == {name for name in TABLE if not name.startswith("tiny")}
+
+
+def test_the_default_on_a_gpu_is_plain_maml_on_all_nets_but_the_largest():
+    plain = {
+        name
+        for name in DEFAULT
+        if TABLE[name].rule.plain and isinstance(TABLE[name].method, rm.MAML)
+    }
+    small = {name for name in plain if name.startswith("linear-") or name.endswith("-one")}
+    assert set(DEFAULT_ON_GPU) == plain - {"resnet-1"} - small
 
 
 # ---- imports ----

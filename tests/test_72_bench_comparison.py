@@ -78,6 +78,17 @@ def test_a_wrong_gradient_is_refused_and_a_right_one_is_not():
     assert refusal(right + 1e-15) is None
 
 
+def test_imaml_runs_all_iterations_and_differs_from_the_query_gradient_by_more_than_rounding():
+    """So all implementations do the same work, and the identity for H is refused."""
+    for name in ("strided-imaml", "tiny-imaml"):
+        few = TABLE[name].with_tasks(2)
+        start = few.theta(float), few.batch(float)
+        out = few.method.meta_gradient(few.net(), *start, trace=True)
+        assert (out.report["cg_status"] == "maxiter").all()
+        error = agreement.distance(out.trace["query_grad"][0].mean(axis=0), out.grad)
+        assert error > 0.9 * agreement.float32_limit(few), name
+
+
 @pytest.mark.parametrize("name", [name for name in TABLE if name != "max-pool-1"])
 def test_a_first_order_gradient_is_further_off_than_rounding_may_be(name):
     few = TABLE[name].with_tasks(2)
@@ -107,12 +118,15 @@ def test_a_wrong_float32_gradient_is_refused_after_the_first_call():
 
 
 @pytest.mark.frameworks
+@pytest.mark.parametrize("workload", ["sinusoid-1", "tiny-imaml", "tiny-reptile"])
 @pytest.mark.parametrize("name", PEERS)
-def test_every_peer_computes_the_reference_gradient_in_float64(name):
-    implementation = find(name)
+def test_every_peer_computes_the_reference_gradient_in_float64(name, workload):
+    implementation, workload = find(name), TABLE[workload].with_tasks(2)
     if reason := missing(implementation):
         pytest.skip(reason)
-    workload = TABLE["sinusoid-1"].with_tasks(2)
+    if type(workload.method) not in implementation.methods:
+        assert name == "higher"
+        return
     settings = first_settings(implementation.choices(workload))
     with Worker(name) as worker:
         gradient = worker.call("gradient", workload, np.float64, settings)

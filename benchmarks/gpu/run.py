@@ -22,7 +22,7 @@ from time import perf_counter
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from refmaml.bench.gpu.sections import FAILED, TIMED_OUT, Section, run_section, run_sections
-from refmaml.bench.workloads import DEFAULT, TABLE
+from refmaml.bench.workloads import DEFAULT_ON_GPU, TABLE
 from refmaml.cli.bench_arguments import positive
 from refmaml.environment import circumstances
 from refmaml.errors import DataError, RefmamlError, expect
@@ -104,7 +104,7 @@ SECTIONS = (
             580,
             "bench.json",
         )
-        for name in DEFAULT
+        for name in DEFAULT_ON_GPU
     ),
 )
 

@@ -13,9 +13,11 @@ from refmaml.kernels.whole_net import (
     batch_norm,
     cpu,
     derivatives,
+    displacement,
     group_norm,
     grouped,
     images,
+    implicit,
     inner_loop,
     operations,
     residual,
@@ -95,6 +97,18 @@ def needed(net_operations, loss, what, order=0, kind=PLAIN):
         entries += [take_step] + [pull_back] * (order > 1)
     passes = ALL if order > 1 else FIRST
     return [cpu.run.external, *of_passes(net_operations, loss, passes, *entries)]
+
+
+def needed_implicit(net_operations, loss, kind):
+    """The External functions of iMAML as one kernel, for the update rule `kind`."""
+    rule = [take_step] * (kind != PLAIN)
+    return of_passes(net_operations, loss, ALL, implicit.implicit, *rule)
+
+
+def needed_displacement(net_operations, loss, kind):
+    """The External functions of Reptile as one kernel, for the update rule `kind`."""
+    rule = [take_step] * (kind != PLAIN)
+    return of_passes(net_operations, loss, FIRST, displacement.displacement, *rule)
 
 
 def of_passes(net_operations, loss, passes, *entries):

@@ -71,8 +71,9 @@ class Result(NamedTuple):
 
 
 def compare(workload, names, options):
-    """[Result] of the implementations `names` on one workload."""
+    """[Result] of those of the implementations `names` that know the method."""
     exact, results = reference_gradient(few_tasks(workload)), {}
+    names = [n for n in names if type(workload.method) in find(n, options.kernels).methods]
     with start_worker("refmaml", options) as worker:
         reference = worker.call("gradient", workload, np.float64, {})
     for name in names:

@@ -13,6 +13,7 @@ from math import prod
 
 from refmaml.layers import Conv2d, Linear
 from refmaml.layers.walk import walk
+from refmaml.methods import IMAML, Reptile
 
 
 def products(net, shape):
@@ -57,10 +58,20 @@ def hvp(net):
     return 6 * sum(products(net, net.input_shape)) - 4 * first
 
 
-def maml(net, tasks, support, query, inner_steps):
-    """Operations of a second-order meta-gradient.
+def of(method, net, support, query):
+    """Operations of a meta-gradient of one task, of MAML, iMAML or Reptile.
 
-    K gradients and K Hessian-vector products on the support sets, one gradient on the
-    query sets. support, query: examples of a task in each set.
+    support, query: examples of a task in each set.
+
+    MAML     K gradients and K Hessian-vector products on the support set, one gradient
+             on the query set
+    iMAML    K + 1 gradients, the last at phi*, and a product for each iteration of CG,
+             on the support set; one gradient on the query set
+    Reptile  K gradients on the support set; its loss on the query set is not counted
     """
-    return tasks * (inner_steps * support * (gradient(net) + hvp(net)) + query * gradient(net))
+    K, g = method.inner_steps, gradient(net)
+    if isinstance(method, IMAML):
+        return support * ((K + 1) * g + method.cg_steps * hvp(net)) + query * g
+    if isinstance(method, Reptile):
+        return K * support * g
+    return K * support * (g + hvp(net)) + query * g

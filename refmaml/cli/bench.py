@@ -76,6 +76,11 @@ def add_limits(command):
         metavar="DIR",
         help="where bench.json and bench.png go (default runs/bench)",
     )
+    command.add_argument(
+        "--resume",
+        action="store_true",
+        help="on a CPU: go on with the bench.json in DIR, which is written after each workload",
+    )
 
 
 def run(arguments):

@@ -7,7 +7,7 @@ from time import perf_counter
 from refmaml.cli import bench_tables as tables
 from refmaml.cli import report
 from refmaml.cli.bench_arguments import SECTIONS, available_peers, positive
-from refmaml.errors import ArgumentError
+from refmaml.errors import ArgumentError, expect
 from refmaml.log import log
 
 # Threads, bits, products and memory are measured on these workloads, if they are
@@ -25,26 +25,53 @@ def run_on_cpu(arguments):
     names, absent = available_peers(arguments.peers, arguments.kernels)
     require_threadpoolctl()
     out, started = make_folder(arguments.out), perf_counter()
-    about = machine_record()
-    tables.print_limits(about["limits"], absent)
-    with TemporaryDirectory() as folder:
-        options = comparison_options(arguments, seconds, folder)
-        record = measure_sections(
-            arguments.only or SECTIONS,
-            chosen,
-            ["refmaml", "sgemm", *names],
-            options,
-            about["limits"],
-        )
-    about |= {
+    about = machine_record() | {
         "kernel_set": arguments.kernels,
         "busy": arguments.busy,
         "absent": absent,
-        "seconds": round(perf_counter() - started, 1),
+        "seconds": 0.0,
+        "resumed": 0,
     }
-    write(out, about, record)
+    about, record = earlier(out, about) if arguments.resume else (about, {})
+    tables.print_limits(about["limits"], absent)
+    before = about["seconds"]
+
+    def save():
+        about["seconds"] = round(before + perf_counter() - started, 1)
+        write_record(out, about, record)
+
+    with TemporaryDirectory() as folder:
+        options = comparison_options(arguments, seconds, folder)
+        names = ["refmaml", "sgemm", *names]
+        only, limits = arguments.only or SECTIONS, about["limits"]
+        measure_sections(only, chosen, names, options, limits, record, save)
+    save()
+    draw(out, record)
     print(f"\n{out / 'bench.json'}, after {about['seconds']:.0f} s")
     return int(any_wrong(record))
+
+
+def earlier(out, about):
+    """(about, record) of the bench.json in a folder, to go on with.
+
+    Raises ArgumentError unless its versions, machine and settings are those of `about`,
+    DataError where there is no such file.
+    """
+    from refmaml.bench.record import SCHEMA, to_json
+    from refmaml.training.files import read_json
+
+    path = out / "bench.json"
+    found = read_json(path, "a record of refmaml bench")
+    # Of the limits, their keys: numbers differ from run to run.
+    fixed = {name: about[name] for name in about if name not in ("limits", "seconds", "resumed")}
+    same = isinstance(found, dict) and {"schema": SCHEMA, **to_json(fixed)}.items() <= found.items()
+    expect(same, "--resume", f"the versions, machine and settings of {path}", "others")
+    record = {name: found.pop(name) for name in SECTIONS if name in found}
+    limits = {
+        name: {int(threads): rate for threads, rate in rates.items()}
+        for name, rates in found["limits"].items()
+    }
+    return about | found | {"limits": limits, "resumed": found["resumed"] + 1}, record
 
 
 def require_threadpoolctl():
@@ -91,12 +118,16 @@ def comparison_options(arguments, seconds, folder):
     )
 
 
-def write(out, about, record):
-    """bench.json, and bench.png if meta-gradients were compared."""
-    from refmaml.bench.record import SCHEMA
+def write_record(out, about, record):
+    """bench.json, with what has been measured so far."""
+    from refmaml.bench.record import SCHEMA, to_json
     from refmaml.training.files import write_json
 
-    write_json(out / "bench.json", {"schema": SCHEMA, **about, **record})
+    write_json(out / "bench.json", {"schema": SCHEMA, **to_json(about), **record})
+
+
+def draw(out, record):
+    """bench.png, if meta-gradients were compared."""
     if "meta" in record:
         from refmaml.bench.picture import write_picture
 
@@ -113,25 +144,32 @@ def any_wrong(record):
 # ---- sections ----
 
 
-def measure_sections(only, chosen, names, options, limits):
-    """{section: its record}; each result is printed as soon as it is measured."""
+def measure_sections(only, chosen, names, options, limits, record, save):
+    """Fills record, {section: its record}, with what it does not have yet.
+
+    Each result is printed as soon as it is measured. save() is called after each
+    section, and after each workload of the comparison.
+    """
     from refmaml.bench.comparison import compare
     from refmaml.bench.record import to_json, workload_record
 
-    record = {}
-    if "kernels" in only:
-        record["kernels"] = [to_json(row) for row in kernel_rows(options.kernels, limits)]
+    few = [w for w in chosen if w.name in STANDALONE] or chosen[:1]
+    sections = {
+        "kernels": lambda: [to_json(row) for row in kernel_rows(options.kernels, limits)],
+        "ourselves": lambda: to_json(standalone(few, options)),
+        "startup": lambda: to_json(first_calls(chosen[0], options)),
+    }
     if "meta" in only:
-        record["meta"] = []
-        for workload in chosen:
-            record["meta"].append(workload_record(workload, compare(workload, names, options)))
-            tables.print_comparison(record["meta"][-1])
-    if "ourselves" in only:
-        few = [w for w in chosen if w.name in STANDALONE] or chosen[:1]
-        record["ourselves"] = to_json(standalone(few, options))
-    if "startup" in only:
-        record["startup"] = to_json(first_calls(chosen[0], options))
-    return record
+        entries = record.setdefault("meta", [])
+        known = {entry["workload"] for entry in entries}
+        for workload in (w for w in chosen if w.name not in known):
+            entries.append(workload_record(workload, compare(workload, names, options)))
+            tables.print_comparison(entries[-1])
+            save()
+    for name, measured in sections.items():
+        if name in only and name not in record:
+            record[name] = measured()
+            save()
 
 
 def kernel_rows(kernels, limits):

@@ -51,3 +51,14 @@ def adam_numbers(numbers, rule):
     for k, row in enumerate(numbers):
         row[[at.C1, at.C2]] = rule.factors(k + 1)
     return numbers
+
+
+def adam_of_reptile(method, n=None):
+    """The UpdateRule of Reptile's Adam. n: from which `n` starts if it is carried."""
+    numbers, beta2 = np.zeros((method.inner_steps, at.COLUMNS)), method.beta2
+    columns, carried = [at.ONE, at.N_B1, at.B2, at.N_B2, at.C1, at.EPS], n is not None
+    numbers[:, columns] = 1, 1, beta2, 1 - beta2, 1, method.eps
+    for k, row in enumerate(numbers):
+        n = beta2 * n + (1 - beta2) if carried else 1 - beta2 ** (k + 1)
+        row[at.C2] = n
+    return UpdateRule(at.ADAM, numbers)

@@ -1,7 +1,8 @@
 """A net, or a whole inner loop with its adjoint, as one CPU kernel.
 
-The methods do not know: for MAML and first-order MAML, `as_one_kernel` gives a function
-with the result of method.task_gradients, which `Sequential.run` puts in its place.
+The methods do not know: for MAML and first-order MAML, and for iMAML and Reptile
+(method_kernels.py), `as_one_kernel` gives a function with the result of
+method.task_gradients, which `Sequential.run` puts in its place.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from refmaml.execution.kernel_rules import in_one_kernel
+from refmaml.execution.method_kernels import as_method_kernel
 from refmaml.methods.first_order_maml import FirstOrderMAML
 from refmaml.methods.maml import MAML
 from refmaml.methods.meta_gradient import TaskGradients
@@ -36,7 +38,9 @@ class KernelPrimal:
 def as_one_kernel(method):
     """method.task_gradients as one kernel where that exists, else None."""
     order = ORDERS.get(type(method).task_gradients)
-    if order is None or method.anchor or method.inner_batch is not None:
+    if order is None:
+        return as_method_kernel(method)
+    if method.anchor or method.inner_batch is not None:
         return None
     rule = in_one_kernel(method)
     return rule and OneKernel(method, order, rule)

@@ -5,6 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from refmaml.methods import IMAML, MAML, Reptile
+
+EVERY_METHOD = (MAML, IMAML, Reptile)
+
 
 class Implementation(NamedTuple):
     """One implementation of the meta-gradient: refmaml, another library, or sgemm.
@@ -24,6 +28,7 @@ class Implementation(NamedTuple):
                their compilers, only then
     checked    whether it computes a meta-gradient. sgemm, the limit that the others are
                compared with, does not
+    methods    the classes of the methods that it can compute
 
     For a GPU, where the computation goes on after a call has returned:
     to_host      (what a call returned) -> the NumPy array
@@ -44,6 +49,7 @@ class Implementation(NamedTuple):
     waits: tuple = (None,)
     first_use: Callable = bool
     checked: bool = True
+    methods: tuple = (MAML,)
     to_host: Callable = np.asarray
     synchronize: Callable | None = None
     peak_memory: Callable | None = None

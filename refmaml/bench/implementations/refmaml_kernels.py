@@ -2,7 +2,7 @@
 
 from refmaml import kernels as kernel_sets
 from refmaml.bench.gpu import engine
-from refmaml.bench.implementations.implementation import Implementation, no_choices
+from refmaml.bench.implementations.implementation import EVERY_METHOD, Implementation, no_choices
 
 
 def kernel_set_by_name(name, threads=None):
@@ -28,7 +28,15 @@ def implementation(kernels="cpu", threads=None):
 
     name = "refmaml" if threads is None else f"refmaml-{threads}"
     modules, use = (("numba",), first_use) if kernels == "cpu" else ((), bool)
-    return Implementation(name, f"refmaml ({kernels})", modules, no_choices, prepare, first_use=use)
+    return Implementation(
+        name,
+        f"refmaml ({kernels})",
+        modules,
+        no_choices,
+        prepare,
+        first_use=use,
+        methods=EVERY_METHOD,
+    )
 
 
 def on_gpu(name, title, prepare):
@@ -42,4 +50,5 @@ def on_gpu(name, title, prepare):
         to_host=engine.to_host,
         synchronize=engine.synchronize,
         peak_memory=engine.peak_memory,
+        methods=EVERY_METHOD,
     )

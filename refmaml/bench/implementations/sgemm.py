@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from refmaml.bench.implementations.implementation import Implementation, no_choices
+from refmaml.bench.implementations.implementation import EVERY_METHOD, Implementation, no_choices
 
 SIZE = 2048
 GFLOP = 2 * SIZE**3 / 1e9
@@ -21,4 +21,6 @@ def prepare(workload, dtype):
     return run
 
 
-IMPLEMENTATION = Implementation("sgemm", "sgemm", (), no_choices, prepare, checked=False)
+IMPLEMENTATION = Implementation(
+    "sgemm", "sgemm", (), no_choices, prepare, checked=False, methods=EVERY_METHOD
+)
