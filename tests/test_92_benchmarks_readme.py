@@ -101,3 +101,32 @@ def test_the_summary_of_docs_results_is_that_of_the_committed_files():
     conformance = json.loads((ROOT / "benchmarks/conformance/conformance.json").read_text())
     assert len(conformance["libraries"]) == 9 and "judged nine other libraries" in page
     assert not (ROOT / "benchmarks" / "gpu" / "gpu.json").exists() and "Nothing here ran" in page
+
+
+def small_nets():
+    """The results of the small nets, in the order of the page."""
+    for name in ("sinusoid", "linear"):
+        path = ROOT / "benchmarks" / "bench" / name / "bench.json"
+        yield from json.loads(path.read_text())["meta"]
+
+
+def test_the_small_nets_times_are_those_of_the_bench():
+    for part in small_nets():
+        title, n = part["title"].removesuffix(", 1 task"), part["tasks"]
+        times = {r["name"]: 1e3 * median(r["seconds"]) for r in part["results"]}
+        ours, mapped, vmapped = (times[name] for name in ("refmaml", "jax-map", "jax-vmap"))
+        ratio, rate = part["over_the_fastest_peer"], 100 * part["of_sgemm"]
+        label = f"{title}, {n} task{'s' * (n > 1)}"
+        columns = f"{ours:.3f} | {mapped:.3f} | {vmapped:.3f} | {ratio:.1f} | {rate:.1f} %"
+        assert f"| {label} | {columns} |" in PAGE
+        assert ratio >= 1.3
+        # A tenth of sgemm's rate, and twice the time that the arithmetic takes at it.
+        assert (rate >= 5) == (label.startswith("sinusoid") and label != "sinusoid, 1 step, 1 task")
+
+
+def test_python_s_share_is_that_of_the_committed_file():
+    record = json.loads((ROOT / "benchmarks" / "small_nets.json").read_text())
+    for name, parts in record["microseconds"].items():
+        call, python, compiled, task = parts.values()
+        assert f"| {name} | {call:.0f} | {python:.0f} | {compiled:.1f} | {task:.1f} |" in PAGE
+        assert python < 50 or call > 1000  # in a long call Python's code leaves the cache

@@ -192,8 +192,8 @@ def finalize(
 
     figures = dict(figures)
     losses, accuracies = figures.pop("loss"), figures.pop("accuracy", None)
-    names = [name for name in figures if name.startswith(HYPER)]
-    hyper = {name.removeprefix(HYPER): mean(figures.pop(name)) for name in names}
+    names = [name for name in figures if name.startswith(HYPER)] if figures else []
+    hyper = {name.removeprefix(HYPER): mean(figures.pop(name)) for name in names} if names else {}
     labels = getattr(method, "status_labels", {})
     report = {name: labels[name][a] if name in labels else a for name, a in figures.items()}
     accuracy, trace = None if accuracies is None else accuracies.mean(), trace or {}
