@@ -18,7 +18,7 @@ import double_well  # a script beside the package
 
 PRECISE = 1e-12
 STRENGTH = 4.0
-METHOD = rm.IMAML(STRENGTH, 60, solver="newton_cg", cg_steps=60, cg_tol=1e-15)
+METHOD = rm.IMAML(STRENGTH, 10, solver="newton_cg", cg_steps=20, cg_tol=1e-15)
 NET = rm.Sequential([rm.Linear(2, 4), rm.Tanh(), rm.Linear(4, 1)], rm.MSE(), (2,), "reference")
 RNG = np.random.default_rng(0)
 BATCH = rm.Batch(*(RNG.standard_normal(s) for s in ((2, 5, 2), (2, 5, 1), (2, 4, 2), (2, 4, 1))))
@@ -28,7 +28,7 @@ SAME = rm.Batch(BATCH.x_support, BATCH.y_support, BATCH.x_support, BATCH.y_suppo
 
 @cache
 def truth_of(name):
-    """(J, dJ/dtheta) by the complex step through descent on F, in complex arithmetic."""
+    """(J, dJ/dtheta) by the complex step through descent on F."""
     batch = {"query": BATCH, "support": SAME}[name]
 
     def J(rows):
