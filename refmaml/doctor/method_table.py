@@ -13,7 +13,14 @@ from refmaml.doctor import method_settings
 from refmaml.doctor.mistakes.erm import erm
 from refmaml.doctor.mistakes.imaml import imaml
 from refmaml.doctor.mistakes.reptile import reptile
-from refmaml.doctor.mistakes.unrolled import cavia, first_order_maml, maml, maml_plus_plus, meta_sgd
+from refmaml.doctor.mistakes.unrolled import (
+    cavia,
+    first_order_maml,
+    maml,
+    maml_plus_plus,
+    meta_curvature,
+    meta_sgd,
+)
 from refmaml.errors import expect
 from refmaml.methods import (
     ANIL,
@@ -24,6 +31,7 @@ from refmaml.methods import (
     FirstOrderANIL,
     FirstOrderMAML,
     MAMLPlusPlus,
+    MetaCurvature,
     MetaSGD,
     Reptile,
     table,
@@ -46,6 +54,7 @@ MISTAKES = {
     FirstOrderMAML: first_order_maml,
     FirstOrderANIL: first_order_maml,
     MetaSGD: meta_sgd,
+    MetaCurvature: meta_curvature,
     MAMLPlusPlus: maml_plus_plus,
     CAVIA: cavia,
     Reptile: reptile,
