@@ -16,6 +16,7 @@ from refmaml.doctor.mistakes.reptile import reptile
 from refmaml.doctor.mistakes.unrolled import (
     cavia,
     first_order_maml,
+    llama,
     maml,
     maml_plus_plus,
     meta_curvature,
@@ -27,6 +28,7 @@ from refmaml.methods import (
     CAVIA,
     ERM,
     IMAML,
+    LLAMA,
     MAML,
     FirstOrderANIL,
     FirstOrderMAML,
@@ -43,6 +45,7 @@ PER_PARAMETER, PER_LAYER_AND_STEP = "per parameter", "per layer and step"
 KINDS = {
     table_entry.DERIVATIVE: UNROLLED,
     table_entry.FIRST_ORDER: UNROLLED,
+    table_entry.LAPLACE: UNROLLED,
     table_entry.DISPLACEMENT: DISPLACEMENT,
     table_entry.IMPLICIT: IMPLICIT,
 }
@@ -60,7 +63,9 @@ MISTAKES = {
     Reptile: reptile,
     IMAML: imaml,
     ERM: erm,
+    LLAMA: llama,
 }
+SECOND_ORDER = (table_entry.DERIVATIVE, table_entry.LAPLACE)
 STEP_SIZES = {MetaSGD: PER_PARAMETER, MAMLPlusPlus: PER_LAYER_AND_STEP}
 
 
@@ -108,9 +113,9 @@ def entry_of_class(cls):
     implicit = kind == IMPLICIT
     return MethodEntry(
         MISTAKES[cls],
-        method_settings.with_proximal_term if implicit else method_settings.with_curvature,
+        method_settings.SETTINGS.get(known.gradient, method_settings.with_curvature),
         kind,
         STEP_SIZES.get(cls),
-        second_order=implicit or (kind == UNROLLED and known.gradient == table_entry.DERIVATIVE),
+        second_order=implicit or (kind == UNROLLED and known.gradient in SECOND_ORDER),
         context=known.context,
     )

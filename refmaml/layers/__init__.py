@@ -24,6 +24,7 @@ output for one input (`output_shape`, which refuses a wrong shape), and initial 
 from refmaml.layers.activation import LeakyReLU, ReLU, Softplus, Tanh
 from refmaml.layers.batch_norm import BatchNorm2d
 from refmaml.layers.bilinear import Conv2d, Linear
+from refmaml.layers.bounded_gaussian_nll import BoundedGaussianNLL
 from refmaml.layers.context import Context
 from refmaml.layers.cosine_linear import CosineLinear
 from refmaml.layers.drop_block import DropBlock2d
@@ -75,4 +76,5 @@ __all__ = [
     "WeightedCrossEntropy",
     "CosineLinear",
     "DropBlock2d",
+    "BoundedGaussianNLL",
 ]

@@ -13,7 +13,7 @@ here, which share no code with refmaml.methods. Any other method gets M from its
 import numpy as np
 
 from refmaml.methods import table, table_entry
-from refmaml.oracles import inner_rules, learned_curvature, solved_heads
+from refmaml.oracles import inner_rules, laplace, learned_curvature, neural_process, solved_heads
 from refmaml.update_rules import UpdateRule
 
 
@@ -211,6 +211,19 @@ def alpaca(net, method, task, meta):
     return solved_heads.predictive_loss(net, task, meta)
 
 
+def llama(net, method, task, W):
+    """LLAMA: g(phi_K) + eta log det(H + tau I), H written out at phi_K."""
+    sets = support_set(task, len(W))
+    phi = inner_loop(net, W, fixed_rates(net, method), *sets, method)[-1]
+    term = laplace.term(net, method, phi, *sets, adapt_mask(net, method))
+    return query_loss(net, task, phi) + method.weight * term
+
+
+def cnp(net, method, task, meta):
+    """CNP: meta = [theta, eta]; each row encodes the support set by itself."""
+    return query_loss(net, task, neural_process.adapted(net, method, task, meta))
+
+
 FORMULAS = {
     table.MAML: maml,
     table.ANIL: maml,
@@ -226,6 +239,8 @@ FORMULAS = {
     table.LRD2: solved_head,
     table.MetaOptNet: solved_head,
     table.ALPaCA: alpaca,
+    table.LLAMA: llama,
+    table.CNP: cnp,
 }
 
 
