@@ -141,9 +141,11 @@ class Case:
     def shapes(self):
         """{name: shape} of the meta-parameters: the net's, then "inner_lr.<name>" for
         learned step sizes, in the array's shape (Meta-SGD) or one a step (K,)
-        (MAML++)."""
+        (MAML++), or "curvature.<name>.outputs" and others for learned matrices."""
         extra = {}
-        if len(self.meta) > self.net.num_params:
+        if hasattr(self.method, "matrix_shapes"):
+            extra = self.method.matrix_shapes(self.net)
+        elif len(self.meta) > self.net.num_params:
             per_parameter = entry(self.method).step_sizes == PER_PARAMETER
             each = None if per_parameter else (self.method.inner_steps,)
             extra = {STEP_SIZE + name: each or shape for name, shape in self.net.shapes.items()}
@@ -154,6 +156,12 @@ class Case:
         """{name: indices into a meta vector, in the named array's shape}."""
         P, L = self.net.num_params, len(self.net.shapes)
         places = dict(self.net.named(np.arange(P)))
+        if hasattr(self.method, "matrix_shapes"):
+            start = P
+            for name, shape in self.method.matrix_shapes(self.net).items():
+                places[name] = start + np.arange(shape[0] ** 2).reshape(shape)
+                start += shape[0] ** 2
+            return places
         for j, name in enumerate(self.net.shapes if len(self.meta) > P else ()):
             if entry(self.method).step_sizes == PER_PARAMETER:
                 places[STEP_SIZE + name] = P + places[name]

@@ -124,5 +124,8 @@ def initial_meta(method, net, theta, rng):
     """theta and learned step sizes; each of these is scaled at random, so that no two
     agree."""
     meta = method.init(net, theta).copy()
-    meta[net.num_params :] *= rng.uniform(0.6, 1.2, len(meta) - net.num_params)
+    extra = len(meta) - net.num_params
+    meta[net.num_params :] *= rng.uniform(0.6, 1.2, extra)
+    if hasattr(method, "spread"):  # matrices that start as the identity, and are symmetric
+        meta[net.num_params :] += rng.uniform(-0.2, 0.2, extra)
     return meta

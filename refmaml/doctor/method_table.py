@@ -19,6 +19,7 @@ from refmaml.doctor.mistakes.unrolled import (
     llama,
     maml,
     maml_plus_plus,
+    meta_curvature,
     meta_sgd,
 )
 from refmaml.errors import expect
@@ -32,6 +33,7 @@ from refmaml.methods import (
     FirstOrderANIL,
     FirstOrderMAML,
     MAMLPlusPlus,
+    MetaCurvature,
     MetaSGD,
     Reptile,
     table,
@@ -55,6 +57,7 @@ MISTAKES = {
     FirstOrderMAML: first_order_maml,
     FirstOrderANIL: first_order_maml,
     MetaSGD: meta_sgd,
+    MetaCurvature: meta_curvature,
     MAMLPlusPlus: maml_plus_plus,
     CAVIA: cavia,
     Reptile: reptile,

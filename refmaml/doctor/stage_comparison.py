@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refmaml.doctor.findings import Finding
+from refmaml.doctor.learned_matrices import with_matrices
 from refmaml.doctor.method_table import DISPLACEMENT, UNROLLED, entry
 from refmaml.doctor.stages_of_methods import compare_with_truth
 from refmaml.doctor.unrolled_forward import data, mini_batches, start_and_rates
@@ -49,7 +50,7 @@ def compare_stages(case, answer):
     wrong_length = steps_missing(case, answer.stages)
     if wrong_length:
         return wrong_length
-    loop = right_loop(case.method)
+    loop = with_matrices(case, right_loop(case.method))
     phi, rates = start_and_rates(case, loop)
     start = np.broadcast_to(phi, (len(case.batch), case.net.num_params))
     places = mini_batches(case, loop, case.batch.x_support.shape[1])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from refmaml.doctor import learned_matrices
 from refmaml.doctor.joint_statistics import FirstExamples
 from refmaml.doctor.laplace_variants import laplace_gradients
 from refmaml.doctor.learned_through import derivative
@@ -50,6 +51,7 @@ class Loop:
                      "zero", "first", "last"
     through          what function of the learned number a step size is, as in
                      learned_through.py; "": as the case has it
+    matrices         Meta-Curvature's: see learned_matrices.py
     mixed            whether parameters that do not adapt get their second-order term
     accumulated      whether the inner losses' gradients are added to the outer one
     kernels, query_kernels     a key of WRONG, or for the query "support statistics"
@@ -81,6 +83,7 @@ class Loop:
     decay: float = 0.0
     rates: str = "adjoint"
     through: object = ""
+    matrices: str = "adjoint"
     mixed: bool = True
     accumulated: bool = False
     kernels: str = ""
@@ -116,6 +119,7 @@ def right_loop(method):
 def task_rows(case, loop):
     """The meta-gradient of each task as `loop` has it, (T, M)."""
     rows = displacement_rows if entry(case.method).kind == DISPLACEMENT else adjoint_rows
+    loop = learned_matrices.with_matrices(case, loop)
     if loop.carry or loop.start != "theta":
         return rows_in_turn(case, loop, rows)
     return rows(case, loop, descend(case, loop))
@@ -199,7 +203,7 @@ def adjoint_rows(case, loop, run, later=0.0):
 
     later   (T, P), what is added to lam_K
     """
-    injected = query_gradients(case, loop, run)
+    loop, injected = learned_matrices.fresh(loop), query_gradients(case, loop, run)
     direct = sum(g for g in injected if g is not None)
     if loop.accumulated:
         extra = [primal.grad for primal in run.primals] + [0]
@@ -220,7 +224,8 @@ def adjoint_rows(case, loop, run, later=0.0):
         once = "once" in (loop.base, loop.jacobian)
         kept, start = (kept, start + through) if once else (kept + through, start)
         lam = kept + (0 if injected[k] is None else injected[k])
-    return assembled(case, loop, lam + start, direct, of_rates[::-1])
+    rows = assembled(case, loop, lam + start, direct, of_rates[::-1])
+    return learned_matrices.with_their_gradient(rows, loop, run, direct)
 
 
 def through_gradient(loop, run, k, gam):

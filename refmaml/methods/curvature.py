@@ -23,6 +23,8 @@ import numpy as np
 from refmaml.layers.layer import Array
 from refmaml.update_rules.rule import Pullback, State, UpdateRule
 
+AXES = ("outputs", "inputs", "taps")
+
 
 class Block(NamedTuple):
     """An array of the flat vector that has matrices.

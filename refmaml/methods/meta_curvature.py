@@ -7,7 +7,7 @@ import numpy as np
 from refmaml.arguments import check_integer, check_not_negative
 from refmaml.batch import Batch
 from refmaml.layers.layer import Array
-from refmaml.methods.curvature import Curvature, blocks_of, identities
+from refmaml.methods.curvature import AXES, Curvature, blocks_of, identities
 from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.methods.inner_loop_adjoint import adjoint, collect_trace, descend, query_pass
 from refmaml.methods.meta_gradient import TaskGradients
@@ -59,6 +59,19 @@ class MetaCurvature(DifferentiatedLoop):
     def start(self, net: Net, meta: Array) -> tuple[Array, list[Array]]:
         """theta (1, P), and alpha on the parameters that adapt, for each step."""
         return super().start(net, meta[: net.num_params])
+
+    def matrix_shapes(self, net: Net) -> dict[str, tuple]:
+        """{"curvature.0.weight.outputs": (n, n), ...} of the matrices, in their order.
+
+        The axes are outputs, inputs and taps.
+        """
+        names = list(getattr(net, "shapes", {})) or ["w"] * len(net.blocks)
+        places = dict(zip((part.start for part in net.blocks), names, strict=True))
+        return {
+            f"curvature.{places[block.part.start]}.{axis}": (n, n)
+            for block in blocks_of(net, self.adapts, self.frozen)
+            for axis, n in zip(AXES, block.axes, strict=False)
+        }
 
     def curvature(self, net: Net, meta: Array) -> Curvature:
         """The rule with the matrices of meta in front of it."""

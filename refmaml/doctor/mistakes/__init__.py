@@ -7,6 +7,7 @@ A mistake is a right method with one choice changed; see docs/add_a_mistake.md.
     inner_steps.py         number of inner steps, where a step starts
     step_sizes.py          a factor on the inner step size
     learned_step_sizes.py  gradients of learned step sizes (Meta-SGD, MAML++)
+    learned_matrices.py    Meta-Curvature's matrices and their gradients
     parameters.py          parameters that should adapt and do not, or the other way
                            round
     second_order.py        the second-order term

@@ -4,6 +4,7 @@ from refmaml.doctor.mistakes.declared_rule import declared_rule
 from refmaml.doctor.mistakes.inner_steps import inner_steps
 from refmaml.doctor.mistakes.laplace_term import laplace_term
 from refmaml.doctor.mistakes.layer_kernels import batch_norm
+from refmaml.doctor.mistakes.learned_matrices import learned_matrices
 from refmaml.doctor.mistakes.learned_step_sizes import learned_step_sizes, single_step_of_sum
 from refmaml.doctor.mistakes.mistake import Mistake, fix
 from refmaml.doctor.mistakes.parameters import skipped_or_updated_twice, wrong_part_adapts
@@ -91,6 +92,13 @@ def meta_sgd(method):
     """Meta-SGD: a learned step size for each parameter, the same in every step."""
     K = method.inner_steps
     own = [*averaged_losses(K), *learned_step_sizes(), *single_step_of_sum(K)]
+    return unrolled(method, second_order(K), own)
+
+
+def meta_curvature(method):
+    """Meta-Curvature: learned matrices for each array."""
+    K = method.inner_steps
+    own = [*averaged_losses(K), *wrong_part_adapts(method), *learned_matrices(method)]
     return unrolled(method, second_order(K), own)
 
 

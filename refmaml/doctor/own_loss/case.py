@@ -137,10 +137,12 @@ class OwnLossCase(Case):
         "inner_lr": beside the names of a flat dict, or in the structure of params."""
         if len(meta) == self.net.num_params:
             return params
-        named = {n: a for n, a in self.named(meta).items() if n.startswith(STEP_SIZE)}
+        named = {n: a for n, a in self.named(meta).items() if n not in self.net.shapes}
         expect(isinstance(params, dict), "params", "a dict, for learned step sizes", "others")
         if all(name in params for name in self.net.shapes):
             return {**params, **{n: convert(np.array(a)) for n, a in named.items()}}
+        rates = all(n.startswith(STEP_SIZE) for n in named)
+        expect(rates, "params", "a flat dict of arrays, for learned matrices", "another structure")
         arrays = [convert(np.array(named[STEP_SIZE + n])) for n in self.net.shapes]
         return {**params, STEP_SIZE[:-1]: self.net.parameters.user(arrays)}
 
