@@ -31,6 +31,8 @@ from refmaml.methods import __all__ as _methods
 from refmaml.models import conv4, mlp, resnet12, two_layer_linear
 from refmaml.quadratic import Quadratic
 from refmaml.ragged import RaggedBatch
+from refmaml.rl import *  # noqa: F403 (its __all__ is the list of policies and estimators)
+from refmaml.rl import __all__ as _rl
 from refmaml.scalar import ScalarFunction
 from refmaml.tasks import *  # noqa: F403 (its __all__ is the list of task distributions)
 from refmaml.tasks import __all__ as _tasks
@@ -45,6 +47,7 @@ if TYPE_CHECKING:  # what type checkers and editors cannot find by running the c
         check_hvp,
         check_hypergradient,
         check_layer,
+        check_rl_meta_gradient,
         check_solve,
     )
     from refmaml.doctor import check_meta_gradient
@@ -71,12 +74,14 @@ __all__ = [
     *_methods,
     *_tasks,
     *_rules,
+    *_rl,
     "check_meta_gradient",
     "check_gradient",
     "check_hvp",
     "check_layer",
     "check_solve",
     "check_hypergradient",
+    "check_rl_meta_gradient",
     "RaggedBatch",
     "from_torch",
 ]
@@ -89,6 +94,7 @@ CHECKED_IN = {
     "check_layer": "refmaml.checks",
     "check_solve": "refmaml.checks",
     "check_hypergradient": "refmaml.checks",
+    "check_rl_meta_gradient": "refmaml.checks",
 }
 
 

@@ -26,6 +26,7 @@ ORDER = (
     ("parameters", "model", "primal"),
     ("network", "quadratic", "scalar", "operators"),
     ("methods",),
+    ("rl",),
     ("autodiff",),
     ("execution",),
     ("models", "evaluation_mode", "torch_modules"),
@@ -89,6 +90,8 @@ def test_imports_run_one_way():
         ("kernels/bias/reference.py", "from refmaml.errors import expect"),
         ("refmaml/layers/reshape.py", "from refmaml.network import Network"),
         ("refmaml/methods/maml.py", "from refmaml.execution import Sequential"),
+        ("refmaml/methods/maml.py", "from refmaml.rl import GaussianPolicy"),
+        ("refmaml/rl/kl.py", "from refmaml.execution import Sequential"),
         ("refmaml/bench/timing.py", "def f():\n    from refmaml.cli import main"),
         ("refmaml/golden/files.py", "from refmaml.doctor import check"),
     ],
@@ -102,7 +105,13 @@ def test_an_import_against_the_order_is_found(tmp_path, monkeypatch, place, line
 
 # ---- the mathematics: no word about devices, graphs or waiting -----------------------
 
-MATHEMATICS = ("refmaml/layers", "refmaml/methods", "refmaml/update_rules", "refmaml/network.py")
+MATHEMATICS = (
+    "refmaml/layers",
+    "refmaml/methods",
+    "refmaml/update_rules",
+    "refmaml/rl",
+    "refmaml/network.py",
+)
 MACHINERY = re.compile(
     r"device|gpu|cuda|cupy|stream(?!s of random)|graph|launch|\bwait|replay|captur|\bfus(ed|ion)",
     re.I,

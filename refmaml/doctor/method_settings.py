@@ -10,11 +10,11 @@ import numpy as np
 
 from refmaml.errors import ArgumentError, expect
 from refmaml.methods import table, table_entry
-from refmaml.update_rules import Adagrad, Adam, Clip, RMSprop, UpdateRule
+from refmaml.update_rules import Adagrad, Adam, Clip, RMSprop, Sign, UpdateRule
 
 CURVATURE = 0.6  # alpha |H|
 PROXIMAL = 0.3  # |H| / lambda: a hundred inner steps then solve the inner problem to rounding
-NORMALIZED = (Adam, RMSprop, Adagrad)  # rules that divide the gradient by its size
+NORMALIZED = (Adam, RMSprop, Adagrad, Sign)  # rules that divide the gradient by its size
 HALVINGS = 6  # how often |H| / lambda is halved until the inner solve reaches rounding
 
 

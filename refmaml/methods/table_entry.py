@@ -26,8 +26,8 @@ class Option(NamedTuple):
     """An option of the command line that belongs to one method.
 
     field   the field of the method's dataclass that it sets; None: it describes the net
-    kind    "integer >= 1", "number > 0", "number >= 0", "switch", or a tuple of the
-            texts allowed
+    kind    "integer >= 1", "integer >= 0", "integers >= 1", "number > 0",
+            "number >= 0", "switch", or a tuple of the texts allowed
     help    one line for --help
     """
 

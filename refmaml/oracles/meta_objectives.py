@@ -13,7 +13,7 @@ here, which share no code with refmaml.methods. Any other method gets M from its
 import numpy as np
 
 from refmaml.methods import table, table_entry
-from refmaml.oracles import inner_rules, laplace, solved_heads
+from refmaml.oracles import inner_rules, laplace, learned_curvature, neural_process, solved_heads
 from refmaml.update_rules import UpdateRule
 
 
@@ -131,6 +131,22 @@ def meta_sgd(net, method, task, meta):
     return query_loss(net, task, phis[-1])
 
 
+def meta_curvature(net, method, task, meta):
+    """Meta-Curvature: meta = [theta, matrices].
+
+    Each array's gradient is multiplied by the Kronecker product of its matrices.
+    """
+    P, (x, y) = net.num_params, support_set(task, len(meta))
+    mask, start, memory = adapt_mask(net, method), meta[:, :P], {}
+    dense = learned_curvature.kronecker_products(net, mask, meta)
+    phi = start
+    for k, A in enumerate(fixed_rates(net, method)):
+        g = mask * (net.gradient(phi, x, y) + method.anchor * (phi - start))
+        g = learned_curvature.turned(g, dense)
+        phi = phi - A * inner_rules.direction(method.rule, net, phi, g, memory, k + 1)
+    return query_loss(net, task, phi)
+
+
 def maml_plus_plus(net, method, task, meta):
     """MAML++: meta = [theta, alpha (K, L)], a step size for each step k and array l.
 
@@ -203,6 +219,11 @@ def llama(net, method, task, W):
     return query_loss(net, task, phi) + method.weight * term
 
 
+def cnp(net, method, task, meta):
+    """CNP: meta = [theta, eta]; each row encodes the support set by itself."""
+    return query_loss(net, task, neural_process.adapted(net, method, task, meta))
+
+
 FORMULAS = {
     table.MAML: maml,
     table.ANIL: maml,
@@ -210,6 +231,7 @@ FORMULAS = {
     table.FirstOrderANIL: first_order,
     table.ERM: erm,
     table.MetaSGD: meta_sgd,
+    table.MetaCurvature: meta_curvature,
     table.MAMLPlusPlus: maml_plus_plus,
     table.CAVIA: cavia,
     table.IMAML: imaml,
@@ -218,6 +240,7 @@ FORMULAS = {
     table.MetaOptNet: solved_head,
     table.ALPaCA: alpaca,
     table.LLAMA: llama,
+    table.CNP: cnp,
 }
 
 
