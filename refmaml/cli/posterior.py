@@ -184,8 +184,8 @@ def curves(net, method, theta, thetas, wave, settings):
     places = np.linspace(*RANGE, GRID)
     grid = places.reshape(1, -1, 1)
     scale = scale_of(net, x.shape[1], settings.noise)
-    # As wide as the prior of K steps where the data says nothing. That prior itself does
-    # not exist where a step overshoots, as with a single point.
+    # As wide as the prior of K steps where the data says nothing. That prior itself may
+    # not exist: a step overshoots, with a single point for instance.
     precision = scale / (method.inner_steps * np.mean(method.step_lengths))
     posterior = task_posterior(net, method, theta, x, y, scale, precision)
     of_task = posterior.draw(settings.draws, settings.seed)
