@@ -1,7 +1,7 @@
 """`refmaml posterior CHECKPOINT`: adapted functions drawn from two posteriors.
 
 A sine wave of which few points are known is ambiguous. Draws of the task's parameters,
-from the posterior that the inner steps imply, and draws of theta, each adapted to the
+under a prior as wide as the inner steps imply, and draws of theta, each adapted to the
 same points, show how much. Both should agree where points are, and disagree elsewhere.
 Sources: Grant et al. 2018; Finn, Xu, Levine 2018, figure 3.
 """
@@ -184,7 +184,10 @@ def curves(net, method, theta, thetas, wave, settings):
     places = np.linspace(*RANGE, GRID)
     grid = places.reshape(1, -1, 1)
     scale = scale_of(net, x.shape[1], settings.noise)
-    posterior = task_posterior(net, method, theta, x, y, scale)
+    # As wide as the prior of K steps where the data says nothing. That prior itself may
+    # not exist: a step overshoots, with a single point for instance.
+    precision = scale / (method.inner_steps * np.mean(method.step_lengths))
+    posterior = task_posterior(net, method, theta, x, y, scale, precision)
     of_task = posterior.draw(settings.draws, settings.seed)
     of_theta = adapted_draws(net, method, thetas, x, y)
     return Curves(

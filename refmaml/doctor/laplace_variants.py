@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from refmaml.errors import NonFiniteError
 from refmaml.methods import kronecker, laplace
 
 FACTORS = {"none": 0.0, "negative": -1.0, "half": 0.5, "twice": 2.0}
@@ -40,7 +41,11 @@ def term(case, variant, phi):
     kind = variant if variant in OTHERS else "method"
     key = kind, variant == "query", phi.tobytes()
     if key not in case.laplace_terms:
-        case.laplace_terms[key] = OTHERS.get(kind, of_method)(case, phi, x, y)
+        try:
+            found = OTHERS.get(kind, of_method)(case, phi, x, y)
+        except (NonFiniteError, np.linalg.LinAlgError):  # no candidate that could match
+            found = np.full(phi.shape, np.nan)
+        case.laplace_terms[key] = found
     return case.laplace_terms[key]
 
 

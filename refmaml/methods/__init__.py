@@ -20,6 +20,12 @@ from refmaml.methods.conjugate_gradients import conjugate_gradients
 from refmaml.methods.logistic_head import LogisticHead
 from refmaml.methods.logistic_iterations import LogisticIterations
 from refmaml.methods.meta_gradient import MetaGradient
+from refmaml.methods.posterior import (
+    adapted_draws,
+    linearized_outputs,
+    task_posterior,
+    theta_posterior,
+)
 from refmaml.methods.ridge_head import RidgeHead
 from refmaml.methods.solved_head import SolvedHead
 from refmaml.methods.svm_head import SVMHead
@@ -29,4 +35,5 @@ from refmaml.methods.table import TABLE
 # The public names: the class of each entry of the table, and some more.
 __all__ = [entry.cls.__name__ for entry in TABLE]
 __all__ += ["MetaGradient", "anchor_map", "conjugate_gradients"]
+__all__ += ["adapted_draws", "linearized_outputs", "task_posterior", "theta_posterior"]
 __all__ += ["SolvedHead", "RidgeHead", "LogisticHead", "LogisticIterations", "SVMHead"]

@@ -37,6 +37,7 @@ from refmaml.errors import NonFiniteError
 from refmaml.kernels.reference_set import reference
 from refmaml.layers.layer import Array
 from refmaml.methods.lanczos import lanczos
+from refmaml.nonfinite import refuse_non_finite
 
 ROWS = 64  # products that run side by side
 STEP = 1e-30  # of the complex step: its square vanishes beside 1
@@ -107,7 +108,9 @@ def pairs(T: int, n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def by_basis(curvature: Curvature, precision: float) -> LogDeterminant:
     """L and dL/dphi from H itself."""
     T, n = len(curvature.x), len(curvature.places)
-    values, vectors = np.linalg.eigh(curvature.hessian())
+    H = curvature.hessian()
+    refuse_non_finite(H, "support set: the Hessian")
+    values, vectors = np.linalg.eigh(H)
     shifted = values + precision
     expect_positive(shifted[:, 0])
     A = (vectors / shifted[:, None]) @ vectors.swapaxes(1, 2)
@@ -130,7 +133,13 @@ def by_probes(
     signs = 2.0 * np.random.default_rng(seed).integers(0, 2, (probes, n)) - 1
     tasks, i = np.divmod(np.arange(T * probes), probes)
     z = signs[i]
-    found = lanczos(lambda v: curvature.products(tasks, v), z, min(steps, n))
+
+    def product(v: np.ndarray) -> np.ndarray:
+        Hv = curvature.products(tasks, v)
+        refuse_non_finite(Hv.reshape(T, -1), "support set: a product with the Hessian")
+        return Hv
+
+    found = lanczos(product, z, min(steps, n))
     least = (found.values[:, 0] + precision).reshape(T, probes).min(axis=1)
     expect_positive(least)
     L = found.quadratic_form(lambda h: np.log(h + precision))

@@ -26,7 +26,8 @@ class LLAMA(DifferentiatedLoop):
     recompute: see inner_loop.py. H is that of the whole support set, in the parameters
     that adapt.
 
-    weight     eta >= 0. With f = -(1/N) log p(D | phi), the evidence has 1/(2N)
+    weight     eta >= 0. For f = -(1/N) log p(D | phi) the evidence has eta = 1/(2N);
+               programs use far less, as the determinant outweighs g(phi_K)
     precision  tau > 0: the curvature of a Gaussian prior
     curvature  "kronecker": H by Kronecker factors of linear and convolutional layers,
                and one more R-pass (kronecker.py); "hessian": H itself, by a product and
@@ -39,7 +40,7 @@ class LLAMA(DifferentiatedLoop):
     Source: Grant, Finn, Levine, Darrell, Griffiths 2018, Algorithm 3 (ML-LAPLACE).
     """
 
-    weight: float = 1e-3
+    weight: float = 1e-6
     precision: float = 1.0
     curvature: str = "kronecker"
     probes: int = 8
