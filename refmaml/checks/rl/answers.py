@@ -61,14 +61,22 @@ class OnProbe(NamedTuple):
 
 def on_probe(y: np.ndarray, answer: Answer, tol: float) -> OnProbe | None:
     """The best fit on one probe, without a score term if that is enough."""
-    size, b = np.linalg.norm(y), answer.base.mean(axis=0)
-    if not (np.isfinite(answer.base).all() and np.isfinite(answer.scores).all() and b.any()):
+    with np.errstate(all="ignore"):  # recipes may overflow where the answer does not
+        return best_fit(y, answer, tol)
+
+
+def best_fit(y: np.ndarray, answer: Answer, tol: float) -> OnProbe | None:
+    """`on_probe`, where overflow is looked for."""
+    largest = np.abs(y).max()  # squares of the numbers themselves may overflow
+    y, b, scores = y / largest, answer.base.mean(axis=0) / largest, answer.scores / largest
+    size, below = np.linalg.norm(y), b @ b
+    if not (np.isfinite(below) and np.isfinite(scores).all() and below):
         return None
-    a = float(b @ y / (b @ b))
+    a = float(b @ y / below)
     error = float(np.linalg.norm(y - a * b) / size)
     if error <= tol:
         return OnProbe(a, None)
-    columns = np.stack([b, *answer.scores / T], axis=1)
+    columns = np.stack([b, *scores / T], axis=1)
     x = np.linalg.lstsq(columns, y, rcond=None)[0]
     error = float(np.linalg.norm(y - columns @ x) / size)
     share = np.linalg.norm(columns[:, 0] * x[0]) / size
