@@ -8,7 +8,6 @@ P = 30 numbers decide over at most 1 + T = 3 unknown ones. E-MAML's term has kap
 J_t, the return after adaptation, or J_t less a baseline that is the same in all tasks.
 """
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -62,14 +61,22 @@ class OnProbe(NamedTuple):
 
 def on_probe(y: np.ndarray, answer: Answer, tol: float) -> OnProbe | None:
     """The best fit on one probe, without a score term if that is enough."""
-    size, b = np.linalg.norm(y), answer.base.mean(axis=0)
-    if not (np.isfinite(answer.base).all() and np.isfinite(answer.scores).all() and b.any()):
+    with np.errstate(all="ignore"):  # recipes may overflow where the answer does not
+        return best_fit(y, answer, tol)
+
+
+def best_fit(y: np.ndarray, answer: Answer, tol: float) -> OnProbe | None:
+    """`on_probe`, where overflow is looked for."""
+    largest = np.abs(y).max()  # squares of the numbers themselves may overflow
+    y, b, scores = y / largest, answer.base.mean(axis=0) / largest, answer.scores / largest
+    size, below = np.linalg.norm(y), b @ b
+    if not (np.isfinite(below) and np.isfinite(scores).all() and below):
         return None
-    a = float(b @ y / (b @ b))
+    a = float(b @ y / below)
     error = float(np.linalg.norm(y - a * b) / size)
     if error <= tol:
         return OnProbe(a, None)
-    columns = np.stack([b, *answer.scores / T], axis=1)
+    columns = np.stack([b, *scores / T], axis=1)
     x = np.linalg.lstsq(columns, y, rcond=None)[0]
     error = float(np.linalg.norm(y - columns @ x) / size)
     share = np.linalg.norm(columns[:, 0] * x[0]) / size
@@ -110,7 +117,7 @@ def score_of(kappas: list, probes: list[Probe], agree: float) -> tuple[float, bo
 def explained(ys: list, probes: list[Probe], tol: float) -> Fit | None:
     """The Fit with the fewest mistakes, or None."""
     best: Fit | None = None
-    for recipe in untried(probes):
+    for recipe in recipes(len(probes[0].inner)):
         if best is not None and recipe.mistakes >= best.mistakes:
             continue
         found = fitted(ys, probes, recipe, tol)
@@ -119,8 +126,3 @@ def explained(ys: list, probes: list[Probe], tol: float) -> Fit | None:
             if not best.mistakes:
                 break
     return best
-
-
-def untried(probes: list[Probe]) -> Iterable[Recipe]:
-    """The recipes for the probes' number of inner steps."""
-    return recipes(len(probes[0].inner))

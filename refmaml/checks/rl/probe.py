@@ -16,7 +16,8 @@ from refmaml.rl.trajectories import Trajectories
 # from. Tasks, trajectories, steps, action dimensions.
 T, N, H, A = 2, 5, 7, 3
 STATES, HIDDEN = 2, 4
-INNER_LR = {"trajectories": 0.02, "steps": 0.02 * H}  # the same steps
+# The same steps for both; so small that one which is N H times too large is finite.
+INNER_LR = {"trajectories": 0.004, "steps": 0.004 * H}
 LENGTHS = {T: "the number of tasks", N: "the number of trajectories", H: "the number of steps",
            A: "the number of action dimensions", N * H: "the number of all steps"}  # fmt: skip
 FRAMEWORKS = {"torch": torch_autodiff, "jax": jax_autodiff}
