@@ -74,7 +74,8 @@ class CNP:
         size = sum(stop - start for start, stop in context_blocks(net))
         expect(net.input_shape is not None, "net", "an input_shape, for the encoder", "none")
         sizes = (prod(net.input_shape) + target_size(net), *self.encoder, size)
-        return encoder_of(type(net), sizes, net.kernels)
+        kind: Any = type(net)
+        return encoder_of(kind, sizes, net.kernels)
 
     def init(self, net: Any, theta: Array) -> Array:
         """[theta, eta] (P + E,)."""
