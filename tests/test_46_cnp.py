@@ -200,6 +200,8 @@ def test_a_net_without_a_context_or_an_input_shape_is_refused():
     net = rm.mlp((1, 4, 1))
     with pytest.raises(rm.ArgumentError, match="^patterns: expected .* got 'context'"):
         METHOD.init(net, net.init(0))
+    with pytest.raises(rm.ArgumentError, match="^patterns: expected"):
+        METHOD.init(rm.Quadratic(3), np.zeros(3))
     bare = rm.Sequential([rm.Context(2), rm.Linear(3, 1)], rm.MSE())
     with pytest.raises(rm.ArgumentError, match="^net: expected an input_shape, for the encoder"):
         METHOD.init(bare, bare.init(0))

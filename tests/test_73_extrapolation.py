@@ -52,21 +52,29 @@ def test_errors_are_those_of_the_methods_own_adaptation(measure):
     maml, cnp = runs["maml"][0], runs["cnp"][0]
     found = measure.errors(maml, batch)
     phi = rm.MAML(measure.ALPHA, 2).adapt(maml.net, maml.meta, *batch.arrays[:2])
-    assert found.keys() == {0, 2}
-    assert relative_error(found[2], maml.net.loss(phi, *batch.arrays[2:])) < 1e-13
-    assert (found[0] != found[2]).all()
+    assert found.keys() == {"0", "0 diverged", "2", "2 diverged"}
+    assert relative_error(found["2"], maml.net.loss(phi, *batch.arrays[2:])) < 1e-13
+    assert (found["0"] != found["2"]).all() and not found["2 diverged"].any()
 
     phi = cnp.method.adapt(cnp.net, cnp.meta, *batch.arrays[:2])
     z, _ = cnp.net.forward(cnp.net.parameters.views(phi), batch.x_query)
     by_hand = [np.mean((z[t, :, 0] - batch.y_query[t, :, 0]) ** 2) for t in range(3)]
-    assert relative_error(measure.errors(cnp, batch)[0], by_hand) < 1e-14
+    assert relative_error(measure.errors(cnp, batch)["0"], by_hand) < 1e-14
+
+
+def test_a_step_that_raises_the_support_loss_is_counted_and_not_kept(measure, monkeypatch):
+    monkeypatch.setattr(measure, "ALPHA", 50.0)
+    maml, batch = small_runs()["maml"][0], next(measure.tasks_of("A 8-10"))
+    found = measure.errors(maml, batch)
+    assert found["2 diverged"].all() and not found["0 diverged"].any()
+    assert np.array_equal(found["0"], found["2"])
 
 
 def test_every_task_is_measured_once_for_every_seed(measure):
     found = measure.over_seeds(small_runs(), "training range")
-    assert found["maml"][2].shape == (2, 7) and found["cnp"][0].shape == (2, 7)
+    assert found["maml"]["2"].shape == (2, 7) and found["cnp"]["0"].shape == (2, 7)
     whole = Sinusoids().sample(7, 10, 6, seed=measure.HELD_OUT_SEED, dtype=np.float64)
-    assert relative_error(found["predict 0"][0][0], (whole.y_query**2).mean(axis=(1, 2))) < 1e-15
+    assert relative_error(found["predict 0"]["0"][0], (whole.y_query**2).mean(axis=(1, 2))) < 1e-15
 
 
 def test_the_waves_of_a_row_have_its_amplitudes_and_phases(measure):

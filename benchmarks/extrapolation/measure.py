@@ -26,7 +26,7 @@ from refmaml.training import checkpoint, files
 
 HERE = Path(__file__).parent
 SEEDS, TASKS, POINTS, SHOTS = (0, 1, 2), 300, 100, 10
-ADAPTED = (0, 1, 2, 5, 10, 20, 50, 100)  # inner steps after which the error is measured
+ADAPTED = (0, 1, 2, 5, 10, 20, 50)  # inner steps after which the error is measured
 ALPHA = 0.01
 HELD_OUT_SEED, AT_ONCE = 10**6, 25
 METHODS = {
@@ -101,15 +101,26 @@ def squared_errors(net, phi, batch):
 
 
 def errors(run, batch):
-    """{inner steps: (T,)}; the CNP takes no steps, and has one entry, 0."""
+    """{inner steps: (T,)}, and {"5 diverged": (T,)} with 1 where steps raised the loss.
+
+    Far outside of the range of training a step can be too long. So a task keeps, of the
+    parameters up to step k, those with the smallest loss on its support set, which a
+    learner sees. The CNP takes no steps, and has one entry, "0".
+    """
     if run.config["method"] == "cnp":
         phi = run.method.adapt(run.net, run.meta, batch.x_support, batch.y_support)
-        return {0: squared_errors(run.net, phi, batch)}
-    phi, found = np.broadcast_to(run.meta, (len(batch), len(run.meta))), {}
+        return {"0": squared_errors(run.net, phi, batch)}
+    phi, found = np.tile(run.meta, (len(batch), 1)), {}
+    best, start, lowest = phi.copy(), None, np.full(len(batch), np.inf)
     for k in range(max(ADAPTED) + 1):
+        primal = run.net.primal(phi, batch.x_support, batch.y_support, keep=False)
+        start = primal.loss if k == 0 else start
+        lowest = np.fmin(lowest, primal.loss)
+        best[primal.loss <= lowest] = phi[primal.loss <= lowest]
         if k in ADAPTED:
-            found[k] = squared_errors(run.net, phi, batch)
-        phi = phi - ALPHA * run.net.gradient(phi, batch.x_support, batch.y_support)
+            found[str(k)] = squared_errors(run.net, best, batch)
+            found[f"{k} diverged"] = 1.0 - (primal.loss <= start)
+        phi = phi - ALPHA * primal.grad
     return found
 
 
@@ -122,11 +133,11 @@ def tasks_of(row):
 
 
 def over_seeds(runs, row):
-    """{name: {inner steps: (seeds, T)}}, with "predict 0" among the names."""
+    """{name: {key of `errors`: (seeds, T)}}, with "predict 0" among the names."""
     parts = []
     for batch in tasks_of(row):
         part = {name: [errors(run, batch) for run in some] for name, some in runs.items()}
-        part["predict 0"] = [{0: (batch.y_query**2).mean(axis=(1, 2))}]
+        part["predict 0"] = [{"0": (batch.y_query**2).mean(axis=(1, 2))}]
         parts.append(part)
     return {
         name: {k: np.concatenate([[e[k] for e in part[name]] for part in parts], axis=1) for k in
@@ -150,14 +161,21 @@ def summary(values):
             "seeds": seeds}  # fmt: skip
 
 
+def diverged(by_steps, k):
+    """How many tasks of all seeds have a larger support loss after k steps."""
+    marks = by_steps.get(f"{k} diverged")
+    return {} if marks is None else {"diverged": int(marks.sum())}
+
+
 def record_of(row, runs):
     """The figures of a row, with the differences CNP minus MAML task by task."""
     found = over_seeds(runs, row)
     figures = {
-        name: {str(k): summary(values) for k, values in by_steps.items()}
+        name: {k: summary(values) | diverged(by_steps, k) for k, values in by_steps.items()
+               if "diverged" not in k}
         for name, by_steps in found.items()
-    }
-    lead = {str(k): summary(found["cnp"][0] - found["maml"][k]) for k in (5, 50)}
+    }  # fmt: skip
+    lead = {k: summary(found["cnp"]["0"] - found["maml"][k]) for k in ("5", "50")}
     settings = {name: [round(float(v), 6) for v in ROWS[row][name]] for name in ROWS[row]}
     return {"name": row, **settings, "errors": figures, "cnp_minus_maml": lead}
 

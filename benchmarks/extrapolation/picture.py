@@ -52,6 +52,7 @@ def over_steps(axes, rows):
         axes.axhline(level, linestyle=style, color="#5fa8d3", linewidth=1.4, label=f"CNP, {label}")
     apply_style(axes, "inner steps", "mean squared error")
     axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlim(-0.08, steps[-1])
     axes.set_xticks(steps, [str(k) for k in steps])
     set_logarithmic(axes)
     axes.legend(frameon=False, fontsize=7, labelcolor=INK, ncols=1, loc="center left",

@@ -71,11 +71,11 @@ class CNP:
 
     def encoder_net(self, net: Any) -> Any:
         """The net h: [x, y] (F + D,) -> (S,), on the kernels of `net`."""
-        shape = getattr(net, "input_shape", None)
-        expect(shape is not None, "net", "an input_shape, for the encoder", "none")
         size = sum(stop - start for start, stop in context_blocks(net))
-        sizes = (prod(shape) + target_size(net), *self.encoder, size)
-        return encoder_of(type(net), sizes, net.kernels)
+        expect(net.input_shape is not None, "net", "an input_shape, for the encoder", "none")
+        sizes = (prod(net.input_shape) + target_size(net), *self.encoder, size)
+        kind: Any = type(net)
+        return encoder_of(kind, sizes, net.kernels)
 
     def init(self, net: Any, theta: Array) -> Array:
         """[theta, eta] (P + E,)."""
@@ -135,7 +135,7 @@ class CNP:
 
 
 @lru_cache(maxsize=16)
-def encoder_of(kind: type, sizes: tuple[int, ...], kernels: Any) -> Any:
+def encoder_of(kind: Any, sizes: tuple[int, ...], kernels: Any) -> Any:
     """The net of one size after another, a ReLU between two; its loss is unused."""
     layers: list = []
     for I, O in zip(sizes[:-1], sizes[1:], strict=True):
@@ -158,7 +158,7 @@ def target_size(net: Any) -> int:
 
 def joined(net: Any, x: Array, y: Array, meta: Array) -> Array:
     """[x, y] (T, N, F + D) in the precision of meta."""
-    T, N, dtype = *x.shape[:2], meta.real.dtype
+    T, N, dtype = x.shape[0], x.shape[1], meta.real.dtype
     if y.dtype.kind in "iu":
         y = y[..., None] == net.kernels.xp.arange(target_size(net))
     parts = [x.reshape(T, N, -1).astype(dtype), y.astype(dtype)]
