@@ -55,6 +55,10 @@ REQUIRES = {
     **{name: ("norm", ("batch",)) for name in BATCH_NORM_ONLY},
     "threads": ("kernels", ("auto", "cpu")),
     "hidden": ("net", ("mlp",)),
+    **{
+        name: ("data", presets.POLICIES)
+        for name in ("estimator", "trajectories", "horizon", "discount", "max_kl")
+    },
     "width": ("net", ("resnet12",)),
     **{
         name: ("method", (entry.name,))
@@ -160,6 +164,19 @@ SAVED = {
         ),
         "kernels": (choice(NAMES), "the kernel set that computes the layers"),
         "dtype": (choice(("float32", "float64")), "precision"),
+    },
+    "policies": {
+        "estimator": (
+            choice(("naive", "lvc", "dice")),
+            "navigation: whose second derivative is in the meta-gradient",
+        ),
+        "trajectories": (count(1), "navigation: trajectories in a batch of a task"),
+        "horizon": (count(1), "navigation: the most steps of a trajectory"),
+        "discount": (positive(), "navigation: the discount of returns, at most 1"),
+        "max_kl": (
+            positive(),
+            "navigation: the largest KL divergence of the adapted policies in a meta-step",
+        ),
     },
     "training": {
         "tasks": (count(1), "tasks in a meta-step"),

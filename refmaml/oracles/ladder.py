@@ -11,6 +11,7 @@ from refmaml.oracles.guarded import guarded
 from refmaml.oracles.kernel_checks import kernel_checks
 from refmaml.oracles.layer_checks import layer_checks, loss_checks
 from refmaml.oracles.net_checks import network_checks
+from refmaml.oracles.rl_checks import policy_checks
 from refmaml.oracles.rule_checks import rule_checks
 from refmaml.oracles.solved_head_checks import solved_head_checks
 from refmaml.oracles.tolerance import Check
@@ -153,6 +154,7 @@ def on_reference(reference):
     yield "update rules and hypergradients", rule_checks(reference)
     yield "heads solved in closed form", solved_head_checks(reference)
     yield "closed forms", iter(closed_form_checks())
+    yield "meta-gradients of policies", policy_checks()
     for name, meta_gradient in autodiff():
         yield (
             f"autodiff in float64: {name}",
