@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # what type checkers and editors cannot find by running the c
         check_hvp,
         check_hypergradient,
         check_layer,
+        check_rl_meta_gradient,
         check_solve,
     )
     from refmaml.doctor import check_meta_gradient
@@ -80,6 +81,7 @@ __all__ = [
     "check_layer",
     "check_solve",
     "check_hypergradient",
+    "check_rl_meta_gradient",
     "RaggedBatch",
     "from_torch",
 ]
@@ -92,6 +94,7 @@ CHECKED_IN = {
     "check_layer": "refmaml.checks",
     "check_solve": "refmaml.checks",
     "check_hypergradient": "refmaml.checks",
+    "check_rl_meta_gradient": "refmaml.checks",
 }
 
 

@@ -21,7 +21,8 @@ def case(steps):
 
 def meta_value(method, policy, inner, outer, second=None):
     """theta -> the function of each task whose gradient the meta-gradient is, (T,)."""
-    returns = outer.returns().mean(axis=1)
+    J = (outer.rewards * outer.valid).sum(axis=(1, 2))
+    J = J / (outer.num_steps if method.over == "steps" else outer.axes[1])
     after = rm.EstimatedReturn(policy, method.estimator, outer, method.over)
 
     def value(theta):
@@ -31,17 +32,19 @@ def meta_value(method, policy, inner, outer, second=None):
                 scores = scores + rm.EstimatedReturn(policy, rm.Score(), batch).value(phi)
             step = rm.EstimatedReturn(policy, method.estimator, batch, method.over)
             phi = phi + method.inner_lr * step.gradient(phi)
-        return after.value(phi) + returns * scores
+        return after.value(phi) + J * scores
 
     return value
 
 
+@pytest.mark.parametrize("over", ["steps", "trajectories"])
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("score", [False, True])
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
-def test_the_meta_gradient_is_the_complex_step_through_the_inner_steps(estimator, score, steps):
+def test_the_meta_gradient_is_the_complex_step_through_the_inner_steps(
+    estimator, score, steps, over
+):
     policy, theta, inner, outer = case(steps)
-    over = "steps" if score else "trajectories"
     method = rm.PolicyMAML(ALPHA, estimator, score_term=score, over=over)
     got = method.meta_gradient(policy, theta, inner, outer)
     v = np.random.default_rng(5).standard_normal(theta.shape)
@@ -172,16 +175,20 @@ def test_planted_errors_are_caught(monkeypatch):
     for wrong in (minus, reversed_steps):
         monkeypatch.setattr(AdaptedPolicy, "adjoints", wrong)
         with pytest.raises(AssertionError):
-            test_the_meta_gradient_is_the_complex_step_through_the_inner_steps(rm.DiCE(), False, 2)
+            test_the_meta_gradient_is_the_complex_step_through_the_inner_steps(
+                rm.DiCE(), False, 2, "steps"
+            )
 
 
 def test_a_score_term_from_means_is_caught(monkeypatch):
     original = rm.PolicyMAML.score_terms
 
-    def means(self, policy, adapted, inner, returns):
-        terms = original(self, policy, adapted, inner, returns)
+    def means(self, policy, adapted, inner, J):
+        terms = original(self, policy, adapted, inner, J)
         return [term / batch.mask[0].sum() for term, batch in zip(terms, inner, strict=True)]
 
     monkeypatch.setattr(rm.PolicyMAML, "score_terms", means)
     with pytest.raises(AssertionError):
-        test_the_meta_gradient_is_the_complex_step_through_the_inner_steps(rm.DiCE(), True, 1)
+        test_the_meta_gradient_is_the_complex_step_through_the_inner_steps(
+            rm.DiCE(), True, 1, "steps"
+        )

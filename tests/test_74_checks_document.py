@@ -40,9 +40,10 @@ def test_a_program_of_the_page_prints_what_the_page_says(
 
 
 def test_the_page_has_a_transcript_for_each_check_and_all_of_its_code_is_run():
-    assert len(BLOCKS) == PAGE.count("```python") == 7
-    for part in ("gradient", "hvp", "layer", "solve", "hypergradient"):
-        assert f"$ refmaml check {part} mine.py" in PAGE and f"`rm.check_{part}(" in PAGE
+    assert len(BLOCKS) == PAGE.count("```python") == 8
+    for part in ("gradient", "hvp", "layer", "solve", "hypergradient", "rl-meta-gradient"):
+        name = part.replace("-", "_")
+        assert f"$ refmaml check {part} mine.py" in PAGE and f"`rm.check_{name}(" in PAGE
 
 
 def test_every_check_of_the_package_is_on_the_page():

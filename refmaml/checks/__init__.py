@@ -14,6 +14,8 @@
       solve_names.py   what another x solves
     hypergradient.py   check_hypergradient: one step size, lambda, ridge
       chain_factors.py    which variable was differentiated in
+    rl_meta_gradient.py   check_rl_meta_gradient: which estimator a policy's
+                       meta-gradient is (rl/)
 
     directions.py      derivatives by differences: the step size, kinks
     trees.py           numbers in any container of any framework
@@ -27,6 +29,7 @@ from refmaml.checks.hvp import check_hvp
 from refmaml.checks.hypergradient import check_hypergradient
 from refmaml.checks.layer import check_layer
 from refmaml.checks.report import CheckReport
+from refmaml.checks.rl_meta_gradient import check_rl_meta_gradient
 from refmaml.checks.solve import check_solve
 
 __all__ = [
@@ -35,5 +38,6 @@ __all__ = [
     "check_layer",
     "check_solve",
     "check_hypergradient",
+    "check_rl_meta_gradient",
     "CheckReport",
 ]

@@ -1,5 +1,5 @@
 """`refmaml check PART FILE.py:FUNCTION`: a verdict on a gradient, a product, a layer, a
-linear solve or a hypergradient."""
+linear solve, a hypergradient or a policy's meta-gradient."""
 
 import argparse
 import shlex
@@ -35,6 +35,8 @@ class Part(NamedTuple):
 
 
 FRAMEWORKS = ("numpy", "torch", "jax", "cupy")
+ESTIMATORS = ("any", "naive", "lvc", "dice", "first_order", "naive+score", "lvc+score",
+              "dice+score", "first_order+score", "emaml")  # fmt: skip
 PARTS = {
     "gradient": Part(
         "is a gradient the derivative of its loss? fn(params, batch) -> (gradient, loss)",
@@ -66,6 +68,16 @@ PARTS = {
         data=("method", "net", "theta", "batch"),
         choices={"by": ("differences", "complex step")},
     ),
+    "rl-meta-gradient": Part(
+        "which estimator a policy's meta-gradient is: fn(problem, params, batch) -> gradient",
+        numbers=("inner_steps",),
+        choices={
+            "estimator": ESTIMATORS,
+            "over": ("trajectories", "steps"),
+            "of": ("return", "loss"),
+            "framework": FRAMEWORKS[:3],
+        },
+    ),
 }
 HELP = {
     "params": "the parameters at which it is judged: an array, dict, list or pytree",
@@ -89,6 +101,10 @@ HELP = {
     "method": "a method of refmaml that has them, as the reference",
     "net": "the net that the method adapts",
     "theta": "its parameters, one flat vector",
+    "inner_steps": "the number of inner steps (default 1)",
+    "estimator": "the one that is meant; any: one of the gradient of J_I or J_II",
+    "over": "what sums over steps are divided by: N trajectories, or all N H steps",
+    "of": "fn returns the gradient of the return J, or of the loss -J",
     "by": "how the derivative of the loss is computed",
 }
 OF_FILE = (
@@ -102,7 +118,7 @@ def add(subparsers):
     """Register the command and its parts."""
     p = subparsers.add_parser(
         "check",
-        help="judge one part: a gradient, a product, a layer, a solve, a hypergradient",
+        help="judge one part: a gradient, a product, a layer, a solve, a hypergradient, ...",
         description=f"Judges one part of a program. {STATUSES}",
     )
     parts = p.add_subparsers(title="parts", metavar="PART", required=True)
@@ -161,7 +177,7 @@ def run(arguments):
     file, fn = load(arguments.function)
     check_outputs({options.flag(n): given.get(n) for n in FILES}, {"the function's": file.file})
     keywords = objects(file, typed, part) | settings(typed, given, part)
-    check = getattr(refmaml, f"check_{arguments.part}")
+    check = getattr(refmaml, f"check_{arguments.part.replace('-', '_')}")
     report = check(fn, **keywords)
     words = ["refmaml", "check", arguments.part, arguments.function]
     report.about["again"] = shlex.join([*words, *same_options(typed)])

@@ -5,11 +5,11 @@
         framework="torch")
 
 Its arguments are those of refmaml.check_meta_gradient. `refmaml_check_gradient`,
-`refmaml_check_hvp`, `refmaml_check_layer`, `refmaml_check_solve` and
-`refmaml_check_hypergradient` are the checks of single parts in the same way. Each
-returns the report where the verdict is "right", fails the test with the diagnosis where
-it is "wrong", and skips it where it is "inconclusive". --refmaml-json FILE collects all
-reports.
+`refmaml_check_hvp`, `refmaml_check_layer`, `refmaml_check_solve`,
+`refmaml_check_hypergradient` and `refmaml_check_rl_meta_gradient` are the checks of
+single parts in the same way. Each returns the report where the verdict is "right",
+fails the test with the diagnosis where it is "wrong", and skips it where it is
+"inconclusive". --refmaml-json FILE collects all reports.
 
 pytest loads this file at every start, so that it is installed under a name of its own,
 `pytest_refmaml` (see setup.py): to import a module of the package is to import NumPy
@@ -79,6 +79,7 @@ refmaml_check_hvp = part_fixture("hvp")
 refmaml_check_layer = part_fixture("layer")
 refmaml_check_solve = part_fixture("solve")
 refmaml_check_hypergradient = part_fixture("hypergradient")
+refmaml_check_rl_meta_gradient = part_fixture("rl_meta_gradient")
 
 
 def judge(request, record_property, report, part):

@@ -88,7 +88,8 @@ class PolicyMAML:
     estimator    NaiveSurrogate(), LVC() or DiCE(): whose Hessian is in the chain. Their
                  docstrings say which objective each belongs to. All give the same step
     score_term   True: E-MAML's term J(phi_K) sum_n grad log pi_n is added at each step.
-                 NaiveSurrogate() with it is exact for J_I at every N
+                 NaiveSurrogate() with it is exact for J_I at every N. J is the mean
+                 return, or with over="steps" the mean reward of a step
     first_order  True: the Hessians are left out, as in first-order MAML
     over         "trajectories" or "steps": what weights are divided by
     Raises ArgumentError for other settings.
@@ -159,7 +160,9 @@ class PolicyMAML:
         adapted = self.adapt(policy, theta, inner, second)
         lam = EstimatedReturn(policy, self.estimator, outer, self.over).gradient(adapted.phi)
         returns = outer.returns().mean(axis=1)
-        added = self.score_terms(policy, adapted, inner, returns) if self.score_term else None
+        steps = outer.num_steps / outer.axes[1] if self.over == "steps" else 1.0
+        J = (returns / steps).astype(returns.dtype)
+        added = self.score_terms(policy, adapted, inner, J) if self.score_term else None
         if self.first_order:
             grads = lam if added is None else lam + sum(added)
         else:
@@ -168,9 +171,9 @@ class PolicyMAML:
 
     def score_terms(
         self, policy: GaussianPolicy, adapted: AdaptedPolicy,
-        inner: Sequence[Trajectories], returns: Array,
+        inner: Sequence[Trajectories], J: Array,
     ) -> list[Array]:  # fmt: skip
         """J(phi_K) sum_n grad log pi_n at each phi_k, (T, P) each."""
         scores = [EstimatedReturn(policy, Score(), batch) for batch in inner]
         gradients = [s.gradient(phi) for s, phi in zip(scores, adapted.phis, strict=False)]
-        return [returns[:, None] * gradient for gradient in gradients]
+        return [J[:, None] * gradient for gradient in gradients]
