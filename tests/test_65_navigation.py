@@ -190,3 +190,9 @@ def test_options_that_navigation_cannot_use_are_one_line(capsys, more, message):
 def test_an_option_of_policies_is_refused_beside_other_data(capsys):
     line = error_of(capsys, "train", "--data", "sinusoid", "--estimator", "lvc")
     assert line == "--estimator: expected --data navigation beside it, got --data sinusoid"
+
+
+def test_a_policy_that_overflows_ends_the_run_with_one_line(capsys):
+    assert main(["train", *SMALL, "--inner-lr", "1e30", "--out", "run"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "meta-step 1: trajectories of a policy" in line and "smaller inner_lr" in line

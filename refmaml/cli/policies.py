@@ -6,7 +6,7 @@ from refmaml.cli.kernels import kernel_set
 from refmaml.cli.sizes import physical_memory
 from refmaml.errors import expect
 from refmaml.execution import Sequential
-from refmaml.layers import Linear, ReLU
+from refmaml.layers import MSE, Linear, ReLU
 from refmaml.training.policy_step import METHODS, PolicyMethod, policy_step
 from refmaml.training.trainer import Recipe
 from refmaml.update_rules import SGD
@@ -80,7 +80,7 @@ def make_policy(config):
         layers += [Linear(inputs, outputs), ReLU()]
     # The reference kernels are as fast as compiled ones on matrices of this size.
     name = "reference" if config["kernels"] == "auto" else config["kernels"]
-    return rl.GaussianPolicy(Sequential(layers[:-1], None, (2,), kernel_set(name)))
+    return rl.GaussianPolicy(Sequential(layers[:-1], MSE(), (2,), kernel_set(name)))
 
 
 def make_method(config):

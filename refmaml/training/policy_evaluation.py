@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from refmaml.rl import Trajectories
 from refmaml.tasks import navigation
 from refmaml.training.evaluation import HELD_OUT_STEP, Evaluation
 from refmaml.training.policy_step import CHUNK
@@ -19,23 +20,31 @@ def goals_and_noise(tasks, updates, seed=0, horizon=navigation.HORIZON, dtype=np
     return navigation.draw(seed, HELD_OUT_STEP, tasks, updates + 1, TRAJECTORIES, horizon, dtype)
 
 
-def returns_after_updates(policy, method, theta, draws, rates):
-    """(returns (updates + 1, T), the last batches of trajectories, one for each chunk).
+def returns_after_updates(policy, method, theta, draws, rates, keep=0):
+    """(returns (updates + 1, T), the Trajectories of the first `keep` tasks).
 
-    Each update is one step of the policy gradient on a batch of its own.
+    Each update is one step of the policy gradient on a batch of its own. Trajectories
+    are a list over 0, 1, ... updates; of at most CHUNK tasks, empty for keep = 0.
     """
-    found, last = [], []
+    found, kept = [], []
     for i in range(0, len(draws.goals), CHUNK):
         part, phi, own = draws.tasks(slice(i, i + CHUNK)), theta[None], []
         for k, noise in enumerate(part.noise):
             batch = method.collect(policy, phi, part.goals, noise)
             own.append(batch.returns().mean(axis=1))
+            if keep and i == 0:
+                kept.append(first_tasks(batch, keep))
             if k < len(rates):
                 gradient = method.objective(policy, batch).gradient(phi)
                 phi = phi + phi.dtype.type(rates[k]) * gradient
         found.append(own)
-        last.append(batch)
-    return np.concatenate(found, axis=1), last
+    return np.concatenate(found, axis=1), kept
+
+
+def first_tasks(batch, count):
+    """The Trajectories of the first tasks, without advantages."""
+    parts = (batch.states, batch.actions, batch.rewards, batch.mask)
+    return Trajectories(*(a[:count] for a in parts))
 
 
 def evaluator(config, policy, method):

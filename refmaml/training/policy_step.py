@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from refmaml.errors import ArgumentError, NonFiniteError
 from refmaml.rl import EstimatedReturn, LinearBaseline, PolicyKL, gaussian_density
 from refmaml.rl.meta_gradient import AdaptedPolicy
 from refmaml.rl.meta_gradient import Step as InnerStep
@@ -65,9 +66,15 @@ class PolicyMethod:
         """Trajectories of the policy at phi (T or 1, P), with advantages.
 
         Those are returns to go less the linear baseline, whitened for each task.
+        Raises NonFiniteError where the policy overflows.
         """
-        sigma = np.exp(policy.log_sigma(phi))
-        batch = navigation.walk(lambda s: policy.mean(phi, s), sigma, goals, noise)
+        with np.errstate(all="ignore"):  # the check of trajectories finds an overflow
+            sigma = np.exp(policy.log_sigma(phi))
+            try:
+                batch = navigation.walk(lambda s: policy.mean(phi, s), sigma, goals, noise)
+            except ArgumentError as error:
+                reason = f"trajectories of a policy: {error} (a smaller inner_lr may help)"
+                raise NonFiniteError(reason) from None
         returns = batch.returns_to_go(self.gamma)
         advantages = batch.whitened(returns - self.baseline.values(batch, returns))
         return batch.with_advantages(advantages)
@@ -102,7 +109,8 @@ def policy_step(recipe, now):
         def measure(point):
             return Measured(*mean(block.measure(point) for block in blocks))
 
-        found = method.region.search(theta, step, before, measure)
+        with np.errstate(all="ignore"):  # NaN is neither lower nor within the region
+            found = method.region.search(theta, step, before, measure)
         after, figures["kl"] = found.theta, float(found.at.kl)
     figures |= {
         "return_before": float(mean(block.returns[0] for block in blocks)),
