@@ -32,6 +32,7 @@ from refmaml.layers.layer import Layer
 NORMS = ("batch", "group", "layer")
 HEAD_STARTS = ("random", "zero")
 BN_EPS = 1e-3  # of conv4's batch-norm
+MLP_STARTS = {"small": small_normal, "xavier": xavier_uniform}
 ACTIVATIONS: dict[str, type[Layer]] = {"relu": ReLU, "tanh": Tanh}
 
 
@@ -234,12 +235,15 @@ def mlp(
     activation: str = "relu",
     loss: Any = None,
     kernels: Any = None,
+    init: str | None = None,
 ) -> Sequential:
     """Linear layers of the given sizes, with an activation between them.
 
     The default is MAML's sinusoid net.
-    activation  "relu" (weights start as N(0, 0.01^2), as MAML's) or "tanh" (Xavier)
+    activation  "relu" or "tanh"
     loss        MSE("mean") unless given
+    init        of the weights: "small", N(0, 0.01^2) as MAML's, or "xavier"; None:
+                "small" with ReLU, "xavier" with tanh
     Raises ArgumentError unless sizes are two or more integers >= 1.
     """
     check_choice("activation", activation, tuple(ACTIVATIONS))
@@ -247,10 +251,11 @@ def mlp(
     wanted = "at least an input and an output size, integers >= 1"
     expect(known and len(sizes) >= 2, "sizes", wanted, lambda: repr(sizes))
     sizes = [check_integer("sizes", size) for size in sizes]
-    init = small_normal if activation == "relu" else xavier_uniform
+    init = ("small" if activation == "relu" else "xavier") if init is None else init
+    weight_init = MLP_STARTS[check_choice("init", init, tuple(MLP_STARTS))]
     layers: list[Layer] = []
     for I, O in zip(sizes[:-1], sizes[1:], strict=True):
-        layers += [Linear(I, O, weight_init=init), ACTIVATIONS[activation]()]
+        layers += [Linear(I, O, weight_init=weight_init), ACTIVATIONS[activation]()]
     return Sequential(layers[:-1], MSE() if loss is None else loss, (sizes[0],), kernels)
 
 

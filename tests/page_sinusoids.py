@@ -6,7 +6,12 @@ import refmaml as rm
 from refmaml.oracles.tolerance import tolerance
 
 NAME = "sinusoids"
-SETTINGS = [{}, {"steps": 7, "amplitude": 1.2, "phase": 2.5}, {"steps": 0}]
+SETTINGS = [
+    {},
+    {"steps": 7, "amplitude": 1.2, "phase": 2.5},
+    {"steps": 0},
+    {"steps": 3, "amplitude": 7.5, "phase": 5},
+]
 STARTS = ("maml", "erm", "random")
 TERMS = 1 + 40 + 40 + 40 + 10  # of an entry of the gradient: two passes, ten points
 
@@ -59,12 +64,48 @@ def compare(numbers):
         for part in ("inside", "outside"):
             shown = numbers["shown"][f"{name}_{part}"]
             yield f"{name}: {part} shown", shown, page[part][int(numbers["steps"])], 0
+    yield from compare_neural_process(numbers)
+
+
+def neural_process(numbers):
+    """(net, method, meta) of the page's CNP; 0 stands for the unused context."""
+    page = numbers["weights"]["cnp"]
+    (inputs, *hidden, outputs), context = page["decoder"], page["encoder"][-1]
+    layers, before = [rm.Context(context)], inputs
+    for size in (*hidden, outputs):
+        layers += [rm.Linear(before, size), rm.ReLU()]
+        before = size
+    net = rm.Sequential(layers[:-1], rm.BoundedGaussianNLL(full=True), (1,))
+    meta = np.concatenate([np.zeros(context), page["theta"], page["eta"]])
+    return net, rm.CNP(tuple(page["encoder"][1:-1])), meta
+
+
+def compare_neural_process(numbers):
+    """As `compare`: the CNP's mean, its standard deviation, and its errors."""
+    net, method, meta = neural_process(numbers)
+    grid, support = np.array(numbers["grid"]), np.array(numbers["support"])
+    phi = method.adapt(net, meta, support[None, :, :1], support[None, :, 1:])
+    z = net.forward(net.parameters.views(phi), grid.reshape(1, -1, 1))[0]
+    mean, sigma = (a[0, :, 0] for a in net.loss_function.split(net.kernels, z))
+    # Two nets of three layers; rounding of a sum is that of its terms' sizes.
+    terms = sum(numbers["weights"]["cnp"]["decoder"]) + sum(numbers["weights"]["cnp"]["encoder"])
+    close = 100 * tolerance(float, terms) * max(1, np.abs(z).max(), np.abs(phi).max())
+    page, truth = numbers["cnp"], numbers["amplitude"] * np.sin(grid - numbers["phase"])
+    yield "CNP: mean", page["fit"], mean, close
+    yield "CNP: sigma", page["sigma"], sigma, close
+    for part, where in (("inside", True), ("outside", False)):
+        errors = (mean - truth)[(np.abs(grid) <= numbers["edge"]) == where]
+        allowed = 2 * close * (1 + np.abs(errors).max())
+        yield f"CNP: {part}", page[part], (errors**2).mean(), allowed
+        yield f"CNP: {part} shown", numbers["shown"][f"cnp_{part}"], page[part], 0
 
 
 PLANTED = {
     "the loss without its factor 2": ("let d = [(2 * (layers", "let d = [(1 * (layers"),
     "ReLU's derivative missing": ("(layers[l][i] > 0 ? b : 0)", "b"),
     "a bias not adapted": ("grad[bias + o] += d[o];", "grad[bias + o] += 0;"),
+    "a sum for the mean of the encodings": ("/ points.length);\n}", ");\n}"),
+    "a spread without its floor": ("sigma: 0.1 + 0.9 *", "sigma: 0.9 *"),
     "another step size": ("const ALPHA = 0.01", "const ALPHA = 0.02"),
 }
 DRAGS = {"handle-point4": (0, -40, "support"), "handle-point9": (-10, 50, "support")}

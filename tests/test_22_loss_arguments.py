@@ -42,6 +42,7 @@ REFUSED = [
     (lambda: rm.Huber(delta="1"), "delta: expected a finite number > 0, got '1'"),
     (lambda: gradient(rm.Huber(), THREE[..., 0]), "y: expected shape (1, 2, 3) for Huber"),
     (lambda: rm.GaussianNLL(full=1), "full: expected True or False, got 1"),
+    (lambda: rm.BoundedGaussianNLL(floor=1), "floor: expected a number in (0, 1), got 1"),
     (lambda: gradient(rm.GaussianNLL(), THREE), "net: expected outputs of shape (2 D,)"),
     (lambda: gradient(rm.GaussianNLL(), THREE, 4), "y: expected shape (1, 2, 2) for GaussianNLL"),
     (

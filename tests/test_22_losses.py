@@ -29,7 +29,12 @@ def torch_loss(loss, z, y):
 
     N, D = z.shape
     reduction = "mean" if loss.reduction == "mean" else "sum"
-    if isinstance(loss, rm.GaussianNLL):
+    if isinstance(loss, rm.BoundedGaussianNLL):
+        sigma = loss.floor + (1 - loss.floor) * nn.functional.softplus(z[:, D // 2 :])
+        terms = -torch.distributions.Normal(z[:, : D // 2], sigma).log_prob(y)
+        terms = terms - (0 if loss.full else np.log(2 * np.pi) / 2)
+        value = terms.mean() if reduction == "mean" else terms.sum()
+    elif isinstance(loss, rm.GaussianNLL):
         function = nn.GaussianNLLLoss(full=loss.full, reduction=reduction)
         value = function(z[:, : D // 2], y, torch.exp(z[:, D // 2 :]))
     elif isinstance(loss, rm.BCEWithLogits):

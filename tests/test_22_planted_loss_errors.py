@@ -106,6 +106,29 @@ WRONG = {
             lambda saved, rz, rdz: joined(halves(rdz)[0], 0 * saved.u)
         ),
     },
+    rm.BoundedGaussianNLL(floor=0.25): {
+        "log of the variance for that of sigma": with_backward(
+            lambda saved, dz: joined(
+                halves(dz)[0], halves(dz)[1] + saved.scale * saved.s1 * saved.i
+            )
+        ),
+        "softplus's slope missing": with_backward(
+            lambda saved, dz: joined(halves(dz)[0], halves(dz)[1] / saved.s1)
+        ),
+        "the floor's factor missing": with_backward(
+            lambda saved, dz: joined(halves(dz)[0], halves(dz)[1] / 0.75)
+        ),
+        "softplus without curvature": with_r_backward(
+            lambda saved, rz, rdz: joined(
+                halves(rdz)[0],
+                halves(rdz)[1]
+                - saved.scale * saved.s2 * (1 - saved.e**2) * saved.i * halves(rz)[1],
+            )
+        ),
+        "sigma held fixed": with_r_backward(
+            lambda saved, rz, rdz: joined(saved.scale * saved.i**2 * halves(rz)[0], halves(rdz)[1])
+        ),
+    },
     rm.WeightedCrossEntropy(label_smoothing=0.1, weight=(1, 2, 0.5, 3)): {
         "the mean without weights": with_scale(0.9),
         "smoothing forgotten": with_backward(

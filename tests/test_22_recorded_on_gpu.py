@@ -20,6 +20,7 @@ METHOD = rm.MAML(0.3, 2)
         rm.BCEWithLogits(pos_weight=(1, 2, 3, 4)),
         rm.Huber(delta=0.3),
         rm.GaussianNLL(full=True),
+        rm.BoundedGaussianNLL(),
         rm.WeightedCrossEntropy(label_smoothing=0.1, weight=(1, 2, 0.5, 1)),
     ],
     ids=str,

@@ -147,6 +147,7 @@ def test_layers_and_losses_can_be_copied_and_pickled():
         rm.EvalBatchNorm2d(2, (0, 1), (1, 2)),
         rm.GaussianNLL(full=True),
         rm.WeightedCrossEntropy("sum", 0.1, (1, 2)),
+        rm.BoundedGaussianNLL(full=True),
     ]
     assert {type(a).__name__ for a in every} == set(rm.layers.__all__)
     for a in every:

@@ -44,6 +44,7 @@ def test_the_methods_that_can_recompute_are_those_with_an_adjoint_recursion():
         "MAML",
         "ANIL",
         "MetaSGD",
+        "MetaCurvature",
         "MAMLPlusPlus",
         "CAVIA",
     }

@@ -227,7 +227,8 @@ def test_recomputed_activations_change_no_bit_of_a_run_and_may_be_chosen_again(c
     capsys.readouterr()
     assert (
         error_of(capsys, "train", "--out", "x", "--method", "reptile", "--recompute")
-        == "--recompute: expected --method maml or anil or meta-sgd or maml++ or cavia "
+        == "--recompute: expected --method maml or anil or meta-sgd or "
+        "meta-curvature or maml++ or cavia "
         "beside it, got --method reptile"
     )
 

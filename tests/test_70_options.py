@@ -70,6 +70,7 @@ def test_minutes_alone_set_no_limit_of_steps():
 WAVES = ["sinusoid", "--hidden", "3"]
 GLYPHS = ["glyphs", "--channels", "2", "--k-query", "1", "--train-shots", "2"]
 HIDDEN = ["linear", "--net", "mlp", "--hidden", "3"]
+PIXELS = ["completion", "--k-shot", "9", "--fewest-shots", "5", "--k-query", "6"]
 MLP = ["glyphs", "--net", "mlp", "--hidden", "3", "--train-shots", "2"]
 
 # Methods of labels, and one of real targets.
@@ -87,7 +88,8 @@ UNFIT = {("lrd2", "sinusoid"), ("metaoptnet", "sinusoid"), ("alpaca", "glyphs")}
         ),
         ("maml", ["linear"]),
         ("anil", ["linear"]),
-        *((method, data) for method in ("maml", "cavia") for data in (HIDDEN, MLP)),
+        *((method, data) for method in ("maml", "cavia", "cnp") for data in (HIDDEN, MLP)),
+        *((method, PIXELS) for method in ("maml", "cnp")),
     ],
 )
 def test_every_method_trains_whatever_the_data(method, data):
@@ -147,7 +149,8 @@ def test_support_sets_are_shuffled_for_reptile_by_default_and_for_no_other():
         (["--seed", "x"], "--seed: expected an integer >= 0, got 'x'"),
         (
             ["--data", "imagenet"],
-            "--data: expected one of glyphs, omniglot, folder, sinusoid, linear, navigation, got",
+            "--data: expected one of glyphs, omniglot, folder, sinusoid, linear, "
+            "completion, navigation, got 'imagenet'",
         ),
         (["--preset", "x"], f"--preset: expected one of {', '.join(presets.PRESETS)}, got 'x'"),
         (["--hidden", "4", "0"], "--hidden: expected integers >= 1, got ['4', '0']"),

@@ -76,6 +76,15 @@ def test_wrong_options_are_one_line(run, tmp_path, capsys, more, message):
     assert line.startswith(message)
 
 
+@pytest.mark.parametrize("command", ["evaluate", "curves"])
+def test_commands_for_labelled_tasks_refuse_policies(run, capsys, command):
+    line = error_of(capsys, command, run)
+    assert (
+        line
+        == "--data: expected sets of examples; refmaml returns measures policies, got navigation"
+    )
+
+
 def test_a_run_on_other_data_is_refused(tmp_path, capsys):
     out = tmp_path / "sinusoid"
     argv = ["train", "--data", "sinusoid", "--hidden", "4", "--tasks", "2", "--steps", "1"]

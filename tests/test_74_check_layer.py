@@ -65,7 +65,8 @@ LAYERS = [
     rm.InstanceNorm2d, rm.Sigmoid, rm.SiLU, rm.GELU, rm.ELU, rm.Softmax, rm.LogSoftmax,
     rm.Dropout, rm.EvalBatchNorm2d(2, (0.1, 0.2), (1.0, 2.0)), rm.Conv2d(4, 6, 3, groups=2),
     rm.Conv2d(2, 3, (2, 3), dilation=(2, 1), padding="same"),
-    rm.Residual([rm.Tanh()]), rm.FiLM(3, 2), rm.Context(2),
+    rm.Residual([rm.Tanh()]), rm.FiLM(3, 2), rm.Context(2), rm.CosineLinear(5, 3),
+    rm.DropBlock2d(0.3, block_size=2),
 ]  # fmt: skip
 
 

@@ -3,9 +3,9 @@
     python benchmarks/doctor_draws/policies.py --draws 100
 
 Each draw is a seed of the frozen batches, one or two inner steps, and what sums are
-divided by. On each, every function of tests/rl_implementations.py below is judged:
-right estimators, estimators that are not meant, and known mistakes, in NumPy by hand.
-An interrupted run goes on where it was.
+divided by. On each, every function of KINDS is judged: right estimators, estimators
+that are not meant, and known mistakes, in NumPy by hand. An interrupted run goes on
+where it was.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-from rl_implementations import ByHand, sums_over_episodes
+from rl_by_hand import ByHand, sums_over_episodes
 
 import refmaml as rm
 from refmaml.environment import circumstances

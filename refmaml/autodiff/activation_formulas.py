@@ -43,4 +43,5 @@ FORWARD = {
     layers.Softmax: lambda f, layer, w, x: f.xp.exp(log_softmax(f, layer, w, x)),
     layers.LogSoftmax: log_softmax,
     layers.Dropout: dropout,
+    layers.DropBlock2d: dropout,
 }

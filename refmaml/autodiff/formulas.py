@@ -43,6 +43,14 @@ def linear(f, layer, w, x):
     return y + w["bias"] if layer.bias else y
 
 
+def cosine_linear(f, layer, w, x):
+    def unit(a):
+        return a * ((a * a).sum(axis=-1, keepdims=True) + layer.eps) ** -0.5
+
+    scale = w["scale"] if layer.learned_scale else layer.scale
+    return scale * (unit(x) @ unit(w["weight"]).T)
+
+
 def conv2d(f, layer, w, x):
     _, stride, padding, _ = layer.geometry(tuple(x.shape[2:]))
     dilation = pair(layer.dilation, "dilation")
@@ -104,6 +112,7 @@ def layer_norm(f, layer, w, x):
 FORWARD = {
     layers.Conv2d: conv2d,
     layers.Linear: linear,
+    layers.CosineLinear: cosine_linear,
     layers.BatchNorm2d: batch_norm2d,
     layers.EvalBatchNorm2d: eval_batch_norm2d,
     layers.ReLU: lambda f, layer, w, x: f.xp.where(x > 0, x, 0.0),

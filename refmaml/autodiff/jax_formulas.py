@@ -126,6 +126,7 @@ def flatten(f, layer, w, x):
 # Their formulas in formulas.py read axis 1 of an image as its channels.
 CHANNELS_FIRST = {
     layers.Context,
+    layers.DropBlock2d,
     layers.EvalBatchNorm2d,
     layers.FiLM,
     layers.GroupNorm,

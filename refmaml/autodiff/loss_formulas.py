@@ -40,6 +40,14 @@ def gaussian(f, loss, z, targets):
     return scale_of(loss, *targets.shape) * (terms + constant).sum() / 2
 
 
+def bounded_gaussian(f, loss, z, targets):
+    D = targets.shape[1]
+    sigma = loss.floor + (1 - loss.floor) * softplus(f, z[:, D:])
+    terms = f.xp.log(sigma) + ((targets - z[:, :D]) / sigma) ** 2 / 2
+    constant = log(2 * pi) / 2 if loss.full else 0
+    return scale_of(loss, *targets.shape) * (terms + constant).sum()
+
+
 def weighted_cross_entropy(f, loss, z, labels):
     N, C = z.shape
     shifted = z - f.xp.amax(z, axis=1, keepdims=True)
@@ -54,5 +62,6 @@ LOSSES = {
     layers.BCEWithLogits: binary_cross_entropy,
     layers.Huber: huber,
     layers.GaussianNLL: gaussian,
+    layers.BoundedGaussianNLL: bounded_gaussian,
     layers.WeightedCrossEntropy: weighted_cross_entropy,
 }

@@ -6,10 +6,10 @@ from math import prod
 from refmaml import models
 from refmaml.cli.kernels import kernel_set
 from refmaml.cli.options import flag
-from refmaml.cli.presets import IMAGES
+from refmaml.cli.presets import IMAGES, POLICIES
 from refmaml.errors import ArgumentError, expect
 from refmaml.execution import Sequential
-from refmaml.layers import MSE, Context, CrossEntropy, FiLM, Flatten
+from refmaml.layers import MSE, BoundedGaussianNLL, Context, CrossEntropy, FiLM, Flatten
 from refmaml.methods.table import BY_NAME
 
 CONV4_OPTIONS = (
@@ -31,8 +31,11 @@ def make_net(config, threads=None):
 
 def net_structure(config, kernels):
     """The network on the given kernels. No array is allocated, whatever the sizes."""
+    labelled = config["data"] not in POLICIES
+    expect(labelled, "--data", "sets of examples; refmaml returns measures policies",
+           config["data"])  # fmt: skip
     images, chosen = config["data"] in IMAGES, config["net"]
-    loss = CrossEntropy(config["loss_scale"]) if images else MSE(config["loss_scale"])
+    loss = CrossEntropy(config["loss_scale"]) if images else regression_loss(config)
     if chosen == "conv4":
         expect(images, "--net", "mlp or two_layer_linear", f"conv4 with --data {config['data']}")
         settings = {name: config[name] for name in CONV4_OPTIONS}
@@ -56,9 +59,16 @@ def net_structure(config, kernels):
             "another one",
             f"two_layer_linear with --data {config['data']}",
         )
+        expect(not config["likelihood"], "--net", "mlp with --likelihood", "two_layer_linear")
         loss = MSE(config["loss_scale"], 0.5)
         net = models.two_layer_linear(config["dim"], config["rank"], loss, kernels)
     return with_context(net, config) if BY_NAME[config["method"]].context else net
+
+
+def regression_loss(config):
+    """Squared error; or the likelihood of a mean and a spread for each target."""
+    scale = config["loss_scale"]
+    return BoundedGaussianNLL(scale, full=True) if config["likelihood"] else MSE(scale)
 
 
 def make_mlp(config, images, loss, kernels):
@@ -66,8 +76,15 @@ def make_mlp(config, images, loss, kernels):
     if images:
         before, inputs, outputs = [Flatten()], prod(image_shape(config)), config["n_way"]
     else:
-        before, inputs, outputs = [], {"sinusoid": 1, "linear": config["dim"]}[config["data"]], 1
-    net = models.mlp((inputs, *config["hidden"], outputs), loss=loss, kernels=kernels)
+        before, inputs = (
+            [],
+            {"sinusoid": 1, "completion": 2 + 4 * config["frequencies"], "linear": config["dim"]}[
+                config["data"]
+            ],
+        )
+        outputs = 2 if config["likelihood"] else 1
+    sizes, init = (inputs, *config["hidden"], outputs), config["mlp_init"]
+    net = models.mlp(sizes, loss=loss, kernels=kernels, init=init)
     shape = image_shape(config) if images else (inputs,)
     return Sequential([*before, *net.layers], loss, shape, kernels)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from refmaml.cli import options
+from refmaml.cli.presets import IMAGES
 from refmaml.errors import ArgumentError, expect
 
 PRETRAINED, BEST, UNTRAINED = "erm", "best pretrained", "untrained"
@@ -130,7 +131,7 @@ def with_queries(inside, far):
 
 def quantity(config):
     """What the curves show."""
-    return "query loss" if config["data"] in ("sinusoid", "linear") else "query error"
+    return "query error" if config["data"] in IMAGES else "query loss"
 
 
 def adapted_errors(net, config, start, batch, steps):

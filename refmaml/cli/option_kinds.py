@@ -174,4 +174,11 @@ def from_table(kind):
     """The Kind of an option of the methods' table: its `kind` there."""
     if isinstance(kind, tuple):
         return choice(kind)
-    return {"integer >= 1": count(1), "number > 0": positive(), "switch": switch()}[kind]
+    return {
+        "integer >= 1": count(1),
+        "integer >= 0": count(0, 2**64 - 1),
+        "integers >= 1": several(count(1), "integers >= 1"),
+        "number > 0": positive(),
+        "number >= 0": not_negative(),
+        "switch": switch(),
+    }[kind]

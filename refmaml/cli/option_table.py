@@ -4,6 +4,7 @@ dependencies.
 Options that belong to one method come from the methods' table.
 """
 
+from refmaml import models
 from refmaml.cli import presets
 from refmaml.cli.kernels import NAMES
 from refmaml.cli.option_kinds import (
@@ -41,6 +42,8 @@ OMNIGLOT_ONLY = ("download", "split_by")
 FOLDER_ONLY = ("size", "color")
 CONV4_ONLY = ("channels", "downsample", "padding", "head", "head_init", "weight_gain", "norm")
 BATCH_NORM_ONLY = ("bn_gamma", "bn_eps")
+OTHER = (*presets.IMAGES, *presets.POLICIES)
+REGRESSIONS = tuple(name for name in presets.BY_DATA if name not in OTHER)
 IMAGES_ONLY = ("n_way", "support_order", "rotations", "eval_rotations", "split")
 
 # Options that need a value of another: {option: (the other option, its values)}. The
@@ -53,15 +56,18 @@ REQUIRES = {
     **{name: ("data", ("linear",)) for name in ("dim", "rank")},
     **{name: ("net", ("conv4",)) for name in CONV4_ONLY},
     **{name: ("norm", ("batch",)) for name in BATCH_NORM_ONLY},
+    "likelihood": ("data", REGRESSIONS),
+    **{name: ("data", ("completion",)) for name in ("fewest_shots", "frequencies")},
     "threads": ("kernels", ("auto", "cpu")),
     "hidden": ("net", ("mlp",)),
     **{
         name: ("data", presets.POLICIES)
         for name in ("estimator", "trajectories", "horizon", "discount", "max_kl")
     },
+    "mlp_init": ("net", ("mlp",)),
     "width": ("net", ("resnet12",)),
     **{
-        name: ("method", (entry.name,))
+        name: ("method", tuple(e.name for e in TABLE if name in e.options))
         for entry in TABLE
         for name, option in entry.options.items()
         if option.field is None
@@ -82,6 +88,15 @@ SAVED = {
         "k_shot": (count(1), "support examples per class"),
         "k_query": (count(1), "query examples per class"),
         "train_shots": (count(1), "support examples per class in training (default: --k-shot)"),
+        "fewest_shots": (
+            count(1),
+            "completion: a training step's number of support pixels is drawn from this one to "
+            "--k-shot",
+        ),
+        "frequencies": (
+            count(0, 16),
+            "completion: sines and cosines of a pixel's place, beside it (0: its place alone)",
+        ),
         "support_order": (
             choice(("by_class", "shuffled")),
             "the order of support examples, for mini-batches (Reptile: shuffled)",
@@ -157,10 +172,18 @@ SAVED = {
         "weight_gain": (positive(), "conv4: a factor on the Xavier start of the weights"),
         "norm": (choice(tuple(presets.BY_NORM)), "conv4: batch-, group- or layer-norm"),
         "hidden": (several(count(1), "integers >= 1"), "mlp: sizes of the hidden layers"),
+        "mlp_init": (
+            choice(tuple(models.MLP_STARTS)),
+            "mlp: how its weights start, from N(0, 0.01^2) or as Xavier's",
+        ),
         "width": (count(1), "resnet12: channels of the first block; each next has twice as many"),
         "loss_scale": (
             choice(("mean", "sum", "sum/K")),
             "the factor of the loss's sum: 1/N, 1 or 1/K",
+        ),
+        "likelihood": (
+            switch(),
+            "regressions: the outputs are a mean and a spread, the loss is -log of a Gaussian",
         ),
         "kernels": (choice(NAMES), "the kernel set that computes the layers"),
         "dtype": (choice(("float32", "float64")), "precision"),

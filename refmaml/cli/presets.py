@@ -38,6 +38,8 @@ DEFAULTS = {
     "k_shot": 1,
     "k_query": 5,
     "train_shots": None,
+    "fewest_shots": None,
+    "frequencies": 0,
     "support_order": "by_class",
     "dim": 20,
     "rank": 3,
@@ -66,6 +68,7 @@ DEFAULTS = {
     "weight_gain": 1.0,
     "norm": "batch",
     "hidden": [40, 40],
+    "mlp_init": "small",
     "width": 64,
     "context": 5,
     "loss_scale": "sum/K",
@@ -74,6 +77,7 @@ DEFAULTS = {
     "horizon": None,
     "discount": None,
     "max_kl": None,
+    "likelihood": False,
     "tasks": 32,
     "steps": None,
     "minutes": None,
@@ -122,6 +126,17 @@ BY_DATA = {
         "inner_lr": 0.1,
         "loss_scale": "mean",
         "lr": 1e-2,
+    },
+    # Garnelo et al. 2018, section 4.2: any number of pixels of a picture
+    "completion": {
+        "net": "mlp",
+        "k_shot": 200,
+        "k_query": 200,
+        "fewest_shots": 10,
+        "frequencies": 4,
+        "inner_lr": 0.01,
+        "loss_scale": "mean",
+        "tasks": 8,
     },
     # Finn et al. 2017, section 5.3, and cbfinn/maml_rl
     "navigation": {

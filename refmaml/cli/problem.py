@@ -150,6 +150,9 @@ def make_tasks(config, split, data_root=None, download=False):
         expect(data_root is not None, "--data-root", "the folder of the pictures", "nothing")
         settings = {name: config[name] for name in FOLDER_OPTIONS}
         return tasks.ImageFolder(data_root, split, rotations=rotations, **settings)
+    if config["data"] == "completion":
+        fewest = config["fewest_shots"] if split == "train" else None
+        return tasks.GlyphCompletion(split, fewest=fewest, frequencies=config["frequencies"])
     if config["data"] == "sinusoid":
         return tasks.Sinusoids()
     return tasks.TwoLayerLinear(config["dim"], config["rank"])

@@ -215,6 +215,11 @@ class Case:
         return rows * self.learned if self.constant else rows
 
     @cached_property
+    def laplace_terms(self):
+        """{which, and where: its gradient}: see laplace_variants.py."""
+        return {}
+
+    @cached_property
     def truth(self):
         """The true meta-gradient (M,), the mean over tasks."""
         return self.mean(self.rows)

@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from refmaml.errors import ArgumentError, expect
-from refmaml.methods import table
-from refmaml.update_rules import Adagrad, Adam, Clip, RMSprop, UpdateRule
+from refmaml.methods import table, table_entry
+from refmaml.update_rules import Adagrad, Adam, Clip, RMSprop, Sign, UpdateRule
 
 CURVATURE = 0.6  # alpha |H|
 PROXIMAL = 0.3  # |H| / lambda: a hundred inner steps then solve the inner problem to rounding
-NORMALIZED = (Adam, RMSprop, Adagrad)  # rules that divide the gradient by its size
+NORMALIZED = (Adam, RMSprop, Adagrad, Sign)  # rules that divide the gradient by its size
 HALVINGS = 6  # how often |H| / lambda is halved until the inner solve reaches rounding
 
 
@@ -57,6 +57,20 @@ def with_proximal_term(method, net, theta, batch):
         if found.solve(net, theta, batch.x_support, batch.y_support)[2].max() < 1e-12:
             break
     return found
+
+
+def with_laplace_term(method, net, theta, batch):
+    """LLAMA as with_curvature, with tau = 2 |H| and eta = 1.
+
+    H + tau I is then positive definite, and log det(H + tau I) changes with phi_K.
+    """
+    method = with_curvature(method, net, theta, batch)
+    size = sharpness(net, theta, batch, adapting(method, net))
+    return replace(method, precision=float(f"{2 * size:.3g}"), weight=1.0)
+
+
+# What the doctor makes of a method on a built-in case, where not with_curvature.
+SETTINGS = {table_entry.IMPLICIT: with_proximal_term, table_entry.LAPLACE: with_laplace_term}
 
 
 def sharpness(net, theta, batch, adapting, steps=10):

@@ -13,13 +13,21 @@ from refmaml.doctor import method_settings
 from refmaml.doctor.mistakes.erm import erm
 from refmaml.doctor.mistakes.imaml import imaml
 from refmaml.doctor.mistakes.reptile import reptile
-from refmaml.doctor.mistakes.unrolled import cavia, first_order_maml, maml, maml_plus_plus, meta_sgd
+from refmaml.doctor.mistakes.unrolled import (
+    cavia,
+    first_order_maml,
+    llama,
+    maml,
+    maml_plus_plus,
+    meta_sgd,
+)
 from refmaml.errors import expect
 from refmaml.methods import (
     ANIL,
     CAVIA,
     ERM,
     IMAML,
+    LLAMA,
     MAML,
     FirstOrderANIL,
     FirstOrderMAML,
@@ -35,6 +43,7 @@ PER_PARAMETER, PER_LAYER_AND_STEP = "per parameter", "per layer and step"
 KINDS = {
     table_entry.DERIVATIVE: UNROLLED,
     table_entry.FIRST_ORDER: UNROLLED,
+    table_entry.LAPLACE: UNROLLED,
     table_entry.DISPLACEMENT: DISPLACEMENT,
     table_entry.IMPLICIT: IMPLICIT,
 }
@@ -51,7 +60,9 @@ MISTAKES = {
     Reptile: reptile,
     IMAML: imaml,
     ERM: erm,
+    LLAMA: llama,
 }
+SECOND_ORDER = (table_entry.DERIVATIVE, table_entry.LAPLACE)
 STEP_SIZES = {MetaSGD: PER_PARAMETER, MAMLPlusPlus: PER_LAYER_AND_STEP}
 
 
@@ -99,9 +110,9 @@ def entry_of_class(cls):
     implicit = kind == IMPLICIT
     return MethodEntry(
         MISTAKES[cls],
-        method_settings.with_proximal_term if implicit else method_settings.with_curvature,
+        method_settings.SETTINGS.get(known.gradient, method_settings.with_curvature),
         kind,
         STEP_SIZES.get(cls),
-        second_order=implicit or (kind == UNROLLED and known.gradient == table_entry.DERIVATIVE),
+        second_order=implicit or (kind == UNROLLED and known.gradient in SECOND_ORDER),
         context=known.context,
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refmaml.doctor.joint_statistics import FirstExamples
+from refmaml.doctor.laplace_variants import laplace_gradients
 from refmaml.doctor.learned_through import derivative
 from refmaml.doctor.method_table import DISPLACEMENT, NO_LOOP, PER_PARAMETER, entry
 from refmaml.doctor.unrolled_forward import data, descend, descend_in_turn, rule_mask
@@ -52,6 +53,7 @@ class Loop:
     mixed            whether parameters that do not adapt get their second-order term
     accumulated      whether the inner losses' gradients are added to the outer one
     kernels, query_kernels     a key of WRONG, or for the query "support statistics"
+    laplace          LLAMA's term: see laplace_variants.py
     places           the mini-batches: "method" or "all"
     start            where a task starts: "theta"; "last task": where the task before
                      ended; "last task, detached": not differentiated through
@@ -83,6 +85,7 @@ class Loop:
     accumulated: bool = False
     kernels: str = ""
     query_kernels: str = ""
+    laplace: str = "method"
     places: str = "method"
     start: str = "theta"
     carry: bool = False
@@ -202,8 +205,9 @@ def adjoint_rows(case, loop, run, later=0.0):
         extra = [primal.grad for primal in run.primals] + [0]
         injected = [(0 if g is None else g) + e for g, e in zip(injected, extra, strict=True)]
     zero = np.zeros((len(case.batch), case.net.num_params))
-    lam = zero + later + (0 if injected[-1] is None else injected[-1])
-    start, dstate, of_rates, mask = zero, {}, [], rule_mask(case, loop)
+    at_end, at_start = laplace_gradients(case, loop, run)
+    lam = zero + later + (0 if injected[-1] is None else injected[-1]) + at_end
+    start, dstate, of_rates, mask = zero + at_start, {}, [], rule_mask(case, loop)
     for k in range(loop.steps - 1, -1, -1):
         of_rates.append(-run.directions[k] * (lam if loop.rates != "query" else direct))
         dd = -run.rates[k] * lam

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
-from refmaml.update_rules import SGD, Adagrad, Adam, AdamW, Clip, RMSprop, UpdateRule
+from refmaml.update_rules import SGD, Adagrad, Adam, AdamW, Clip, RMSprop, Sign, UpdateRule
+from refmaml.update_rules.rule import Pullback
 
 # ---- clipping ------------------------------------------------------------------------
 
@@ -38,6 +39,14 @@ class PassedClip(Clip):
 
     def gradient_adjoint(self, net, gam, g):
         return gam
+
+
+@dataclass(frozen=True)
+class PassedSign(Sign):
+    """Sign whose derivative is 1, as if the gradient itself were the direction."""
+
+    def pullback(self, net, dd, dstate, phi, g, state, factors):
+        return Pullback(dd, dstate)
 
 
 # ---- the state or the root as a constant ---------------------------------------------
@@ -173,7 +182,7 @@ CONSTANT_ROOT |= {EarlyRootAdam: ConstantEarlyRootAdam, EarlyRootAdamW: Constant
 
 def name_of(rule):
     """The name of a rule's class in refmaml.update_rules, from which it derives."""
-    known = (SGD, Adam, AdamW, RMSprop, Adagrad, Clip)
+    known = (SGD, Adam, AdamW, RMSprop, Adagrad, Clip, Sign)
     return next((c.__name__ for c in type(rule).__mro__ if c in known), type(rule).__name__)
 
 

@@ -24,7 +24,10 @@ output for one input (`output_shape`, which refuses a wrong shape), and initial 
 from refmaml.layers.activation import LeakyReLU, ReLU, Softplus, Tanh
 from refmaml.layers.batch_norm import BatchNorm2d
 from refmaml.layers.bilinear import Conv2d, Linear
+from refmaml.layers.bounded_gaussian_nll import BoundedGaussianNLL
 from refmaml.layers.context import Context
+from refmaml.layers.cosine_linear import CosineLinear
+from refmaml.layers.drop_block import DropBlock2d
 from refmaml.layers.dropout import Dropout
 from refmaml.layers.elementwise_loss import BCEWithLogits, Huber
 from refmaml.layers.eval_batch_norm import EvalBatchNorm2d
@@ -71,4 +74,7 @@ __all__ = [
     "Huber",
     "GaussianNLL",
     "WeightedCrossEntropy",
+    "CosineLinear",
+    "DropBlock2d",
+    "BoundedGaussianNLL",
 ]

@@ -26,6 +26,7 @@ from refmaml.layers.layer import Array
 from refmaml.methods.imaml import IMAML
 from refmaml.methods.inner_loop import DifferentiatedLoop
 from refmaml.methods.inner_loop_adjoint import scaled
+from refmaml.methods.meta_curvature import MetaCurvature
 from refmaml.methods.meta_gradient import HYPER, MeanOverTasks, TaskGradients
 from refmaml.model import Net
 
@@ -65,7 +66,10 @@ def of_strength(net: Net, method: IMAML, theta: Array, trace: dict) -> dict[str,
 
 def of_unrolled_loop(net: Net, method: Any, meta: Array, trace: dict) -> dict[str, Array]:
     """{field: dM_t/d(field), (T,) or (T, n)}."""
-    (_, rates), rule, phis = method.start(net, meta), method.rule, trace["phi"]
+    _, rates = method.start(net, meta)
+    if isinstance(method, MetaCurvature):  # its matrices are part of the rule
+        method = replace(method, rule=method.curvature(net, meta))
+    rule, phis = method.rule, trace["phi"]
     steps, states = range(len(rates)), [rule.init(phis[0])]
     gradients = [
         method.inner_gradient(net, trace["inner_grad"][k], phis[k], phis[0]) for k in steps

@@ -20,12 +20,16 @@ from refmaml.methods.alpaca import ALPaCA as ALPaCA
 from refmaml.methods.anil import ANIL as ANIL
 from refmaml.methods.anil import FirstOrderANIL as FirstOrderANIL
 from refmaml.methods.cavia import CAVIA as CAVIA
+from refmaml.methods.cnp import CNP as CNP
 from refmaml.methods.erm import ERM as ERM
 from refmaml.methods.first_order_maml import FirstOrderMAML as FirstOrderMAML
 from refmaml.methods.imaml import IMAML as IMAML
+from refmaml.methods.llama import CURVATURES
+from refmaml.methods.llama import LLAMA as LLAMA
 from refmaml.methods.lrd2 import LRD2 as LRD2
 from refmaml.methods.maml import MAML as MAML
 from refmaml.methods.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
+from refmaml.methods.meta_curvature import MetaCurvature as MetaCurvature
 from refmaml.methods.meta_sgd import MetaSGD as MetaSGD
 from refmaml.methods.metaoptnet import MetaOptNet as MetaOptNet
 from refmaml.methods.r2d2 import R2D2 as R2D2
@@ -37,6 +41,7 @@ from refmaml.methods.table_entry import (
     DISPLACEMENT,
     FIRST_ORDER,
     IMPLICIT,
+    LAPLACE,
     NETS_WITH_A_BODY,
     NETS_WITH_BATCH_NORM,
     NETS_WITH_CONTEXT,
@@ -51,13 +56,17 @@ from refmaml.methods.table_entry import (
 from refmaml.methods.table_settings import (
     ADAM,
     ALPHA,
+    CONTEXT,
     CONVERGED,
     FROZEN,
     HEAD_OPTIONS,
+    HESSIAN,
+    KRONECKER,
     MOMENTUM,
     RIDGE,
     SOLVED_BY_MOMENTUM,
     SOLVED_WITH_CONTROL,
+    SPREAD,
     THREE_STEPS,
     WEIGHTS,
 )
@@ -113,6 +122,14 @@ TABLE = (
         ),
     ),
     Entry(
+        "meta-curvature",
+        MetaCurvature,
+        "Meta-Curvature",
+        # Park & Oliva 2019, section 5.1: a mean loss
+        defaults={"loss_scale": "mean", "frozen": None},
+        checked_with=(SPREAD, SPREAD | FROZEN, SPREAD | MOMENTUM),
+    ),
+    Entry(
         "maml++",
         MAMLPlusPlus,
         "MAML++",
@@ -136,7 +153,7 @@ TABLE = (
         "CAVIA",
         # Zintgraf et al. 2019, section 5.1
         defaults={"inner_lr": 1.0, "loss_scale": "mean", "frozen": None},
-        options={"context": Option(None, "integer >= 1", "CAVIA: numbers in a task's context")},
+        options={"context": CONTEXT},
         context=True,
         checked_with=({}, MOMENTUM),
         golden=(GoldenCase("cavia-2", NETS_WITH_CONTEXT, ALPHA | {"inner_steps": 2}),),
@@ -298,6 +315,51 @@ TABLE = (
             "noise": Option("noise", "number > 0", "ALPaCA: the targets' variance at the start"),
         },
         checked_with=({"precision": 0.75, "noise": 0.25},),
+    ),
+    Entry(
+        "llama",
+        LLAMA,
+        "LLAMA",
+        LAPLACE,
+        defaults={"loss_scale": "mean", "frozen": None},
+        options={
+            "laplace_weight": Option("weight", "number >= 0", "LLAMA: eta, before the term"),
+            "laplace_precision": Option("precision", "number > 0", "LLAMA: tau, the prior's"),
+            "curvature": Option("curvature", CURVATURES, "LLAMA: the Hessian's form"),
+            "laplace_probes": Option("probes", "integer >= 1", "LLAMA: vectors of its probes"),
+            "lanczos_steps": Option("lanczos_steps", "integer >= 1", "LLAMA: products for each"),
+        },
+        checked_with=(
+            HESSIAN,
+            HESSIAN | MOMENTUM,
+            HESSIAN | {"adapts": ("head",)},
+            KRONECKER,
+            KRONECKER | MOMENTUM,
+        ),
+    ),
+    Entry(
+        "cnp",
+        CNP,
+        "CNP",
+        defaults={
+            "hidden": [64, 64],
+            "mlp_init": "xavier",
+            "context": 64,
+            "loss_scale": "mean",
+            "frozen": None,
+            "likelihood": True,
+        },
+        options={
+            "context": CONTEXT,
+            "encoder": Option(
+                "encoder", "integers >= 1", "CNP: sizes of the encoder's hidden layers"
+            ),
+            "encoder_seed": Option(
+                "encoder_seed", "integer >= 0", "CNP: seed of the encoder's start (default 0)"
+            ),
+        },
+        context=True,
+        checked_with=({"encoder": (6, 5)}, {"encoder": (), "encoder_seed": 1}),
     ),
 )
 BY_NAME = {entry.name: entry for entry in TABLE}

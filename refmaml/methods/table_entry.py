@@ -9,6 +9,7 @@ FIRST_ORDER = "dM/dmeta, the inner gradients being constants"
 IMPLICIT = "dM/dmeta at the exact solution of the inner problem"
 DISPLACEMENT = "meta minus what the inner loop makes of it"
 PREDICTIVE = "dM/dmeta, M being a likelihood and not the net's loss"
+LAPLACE = "dM/dmeta, M being the net's loss and a Laplace term"
 DAMPED = "the solution of a damped linear system, which is no derivative"
 
 # Which golden nets a case is computed on.
@@ -25,7 +26,8 @@ class Option(NamedTuple):
     """An option of the command line that belongs to one method.
 
     field   the field of the method's dataclass that it sets; None: it describes the net
-    kind    "integer >= 1", "number > 0", "switch", or a tuple of the texts allowed
+    kind    "integer >= 1", "integer >= 0", "integers >= 1", "number > 0",
+            "number >= 0", "switch", or a tuple of the texts allowed
     help    one line for --help
     """
 

@@ -16,7 +16,7 @@ from dataclasses import fields
 import numpy as np
 
 from refmaml.arguments import is_number
-from refmaml.update_rules import SGD, Adagrad, Adam, AdamW, Clip, RMSprop, UpdateRule
+from refmaml.update_rules import SGD, Adagrad, Adam, AdamW, Clip, RMSprop, Sign, UpdateRule
 
 
 def direction(rule, net, phi, g, memory, t):
@@ -36,6 +36,11 @@ def by_itself(rule, net, phi, g, memory, t):
 def gradient_descent(rule, net, phi, g, memory, t):
     """The gradient itself."""
     return g
+
+
+def signs(rule, net, phi, g, memory, t):
+    """The sign of the gradient, which has no derivative but 0."""
+    return np.sign(g.real)
 
 
 def sgd(rule, net, phi, g, memory, t):
@@ -116,6 +121,7 @@ FORMULAS = {
     AdamW: adamw,
     RMSprop: rmsprop,
     Adagrad: adagrad,
+    Sign: signs,
     Clip: clip,
 }
 

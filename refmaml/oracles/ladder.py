@@ -9,8 +9,11 @@ from refmaml.oracles import cases, meta_objectives, method_checks
 from refmaml.oracles.closed_form_checks import closed_form_checks
 from refmaml.oracles.guarded import guarded
 from refmaml.oracles.kernel_checks import kernel_checks
+from refmaml.oracles.laplace_checks import laplace_checks
 from refmaml.oracles.layer_checks import layer_checks, loss_checks
 from refmaml.oracles.net_checks import network_checks
+from refmaml.oracles.neural_process_checks import neural_process_checks
+from refmaml.oracles.posterior_checks import posterior_checks
 from refmaml.oracles.rl_checks import policy_checks
 from refmaml.oracles.rule_checks import rule_checks
 from refmaml.oracles.solved_head_checks import solved_head_checks
@@ -153,6 +156,9 @@ def on_reference(reference):
     yield "implicit and first-order methods", implicit(reference)
     yield "update rules and hypergradients", rule_checks(reference)
     yield "heads solved in closed form", solved_head_checks(reference)
+    yield "early stopping and Laplace terms", laplace_checks(reference)
+    yield "posteriors", posterior_checks()
+    yield "conditional neural process", neural_process_checks(reference)
     yield "closed forms", iter(closed_form_checks())
     yield "meta-gradients of policies", policy_checks()
     for name, meta_gradient in autodiff():

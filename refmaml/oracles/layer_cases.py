@@ -23,6 +23,7 @@ from refmaml.layers import (
     AvgPool2d,
     BatchNorm2d,
     BCEWithLogits,
+    BoundedGaussianNLL,
     Context,
     Conv2d,
     CrossEntropy,
@@ -112,6 +113,8 @@ LOSSES = [
     Huber(delta=0.4),
     *(GaussianNLL(r) for r in ("mean", "sum", "sum/K")),
     GaussianNLL(full=True),
+    *(BoundedGaussianNLL(r) for r in ("mean", "sum", "sum/K")),
+    BoundedGaussianNLL(full=True, floor=0.3),
     *(WeightedCrossEntropy(r, 0.1, (0.5, 1.0, 0.0, 3.0)) for r in ("mean", "sum", "sum/K")),
     WeightedCrossEntropy(label_smoothing=0.2),
 ]

@@ -58,6 +58,16 @@ def linear(layer, w, x):
     return y
 
 
+def cosine_linear(layer, w, x):
+    """One vector (I,): the cosine of its angle to each row of weights, times a."""
+    a = w["scale"][0] if layer.learned_scale else layer.scale
+    y, size = np.zeros(layer.out_features), sqrt(sum(v * v for v in x) + layer.eps)
+    for o, row in enumerate(w["weight"]):
+        product = sum(u * v for u, v in zip(row, x, strict=True))
+        y[o] = a * product / size / sqrt(sum(u * u for u in row) + layer.eps)
+    return y
+
+
 def pooled(layer, x, choose):
     """One image, with choose(numbers of a window) for each window."""
     (kH, kW), (Ho, Wo), places, padded = windows(layer, x)
@@ -141,6 +151,7 @@ SCALARS = {
 EXAMPLES = {
     "Conv2d": conv2d,
     "Linear": linear,
+    "CosineLinear": cosine_linear,
     "FiLM": film,
     "MaxPool2d": lambda layer, w, x: pooled(layer, x, max),
     "AvgPool2d": lambda layer, w, x: pooled(layer, x, average),

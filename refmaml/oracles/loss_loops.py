@@ -75,6 +75,18 @@ def gaussian(loss, z, targets):
     return scaled_sum(loss, targets, term)
 
 
+def bounded_gaussian(loss, z, targets):
+    """(T,): `gaussian` with sigma = floor + (1 - floor) log(1 + e^s)."""
+    D = targets.shape[2]
+
+    def term(t, n, d):
+        sigma = loss.floor + (1 - loss.floor) * log(1 + exp(z[t, n, D + d]))
+        e = (targets[t, n, d] - z[t, n, d]) / sigma
+        return log(sigma) + e**2 / 2 + (log(2 * pi) / 2 if loss.full else 0)
+
+    return scaled_sum(loss, targets, term)
+
+
 def weighted_cross_entropy(loss, z, labels):
     """(T,): (1 - e) w_y (-log p_y) + e / C sum_c w_c (-log p_c), scaled."""
     T, N, C = z.shape
@@ -97,6 +109,7 @@ LOSSES = {
     "BCEWithLogits": binary_cross_entropy,
     "Huber": huber,
     "GaussianNLL": gaussian,
+    "BoundedGaussianNLL": bounded_gaussian,
     "WeightedCrossEntropy": weighted_cross_entropy,
 }
 

@@ -13,7 +13,7 @@ here, which share no code with refmaml.methods. Any other method gets M from its
 import numpy as np
 
 from refmaml.methods import table, table_entry
-from refmaml.oracles import inner_rules, solved_heads
+from refmaml.oracles import inner_rules, laplace, learned_curvature, neural_process, solved_heads
 from refmaml.update_rules import UpdateRule
 
 
@@ -131,6 +131,22 @@ def meta_sgd(net, method, task, meta):
     return query_loss(net, task, phis[-1])
 
 
+def meta_curvature(net, method, task, meta):
+    """Meta-Curvature: meta = [theta, matrices].
+
+    Each array's gradient is multiplied by the Kronecker product of its matrices.
+    """
+    P, (x, y) = net.num_params, support_set(task, len(meta))
+    mask, start, memory = adapt_mask(net, method), meta[:, :P], {}
+    dense = learned_curvature.kronecker_products(net, mask, meta)
+    phi = start
+    for k, A in enumerate(fixed_rates(net, method)):
+        g = mask * (net.gradient(phi, x, y) + method.anchor * (phi - start))
+        g = learned_curvature.turned(g, dense)
+        phi = phi - A * inner_rules.direction(method.rule, net, phi, g, memory, k + 1)
+    return query_loss(net, task, phi)
+
+
 def maml_plus_plus(net, method, task, meta):
     """MAML++: meta = [theta, alpha (K, L)], a step size for each step k and array l.
 
@@ -195,6 +211,19 @@ def alpaca(net, method, task, meta):
     return solved_heads.predictive_loss(net, task, meta)
 
 
+def llama(net, method, task, W):
+    """LLAMA: g(phi_K) + eta log det(H + tau I), H written out at phi_K."""
+    sets = support_set(task, len(W))
+    phi = inner_loop(net, W, fixed_rates(net, method), *sets, method)[-1]
+    term = laplace.term(net, method, phi, *sets, adapt_mask(net, method))
+    return query_loss(net, task, phi) + method.weight * term
+
+
+def cnp(net, method, task, meta):
+    """CNP: meta = [theta, eta]; each row encodes the support set by itself."""
+    return query_loss(net, task, neural_process.adapted(net, method, task, meta))
+
+
 FORMULAS = {
     table.MAML: maml,
     table.ANIL: maml,
@@ -202,6 +231,7 @@ FORMULAS = {
     table.FirstOrderANIL: first_order,
     table.ERM: erm,
     table.MetaSGD: meta_sgd,
+    table.MetaCurvature: meta_curvature,
     table.MAMLPlusPlus: maml_plus_plus,
     table.CAVIA: cavia,
     table.IMAML: imaml,
@@ -209,6 +239,8 @@ FORMULAS = {
     table.LRD2: solved_head,
     table.MetaOptNet: solved_head,
     table.ALPaCA: alpaca,
+    table.LLAMA: llama,
+    table.CNP: cnp,
 }
 
 

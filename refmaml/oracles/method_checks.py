@@ -27,7 +27,7 @@ def describe(method):
     parts = [type(method).__name__]
     if hasattr(method, "inner_steps") and not hasattr(method, "solver"):
         parts.append(f"K = {method.inner_steps}")
-    for name in ("optimizer", "solver"):
+    for name in ("optimizer", "solver", "curvature"):
         parts += [f"{name} = {getattr(method, name)}"] if hasattr(method, name) else []
     if getattr(method, "moment", "fresh") == "carried":
         parts.append("carried moment")

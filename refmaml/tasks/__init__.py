@@ -1,5 +1,6 @@
 """Task distributions, each with `sample(tasks, ..., seed=0, step=0)`."""
 
+from refmaml.tasks.glyph_completion import GlyphCompletion
 from refmaml.tasks.glyphs import Glyphs
 from refmaml.tasks.image_folder import ImageFolder
 from refmaml.tasks.linear_regression import LinearRegression
@@ -16,4 +17,5 @@ __all__ = [
     "Sinusoids",
     "TwoLayerLinear",
     "ImageFolder",
+    "GlyphCompletion",
 ]

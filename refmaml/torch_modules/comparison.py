@@ -6,7 +6,8 @@ from math import prod
 import numpy as np
 
 from refmaml.errors import ArgumentError, expect
-from refmaml.torch_modules.layer_table import ADVICE
+from refmaml.layers import Dropout
+from refmaml.torch_modules.layer_table import ADVICE, DROPPING
 
 # Both add the same float64 numbers in different orders; a net of ten layers stays
 # within 1e-12. A forward that computes something else is off by far more.
@@ -42,7 +43,7 @@ def float64_copy(module):
 
     twin = copy.deepcopy(module).to("cpu", torch.float64)
     for part in twin.modules():
-        if type(part).__name__ == "Dropout":
+        if type(part).__name__ in DROPPING:
             part.p = 0.0
     return twin
 
@@ -77,6 +78,6 @@ def net_outputs(net, theta, x):
     """The net's outputs of one task, without its dropout layers."""
     z = x[None]
     for layer, w in zip(net.layers, net.parameters.views(theta[None]), strict=True):
-        if type(layer).__name__ != "Dropout":
+        if not isinstance(layer, Dropout):
             z, _ = layer.forward(net.kernels, w, z)
     return z[0]

@@ -29,6 +29,10 @@ LOSSES = {
 }
 WEIGHTED = "WeightedCrossEntropy"  # with label smoothing or with weights of classes
 
+# Layers of torchvision.ops that are converted by name, and modules that drop entries.
+OF_TORCHVISION = ("DropBlock2d",)
+DROPPING = ("Dropout", *OF_TORCHVISION)
+
 ADVICE = "; rm.check_meta_gradient can judge your meta-gradient function without this net"
 
 
@@ -39,11 +43,18 @@ def convert(module, where):
     Raises ArgumentError for a module or an argument that refmaml does not have.
     """
     name = type(module).__name__
-    expect(name in known(), f"layer '{where}'", one_of_known(), f"nn.{name}{ADVICE}")
+    ok = name in known() or is_of_torchvision(module)
+    expect(ok, f"layer '{where}'", one_of_known(), f"nn.{name}{ADVICE}")
     try:
         return SPECIAL[name].convert(module) if name in SPECIAL else same_name(module)
     except ArgumentError as error:
         raise ArgumentError(f"layer '{where}' (nn.{name}): {error}") from None
+
+
+def is_of_torchvision(module):
+    """Whether a module is one of the layers of torchvision.ops that are converted."""
+    cls = type(module)
+    return cls.__name__ in OF_TORCHVISION and cls.__module__.startswith("torchvision.")
 
 
 def known():
@@ -56,6 +67,7 @@ def known():
         if hasattr(getattr(layers, name), "r_forward") and hasattr(nn, name)
     }
     special = {name for name, entry in SPECIAL.items() if has_layer(entry.layer)}
+    special -= set(OF_TORCHVISION)
     return sorted((shared - set(SPECIAL)) | special)
 
 
@@ -184,7 +196,7 @@ def dropout(module):
     """Nothing in eval mode or with p = 0."""
     if not module.training or module.p == 0:
         return None
-    expect(has_layer("Dropout"), "p", "0, or eval mode", repr(module.p))
+    expect(has_layer(type(module).__name__), "p", "0, or eval mode", repr(module.p))
     return same_name(module)
 
 
@@ -202,5 +214,6 @@ SPECIAL = {
     "InstanceNorm2d": Special("InstanceNorm2d", instance_norm),
     "AdaptiveAvgPool2d": Special("SpatialMean", adaptive_average),
     "Dropout": Special(None, dropout),
+    "DropBlock2d": Special(None, dropout),
     "Identity": Special(None, lambda module: None),
 }

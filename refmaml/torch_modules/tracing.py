@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from refmaml.errors import ArgumentError, expect
-from refmaml.torch_modules.layer_table import ADVICE, one_of_known
+from refmaml.torch_modules.layer_table import ADVICE, is_of_torchvision, one_of_known
 
 
 class Step(NamedTuple):
@@ -50,13 +50,17 @@ def graph_of(module):
     """The graph of a module's forward; further arguments have their defaults."""
     from torch import fx
 
-    alone = fx.Tracer().is_leaf_module(module, "")
+    class Tracer(fx.Tracer):
+        def is_leaf_module(self, m, module_qualified_name):
+            return is_of_torchvision(m) or super().is_leaf_module(m, module_qualified_name)
+
+    alone = Tracer().is_leaf_module(module, "")
     name = type(module).__name__
     expect(not alone, "module", "layers in nn.Sequential or in a module", f"nn.{name} alone")
     parameters = list(inspect.signature(module.forward).parameters.values())[1:]
     fixed = {p.name: p.default for p in parameters if p.default is not p.empty}
     try:
-        return fx.Tracer().trace(module, concrete_args=fixed)
+        return Tracer().trace(module, concrete_args=fixed)
     except Exception as error:  # whatever the module's own code raises on a symbol
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ArgumentError(

@@ -10,5 +10,6 @@ from refmaml.update_rules.clip import Clip
 from refmaml.update_rules.rmsprop import RMSprop
 from refmaml.update_rules.rule import UpdateRule
 from refmaml.update_rules.sgd import SGD
+from refmaml.update_rules.sign import Sign
 
-__all__ = ["UpdateRule", "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Clip"]
+__all__ = ["UpdateRule", "SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Clip", "Sign"]

@@ -119,23 +119,24 @@ function stepTangentBackward(x, rx, dxh, rdxh) {
 // w: all weights in one array, layer by layer: the matrix (outputs, inputs), then biases.
 const SIZES = [1, 40, 40, 1];
 
-function netForward(w, x) {
-  const layers = [[x]];
+function perceptron(w, input, sizes) {
+  const layers = [input];
   let place = 0;
-  for (let l = 0; l + 1 < SIZES.length; l++) {
-    const [I, O] = [SIZES[l], SIZES[l + 1]], input = layers[l], output = new Float64Array(O),
+  for (let l = 0; l + 1 < sizes.length; l++) {
+    const [I, O] = [sizes[l], sizes[l + 1]], input = layers[l], output = new Float64Array(O),
         bias = place + I * O;
     for (let o = 0; o < O; o++) {
       let s = 0;
       for (let i = 0; i < I; i++) s += w[place + o * I + i] * input[i];
       s += w[bias + o];
-      output[o] = l + 2 < SIZES.length ? Math.max(s, 0) : s;
+      output[o] = l + 2 < sizes.length ? Math.max(s, 0) : s;
     }
     layers.push(output);
     place = bias + O;
   }
   return layers;
 }
+const netForward = (w, x) => perceptron(w, [x], SIZES);
 const netOutput = (w, x) => netForward(w, x).at(-1)[0];
 
 // The gradient of the mean of (net(x) - y)^2.
@@ -169,4 +170,14 @@ function netAdapt(w, points, alpha, K) {
     path.push(path[k].map((z, i) => z - alpha * grad[i]));
   }
   return path;
+}
+
+// ---- a conditional neural process: r = mean of h([x, y]), then [x, r] -> (mean, sigma) ---
+function encode({eta, encoder}, points) {
+  const codes = points.map(point => perceptron(eta, point, encoder).at(-1));
+  return codes[0].map((_, s) => sum(codes.map(code => code[s])) / points.length);
+}
+function decode({theta, decoder}, r, x) {
+  const [mean, s] = perceptron(theta, [x, ...r], decoder).at(-1);
+  return {mean, sigma: 0.1 + 0.9 * (Math.max(s, 0) + Math.log1p(Math.exp(-Math.abs(s))))};
 }

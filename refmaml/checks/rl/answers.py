@@ -8,7 +8,6 @@ P = 30 numbers decide over at most 1 + T = 3 unknown ones. E-MAML's term has kap
 J_t, the return after adaptation, or J_t less a baseline that is the same in all tasks.
 """
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -110,7 +109,7 @@ def score_of(kappas: list, probes: list[Probe], agree: float) -> tuple[float, bo
 def explained(ys: list, probes: list[Probe], tol: float) -> Fit | None:
     """The Fit with the fewest mistakes, or None."""
     best: Fit | None = None
-    for recipe in untried(probes):
+    for recipe in recipes(len(probes[0].inner)):
         if best is not None and recipe.mistakes >= best.mistakes:
             continue
         found = fitted(ys, probes, recipe, tol)
@@ -119,8 +118,3 @@ def explained(ys: list, probes: list[Probe], tol: float) -> Fit | None:
             if not best.mistakes:
                 break
     return best
-
-
-def untried(probes: list[Probe]) -> Iterable[Recipe]:
-    """The recipes for the probes' number of inner steps."""
-    return recipes(len(probes[0].inner))

@@ -17,10 +17,11 @@ from refmaml.doctor.wrong_rules import (
     ExactClip,
     LateCorrection,
     PassedClip,
+    PassedSign,
     Uncorrected,
     name_of,
 )
-from refmaml.update_rules import SGD, Adam, AdamW, Clip, UpdateRule
+from refmaml.update_rules import SGD, Adam, AdamW, Clip, Sign, UpdateRule
 
 STATE = fix(
     "carry the adjoint of the rule's state from step to step, beside that of phi",
@@ -29,13 +30,20 @@ STATE = fix(
     jax="no lax.stop_gradient on the optimiser's state",
 )
 
+DECLARE_SIGN = fix(
+    "phi - alpha * gradient; if signs are meant, method=rm.MAML(..., rule=rm.Sign())"
+)
+
 CORRECTION = fix("m / (1 - b1^t) and v / (1 - b2^t), t = 1 in the first step of each task")
 
 
 def declared_rule(method):
     """Another rule than the method's, its state detached, no proximal term."""
     found, name = [], name_of(method.rule)
-    if not method.rule.plain:
+    if method.rule.plain:
+        signs = "the inner steps take the sign of the gradient (Sign-MAML)"
+        found.append(Mistake("rule", signs, {"rule": Sign()}, DECLARE_SIGN))
+    else:
         plain = f"the inner loop is plain gradient descent, without the method's {name}"
         found.append(Mistake("rule", plain, {"rule": UpdateRule()}, fix("use problem.method.rule")))
     if method.rule.init(np.zeros((1, 1))):
@@ -67,6 +75,9 @@ def wrong_forms(rule):
         constant = f"the second moment of {name} is detached: its denominator is a constant"
         found.append((constant, CONSTANT_ROOT[type(rule)](**vars(rule)), STATE))
         found += moved_eps(rule)
+    if isinstance(rule, Sign):
+        text = "the sign counts as the identity in the derivative (straight-through)"
+        found.append((text, PassedSign(), fix("the derivative of sign(g) is 0")))
     if isinstance(rule, Adam):
         found += [
             (f"{name} without its bias correction", Uncorrected(rule), CORRECTION),

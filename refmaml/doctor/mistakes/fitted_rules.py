@@ -20,7 +20,7 @@ from refmaml.doctor.wrong_rules import (
     PassedClip,
     Uncorrected,
 )
-from refmaml.update_rules import SGD, Adagrad, Adam, AdamW, Clip, RMSprop
+from refmaml.update_rules import SGD, Adagrad, Adam, AdamW, Clip, RMSprop, Sign
 
 MOMENTUM = Number("momentum", (0.9, 0.3), 0.0, 1.0)
 DECAY = Number("weight_decay", (1e-2, 1.0), -10.0, 10.0, 1e-4)
@@ -42,7 +42,9 @@ GRAPH = "differentiate through it: no detached state, root or factor"
 
 def text_of(rule):
     """rm.SGD(momentum=0.9): a rule with the numbers that are not its defaults."""
-    cls = next(c for c in type(rule).__mro__ if c in (SGD, Adam, AdamW, RMSprop, Adagrad, Clip))
+    cls = next(
+        c for c in type(rule).__mro__ if c in (SGD, Adam, AdamW, RMSprop, Adagrad, Clip, Sign)
+    )
     default = {} if cls is Clip else vars(cls())
     parts = []
     for name, value in vars(rule).items():

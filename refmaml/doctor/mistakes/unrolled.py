@@ -2,6 +2,7 @@
 
 from refmaml.doctor.mistakes.declared_rule import declared_rule
 from refmaml.doctor.mistakes.inner_steps import inner_steps
+from refmaml.doctor.mistakes.laplace_term import laplace_term
 from refmaml.doctor.mistakes.layer_kernels import batch_norm
 from refmaml.doctor.mistakes.learned_step_sizes import learned_step_sizes, single_step_of_sum
 from refmaml.doctor.mistakes.mistake import Mistake, fix
@@ -72,6 +73,12 @@ def first_order_maml(method):
     """First-order MAML and first-order ANIL."""
     own = averaged_losses(method.inner_steps) + wrong_part_adapts(method)
     return unrolled(method, unwanted_second_order(method), own)
+
+
+def llama(method):
+    """LLAMA: MAML's mistakes and those of its Laplace term."""
+    own = averaged_losses(method.inner_steps) + wrong_part_adapts(method) + laplace_term(method)
+    return unrolled(method, second_order(method.inner_steps), own)
 
 
 def cavia(method):
