@@ -11,7 +11,7 @@ from refmaml.training import checkpoint as file_format
 def test_rows_are_a_sequence_of_rows():
     rows, expected = Rows(), []
     for t in range(1, 200):
-        expected.append(Row(t, 1 / t, 0.5, 2.0 * t, 0.1 * t, 0.3, 0.2, 0.1, 0.4))
+        expected.append(Row(t, 1 / t, 0.5, 2.0 * t, 0.1 * t, *np.arange(0.1, 0.85, 0.1)))
         rows.put(expected[-1])
     assert (
         list(rows) == expected

@@ -150,7 +150,7 @@ def test_support_sets_are_shuffled_for_reptile_by_default_and_for_no_other():
         (
             ["--data", "imagenet"],
             "--data: expected one of glyphs, omniglot, folder, sinusoid, linear, "
-            "completion, got 'imagenet'",
+            "completion, navigation, got 'imagenet'",
         ),
         (["--preset", "x"], f"--preset: expected one of {', '.join(presets.PRESETS)}, got 'x'"),
         (["--hidden", "4", "0"], "--hidden: expected integers >= 1, got ['4', '0']"),

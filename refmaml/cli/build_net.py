@@ -6,7 +6,7 @@ from math import prod
 from refmaml import models
 from refmaml.cli.kernels import kernel_set
 from refmaml.cli.options import flag
-from refmaml.cli.presets import IMAGES
+from refmaml.cli.presets import IMAGES, POLICIES
 from refmaml.errors import ArgumentError, expect
 from refmaml.execution import Sequential
 from refmaml.layers import MSE, BoundedGaussianNLL, Context, CrossEntropy, FiLM, Flatten
@@ -31,6 +31,9 @@ def make_net(config, threads=None):
 
 def net_structure(config, kernels):
     """The network on the given kernels. No array is allocated, whatever the sizes."""
+    labelled = config["data"] not in POLICIES
+    expect(labelled, "--data", "sets of examples; refmaml returns measures policies",
+           config["data"])  # fmt: skip
     images, chosen = config["data"] in IMAGES, config["net"]
     loss = CrossEntropy(config["loss_scale"]) if images else regression_loss(config)
     if chosen == "conv4":

@@ -19,7 +19,7 @@ from refmaml.version import __version__
 # `func`: arguments -> exit status.
 COMMANDS = (
     *("verify", "train", "evaluate", "reproduce", "demo", "bench"),
-    *("doctor", "check", "golden", "learn", "curves", "posterior"),
+    *("doctor", "check", "golden", "learn", "curves", "posterior", "returns"),
 )
 SHARED = ("train", "evaluate")  # commands whose work several ranks can share
 FAILED, BROKEN_PIPE = 2, 141  # a shell reports SIGPIPE as 141

@@ -42,7 +42,8 @@ OMNIGLOT_ONLY = ("download", "split_by")
 FOLDER_ONLY = ("size", "color")
 CONV4_ONLY = ("channels", "downsample", "padding", "head", "head_init", "weight_gain", "norm")
 BATCH_NORM_ONLY = ("bn_gamma", "bn_eps")
-REGRESSIONS = tuple(name for name in presets.BY_DATA if name not in presets.IMAGES)
+OTHER = (*presets.IMAGES, *presets.POLICIES)
+REGRESSIONS = tuple(name for name in presets.BY_DATA if name not in OTHER)
 IMAGES_ONLY = ("n_way", "support_order", "rotations", "eval_rotations", "split")
 
 # Options that need a value of another: {option: (the other option, its values)}. The
@@ -59,6 +60,10 @@ REQUIRES = {
     **{name: ("data", ("completion",)) for name in ("fewest_shots", "frequencies")},
     "threads": ("kernels", ("auto", "cpu")),
     "hidden": ("net", ("mlp",)),
+    **{
+        name: ("data", presets.POLICIES)
+        for name in ("estimator", "trajectories", "horizon", "discount", "max_kl")
+    },
     "mlp_init": ("net", ("mlp",)),
     "width": ("net", ("resnet12",)),
     **{
@@ -182,6 +187,19 @@ SAVED = {
         ),
         "kernels": (choice(NAMES), "the kernel set that computes the layers"),
         "dtype": (choice(("float32", "float64")), "precision"),
+    },
+    "policies": {
+        "estimator": (
+            choice(("naive", "lvc", "dice")),
+            "navigation: whose second derivative is in the meta-gradient",
+        ),
+        "trajectories": (count(1), "navigation: trajectories in a batch of a task"),
+        "horizon": (count(1), "navigation: the most steps of a trajectory"),
+        "discount": (positive(), "navigation: the discount of returns, at most 1"),
+        "max_kl": (
+            positive(),
+            "navigation: the largest KL divergence of the adapted policies in a meta-step",
+        ),
     },
     "training": {
         "tasks": (count(1), "tasks in a meta-step"),

@@ -97,7 +97,7 @@ def settle(given):
         | presets.BY_DATA[data]
         | presets.BY_NET[net]
         | (presets.BY_NORM[norm] if net == "conv4" else {})
-        | method_defaults(method, given)
+        | ({} if data in presets.POLICIES else method_defaults(method, given))
         | {name: value for name, value in given.items() if name in presets.DEFAULTS}
     )
     return config if config["steps"] or config["minutes"] else config | {"steps": presets.STEPS}

@@ -20,6 +20,7 @@ INNER_LOOP = (
     "frozen",
 )
 IMAGES = ("glyphs", "omniglot", "folder")
+POLICIES = ("navigation",)  # tasks of reinforcement learning
 
 DEFAULTS = {
     "data": "glyphs",
@@ -71,6 +72,11 @@ DEFAULTS = {
     "width": 64,
     "context": 5,
     "loss_scale": "sum/K",
+    "estimator": None,
+    "trajectories": None,
+    "horizon": None,
+    "discount": None,
+    "max_kl": None,
     "likelihood": False,
     "tasks": 32,
     "steps": None,
@@ -131,6 +137,22 @@ BY_DATA = {
         "inner_lr": 0.01,
         "loss_scale": "mean",
         "tasks": 8,
+    },
+    # Finn et al. 2017, section 5.3, and cbfinn/maml_rl
+    "navigation": {
+        "net": "mlp",
+        "hidden": [100, 100],
+        "inner_lr": 0.5,
+        "tasks": 40,
+        "lr": 1.0,  # only reptile reads it
+        "steps": 100,
+        "eval_tasks": 40,
+        "eval_steps": 3,
+        "estimator": "naive",
+        "trajectories": 20,
+        "horizon": 100,
+        "discount": 0.99,
+        "max_kl": 0.01,
     },
 }
 

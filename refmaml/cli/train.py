@@ -9,6 +9,7 @@ from pathlib import Path
 
 from refmaml.cli import mpi, options
 from refmaml.cli.outputs import check_outputs
+from refmaml.cli.presets import POLICIES
 from refmaml.cli.run_folder import (
     CHECKPOINT,
     PICTURE,
@@ -98,9 +99,12 @@ def prepare(ranks, given, config, now):
     now  the Progress of a checkpoint, whose size is checked before anything is
          allocated; None for a new run
     """
-    from refmaml.cli import problem
+    from refmaml.cli import policies, problem
     from refmaml.training.monitor import require_tensorboardx
 
+    if config["data"] in POLICIES:
+        with ranks.shared_errors():
+            return policies.prepare(ranks, given, config, now)
     place = {name: given[name] for name in ("data_root", "download") if name in given}
     with ranks.shared_errors():
         options.refuse_unused(given, config)

@@ -14,6 +14,7 @@ from refmaml.oracles.layer_checks import layer_checks, loss_checks
 from refmaml.oracles.net_checks import network_checks
 from refmaml.oracles.neural_process_checks import neural_process_checks
 from refmaml.oracles.posterior_checks import posterior_checks
+from refmaml.oracles.rl_checks import policy_checks
 from refmaml.oracles.rule_checks import rule_checks
 from refmaml.oracles.solved_head_checks import solved_head_checks
 from refmaml.oracles.tolerance import Check
@@ -159,6 +160,7 @@ def on_reference(reference):
     yield "posteriors", posterior_checks()
     yield "conditional neural process", neural_process_checks(reference)
     yield "closed forms", iter(closed_form_checks())
+    yield "meta-gradients of policies", policy_checks()
     for name, meta_gradient in autodiff():
         yield (
             f"autodiff in float64: {name}",

@@ -8,6 +8,7 @@ baseline.py           the linear baseline
 estimators.py         naive surrogate, LVC, DiCE and the score, of log-probabilities
 estimated_return.py   an estimator on the trajectories of a policy
 meta_gradient.py      the meta-gradient through inner steps of policy gradients
+trust_region.py       the outer step of TRPO
 """
 
 from refmaml.rl.baseline import LinearBaseline
@@ -17,6 +18,7 @@ from refmaml.rl.gaussian_policy import GaussianPolicy
 from refmaml.rl.kl import PolicyKL
 from refmaml.rl.meta_gradient import PolicyMAML
 from refmaml.rl.trajectories import Trajectories
+from refmaml.rl.trust_region import TrustRegion
 
 __all__ = [
     "DiCE",
@@ -29,4 +31,5 @@ __all__ = [
     "PolicyMAML",
     "Score",
     "Trajectories",
+    "TrustRegion",
 ]

@@ -24,7 +24,7 @@ HELD_OUT_STEP = 2**64 - 1
 class Evaluation:
     """The metric on the query sets after adaptation, task by task: values (T,).
 
-    quantity  "accuracy" (a fraction) or, for regression, "loss"
+    quantity  "accuracy" (a fraction), for regression "loss", for policies "return"
     """
 
     quantity: str
@@ -43,7 +43,7 @@ class Evaluation:
     def __str__(self):
         if self.quantity == "accuracy":
             return f"accuracy {100 * self.mean:.2f} +- {100 * self.interval:.2f} %"
-        return f"loss {self.mean:.4g} +- {self.interval:.2g}"
+        return f"{self.quantity} {self.mean:.4g} +- {self.interval:.2g}"
 
 
 def outputs(net, phi, batch, transductive):

@@ -21,6 +21,12 @@ class Row(NamedTuple):
                  over the step's tasks; NaN for methods without one
     inner_residual_median, inner_residual_p95  its median and 95th percentile over the
                  tasks, each the value of a task (nearest rank)
+    The rest is NaN but for policies, whose loss is minus the mean return:
+    return_before  the mean return before adaptation
+    kl           the mean KL divergence of the adapted policies from those before the
+                 step; 0 where the line search accepted no step
+    sigma        the mean over action dimensions of the policy's sigma, after the step
+    processor_seconds  the processor's time of this step
     """
 
     step: int
@@ -32,10 +38,15 @@ class Row(NamedTuple):
     inner_residual: float = nan
     inner_residual_median: float = nan
     inner_residual_p95: float = nan
+    return_before: float = nan
+    kl: float = nan
+    sigma: float = nan
+    processor_seconds: float = nan
 
 
 # Left out of files where no row has a value.
-OPTIONAL = ("cg_residual", "inner_residual", "inner_residual_median", "inner_residual_p95")
+OPTIONAL = Row._fields[5:]
+RESIDUALS = OPTIONAL[:4]  # of methods with an inner solver
 
 
 class Rows(Sequence):
