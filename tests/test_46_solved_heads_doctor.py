@@ -186,7 +186,7 @@ def test_at_least_fifteen_mistakes_are_those_of_these_methods():
 
 
 def test_a_negative_lambda_is_no_crash():
-    """ell < 0, and a function that takes it for lambda: no candidate can be computed."""
+    """ell < 0, and a function that takes it for lambda: no candidate is possible."""
     fn = of_head(ridge, lam=lambda ell, N: ell)
     report = judged(fn, rm.R2D2(0.3), probes=("mlp",))
     assert report.verdict == "wrong" and report.diagnosis
