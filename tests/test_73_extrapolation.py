@@ -92,6 +92,51 @@ def test_a_summary_is_the_mean_over_seeds_with_the_interval_over_tasks(measure):
     assert measure.summary(values) == expected
 
 
+def committed(monkeypatch):
+    """(the module that makes the table, the committed record, the document)."""
+    monkeypatch.syspath_prepend(FOLDER)
+    import table
+
+    monkeypatch.delitem(__import__("sys").modules, "table")
+    record = json.loads((FOLDER / "extrapolation.json").read_text())
+    return table, record, table.DOCUMENT.read_text()
+
+
+def test_the_document_has_the_committed_table(monkeypatch):
+    table, record, text = committed(monkeypatch)
+    assert f"\n\n{table.markdown(record)}\n\n" in text
+    record["rows"][2]["errors"]["cnp"]["0"]["mean"] *= 1.01  # a figure that is off is found
+    assert table.markdown(record) not in text
+
+
+def test_what_the_document_says_of_the_crossing_is_measured(monkeypatch):
+    _, record, text = committed(monkeypatch)
+    rows = {row["name"]: row for row in record["rows"]}
+
+    def error(row, name, k):
+        return rows[row]["errors"][name][k]["mean"]
+
+    def lead(row, k):
+        """-1, 0 or 1: the CNP is better, neither is to the interval, MAML is."""
+        found = rows[row]["cnp_minus_maml"][k]
+        return 0 if abs(found["mean"]) < found["interval"] else np.sign(found["mean"])
+
+    assert "the CNP is the best" in text and "a fifth of MAML's" in text
+    assert lead("training range", "5") == lead("training range", "50") == -1
+    share = error("training range", "cnp", "0") / error("training range", "maml", "5")
+    assert 0.15 < share < 0.25
+    assert lead("A 5-6", "5") == lead("A 5-6", "50") == -1
+    assert lead("A 6-8", "5") == 0 and lead("A 6-8", "50") == 1 and lead("A 8-10", "5") == 1
+    assert 1.5 < error("A 6-8", "cnp", "0") / error("A 6-8", "maml", "50") < 2.5
+    for row in ("phase 1-1.25 pi", "phase 1.25-1.5 pi", "phase 1.5-1.75 pi"):
+        assert lead(row, "5") == lead(row, "50") == 1
+        assert error(row, "maml", "5") > 1.9 * error(row, "maml", "50")
+    for row in ("phase 1.25-1.5 pi", "phase 1.5-1.75 pi"):
+        assert error(row, "cnp", "0") > 1.5 * error(row, "predict 0", "0")
+    assert error("training range", "maml", "5") > 1.9 * error("training range", "maml", "50")
+    assert set(record["runs"]["maml"]["meta_steps"]) == {30000} and len(record["seeds"]) == 3
+
+
 @pytest.mark.slow
 def test_the_command_trains_measures_and_goes_on(measure, monkeypatch, tmp_path):
     monkeypatch.setattr(measure, "SEEDS", (0, 1))

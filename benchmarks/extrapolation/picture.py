@@ -14,6 +14,7 @@ SHOWN = (
     ("maml", "50", "MAML, 50 steps", "#c8553d", "D"),
     ("cnp", "0", "CNP", "#5fa8d3", "^"),
 )
+RANGE = (0.01, 100)  # of the errors shown: a step that diverges leaves the picture
 OVER_STEPS = ("training range", "A 8-10", "phase 1.5-1.75 pi")
 STYLES = ("-", "--", ":")
 
@@ -32,6 +33,7 @@ def by_range(axes, rows):
             axes.plot([x] * len(cell["seeds"]), cell["seeds"], ".", color=color, markersize=2.5)
     apply_style(axes, "", "mean squared error")
     set_logarithmic(axes)
+    axes.set_ylim(*RANGE)
     names = [row["name"].replace(" pi", " π").replace(", ", ",\n") for row in rows]
     axes.set_xticks(range(len(rows)), names, rotation=30, ha="right", fontsize=8)
     axes.legend(frameon=False, fontsize=8, labelcolor=INK, ncols=2)
@@ -55,6 +57,7 @@ def over_steps(axes, rows):
     axes.set_xlim(-0.08, steps[-1])
     axes.set_xticks(steps, [str(k) for k in steps])
     set_logarithmic(axes)
+    axes.set_ylim(*RANGE)
     axes.legend(frameon=False, fontsize=7, labelcolor=INK, ncols=1, loc="center left",
                 bbox_to_anchor=(1.01, 0.5))  # fmt: skip
 
