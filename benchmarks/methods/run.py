@@ -31,6 +31,7 @@ from refmaml.cli.run_folder import CHECKPOINT, RESULT, RunFolder, lock_folder
 from refmaml.environment import circumstances
 from refmaml.errors import NonFiniteError
 from refmaml.training import checkpoint, files, train
+from refmaml.training.trainer import advance
 
 HERE = Path(__file__).parent
 SPENT, SLICE, BETWEEN_SAVES = "spent.json", 10, 30.0  # steps; processor seconds
@@ -63,7 +64,9 @@ def train_method(folder, config, budget, threads, say):
         stack.enter_context(stop_on_signal())
         now = resumed(path / CHECKPOINT, config)
         run = RunFolder(path, config, now and now.step)
-        now = now or recipe.start(net.init(config["seed"], config["dtype"]))
+        theta = net.init(config["seed"], config["dtype"])
+        advance(recipe, recipe.start(theta))  # compiles kernels, and is no part of the run
+        now = now or recipe.start(theta)
         spent = Spent(path / SPENT, now.step)
         try:
             now = slices(recipe, now, config["steps"] or inf, budget, spent, run, say)

@@ -10,6 +10,7 @@ from refmaml.cli.kernels import kernel_set
 from refmaml.cli.outputs import check_outputs
 from refmaml.cli.user_files import load
 from refmaml.errors import DataError, expect
+from refmaml.methods.table_heads_and_bayes import HEADS_AND_BAYES
 from refmaml.storage.atomic import atomic_write
 
 STATUS = {"right": 0, "wrong": 1, "inconclusive": 3}  # 2 is an error, as in every command
@@ -32,6 +33,7 @@ METHOD = (
     "cg_steps",
     "inner_solver",
     "inner_optimizer",
+    *(name for entry in HEADS_AND_BAYES for name, option in entry.options.items() if option.field),
 )
 OWN_LOSS = ("loss", "params", "batch", "forward", "gradient")
 MINI_BATCHES = "mini_batches"

@@ -18,7 +18,7 @@ from refmaml.doctor.cases import STEP_SIZE
 from refmaml.doctor.findings import MARGIN, Finding, first_wrong_tensor, wrong_stage
 from refmaml.doctor.matching import ACCEPTED, fit_scale
 from refmaml.doctor.method_settings import selects
-from refmaml.doctor.method_table import DISPLACEMENT, IMPLICIT, NO_LOOP, UNROLLED, entry
+from refmaml.doctor.method_table import DISPLACEMENT, IMPLICIT, NO_LOOP, SOLVED, UNROLLED, entry
 from refmaml.doctor.own_settings import own_number_of_steps, own_step_size
 from refmaml.doctor.regression_case import (
     regression,
@@ -69,7 +69,8 @@ def with_stages_right(found, back):
 def by_experiments(function, case):
     """[Finding] from calls under other conditions."""
     found = mean_over_tasks(function, case)
-    if found or not function.takes_problem:
+    solved = entry(case.method).kind == SOLVED  # none of its stages can be switched off
+    if found or solved or not function.takes_problem:
         return found or frozen_statistics(function, case)
     if case.own_loss:  # a function of this net does not know another one
         own = query_gradient(function, case, "on the case itself")

@@ -11,8 +11,9 @@ from refmaml.batch import Batch
 from refmaml.doctor import conditioning
 from refmaml.doctor.frameworks import arguments_of
 from refmaml.doctor.learned_through import derivative
-from refmaml.doctor.method_table import IMPLICIT, NO_LOOP, PER_PARAMETER, entry
+from refmaml.doctor.method_table import IMPLICIT, NO_LOOP, PER_PARAMETER, SOLVED, entry
 from refmaml.doctor.mistakes.parameters import of_own_net
+from refmaml.doctor.solved_parameters import extra_places, extra_shapes, replaced
 
 STEP_SIZE = "inner_lr."  # what the names of learned step sizes begin with
 
@@ -111,7 +112,7 @@ class Case:
     def more_mistakes(self):
         """[Mistake] that are possible here besides those of the method."""
         known = entry(self.method)
-        has_loop = known.kind not in (IMPLICIT, NO_LOOP)
+        has_loop = known.kind not in (IMPLICIT, NO_LOOP, SOLVED)
         return of_own_net(self) if self.own and has_loop else []
 
     def parts(self, value):
@@ -141,11 +142,9 @@ class Case:
     def shapes(self):
         """{name: shape} of the meta-parameters: the net's, then "inner_lr.<name>" for
         learned step sizes, in the array's shape (Meta-SGD) or one a step (K,)
-        (MAML++), or "curvature.<name>.outputs" and others for learned matrices."""
-        extra = {}
-        if hasattr(self.method, "matrix_shapes"):
-            extra = self.method.matrix_shapes(self.net)
-        elif len(self.meta) > self.net.num_params:
+        (MAML++); or those of solved_parameters.py."""
+        extra = extra_shapes(self.method, self.net)
+        if not extra and len(self.meta) > self.net.num_params:
             per_parameter = entry(self.method).step_sizes == PER_PARAMETER
             each = None if per_parameter else (self.method.inner_steps,)
             extra = {STEP_SIZE + name: each or shape for name, shape in self.net.shapes.items()}
@@ -156,12 +155,9 @@ class Case:
         """{name: indices into a meta vector, in the named array's shape}."""
         P, L = self.net.num_params, len(self.net.shapes)
         places = dict(self.net.named(np.arange(P)))
-        if hasattr(self.method, "matrix_shapes"):
-            start = P
-            for name, shape in self.method.matrix_shapes(self.net).items():
-                places[name] = start + np.arange(shape[0] ** 2).reshape(shape)
-                start += shape[0] ** 2
-            return places
+        extra = extra_places(self.method, self.net)
+        if extra:
+            return places | extra
         for j, name in enumerate(self.net.shapes if len(self.meta) > P else ()):
             if entry(self.method).step_sizes == PER_PARAMETER:
                 places[STEP_SIZE + name] = P + places[name]
@@ -199,14 +195,16 @@ class Case:
     @cached_property
     def structural_zeros(self):
         """Names whose gradient is 0 by definition, which may be missing from an answer:
-        CAVIA's context, step sizes of parameters that do not adapt, and what is
-        declared as not meta-learned."""
+        CAVIA's context, a head that is solved, step sizes of parameters that do not
+        adapt, and what is declared as not meta-learned."""
         adapting = np.ones(self.net.num_params)
         if hasattr(self.method, "adapting"):
             adapting = self.method.adapting(self.net, self.theta)
         slices = self.net.parameters.slices
         still = {name for name, part in slices.items() if not adapting[part].any()}
         zeros = {STEP_SIZE + name for name in still} | self.constant_names
+        if entry(self.method).kind == SOLVED:
+            return zeros | replaced(self.method, self.net)
         return zeros | (set(self.net.shapes) - still if entry(self.method).context else set())
 
     # ---- the true gradient -----------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 
 from refmaml.batch import Batch
 from refmaml.doctor.method_table import DISPLACEMENT, entry
+from refmaml.doctor.solved_parameters import encoder_margin
 from refmaml.errors import NonFiniteError
 from refmaml.layers import CrossEntropy
 from refmaml.oracles.kinks import net_margin
@@ -116,11 +117,12 @@ def allowed(case):
 
 def margin(case):
     """The relative distance of the nearest kink to any pass, inner loop or query."""
-    return min(
+    found = [
         net_margin(case.net, phi, x)
         for phi in case.outcome.trace.get("phi", [case.theta[None]])
         for x in (case.batch.x_support, case.batch.x_query)
-    )
+    ]
+    return min(*found, encoder_margin(case))
 
 
 def near_kink(case):

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from refmaml.doctor.implicit_variants import Implicit, implicit_rows
-from refmaml.doctor.method_table import IMPLICIT, entry
+from refmaml.doctor.method_table import IMPLICIT, SOLVED, entry
+from refmaml.doctor.solved_variants import Solved, solved_rows
 from refmaml.doctor.unrolled_variants import mean_over, right_loop, task_rows
 
 # rows with many strengths, which are not tried in pairs
@@ -16,7 +17,9 @@ def dictionary(method):
 
 
 def right_variant(method):
-    """The method itself as a Loop or an Implicit."""
+    """The method itself as a Loop, an Implicit or a Solved."""
+    if entry(method).kind == SOLVED:
+        return Solved()
     return Implicit() if entry(method).kind == IMPLICIT else right_loop(method)
 
 
@@ -29,7 +32,7 @@ def candidate(case, changes):
 def rows_of(case, changes):
     """That of each task, (T, M), without weights."""
     variant = replace(right_variant(case.method), **changes)
-    rows = implicit_rows if isinstance(variant, Implicit) else task_rows
+    rows = {Implicit: implicit_rows, Solved: solved_rows}.get(type(variant), task_rows)
     return rows(case, variant) * case.learned
 
 

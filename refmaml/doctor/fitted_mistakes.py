@@ -10,14 +10,14 @@ optimum on one task alone is not fitted on all.
 from refmaml.doctor import scale_factors
 from refmaml.doctor.fitting import descend, far, fit_of, optima, rounded
 from refmaml.doctor.matching import ACCEPTED, SEARCH_TIME, TIED, Explanation, cost, misfit_of_truth
-from refmaml.doctor.method_table import DISPLACEMENT, IMPLICIT, NO_LOOP, entry
+from refmaml.doctor.method_table import DISPLACEMENT, IMPLICIT, NO_LOOP, SOLVED, entry
 from refmaml.doctor.mistakes import Mistake, fitted_imaml, fitted_numbers, fitted_rules
 
 
 def families(method):
     """[Family] of a method, those with fewer numbers first."""
     known = entry(method)
-    if known.kind == NO_LOOP:
+    if known.kind in (NO_LOOP, SOLVED):
         return []
     if known.kind == IMPLICIT:
         return fitted_imaml.fitted(method)

@@ -4,14 +4,15 @@ Arrays are passed as fresh copies, in the user's own framework and precision. Th
 back over DLPack, the protocol that all four share.
 """
 
+from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from refmaml import layers
-from refmaml.autodiff import formulas, jax_autodiff, torch_autodiff
+from refmaml.autodiff import formulas, jax_autodiff
+from refmaml.doctor.nets_in_frameworks import net_in_jax, net_in_torch
 from refmaml.doctor.problem import Engine, Problem
 from refmaml.errors import ArgumentError, expect
 
@@ -29,7 +30,7 @@ class Framework(NamedTuple):
 
     array      NumPy array -> an array of the library, a copy
     to_numpy   the way back, for arrays with or without a graph, on any device
-    loss       net -> loss(params, x, y) of one task; None where Engine provides it
+    net        net -> NetIn, its loss and outputs; None where Engine provides them
     scope      a context manager that every call needs
     kernels    what the net of a problem computes with; None: the net's own kernels
     """
@@ -37,7 +38,7 @@ class Framework(NamedTuple):
     name: str
     array: Any
     to_numpy: Any
-    loss: Any = None
+    net: Any = None
     scope: Any = nullcontext
     kernels: Any = None
 
@@ -88,56 +89,14 @@ def torch_framework():
         "torch",
         lambda a: torch.from_numpy(np.array(a)),
         lambda a: a.detach().cpu().numpy(),
-        torch_loss,
+        net_in_torch,
     )
-
-
-def torch_loss(net):
-    """loss(params, x, y) of one task."""
-    f = torch_autodiff.framework()
-
-    def loss(params, x, y):
-        return formulas.named_loss(f, net, params, x, y, formulas.FORWARD, formulas.LOSSES)
-
-    return loss
 
 
 def jax_framework():
     """JAX, with float64 enabled during a call."""
     jnp = import_module("jax.numpy")
-    return Framework("jax", jnp.asarray, np.asarray, jax_loss, jax_autodiff.float64)
-
-
-def jax_loss(net):
-    """loss(params, x, y) of one task.
-
-    Maxima are taken by comparisons. The derivative of a maximum compares each entry
-    with the result, and XLA may compute the entry a second time with another rounding,
-    so that no entry is equal."""
-    from jax.lax import stop_gradient
-
-    f = jax_autodiff.framework()
-
-    def max_pool2d(f, layer, w, x):
-        (kH, kW), (sH, sW) = layer.geometry()
-        Ho, Wo = layer.output_shape(tuple(x.shape[1:]))[1:]
-        best = None
-        for p in range(kH):
-            for q in range(kW):
-                part = x[:, :, p : p + sH * (Ho - 1) + 1 : sH, q : q + sW * (Wo - 1) + 1 : sW]
-                best = part if best is None else f.xp.where(part > best, part, best)
-        return best
-
-    def cross_entropy(f, loss, z, labels):
-        largest = stop_gradient(z.max(axis=1, keepdims=True))  # the loss does not depend on it
-        shifted = z - largest
-        log_p = shifted - f.xp.log(f.xp.exp(shifted).sum(axis=1, keepdims=True))
-        scale = loss.scale(*z.shape)
-        return -scale * f.xp.take_along_axis(log_p, labels[:, None], axis=1).sum()
-
-    forward = formulas.FORWARD | {layers.MaxPool2d: max_pool2d}
-    losses = formulas.LOSSES | {layers.CrossEntropy: cross_entropy}
-    return lambda params, x, y: formulas.named_loss(f, net, params, x, y, forward, losses)
+    return Framework("jax", jnp.asarray, np.asarray, net_in_jax, jax_autodiff.float64)
 
 
 # ---- to the user's function ----------------------------------------------------------
@@ -195,9 +154,10 @@ def problem_of(case, lib, layout):
         return {name: layout.from_user(name, a) for name, a in named.items()}
 
     def takes_user_layout(function):
-        def call(params, x, y, *more):
+        def call(params, x, *more):
             x = layout.images_from_user(x)
-            return function(from_user(params), x, y, *map(from_user, more))
+            more = [from_user(a) if isinstance(a, Mapping) else a for a in more]
+            return function(from_user(params), x, *more)
 
         return call
 
@@ -208,18 +168,22 @@ def problem_of(case, lib, layout):
         }
 
     net = case.net if lib.kernels is None else case.net.with_kernels(lib.kernels)
-    if lib.loss is not None:
-        loss = takes_user_layout(lib.loss(net))
-        return Problem(case.name, case.shown_method, net, lib.name, loss)
+    given = case.name, case.shown_method, net, lib.name
+    if lib.net is not None:
+        functions = lib.net(net)
+        return Problem(
+            *given,
+            takes_user_layout(functions.loss),
+            features=takes_user_layout(functions.features),
+        )
     engine = Engine(net, lib.array, lib.to_numpy)
     return Problem(
-        case.name,
-        case.shown_method,
-        net,
-        lib.name,
+        *given,
         takes_user_layout(engine.loss),
         returns_user_layout(engine.gradient),
         returns_user_layout(engine.hvp),
+        takes_user_layout(engine.features),
+        returns_user_layout(engine.features_pullback),
     )
 
 

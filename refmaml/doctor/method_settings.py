@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from refmaml.errors import ArgumentError, expect
-from refmaml.methods import table, table_entry
+from refmaml.methods import CNP, ALPaCA, SolvedHead, table, table_entry
 from refmaml.update_rules import Adagrad, Adam, Clip, RMSprop, Sign, UpdateRule
 
 CURVATURE = 0.6  # alpha |H|
@@ -126,6 +126,8 @@ def initial_meta(method, net, theta, rng):
     meta = method.init(net, theta).copy()
     extra = len(meta) - net.num_params
     meta[net.num_params :] *= rng.uniform(0.6, 1.2, extra)
+    if isinstance(method, SolvedHead | ALPaCA | CNP):  # some start at 0, or as the identity
+        meta[net.num_params :] += rng.uniform(0.1, 0.3, extra)
     if hasattr(method, "spread"):  # matrices that start as the identity, and are symmetric
         meta[net.num_params :] += rng.uniform(-0.2, 0.2, extra)
     return meta

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 from refmaml.doctor import method_settings
 from refmaml.doctor.mistakes.erm import erm
 from refmaml.doctor.mistakes.imaml import imaml
+from refmaml.doctor.mistakes.posterior_and_encoder import alpaca, cnp
 from refmaml.doctor.mistakes.reptile import reptile
+from refmaml.doctor.mistakes.solved import lrd2, metaoptnet, r2d2
 from refmaml.doctor.mistakes.unrolled import (
     cavia,
     first_order_maml,
@@ -26,14 +28,19 @@ from refmaml.errors import expect
 from refmaml.methods import (
     ANIL,
     CAVIA,
+    CNP,
     ERM,
     IMAML,
     LLAMA,
+    LRD2,
     MAML,
+    R2D2,
+    ALPaCA,
     FirstOrderANIL,
     FirstOrderMAML,
     MAMLPlusPlus,
     MetaCurvature,
+    MetaOptNet,
     MetaSGD,
     Reptile,
     table,
@@ -41,6 +48,7 @@ from refmaml.methods import (
 )
 
 UNROLLED, DISPLACEMENT, IMPLICIT, NO_LOOP = "unrolled", "displacement", "implicit", "no loop"
+SOLVED = "solved"
 PER_PARAMETER, PER_LAYER_AND_STEP = "per parameter", "per layer and step"
 KINDS = {
     table_entry.DERIVATIVE: UNROLLED,
@@ -64,7 +72,13 @@ MISTAKES = {
     IMAML: imaml,
     ERM: erm,
     LLAMA: llama,
+    R2D2: r2d2,
+    LRD2: lrd2,
+    MetaOptNet: metaoptnet,
+    ALPaCA: alpaca,
+    CNP: cnp,
 }
+SOLVE_OR_ENCODE = (R2D2, LRD2, MetaOptNet, ALPaCA, CNP)
 SECOND_ORDER = (table_entry.DERIVATIVE, table_entry.LAPLACE)
 STEP_SIZES = {MetaSGD: PER_PARAMETER, MAMLPlusPlus: PER_LAYER_AND_STEP}
 
@@ -77,7 +91,8 @@ class MethodEntry(NamedTuple):
                     arguments: the method with a step size at which its mistakes show
     kind            UNROLLED: the adjoint recursion through an inner loop;
                     DISPLACEMENT: theta - phi_K; IMPLICIT: a linear system;
-                    NO_LOOP: the query gradient at theta
+                    NO_LOOP: the query gradient at theta; SOLVED: a solve or an
+                    encoder in place of a loop
     step_sizes      None, or how learned step sizes are stored: PER_PARAMETER, or
                     PER_LAYER_AND_STEP
     second_order    whether its gradient has a second-order term
@@ -109,7 +124,8 @@ def entry_of_class(cls):
     """The MethodEntry of a class in MISTAKES."""
     (known,) = (entry for entry in table.TABLE if entry.cls is cls)
     has_loop = any(field.name == "inner_steps" for field in fields(cls))
-    kind = KINDS[known.gradient] if has_loop else NO_LOOP
+    without_loop = SOLVED if cls in SOLVE_OR_ENCODE else NO_LOOP
+    kind = KINDS[known.gradient] if has_loop else without_loop
     implicit = kind == IMPLICIT
     return MethodEntry(
         MISTAKES[cls],

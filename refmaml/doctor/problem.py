@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from refmaml.methods.features import Features, body_of
+from refmaml.methods.solved_head import without_head
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -23,6 +26,10 @@ class Problem:
     gradient    NumPy and CuPy only: gradient(params, x, y), the loss's gradient by name
     hvp         NumPy and CuPy only: hvp(params, x, y, v), the loss's Hessian times v,
                 both by name
+    features    features(params, x) (N, F): the outputs of all layers but the last, in
+                torch and JAX written in primitives
+    features_pullback  NumPy and CuPy only: features_pullback(params, x, dX), by name:
+                (dX/dparams)' dX
     """
 
     name: str
@@ -32,10 +39,12 @@ class Problem:
     loss: Any
     gradient: Any = None
     hvp: Any = None
+    features: Any = None
+    features_pullback: Any = None
 
 
 class Engine:
-    """loss, gradient and hvp of one task by refmaml's own passes, on named arrays.
+    """loss, gradient, hvp and features of one task by refmaml's own passes, by name.
 
     array      NumPy array -> an array of a library without derivatives of its own
     to_numpy   the way back
@@ -68,3 +77,19 @@ class Engine:
     def hvp(self, params, x, y, v):
         """{name: array}: the Hessian of one task's loss at params, times v by name."""
         return self.named(self.net.hvp(self.primal(params, x, y), self.flat(v)))
+
+    def features_of(self, params, x):
+        """The body's pass on one task."""
+        body = body_of(self.net)
+        return Features.of(body, self.flat(params)[:, : body.num_params], self.to_numpy(x)[None])
+
+    def features(self, params, x):
+        """(N, F)."""
+        return self.array(self.net.kernels.to_host(self.features_of(params, x).X)[0])
+
+    def features_pullback(self, params, x, dX):
+        """{name: array}, 0 for the head."""
+        here = self.features_of(params, x)
+        dX = self.net.kernels.arrays(np.ascontiguousarray(self.to_numpy(dX))[None])[0]
+        grad, _ = here.pullback(dX)
+        return self.named(self.net.kernels.to_host(without_head(self.net, grad)))

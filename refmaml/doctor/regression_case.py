@@ -8,7 +8,7 @@ from refmaml.batch import Batch
 from refmaml.doctor.builtin_cases import normal_inputs
 from refmaml.doctor.cases import Case
 from refmaml.doctor.method_settings import fitting, initial_meta
-from refmaml.doctor.method_table import IMPLICIT, NO_LOOP, entry
+from refmaml.doctor.method_table import IMPLICIT, NO_LOOP, SOLVED, entry
 from refmaml.execution import Sequential
 from refmaml.layers import MSE, Context, Linear, Tanh
 
@@ -42,7 +42,7 @@ def adapting_everything(method):
 def with_steps(case, steps):
     """The case with another number of inner steps; None for a method without steps."""
     method = case.method
-    if entry(method).kind in (NO_LOOP, IMPLICIT):
+    if entry(method).kind in (NO_LOOP, IMPLICIT, SOLVED):
         return None
     changes = {"inner_steps": steps}
     if isinstance(method.inner_lr, tuple):
@@ -63,7 +63,7 @@ def with_step_size(case, size):
     """The case with another inner step size; for iMAML with regularization 1 / size,
     which moves as little."""
     kind = entry(case.method).kind
-    if kind == NO_LOOP:
+    if kind in (NO_LOOP, SOLVED):
         return case
     if kind == IMPLICIT:
         return case.with_(method=replace(case.method, regularization=1 / size, inner_lr=size))

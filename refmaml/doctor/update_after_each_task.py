@@ -6,7 +6,7 @@ import numpy as np
 
 from refmaml.doctor import scale_factors
 from refmaml.doctor.matching import ACCEPTED, SEARCH_TIME, Fit, fit_scale, ranked
-from refmaml.doctor.method_table import IMPLICIT, entry
+from refmaml.doctor.method_table import IMPLICIT, SOLVED, entry
 from refmaml.doctor.mistakes import Mistake, fix
 from refmaml.doctor.unrolled_variants import right_loop, sequential
 
@@ -20,7 +20,8 @@ def explain_by_update_after_each_task(cases, grads, seconds_left=lambda: SEARCH_
 
     beta is fitted on each case, and must be the same expression on all.
     """
-    if entry(cases[0].method).kind == IMPLICIT or any(len(case.batch) < 2 for case in cases):
+    known = entry(cases[0].method)
+    if known.kind in (IMPLICIT, SOLVED) or any(len(case.batch) < 2 for case in cases):
         return []
     betas, fits = [], []
     for case, g in zip(cases, grads, strict=True):
