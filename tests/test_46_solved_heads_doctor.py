@@ -1,6 +1,9 @@
 """The doctor on solved heads, ALPaCA and CNP in PyTorch: no name for a right function,
 and the mistake of a wrong one by its name."""
 
+import re
+from pathlib import Path
+
 import pytest
 from solved_implementations import alpaca, cnp, logistic, of_head, ridge, svm
 
@@ -176,6 +179,14 @@ CNP_MISTAKES = {
 @pytest.mark.parametrize("words", CNP_MISTAKES)
 def test_a_mistake_of_a_neural_process_is_named(words):
     named(cnp(CNP_MISTAKES[words]), CNP, words)
+
+
+def test_every_name_of_the_document_is_known():
+    text = (Path(__file__).parent.parent / "docs/solved_heads.md").read_text()
+    table = text.partition("| method | names |")[2].partition("\n\n")[0]
+    known = {m.name for method in METHODS for m in dictionary(method)}
+    quoted = re.findall(r'"([^"]+)"', table)
+    assert len(quoted) > 20 and set(quoted) <= known
 
 
 def test_at_least_fifteen_mistakes_are_those_of_these_methods():

@@ -49,3 +49,15 @@ def test_options_become_fields_of_the_method():
 def test_another_method_refuses_them(capsys):
     line = error_of(capsys, "train", *GLYPHS, "--steps", "1", "--laplace-weight", "1")
     assert line.startswith("--laplace-weight: expected --method llama beside it")
+
+
+def test_what_the_document_says_of_eta_is_measured():
+    text = " ".join((ROOT / "docs/laplace.md").read_text().split())
+    record = json.loads((ROOT / "benchmarks/llama_sinusoids.json").read_text())
+    maml, default, large = record["rows"]
+    assert (maml["method"], default["weight"], large["weight"]) == ("maml", 1e-6, 1e-3)
+    for row in (default, large):
+        assert f"{row['held_out']:.2f} +- {row['interval']:.2f} after {row['meta_steps']:,}" in text
+    assert (
+        f"in training is {default['training']:.2f}, and that of MAML {maml['training']:.2f}" in text
+    )
