@@ -1,11 +1,15 @@
 """LLAMA on the command line: training, resuming, evaluating, options."""
 
+import json
+from pathlib import Path
+
 import pytest
 from command_line import REFERENCE, configuration, error_of, left_in, train
 
 import refmaml as rm
 from refmaml.cli import main, problem
 
+ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.usefixtures("folder")
 GLYPHS = [
     *("--data", "glyphs", "--tasks", "2", "--n-way", "3", "--channels", "2"),
