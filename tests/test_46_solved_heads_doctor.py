@@ -196,6 +196,17 @@ def test_at_least_fifteen_mistakes_are_those_of_these_methods():
     assert len(own & {m.name for m in dictionary(R2D2)}) >= 15
 
 
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_a_loss_of_one_s_own_has_no_head_and_no_context(method):
+    import torch
+
+    w, x = torch.ones(3, 1, dtype=torch.float64), torch.ones(2, 4, 3)
+    given = {"loss": lambda p, x, y: (x @ p["w"]).mean(), "params": {"w": w}, "batch": [x] * 4}
+    with pytest.raises(rm.ArgumentError, match=r"^method: expected a method with.*\(net=\)") as e:
+        judged(lambda params, batch: params, method, **given)
+    assert str(e.value).endswith(type(method).__name__) and "\n" not in str(e.value)
+
+
 def test_a_negative_lambda_is_no_crash():
     """ell < 0, and a function that takes it for lambda: no candidate is possible."""
     fn = of_head(ridge, lam=lambda ell, N: ell)

@@ -88,6 +88,10 @@ def test_a_table_is_written_and_a_run_goes_on(benchmark, tmp_path):
         accuracy = result["evaluations"]["transductive"]["accuracy"]
         assert f"| {100 * accuracy:.1f} +- " in text
     assert "0.006 minutes on 1 core" in text and (tmp_path / "methods.png").stat().st_size > 5000
+    # A smaller budget is that of the run as it is: it is evaluated again, and no more.
+    smaller = started(benchmark, tmp_path, 0.003, "r2d2")[0]
+    assert smaller["steps"] == results[0]["steps"] and smaller["budget_minutes"] == 0.003
+    started(benchmark, tmp_path, 0.006, "r2d2")
     # Nothing is computed again where the budget is used.
     before = (tmp_path / "runs/r2d2/result.json").stat().st_mtime_ns
     started(benchmark, tmp_path, 0.006, "r2d2")

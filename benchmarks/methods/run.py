@@ -67,7 +67,7 @@ def train_method(folder, config, budget, threads, say):
         theta = net.init(config["seed"], config["dtype"])
         advance(recipe, recipe.start(theta))  # compiles kernels, and is no part of the run
         now = now or recipe.start(theta)
-        spent = Spent(path / SPENT, now.step)
+        run.latest, spent = now, Spent(path / SPENT, now.step)
         try:
             now = slices(recipe, now, config["steps"] or inf, budget, spent, run, say)
         except NonFiniteError as error:

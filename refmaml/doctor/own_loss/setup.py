@@ -7,7 +7,7 @@ from importlib import import_module
 import numpy as np
 
 from refmaml.doctor.method_settings import initial_meta
-from refmaml.doctor.method_table import IMPLICIT, UNROLLED, entry
+from refmaml.doctor.method_table import IMPLICIT, SOLVED, UNROLLED, entry
 from refmaml.doctor.own_loss.batch_forms import read_batch
 from refmaml.doctor.own_loss.case import OwnLossCase
 from refmaml.doctor.own_loss.model import LossModel
@@ -100,8 +100,11 @@ def prepared(function, method, model, given, seed, remarks):
     """The OwnLoss of a model."""
     batch = read_batch(given["batch"], model.parameters.framework)
     theta, known = model.init(), entry(method)
-    wanted = "a net with a Context or FiLM layer of refmaml (net=), for CAVIA"
-    expect(not known.context, "method", "a method without a context, or " + wanted, "CAVIA")
+    wanted = "a method without a context, or a net with a Context or FiLM layer of refmaml (net=)"
+    expect(not known.context, "method", wanted, type(method).__name__)
+    solves = known.kind == SOLVED
+    wanted = "a method with an inner loop, or a net of refmaml (net=), whose last layer is the head"
+    expect(not solves, "method", wanted, type(method).__name__)
     first_look(model, theta, batch)
     rng = np.random.default_rng(seed)
     meta = initial_meta(method, model, theta, rng)
