@@ -114,3 +114,18 @@ def test_a_checkpoint_of_other_options_is_refused(benchmark, tmp_path):
     started(benchmark, tmp_path, 0.002, "reptile")
     with pytest.raises(SystemExit, match=r"reptile/checkpoint.npz: expected .* got another steps"):
         started(benchmark, tmp_path, 20, "reptile")
+
+
+def test_the_document_has_the_committed_table(benchmark):
+    folder, text = ROOT / "benchmarks/methods", (ROOT / "docs/methods.md").read_text()
+    results = json.loads((folder / "methods.json").read_text())["results"]
+    table = benchmark.table.markdown(results)
+    assert (folder / "methods.md").read_text() == table and f"\n\n{table}\n" in text
+    for result in results:  # the budget that the table names was used
+        assert (
+            result["ended_early"]
+            or result["method"] == "reptile"
+            or (result["processor_minutes"] >= result["budget_minutes"] * result["threads"])
+        )
+    results[0]["evaluations"]["transductive"]["accuracy"] += 0.002  # is found
+    assert benchmark.table.markdown(results) not in text

@@ -1,6 +1,20 @@
-"""The results of run.py as a table in markdown."""
+"""The results of run.py as a table in markdown.
+
+python benchmarks/methods/table.py --write
+
+makes methods.md and methods.png again from methods.json, and puts the table into
+docs/methods.md.
+"""
+
+import json
+import sys
+from pathlib import Path
 
 import protocol
+
+HERE = Path(__file__).parent
+DOCUMENT = HERE.parent.parent / "docs/methods.md"
+FIRST, NEXT = "Training of each method:", "\n![Accuracy of each method"
 
 
 def markdown(results):
@@ -22,10 +36,10 @@ def budget(results):
     found = sorted({(r["budget_minutes"], r["threads"], r["held_out_tasks"]) for r in results})
     texts = [
         f"{minutes:g} minutes on {threads} {'core' if threads == 1 else 'cores'}, "
-        f"counted in processor time; {tasks} held-out tasks"
+        f"{tasks} held-out tasks"
         for minutes, threads, tasks in found
     ]
-    return "Training of each method: " + "; or ".join(texts) + "."
+    return f"{FIRST} " + "; or ".join(texts) + "."
 
 
 def row(result):
@@ -42,3 +56,19 @@ def written(result, way):
     """ "98.2 +- 0.4"."""
     found = result["evaluations"][way]
     return f"{100 * found['accuracy']:.1f} +- {100 * found['interval']:.1f}"
+
+
+def write():
+    """Table, picture and the document's table from the committed record."""
+    import picture
+
+    results = json.loads((HERE / "methods.json").read_text())["results"]
+    table, text = markdown(results), DOCUMENT.read_text()
+    (HERE / "methods.md").write_text(table)
+    picture.draw(HERE / "methods.png", results)
+    before, _, rest = text.partition(FIRST)
+    DOCUMENT.write_text(before + table + NEXT + rest.partition(NEXT)[2])
+
+
+if __name__ == "__main__" and sys.argv[1:] == ["--write"]:
+    write()
