@@ -135,15 +135,30 @@ def test_a_request_and_a_complaint_are_noticed(browser, tmp_path):
     assert "file:///none.png" in browser.requests() and browser.complaints()
 
 
+CUT_OFF = (
+    "return [...document.querySelectorAll('math *')].filter(e => e.getBoundingClientRect().right > "
+    "e.closest('div, p, td, figcaption, summary, li').getBoundingClientRect().right + 1)"
+    ".map(e => e.textContent)"
+)
+
+
 @pytest.mark.parametrize("width,height", [(1280, 800), (390, 844)])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_page_is_no_wider_than_its_window(browser, name, width, height):
+def test_a_page_is_no_wider_than_its_window_and_cuts_off_no_formula(browser, name, width, height):
     browser.size(width, height)
     try:
         browser.open(PAGES / f"{name}.html")
         assert browser.run("return document.documentElement.scrollWidth") <= width
+        assert browser.run(CUT_OFF) == []
     finally:
         browser.size(1280, 800)
+
+
+def test_a_formula_that_is_cut_off_is_found(browser, tmp_path):
+    page = "<div style='width: 50px'><math><mtext>wider_than_fifty_pixels</mtext></math></div>"
+    (path := tmp_path / "page.html").write_text(f"<!doctype html><title>x</title>{page}")
+    browser.open(path)
+    assert browser.run(CUT_OFF) == ["wider_than_fifty_pixels"]
 
 
 @pytest.mark.parametrize("page", FIGURES, ids=lambda page: page.NAME)
