@@ -9,7 +9,7 @@ alpha, alpha/2, alpha/2, with alpha = 0.5 unless stated.
 
     equal        MAML, pretrained (erm) and untrained policies, each seed at step N
     pretrained   one pretrained run at each stop, with other sigmas and other alphas
-    estimators   one seed of each estimator and method at step M
+    estimators   one seed of each estimator and method at step M, and MAML's other seeds
 """
 
 import argparse
@@ -85,8 +85,10 @@ def pretrained(folder, step, draws):
 
 
 def estimators(folder, step, draws):
-    """{title: .} of seed 0 of every kind of run at a step."""
-    paths = {TITLES[kind]: stopped(folder / f"{kind}-0", step) for kind in KINDS}
+    """{title: .} of every kind of run, seed 0, at a step, and MAML's other seeds."""
+    runs = {TITLES[kind]: f"{kind}-0" for kind in KINDS}
+    runs |= {f"{TITLES['maml']}, seed {seed}": f"maml-{seed}" for seed in SEEDS[1:]}
+    paths = {title: stopped(folder / name, step) for title, name in runs.items()}
     return {title: evaluate(path, draws) for title, path in paths.items() if path.exists()}
 
 
@@ -123,7 +125,7 @@ def pictures(out, folder, record, draws):
     panels = [
         (f"{record['step']} meta-steps, {len(SEEDS)} seeds", panel(equal)),
         ("the pretrained policy", panel(record["pretrained"])),
-        (f"{record['estimators_at']} meta-steps, one seed", panel(record["estimators"])),
+        (f"{record['estimators_at']} meta-steps", panel(record["estimators"])),
     ]
     returns.picture_of_returns(out / "returns.png", panels)
     path = stopped(folder / "maml-0", record["step"])
