@@ -107,9 +107,10 @@ def test_every_function_on_demand_that_a_whole_net_calls_is_listed_as_needed():
     window = operations.NormActPool(1, 2, 2, 1, 1, 0.1, 0, 0, window=(2, 2))
     pixel = ((1, 1), (1, 1), (0, 0))
     grouped = operations.Convolution(2, 1, 1, 2, 1, 1, *pixel, 0, groups=2)
+    wide = operations.Convolution(32, 14, 14, 32, 14, 14, (3, 3), (1, 1), (1, 1), 0)
     own = (operations.NormActPool, operations.Convolution)
     others = [tuple.__new__(kind) for kind in columns.KINDS if kind not in own]
-    net = (window, window._replace(window=(1, 1)), grouped, *others)
+    net = (window, window._replace(window=(1, 1)), grouped, wide, *others)
     nets = [
         needs.needed(net, loss, what, 2, 1)
         for loss in (operations.CROSS_ENTROPY, operations.MEAN_OF_SQUARES)

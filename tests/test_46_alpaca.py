@@ -161,15 +161,23 @@ def test_the_product_of_two_tangents_keeps_its_symmetry():
     assert abs(left - right) < 1e-12 * abs(left)
 
 
-# ---- errors --------------------------------------------------------------------------
-
-
-def test_labels_are_refused():
-    net = cases.smooth_net()
-    rng = np.random.default_rng(0)
+def test_labels_are_unit_vectors_and_have_an_accuracy():
+    net, rng = cases.smooth_net(), np.random.default_rng(0)
     meta, batch = METHOD.init(net, cases.start(net, rng)), cases.tasks_for(net, rng)
-    with pytest.raises(rm.ArgumentError, match="^y: expected real numbers, for ALPaCA, got dtype"):
-        METHOD.meta_gradient(net, meta, batch)
+    one_hot = np.eye(net.layers[-1].out_features)
+    as_numbers = rm.Batch(
+        batch.x_support, one_hot[batch.y_support], batch.x_query, one_hot[batch.y_query]
+    )
+    out = METHOD.meta_gradient(net, meta, batch)
+    same = METHOD.meta_gradient(net.with_loss(rm.MSE()), meta, as_numbers)
+    assert np.array_equal(out.grad, same.grad) and same.accuracy is None
+    phi = METHOD.adapt(net, meta, batch.x_support, batch.y_support)
+    assert out.accuracy == net.primal(phi, batch.x_query, batch.y_query).accuracy.mean()
+    check = hvp_check(METHOD, net, meta, batch, "labels")
+    assert check.passed and check.error < PROMISE, check
+
+
+# ---- errors --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("field", ["precision", "noise"])

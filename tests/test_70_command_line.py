@@ -228,7 +228,7 @@ def test_recomputed_activations_change_no_bit_of_a_run_and_may_be_chosen_again(c
     assert (
         error_of(capsys, "train", "--out", "x", "--method", "reptile", "--recompute")
         == "--recompute: expected --method maml or anil or meta-sgd or "
-        "meta-curvature or maml++ or cavia "
+        "meta-curvature or maml++ or cavia or llama "
         "beside it, got --method reptile"
     )
 

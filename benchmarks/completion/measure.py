@@ -1,7 +1,7 @@
 """A neural process completes glyphs of scripts that training never saw.
 
     refmaml train --data completion --method cnp --hidden 128 128 128 --context 128 \\
-        --encoder 128 128 --schedule cosine --steps 18000 --kernels reference --out RUN
+        --encoder 128 128 --schedule cosine --steps 15000 --kernels reference --out RUN
     python benchmarks/completion/measure.py RUN
 
 writes completion.json and completion.png beside this file. Errors are mean squares on

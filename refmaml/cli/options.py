@@ -3,7 +3,8 @@ configuration.
 """
 
 from refmaml.cli import presets
-from refmaml.cli.option_table import KINDS, REQUIRES, SAVED
+from refmaml.cli.option_requirements import REQUIRES
+from refmaml.cli.option_table import KINDS, SAVED
 from refmaml.errors import ArgumentError, expect
 
 __all__ = [

@@ -19,7 +19,6 @@ import numpy as np
 
 from refmaml.arguments import check_positive_number, set_fields
 from refmaml.batch import Batch
-from refmaml.errors import expect
 from refmaml.layers.layer import Array
 from refmaml.methods import bayesian_regression
 from refmaml.methods.adapt import adapt
@@ -27,8 +26,8 @@ from refmaml.methods.bayesian_regression import Prior
 from refmaml.methods.features import Features, body_of
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
 from refmaml.methods.meta_hessian import hvp
-from refmaml.methods.solved_head import joined, refuse_solution
-from refmaml.methods.symmetric_solves import identity
+from refmaml.methods.solved_head import joined, refuse_solution, targets
+from refmaml.methods.symmetric_solves import identity, times_transposed
 from refmaml.nonfinite import refuse_non_finite
 
 
@@ -39,8 +38,9 @@ class ALPaCA:
     precision  lambda > 0: the prior's precision L L' starts as lambda I
     noise      v > 0: the variance of the targets at the start
     Meta-parameters (P + G^2 + 1,): [theta, L (G, G), ell = log v], G the last layer's
-    inputs, and one more where it has a bias. Targets are real numbers; the net's own
-    loss is not used, except where held-out tasks are judged.
+    inputs, and one more where it has a bias. Targets are real numbers; labels are unit
+    vectors, as if these were numbers with Gaussian noise. The net's own loss is not
+    used, except where held-out tasks are judged.
     Raises ArgumentError, NonFiniteError.
     Source: Harrison, Sharma, Pavone 2018, section 3: the posterior, its predictive
     likelihood as the loss, the prior learned with the features.
@@ -109,20 +109,14 @@ class ALPaCA:
     def adapted(self, net: Any, meta: Array, x: Array, y: Array) -> Array:
         """phi (T, P) with the posterior's mean in the last layer."""
         body, theta = body_of(net), meta[None, : net.num_params]
-        self.check(net, theta, x, y)
+        net.check(theta, x, y)
         X, _ = body.forward(body.parameters.views(theta[:, : body.num_params]), x, keep=False)
-        prior = self.prior(net, meta, len(x))
-        W, *_ = bayesian_regression.posterior_mean(net.kernels, self.extended(net, X), y, prior)
+        Y, prior = targets(net, X, y), self.prior(net, meta, len(x))
+        W, *_ = bayesian_regression.posterior_mean(net.kernels, self.extended(net, X), Y, prior)
         phi = joined(net, theta[:, : body.num_params], *self.parts(net, W))
         ok = net.kernels.xp.isfinite(phi).all()
         net.require(ok, lambda: refuse_solution(net, meta, x, phi))
         return phi
-
-    def check(self, net: Any, theta: Array, x: Array, y: Array) -> None:
-        """Raise ArgumentError unless inputs fit and targets are real numbers."""
-        net.check(theta, x, y)
-        real = y.dtype.kind == "f"
-        expect(real, "y", "real numbers, for ALPaCA", lambda: f"dtype {y.dtype}")
 
     # ---- the meta-gradient -----------------------------------------------------------
 
@@ -130,14 +124,14 @@ class ALPaCA:
         """The body's pass on the support sets and that on the query sets."""
         theta = meta[None, : net.num_params]
         for x, y in batch.sets:
-            self.check(net, theta, x, y)
+            net.check(theta, x, y)
         return [Features.of(body, theta[:, : body.num_params], x) for x, _ in batch.sets]
 
     def likelihood(self, net: Any, sets: list[Features], meta: Array, batch: Batch) -> Any:
         """bayesian_regression.forward on the features of both sets."""
         X, Q = (self.extended(net, part.X) for part in sets)
         prior = self.prior(net, meta, len(batch))
-        y, yq = batch.y_support, batch.y_query
+        y, yq = (targets(net, X, y) for y in (batch.y_support, batch.y_query))
         return bayesian_regression.forward(net.kernels, X, y, Q, yq, prior)
 
     def task_gradients(self, net: Any, meta: Array, batch: Batch, trace: bool) -> TaskGradients:
@@ -153,7 +147,9 @@ class ALPaCA:
         dbody, _ = support.pullback(self.without(net, dX))
         more, _ = query.pullback(self.without(net, dQ))
         kept = {"phi": [meta[None, : net.num_params], phi]} if trace else {}
-        return TaskGradients(loss, None, self.rows(net, dbody + more, dprior), kept)
+        z = times_transposed(k, here.Q, here.W)
+        accuracy = net.loss_function.accuracy(z, batch.y_query)
+        return TaskGradients(loss, accuracy, self.rows(net, dbody + more, dprior), kept)
 
     def rows(self, net: Any, body: Array, prior: Prior) -> Array:
         """(T, P + G^2 + 1) of the body's part and the Prior of adjoints."""
@@ -176,7 +172,7 @@ class ALPaCA:
         rX, saved = body.r_forward(at_support, rbody)
         rQ, saved_query = body.r_forward(at_query, rbody)
         rX, rQ = (self.extended(net, a, 0) for a in (rX, rQ))
-        y = batch.y_support
+        y = targets(net, here.X, batch.y_support)
         tangents = bayesian_regression.r_forward(k, here, y, rX, rQ, rprior)
         rdX, rdQ, rdprior = bayesian_regression.r_backward(k, here, adjoints, tangents)
         product = body.r_backward(at_support, rbody, saved, self.without(net, rdX))

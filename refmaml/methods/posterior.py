@@ -63,7 +63,7 @@ class Gaussian(NamedTuple):
 
 def task_posterior(
     net: Any,
-    method: DifferentiatedLoop,
+    method: Any,
     theta: np.ndarray,
     x: np.ndarray,
     y: np.ndarray,
@@ -72,6 +72,7 @@ def task_posterior(
 ) -> Gaussian:
     """The posterior of one task's parameters phi (P,).
 
+    method     MAML, or another that learns theta alone by a differentiated inner loop
     theta      (P,)
     x, y       the task's support set, (1, N, ...)
     scale      s > 0: -log p(D | phi) = s f(phi). For a mean of squares of N numbers

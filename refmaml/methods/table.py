@@ -11,6 +11,8 @@ What reads an entry, and which of its fields:
     refmaml's names      cls: rm.MAML is public because of its entry
 
 The entries hold plain data, so that this module imports only the methods themselves.
+Those of solved heads, of Laplace's term and of neural processes are in
+table_heads_and_bayes.py.
 Each import has the form `X as X`, by which type checkers know a name that other modules
 may import from here. A new method is one file in refmaml/methods/ and one entry here
 with its import; docs/add_a_method.md shows a complete example.
@@ -24,7 +26,6 @@ from refmaml.methods.cnp import CNP as CNP
 from refmaml.methods.erm import ERM as ERM
 from refmaml.methods.first_order_maml import FirstOrderMAML as FirstOrderMAML
 from refmaml.methods.imaml import IMAML as IMAML
-from refmaml.methods.llama import CURVATURES
 from refmaml.methods.llama import LLAMA as LLAMA
 from refmaml.methods.lrd2 import LRD2 as LRD2
 from refmaml.methods.maml import MAML as MAML
@@ -41,29 +42,24 @@ from refmaml.methods.table_entry import (
     DISPLACEMENT,
     FIRST_ORDER,
     IMPLICIT,
-    LAPLACE,
     NETS_WITH_A_BODY,
     NETS_WITH_BATCH_NORM,
     NETS_WITH_CONTEXT,
     NETS_WITH_EXAMPLES,
     NETS_WITHOUT_DEAD_BIASES,
-    PREDICTIVE,
     SMOOTH_NETS,
     Entry,
     GoldenCase,
     Option,
 )
+from refmaml.methods.table_heads_and_bayes import HEADS_AND_BAYES
 from refmaml.methods.table_settings import (
     ADAM,
     ALPHA,
     CONTEXT,
     CONVERGED,
     FROZEN,
-    HEAD_OPTIONS,
-    HESSIAN,
-    KRONECKER,
     MOMENTUM,
-    RIDGE,
     SOLVED_BY_MOMENTUM,
     SOLVED_WITH_CONTROL,
     SPREAD,
@@ -263,104 +259,7 @@ TABLE = (
         defaults={"inner_steps": 16, "inner_lr": 0.1, "loss_scale": "mean", "frozen": None},
         checked_with=({"cg_steps": 100, "cg_tol": 1e-15},),
     ),
-    Entry(
-        "r2d2",
-        R2D2,
-        "R2-D2",
-        defaults={"loss_scale": "mean", "frozen": None},
-        options=HEAD_OPTIONS,
-        checked_with=(RIDGE, RIDGE | {"intercept": True}),
-        golden=(GoldenCase("r2d2", NETS_WITH_A_BODY, RIDGE, schema=2),),
-    ),
-    Entry(
-        "lrd2",
-        LRD2,
-        "LR-D2",
-        defaults={"loss_scale": "mean", "frozen": None},
-        options={
-            "newton_steps": Option("newton_steps", "integer >= 1", "LR-D2: Newton steps"),
-            "differentiate": Option(
-                "differentiate",
-                ("optimum", "iterations"),
-                "LR-D2: its derivative, at the optimum or through the steps",
-            ),
-        },
-        checked_with=(
-            RIDGE,
-            RIDGE | {"intercept": True},
-            RIDGE | {"newton_steps": 3, "differentiate": "iterations"},
-        ),
-    ),
-    Entry(
-        "metaoptnet",
-        MetaOptNet,
-        "MetaOptNet",
-        defaults={"loss_scale": "mean", "frozen": None},
-        options={
-            "svm_cost": Option("cost", "number > 0", "MetaOptNet: bound of the dual variables"),
-            "solver_steps": Option("solver_steps", "integer >= 1", "MetaOptNet: iterations"),
-        },
-        checked_with=(RIDGE, RIDGE | {"intercept": True, "cost": 0.5}),
-    ),
-    Entry(
-        "alpaca",
-        ALPaCA,
-        "ALPaCA",
-        PREDICTIVE,
-        defaults={"loss_scale": "mean", "frozen": None},
-        options={
-            "prior_precision": Option(
-                "precision", "number > 0", "ALPaCA: the prior's at the start"
-            ),
-            "noise": Option("noise", "number > 0", "ALPaCA: the targets' variance at the start"),
-        },
-        checked_with=({"precision": 0.75, "noise": 0.25},),
-    ),
-    Entry(
-        "llama",
-        LLAMA,
-        "LLAMA",
-        LAPLACE,
-        defaults={"loss_scale": "mean", "frozen": None},
-        options={
-            "laplace_weight": Option("weight", "number >= 0", "LLAMA: eta, before the term"),
-            "laplace_precision": Option("precision", "number > 0", "LLAMA: tau, the prior's"),
-            "curvature": Option("curvature", CURVATURES, "LLAMA: the Hessian's form"),
-            "laplace_probes": Option("probes", "integer >= 1", "LLAMA: vectors of its probes"),
-            "lanczos_steps": Option("lanczos_steps", "integer >= 1", "LLAMA: products for each"),
-        },
-        checked_with=(
-            HESSIAN,
-            HESSIAN | MOMENTUM,
-            HESSIAN | {"adapts": ("head",)},
-            KRONECKER,
-            KRONECKER | MOMENTUM,
-        ),
-    ),
-    Entry(
-        "cnp",
-        CNP,
-        "CNP",
-        defaults={
-            "hidden": [64, 64],
-            "mlp_init": "xavier",
-            "context": 64,
-            "loss_scale": "mean",
-            "frozen": None,
-            "likelihood": True,
-        },
-        options={
-            "context": CONTEXT,
-            "encoder": Option(
-                "encoder", "integers >= 1", "CNP: sizes of the encoder's hidden layers"
-            ),
-            "encoder_seed": Option(
-                "encoder_seed", "integer >= 0", "CNP: seed of the encoder's start (default 0)"
-            ),
-        },
-        context=True,
-        checked_with=({"encoder": (6, 5)}, {"encoder": (), "encoder_seed": 1}),
-    ),
+    *HEADS_AND_BAYES,
 )
 BY_NAME = {entry.name: entry for entry in TABLE}
 

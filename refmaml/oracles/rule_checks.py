@@ -6,12 +6,13 @@ from refmaml.methods import ANIL, CAVIA, IMAML, MAML, MAMLPlusPlus, MetaSGD
 from refmaml.oracles import cases, complex_step, inner_rules, meta_objectives
 from refmaml.oracles.method_checks import describe, meta_gradient_check, method_terms
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
-from refmaml.update_rules import SGD, Adagrad, Adam, AdamW, Clip, RMSprop, UpdateRule
+from refmaml.update_rules import SGD, Adagrad, Adam, AdamW, Clip, RMSprop, Sign, UpdateRule
 
 # No eps is so small that a result hangs on a gradient's last bits: h / (|h| + eps) has
 # slope 1 / eps at h = 0.
 RULES = (
     UpdateRule(),
+    Sign(),
     SGD(weight_decay=0.1),
     SGD(momentum=0.9),
     SGD(momentum=0.9, dampening=0.2, weight_decay=0.05),

@@ -11,7 +11,8 @@ from refmaml.methods.logistic_head import LogisticHead
 from refmaml.methods.logistic_iterations import LogisticIterations
 from refmaml.methods.ridge_head import RidgeHead
 from refmaml.methods.svm_head import SVMHead
-from refmaml.methods.table import LRD2, PREDICTIVE, R2D2, ALPaCA, MetaOptNet
+from refmaml.methods.table import LRD2, R2D2, ALPaCA, MetaOptNet
+from refmaml.methods.table_entry import PREDICTIVE
 from refmaml.oracles import cases, complex_step, solved_heads
 from refmaml.oracles.method_checks import meta_gradient_check, method_terms
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
