@@ -99,7 +99,10 @@ def navigation_lines():
     return found + [returns(title, part) for title, part in RUNS["estimators"].items()]
 
 
-@pytest.mark.parametrize("lines", [bandit_lines, bias_lines, line_lines, field_lines, direction_lines])
+TABLES = (bandit_lines, bias_lines, line_lines, field_lines, direction_lines)
+
+
+@pytest.mark.parametrize("lines", TABLES)
 def test_the_tables_are_those_of_the_committed_results(lines):
     for row in lines():
         assert row in PAGE, row
@@ -120,7 +123,7 @@ def test_the_bias_of_dice_is_c_over_n_and_vanishes_with_independent_batches():
 
 
 def test_dice_alone_is_right_in_smooth_navigation_and_pays_with_noise():
-    """1.5 times the bracket is left to chance: the others are further off than 3 times."""
+    """1.5 times the bracket is left to chance; others are further off than 3 times."""
     ratios = []
     for row in EXACT["field"]:
         errors, noise = row["errors"], row["noise"]

@@ -25,7 +25,7 @@ from refmaml.training import checkpoint, files
 from refmaml.training.policy_evaluation import goals_and_noise
 
 UPDATES, GOALS, GOAL_SEED = 3, 40, 0
-STUDENT = 4.303  # of three numbers: the 97.5 % quantile with two degrees of freedom
+STUDENT = {2: 12.706, 3: 4.303}  # {seeds: Student's 97.5 % quantile, seeds - 1 degrees}
 SIGMAS, RATES = (1.0, 0.3), (0.1, 0.02)  # of the pretrained policy
 TITLES = {
     "maml": "MAML, naive",
@@ -54,7 +54,7 @@ def sigma_of(start):
 def over_seeds(parts):
     """Means over seeds, and the half-width of the 95 % interval by Student's t."""
     values = np.array([part["return"] for part in parts])
-    half = STUDENT * values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    half = STUDENT[len(values)] * values.std(axis=0, ddof=1) / np.sqrt(len(values))
     return {"seeds": len(values), "return": values.mean(axis=0).tolist(), "interval": half.tolist()}
 
 
@@ -70,7 +70,7 @@ def equal_iterations(folder, step, draws):
             if path.exists()
         }
         found[title] = {"each": each}
-        if len(each) == len(SEEDS):
+        if len(each) > 1:
             found[title]["over"] = over_seeds(list(each.values()))
     return found
 
@@ -97,6 +97,8 @@ def training(folder):
     found = {}
     for path in sorted(folder.glob("*/checkpoint.npz")):
         now, _ = checkpoint.load(path)
+        if not now.step:
+            continue
         seconds = now.rows.column("processor_seconds")
         found[path.parent.name] = {
             "steps": now.step,
@@ -117,14 +119,15 @@ def panel(curves):
 def pictures(out, folder, record, draws):
     """returns.png and paths.png."""
     equal = {
-        title: part.get("over") or next(iter(part["each"].values()))
-        for title, part in record["equal"].items()
+        f"{title}, seed {seed}": part
+        for title, parts in record["equal"].items()
+        for seed, part in parts["each"].items()
     }
     top = record["best_possible"]
     equal["best possible"] = {"return": [top] * (UPDATES + 1), "interval": [0.0] * (UPDATES + 1)}
     panels = [
-        (f"{record['step']} meta-steps, {len(SEEDS)} seeds", panel(equal)),
-        ("the pretrained policy", panel(record["pretrained"])),
+        (f"{record['step']} meta-steps", panel(equal)),
+        ("the pretrained policy, seed 0", panel(record["pretrained"])),
         (f"{record['estimators_at']} meta-steps", panel(record["estimators"])),
     ]
     returns.picture_of_returns(out / "returns.png", panels)
