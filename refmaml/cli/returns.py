@@ -224,13 +224,15 @@ def picture_of_returns(path, panels):
 
 
 def looks_of(names):
-    """{name: (color, style)}: all different, until both have been used up."""
-    looks, seeds = {}, {}
+    """{name: (color, style)}: all different, as long as a color has a style left."""
+    looks, bases = {}, []
     for name in names:
         base = name.partition(", seed ")[0]
-        count = seeds[base] = seeds.get(base, -1) + 1
-        rows, i = divmod(list(seeds).index(base), len(COLORS))
-        looks[name] = COLORS[i], STYLES[(rows + count) % len(STYLES)]
+        if base not in bases:
+            bases.append(base)
+        color = COLORS[bases.index(base) % len(COLORS)]
+        free = [style for style in STYLES if (color, style) not in looks.values()]
+        looks[name] = color, (free or STYLES)[0]
     return looks
 
 
