@@ -88,13 +88,18 @@ def returns(title, part):
     return line(title, *cells)
 
 
-def over(part):
-    """The mean over seeds, or the one seed that there is."""
-    return part.get("over") or next(iter(part["each"].values()))
+def equal_lines():
+    """The mean over three seeds, or each of the seeds that there are."""
+    found = []
+    for title, part in RUNS["equal"].items():
+        each = {f"{title}, seed {seed}": values for seed, values in part["each"].items()}
+        rows = {title: part["over"]} if "over" in part else each
+        found += [returns(name, values) for name, values in rows.items()]
+    return found
 
 
 def navigation_lines():
-    found = [returns(title, over(part)) for title, part in RUNS["equal"].items()]
+    found = equal_lines()
     found += [returns(f"pretrained, {title}", part) for title, part in RUNS["pretrained"].items()]
     return found + [returns(title, part) for title, part in RUNS["estimators"].items()]
 
@@ -139,13 +144,15 @@ def test_dice_alone_is_right_in_smooth_navigation_and_pays_with_noise():
 
 
 def test_maml_is_within_three_of_the_published_returns():
-    means = over(RUNS["equal"]["MAML"])["return"]
+    means = RUNS["equal"]["MAML"]["over"]["return"]
     assert abs(means[1] + 11.7) <= 3 and abs(means[3] + 3.2) <= 3
 
 
 def test_a_run_takes_less_than_fifteen_minutes_of_a_core():
     minutes = [
-        part["processor_minutes"] for name, part in RUNS["training"].items() if "maml" in name
+        part["processor_minutes"]
+        for name, part in RUNS["training"].items()
+        if name.startswith("maml-")
     ]
     assert max(minutes) < 15
     words = f"{np.mean(minutes):.1f} minutes of one core"
@@ -155,3 +162,23 @@ def test_a_run_takes_less_than_fifteen_minutes_of_a_core():
 def test_the_numbers_of_the_text_are_those_of_the_runs():
     assert f"after {RUNS['step']} meta-steps" in TEXT
     assert f"{-RUNS['best_possible']:.2f} is the least that a walk can cost" in TEXT
+    for name in ("alpha 0.1", "sigma 1"):
+        assert f"{RUNS['pretrained'][f'step 100, {name}']['return'][3]:.1f}" in TEXT
+    sigmas = [RUNS["pretrained"][f"step {stop}"]["sigma"] for stop in (20, 100)]
+    assert "from 1 to {:.2f} after 20 meta-steps and {:.2f} after 100".format(*sigmas) in TEXT
+
+
+def test_what_the_estimator_changes_and_what_it_does_not():
+    """Directions and noise of meta-gradients differ; the returns of three do not."""
+    repeats = {name: part["repeats"] for name, part in DIRECTIONS["estimators"].items()}
+    assert repeats["naive"] > 0.2 > 0.1 > repeats["lvc"] > 0 > repeats["dice"]
+    length = DIRECTIONS["estimators"]["dice"]["length"]
+    assert f"{length:.1f} times as long" in TEXT
+    found = {name: part["return"][3] for name, part in RUNS["estimators"].items()}
+    naive = [value for name, value in found.items() if name.startswith("MAML, naive")]
+    words = f"{found['MAML, LVC']:.1f}, the naive surrogate's three seeds {min(naive):.1f} to"
+    assert f"{words} {max(naive):.1f}, the first order {found['first order']:.1f}" in TEXT
+    trained = {name: part["return_in_training"] for name, part in RUNS["training"].items()}
+    others = [value for name, value in trained.items() if name.startswith(("maml-", "lvc-"))]
+    words = f"{trained['dice-0']:.1f} for DiCE and {trained['fomaml-0']:.1f} for the first order"
+    assert f"{words}, against {min(others):.1f} to {max(others):.1f}" in TEXT

@@ -25,7 +25,7 @@ from refmaml.training import checkpoint, files
 from refmaml.training.policy_evaluation import goals_and_noise
 
 UPDATES, GOALS, GOAL_SEED = 3, 40, 0
-STUDENT = {2: 12.706, 3: 4.303}  # {seeds: Student's 97.5 % quantile, seeds - 1 degrees}
+STUDENT = 4.303  # of three numbers: the 97.5 % quantile with two degrees of freedom
 SIGMAS, RATES = (1.0, 0.3), (0.1, 0.02)  # of the pretrained policy
 TITLES = {
     "maml": "MAML, naive",
@@ -54,7 +54,7 @@ def sigma_of(start):
 def over_seeds(parts):
     """Means over seeds, and the half-width of the 95 % interval by Student's t."""
     values = np.array([part["return"] for part in parts])
-    half = STUDENT[len(values)] * values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    half = STUDENT * values.std(axis=0, ddof=1) / np.sqrt(len(values))
     return {"seeds": len(values), "return": values.mean(axis=0).tolist(), "interval": half.tolist()}
 
 
@@ -70,7 +70,7 @@ def equal_iterations(folder, step, draws):
             if path.exists()
         }
         found[title] = {"each": each}
-        if len(each) > 1:
+        if len(each) == len(SEEDS):
             found[title]["over"] = over_seeds(list(each.values()))
     return found
 
@@ -92,8 +92,12 @@ def estimators(folder, step, draws):
     return {title: evaluate(path, draws) for title, path in paths.items() if path.exists()}
 
 
-def training(folder):
-    """{run: steps, and the processor's minutes of its meta-steps}"""
+def training(folder, step):
+    """{run: steps, and the processor's minutes of its meta-steps}
+
+    return_in_training  the mean after adaptation over the ten meta-steps before the one
+                        that leads to step M
+    """
     found = {}
     for path in sorted(folder.glob("*/checkpoint.npz")):
         now, _ = checkpoint.load(path)
@@ -104,6 +108,7 @@ def training(folder):
             "steps": now.step,
             "processor_minutes": float(seconds.sum() / 60),
             "processor_seconds_of_a_step": float(np.median(seconds)),
+            "return_in_training": -float(now.rows.column("loss")[step - 11 : step - 1].mean()),
         }
     return found
 
@@ -153,7 +158,7 @@ def main():
         "equal": equal_iterations(given.folder, given.step, draws),
         "pretrained": pretrained(given.folder, given.step, draws),
         "estimators": estimators(given.folder, given.estimators_at, draws),
-        "training": training(given.folder),
+        "training": training(given.folder, given.estimators_at),
     }
     pictures(given.out, given.folder, record, draws)
     files.write_json(given.out / "navigation.json", record | circumstances())
