@@ -93,3 +93,12 @@ def test_a_run_on_other_data_is_refused(tmp_path, capsys):
     capsys.readouterr()
     line = error_of(capsys, "returns", str(out / "checkpoint.npz"))
     assert line.endswith("expected a run of --data navigation, got sinusoid")
+
+
+def test_lines_of_a_picture_can_be_told_apart():
+    """Seeds of one method share a color; no two lines have both color and style."""
+    names = [f"{name}, seed {seed}" for name in "abc" for seed in range(2)]
+    names += [f"method {i}" for i in range(6)]
+    looks = returns.looks_of(names)
+    assert len(set(looks.values())) == len(names)
+    assert len({looks[f"b, seed {seed}"][0] for seed in range(2)}) == 1

@@ -9,7 +9,7 @@ alpha, alpha/2, alpha/2, with alpha = 0.5 unless stated.
 
     equal        MAML, pretrained (erm) and untrained policies, each seed at step N
     pretrained   one pretrained run at each stop, with other sigmas and other alphas
-    estimators   one seed of each estimator and method at step M
+    estimators   one seed of each estimator and method at step M, and MAML's other seeds
 """
 
 import argparse
@@ -85,21 +85,30 @@ def pretrained(folder, step, draws):
 
 
 def estimators(folder, step, draws):
-    """{title: .} of seed 0 of every kind of run at a step."""
-    paths = {TITLES[kind]: stopped(folder / f"{kind}-0", step) for kind in KINDS}
+    """{title: .} of every kind of run, seed 0, at a step, and MAML's other seeds."""
+    runs = {TITLES[kind]: f"{kind}-0" for kind in KINDS}
+    runs |= {f"{TITLES['maml']}, seed {seed}": f"maml-{seed}" for seed in SEEDS[1:]}
+    paths = {title: stopped(folder / name, step) for title, name in runs.items()}
     return {title: evaluate(path, draws) for title, path in paths.items() if path.exists()}
 
 
-def training(folder):
-    """{run: steps, and the processor's minutes of its meta-steps}"""
+def training(folder, step):
+    """{run: steps, and the processor's minutes of its meta-steps}
+
+    return_in_training  the mean after adaptation over the ten meta-steps before the one
+                        that leads to step M
+    """
     found = {}
     for path in sorted(folder.glob("*/checkpoint.npz")):
         now, _ = checkpoint.load(path)
+        if not now.step:
+            continue
         seconds = now.rows.column("processor_seconds")
         found[path.parent.name] = {
             "steps": now.step,
             "processor_minutes": float(seconds.sum() / 60),
             "processor_seconds_of_a_step": float(np.median(seconds)),
+            "return_in_training": -float(now.rows.column("loss")[step - 11 : step - 1].mean()),
         }
     return found
 
@@ -115,15 +124,16 @@ def panel(curves):
 def pictures(out, folder, record, draws):
     """returns.png and paths.png."""
     equal = {
-        title: part.get("over") or next(iter(part["each"].values()))
-        for title, part in record["equal"].items()
+        f"{title}, seed {seed}": part
+        for title, parts in record["equal"].items()
+        for seed, part in parts["each"].items()
     }
     top = record["best_possible"]
     equal["best possible"] = {"return": [top] * (UPDATES + 1), "interval": [0.0] * (UPDATES + 1)}
     panels = [
-        (f"{record['step']} meta-steps, {len(SEEDS)} seeds", panel(equal)),
-        ("the pretrained policy", panel(record["pretrained"])),
-        (f"{record['estimators_at']} meta-steps, one seed", panel(record["estimators"])),
+        (f"{record['step']} meta-steps", panel(equal)),
+        ("the pretrained policy, seed 0", panel(record["pretrained"])),
+        (f"{record['estimators_at']} meta-steps", panel(record["estimators"])),
     ]
     returns.picture_of_returns(out / "returns.png", panels)
     path = stopped(folder / "maml-0", record["step"])
@@ -148,7 +158,7 @@ def main():
         "equal": equal_iterations(given.folder, given.step, draws),
         "pretrained": pretrained(given.folder, given.step, draws),
         "estimators": estimators(given.folder, given.estimators_at, draws),
-        "training": training(given.folder),
+        "training": training(given.folder, given.estimators_at),
     }
     pictures(given.out, given.folder, record, draws)
     files.write_json(given.out / "navigation.json", record | circumstances())

@@ -22,6 +22,8 @@ UNTRAINED, BEST = "untrained", "best possible"
 COLORS = ("#c8553d", "#5fa8d3", "#7fb069", "#7b5ea7", "#b08a2e", "#33383d")
 STYLES = ("-", "--", ":", "-.")
 PICTURED, SHOWN = 3, 5  # goals in the picture of trajectories, and trajectories of each
+ASIDE = 0.03  # between the lines of a picture, in updates
+TICKS = (-0.5, 0, 0.5)  # of the picture of trajectories
 NORMAL = 1.96  # the half-width of a 95 % interval in standard errors
 
 
@@ -180,30 +182,58 @@ def write(folder, curves):
 
 
 def picture_of_returns(path, panels):
-    """Panels (title, {name: [(mean, half-width), ...]}): a line for each name."""
+    """Panels (title, {name: [(mean, half-width), ...]}): a line for each name.
+
+    Returns are negative; the axis has their logarithms. Lines stand a little beside
+    each other, so that no interval hides another. Names that differ in ", seed N" alone
+    have one color.
+    """
     from refmaml.training.plot import can_draw
 
     if not can_draw(path):
         return
     from matplotlib.figure import Figure
 
-    from refmaml.training.plot import INK, apply_style, save_figure
+    from refmaml.training.plot import INK, apply_style, save_figure, set_logarithmic
 
-    figure = Figure(figsize=(5.4 * len(panels), 3.8), dpi=150, layout="constrained")
+    most = max(len(curves) for _, curves in panels)
+    size = (4.6 * len(panels), 3.6 + 0.19 * most)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, (title, curves) in zip(grid, panels, strict=True):
+        looks = looks_of(curves)
         for i, (name, values) in enumerate(curves.items()):
-            means, halves = np.array(values).T
-            color, style = COLORS[i % len(COLORS)], STYLES[i // len(COLORS) % len(STYLES)]
+            (color, style), (means, halves) = looks[name], np.array(values).T
+            places = np.arange(len(means)) + ASIDE * (i - (len(curves) - 1) / 2)
             axes.errorbar(
-                np.arange(len(means)), means, halves, color=color, linestyle=style,
-                label=name, linewidth=1.8, capsize=3,
+                places, -means, halves, color=color, linestyle=style,
+                label=name, linewidth=1.5, capsize=2,
             )  # fmt: skip
         axes.set_xticks(range(len(means)))
         axes.set_title(title, color=INK, fontsize=10)
-        apply_style(axes, "policy-gradient updates", "mean return")
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+        set_logarithmic(axes)
+        axes.yaxis.set_major_formatter("-{x:g}")
+        label = "mean return" if axes is grid[0] else ""
+        apply_style(axes, "policy-gradient updates", label)
+        axes.legend(
+            frameon=False, fontsize=8, labelcolor=INK, loc="upper left",
+            bbox_to_anchor=(0, -0.17),
+        )  # fmt: skip
+    grid[0].invert_yaxis()  # of all panels: they share it
     save_figure(path, figure)
+
+
+def looks_of(names):
+    """{name: (color, style)}: all different, as long as a color has a style left."""
+    looks, bases = {}, []
+    for name in names:
+        base = name.partition(", seed ")[0]
+        if base not in bases:
+            bases.append(base)
+        color = COLORS[bases.index(base) % len(COLORS)]
+        free = [style for style in STYLES if (color, style) not in looks.values()]
+        looks[name] = color, (free or STYLES)[0]
+    return looks
 
 
 def picture_of_paths(path, batches, goals):
@@ -227,9 +257,9 @@ def picture_of_paths(path, batches, goals):
             for n in range(min(SHOWN, batch.axes[1])):
                 s = batch.states[i, n][batch.mask[i, n] > 0]
                 axes.plot(s[:, 0], s[:, 1], color=COLORS[i], linewidth=0.7, alpha=0.7)
-            axes.plot(*goals[i], "*", color=COLORS[i], markersize=14, markeredgecolor=INK)
+            axes.plot(*goals[i], "*", color=COLORS[i], markersize=13, markeredgecolor=INK, zorder=3)
         axes.plot(0, 0, "o", color=INK, markersize=4)
-        axes.set(xlim=(-0.9, 0.9), ylim=(-0.9, 0.9))
+        axes.set(xlim=(-0.9, 0.9), ylim=(-0.9, 0.9), xticks=TICKS, yticks=TICKS)
         apply_style(axes, "x", "y" if k == 0 else "")
         word = "update" if k == 1 else "updates"
         axes.set_title(f"{k} {word}", color=INK, fontsize=10)
