@@ -32,6 +32,7 @@ def median(seconds):
         ("strided net, 1 step", "strided net, 1 step"),
         ("strided net, 5 steps", "strided net, 5 steps"),
         ("max-pool net", "max-pool net, 1 step, 15 queries"),
+        ("iMAML, 16 steps and", "iMAML on the strided net, 16 steps, 5 iterations of CG"),
     ],
 )
 def test_speeds_and_rates_are_those_of_the_bench(goal, title):
@@ -50,11 +51,19 @@ def test_ratios_within_refmaml_are_those_of_the_bench():
     assert row("2 threads over 1") == f"{threads[0]:.2f} strided, {threads[1]:.2f} max-pool"
 
 
-def test_the_sinusoid_net_s_ratios_are_those_of_the_bench():
-    one, five = (META[f"sinusoid, {k}"]["times_as_fast_as"] for k in ("1 step", "5 steps"))
-    assert row("sinusoid faster than JAX jit") == (
-        f"1 step {one['jax-vmap']:.2f} times as fast as jit + vmap "
-        f"({one['jax-map']:.2f} as jit + map), 5 steps {five['jax-vmap']:.2f} times"
+def test_the_ratios_of_small_nets_are_those_of_the_bench():
+    many, one, five = (
+        [p["over_the_fastest_peer"] for p in small_nets() if wanted(p)]
+        for wanted in (
+            lambda p: p["tasks"] > 1,
+            lambda p: p["tasks"] == 1 and "1 step" in p["title"],
+            lambda p: p["tasks"] == 1 and "5 steps" in p["title"],
+        )
+    )
+    assert f"{min(one):.1f}" == f"{max(one):.1f}" and len(five) == 1
+    assert row("small nets") == (
+        f"{min(many):.1f} to {max(many):.1f} times with 25 tasks; one task: {one[0]:.1f} times "
+        f"with 1 step, {five[0]:.1f} times with 5"
     )
 
 
@@ -78,24 +87,24 @@ def test_memory_is_that_of_the_bench():
         assert less == ([] if title == pool else ["torch-loop"])
 
 
-def test_the_times_of_a_first_use_are_those_of_the_bench_and_of_the_newer_run():
-    found = RECORD["startup"]
-    newer = json.loads((ROOT / "benchmarks" / "first_use.json").read_text())["seconds"]
-    seconds = f"{newer['first call, empty cache']:.1f} s (`first_use.json`)"
-    assert row("import under 0.3 s") == (
-        f"{median(found['import']):.2f} s; {median(found['warm']):.2f} s; {found['cold']:.1f} s. "
-        f"Since then compilation was made shorter: {seconds}"
+def test_the_times_of_a_first_use_are_those_of_the_committed_file():
+    found = json.loads((ROOT / "benchmarks" / "first_use.json").read_text())["seconds"]
+    first, following, second = (
+        found[name]
+        for name in ("first call, empty cache", "first call, next process", "second call")
     )
+    assert row("first call, Numba's cache empty") == (
+        f"{first:.1f} s (`first_use.json`); {following:.1f} s; {1e3 * second:.0f} ms"
+    )
+    assert first < 15 and following < 1 and second < 0.02
 
 
 def test_the_summary_of_docs_results_is_that_of_the_committed_files():
     page = " ".join((ROOT / "docs" / "results.md").read_text().split()).partition("## ")[0]
-    nets = [META[title]["over_the_fastest_peer"] for title in META if "sinusoid" not in title]
+    small = [part["over_the_fastest_peer"] for part in small_nets()]
+    nets = [p["over_the_fastest_peer"] for p in RECORD["meta"] if p not in small_nets()]
     assert f"{min(nets):.1f} to {max(nets):.1f} times as fast" in page
-    other = json.loads((ROOT / "benchmarks" / "bench" / "rules" / "bench.json").read_text())
-    ratios = [part["over_the_fastest_peer"] for part in other["meta"]]
-    assert f"on a residual net, {min(ratios):.1f} to {max(ratios):.1f} times" in page
-    assert META["sinusoid, 1 step"]["over_the_fastest_peer"] < 1
+    assert f"small nets {min(small):.1f} to {max(small):.1f} times" in page
     findings = [p for p in (ROOT / "docs" / "findings").glob("*.md") if p.stem != "README"]
     assert f"{len(findings)} faults in released ones" in page
     conformance = json.loads((ROOT / "benchmarks/conformance/conformance.json").read_text())
@@ -105,9 +114,7 @@ def test_the_summary_of_docs_results_is_that_of_the_committed_files():
 
 def small_nets():
     """The results of the small nets, in the order of the page."""
-    for name in ("sinusoid", "linear"):
-        path = ROOT / "benchmarks" / "bench" / name / "bench.json"
-        yield from json.loads(path.read_text())["meta"]
+    return [p for p in RECORD["meta"] if p["workload"].startswith(("sinusoid", "linear"))]
 
 
 def test_the_small_nets_times_are_those_of_the_bench():
@@ -119,7 +126,7 @@ def test_the_small_nets_times_are_those_of_the_bench():
         label = f"{title}, {n} task{'s' * (n > 1)}"
         columns = f"{ours:.3f} | {mapped:.3f} | {vmapped:.3f} | {ratio:.1f} | {rate:.1f} %"
         assert f"| {label} | {columns} |" in PAGE
-        assert ratio >= 1.3
+        assert ratio >= (1.3 if label != f"{title}, 1 task" or "5 steps" in title else 1)
         # A tenth of sgemm's rate, and twice the time that the arithmetic takes at it.
         assert (rate >= 5) == (label.startswith("sinusoid") and label != "sinusoid, 1 step, 1 task")
 
