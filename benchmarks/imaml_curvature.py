@@ -118,14 +118,15 @@ class Run:
             name: rounded([column[i : i + EVERY].mean() for i in parts])
             for name, column in zip(CURVE[1:], table[1:], strict=True)
         }
-        over = [bool(v > 0.1) for v in self.now.rows.column("inner_residual")]
+        residual = self.now.rows.column("inner_residual")
         return {
             "title": self.title,
             "options": self.config,
             "steps": self.now.step,
             "seconds": round(self.now.seconds, 1),
             "diverged": self.diverged,
-            "steps_with_inner_residual_above_0.1": sum(over),
+            "steps_with_inner_residual_above_0.1": int((residual > 0.1).sum()),
+            "largest_inner_residual": rounded([residual.max()])[0],
             "curve": {"up_to_step": [min(i + EVERY, self.now.step) for i in parts], **curve},
             "held_out": self.held_out,
             "probes": self.probes,

@@ -254,6 +254,12 @@ def test_the_curves_of_imaml_are_those_of_the_committed_result():
         )
         line = f"| {run['title']} | {' | '.join(numbers)} |"
         assert line in page, line
+        judged = (
+            f"{100 * found['accuracy']:.1f} +- {100 * found['interval']:.1f}"
+            for found in (run["held_out"][way] for way in ("transductive", "one at a time"))
+        )
+        assert f"| {run['title']} | {' | '.join(judged)} |" in page
+    assert f"at most {run['largest_inner_residual']:.2f}" in page
 
 
 def test_the_result_after_two_hours_is_committed(results):
