@@ -266,7 +266,7 @@ def picture(path, shown):
             axes.set_title(f"{many} point{'s' * (many > 1)}", color=INK, fontsize=10)
     low, high = limits(shown)
     grid[0, 0].set_ylim(low, high)
-    grid[0, -1].legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper right")
+    grid[0, -1].legend(frameon=False, fontsize=8, labelcolor=INK, loc="lower left")
     save_figure(path, figure)
 
 
