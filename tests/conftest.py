@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,17 @@ def folder(tmp_path, monkeypatch):
     """An empty folder, which is the current folder during the test."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_scripts():
+    """Scripts of benchmarks/ that another test file imported are forgotten: those of
+    two folders may have the same name, such as `table`.
+    """
+    folder = str(Path(__file__).parent.parent / "benchmarks")
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(folder):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -148,6 +148,8 @@ def test_layers_and_losses_can_be_copied_and_pickled():
         rm.GaussianNLL(full=True),
         rm.WeightedCrossEntropy("sum", 0.1, (1, 2)),
         rm.BoundedGaussianNLL(full=True),
+        rm.CosineLinear(4, 3),
+        rm.DropBlock2d(0.3, 2),
     ]
     assert {type(a).__name__ for a in every} == set(rm.layers.__all__)
     for a in every:

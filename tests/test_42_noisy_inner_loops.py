@@ -82,7 +82,7 @@ def test_the_table_has_the_digits_that_were_derived_before_it():
 
 def test_the_loop_tends_to_the_limit_of_endless_steps():
     slope, _ = double_well.limit()
-    assert slope == COMMITTED["limit"]
+    assert slope == pytest.approx(COMMITTED["limit"], rel=1e-14)  # sums of other processors
     errors = [abs(double_well.exact(K).score.mean[0] - slope) for K in (10, 30, 60)]
     assert errors[0] > 1e-2 > errors[1] > 1e-5 > 1e-8 > errors[2]
 

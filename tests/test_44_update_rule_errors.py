@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import refmaml as rm
+from refmaml import update_rules
 from refmaml.oracles import method_checks, rule_checks
 
 NET, THETA, BATCH = rule_checks.smooth_case()
@@ -116,8 +117,7 @@ def test_a_copy_and_a_pickle_of_a_rule_are_equal_and_give_the_same_bits(rule):
 
 @pytest.mark.parametrize("rule", rule_checks.RULES, ids=method_checks.rule_text)
 def test_the_text_of_a_rule_is_the_call_that_makes_it(rule):
-    names = {name: getattr(rm, name) for name in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")}
-    names |= {"Clip": rm.Clip, "UpdateRule": rm.UpdateRule}
+    names = {name: getattr(rm, name) for name in update_rules.__all__}
     for text in (repr(rule), method_checks.rule_text(rule)):
         assert eval(text, names) == rule
     assert text in method_checks.describe(rm.MAML(0.1, rule=rule)) or rule.plain

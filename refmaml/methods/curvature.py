@@ -66,16 +66,16 @@ def identities(blocks: list[Block]) -> np.ndarray:
     return np.concatenate([np.eye(n).ravel() for block in blocks for n in block.axes])
 
 
-def along(xp: Any, M: Array, G: Array, axes: tuple[int, ...], n: int) -> Array:
+def along(M: Array, G: Array, axes: tuple[int, ...], n: int) -> Array:
     """G x_n M for rows G (T, prod(axes))."""
-    return xp.matmul(M, G.reshape(len(G), prod(axes[:n]), axes[n], -1)).reshape(G.shape)
+    return (M @ G.reshape(len(G), prod(axes[:n]), axes[n], -1)).reshape(G.shape)
 
 
 def pairs(xp: Any, D: Array, G: Array, axes: tuple[int, ...], n: int) -> Array:
     """<D at i, G at j> of axis n, rows (T, extent^2)."""
     shape = len(D), prod(axes[:n]), axes[n], -1
     G = xp.broadcast_to(G, D.shape).reshape(shape)
-    return xp.matmul(D.reshape(shape), G.swapaxes(2, 3)).sum(axis=1).reshape(len(D), -1)
+    return (D.reshape(shape) @ G.swapaxes(2, 3)).sum(axis=1).reshape(len(D), -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ class Curvature(UpdateRule):
         """Pairs (n, M_n) of a block, or (n, M_n')."""
         for n, (extent, place) in enumerate(zip(block.axes, block.places, strict=True)):
             M = self.matrices[place].reshape(extent, extent)
-            yield n, M.T if turned else M
+            yield n, M.swapaxes(0, 1) if turned else M
 
     def product(self, net: Any, g: Array, turned: bool = False) -> Array:
         """P g, or P' g, of rows g (T, P)."""
@@ -106,7 +106,7 @@ class Curvature(UpdateRule):
         for block in self.blocks:
             G = out[:, block.part]
             for n, M in self.of_block(block, turned):
-                G = along(net.kernels.xp, M, G, block.axes, n)
+                G = along(M, G, block.axes, n)
             out[:, block.part] = G
         return out
 
@@ -117,7 +117,7 @@ class Curvature(UpdateRule):
             for n, _ in self.of_block(block):
                 G = g[:, block.part]
                 for m, M in self.of_block(block):
-                    G = G if m == n else along(xp, M, G, block.axes, m)
+                    G = G if m == n else along(M, G, block.axes, m)
                 found.append(pairs(xp, D[:, block.part], G, block.axes, n))
         return net.kernels.concatenate(found, axis=1)
 

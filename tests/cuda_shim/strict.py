@@ -118,6 +118,9 @@ class Cupy:
     def abs(self, a):
         return compute(self.gpu, np.abs, a)
 
+    def maximum(self, a, b):
+        return compute(self.gpu, np.maximum, a, b)
+
     def sign(self, a):
         return compute(self.gpu, np.sign, a)
 
