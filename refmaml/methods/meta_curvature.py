@@ -37,6 +37,7 @@ class MetaCurvature(DifferentiatedLoop):
 
     spread: float = field(default=0.0, kw_only=True)
     seed: int = field(default=0, kw_only=True)
+    data_independent = False  # CuPy cannot record the matrix products in a CUDA graph
 
     def __post_init__(self) -> None:
         super().__post_init__()
