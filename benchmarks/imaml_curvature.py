@@ -102,13 +102,21 @@ class Run:
         ]
 
     def judge(self):
-        """Accuracy on held-out tasks at the present theta, in each of WAYS."""
+        """Accuracy on held-out tasks at the present theta, in each of WAYS.
+
+        Adaptation may overflow where a run has diverged: then there is none.
+        """
         evaluator = problem.make_evaluators(
             self.config, self.net, self.method, len(self.now.meta), WAYS.values(), **self.place
         )
-        for way, found in zip(WAYS, evaluator(self.now.meta), strict=True):
-            self.held_out[way] = {"accuracy": found.mean, "interval": found.interval}
-        self.held_out |= {"tasks": self.config["eval_tasks"], "step": self.now.step}
+        self.held_out = {"tasks": self.config["eval_tasks"], "step": self.now.step}
+        try:
+            found = evaluator(self.now.meta)
+        except NonFiniteError as error:
+            self.held_out["overflow"] = str(error)
+        else:
+            for way, e in zip(WAYS, found, strict=True):
+                self.held_out[way] = {"accuracy": e.mean, "interval": e.interval}
 
     def record(self):
         """The setting, its probes, and its curve, EVERY steps at a time (means)."""
@@ -126,7 +134,7 @@ class Run:
             "seconds": round(self.now.seconds, 1),
             "diverged": self.diverged,
             "steps_with_inner_residual_above_0.1": int((residual > 0.1).sum()),
-            "largest_inner_residual": rounded([residual.max()])[0],
+            "largest_inner_residual": rounded([residual.max(initial=0)])[0],
             "curve": {"up_to_step": [min(i + EVERY, self.now.step) for i in parts], **curve},
             "held_out": self.held_out,
             "probes": self.probes,

@@ -90,8 +90,10 @@ def test_meta_gradients_equal_those_of_the_layers_one_by_one(net, method):
     batch = rm.Batch(x[:, :3], y[:, :3], x[:, 3:], y[:, 3:])
     ours = method.meta_gradient(net.with_kernels(CPU), theta, batch)
     theirs = method.meta_gradient(net.with_kernels(CPU.replace(name="cpu")), theta, batch)
-    # Rounding is 2e-16 of the largest number, and grows over layers and steps.
-    assert np.abs(ours.grad - theirs.grad).max() <= 1e-12 * np.abs(theirs.grad).max()
+    # Rounding is 2e-16 of the largest number, and grows over layers and steps; Adam
+    # divides by a root that may be as small as 1e-4.
+    limit = 1e-10 if isinstance(method.rule, rm.Adam) else 1e-12
+    assert np.abs(ours.grad - theirs.grad).max() <= limit * np.abs(theirs.grad).max()
     assert np.abs(ours.loss - theirs.loss).max() <= 1e-12
 
 

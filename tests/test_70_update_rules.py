@@ -132,7 +132,7 @@ def test_options_become_fields_of_the_method():
     assert problem.make_method(config) == wanted
 
 
-WITHOUT_A_RULE = ("erm", "imaml-released", "r2d2", "lrd2", "metaoptnet", "alpaca")
+WITHOUT_A_RULE = ("erm", "imaml-released", "r2d2", "lrd2", "metaoptnet", "alpaca", "cnp")
 
 
 @pytest.mark.parametrize("method", [m for m in problem.METHODS if m not in WITHOUT_A_RULE])
