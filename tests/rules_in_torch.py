@@ -57,6 +57,13 @@ def plain(phi, g, state, t):
     return g
 
 
+def sign():
+    def step(phi, g, state, t):
+        return {n: torch.sign(a) for n, a in g.items()}
+
+    return step
+
+
 def sgd(momentum=0.0, dampening=0.0, nesterov=False, weight_decay=0.0, detached=False):
     """detached: the buffer of the step before is a constant, which is wrong."""
 

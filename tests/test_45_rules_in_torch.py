@@ -32,7 +32,7 @@ def step_of(rule):
         return t.clip(step_of(own.pop("rule")), **own)
     if isinstance(rule, rm.Adam):
         return t.adam(**own, decoupled=isinstance(rule, rm.AdamW))
-    steps = {rm.SGD: t.sgd, rm.RMSprop: t.rmsprop, rm.Adagrad: t.adagrad}
+    steps = {rm.SGD: t.sgd, rm.RMSprop: t.rmsprop, rm.Adagrad: t.adagrad, rm.Sign: t.sign}
     return steps[type(rule)](**own) if type(rule) in steps else t.plain
 
 
