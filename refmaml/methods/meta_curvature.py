@@ -37,7 +37,7 @@ class MetaCurvature(DifferentiatedLoop):
 
     spread: float = field(default=0.0, kw_only=True)
     seed: int = field(default=0, kw_only=True)
-    data_independent = False  # CuPy cannot record the matrix products in a CUDA graph
+    data_independent = False  # its products with matrices cannot be recorded
 
     def __post_init__(self) -> None:
         super().__post_init__()
