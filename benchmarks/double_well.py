@@ -5,7 +5,7 @@
 f = w^2/2 - log cosh(3 w)/3 has minima at +-p and a maximum at 0, and the inner loop
 starts from theta + sigma xi. Each run ends in the well of its start. The exact numbers
 come from a quadrature whose nodes lie densely around the start 0, where runs part; the
-others from 400,001 equidistant nodes, as somebody takes who does not know that place.
+others from 400,001 equidistant nodes, which need no knowledge of that place.
 """
 
 import argparse

@@ -175,8 +175,8 @@ class Torch:
             value, list(phi.values()), create_graph=not first_order, retain_graph=True,
             allow_unused=True,
         )  # fmt: skip
-        zeros = [torch.zeros_like(p) if g is None else g for p, g in zip(phi.values(), found)]  # noqa: B905
-        return dict(zip(phi, zeros))  # noqa: B905
+        pairs = zip(phi.items(), found, strict=True)
+        return {name: torch.zeros_like(p) if g is None else g for (name, p), g in pairs}
 
 
 class Jax:

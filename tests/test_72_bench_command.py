@@ -97,7 +97,7 @@ def test_the_command_writes_a_record_and_a_picture(tmp_path, capsys, small_limit
 
 
 def entry_of(workload):
-    """A record of a workload that nobody measured."""
+    """A record of a workload with figures that were not measured."""
     return {"workload": workload.name, "title": "made up", "results": []}
 
 

@@ -140,7 +140,9 @@ def products_for_filters(dw, x, x2, dy, dy2, block):
 
 @compiled("images! images images rows rows offsets", grain=512)
 def winograd_with_filters(c, a, a2, f, f2, block):
-    """`products_with_filters` by Winograd's filtering."""
+    """`products_with_filters` by Winograd's filtering: a function of its own, so that
+    a net without it compiles none of it.
+    """
     (T, N), n = c.shape[:2], block[N_IMAGES]
     groups = (N + n - 1) // n
     for group in prange(T * groups):

@@ -69,16 +69,20 @@ def scale_of(net, x):
 
 
 @dataclass(frozen=True)
-class ImplicitKernel:
-    """(net, theta, batch, trace) -> TaskGradients of iMAML."""
+class MethodKernel:
+    """(net, meta, batch, trace) -> TaskGradients; without a kernel by the method."""
 
     method: Any
     rule: Any
 
-    def __call__(self, net, theta, batch, trace):
-        found = None if trace else sets_for(net, theta, batch)
-        result = found and self.by_kernel(net, theta, *found)
-        return result or self.method.task_gradients(net, theta, batch, trace)
+    def __call__(self, net, meta, batch, trace):
+        found = None if trace else sets_for(net, meta, batch)
+        result = found and self.by_kernel(net, meta, *found)
+        return result or self.method.task_gradients(net, meta, batch, trace)
+
+
+class ImplicitKernel(MethodKernel):
+    """iMAML."""
 
     def by_kernel(self, net, theta, kernel, support, query):
         """The TaskGradients; None where numbers overflowed."""
@@ -107,17 +111,8 @@ class ImplicitKernel:
         return numbers
 
 
-@dataclass(frozen=True)
-class DisplacementKernel:
-    """(net, meta, batch, trace) -> TaskGradients of Reptile."""
-
-    method: Any
-    rule: Any
-
-    def __call__(self, net, meta, batch, trace):
-        found = None if trace else sets_for(net, meta, batch)
-        result = found and self.by_kernel(net, meta, *found)
-        return result or self.method.task_gradients(net, meta, batch, trace)
+class DisplacementKernel(MethodKernel):
+    """Reptile."""
 
     def by_kernel(self, net, meta, kernel, support, query):
         """The TaskGradients; None where numbers overflowed, and where mini-batches
