@@ -19,6 +19,7 @@ from refmaml.cli.run_folder import CHECKPOINT
 from refmaml.environment import circumstances
 from refmaml.tasks import GlyphCompletion
 from refmaml.training import checkpoint, files
+from refmaml.training.evaluation import Evaluation
 from refmaml.training.plot import INK, save_figure
 
 HERE = Path(__file__).parent
@@ -77,8 +78,8 @@ class Completion:
 
 def summary(values):
     """The mean over pictures and the half-width of its 95 % interval."""
-    half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
-    return {"mean": round(float(values.mean()), 5), "interval": round(float(half), 5)}
+    found = Evaluation("loss", values)
+    return {"mean": round(found.mean, 5), "interval": round(found.interval, 5)}
 
 
 def measured(run):

@@ -23,6 +23,7 @@ from refmaml.cli.run_folder import CHECKPOINT
 from refmaml.environment import circumstances
 from refmaml.tasks import Sinusoids
 from refmaml.training import checkpoint, files
+from refmaml.training.evaluation import Evaluation
 
 HERE = Path(__file__).parent
 SEEDS, TASKS, POINTS, SHOTS = (0, 1, 2), 300, 100, 10
@@ -155,9 +156,9 @@ def summary(values):
     The 95 % interval is over tasks, of the mean over seeds.
     """
     by_task = values.mean(axis=0)
-    half = 1.96 * by_task.std(ddof=1) / np.sqrt(len(by_task))
+    found = Evaluation("loss", by_task)
     seeds = [round(float(mean), 4) for mean in values.mean(axis=1)]
-    return {"mean": round(float(by_task.mean()), 4), "interval": round(float(half), 4),
+    return {"mean": round(found.mean, 4), "interval": round(found.interval, 4),
             "seeds": seeds}  # fmt: skip
 
 

@@ -16,7 +16,6 @@ from refmaml.kernels.numba_runtime.inline_jit import inner
 from refmaml.kernels.numba_runtime.unowned_views import part
 from refmaml.kernels.whole_net.derivatives import hessian_product
 from refmaml.kernels.whole_net.filter_order import transpose_filters
-from refmaml.kernels.whole_net.proximal import add, add_product, copy, is_finite, shrink_and_add
 from refmaml.kernels.whole_net.solver_numbers import (
     AFTER,
     BEFORE,
@@ -27,6 +26,13 @@ from refmaml.kernels.whole_net.solver_numbers import (
     NONFINITE,
 )
 from refmaml.kernels.whole_net.update_rules import BLOCK, dot
+from refmaml.kernels.whole_net.vectors import (
+    add_product,
+    add_scaled,
+    copy,
+    is_finite,
+    shrink_and_add,
+)
 
 
 class System(NamedTuple):
@@ -85,8 +91,8 @@ def advance(s, a):
     for lo in range(0, len(s.p), BLOCK):
         hi = min(lo + BLOCK, len(s.p))
         x, r = part(s.x, lo, hi), part(s.r, lo, hi)
-        add(x, a, part(s.p, lo, hi))
-        add(r, -a, part(s.product, lo, hi))
+        add_scaled(x, a, part(s.p, lo, hi))
+        add_scaled(r, -a, part(s.product, lo, hi))
         add_product(lanes, r, r)
     return lanes.sum()
 

@@ -14,9 +14,10 @@ from refmaml.kernels.whole_net.filter_order import (
     to_product_order,
     transpose_filters,
 )
-from refmaml.kernels.whole_net.proximal import copy, difference, inner_step, require_finite
+from refmaml.kernels.whole_net.proximal import inner_step
 from refmaml.kernels.whole_net.rule_numbers import V
 from refmaml.kernels.whole_net.update_rules import row_of
+from refmaml.kernels.whole_net.vectors import copy, difference, require_finite
 
 # Rows of `vectors`, a thread's parameter vectors; those of the step sizes and of the
 # update rule follow.

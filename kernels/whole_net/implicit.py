@@ -22,7 +22,6 @@ from refmaml.kernels.whole_net.inner_solvers import (
     gradient_descent,
     newton_cg,
 )
-from refmaml.kernels.whole_net.proximal import require_finite, scaled
 from refmaml.kernels.whole_net.solver_numbers import (
     CG_TOL,
     CONTROLLED_DESCENT,
@@ -31,7 +30,7 @@ from refmaml.kernels.whole_net.solver_numbers import (
     RATE,
     STRENGTH,
 )
-from refmaml.kernels.whole_net.vectors import multiply
+from refmaml.kernels.whole_net.vectors import multiply, require_finite, scaled
 
 # Rows of `vectors`, a thread's parameter vectors; those of the update rule follow.
 # fmt: off

@@ -21,17 +21,9 @@ from refmaml.kernels.whole_net.filter_order import transpose_filters
 from refmaml.kernels.whole_net.operations import CROSS_ENTROPY
 from refmaml.kernels.whole_net.passes import forward
 from refmaml.kernels.whole_net.proximal import (
-    add,
-    add_product,
-    copy,
-    difference,
     inner_step,
-    is_finite,
-    move,
     objective_gradient,
     relative_residual,
-    require_finite,
-    scaled,
     squared_distance,
 )
 from refmaml.kernels.whole_net.solver_numbers import (
@@ -49,6 +41,16 @@ from refmaml.kernels.whole_net.solver_numbers import (
     ZERO,
 )
 from refmaml.kernels.whole_net.update_rules import BLOCK, dot
+from refmaml.kernels.whole_net.vectors import (
+    add_product,
+    add_scaled,
+    copy,
+    difference,
+    is_finite,
+    move,
+    require_finite,
+    scaled,
+)
 
 HALVINGS = 30  # of a Newton step before a task stands still
 
@@ -201,7 +203,7 @@ def newton_cg(full, lean, t, p, system, steps, cg_steps, work, rwork, winners):
         if iterations == 0:
             scaled(system.x, -n[ONE], p.g)
         s = line_search(lean, t, p, system.x, rwork, winners)
-        add(p.phi, s, system.x)
+        add_scaled(p.phi, s, system.x)
 
 
 @inner()

@@ -24,7 +24,6 @@ STYLES = ("-", "--", ":", "-.")
 PICTURED, SHOWN = 3, 5  # goals in the picture of trajectories, and trajectories of each
 ASIDE = 0.03  # between the lines of a picture, in updates
 TICKS = (-0.5, 0, 0.5)  # of the picture of trajectories
-NORMAL = 1.96  # the half-width of a 95 % interval in standard errors
 
 
 class Start(NamedTuple):
@@ -159,9 +158,11 @@ def best(goals):
 
 
 def interval(values):
-    """(mean, half-width of the 95 % interval) over tasks."""
-    spread = values.std(ddof=1) if len(values) > 1 else 0.0
-    return float(values.mean()), float(NORMAL * spread / np.sqrt(len(values)))
+    """(mean, half-width of the 95 % interval) over tasks; 0 for one task."""
+    from refmaml.training.evaluation import Evaluation
+
+    found = Evaluation("return", values)
+    return found.mean, found.interval if len(values) > 1 else 0.0
 
 
 def write(folder, curves):
