@@ -32,6 +32,7 @@ METHOD = (
     "regularization",
     "cg_steps",
     "inner_solver",
+    "inner_tol",
     "inner_optimizer",
     *(name for entry in HEADS_AND_BAYES for name, option in entry.options.items() if option.field),
 )

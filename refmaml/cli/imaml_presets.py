@@ -5,7 +5,8 @@ RELEASED  what the program does that the authors released, with the flags of its
           --cg_steps 5; meta_steps "(at least) 20000"
 PAPER     what the paper writes, with these flags. Rajeswaran et al. 2019, appendix
 WORKS     what trains here. The head starts at 0, lambda is ten times as large, and the
-          inner step is controlled: docs/imaml.md says why
+          inner step is controlled, and a task's steps end at a residual: docs/imaml.md
+          says why
 """
 
 # Data, net and loss of the program.
@@ -55,7 +56,8 @@ WORKS = PROGRAM | {
     "regularization": 20.0,
     "cg_steps": 5,
     "inner_lr": 0.02,  # of the first trial
-    "inner_steps": 24,
+    "inner_steps": 100,
+    "inner_tol": 0.05,  # where a task's steps end
     "k_query": 5,
     "tasks": 8,
     "adam_eps": 1e-8,
@@ -64,7 +66,7 @@ WORKS = PROGRAM | {
 # The number of Newton steps is not published.
 NEWTON = {"inner_solver": "newton_cg", "inner_steps": 3}
 # Of WORKS at its first meta-step, 3 steps leave an inner residual of 0.5, 10 of 0.14.
-MORE_NEWTON = NEWTON | {"inner_steps": 10}
+MORE_NEWTON = NEWTON | {"inner_steps": 30}
 PRESETS = {
     "imaml-omniglot-5w1s-released": RELEASED,
     "imaml-omniglot-5w1s-paper": PAPER,

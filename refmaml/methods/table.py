@@ -222,6 +222,11 @@ TABLE = (
                 ("gradient_descent", "controlled_descent", "newton_cg"),
                 "iMAML: the inner solver",
             ),
+            "inner_tol": Option(
+                "inner_tol",
+                "number >= 0",
+                "iMAML: a task's inner steps end at this residual (default 0: after --inner-steps)",
+            ),
         },
         checked_with=(CONVERGED, CONVERGED | FROZEN, SOLVED_BY_MOMENTUM, SOLVED_WITH_CONTROL),
         probed_with={
