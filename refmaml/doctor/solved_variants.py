@@ -12,6 +12,7 @@ import numpy as np
 
 from refmaml.batch import Batch
 from refmaml.doctor.alpaca_variants import alpaca_rows
+from refmaml.doctor.stopped_dual import stopped
 from refmaml.doctor.unrolled_forward import data
 from refmaml.errors import ArgumentError
 from refmaml.methods import CNP, ALPaCA
@@ -48,6 +49,7 @@ class Solved:
                      for a number c, "N" for the number of examples, "1" for lambda = 1
     inverse          whether (X'X + lambda I)^-1 depends on theta
     free             whether the SVM's derivative lets entries at their bounds move
+    maxiter          of OptNet's interior-point method; None: the SVM is solved
 
     CNP:
     pooled           "mean" or "sum" over examples; "last" example
@@ -67,6 +69,7 @@ class Solved:
     strength: object = "e^ell"
     inverse: bool = True
     free: bool = False
+    maxiter: int | None = None
     pooled: str = "mean"
     share: str = "1/N"
     with_targets: bool = True
@@ -103,6 +106,9 @@ def head_rows(case, method, variant, sets):
     Y = targets(net, support.X, sets.y_support)
     used, slopes = numbers(variant, eta, Y.shape[1])
     weight, bias, solved = method.head.forward(k, support.X, Y, used)
+    if variant.maxiter:
+        solved = stopped(k, solved, Y, method.head.cost, variant.maxiter)
+        weight, bias = method.head.layer(k, used[1] * solved.W, used[2])
     query = query_pass(net, with_head(net, theta, weight, bias), sets)
     solved = all_free(k, solved) if variant.free else solved
     dw, db = of_head(net, query.grad)

@@ -21,7 +21,20 @@ NEWTON = fix(
     "differentiate='iterations' with newton_steps"
 )
 ACTIVE = fix("at the optimum entries at their bound stay there: only the others solve the system")
-STEPS = (1, 2, 3, 4, 5, 6, 8, 10)  # of Newton's method
+CONVERGE = fix(
+    "iterate until the products of slacks and multipliers are at rounding, and report them: "
+    "problem.method.solver_steps is enough for a method that starts inside the bounds",
+    torch="qpth: raise maxIter until the gradient no longer changes, in float64; verbose=1 "
+    "prints the residuals",
+)
+CLAMP = fix(
+    "solve the system of the entries that are not at their bounds, with no lower limit on "
+    "slacks and multipliers",
+    torch="qpth clamps both at 1e-8 in its backward pass: its gradient is off by about 1e-7, "
+    "however many iterations it takes",
+)
+STEPS = (1, 2, 3, 4, 5, 6, 8, 10)  # of an iterative solver
+MAXITER, SOLVED = range(1, 13), 50  # of OptNet's interior-point method
 
 
 def sets(what):
@@ -109,4 +122,19 @@ def metaoptnet(method):
         name = f"the bound of the dual variables is {text} problem.method.cost"
         settings = {"settings": (("cost", factor * method.cost),)}
         found.append(Mistake("51", name, settings, fix("0 <= c Y - Z, entry by entry")))
+    return found + stopped_duals(method)
+
+
+def stopped_duals(method):
+    """Interior-point methods for the SVM's dual that stop before the optimum."""
+    clamped = "slacks and multipliers count as 1e-8 at least where the dual is differentiated"
+    found = [Mistake("48", f"{clamped}, as in qpth", {"maxiter": SOLVED}, CLAMP)]
+    for steps in STEPS:
+        if steps < method.solver_steps:
+            name = f"the solver of the dual stops after {steps} step{'s' if steps > 1 else ''}"
+            settings = {"settings": (("solver_steps", steps),)}
+            found.append(Mistake("51", name, settings, CONVERGE))
+    for maxiter in MAXITER:
+        name = f"the solver of the dual stops as qpth does with maxIter={maxiter}"
+        found.append(Mistake("51", name, {"maxiter": maxiter}, CONVERGE))
     return found
