@@ -5,87 +5,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+pytest.importorskip("numba", reason="the cpu kernels need numba, which is not installed")
+
+from method_kernel_cases import (
+    CPU,
+    HALF_OF_IT,
+    NETS,
+    RATE,
+    STRENGTH,
+    by_kernel,
+    error_over_tolerance,
+    imaml,
+    reptile,
+    start_of,
+    tasks,
+)
+
 import refmaml as rm
 from refmaml import kernels
 from refmaml.execution import method_kernels
-from refmaml.execution.method_kernels import as_method_kernel, sets_for
+from refmaml.execution.method_kernels import as_method_kernel
 from refmaml.methods.imaml import SOLVERS
-from refmaml.oracles.net_checks import net_terms
-from refmaml.oracles.tolerance import relative_error, tolerance
-from refmaml.oracles.whole_net_cases import nets_of_parts
-from refmaml.oracles.whole_net_checks import in_float64, nets, probe, tasks_of
 from refmaml.update_rules import SGD, Adam, Clip
-
-pytest.importorskip("numba", reason="the cpu kernels need numba, which is not installed")
-
-CPU = kernels.cpu(threads=1)
-NETS = nets() | nets_of_parts()
-STEPS, RATE = 3, 0.02
-# H + lambda I is positive definite and well conditioned here, so that CG multiplies
-# rounding errors by little.
-STRENGTH = 50.0
-
-
-def imaml(**settings):
-    given = {"regularization": STRENGTH, "inner_steps": STEPS, "inner_lr": RATE, "cg_steps": 4}
-    return rm.IMAML(**(given | settings))
-
-
-def reptile(**settings):
-    return rm.Reptile(**({"inner_lr": RATE, "inner_steps": STEPS} | settings))
-
-
-def tasks(net, dtype=float, seed=0):
-    """theta and a batch, away from kinks."""
-    w, x, y, _, _ = probe(net, dtype, shared=True, seed=seed)
-    return w[0], tasks_of(x, y)
-
-
-def start_of(method, net, theta):
-    """The meta-parameters; a carried moment and its n are not 0."""
-    meta = method.init(net, theta)
-    if len(meta) > len(theta):
-        meta[len(theta) :] = np.linspace(0.1, 0.9, len(meta) - len(theta))
-    return meta
-
-
-def by_kernel(method, net, meta, batch, kernel_set=CPU):
-    """The TaskGradients of the kernel, or None where it found an overflow."""
-    net = net.with_kernels(kernel_set)
-    with np.errstate(all="ignore"):
-        return as_method_kernel(method).by_kernel(net, meta, *sets_for(net, meta, batch))
-
-
-def by_reference(method, net, meta, batch):
-    """The same, layer by layer in float64."""
-    theta, *arrays = in_float64(meta, *(a for _, a in batch.named))
-    with np.errstate(all="ignore"):
-        return method.task_gradients(net, theta, rm.Batch(*arrays), False)
-
-
-def error_over_tolerance(method, net, meta, batch, found=None):
-    """The largest error of gradient, loss and report as a part of its tolerance.
-
-    Infinite where a status differs.
-    """
-    found = found or by_kernel(method, net, meta, batch)
-    exact = by_reference(method, net, meta, batch)
-    # A forward, backward or product pass has the terms of the net: three in an inner
-    # step, and two products with two factors each in an iteration of CG. A Newton step
-    # and its line search have as many iterations.
-    steps, cg_steps = method.inner_steps, getattr(method, "cg_steps", 0)
-    newton = getattr(method, "solver", "") == "newton_cg"
-    passes = 3 * (steps + 1) + 4 * cg_steps * (steps + 1 if newton else 1)
-    limit = tolerance(meta.dtype, passes * net_terms(net, batch.x_query.shape[1]))
-    assert found.report.keys() == exact.report.keys()
-    errors = [relative_error(found.grad, exact.grad), relative_error(found.loss, exact.loss)]
-    for name, value in exact.report.items():
-        if value.dtype.kind == "i" and not np.array_equal(found.report[name], value):
-            return np.inf
-        if value.dtype.kind == "f":  # a small residual is a difference of vectors of size 1
-            errors.append(abs(found.report[name] - value).max() / max(1, value.max()))
-    return max(errors) / limit
-
 
 # ---- on every net --------------------------------------------------------------------
 
@@ -101,7 +42,6 @@ def test_on_every_net_the_kernels_agree_with_the_reference(name, dtype):
 
 # ---- with every setting --------------------------------------------------------------
 
-HALF_OF_IT = {"adapts": ("*",), "frozen": ("2.*",)}
 IMAML_SETTINGS = {
     "controlled descent": {"solver": "controlled_descent", "inner_steps": 8, "inner_lr": 0.2},
     "newton_cg": {"solver": "newton_cg"},
@@ -307,89 +247,3 @@ def test_a_trace_and_mini_batches_of_different_sizes_go_layer_by_layer(monkeypat
     imaml().meta_gradient(net, theta, batch, trace=True)
     with pytest.raises(AssertionError, match="the kernel ran"):
         imaml().meta_gradient(net, theta, batch)
-
-
-# ---- planted errors ------------------------------------------------------------------
-
-
-def changed(**new):
-    """A planted error: other arguments of the kernel's call, by position."""
-
-    def plant(given):
-        return [new[f"at{i}"](a) if f"at{i}" in new else a for i, a in enumerate(given)]
-
-    return plant
-
-
-def numbers(place, factor):
-    """One of the numbers multiplied."""
-
-    def change(settings):
-        solver, steps, cg_steps, values = settings
-        values[place] *= factor
-        return solver, steps, cg_steps, values
-
-    return changed(at5=change)
-
-
-def steps(inner, cg):
-    return changed(at5=lambda s: (s[0], s[1] + inner, s[2] + cg, s[3]))
-
-
-IMPLICIT_ERRORS = {
-    "lambda a hundredth larger": numbers(method_kernels.at.STRENGTH, 1.01),
-    "the step size a hundredth larger": numbers(method_kernels.at.RATE, 1.01),
-    "an inner step less": steps(-1, 0),
-    "an iteration less": steps(0, -1),
-    "everything adapts": changed(at2=np.ones_like),
-    "the support set for the query set": changed(at4=lambda query: query),
-    "no momentum": changed(at6=lambda rule: method_kernels.in_one_kernel(imaml())),
-}
-
-
-@pytest.mark.parametrize("name", IMPLICIT_ERRORS)
-def test_an_error_planted_in_the_call_of_imaml_is_caught(name, monkeypatch):
-    method, net = imaml(rule=SGD(0.9), **HALF_OF_IT), NETS["mlp"]
-    theta, batch = tasks(net)
-    made, plant = method_kernels.calls(), IMPLICIT_ERRORS[name]
-
-    class Planted:
-        @staticmethod
-        def implicit_gradients(*given):
-            given = plant(given)
-            if name == "the support set for the query set":
-                given[4] = given[3]
-            return made.implicit_gradients(*given)
-
-    assert error_over_tolerance(method, net, theta, batch) <= 1
-    monkeypatch.setattr(method_kernels, "calls", lambda: Planted)
-    found = by_kernel(method, net, theta, batch)
-    wrong_shape = found.loss.shape != (len(batch),)
-    assert wrong_shape or error_over_tolerance(method, net, theta, batch, found) > 100
-
-
-DISPLACEMENT_ERRORS = {
-    "the first step size throughout": changed(at3=lambda rates: rates[:1] * len(rates)),
-    "no proximal term": changed(at6=lambda anchor: 0),
-    "a fresh moment": changed(at8=lambda moment: 0 * moment),
-}
-
-
-@pytest.mark.parametrize("name", DISPLACEMENT_ERRORS)
-def test_an_error_planted_in_the_call_of_reptile_is_caught(name, monkeypatch):
-    settings = {"inner_lr": [0.02, 0.01, 0.03], "anchor": 3.0}
-    if name == "a fresh moment":
-        settings = {"optimizer": "adam", "moment": "carried", "eps": 1e-2}
-    method, net = reptile(**settings), NETS["mlp"]
-    theta, batch = tasks(net)
-    meta, made = start_of(method, net, theta), method_kernels.calls()
-
-    class Planted:
-        @staticmethod
-        def displacements(*given):
-            return made.displacements(*DISPLACEMENT_ERRORS[name](given))
-
-    assert error_over_tolerance(method, net, meta, batch) <= 1
-    monkeypatch.setattr(method_kernels, "calls", lambda: Planted)
-    found = by_kernel(method, net, meta, batch)
-    assert error_over_tolerance(method, net, meta, batch, found) > 100

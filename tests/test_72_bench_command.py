@@ -135,6 +135,13 @@ def test_a_run_that_was_stopped_goes_on_behind_its_last_workload(made_up, tmp_pa
     assert found["resumed"] == 1
 
 
+def test_a_run_that_was_stopped_before_its_first_record_starts(made_up, tmp_path, capsys):
+    command = [*RESUMED.split(), "--out", str(tmp_path), "--resume"]
+    assert main(command) == 130  # interrupted
+    assert json.loads((tmp_path / "bench.json").read_text())["resumed"] == 0
+    assert main(command) == 0 and made_up[0] == "tiny"
+
+
 def test_a_record_of_other_versions_is_not_resumed(made_up, tmp_path, capsys):
     command = [*RESUMED.split(), "--out", str(tmp_path)]
     assert main(command) == 130  # interrupted

@@ -79,7 +79,8 @@ def add_limits(command):
     command.add_argument(
         "--resume",
         action="store_true",
-        help="on a CPU: go on with the bench.json in DIR, which is written after each workload",
+        help="on a CPU: go on with the bench.json in DIR, if there is one: it is written after "
+        "each workload",
     )
 
 

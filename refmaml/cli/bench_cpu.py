@@ -52,15 +52,17 @@ def run_on_cpu(arguments):
 
 
 def earlier(out, about):
-    """(about, record) of the bench.json in a folder, to go on with.
+    """(about, record) of the bench.json in a folder, to go on with; `about` without one.
 
-    Raises ArgumentError unless its versions, machine and settings are those of `about`,
-    DataError where there is no such file.
+    A run that is stopped before its first workload ends has written none.
+    Raises ArgumentError unless its versions, machine and settings are those of `about`.
     """
     from refmaml.bench.record import SCHEMA, to_json
     from refmaml.training.files import read_json
 
     path = out / "bench.json"
+    if not path.exists():
+        return about, {}
     found = read_json(path, "a record of refmaml bench")
     # Of the limits, their keys: numbers differ from run to run.
     fixed = {name: about[name] for name in about if name not in ("limits", "seconds", "resumed")}
