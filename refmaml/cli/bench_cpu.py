@@ -52,7 +52,7 @@ def run_on_cpu(arguments):
 
 
 def earlier(out, about):
-    """(about, record) of the bench.json in a folder, to go on with; `about` without one.
+    """(about, record) of the bench.json in a folder, or `about` alone without one.
 
     A run that is stopped before its first workload ends has written none.
     Raises ArgumentError unless its versions, machine and settings are those of `about`.
