@@ -121,19 +121,30 @@ def test_what_the_document_says_of_the_crossing_is_measured(monkeypatch):
         found = rows[row]["cnp_minus_maml"][k]
         return 0 if abs(found["mean"]) < found["interval"] else np.sign(found["mean"])
 
-    assert "the CNP is the best" in text and "a fifth of MAML's" in text
+    def ratio(row, name, k, of):
+        return error(row, name, k) / error(row, *of)
+
+    five, fifty, cnp, zero = ("maml", "5"), ("maml", "50"), ("cnp", "0"), ("predict 0", "0")
+    assert "*Inside*, the CNP is the best" in text
     assert lead("training range", "5") == lead("training range", "50") == -1
-    share = error("training range", "cnp", "0") / error("training range", "maml", "5")
-    assert 0.15 < share < 0.25
-    assert lead("A 5-6", "5") == lead("A 5-6", "50") == -1
-    assert lead("A 6-8", "5") == 0 and lead("A 6-8", "50") == 1 and lead("A 8-10", "5") == 1
-    assert 1.5 < error("A 6-8", "cnp", "0") / error("A 6-8", "maml", "50") < 2.5
+    assert "less than a quarter of MAML's" in text and "less than half of that after fifty" in text
+    assert ratio("training range", *cnp, of=five) < 1 / 4
+    assert ratio("training range", *cnp, of=fifty) < 1 / 2
+    assert "up to an amplitude of 6" in text and lead("A 5-6", "5") == lead("A 5-6", "50") == -1
+    assert "a little ahead after five" in text.replace("\n  ", " ") and lead("A 6-8", "5") == 1
+    by_seed = rows["A 6-8"]["cnp_minus_maml"]["5"]["seeds"]
+    assert "one seed of three" in text and sum(mean < 0 for mean in by_seed) == 1
+    assert lead("A 6-8", "50") == 1 and ratio("A 6-8", *fifty, of=cnp) < 1 / 2
+    assert lead("A 8-10", "5") == 1 and ratio("A 8-10", *five, of=cnp) < 1 / 2
+    assert ratio("A 8-10", *fifty, of=cnp) < 1 / 3
     for row in ("phase 1-1.25 pi", "phase 1.25-1.5 pi", "phase 1.5-1.75 pi"):
         assert lead(row, "5") == lead(row, "50") == 1
-        assert error(row, "maml", "5") > 1.9 * error(row, "maml", "50")
     for row in ("phase 1.25-1.5 pi", "phase 1.5-1.75 pi"):
-        assert error(row, "cnp", "0") > 1.5 * error(row, "predict 0", "0")
-    assert error("training range", "maml", "5") > 1.9 * error("training range", "maml", "50")
+        assert ratio(row, *cnp, of=zero) > 1.5
+    assert 0.2 < ratio("A 5-10, phase 1-2 pi", *five, of=zero) < 0.3
+    assert "two fifths or more in every row" in text
+    assert all(ratio(row, *fifty, of=five) <= 3 / 5 for row in rows)
+    assert f"left {rows['A 8-10']['errors']['maml']['5']['diverged']} of the 900 fits" in text
     assert set(record["runs"]["maml"]["meta_steps"]) == {30000} and len(record["seeds"]) == 3
 
 

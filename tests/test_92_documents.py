@@ -168,6 +168,9 @@ def test_the_figures_of_the_ladder_are_those_of_the_committed_results(results):
     rows = committed("verify.json")["rows"]
     assert all(row["passed"] for row in rows) and f"{len(rows)} checks" in results
     right = [row for row in rows if row["rung"] != "4 planted error"]
+    planted = [row["subject"].startswith("MAML, ") for row in rows if row not in right]
+    assert sum(planted) == 5 and "Five wrong meta-gradients" in results
+    assert f"So are {len(planted) - 5} wrong ones of policies" in results
     largest = max(row["error"] / row["tolerance"] for row in right)
     assert f"{largest:.0%} of the tolerance" in results
     for phrase, chosen in (

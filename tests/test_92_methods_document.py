@@ -36,7 +36,8 @@ def written(method, path):
         return f"{100 * result['accuracy']:.1f} +- {100 * result['interval']:.1f}"
     errors = record["rows"][0]["errors"][method]
     cell = errors["5"] if "5" in errors else errors["0"]
-    return f"{cell['mean']:.2f} +- {cell['interval']:.2f}"
+    digits = 3 if cell["mean"] < 0.1 else 2
+    return f"{cell['mean']:.{digits}f} +- {cell['interval']:.{digits}f}"
 
 
 def wrong_figures(text):
