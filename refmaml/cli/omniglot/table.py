@@ -21,11 +21,17 @@ def markdown(results):
     return "\n\n".join([*parts, runs(results), knobs({key[0] for key in known})]) + "\n"
 
 
+def heading(protocol):
+    """What a protocol is, at the start of a line; iMAML keeps its small letter."""
+    text = PROTOCOLS[protocol]
+    return text if text.startswith("iMAML") else text[0].upper() + text[1:]
+
+
 def section(protocol, known):
     """One protocol: a row for each method, the published results below it."""
     columns = [c for c in COLUMNS if any(key[0] == protocol and key[2] == c for key in known)]
     lines = [
-        f"### {PROTOCOLS[protocol].capitalize()}",
+        f"### {heading(protocol)}",
         "",
         "| accuracy, % | " + " | ".join(COLUMNS[c] for c in columns) + " |",
         "|---|" + "---|" * len(columns),
@@ -99,7 +105,7 @@ def knobs(chosen, column="5w1s"):
         differ = [name for name in meant if any(cell[name] != cells[0][name] for cell in cells)]
         lines += [
             "",
-            f"{PROTOCOLS[protocol].capitalize()}, {COLUMNS[column]}:",
+            f"{heading(protocol)}, {COLUMNS[column]}:",
             "",
             "| knob | " + " | ".join(rows.values()) + " |",
             "|---|" + "---|" * len(rows),
