@@ -150,8 +150,9 @@ def cnp(pooled=np.mean, share=True, targets=True):
     """The meta-gradient of a CNP: the encoder's passes written out."""
 
     def task_gradient(problem, params, xs, ys, xq, yq):
-        Y = rows_of(problem, ys) * targets
-        h, names = np.concatenate([xs.reshape(len(xs), -1), Y], axis=1), encoder_layers(params)
+        h, names = xs.reshape(len(xs), -1), encoder_layers(params)
+        if not problem.method.by_class:
+            h = np.concatenate([h, rows_of(problem, ys) * targets], axis=1)
         inputs, signs = [], []
         for name in names:
             inputs.append(h)
@@ -159,10 +160,10 @@ def cnp(pooled=np.mean, share=True, targets=True):
             signs.append(h > 0 if name != names[-1] else np.ones_like(h))
             h = h * signs[-1]
         (context,) = context_name(problem)
-        r = pooled(h, axis=0).reshape(problem.net.shapes[context])
-        g = problem.gradient(params | {context: r}, xq, yq)
-        dh = np.repeat(g[context].reshape(1, -1), len(h), axis=0)
-        dh = dh / len(h) if share and pooled is np.mean else dh
+        ones = rows_of(problem, ys) if problem.method.by_class else np.ones((len(h), 1))
+        used = ones / ones.sum(axis=0) if pooled is np.mean else ones
+        g = problem.gradient(params | {context: (used.T @ h).ravel()}, xq, yq)
+        dh = (used if share else ones) @ g[context].reshape(ones.shape[1], -1)
         own = {context: 0 * g[context]}
         for name, x, sign in zip(names[::-1], inputs[::-1], signs[::-1], strict=True):
             dh = dh * sign

@@ -226,6 +226,13 @@ def context_name(problem):
         problem.net.parameters.slices[name]].any()]  # fmt: skip
 
 
+def pooled(H, kind):
+    """One vector of the outputs H (N, S)."""
+    if kind == "share":
+        return H.mean(0).detach() + H.sum(0) - H.sum(0).detach()
+    return {"sum": H.sum(0), "last": H[-1]}.get(kind, H.mean(0))
+
+
 def cnp(kind="", count=None):
     """The meta-gradient of a CNP; `kind` names what is wrong."""
 
@@ -237,13 +244,16 @@ def cnp(kind="", count=None):
         xr, yr = (xq, yq) if kind == "query" else (xs, ys)
         if kind == "both":
             xr, yr = torch.cat([xs, xq]), torch.cat([ys, yq])
-        Y = rows_of(problem, yr, xr.dtype)
-        Y = 0 * Y if kind == "blind" else Y
-        H = encoded(problem, theta, torch.cat([xr.reshape(len(xr), -1), Y], dim=1))
-        r = {"sum": H.sum(0), "last": H[-1]}.get(kind, H.mean(0))
+        x = xr.reshape(len(xr), -1)
+        if problem.method.by_class:
+            H = encoded(problem, theta, x)
+            classes = range(problem.net.layers[-1].out_features)
+            r = torch.cat([pooled(H[yr == c], kind) for c in classes])
+        else:
+            Y = rows_of(problem, yr, xr.dtype)
+            Y = 0 * Y if kind == "blind" else Y
+            r = pooled(encoded(problem, theta, torch.cat([x, Y], dim=1)), kind)
         r = r.detach() if kind == "detached" else r
-        if kind == "share":
-            r = r.detach() + H.sum(0) - H.sum(0).detach()
         (name,) = context_name(problem)
         return problem.loss(theta | {name: r.reshape(problem.net.shapes[name])}, xq, yq)
 

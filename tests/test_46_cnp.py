@@ -8,8 +8,10 @@ from refmaml import kernels
 from refmaml.methods import cnp
 from refmaml.oracles import cases, method_checks
 from refmaml.oracles.neural_process_checks import (
+    BY_CLASS,
     METHOD,
     adjoint_check,
+    classifier,
     decoder,
     mean_check,
     neural_process_checks,
@@ -24,7 +26,7 @@ RIGHT = {name: getattr(cnp, name) for name in ("to_each", "with_context", "witho
 
 def test_every_check_of_the_ladder_passes():
     checks = list(neural_process_checks(kernels.reference()))
-    assert len(checks) == 6
+    assert len(checks) == 9
     assert all(check.passed and check.error < PROMISE for check in checks), checks
 
 
@@ -41,31 +43,35 @@ def test_a_convolutional_net_takes_the_encoding_as_its_context(net):
 # ---- planted errors ------------------------------------------------------------------
 
 
-def sum_for_mean(examples, dr):
-    """Each example gets dr, not dr / N."""
-    return RIGHT["to_each"](examples, dr) * examples.X.shape[1]
+def sum_for_mean(k, s, dr):
+    """Each example gets dr, not its share."""
+    return RIGHT["to_each"](k, (s > 0).astype(s.dtype), dr)
 
 
-def first_example_alone(examples, dr):
+def first_example_alone(k, s, dr):
     """Only one example gets its share."""
-    dh = RIGHT["to_each"](examples, dr)
+    dh = RIGHT["to_each"](k, s, dr)
     dh[:, 1:] = 0
     return dh
 
 
-def divided_by_tasks(examples, dr):
+def divided_by_tasks(k, s, dr):
     """dr / T for dr / N."""
-    T, N, _ = examples.X.shape
-    return RIGHT["to_each"](examples, dr) * (N / T)
+    return RIGHT["to_each"](k, (s > 0) / len(s), dr)
 
 
+CASES = {"all examples": (decoder, METHOD), "by class": (classifier, BY_CLASS)}
+
+
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("wrong", [sum_for_mean, first_example_alone, divided_by_tasks])
-def test_a_planted_error_of_the_mean_s_adjoint_is_refused(monkeypatch, wrong):
-    net = decoder()
-    meta, batch = start(net)
+def test_a_planted_error_of_the_mean_s_adjoint_is_refused(monkeypatch, wrong, case):
+    make, method = CASES[case]
+    net = make()
+    meta, batch = start(net, method)
     monkeypatch.setattr(cnp, "to_each", wrong)
-    gradient = method_checks.meta_gradient_check(METHOD, net, meta, batch)
-    adjoint = adjoint_check(METHOD, net, meta, batch)
+    gradient = method_checks.meta_gradient_check(method, net, meta, batch)
+    adjoint = adjoint_check(method, net, meta, batch)
     for check in (gradient, adjoint):
         assert not check.passed and check.error > 1e-3, check
 
@@ -180,6 +186,36 @@ def test_another_seed_is_another_start_and_the_same_seed_the_same():
     assert np.array_equal(a[: net.num_params], theta)
 
 
+# ---- a mean for each class -----------------------------------------------------------
+
+
+def test_a_class_without_an_example_has_a_mean_of_0_and_the_others_theirs():
+    net = classifier()
+    meta, batch = start(net, BY_CLASS)
+    batch.y_support[:] = 2 * (batch.y_support > 0)  # no example of class 1
+    r = cnp.of_context(net, BY_CLASS.adapt(net, meta, batch.x_support, batch.y_support))
+    r = r.reshape(len(batch), 3, 2)
+    assert not r[:, 1].any() and r[:, 0].any() and r[:, 2].any()
+    check = method_checks.meta_gradient_check(BY_CLASS, net, meta, batch)
+    assert check.passed and check.error < PROMISE, check
+
+
+def test_the_means_know_neither_the_order_of_a_set_nor_other_classes():
+    net = classifier()
+    meta, batch = start(net, BY_CLASS)
+    x, y = batch.x_support, batch.y_support
+
+    def means(x, y):
+        return cnp.of_context(net, BY_CLASS.adapt(net, meta, x, y)).reshape(len(x), 3, 2)
+
+    r = means(x, y)
+    assert relative_error(means(x[:, ::-1], y[:, ::-1]), r) < 1e-14
+    other = np.where((y == 1)[..., None], 5.0, x)
+    assert np.allclose(means(other, y)[:, [0, 2]], r[:, [0, 2]], rtol=1e-14)
+    named = np.array([2, 0, 1])[y]  # the same classes under other labels
+    assert np.allclose(means(x, named)[:, [2, 0, 1]], r, rtol=1e-14)
+
+
 # ---- errors --------------------------------------------------------------------------
 
 
@@ -189,6 +225,7 @@ def test_another_seed_is_another_start_and_the_same_seed_the_same():
         (lambda: rm.CNP(64), "^encoder: expected a tuple of sizes"),
         (lambda: rm.CNP((64, 0)), "^encoder: expected an integer >= 1, got 0"),
         (lambda: rm.CNP(encoder_seed=-1), "^encoder_seed: expected an integer >= 0"),
+        (lambda: rm.CNP(by_class=1), "^by_class: expected True or False, got 1"),
     ],
 )
 def test_a_bad_field_is_refused(make, line):
@@ -205,6 +242,17 @@ def test_a_net_without_a_context_or_an_input_shape_is_refused():
     bare = rm.Sequential([rm.Context(2), rm.Linear(3, 1)], rm.MSE())
     with pytest.raises(rm.ArgumentError, match="^net: expected an input_shape, for the encoder"):
         METHOD.init(bare, bare.init(0))
+
+
+def test_means_by_class_need_labels_and_a_context_that_the_classes_divide():
+    net = decoder(size=6)
+    meta, batch = start(net, BY_CLASS)
+    with pytest.raises(rm.ArgumentError, match="^by_class: expected labels as targets, got float"):
+        BY_CLASS.meta_gradient(net, meta, batch)
+    layers = [rm.Context(4), rm.Linear(2 + 4, 3)]
+    four = rm.Sequential(layers, rm.CrossEntropy(), (2,))
+    with pytest.raises(rm.ArgumentError, match="^net: .* multiple of the 3 classes, got 4"):
+        BY_CLASS.init(four, four.init(0))
 
 
 def test_an_overflow_of_the_encoding_is_named():

@@ -14,7 +14,8 @@ from refmaml.oracles.tolerance import relative_error
 
 R2D2, LRD2, SVM = rm.R2D2(0.75, 1.75, 0.25), rm.LRD2(1.5), rm.MetaOptNet(1.5, cost=0.3)
 ALPACA, CNP = rm.ALPaCA(0.75, 0.25), rm.CNP((6, 5))
-METHODS = (R2D2, LRD2, SVM, ALPACA, CNP)
+BY_CLASS = rm.CNP((6, 5), by_class=True)
+METHODS = (R2D2, LRD2, SVM, ALPACA, CNP, BY_CLASS)
 ONE = {"R2D2": ("mlp",), "LRD2": ("mlp",), "MetaOptNet": ("mlp",)}
 
 pytestmark = pytest.mark.frameworks("torch")
@@ -27,6 +28,7 @@ def judged(fn, method, **options):
 
 def named(fn, method, words):
     probes = ONE.get(type(method).__name__, ("two-layer", "mlp"))
+    probes = ("mlp", "conv") if method == BY_CLASS else probes
     report = judged(fn, method, probes=probes)
     assert report.verdict == "wrong" and words in report.diagnosis, str(report)
     assert report.fix
@@ -47,6 +49,7 @@ RIGHT = {
     "alpaca": (alpaca(), ALPACA),
     "cnp": (cnp(), CNP),
     "cnp of the default size": (cnp(), rm.CNP()),
+    "cnp by class": (cnp(), BY_CLASS),
 }
 
 
@@ -203,6 +206,13 @@ CNP_MISTAKES = {
 @pytest.mark.parametrize("words", CNP_MISTAKES)
 def test_a_mistake_of_a_neural_process_is_named(words):
     named(cnp(CNP_MISTAKES[words]), CNP, words)
+
+
+@pytest.mark.parametrize(
+    "words", [w for w in CNP_MISTAKES if CNP_MISTAKES[w] not in ("blind", "both")]
+)
+def test_the_same_mistakes_of_means_by_class_are_named(words):
+    named(cnp(CNP_MISTAKES[words]), BY_CLASS, words)
 
 
 def test_every_name_of_the_document_is_known():

@@ -8,6 +8,7 @@ import refmaml as rm
 
 R2D2, LRD2, SVM = rm.R2D2(0.75, 1.75, 0.25), rm.LRD2(1.5), rm.MetaOptNet(1.5, cost=0.3)
 ALPACA, CNP = rm.ALPaCA(0.75, 0.25), rm.CNP((6, 5))
+BY_CLASS = rm.CNP((6, 5), by_class=True)
 
 
 def judged(fn, method, **options):
@@ -22,8 +23,9 @@ def judged(fn, method, **options):
         (of_head(svm), SVM),
         (alpaca(), ALPACA),
         (cnp(), CNP),
+        (cnp(), BY_CLASS),
     ],
-    ids=["r2d2", "lrd2", "metaoptnet", "alpaca", "cnp"],
+    ids=["r2d2", "lrd2", "metaoptnet", "alpaca", "cnp", "cnp by class"],
 )
 def test_a_right_function_is_right(fn, method):
     report = judged(fn, method)
@@ -47,6 +49,8 @@ WRONG = {
     "summed over examples": (cnp(pooled=np.sum), CNP),
     "each example gets dr": (cnp(share=False), CNP),
     "does not see the targets": (cnp(targets=False), CNP),
+    "summed over examples, not": (cnp(pooled=np.sum), BY_CLASS),
+    "each example gets dr, not": (cnp(share=False), BY_CLASS),
 }
 
 

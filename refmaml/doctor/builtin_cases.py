@@ -50,9 +50,16 @@ def extents(method):
 # ---- the nets ------------------------------------------------------------------------
 
 
-def context(method):
+def context(method, outputs=1):
     """([Context layer], its length) for a method with a context, else ([], 0)."""
-    return ([Context(CONTEXT)], CONTEXT) if entry(method).context else ([], 0)
+    size = context_size(method, outputs)
+    return ([Context(size)], size) if size else ([], 0)
+
+
+def context_size(method, outputs):
+    """The numbers in a task's context; those of each class, where each has its own."""
+    each = CONTEXT * outputs if getattr(method, "by_class", False) else CONTEXT
+    return each if entry(method).context else 0
 
 
 def quadratic(method, features, outputs):
@@ -75,7 +82,7 @@ def two_layer(method, features, outputs):
 
 def mlp(method, features, outputs):
     """A tanh net with softmax cross-entropy."""
-    layers, more = context(method)
+    layers, more = context(method, outputs)
     layers = [*layers, Linear(features + more, 13), Tanh(), Linear(13, outputs)]
     return Sequential(layers, CrossEntropy(), (features,))
 
@@ -85,7 +92,8 @@ def conv(method, features, outputs):
 
     The convolution has no bias: before batch-norm its gradient would be rounding alone.
     """
-    film = [FiLM(3, CONTEXT)] if entry(method).context else []
+    size = context_size(method, outputs)
+    film = [FiLM(3, size)] if size else []
     layers = [
         Conv2d(1, 3, 3, padding=1, bias=False),
         BatchNorm2d(3, eps=1e-3),
@@ -142,6 +150,9 @@ def drawn(name, method, rng):
     theta = net.init(rng, np.float64) + spread * rng.standard_normal(net.num_params)
     inputs = spectral_inputs if name == "quadratic" else normal_inputs
     batch = Batch(*inputs(net, T, N, rng), *inputs(net, T, M, rng))
+    if getattr(method, "by_class", False) and batch.y_support.ndim == 2:
+        for y in (batch.y_support, batch.y_query):  # a mean of no example is nothing
+            y[:, :C] = rng.permuted(np.tile(np.arange(C), (T, 1)), axis=1)
     given = method
     method = entry(method).settings(fitting(method, net), net, theta, batch)
     return Case(name, net, method, initial_meta(method, net, theta, rng), batch, given=given)

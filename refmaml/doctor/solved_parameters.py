@@ -12,7 +12,6 @@ derivative is 0, and it may be missing in an answer. ALPaCA's is the prior's mea
 import numpy as np
 
 from refmaml.methods import CNP, ALPaCA, SolvedHead
-from refmaml.methods.cnp import joined
 from refmaml.methods.features import body_of
 from refmaml.oracles.kinks import net_margin
 
@@ -59,5 +58,5 @@ def encoder_margin(case):
     if not isinstance(case.method, CNP):
         return np.inf
     encoder, b = case.method.encoder_net(case.net), case.batch
-    examples = joined(case.net, b.x_support, b.y_support, case.meta)
+    examples = case.method.inputs(case.net, b.x_support, b.y_support, case.meta)
     return net_margin(encoder, case.meta[None, case.net.num_params :], examples)

@@ -17,7 +17,7 @@ from refmaml.doctor.unrolled_forward import data
 from refmaml.errors import ArgumentError
 from refmaml.methods import CNP, ALPaCA
 from refmaml.methods.cnp import (
-    joined,
+    means,
     of_context,
     target_size,
     to_each,
@@ -156,24 +156,22 @@ def encoded_rows(case, method, variant, sets):
     """[dM_t/dtheta, dM_t/deta] of a CNP, (T, P + E)."""
     net, P = case.net, case.net.num_params
     encoder, theta, eta = method.encoder_net(net), case.theta[None], case.meta[None, P:]
-    inputs = joined(net, sets.x_support, sets.y_support, case.meta)
+    k, s = net.kernels, method.shares(net, sets.y_support, case.meta)
+    inputs = method.inputs(net, sets.x_support, sets.y_support, case.meta)
     if not variant.with_targets:
         inputs = inputs.copy()
         inputs[..., -target_size(net) :] = 0
-    examples = Features.of(encoder, eta, inputs)
-    N = inputs.shape[1]
-    r = {"mean": examples.X.mean(axis=1), "sum": examples.X.sum(axis=1), "last": examples.X[:, -1]}[
-        variant.pooled
-    ]
-    query = query_pass(net, with_context(net, theta, r), sets)
-    dr = of_context(net, query.grad)
-    dh = to_each(examples, dr)
-    if variant.pooled == "sum" or variant.share == "1":
-        dh = N * dh
-    if variant.pooled == "last":
-        dh = np.zeros_like(dh)
-        dh[:, -1] = dr
-    deta, _ = examples.pullback(dh)
+    examples, ones = Features.of(encoder, eta, inputs), (s > 0).astype(s.dtype)
+    used = {"mean": s, "sum": ones, "last": last_of_each(ones)}[variant.pooled]
+    query = query_pass(net, with_context(net, theta, means(k, used, examples.X)), sets)
+    back = ones if variant.share == "1" else used
+    deta, _ = examples.pullback(to_each(k, back, of_context(net, query.grad)))
     if variant.through == "query":
         deta = 0 * deta
     return np.concatenate([without_context(net, query.grad), deta], axis=1)
+
+
+def last_of_each(ones):
+    """The last 1 of each column of (T, N, C) alone."""
+    later = ones[:, ::-1].cumsum(axis=1)[:, ::-1]
+    return ones * (later == 1)

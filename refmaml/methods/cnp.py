@@ -7,14 +7,16 @@ net, the encoder h, computes them in one pass, from each example alone:
     r   = (1/N) sum_n h(eta; [x_n, y_n])        phi = (theta, context r)
     M(theta, eta) = g(phi)
 
-With the Context as first layer the decoder's input is [x, r], as in the paper. The
-adjoint of a mean is a mean, and r enters phi alone:
+With the Context as first layer the decoder's input is [x, r], as in the paper. For
+classes (by_class) the paper has a mean for each, one class after another: r_c is that
+of h(eta; x_n) over the N_c examples of class c. Both are r_c = sum_n s_nc h_n with
+shares s, 1/N in one column, or 1/N_c where n is of class c. r enters phi alone:
 
-    (dtheta, dr) = grad g(phi)       dh_n = dr / N       deta = sum_n (dh_n/deta)' dh_n
+    (dtheta, dr) = grad g(phi)   dh_n = sum_c s_nc dr_c   deta = sum_n (dh_n/deta)' dh_n
 
 R{.} of these lines, along v = (rtheta, reta), is the Hessian of M times v: a tangent
-pass of the encoder, whose mean is rr; a product of g along (rtheta, rr), which gives
-rdtheta and rdr; a tangent of the encoder's backward pass, from rdr / N.
+pass of the encoder, whose means are rr; a product of g along (rtheta, rr), which gives
+rdtheta and rdr; a tangent of the encoder's backward pass, from the shares of rdr.
 """
 
 from dataclasses import dataclass
@@ -34,6 +36,7 @@ from refmaml.methods.features import Features
 from refmaml.methods.inner_loop_adjoint import query_pass
 from refmaml.methods.meta_gradient import TaskGradients, meta_gradient
 from refmaml.methods.meta_hessian import hvp
+from refmaml.methods.symmetric_solves import times, transposed_times
 from refmaml.nonfinite import refuse_non_finite
 
 
@@ -43,18 +46,23 @@ class CNP:
 
     encoder       sizes of its hidden layers, each with a ReLU after it
     encoder_seed  of its start, by Linear's own rule
+    by_class      a mean for each class, of inputs alone; targets are labels, and the
+                  context's size is a multiple of the number of classes
     Meta-parameters (P + E,): [theta, eta]; theta's entries for the context are not
     used, and their derivatives are 0. An example enters the encoder as one vector:
-    inputs, then targets; labels are unit vectors. The order of a support set changes
-    nothing but rounding, and its size may differ from that of training.
+    inputs, then targets, labels as unit vectors (by_class: inputs alone). The order of
+    a support set changes nothing but rounding, and its size may differ from that of
+    training.
     Works with every net that has an input_shape and a context, and with every loss; the
     paper's is BoundedGaussianNLL(full=True).
     Raises ArgumentError, NonFiniteError.
-    Source: Garnelo et al. 2018, section 2 (conditional neural processes), eq. 1-4.
+    Source: Garnelo et al. 2018 (conditional neural processes), section 2, eq. 1-4;
+    by_class: their section on classification.
     """
 
     encoder: tuple[int, ...] = (64, 64)
     encoder_seed: int = 0
+    by_class: bool = False
     data_independent = True  # which operations run depends on shapes alone
     meta_gradient = meta_gradient
     adapt = adapt
@@ -65,17 +73,40 @@ class CNP:
         expect(isinstance(sizes, tuple | list), "encoder", wanted, lambda: repr(sizes))
         seed = check_integer("encoder_seed", self.encoder_seed, least=0)
         sizes = tuple(check_integer("encoder", size) for size in sizes)
+        expect(isinstance(self.by_class, bool), "by_class", "True or False", repr(self.by_class))
         set_fields(self, encoder=sizes, encoder_seed=seed)
 
     # ---- the encoder -----------------------------------------------------------------
 
     def encoder_net(self, net: Any) -> Any:
-        """The net h: [x, y] (F + D,) -> (S,), on the kernels of `net`."""
+        """The net h, on the kernels of `net`: [x, y] (F + D,) -> (S,); by_class: x (F,)
+        -> (S/C,).
+        """
         size = sum(stop - start for start, stop in context_blocks(net))
         expect(net.input_shape is not None, "net", "an input_shape, for the encoder", "none")
-        sizes = (prod(net.input_shape) + target_size(net), *self.encoder, size)
         kind: Any = type(net)
-        return encoder_of(kind, sizes, net.kernels)
+        inputs, D = prod(net.input_shape), target_size(net)
+        if self.by_class:
+            wanted = f"a context whose size is a multiple of the {D} classes"
+            expect(size % D == 0, "net", wanted, str(size))
+            return encoder_of(kind, (inputs, *self.encoder, size // D), net.kernels)
+        return encoder_of(kind, (inputs + D, *self.encoder, size), net.kernels)
+
+    def inputs(self, net: Any, x: Array, y: Array, meta: Array) -> Array:
+        """What the encoder reads of each example, (T, N, I), as precise as meta."""
+        if self.by_class:
+            return x.reshape(*x.shape[:2], -1).astype(meta.real.dtype)
+        return joined(net, x, y, meta)
+
+    def shares(self, net: Any, y: Array, meta: Array) -> Array:
+        """s (T, N, 1), or (T, N, C) by_class: an example's part in each mean."""
+        xp, dtype = net.kernels.xp, meta.real.dtype
+        if not self.by_class:
+            return xp.full((*y.shape[:2], 1), 1 / y.shape[1], dtype)
+        expect(y.dtype.kind in "iu", "by_class", "labels as targets", lambda: str(y.dtype))
+        member = (y[..., None] == xp.arange(target_size(net))).astype(dtype)
+        sizes = member.sum(axis=1)[:, None]
+        return member / xp.where(sizes > 0, sizes, 1)
 
     def init(self, net: Any, theta: Array) -> Array:
         """[theta, eta] (P + E,)."""
@@ -89,27 +120,28 @@ class CNP:
 
     # ---- adaptation ------------------------------------------------------------------
 
-    def encode(self, net: Any, meta: Array, x: Array, y: Array) -> tuple[Features, Array]:
-        """The encoder's pass on the support sets, and phi (T, P)."""
+    def encode(self, net: Any, meta: Array, x: Array, y: Array) -> tuple[Features, Array, Array]:
+        """The encoder's pass on the support sets, the shares, and phi (T, P)."""
         P, k = net.num_params, net.kernels
         net.check(meta[None, :P], x, y)
-        examples = Features.of(self.encoder_net(net), meta[None, P:], joined(net, x, y, meta))
-        r = examples.X.sum(axis=1) / x.shape[1]
+        inputs, s = self.inputs(net, x, y, meta), self.shares(net, y, meta)
+        examples = Features.of(self.encoder_net(net), meta[None, P:], inputs)
+        r = means(k, s, examples.X)
         finite = k.xp.isfinite(r).all()
         net.require(finite, lambda: refuse_non_finite(k.to_host(r), "support set: its encoding"))
-        return examples, with_context(net, meta[None, :P], r)
+        return examples, s, with_context(net, meta[None, :P], r)
 
     def adapted(self, net: Any, meta: Array, x: Array, y: Array) -> Array:
         """phi (T, P)."""
-        return self.encode(net, meta, x, y)[1]
+        return self.encode(net, meta, x, y)[-1]
 
     # ---- the meta-gradient -----------------------------------------------------------
 
     def task_gradients(self, net: Any, meta: Array, batch: Batch, trace: bool) -> TaskGradients:
         """[dM_t/dtheta, dM_t/deta] of each task, (T, P + E)."""
-        examples, phi = self.encode(net, meta, batch.x_support, batch.y_support)
+        examples, s, phi = self.encode(net, meta, batch.x_support, batch.y_support)
         query = query_pass(net, phi, batch)
-        deta, _ = examples.pullback(to_each(examples, of_context(net, query.grad)))
+        deta, _ = examples.pullback(to_each(net.kernels, s, of_context(net, query.grad)))
         kept = {"phi": [meta[None, : net.num_params], phi], "query_grad": [query.grad]}
         gradient = net.kernels.concatenate([without_context(net, query.grad), deta], axis=1)
         return TaskGradients(query.loss, query.accuracy, gradient, kept if trace else {})
@@ -119,14 +151,13 @@ class CNP:
     def task_products(self, net: Any, meta: Array, batch: Batch, v: Array) -> Array:
         """H_t v of each task, (T, P + E)."""
         k, P, reta = net.kernels, net.num_params, v[None, net.num_params :]
-        examples, phi = self.encode(net, meta, batch.x_support, batch.y_support)
+        examples, s, phi = self.encode(net, meta, batch.x_support, batch.y_support)
         query = net.primal(phi, batch.x_query, batch.y_query)
-        _, at = examples.pullback(to_each(examples, of_context(net, query.grad)))
+        _, at = examples.pullback(to_each(k, s, of_context(net, query.grad)))
 
         rh, rsaved = examples.body.r_forward(at, reta)
-        rr = rh.sum(axis=1) / rh.shape[1]
-        rgrad = net.hvp(query, with_context(net, v[None, :P], rr))
-        rdh = to_each(examples, of_context(net, rgrad))
+        rgrad = net.hvp(query, with_context(net, v[None, :P], means(k, s, rh)))
+        rdh = to_each(k, s, of_context(net, rgrad))
         product = examples.body.r_backward(at, reta, rsaved, rdh)
         return k.concatenate([without_context(net, rgrad), product], axis=1)
 
@@ -165,11 +196,14 @@ def joined(net: Any, x: Array, y: Array, meta: Array) -> Array:
     return net.kernels.xp.concatenate(parts, axis=2)
 
 
-def to_each(examples: Features, dr: Array) -> Array:
-    """dh (T, N, S), the adjoint of the mean: dr / N for each example."""
-    T, N, S = examples.X.shape
-    xp = examples.body.kernels.xp
-    return xp.ascontiguousarray(xp.broadcast_to((dr / N)[:, None], (T, N, S)))
+def means(k: Any, s: Array, h: Array) -> Array:
+    """r (T, C S) = s'h of shares s (T, N, C) and outputs h (T, N, S)."""
+    return transposed_times(k, s, k.xp.ascontiguousarray(h)).reshape(len(h), -1)
+
+
+def to_each(k: Any, s: Array, dr: Array) -> Array:
+    """dh (T, N, S) = s dr, the adjoint of `means` on dr (T, C S)."""
+    return times(k, s, k.xp.ascontiguousarray(dr.reshape(len(dr), s.shape[2], -1)))
 
 
 # ---- the places of the context in the flat vector ------------------------------------

@@ -122,6 +122,9 @@ HEADS_AND_BAYES = (
             "encoder_seed": Option(
                 "encoder_seed", "integer >= 0", "CNP: seed of the encoder's start (default 0)"
             ),
+            "by_class": Option(
+                "by_class", "switch", "CNP: a mean of encodings for each class, of inputs alone"
+            ),
         },
         context=True,
         checked_with=({"encoder": (6, 5)}, {"encoder": (), "encoder_seed": 1}),

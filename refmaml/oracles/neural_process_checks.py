@@ -3,7 +3,7 @@
 import numpy as np
 
 from refmaml.execution import Sequential
-from refmaml.layers import BoundedGaussianNLL, Context, Linear, Tanh
+from refmaml.layers import BoundedGaussianNLL, Context, CrossEntropy, Linear, Tanh
 from refmaml.methods import cnp
 from refmaml.methods.table import CNP
 from refmaml.oracles import cases
@@ -11,13 +11,19 @@ from refmaml.oracles.method_checks import meta_gradient_check, method_terms
 from refmaml.oracles.solved_head_checks import hvp_check
 from refmaml.oracles.tolerance import Check, relative_error, tolerance
 
-METHOD = CNP((6, 5))
+METHOD, BY_CLASS = CNP((6, 5)), CNP((6, 5), by_class=True)
 
 
 def decoder(size=4):
     """A decoder of two inputs and three targets: [x, r] -> means and spreads."""
     layers = [Context(size), Linear(2 + size, 7), Tanh(), Linear(7, 6)]
     return Sequential(layers, BoundedGaussianNLL(full=True), (2,))
+
+
+def classifier():
+    """A decoder of two inputs and three classes, with two numbers of each class."""
+    layers = [Context(6), Linear(2 + 6, 7), Tanh(), Linear(7, 3)]
+    return Sequential(layers, CrossEntropy(), (2,))
 
 
 def start(net, method=METHOD, seed=0, **sizes):
@@ -31,13 +37,13 @@ def start(net, method=METHOD, seed=0, **sizes):
 
 def encoder_passes(method, net, meta, batch, v, dr):
     """(J v (T, S), J'dr (T, E)), J = dr/deta of each task, by the method's passes."""
-    examples, _ = method.encode(net, meta, batch.x_support, batch.y_support)
-    deta, at = examples.pullback(cnp.to_each(examples, dr))
+    examples, s, _ = method.encode(net, meta, batch.x_support, batch.y_support)
+    deta, at = examples.pullback(cnp.to_each(net.kernels, s, dr))
     rh, _ = examples.body.r_forward(at, v[None])
-    return rh.sum(axis=1) / rh.shape[1], deta
+    return cnp.means(net.kernels, s, rh), deta
 
 
-def adjoint_check(method, net, meta, batch):
+def adjoint_check(method, net, meta, batch, subject="CNP"):
     """<dr, J v> = <J'dr, v> in every task: both passes of the encoder and its mean."""
     rng = np.random.default_rng(2)
     v = rng.standard_normal(len(meta) - net.num_params)
@@ -47,7 +53,7 @@ def adjoint_check(method, net, meta, batch):
     scale = np.linalg.norm(dr, axis=1) * np.linalg.norm(rr, axis=1)
     error = (abs((dr * rr).sum(axis=1) - deta @ v) / scale).max()
     limit = tolerance(float, method_terms(method, net, batch))
-    return Check("5 algebra", "CNP", "<dr, J v> = <J'dr, v>", "adjoint", error, limit)
+    return Check("5 algebra", subject, "<dr, J v> = <J'dr, v>", "adjoint", error, limit)
 
 
 def symmetry_check(method, net, meta, batch):
@@ -74,7 +80,7 @@ def mean_check(method, net, meta, batch):
 
 
 def neural_process_checks(kernels):
-    """Meta-gradient, second derivative and three identities."""
+    """Meta-gradient, second derivative, three identities; by class three of these."""
     net = decoder().with_kernels(kernels)
     meta, batch = start(net)
     yield meta_gradient_check(METHOD, net, meta, batch)
@@ -83,3 +89,8 @@ def neural_process_checks(kernels):
     yield adjoint_check(METHOD, net, meta, batch)
     yield symmetry_check(METHOD, net, meta, batch)
     yield mean_check(METHOD, net, meta, batch)
+    net, name = classifier().with_kernels(kernels), "CNP, by class"
+    meta, batch = start(net, BY_CLASS)
+    yield meta_gradient_check(BY_CLASS, net, meta, batch)
+    yield hvp_check(BY_CLASS, net, meta, batch, name)
+    yield adjoint_check(BY_CLASS, net, meta, batch, name)

@@ -9,6 +9,7 @@ LIKELIHOOD = fix(
 PRIOR = fix("W (X'X + L L') = Y'X + W0 L L', where W ~ N(W0, v (L L')^-1) row by row")
 POSTERIOR = fix("W, A and s depend on the support features, on W0 and on L: keep them in the graph")
 MEAN = fix("r = (1/N) sum of h([x_n, y_n]); each example gets dr / N")
+MEANS = fix("r has (1/N_c) sum of h(x_n) for each class c in turn; an example gets dr_c / N_c")
 ENCODER = fix("r depends on the encoder's parameters: keep it in the graph of the query loss")
 INPUTS = fix("the encoder's input is an example: x, then its target (a label as a unit vector)")
 CONTEXT = fix("put r in the place of the context, 0.context or NAME.context, of params")
@@ -46,11 +47,15 @@ def cnp(method):
     share = "each example gets dr, not dr / N"
     blind = "the encoder does not see the targets"
     unused = "the context is theta's own: the encoding is not used"
+    mean = MEANS if method.by_class else MEAN
+    targets = (
+        [] if method.by_class else [Mistake("54", blind, {"with_targets": False}, INPUTS, True)]
+    )
     return [
-        Mistake("54", pooled, {"pooled": "sum"}, MEAN, True),
-        Mistake("54", last, {"pooled": "last"}, MEAN),
-        Mistake("54", share, {"share": "1"}, MEAN, True),
-        Mistake("54", blind, {"with_targets": False}, INPUTS, True),
+        Mistake("54", pooled, {"pooled": "sum"}, mean, True),
+        Mistake("54", last, {"pooled": "last"}, mean),
+        Mistake("54", share, {"share": "1"}, mean, True),
+        *targets,
         Mistake("48", "the encoder has no gradient", {"through": "query"}, ENCODER, True),
         Mistake("54", unused, {"adapted": False}, CONTEXT),
         *sets("the encoder"),
