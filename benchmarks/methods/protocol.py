@@ -4,9 +4,9 @@ The protocol is "equal" of the Omniglot table (refmaml/cli/omniglot/protocols.py
 the glyphs that refmaml makes itself: 5-way 1-shot, the strided conv4 net with 64
 channels, 32 tasks in a meta-step (Reptile: 5), Adam at 1e-3. Settings of MAML,
 first-order MAML and Reptile are those of that table. ANIL, Meta-Curvature and LLAMA
-take MAML's inner loop; the solved heads their defaults (`refmaml train`). CNP has a mean
-of encodings for each class, as its paper has for classification: 24 numbers each, from
-an encoder with layers of 256 and 64.
+take MAML's inner loop; the solved heads their defaults (`refmaml train`). CNP has a
+mean of encodings for each class, as its paper has for classification: 24 numbers each,
+from an encoder with layers of 256 and 64.
 """
 
 from refmaml.cli import options
@@ -29,9 +29,9 @@ SETTINGS = {
     "cnp": {"by_class": True, "context": 5 * 24, "encoder": [256, 64]},
     "reptile": {name: value for name, value in OWN["reptile"].items() if name != "steps"},
 }
-# Reptile's step size falls to 0, so it needs a number of steps: 14,000 for 20 minutes
-# of two cores, as in the Omniglot table.
-REPTILE_STEPS_PER_CORE_MINUTE = 14000 / 40
+# Reptile's step size falls to 0, so it needs a number of steps: one core of the machine
+# of methods.json takes 970 a minute.
+REPTILE_STEPS_PER_CORE_MINUTE = 900
 
 
 def configuration(name, core_minutes, **changes):
