@@ -241,6 +241,22 @@ def test_the_omniglot_table_is_that_of_the_committed_results(row):
     assert line in table_of_results(), line
 
 
+def test_imaml_as_it_works_is_what_the_documents_say(results):
+    page = " ".join((ROOT / "docs/imaml.md").read_text().split())
+    for row in ("imaml", "imaml-hf"):
+        found = committed(f"omniglot/as-it-works/5w1s/{row}/result.json")
+        together, alone = (
+            percent(found["evaluations"][way]) for way in ("transductive", "one at a time")
+        )
+        assert f"{together} % ({alone})" in results and found["steps"] == 5000
+        assert f"{together} % ({alone} one at a time)" in page or row == "imaml"
+        curve = (ROOT / f"benchmarks/omniglot/as-it-works/5w1s/{row}/curve.csv").read_text()
+        head, *lines = (line.split(",") for line in curve.split())
+        assert max(float(line[head.index("inner_residual")]) for line in lines) < 0.08
+    paper = committed("omniglot/as-published/5w1s/imaml-hf/result.json")
+    assert f"{percent(paper['evaluations']['transductive'])} % after {paper['steps']} of" in page
+
+
 def test_the_curves_of_imaml_are_those_of_the_committed_result():
     page = (ROOT / "docs/imaml.md").read_text()
     for run in committed("omniglot/imaml-curvature.json")["runs"].values():
