@@ -68,9 +68,15 @@ def test_the_methods_are_those_that_the_table_is_about(benchmark):
     }  # fmt: skip
 
 
-def test_reptile_s_step_size_ends_with_the_budget_of_the_omniglot_table(benchmark):
-    steps = benchmark.protocol.configuration("reptile", 40)["steps"]
-    assert steps == protocols.OWN["reptile"]["steps"]
+def test_reptile_s_step_size_falls_to_0_within_its_budget_and_near_its_end(benchmark):
+    for minutes in (10, 40):
+        steps = benchmark.protocol.configuration("reptile", minutes)["steps"]
+        assert steps == benchmark.protocol.REPTILE_STEPS_PER_CORE_MINUTE * minutes
+    results = json.loads((benchmark.HERE / "methods.json").read_text())["results"]
+    (reptile,) = (r for r in results if r["method"] == "reptile")
+    budget = reptile["budget_minutes"] * reptile["threads"]
+    assert 0.9 * budget < reptile["processor_minutes"] <= budget
+    assert reptile["steps"] == reptile["configuration"]["steps"]
 
 
 def test_a_table_is_written_and_a_run_goes_on(benchmark, tmp_path):

@@ -83,3 +83,29 @@ def test_a_wrong_figure_is_found():
 def test_every_system_that_the_lectures_name_has_a_row_or_a_paragraph(name):
     text = PAGE.read_text()
     assert re.search(rf"^\| {name}|^\*\*[^*]*{name}", text, re.M), name
+
+
+def test_what_the_page_says_of_the_glyphs_is_measured():
+    text = " ".join(PAGE.read_text().split())
+    results = json.loads((ROOT / "benchmarks/methods/methods.json").read_text())["results"]
+    found = {r["method"]: r for r in results}
+    assert len(found) == 11 and len({(r["budget_minutes"], r["threads"]) for r in results}) == 1
+
+    def accuracy(name, way="transductive"):
+        return found[name]["evaluations"][way]["accuracy"]
+
+    def each(name):
+        return found[name]["processor_minutes"] / found[name]["steps"]
+
+    solved = {"r2d2", "lrd2", "metaoptnet", "alpaca"}
+    for way in ("transductive", "one at a time"):
+        worst = min(accuracy(name, way) for name in solved)
+        assert worst > max(accuracy(name, way) for name in set(found) - solved)
+    for name in ("maml", "anil"):
+        interval = found[name]["evaluations"]["transductive"]["interval"]
+        assert accuracy("r2d2") - accuracy(name) < 2 * interval
+    assert "four points" in text and 0.035 < accuracy("maml") - accuracy("fomaml") < 0.045
+    assert "seven times" in text and 6.5 < each("meta-curvature") / each("maml") < 8
+    assert "fifty times" in text and 45 < each("llama") / each("maml") < 55
+    assert f"{found['meta-curvature']['steps']} and {found['llama']['steps']} of them" in text
+    assert found["cnp"]["configuration"]["by_class"] is True
