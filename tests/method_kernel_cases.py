@@ -1,6 +1,7 @@
 """iMAML and Reptile as one kernel beside the methods on the reference kernels."""
 
 import numpy as np
+import pytest
 
 import refmaml as rm
 from refmaml import kernels
@@ -9,6 +10,8 @@ from refmaml.oracles.net_checks import net_terms
 from refmaml.oracles.tolerance import relative_error, tolerance
 from refmaml.oracles.whole_net_cases import nets_of_parts
 from refmaml.oracles.whole_net_checks import in_float64, nets, probe, tasks_of
+
+pytest.importorskip("numba", reason="the cpu kernels need numba, which is not installed")
 
 CPU = kernels.cpu(threads=1)
 NETS = nets() | nets_of_parts()

@@ -4,9 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-pytest.importorskip("numba", reason="the cpu kernels need numba, which is not installed")
-
 from method_kernel_cases import (
     CPU,
     HALF_OF_IT,

@@ -2,9 +2,6 @@
 
 import numpy as np
 import pytest
-
-pytest.importorskip("numba", reason="the cpu kernels need numba, which is not installed")
-
 from method_kernel_cases import (
     HALF_OF_IT,
     NETS,

@@ -157,6 +157,10 @@ def test_a_limit_on_slacks_and_multipliers_is_named():
     from qpth_by_hand import svm_until
 
     named(of_head(svm_until(50)), SVM, "slacks and multipliers count as 1e-8 at least")
+    (case,), _ = builtin_cases(SVM, ("mlp",))
+    error = relative_error(candidate(case, {"maxiter": 50}), case.truth)
+    document = (Path(__file__).parent.parent / "docs/solved_heads.md").read_text()
+    assert f"was {error:.0e}".replace("e-07", "e-7") + " off" in document
     right = judged(of_head(svm_until(14, least=0.0, eps=0.0)), SVM, probes=("mlp",))
     assert right.verdict == "right", str(right)
 

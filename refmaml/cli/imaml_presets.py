@@ -4,9 +4,8 @@ RELEASED  what the program does that the authors released, with the flags of its
           --inner_lr 1e-1 --outer_lr 1e-3 --n_steps 16 --task_mb_size 32 --lam 2.0
           --cg_steps 5; meta_steps "(at least) 20000"
 PAPER     what the paper writes, with these flags. Rajeswaran et al. 2019, appendix
-WORKS     what trains here. The head starts at 0, lambda is ten times as large, and the
+WORKS     what trains here. The head starts at 0, lambda is ten times as large, the
           inner step is controlled, and a task's steps end at a residual: docs/imaml.md
-          says why
 """
 
 # Data, net and loss of the program.

@@ -28,6 +28,7 @@ from refmaml.methods.features import Features, body_of
 from refmaml.methods.inner_loop_adjoint import query_pass
 from refmaml.methods.solved_head import joined as with_head
 from refmaml.methods.solved_head import of_head, targets, without_head
+from refmaml.methods.svm_head import gram
 from refmaml.methods.svm_solver import kkt
 from refmaml.methods.symmetric_solves import times
 
@@ -144,8 +145,7 @@ def numbers(variant, eta, N):
 
 def all_free(k, solved):
     """An SVM's solution whose derivative knows no bounds."""
-    X = solved.X
-    K = X @ X.swapaxes(1, 2) + solved.strength * np.eye(X.shape[1])
+    K = gram(k, solved.X, solved.strength)
     return solved._replace(system=kkt(k, K, np.zeros_like(solved.Z)))
 
 

@@ -16,8 +16,9 @@ Source: Amos & Kolter 2017 (OptNet), qpth 0.0.18; Mattingley & Boyd 2012, sectio
 
 import numpy as np
 
-from refmaml.methods.svm_solver import kkt, mean
-from refmaml.methods.symmetric_solves import identity, times_transposed, transposed_times
+from refmaml.methods.svm_head import gram
+from refmaml.methods.svm_solver import gram_times, kkt, length, mean
+from refmaml.methods.symmetric_solves import transposed_times
 
 SHORT = 0.999  # of the way to the next bound
 EPS = 1e-12  # of the residuals
@@ -30,8 +31,7 @@ def stopped(k, solved, Y, cost, iterations):
     An iteration judges its point before it steps on: the last step is not taken, and
     none after a task's residuals are below EPS.
     """
-    X, strength = solved.X, solved.strength
-    K = times_transposed(k, X, X) + strength * identity(k, X.shape[1], X.dtype)
+    K = gram(k, solved.X, solved.strength)
     now = start(k, K, Y, cost)
     for _ in range(iterations - 1):
         ends = residual(K, Y, cost, *now) < EPS
@@ -42,7 +42,7 @@ def stopped(k, solved, Y, cost, iterations):
         now = [np.where(ends, a, b) for a, b in zip(now, after, strict=True)]
     Z, S, Lam, _ = now
     system = kkt(k, K, np.maximum(Lam, LEAST) / np.maximum(S, LEAST))
-    W = transposed_times(k, Z, X)
+    W = transposed_times(k, Z, solved.X)
     return solved._replace(Z=Z, W=W, system=system, mu=mean(S * Lam)[:, 0, 0])
 
 
@@ -54,7 +54,7 @@ def start(k, K, Y, cost):
     system = kkt(k, K, np.ones(K.shape[:2] + Y.shape[2:]))
     right = Y + cost * Y
     Z = system.solve(right)
-    nu = free_multiplier(right - (times(K, Z) + Z))
+    nu = free_multiplier(right - (gram_times(K, Z) + Z))
     S = cost * Y - Z
     return Z, risen(S), risen(-S), nu
 
@@ -67,7 +67,7 @@ def risen(a):
 
 def residual(K, Y, cost, Z, S, Lam, nu):
     """|Z + S - c Y| + |rx| + <S, Lam> of each task, (T, 1, 1)."""
-    norms = [norm(Z + S - cost * Y), norm(times(K, Z) - Y + nu + Lam)]
+    norms = [norm(Z + S - cost * Y), norm(gram_times(K, Z) - Y + nu + Lam)]
     return sum(norms) + (S * Lam).sum(axis=(1, 2), keepdims=True)
 
 
@@ -79,35 +79,24 @@ def after_step(k, K, Y, cost, Z, S, Lam, nu):
     """The point after one step."""
     D, R = Lam / S, Z + S - cost * Y
     system = kkt(k, K, D)
-    rx, mu = times(K, Z) - Y + nu + Lam, mean(S * Lam)
+    rx, mu = gram_times(K, Z) - Y + nu + Lam, mean(S * Lam)
 
     def direction(rx, rs, R):
         right = -rx + rs - D * R
         dZ = system.solve(right)
         dS = -R - dZ
-        return dZ, dS, -rs - D * dS, free_multiplier(right - times(K, dZ) - D * dZ)
+        return dZ, dS, -rs - D * dS, free_multiplier(right - gram_times(K, dZ) - D * dZ)
 
     first = direction(rx, Lam, R)
     _, dS, dLam, _ = first
-    t = np.minimum(1, np.minimum(to_bound(S, dS), to_bound(Lam, dLam)))
+    t = np.minimum(length(np, S, dS, 1.0), length(np, Lam, dLam, 1.0))
     sigma = (mean((S + t * dS) * (Lam + t * dLam)) / mu) ** 3
     second = direction(0 * rx, (dS * dLam - sigma * mu) / S, 0 * R)
     dZ, dS, dLam, dnu = (a + b for a, b in zip(first, second, strict=True))
-    t = np.minimum(1, SHORT * np.minimum(to_bound(S, dS), to_bound(Lam, dLam)))
+    t = np.minimum(length(np, S, dS, SHORT), length(np, Lam, dLam, SHORT))
     return Z + t * dZ, S + t * dS, Lam + t * dLam, nu + t * dnu
-
-
-def times(K, Z):
-    """K Z (T, N, C)."""
-    return (K[..., None] * Z[:, None]).sum(axis=2)
 
 
 def free_multiplier(residual):
     """nu (T, N, 1), which is in each column of a residual (T, N, C)."""
     return residual.mean(axis=2, keepdims=True)
-
-
-def to_bound(a, da):
-    """The step (T, 1, 1) at which the first entry of a + t da is 0."""
-    reach = np.where(da < 0, -a / np.where(da < 0, da, -1), np.inf)
-    return reach.min(axis=(1, 2), keepdims=True)

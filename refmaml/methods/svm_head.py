@@ -110,7 +110,7 @@ class SVMHead(ScaledHead):
         """w (T, C, F), b (T, C) and what the other passes need."""
         ell, alpha, beta = eta
         X, strength = self.extended(k, X, 1), k.xp.exp(ell)
-        K = times_transposed(k, X, X) + strength * identity(k, X.shape[1], X.real.dtype)
+        K = gram(k, X, strength)
         Z, system, mu = svm_solver.solve(k, K, Y, self.cost, self.solver_steps)
         Z = k.xp.ascontiguousarray(Z)
         W = transposed_times(k, Z, X)
@@ -169,3 +169,8 @@ class SVMHead(ScaledHead):
         rdalpha = inner_product(rdw, W) + inner_product(dw, rW)
         rdeta = columns(k, rdell, rdalpha, rdb.sum(axis=1))
         return self.without(k, rdX), rdeta
+
+
+def gram(k: Any, X: Array, strength: Array) -> Array:
+    """K = X X' + lambda I (T, N, N)."""
+    return times_transposed(k, X, X) + strength * identity(k, X.shape[1], X.real.dtype)

@@ -78,7 +78,7 @@ def solve(k: Any, K: Array, Y: Array, cost: float, steps: int) -> Optimum:
     least = np.finfo(Y.dtype).eps ** 2 * cost**2  # mu stays above: S and Lam stay above 0
     for _ in range(steps):
         system = kkt(k, K, Lam / S)
-        r = Y - (K[..., None] * Z[:, None]).sum(axis=2)
+        r = Y - gram_times(K, Z)
         mu = mean(S * Lam)
         dZ = system.solve(r)
         dLam = -Lam + Lam * dZ / S
@@ -95,14 +95,22 @@ def solve(k: Any, K: Array, Y: Array, cost: float, steps: int) -> Optimum:
     return Optimum(Z, kkt(k, K, Lam / S), mean(S * Lam)[:, 0, 0])
 
 
+def gram_times(K: Array, Z: Array) -> Array:
+    """K Z (T, N, C)."""
+    return (K[..., None] * Z[:, None]).sum(axis=2)
+
+
 def mean(a: Array) -> Array:
     """The mean over a task's entries, (T, 1, 1)."""
     return a.reshape(len(a), -1).sum(axis=1)[:, None, None] / (a.shape[1] * a.shape[2])
 
 
-def length(xp: Any, a: Array, da: Array) -> Array:
-    """The step (T, 1, 1), at most 1, that keeps a + t da > 0, by real parts."""
+def length(xp: Any, a: Array, da: Array, short: float = SHORT) -> Array:
+    """The step t (T, 1, 1), at most 1, which goes `short` of the way to a + t da = 0.
+
+    It compares real parts.
+    """
     a, da = a.real, da.real
-    reach = xp.where(da < 0, -SHORT * a / xp.where(da < 0, da, -1), 1)
+    reach = xp.where(da < 0, -short * a / xp.where(da < 0, da, -1), 1)
     shortest = reach.reshape(len(a), -1).min(axis=1)[:, None, None]
     return xp.where(shortest < 1, shortest, 1).astype(a.dtype)
